@@ -1,0 +1,87 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// One settings list for every Swift target: an import is private unless it says otherwise, and a warning is an error.
+let swift: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .treatAllWarnings(as: .error),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+]
+let tests: [SwiftSetting] = [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]
+
+let package = Package(
+  name: "smelt",
+  platforms: [.macOS(.v15)],
+  products: [.executable(name: "smelt", targets: ["smelt"])],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+  ],
+  targets: [
+    // C: the system's zstd, and the hot loops with run-time dispatch (optimized in debug builds too).
+    .systemLibrary(
+      name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"]), .brew(["zstd"])]),
+    .target(
+      name: "CKernels", cSettings: [.unsafeFlags(["-O2"], .when(configuration: .debug))],
+      linkerSettings: [.linkedLibrary("m", .when(platforms: [.linux]))]),
+
+    // The rooms, in dependency order.
+    .target(name: "SmeltStorage", dependencies: ["CKernels"], swiftSettings: swift),
+    .target(
+      name: "SmeltTensors", dependencies: ["SmeltStorage", "CKernels"], swiftSettings: swift),
+    .target(
+      name: "SmeltContainers", dependencies: ["SmeltTensors", "SmeltStorage", "CZstd", "CKernels"],
+      swiftSettings: swift),
+    .target(
+      name: "SmeltModels", dependencies: ["SmeltTensors", "SmeltStorage", "CKernels"],
+      swiftSettings: swift),
+    .target(
+      name: "SmeltQuantization",
+      dependencies: ["SmeltModels", "SmeltTensors", "SmeltStorage", "CKernels"],
+      swiftSettings: swift),
+    .target(
+      name: "SmeltPipeline",
+      dependencies: [
+        "SmeltContainers", "SmeltModels", "SmeltQuantization", "SmeltTensors", "SmeltStorage",
+        "CKernels",
+      ], swiftSettings: swift),
+    .executableTarget(
+      name: "smelt",
+      dependencies: [
+        "SmeltPipeline", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ], swiftSettings: swift),
+
+    // Tests: shared checks, then one target a room, then the command as a user sees it.
+    .target(
+      name: "SmeltTestSupport", dependencies: ["SmeltTensors", "SmeltStorage"],
+      path: "Tests/SmeltTestSupport", swiftSettings: tests),
+    .testTarget(
+      name: "SmeltStorageTests", dependencies: ["SmeltStorage", "SmeltTestSupport"],
+      swiftSettings: tests),
+    .testTarget(
+      name: "SmeltTensorsTests",
+      dependencies: ["SmeltTensors", "SmeltStorage", "SmeltTestSupport", "CKernels"],
+      swiftSettings: tests),
+    .testTarget(
+      name: "SmeltContainersTests",
+      dependencies: ["SmeltContainers", "SmeltTensors", "SmeltStorage", "SmeltTestSupport"],
+      swiftSettings: tests),
+    .testTarget(
+      name: "SmeltModelsTests",
+      dependencies: ["SmeltModels", "SmeltTensors", "SmeltStorage", "SmeltTestSupport"],
+      swiftSettings: tests),
+    .testTarget(
+      name: "SmeltQuantizationTests",
+      dependencies: [
+        "SmeltQuantization", "SmeltModels", "SmeltTensors", "SmeltStorage", "SmeltTestSupport",
+      ], swiftSettings: tests),
+    .testTarget(
+      name: "SmeltPipelineTests",
+      dependencies: [
+        "SmeltPipeline", "SmeltContainers", "SmeltModels", "SmeltQuantization", "SmeltTensors",
+        "SmeltStorage", "SmeltTestSupport",
+      ], swiftSettings: tests),
+    .testTarget(name: "CommandTests", dependencies: ["smelt", "SmeltTestSupport"], swiftSettings: tests),
+  ]
+)

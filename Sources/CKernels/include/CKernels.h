@@ -1,0 +1,109 @@
+// The hot loops of Smelt, in C, dispatched at run time (baseline, AVX2+FMA, AVX-512; NEON on arm64).
+//
+// Sums keep one order on every machine with fused multiply-add, whatever its vector width, the number of threads
+// or the number of rows handled together. The order of a dot product of length k (`sk_dot_f32` defines it):
+//   columns are cut into blocks of SK_BLOCK; in a block, 16 partial sums, sum[l] = fma(a[16i+l], b[16i+l], sum[l]);
+//   the 16 are added as a tree (l with l+8, then +4, +2, +1); block totals are added in order, first to last.
+// Every function has a slow Swift twin in SmeltTensors/Kernels/Reference.swift.
+#ifndef CKERNELS_H
+#define CKERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SK_BLOCK 1024 // columns whose products are summed before the sum joins the total
+
+// Instruction sets, in ascending order. sk_isa_best() is what this machine has.
+enum { SK_ISA_BASELINE = 0, SK_ISA_AVX2 = 1, SK_ISA_AVX512 = 2, SK_ISA_NEON = 3 };
+int sk_isa_best(void);
+int sk_isa_available(int isa); // 1 if the machine can run it
+int sk_isa_current(void);
+void sk_isa_force(int isa); // for tests and `bench`; not thread-safe; ignored when unavailable
+const char *sk_isa_name(int isa);
+
+// ---- decode: n codes to float32, each multiplied by scale (products exact in float32 order code*scale) ----
+void sk_decode_bf16(const uint8_t *src, float *dst, size_t n); // src may be unaligned; little-endian
+void sk_decode_f16(const uint8_t *src, float *dst, size_t n);
+void sk_decode_e4m3(const uint8_t *src, float scale, float *dst, size_t n); // no NaN codes inside
+void sk_decode_e5m2(const uint8_t *src, float scale, float *dst, size_t n); // no NaN/Inf codes inside
+void sk_decode_int8(const int8_t *src, float scale, float *dst, size_t n);
+// FP4 E2M1, hub nibble order: value 2j is the low nibble of byte j. n is even.
+// One E8M0 scale byte for each 32 values: scales[i/32].
+void sk_decode_mxfp4(const uint8_t *src, const uint8_t *scales, float *dst, size_t n);
+float sk_e8m0(uint8_t code); // 2^(code-127); 0 gives 2^-127; 255 gives NaN
+
+// ---- encode: round to nearest, ties to even; saturate; inv_scale multiplies first ----
+void sk_encode_bf16(const float *src, uint8_t *dst, size_t n);
+void sk_encode_f16(const float *src, uint8_t *dst, size_t n); // overflow becomes infinity, as IEEE
+// code = rne(x / scale), a true division (not a product with the reciprocal). NaN gives 0x7f (E4M3) / 0x7f (E5M2).
+void sk_encode_e4m3(const float *src, float scale, uint8_t *dst, size_t n); // saturates to +-448
+void sk_encode_e5m2(const float *src, float scale, uint8_t *dst, size_t n); // saturates to +-57344
+void sk_encode_int8(const float *src, float scale, int8_t *dst, size_t n);  // saturates to +-127
+void sk_encode_e2m1(const float *src, float scale, uint8_t *dst, size_t n); // packs 2 a byte, low nibble first; n even; +-6
+
+// ---- scans ----
+float sk_absmax_f32(const float *src, size_t n);          // NaN is ignored; see sk_count_nonfinite
+size_t sk_count_nonfinite_f32(const float *src, size_t n);
+// Index of the first code equal to a NaN (E4M3: 0x7f, 0xff; E5M2: 0x7c..0x7f, 0xfc..0xff; E8M0: 0xff), or n.
+size_t sk_find_nan_e4m3(const uint8_t *src, size_t n);
+size_t sk_find_nan_e5m2(const uint8_t *src, size_t n);
+size_t sk_find_byte(const uint8_t *src, uint8_t byte, size_t n);
+// sum over i of w[i] * (x[i] - scale*code(x[i]/scale))^2 in double, 16 lanes like a dot product; w may be NULL (all 1).
+double sk_error_int8(const float *x, const float *w, float scale, size_t n);
+double sk_error_e4m3(const float *x, const float *w, float scale, size_t n);
+// absmax[i] = max(absmax[i], |x[i]|); sumsq[i] += x[i]^2 (double)
+void sk_observe(const float *x, float *absmax, double *sumsq, size_t n);
+
+// ---- products ----
+float sk_dot_f32(const float *a, const float *b, size_t k);
+// c[i*ldc + j] = dot(a + i*lda, w + j*ldw) for i < m, j < n, k <= SK_BLOCK. When accumulate is 1, c += that total.
+// Same order of summation as sk_dot_f32. Every pointer may be unaligned.
+void sk_gemm_f32(const float *a, size_t lda, const float *w, size_t ldw, float *c, size_t ldc, size_t m, size_t n,
+                 size_t k, int accumulate);
+void sk_axpy_f32(float alpha, const float *x, float *y, size_t n); // y += alpha * x, fused
+
+// ---- element-wise pieces of a forward pass ----
+float sk_sum_squares(const float *x, size_t n); // order of sk_dot_f32(x, x)
+// dst[i] = x[i] * r * w[i], r = 1 / sqrtf(sum_squares(x)/n + eps), rounded as (x*r)*w; w may be NULL. dst may be x.
+void sk_rms_norm(const float *x, const float *w, float eps, float *dst, size_t n);
+// e^x within 2 units in the last place over float32's range; 0 below -104, +inf above 88.8; fixed polynomial with fma.
+void sk_exp(const float *x, float *dst, size_t n);
+// In place: x[i] = exp(x[i]-m)/(exp(sink-m)+sum), m = max(sink, x). sink = -INFINITY: plain softmax. -INFINITY entries give 0.
+void sk_softmax_sink(float *x, size_t n, float sink);
+// dst[i] = silu(min(gate[i], limit)) * clamp(up[i], -limit, limit); limit = INFINITY: no clamp. dst may be gate.
+void sk_swiglu(const float *gate, const float *up, float limit, float *dst, size_t n);
+// Interleaved pairs (2i, 2i+1) of x[0..n): rotate by cos[i], sin[i]; sign = -1 undoes it.
+void sk_rope_interleaved(float *x, const float *cosines, const float *sines, float sign, size_t n);
+// y[t] += sum_j c[j] * x_j[t], the streams of a hyper-connection: x is [streams, n], out[t] = sum_j c[j]*x[j*n+t], j ascending.
+void sk_mix_streams(const float *x, const float *c, size_t streams, float *out, size_t n);
+
+// ---- byte planes (reversible; n in elements) ----
+void sk_split16_rotate(const uint8_t *src, uint8_t *dst, size_t n); // x=rol16(v,1): n high bytes (exponents), then n low bytes
+void sk_join16_rotate(const uint8_t *src, uint8_t *dst, size_t n);
+void sk_split16(const uint8_t *src, uint8_t *dst, size_t n); // n high bytes, then n low bytes (F16)
+void sk_join16(const uint8_t *src, uint8_t *dst, size_t n);
+void sk_split32_rotate(const uint8_t *src, uint8_t *dst, size_t n); // rol32 by 1, then four planes, highest byte first
+void sk_join32_rotate(const uint8_t *src, uint8_t *dst, size_t n);
+
+// ---- checksums ----
+uint64_t sk_xxh64(const void *data, size_t length, uint64_t seed);
+typedef struct { uint64_t v[4]; uint64_t total; uint8_t buffer[32]; uint32_t filled; uint64_t seed; } sk_xxh64_state;
+void sk_xxh64_init(sk_xxh64_state *s, uint64_t seed);
+void sk_xxh64_update(sk_xxh64_state *s, const void *data, size_t length);
+uint64_t sk_xxh64_final(const sk_xxh64_state *s);
+typedef struct { uint32_t h[8]; uint64_t total; uint8_t buffer[64]; uint32_t filled; } sk_sha256_state;
+void sk_sha256_init(sk_sha256_state *s); // SHA-NI where the machine has it
+void sk_sha256_update(sk_sha256_state *s, const void *data, size_t length);
+void sk_sha256_final(sk_sha256_state *s, uint8_t digest[32]);
+
+// ---- peaks for `smelt bench` ----
+double sk_peak_f32_gflops(double seconds); // register-only fused multiply-adds, one core, current instruction set
+
+#ifdef __cplusplus
+}
+#endif
+#endif

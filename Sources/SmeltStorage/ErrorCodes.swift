@@ -1,0 +1,204 @@
+// Every code a file can be refused with. `Formats/errors.md` has the same list; a test compares the two.
+
+extension ErrorCode {
+  // MARK: any source
+
+  /// A git-LFS pointer where weights were expected.
+  public static let lfsPointer = ErrorCode(
+    "SRC_LFS_POINTER", "the file is a git-LFS pointer, not the weights it stands for",
+    "run `git lfs pull` in the checkpoint's folder, or download the file itself")
+  /// A web page or an error message where weights were expected.
+  public static let notWeights = ErrorCode(
+    "SRC_NOT_WEIGHTS", "the file is a web page or an error message, not weights",
+    "download the file again; the server answered with a page")
+  /// A directory, device or pipe where a regular file was expected.
+  public static let notFile = ErrorCode(
+    "SRC_NOT_FILE", "the path is not a regular file", "give the path of a regular file")
+  /// Nothing at that path.
+  public static let missingFile = ErrorCode(
+    "SRC_MISSING", "a file or directory that is needed does not exist", "check the path; names are case-sensitive")
+  /// The file changed while it was read.
+  public static let changed = ErrorCode(
+    "SRC_CHANGED", "the file's size or time changed while it was read", "wait until nothing writes to the source")
+  /// A path that is no model.
+  public static let notModel = ErrorCode(
+    "SRC_NOT_MODEL", "the path holds no model", "give a directory with config.json and safetensors, or an .ingot")
+
+  // MARK: safetensors
+
+  /// A file shorter than its header says.
+  public static let stTruncated = ErrorCode(
+    "ST_TRUNCATED", "the file is shorter than it says", "the download was cut short; fetch the file again")
+  /// An impossible header length.
+  public static let stHeaderSize = ErrorCode(
+    "ST_HEADER_SIZE", "the header length is zero, over 100,000,000 or beyond the file",
+    "the file is no safetensors file or is damaged; fetch it again")
+  /// A header of zero bytes.
+  public static let stZeroPage = ErrorCode(
+    "ST_ZERO_PAGE", "the header is all zero bytes", "the download was interrupted; fetch the file again")
+  /// A header that is no JSON object.
+  public static let stHeaderJSON = ErrorCode(
+    "ST_HEADER_JSON", "the header is not a UTF-8 JSON object of the expected form", "fetch the file again")
+  /// A header too deep or too large.
+  public static let stHeaderLimit = ErrorCode(
+    "ST_HEADER_LIMIT", "the header nests deeper than 8 levels or names more than 1,000,000 tensors",
+    "no real checkpoint does this; do not trust the file")
+  /// A name that stands twice.
+  public static let stDuplicate = ErrorCode(
+    "ST_DUPLICATE", "a key stands twice in the header", "two readers could see two models; do not trust the file")
+  /// A dtype that the format does not have.
+  public static let stDtype = ErrorCode(
+    "ST_DTYPE", "the dtype is unknown", "a newer Smelt may know it; see Formats/safetensors.md for the list")
+  /// A number that is no size.
+  public static let stNumber = ErrorCode(
+    "ST_NUMBER", "a size or offset is negative, fractional or above 2^53", "the header is damaged; fetch the file again")
+  /// Too many dimensions.
+  public static let stRank = ErrorCode("ST_RANK", "a tensor has more than 8 dimensions", "do not trust the file")
+  /// A size that does not fit.
+  public static let stOverflow = ErrorCode(
+    "ST_OVERFLOW", "a shape's product does not fit in 63 bits", "do not trust the file")
+  /// A tensor that ends within a byte.
+  public static let stSubbyte = ErrorCode(
+    "ST_SUBBYTE", "a tensor's bits are no whole number of bytes", "the shape or the dtype is wrong")
+  /// Offsets outside the data.
+  public static let stOffsets = ErrorCode(
+    "ST_OFFSETS", "a tensor's offsets are reversed or beyond the data", "the header is damaged; fetch the file again")
+  /// Offsets that disagree with the shape.
+  public static let stSizeMismatch = ErrorCode(
+    "ST_SIZE_MISMATCH", "a tensor's bytes are not what its shape and dtype need", "the header is damaged; fetch the file again")
+  /// Holes or overlaps.
+  public static let stLayout = ErrorCode(
+    "ST_LAYOUT", "tensors overlap, leave a hole, or do not start at 0", "save the file again with a current safetensors library")
+  /// Bytes nobody names.
+  public static let stTrailing = ErrorCode(
+    "ST_TRAILING", "bytes follow the last tensor", "the file was appended to; fetch it again")
+  /// Metadata that is no string.
+  public static let stMetadata = ErrorCode(
+    "ST_METADATA", "__metadata__ is not a map from strings to strings", "save the file again")
+  /// A name that cannot be a name.
+  public static let stName = ErrorCode(
+    "ST_NAME", "a tensor's name is empty, over 1,000 bytes, or holds control or bidirectional characters",
+    "do not trust the file")
+
+  // MARK: index and directory
+
+  /// A shard's path that leaves the directory.
+  public static let idxPath = ErrorCode(
+    "IDX_PATH", "the index names a shard outside its own directory", "a shard is a bare file name; do not trust the index")
+  /// A link that leaves the repository.
+  public static let idxLink = ErrorCode(
+    "IDX_LINK", "a shard is a symbolic link that leaves the repository", "only the hub cache's own blob links are followed")
+  /// Shards that are not there.
+  public static let idxMissing = ErrorCode(
+    "IDX_MISSING", "shards named by the index are not there", "download the missing shards")
+  /// Index and shards disagree.
+  public static let idxMismatch = ErrorCode(
+    "IDX_MISMATCH", "index and shards do not name the same tensors", "index and shards come from different revisions; fetch both again")
+  /// A tensor in two shards.
+  public static let idxDuplicate = ErrorCode(
+    "IDX_DUPLICATE", "a tensor is in two shards", "remove the stray shard")
+  /// An index that is no index.
+  public static let idxJSON = ErrorCode(
+    "IDX_JSON", "the index is no JSON object with a weight_map of names", "fetch the index again")
+  /// Index total that disagrees (a warning).
+  public static let idxTotal = ErrorCode(
+    "IDX_TOTAL", "the index's total_size is not the sum of the tensors", "harmless; some writers count parameters instead")
+
+  // MARK: quantized content
+
+  /// A quantized weight without its scale.
+  public static let scaleMissing = ErrorCode(
+    "Q_SCALE_MISSING", "a quantized weight has no scale tensor", "a shard is absent or the upload is incomplete")
+  /// A scale of the wrong shape.
+  public static let scaleShape = ErrorCode(
+    "Q_SCALE_SHAPE", "a scale tensor's shape or dtype does not fit its weight", "compare weight_block_size in config.json with the tensors")
+  /// A scale that is no positive finite number.
+  public static let scaleValue = ErrorCode(
+    "Q_SCALE_VALUE", "a scale is NaN, infinite, zero or negative", "the weight is damaged or was calibrated on an expert that saw no token")
+  /// A code that is no number.
+  public static let codeNaN = ErrorCode(
+    "Q_CODE_NAN", "a weight holds a NaN or infinite code", "the shard is damaged; fetch it again")
+  /// A packed width that does not fit.
+  public static let packed = ErrorCode(
+    "Q_PACK", "a packed 4-bit weight's width is not half its columns", "the shard is damaged or of another layout")
+  /// Config and tensors contradict each other.
+  public static let quantConfig = ErrorCode(
+    "Q_CONFIG", "quantization_config contradicts the tensors", "the config belongs to another revision")
+  /// Experts of one layer stored in different ways.
+  public static let mixedExperts = ErrorCode(
+    "Q_MIXED_EXPERTS", "an expert is stored in another encoding than its siblings", "the upload mixes two conversions")
+
+  // MARK: config, tokenizer, architecture
+
+  /// A configuration value out of range.
+  public static let configValue = ErrorCode(
+    "CFG_VALUE", "a value in config.json is missing, of the wrong type or out of range", "compare config.json with the publisher's")
+  /// A configuration that is no JSON.
+  public static let configJSON = ErrorCode(
+    "CFG_JSON", "config.json is no JSON object", "fetch config.json again")
+  /// Shapes that disagree with the configuration.
+  public static let configShape = ErrorCode(
+    "CFG_SHAPE", "a tensor's shape is not what config.json says", "config.json and weights come from different models")
+  /// Weights the architecture needs and the checkpoint lacks.
+  public static let incomplete = ErrorCode(
+    "ARCH_INCOMPLETE", "weights that the architecture needs are missing", "a shard is absent or the upload is incomplete")
+  /// A tensor that no rule explains.
+  public static let unknownTensor = ErrorCode(
+    "ARCH_UNKNOWN_TENSOR", "a tensor that no rule explains",
+    "Smelt drops nothing in silence; report the tensor, it may be a new part of the architecture")
+  /// A tokenizer that breaks its rule.
+  public static let tokenizerValue = ErrorCode(
+    "TOK_VALUE", "the tokenizer holds an impossible value", "fetch tokenizer.json again")
+  /// A tokenizer that is no JSON.
+  public static let tokenizerJSON = ErrorCode(
+    "TOK_JSON", "tokenizer.json is no JSON object of the expected form", "fetch tokenizer.json again")
+
+  // MARK: ingot
+
+  /// A header that is no ingot's.
+  public static let ingotHeader = ErrorCode(
+    "C_HEADER", "the ingot's header is wrong: magic, version, flags or checksum", "the file is no ingot, or was never finished")
+  /// An index that breaks its rule.
+  public static let ingotIndex = ErrorCode(
+    "C_INDEX", "the ingot's index is damaged: an offset, length or count is impossible", "copy the file again")
+  /// A declared size out of proportion.
+  public static let ingotBomb = ErrorCode(
+    "C_BOMB", "a frame declares more content than its weight can hold", "do not trust the file")
+  /// A zstd frame that breaks the container's rules.
+  public static let ingotFrame = ErrorCode(
+    "C_FRAME", "a zstd frame is damaged or not of the form ingots hold", "copy the file again")
+  /// A checksum that does not match.
+  public static let ingotChecksum = ErrorCode(
+    "C_CHECKSUM", "stored bytes do not match their checksum", "the file was damaged after it was written; copy it again")
+
+  // MARK: statistics, recipes, token files
+
+  /// A statistics file that is none.
+  public static let statistics = ErrorCode(
+    "STAT_FORMAT", "the statistics file is not of the form of Formats/statistics.md", "make it again with `smelt calibrate`")
+  /// Statistics of another model.
+  public static let statisticsMismatch = ErrorCode(
+    "STAT_MISMATCH", "the statistics belong to another model", "calibrate this model")
+  /// A recipe that is none.
+  public static let recipe = ErrorCode(
+    "RECIPE_FORMAT", "the recipe file is not of the form of Formats/recipe.md", "see Formats/recipe.md")
+  /// A token file that is none.
+  public static let tokens = ErrorCode(
+    "TOKENS_FORMAT", "the token file is not {\"sequences\": [[ids…], …]} with ids of the vocabulary",
+    "write one list of token ids per sequence")
+  /// A text that is none.
+  public static let text = ErrorCode(
+    "TEXT_FORMAT", "the text is not UTF-8 or is too short for one window", "give a longer UTF-8 text, or a smaller --context")
+
+  /// All codes, in the order of `Formats/errors.md`.
+  public static let all: [ErrorCode] = [
+    lfsPointer, notWeights, notFile, missingFile, changed, notModel,
+    stTruncated, stHeaderSize, stZeroPage, stHeaderJSON, stHeaderLimit, stDuplicate, stDtype, stNumber, stRank,
+    stOverflow, stSubbyte, stOffsets, stSizeMismatch, stLayout, stTrailing, stMetadata, stName,
+    idxPath, idxLink, idxMissing, idxMismatch, idxDuplicate, idxJSON, idxTotal,
+    scaleMissing, scaleShape, scaleValue, codeNaN, packed, quantConfig, mixedExperts,
+    configValue, configJSON, configShape, incomplete, unknownTensor, tokenizerValue, tokenizerJSON,
+    ingotHeader, ingotIndex, ingotBomb, ingotFrame, ingotChecksum,
+    statistics, statisticsMismatch, recipe, tokens, text,
+  ]
+}

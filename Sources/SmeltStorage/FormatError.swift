@@ -1,0 +1,135 @@
+// What can go wrong, told apart by whose fault it is: a file that breaks its rule (`FormatError`), a wish that
+// cannot be met (`RequestError`), and a program that is wrong (a trap, never reachable from a file's bytes).
+
+/// A stable, documented, grep-able name of one kind of refusal. `Formats/errors.md` explains each.
+public struct ErrorCode: Sendable, Hashable, CustomStringConvertible {
+  /// The name as printed between the brackets of `error[…]`.
+  public let name: String
+  /// One sentence: what the code means.
+  public let meaning: String
+  /// One sentence: what a person can do about it. Used as the `help:` line when the error brings none of its own.
+  public let remedy: String
+
+  /// A code with its explanation.
+  public init(_ name: String, _ meaning: String, _ remedy: String) {
+    self.name = name
+    self.meaning = meaning
+    self.remedy = remedy
+  }
+
+  /// The bare name.
+  public var description: String { name }
+
+  /// Codes are equal when their names are.
+  public static func == (a: ErrorCode, b: ErrorCode) -> Bool { a.name == b.name }
+
+  /// Hashes the name.
+  public func hash(into hasher: inout Hasher) { hasher.combine(name) }
+}
+
+/// A file that breaks its rule: which file, which tensor or key, which byte, what was found and what was expected.
+public struct FormatError: Error, Sendable, Hashable, CustomStringConvertible {
+  /// The stable code.
+  public var code: ErrorCode
+  /// The file's name, as the user knows it.
+  public var file: String?
+  /// The tensor, key or field.
+  public var subject: String?
+  /// The byte in `file` where the trouble starts.
+  public var offset: Int?
+  /// What was found and what was expected: lower case, no full stop.
+  public var problem: String
+  /// What a person can do about it; the code's remedy when absent.
+  public var help: String?
+
+  /// A refusal. `problem` says what was found before what was expected.
+  public init(
+    _ code: ErrorCode, file: String? = nil, subject: String? = nil, offset: Int? = nil, _ problem: String,
+    help: String? = nil
+  ) {
+    self.code = code
+    self.file = file
+    self.subject = subject
+    self.offset = offset
+    self.problem = problem
+    self.help = help
+  }
+
+  /// The same error with a file's name, if it had none.
+  public func inFile(_ name: String) -> FormatError {
+    var copy = self
+    if copy.file == nil { copy.file = name }
+    return copy
+  }
+
+  /// Three lines at most: what, where, help.
+  public var description: String {
+    var lines = ["error[\(code)]: " + (subject.map { "'\(printable($0))' " } ?? "") + printable(problem)]
+    if let file {
+      lines.append("  in \(printable(file))" + (offset.map { ", byte \($0)" } ?? ""))
+    }
+    lines.append("  help: \(help.map(printable) ?? code.remedy)")
+    return lines.joined(separator: "\n")
+  }
+}
+
+/// A wish that cannot be met although no file is at fault.
+public struct RequestError: Error, Sendable, Hashable, CustomStringConvertible {
+  /// Whose move it is; decides the exit status.
+  public enum Kind: String, Sendable, Hashable, CaseIterable {
+    /// Well-formed, but not supported (exit 3).
+    case unsupported
+    /// The command line asks for something contradictory or missing (exit 64).
+    case usage
+    /// The result cannot be created: it exists, or its folder does not (exit 73).
+    case cannotCreate = "cannot-create"
+    /// The machine failed: disk full, input/output error (exit 74).
+    case io
+    /// Stopped by the user; nothing was left under the final name (exit 75).
+    case interrupted
+  }
+
+  /// Whose move it is.
+  public var kind: Kind
+  /// What cannot be done and why: lower case, no full stop.
+  public var problem: String
+  /// What to do instead.
+  public var help: String?
+
+  /// A refusal of a wish.
+  public init(_ kind: Kind, _ problem: String, help: String? = nil) {
+    self.kind = kind
+    self.problem = problem
+    self.help = help
+  }
+
+  /// Two lines at most.
+  public var description: String {
+    "error[\(kind.rawValue)]: \(printable(problem))" + (help.map { "\n  help: \(printable($0))" } ?? "")
+  }
+
+  /// The exit status that belongs to the kind.
+  public var exitStatus: Int32 {
+    switch kind {
+    case .unsupported: 3
+    case .usage: 64
+    case .cannotCreate: 73
+    case .io: 74
+    case .interrupted: 75
+    }
+  }
+}
+
+/// Text from a file made safe to print: control characters, bidirectional marks and NUL are escaped.
+public func printable(_ text: String) -> String {
+  var out = ""
+  for scalar in text.unicodeScalars {
+    switch scalar.value {
+    case 0x0A where out.count < 4096: out.append("\\n")
+    case 0..<0x20, 0x7F..<0xA0, 0x200B...0x200F, 0x2028...0x202E, 0x2060...0x2069, 0xFEFF:
+      out.append("\\u{\(String(scalar.value, radix: 16))}")
+    default: out.unicodeScalars.append(scalar)
+    }
+  }
+  return out
+}
