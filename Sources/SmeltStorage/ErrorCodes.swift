@@ -16,13 +16,16 @@ extension ErrorCode {
     "SRC_NOT_FILE", "the path is not a regular file", "give the path of a regular file")
   /// Nothing at that path.
   public static let missingFile = ErrorCode(
-    "SRC_MISSING", "a file or directory that is needed does not exist", "check the path; names are case-sensitive")
+    "SRC_MISSING", "a file or directory that is needed does not exist",
+    "check the path; names are case-sensitive")
   /// The file changed while it was read.
   public static let changed = ErrorCode(
-    "SRC_CHANGED", "the file's size or time changed while it was read", "wait until nothing writes to the source")
+    "SRC_CHANGED", "the file's size or time changed while it was read",
+    "wait until nothing writes to the source")
   /// A path that is no model.
   public static let notModel = ErrorCode(
-    "SRC_NOT_MODEL", "the path holds no model", "give a directory with config.json and safetensors, or an .ingot")
+    "SRC_NOT_MODEL", "the path holds no model",
+    "give a directory with config.json and safetensors, or an .ingot")
 
   // MARK: safetensors
 
@@ -45,15 +48,18 @@ extension ErrorCode {
     "no real checkpoint does this; do not trust the file")
   /// A name that stands twice.
   public static let stDuplicate = ErrorCode(
-    "ST_DUPLICATE", "a key stands twice in the header", "two readers could see two models; do not trust the file")
+    "ST_DUPLICATE", "a key stands twice in the header",
+    "two readers could see two models; do not trust the file")
   /// A dtype that the format does not have.
   public static let stDtype = ErrorCode(
     "ST_DTYPE", "the dtype is unknown", "a newer Smelt may know it; see Formats/safetensors.md for the list")
   /// A number that is no size.
   public static let stNumber = ErrorCode(
-    "ST_NUMBER", "a size or offset is negative, fractional or above 2^53", "the header is damaged; fetch the file again")
+    "ST_NUMBER", "a size or offset is negative, fractional or above 2^53",
+    "the header is damaged; fetch the file again")
   /// Too many dimensions.
-  public static let stRank = ErrorCode("ST_RANK", "a tensor has more than 8 dimensions", "do not trust the file")
+  public static let stRank = ErrorCode(
+    "ST_RANK", "a tensor has more than 8 dimensions", "do not trust the file")
   /// A size that does not fit.
   public static let stOverflow = ErrorCode(
     "ST_OVERFLOW", "a shape's product does not fit in 63 bits", "do not trust the file")
@@ -62,13 +68,16 @@ extension ErrorCode {
     "ST_SUBBYTE", "a tensor's bits are no whole number of bytes", "the shape or the dtype is wrong")
   /// Offsets outside the data.
   public static let stOffsets = ErrorCode(
-    "ST_OFFSETS", "a tensor's offsets are reversed or beyond the data", "the header is damaged; fetch the file again")
+    "ST_OFFSETS", "a tensor's offsets are reversed or beyond the data",
+    "the header is damaged; fetch the file again")
   /// Offsets that disagree with the shape.
   public static let stSizeMismatch = ErrorCode(
-    "ST_SIZE_MISMATCH", "a tensor's bytes are not what its shape and dtype need", "the header is damaged; fetch the file again")
+    "ST_SIZE_MISMATCH", "a tensor's bytes are not what its shape and dtype need",
+    "the header is damaged; fetch the file again")
   /// Holes or overlaps.
   public static let stLayout = ErrorCode(
-    "ST_LAYOUT", "tensors overlap, leave a hole, or do not start at 0", "save the file again with a current safetensors library")
+    "ST_LAYOUT", "tensors overlap, leave a hole, or do not start at 0",
+    "save the file again with a current safetensors library")
   /// Bytes nobody names.
   public static let stTrailing = ErrorCode(
     "ST_TRAILING", "bytes follow the last tensor", "the file was appended to; fetch it again")
@@ -84,16 +93,19 @@ extension ErrorCode {
 
   /// A shard's path that leaves the directory.
   public static let idxPath = ErrorCode(
-    "IDX_PATH", "the index names a shard outside its own directory", "a shard is a bare file name; do not trust the index")
+    "IDX_PATH", "the index names a shard outside its own directory",
+    "a shard is a bare file name; do not trust the index")
   /// A link that leaves the repository.
   public static let idxLink = ErrorCode(
-    "IDX_LINK", "a shard is a symbolic link that leaves the repository", "only the hub cache's own blob links are followed")
+    "IDX_LINK", "a shard is a symbolic link that leaves the repository",
+    "only the hub cache's own blob links are followed")
   /// Shards that are not there.
   public static let idxMissing = ErrorCode(
     "IDX_MISSING", "shards named by the index are not there", "download the missing shards")
   /// Index and shards disagree.
   public static let idxMismatch = ErrorCode(
-    "IDX_MISMATCH", "index and shards do not name the same tensors", "index and shards come from different revisions; fetch both again")
+    "IDX_MISMATCH", "index and shards do not name the same tensors",
+    "index and shards come from different revisions; fetch both again")
   /// A tensor in two shards.
   public static let idxDuplicate = ErrorCode(
     "IDX_DUPLICATE", "a tensor is in two shards", "remove the stray shard")
@@ -102,46 +114,55 @@ extension ErrorCode {
     "IDX_JSON", "the index is no JSON object with a weight_map of names", "fetch the index again")
   /// Index total that disagrees (a warning).
   public static let idxTotal = ErrorCode(
-    "IDX_TOTAL", "the index's total_size is not the sum of the tensors", "harmless; some writers count parameters instead")
+    "IDX_TOTAL", "the index's total_size is not the sum of the tensors",
+    "harmless; some writers count parameters instead")
 
   // MARK: quantized content
 
   /// A quantized weight without its scale.
   public static let scaleMissing = ErrorCode(
-    "Q_SCALE_MISSING", "a quantized weight has no scale tensor", "a shard is absent or the upload is incomplete")
+    "Q_SCALE_MISSING", "a quantized weight has no scale tensor",
+    "a shard is absent or the upload is incomplete")
   /// A scale of the wrong shape.
   public static let scaleShape = ErrorCode(
-    "Q_SCALE_SHAPE", "a scale tensor's shape or dtype does not fit its weight", "compare weight_block_size in config.json with the tensors")
+    "Q_SCALE_SHAPE", "a scale tensor's shape or dtype does not fit its weight",
+    "compare weight_block_size in config.json with the tensors")
   /// A scale that is no positive finite number.
   public static let scaleValue = ErrorCode(
-    "Q_SCALE_VALUE", "a scale is NaN, infinite, zero or negative", "the weight is damaged or was calibrated on an expert that saw no token")
+    "Q_SCALE_VALUE", "a scale is NaN, infinite, zero or negative",
+    "the weight is damaged or was calibrated on an expert that saw no token")
   /// A code that is no number.
   public static let codeNaN = ErrorCode(
     "Q_CODE_NAN", "a weight holds a NaN or infinite code", "the shard is damaged; fetch it again")
   /// A packed width that does not fit.
   public static let packed = ErrorCode(
-    "Q_PACK", "a packed 4-bit weight's width is not half its columns", "the shard is damaged or of another layout")
+    "Q_PACK", "a packed 4-bit weight's width is not half its columns",
+    "the shard is damaged or of another layout")
   /// Config and tensors contradict each other.
   public static let quantConfig = ErrorCode(
     "Q_CONFIG", "quantization_config contradicts the tensors", "the config belongs to another revision")
   /// Experts of one layer stored in different ways.
   public static let mixedExperts = ErrorCode(
-    "Q_MIXED_EXPERTS", "an expert is stored in another encoding than its siblings", "the upload mixes two conversions")
+    "Q_MIXED_EXPERTS", "an expert is stored in another encoding than its siblings",
+    "the upload mixes two conversions")
 
   // MARK: config, tokenizer, architecture
 
   /// A configuration value out of range.
   public static let configValue = ErrorCode(
-    "CFG_VALUE", "a value in config.json is missing, of the wrong type or out of range", "compare config.json with the publisher's")
+    "CFG_VALUE", "a value in config.json is missing, of the wrong type or out of range",
+    "compare config.json with the publisher's")
   /// A configuration that is no JSON.
   public static let configJSON = ErrorCode(
     "CFG_JSON", "config.json is no JSON object", "fetch config.json again")
   /// Shapes that disagree with the configuration.
   public static let configShape = ErrorCode(
-    "CFG_SHAPE", "a tensor's shape is not what config.json says", "config.json and weights come from different models")
+    "CFG_SHAPE", "a tensor's shape is not what config.json says",
+    "config.json and weights come from different models")
   /// Weights the architecture needs and the checkpoint lacks.
   public static let incomplete = ErrorCode(
-    "ARCH_INCOMPLETE", "weights that the architecture needs are missing", "a shard is absent or the upload is incomplete")
+    "ARCH_INCOMPLETE", "weights that the architecture needs are missing",
+    "a shard is absent or the upload is incomplete")
   /// A tensor that no rule explains.
   public static let unknownTensor = ErrorCode(
     "ARCH_UNKNOWN_TENSOR", "a tensor that no rule explains",
@@ -157,10 +178,12 @@ extension ErrorCode {
 
   /// A header that is no ingot's.
   public static let ingotHeader = ErrorCode(
-    "C_HEADER", "the ingot's header is wrong: magic, version, flags or checksum", "the file is no ingot, or was never finished")
+    "C_HEADER", "the ingot's header is wrong: magic, version, flags or checksum",
+    "the file is no ingot, or was never finished")
   /// An index that breaks its rule.
   public static let ingotIndex = ErrorCode(
-    "C_INDEX", "the ingot's index is damaged: an offset, length or count is impossible", "copy the file again")
+    "C_INDEX", "the ingot's index is damaged: an offset, length or count is impossible", "copy the file again"
+  )
   /// A declared size out of proportion.
   public static let ingotBomb = ErrorCode(
     "C_BOMB", "a frame declares more content than its weight can hold", "do not trust the file")
@@ -169,13 +192,15 @@ extension ErrorCode {
     "C_FRAME", "a zstd frame is damaged or not of the form ingots hold", "copy the file again")
   /// A checksum that does not match.
   public static let ingotChecksum = ErrorCode(
-    "C_CHECKSUM", "stored bytes do not match their checksum", "the file was damaged after it was written; copy it again")
+    "C_CHECKSUM", "stored bytes do not match their checksum",
+    "the file was damaged after it was written; copy it again")
 
   // MARK: statistics, recipes, token files
 
   /// A statistics file that is none.
   public static let statistics = ErrorCode(
-    "STAT_FORMAT", "the statistics file is not of the form of Formats/statistics.md", "make it again with `smelt calibrate`")
+    "STAT_FORMAT", "the statistics file is not of the form of Formats/statistics.md",
+    "make it again with `smelt calibrate`")
   /// Statistics of another model.
   public static let statisticsMismatch = ErrorCode(
     "STAT_MISMATCH", "the statistics belong to another model", "calibrate this model")
@@ -188,12 +213,14 @@ extension ErrorCode {
     "write one list of token ids per sequence")
   /// A text that is none.
   public static let text = ErrorCode(
-    "TEXT_FORMAT", "the text is not UTF-8 or is too short for one window", "give a longer UTF-8 text, or a smaller --context")
+    "TEXT_FORMAT", "the text is not UTF-8 or is too short for one window",
+    "give a longer UTF-8 text, or a smaller --context")
 
   /// All codes, in the order of `Formats/errors.md`.
   public static let all: [ErrorCode] = [
     lfsPointer, notWeights, notFile, missingFile, changed, notModel,
-    stTruncated, stHeaderSize, stZeroPage, stHeaderJSON, stHeaderLimit, stDuplicate, stDtype, stNumber, stRank,
+    stTruncated, stHeaderSize, stZeroPage, stHeaderJSON, stHeaderLimit, stDuplicate, stDtype, stNumber,
+    stRank,
     stOverflow, stSubbyte, stOffsets, stSizeMismatch, stLayout, stTrailing, stMetadata, stName,
     idxPath, idxLink, idxMissing, idxMismatch, idxDuplicate, idxJSON, idxTotal,
     scaleMissing, scaleShape, scaleValue, codeNaN, packed, quantConfig, mixedExperts,

@@ -1,0 +1,44 @@
+// What every container of named tensors offers: a list of tensors and the bytes of each, lent, not copied.
+
+public import SmeltStorage
+public import SmeltTensors
+
+/// One tensor a file names: dtype, dimensions, and where its bytes are.
+public struct TensorInfo: Sendable {
+  /// The name in the file.
+  public let name: String
+  /// The element type.
+  public let dtype: DType
+  /// The dimensions, outermost first.
+  public let shape: Shape
+  /// The path of the file that holds it.
+  public let file: String
+  /// The place of its first byte in that file.
+  public let offset: Int
+  /// Its bytes, lent from the mapping; touching them reads the file.
+  public let bytes: Bytes
+
+  /// A tensor of a file.
+  public init(name: String, dtype: DType, shape: Shape, file: String, offset: Int, bytes: Bytes) {
+    self.name = name
+    self.dtype = dtype
+    self.shape = shape
+    self.file = file
+    self.offset = offset
+    self.bytes = bytes
+  }
+}
+
+/// Named tensors, wherever they lie: one file, or several shards with an index.
+public protocol TensorSource: Sendable {
+  /// The tensors in file order, shard after shard.
+  var tensors: [TensorInfo] { get }
+  /// The tensor of a name, or nil.
+  func tensor(_ name: String) -> TensorInfo?
+  /// The files that hold them, with their sizes in bytes.
+  var files: [(path: String, byteCount: Int)] { get }
+  /// Things worth saying that are no reason to refuse.
+  var warnings: [FormatError] { get }
+  /// Throws `SRC_CHANGED` when a file is no longer what it was when it was opened.
+  func checkUnchanged() throws(FormatError)
+}

@@ -1,0 +1,66 @@
+// Bytes with an owner: a slice of a mapping or of a buffer that stays alive as long as the slice does.
+
+/// A read-only run of bytes that keeps its owner (a mapped file, a buffer) alive. Copying it copies no bytes.
+public struct Bytes: @unchecked Sendable {
+  /// What must live as long as the bytes. Owners never change the bytes after handing them out.
+  private let owner: AnyObject
+  private let base: UnsafeRawPointer?
+  /// The number of bytes.
+  public let count: Int
+
+  /// Bytes at `pointer`, valid and unchanging as long as `owner` lives.
+  public init(owner: AnyObject, pointer: UnsafeRawPointer?, count: Int) {
+    precondition(count >= 0 && (pointer != nil || count == 0))
+    self.owner = owner
+    self.base = pointer
+    self.count = count
+  }
+
+  /// Bytes copied from an array.
+  public init(_ array: [UInt8]) {
+    let buffer = ByteBuffer(count: array.count)
+    array.withUnsafeBytes { buffer.bytes.copyMemory(from: $0) }
+    self.init(owner: buffer, pointer: UnsafeRawPointer(buffer.bytes.baseAddress), count: array.count)
+  }
+
+  /// Bytes that take over a buffer which nobody writes to any more.
+  public init(_ buffer: ByteBuffer) {
+    self.init(owner: buffer, pointer: UnsafeRawPointer(buffer.bytes.baseAddress), count: buffer.bytes.count)
+  }
+
+  /// Lends the bytes; the pointer is valid inside the closure only.
+  public func withUnsafeBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
+    defer { withExtendedLifetime(owner) {} }
+    return try body(UnsafeRawBufferPointer(start: base, count: count))
+  }
+
+  /// The address of the first byte; valid while this value (or a copy) lives. For kernels.
+  public var baseAddress: UnsafeRawPointer? { base }
+
+  /// A part of the bytes with the same owner. `range` must lie within `0..<count`.
+  public subscript(range: Range<Int>) -> Bytes {
+    precondition(range.lowerBound >= 0 && range.upperBound <= count, "range outside the bytes")
+    return Bytes(owner: owner, pointer: base.map { $0 + range.lowerBound }, count: range.count)
+  }
+
+  /// A copy as an array.
+  public var array: [UInt8] { withUnsafeBytes { Array($0) } }
+
+  /// Tells the system that the pages of a mapping are not needed for now. Reading them again is allowed and brings
+  /// them back; bytes that are not mapped from a file are left alone.
+  public func evict() {
+    guard let mapping = owner as? MappedFile, let base else { return }
+    mapping.evict(base, count)
+  }
+}
+
+/// Memory of a fixed size, uninitialized at first, freed with the object.
+public final class ByteBuffer: @unchecked Sendable {
+  /// The memory, aligned to 64 bytes.
+  public let bytes: UnsafeMutableRawBufferPointer
+
+  /// Memory for `count` bytes.
+  public init(count: Int) { bytes = .allocate(byteCount: count, alignment: 64) }
+
+  deinit { bytes.deallocate() }
+}

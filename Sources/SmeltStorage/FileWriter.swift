@@ -1,0 +1,120 @@
+// Writing beside the target and renaming at the end: until `commit`, nothing stands under the final name, whatever
+// stops the program.
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// One file being written as `NAME.partial-PID` in the target's folder. Dropping it without `commit` removes it.
+public struct FileWriter: ~Copyable {
+  /// The path the file will have.
+  public let path: String
+  private let partial: String
+  private let descriptor: Int32
+  /// The place where the next `write` goes, in bytes from the start.
+  public private(set) var position = 0
+
+  /// Starts writing.
+  /// - Throws: `RequestError` cannot-create when `path` exists and `overwrite` is false, or its folder is not writable.
+  public init(path: String, overwrite: Bool) throws {
+    let partial = "\(path).partial-\(getpid())"
+    descriptor = try FileWriter.create(path, partial, overwrite: overwrite)
+    self.path = path
+    self.partial = partial
+  }
+
+  private static func create(_ path: String, _ partial: String, overwrite: Bool) throws -> Int32 {
+    switch pathKind(path) {
+    case .nothing: break
+    case .file where overwrite: break
+    case .file:
+      throw RequestError(
+        .cannotCreate, "'\(path)' exists", help: "choose another name, or pass --overwrite to replace it")
+    case .directory, .other:
+      throw RequestError(
+        .cannotCreate, "'\(path)' exists and is no regular file", help: "choose another name")
+    }
+    let descriptor = open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+    guard descriptor >= 0 else {
+      throw RequestError(
+        .cannotCreate, "cannot create '\(path)': \(Platform.lastError())",
+        help: "the folder must exist and be writable")
+    }
+    return descriptor
+  }
+
+  deinit {
+    close(descriptor)
+    unlink(partial)
+  }
+
+  /// Appends bytes.
+  /// - Throws: `RequestError` io with the system's reason (disk full, quota, input/output error).
+  public mutating func write(_ bytes: UnsafeRawBufferPointer) throws {
+    try write(bytes, at: position)
+    position += bytes.count
+  }
+
+  /// Appends an array.
+  public mutating func write(_ array: [UInt8]) throws {
+    try array.withUnsafeBytes { try write($0) }
+  }
+
+  /// Writes zeros up to the next multiple of `alignment`.
+  public mutating func pad(to alignment: Int) throws {
+    let gap = (alignment - position % alignment) % alignment
+    if gap > 0 { try write([UInt8](repeating: 0, count: gap)) }
+  }
+
+  /// Writes bytes at a place of their own, leaving `position` alone. Used for headers that are known last.
+  public func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws {
+    var done = 0
+    while done < bytes.count {
+      let step = pwrite(
+        descriptor, bytes.baseAddress! + done, min(bytes.count - done, 1 << 30), off_t(offset + done))
+      if step < 0 && errno == EINTR { continue }
+      guard step > 0 else {
+        throw RequestError(
+          .io, "cannot write '\(path)': \(Platform.lastError())",
+          help: "nothing was left under the final name; free some space and start again")
+      }
+      done += step
+    }
+  }
+
+  /// Writes an array at a place of its own.
+  public func write(_ array: [UInt8], at offset: Int) throws {
+    try array.withUnsafeBytes { try write($0, at: offset) }
+  }
+
+  /// Waits until the data is on the disk.
+  public func sync() throws {
+    guard Platform.syncData(descriptor) == 0 else {
+      throw RequestError(.io, "cannot flush '\(path)': \(Platform.lastError())")
+    }
+  }
+
+  /// Syncs, renames to the final name, and syncs the folder: from here on the file is there, whole.
+  public consuming func commit() throws {
+    try sync()
+    guard rename(partial, path) == 0 else {
+      throw RequestError(.cannotCreate, "cannot rename to '\(path)': \(Platform.lastError())")
+    }
+    let folder = open(parentFolder(path), O_RDONLY | O_CLOEXEC)
+    if folder >= 0 {
+      fsync(folder)
+      close(folder)
+    }
+  }
+}
+
+/// Writes a whole small file beside its target and renames it.
+public func writeFile(_ path: String, _ array: [UInt8], overwrite: Bool) throws {
+  var writer = try FileWriter(path: path, overwrite: overwrite)
+  try writer.write(array)
+  try writer.commit()
+}

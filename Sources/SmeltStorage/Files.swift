@@ -1,0 +1,99 @@
+// Paths and folders: what lies where, without opening it.
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// What lies at a path.
+public enum PathKind: Sendable, Hashable {
+  /// Nothing.
+  case nothing
+  /// A regular file.
+  case file
+  /// A directory.
+  case directory
+  /// A device, a pipe, a socket.
+  case other
+}
+
+/// What lies at `path`, symbolic links followed.
+public func pathKind(_ path: String) -> PathKind {
+  var status = stat()
+  guard stat(path, &status) == 0 else { return .nothing }
+  switch status.st_mode & S_IFMT {
+  case S_IFREG: return .file
+  case S_IFDIR: return .directory
+  default: return .other
+  }
+}
+
+/// Whether `path` itself is a symbolic link.
+public func isSymbolicLink(_ path: String) -> Bool {
+  var status = stat()
+  return lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFLNK
+}
+
+/// The absolute path with every link resolved, or nil when nothing is there.
+public func resolvedPath(_ path: String) -> String? {
+  guard let resolved = realpath(path, nil) else { return nil }
+  defer { free(resolved) }
+  return String(cString: resolved)
+}
+
+/// The last component of a path.
+public func fileName(_ path: String) -> String {
+  let trimmed = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
+  return trimmed.split(separator: "/", omittingEmptySubsequences: true).last.map(String.init) ?? trimmed
+}
+
+/// The folder a path lies in; `.` for a bare name.
+public func parentFolder(_ path: String) -> String {
+  let trimmed = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
+  guard let slash = trimmed.lastIndex(of: "/") else { return "." }
+  return slash == trimmed.startIndex ? "/" : String(trimmed[..<slash])
+}
+
+/// A folder and a name joined by one slash.
+public func joinPath(_ folder: String, _ name: String) -> String {
+  folder.hasSuffix("/") ? folder + name : folder + "/" + name
+}
+
+/// The names in a folder, sorted, without `.` and `..`.
+public func namesInFolder(_ path: String) throws -> [String] {
+  guard let folder = opendir(path) else {
+    throw RequestError(.io, "cannot list '\(path)': \(Platform.lastError())")
+  }
+  defer { closedir(folder) }
+  var names: [String] = []
+  while let entry = readdir(folder) {
+    let name = withUnsafeBytes(of: &entry.pointee.d_name) { raw in
+      String(decoding: raw.prefix { $0 != 0 }, as: UTF8.self)
+    }
+    if name != "." && name != ".." { names.append(name) }
+  }
+  return names.sorted { Array($0.utf8).lexicographicallyPrecedes(Array($1.utf8)) }
+}
+
+/// A whole small file.
+/// - Throws: `SRC_MISSING`, `SRC_NOT_FILE`, or `code` when it is larger than `limit` bytes.
+public func readSmallFile(_ path: String, limit: Int, code: ErrorCode) throws -> Bytes {
+  let file = try MappedFile(path: path)
+  guard file.count <= limit else {
+    throw FormatError(code, file: path, "found \(file.count) bytes, expected at most \(limit)")
+  }
+  return Bytes(file.bytes.array)
+}
+
+/// Removes a file; says nothing when it is not there.
+public func removeFile(_ path: String) { unlink(path) }
+
+/// Bytes free for this user on the disk that holds `path`, or nil when the system does not say.
+public func freeDiskBytes(_ path: String) -> Int? {
+  var status = statvfs()
+  guard statvfs(path, &status) == 0 else { return nil }
+  return Int(status.f_bavail) * Int(status.f_frsize)
+}

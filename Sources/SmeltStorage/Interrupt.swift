@@ -1,0 +1,36 @@
+// Ctrl-C: the first one asks the work to stop at the next safe point, the second one kills.
+
+internal import Synchronization
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// Whether the user asked to stop.
+public enum Interrupt {
+  private static let requested = Atomic<Bool>(false)
+
+  /// Catches SIGINT, SIGTERM and SIGHUP from now on. A second signal has its usual, deadly effect.
+  public static func install() {
+    for number in [SIGINT, SIGTERM, SIGHUP] {
+      signal(number) { number in
+        Interrupt.requested.store(true, ordering: .relaxed)
+        signal(number, SIG_DFL)
+      }
+    }
+    signal(SIGPIPE, SIG_IGN)
+  }
+
+  /// Throws `RequestError` interrupted once the user asked to stop. Long loops call it between steps.
+  public static func check() throws {
+    if requested.load(ordering: .relaxed) {
+      throw RequestError(
+        .interrupted, "stopped by a signal; nothing was left under the final name",
+        help: "start the command again")
+    }
+  }
+}

@@ -1,0 +1,94 @@
+// JSON values made by a program, and their text.
+
+extension JSON: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByFloatLiteral,
+  ExpressibleByBooleanLiteral, ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral
+{
+  /// A string.
+  public init(stringLiteral value: String) { self.init(.string(value)) }
+  /// A whole number.
+  public init(integerLiteral value: Int) { self.init(.integer(value)) }
+  /// A number.
+  public init(floatLiteral value: Double) { self.init(.number(value)) }
+  /// A truth value.
+  public init(booleanLiteral value: Bool) { self.init(.bool(value)) }
+  /// A list.
+  public init(arrayLiteral elements: JSON...) { self.init(.array(elements)) }
+  /// An object with its keys in the order written.
+  public init(dictionaryLiteral elements: (String, JSON)...) { self.init(.object(JSONObject(elements))) }
+
+  /// A string.
+  public init(_ value: String) { self.init(.string(value)) }
+  /// A string, or null.
+  public init(_ value: String?) { self.init(value.map { .string($0) } ?? .null) }
+  /// A whole number.
+  public init(_ value: Int) { self.init(.integer(value)) }
+  /// A number; not-a-number and infinities become null, since JSON has none.
+  public init(_ value: Double) { self.init(value.isFinite ? .number(value) : .null) }
+  /// A truth value.
+  public init(_ value: Bool) { self.init(.bool(value)) }
+  /// A list.
+  public init(_ values: [JSON]) { self.init(.array(values)) }
+  /// An object with its keys in the order given. Keys must differ.
+  public init(members: [(String, JSON)]) { self.init(.object(JSONObject(members))) }
+
+  /// The text of the value, in one line or indented by two spaces a level. Numbers are the shortest text that reads
+  /// back as the same value.
+  public func text(indented: Bool = false) -> String {
+    var out = ""
+    write(into: &out, indented: indented, level: 0)
+    return out
+  }
+
+  private func write(into out: inout String, indented: Bool, level: Int) {
+    switch content {
+    case .null: out += "null"
+    case .bool(let bool): out += bool ? "true" : "false"
+    case .integer(let integer): out += String(integer)
+    case .number(let number): out += "\(number)"
+    case .string(let string): JSON.quote(string, into: &out)
+    case .array(let array):
+      let flat = !indented || array.allSatisfy { $0.array == nil && $0.object == nil }
+      out += "["
+      for (index, element) in array.enumerated() {
+        if index > 0 { out += flat && indented ? ", " : "," }
+        if !flat { JSON.newLine(level + 1, &out) }
+        element.write(into: &out, indented: indented, level: level + 1)
+      }
+      if !flat && !array.isEmpty { JSON.newLine(level, &out) }
+      out += "]"
+    case .object(let object):
+      out += "{"
+      for index in 0..<object.count {
+        if index > 0 { out += "," }
+        if indented { JSON.newLine(level + 1, &out) }
+        JSON.quote(object.keys[index], into: &out)
+        out += indented ? ": " : ":"
+        object.values[index].write(into: &out, indented: indented, level: level + 1)
+      }
+      if indented && object.count > 0 { JSON.newLine(level, &out) }
+      out += "}"
+    }
+  }
+
+  private static func newLine(_ level: Int, _ out: inout String) {
+    out += "\n" + String(repeating: "  ", count: level)
+  }
+
+  private static func quote(_ string: String, into out: inout String) {
+    out += "\""
+    for scalar in string.unicodeScalars {
+      switch scalar {
+      case "\"": out += "\\\""
+      case "\\": out += "\\\\"
+      case "\n": out += "\\n"
+      case "\r": out += "\\r"
+      case "\t": out += "\\t"
+      case "\u{0}"..<"\u{20}", "\u{7F}", "\u{2028}", "\u{2029}":
+        let hex = String(scalar.value, radix: 16)
+        out += "\\u" + String(repeating: "0", count: 4 - hex.count) + hex
+      default: out.unicodeScalars.append(scalar)
+      }
+    }
+    out += "\""
+  }
+}

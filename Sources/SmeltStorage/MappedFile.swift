@@ -1,0 +1,122 @@
+// A file mapped read-only for as long as the object lives. The size is looked at before mapping, and size and time
+// again on request, since a page past a shortened file's end would kill the process.
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// A regular file whose pages are addressable; none is read before it is touched.
+public final class MappedFile: @unchecked Sendable {
+  /// The path it was opened by.
+  public let path: String
+  /// The file's name without its folders, for messages.
+  public let name: String
+  /// Device and inode, to tell whether two paths are one file.
+  public let identity: FileIdentity
+  private let base: UnsafeMutableRawPointer?
+  private let size: Int
+  private let modified: Int64
+
+  /// Maps `path`.
+  /// - Throws: `SRC_MISSING`, `SRC_NOT_FILE`, or a `RequestError` of kind io when the system refuses.
+  public init(path: String) throws {
+    self.path = path
+    self.name = fileName(path)
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    guard descriptor >= 0 else {
+      if errno == ENOENT || errno == ENOTDIR {
+        throw FormatError(.missingFile, file: path, "there is no such file")
+      }
+      throw RequestError(.io, "cannot open '\(path)': \(Platform.lastError())")
+    }
+    defer { close(descriptor) }
+    var status = stat()
+    guard fstat(descriptor, &status) == 0 else {
+      throw RequestError(.io, "cannot look at '\(path)': \(Platform.lastError())")
+    }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      throw FormatError(.notFile, file: path, "found \(fileKind(status.st_mode)), expected a regular file")
+    }
+    size = Int(status.st_size)
+    modified = Platform.modified(status)
+    identity = FileIdentity(device: UInt64(truncatingIfNeeded: status.st_dev), inode: UInt64(status.st_ino))
+    guard size > 0 else {
+      base = nil
+      return
+    }
+    guard let mapped = mmap(nil, size, PROT_READ, MAP_PRIVATE, descriptor, 0), mapped != MAP_FAILED else {
+      throw RequestError(.io, "cannot map '\(path)': \(Platform.lastError())")
+    }
+    base = mapped
+  }
+
+  deinit { if let base { munmap(base, size) } }
+
+  /// All bytes of the file.
+  public var bytes: Bytes { Bytes(owner: self, pointer: base.map { UnsafeRawPointer($0) }, count: size) }
+
+  /// The file's size in bytes when it was mapped.
+  public var count: Int { size }
+
+  /// Throws `SRC_CHANGED` when the file's size or time is no longer what it was at the start.
+  public func checkUnchanged() throws(FormatError) {
+    var status = stat()
+    guard stat(path, &status) == 0 else {
+      throw FormatError(.changed, file: path, "the file is gone; it was there when the work began")
+    }
+    if Int(status.st_size) != size || Platform.modified(status) != modified {
+      throw FormatError(
+        .changed, file: path,
+        "found \(Int(status.st_size)) bytes, expected \(size) with the time of the start")
+    }
+  }
+
+  /// Lets the system take back the pages around a range. Rounds outward, since it maps neighbours along.
+  func evict(_ start: UnsafeRawPointer, _ length: Int) {
+    guard let base, length > 0 else { return }
+    let granule = 65536
+    let first = (start - UnsafeRawPointer(base)) / granule * granule
+    let last = min(size, ((start - UnsafeRawPointer(base)) + length + granule - 1) / granule * granule)
+    madvise(base + first, last - first, MADV_DONTNEED)
+  }
+
+  /// Tells the system that the file will be read from front to back.
+  public func adviseSequential() {
+    if let base { madvise(base, size, MADV_SEQUENTIAL) }
+  }
+}
+
+/// Device and inode: equal for two paths of one file.
+public struct FileIdentity: Hashable, Sendable {
+  /// The device's number.
+  public let device: UInt64
+  /// The file's number on that device.
+  public let inode: UInt64
+
+  /// An identity of known numbers.
+  public init(device: UInt64, inode: UInt64) {
+    self.device = device
+    self.inode = inode
+  }
+
+  /// The identity of what lies at `path`, links followed; nil when nothing is there.
+  public init?(path: String) {
+    var status = stat()
+    guard stat(path, &status) == 0 else { return nil }
+    self.init(device: UInt64(truncatingIfNeeded: status.st_dev), inode: UInt64(status.st_ino))
+  }
+}
+
+private func fileKind(_ mode: mode_t) -> String {
+  switch mode & S_IFMT {
+  case S_IFDIR: "a directory"
+  case S_IFIFO: "a pipe"
+  case S_IFSOCK: "a socket"
+  case S_IFCHR, S_IFBLK: "a device"
+  default: "something else"
+  }
+}

@@ -1,0 +1,68 @@
+// The few system calls the package needs, under one spelling for Linux and macOS.
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// Wording and small helpers around libc.
+enum Platform {
+  /// The text of the last failed call, for example `No space left on device`.
+  static func lastError() -> String { text(of: errno) }
+
+  /// The text of an error number.
+  static func text(of code: Int32) -> String { String(cString: strerror(code)) }
+
+  /// Flushes a file's data to the disk.
+  static func syncData(_ descriptor: Int32) -> Int32 {
+    #if canImport(Darwin)
+      return fcntl(descriptor, F_FULLFSYNC) == 0 ? 0 : fsync(descriptor)
+    #else
+      return fdatasync(descriptor)
+    #endif
+  }
+
+  /// A time stamp of a file's last change in nanoseconds.
+  static func modified(_ status: stat) -> Int64 {
+    #if canImport(Darwin)
+      return Int64(status.st_mtimespec.tv_sec) * 1_000_000_000 + Int64(status.st_mtimespec.tv_nsec)
+    #else
+      return Int64(status.st_mtim.tv_sec) * 1_000_000_000 + Int64(status.st_mtim.tv_nsec)
+    #endif
+  }
+}
+
+/// This process's peak resident memory in bytes: the high-water mark the system keeps (mapped pages count).
+public func peakMemoryBytes() -> Int {
+  var usage = rusage()
+  #if canImport(Glibc)
+    getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+    return Int(usage.ru_maxrss) * 1024
+  #elseif canImport(Musl)
+    getrusage(RUSAGE_SELF, &usage)
+    return Int(usage.ru_maxrss) * 1024
+  #else
+    getrusage(RUSAGE_SELF, &usage)
+    return Int(usage.ru_maxrss)
+  #endif
+}
+
+/// The number of cores the process may use.
+public func coreCount() -> Int { max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
+
+/// Seconds since some fixed moment, never running backwards.
+public func monotonicSeconds() -> Double {
+  var now = timespec()
+  clock_gettime(CLOCK_MONOTONIC, &now)
+  return Double(now.tv_sec) + Double(now.tv_nsec) * 1e-9
+}
+
+/// CPU seconds this process has used, all threads together.
+public func processorSeconds() -> Double {
+  var now = timespec()
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now)
+  return Double(now.tv_sec) + Double(now.tv_nsec) * 1e-9
+}

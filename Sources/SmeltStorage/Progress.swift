@@ -1,0 +1,23 @@
+// How long work tells what it does. The command line draws bars; a library user may ignore it.
+
+/// Hears how far a piece of work has come. Calls come from one thread at a time.
+public protocol ProgressReporter: Sendable {
+  /// A stage begins: what it does, how much there is, and in which unit (`bytes`, `tokens`, `layers`, `weights`).
+  func begin(_ title: String, total: Int, unit: String)
+  /// So much more of the stage is done.
+  func advance(_ amount: Int)
+  /// The stage is over.
+  func end()
+}
+
+/// Hears nothing.
+public struct SilentProgress: ProgressReporter {
+  /// A reporter that ignores everything.
+  public init() {}
+  /// Ignored.
+  public func begin(_ title: String, total: Int, unit: String) {}
+  /// Ignored.
+  public func advance(_ amount: Int) {}
+  /// Ignored.
+  public func end() {}
+}

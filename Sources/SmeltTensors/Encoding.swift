@@ -1,0 +1,38 @@
+// How a weight's numbers are stored. Encodings are arithmetic, without judgement: they decode codes to floats and
+// encode floats under a scale that somebody else (a scheme) has chosen.
+
+public import SmeltStorage
+
+/// One way to store a weight's numbers. Formats/encodings.md is the law for each.
+public protocol Encoding: Sendable {
+  /// The stable name, for example `f8_e4m3.block`. `Encodings.named` finds the encoding back.
+  var name: String { get }
+
+  /// Whether several codes share a byte.
+  var isPacked: Bool { get }
+
+  /// The parts of a weight of this shape: names, dtypes and dimensions as stored.
+  /// - Throws: `Q_PACK` when the shape cannot be stored this way.
+  func layout(of shape: Shape, name: String) throws(FormatError) -> [PartLayout]
+
+  /// Refuses codes and scales that are no finite numbers, naming the first culprit.
+  /// - Throws: `Q_CODE_NAN`, `Q_SCALE_VALUE`.
+  func validate(_ weight: Weight) throws(FormatError)
+
+  /// Decodes a rectangle. Row `r` of it goes to `out + (r - rows.lowerBound) * stride`. Exact: code × scale in float32.
+  /// `columns.lowerBound` must be a multiple of 1024 or 0.
+  func decode(
+    _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
+    stride: Int)
+}
+
+extension Encoding {
+  /// One code a byte or more, unless an encoding says otherwise.
+  public var isPacked: Bool { false }
+
+  /// Bits a weight of this shape takes, scales included, with the first dtype of each part.
+  public func byteCount(of shape: Shape) -> Int {
+    guard let parts = try? layout(of: shape, name: "") else { return 0 }
+    return parts.reduce(0) { $0 + ($1.dtypes[0].byteCount($1.shape.count) ?? 0) }
+  }
+}

@@ -1,0 +1,120 @@
+// Numbers stored one by one without scales: F32, F16, BF16, and tables of integers.
+// Formats/encodings.md, sections 1 and 2.
+
+internal import CKernels
+public import SmeltStorage
+
+/// Floats stored as they are.
+public struct Plain: Encoding {
+  /// The stable name: `f32`, `f16` or `bf16`.
+  public let name: String
+  /// How an element is stored.
+  public let dtype: DType
+
+  /// IEEE single.
+  public static let f32 = Plain(name: "f32", dtype: .f32)
+  /// IEEE half.
+  public static let f16 = Plain(name: "f16", dtype: .f16)
+  /// The upper half of a single.
+  public static let bf16 = Plain(name: "bf16", dtype: .bf16)
+
+  /// One part: the values.
+  public func layout(of shape: Shape, name: String) -> [PartLayout] {
+    [PartLayout(.values, dtypes: [dtype], shape: shape)]
+  }
+
+  /// NaN and infinite values are refused.
+  public func validate(_ weight: Weight) throws(FormatError) {
+    let columns = weight.columns
+    guard columns > 0 else { return }
+    var row = [Float](repeating: 0, count: columns)
+    for index in 0..<weight.rows {
+      let bad = row.withUnsafeMutableBufferPointer { buffer in
+        decode(
+          weight, rows: index..<index + 1, columns: 0..<columns, into: buffer.baseAddress!, stride: columns)
+        return sk_count_nonfinite_f32(buffer.baseAddress!, columns)
+      }
+      if bad > 0 {
+        let column = row.firstIndex { !$0.isFinite } ?? 0
+        throw FormatError(
+          .codeNaN, file: weight.file, subject: weight.name,
+          "row \(index), column \(column) is \(row[column]), expected a finite number")
+      }
+    }
+  }
+
+  /// Widens to float32; exact.
+  public func decode(
+    _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
+    stride: Int
+  ) {
+    let size = dtype.bits / 8
+    let width = weight.columns
+    weight.values.bytes.withUnsafeBytes { bytes in
+      guard let base = bytes.bindMemory(to: UInt8.self).baseAddress else { return }
+      for row in rows {
+        let source = base + (row * width + columns.lowerBound) * size
+        let target = out + (row - rows.lowerBound) * stride
+        switch dtype {
+        case .bf16: sk_decode_bf16(source, target, columns.count)
+        case .f16: sk_decode_f16(source, target, columns.count)
+        default: UnsafeMutableRawPointer(target).copyMemory(from: source, byteCount: columns.count * 4)
+        }
+      }
+    }
+  }
+
+  /// Stores a row of `count` floats; F16 and BF16 round to nearest, ties to even.
+  public func encode(_ row: UnsafePointer<Float>, count: Int, into out: UnsafeMutablePointer<UInt8>) {
+    switch dtype {
+    case .bf16: sk_encode_bf16(row, out, count)
+    case .f16: sk_encode_f16(row, out, count)
+    default: UnsafeMutableRawPointer(out).copyMemory(from: row, byteCount: count * 4)
+    }
+  }
+}
+
+/// Whole numbers, such as the expert ids of a hash router. They never take part in a product.
+public struct IntegerTable: Encoding {
+  /// The stable name: `i64` or `i32`.
+  public let name: String
+  /// How an element is stored.
+  public let dtype: DType
+
+  /// Signed 64-bit.
+  public static let i64 = IntegerTable(name: "i64", dtype: .i64)
+  /// Signed 32-bit.
+  public static let i32 = IntegerTable(name: "i32", dtype: .i32)
+
+  /// One part: the values.
+  public func layout(of shape: Shape, name: String) -> [PartLayout] {
+    [PartLayout(.values, dtypes: [dtype], shape: shape)]
+  }
+
+  /// Every integer is legal here; the family checks ranges.
+  public func validate(_ weight: Weight) {}
+
+  /// The integers as floats; exact up to 2^24.
+  public func decode(
+    _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
+    stride: Int
+  ) {
+    for row in rows {
+      for column in columns {
+        let value = element(weight, row * weight.columns + column)
+        out[(row - rows.lowerBound) * stride + column - columns.lowerBound] = Float(value)
+      }
+    }
+  }
+
+  /// All elements.
+  func integers(_ weight: Weight) -> [Int] { (0..<weight.shape.count).map { element(weight, $0) } }
+
+  private func element(_ weight: Weight, _ index: Int) -> Int {
+    weight.values.bytes.withUnsafeBytes { bytes in
+      dtype == .i64
+        ? Int(Int64(littleEndian: bytes.loadUnaligned(fromByteOffset: index * 8, as: Int64.self)))
+        : Int(Int32(littleEndian: bytes.loadUnaligned(fromByteOffset: index * 4, as: Int32.self)))
+    }
+  }
+}

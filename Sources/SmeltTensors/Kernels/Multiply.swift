@@ -1,0 +1,83 @@
+// Activations times a weight: the weight is decoded a tile at a time into scratch, and one micro-kernel multiplies.
+// A tile is 64 output channels × 1024 input channels (256 KiB), so that it stays in the second-level cache.
+
+internal import CKernels
+public import SmeltStorage
+
+/// Rows of a weight that share a tile.
+private let tileRows = 64
+/// Rows of activations that one task multiplies with a tile before the next tile is decoded.
+private let taskTokens = 256
+
+/// How products of one dot product are added. Both are right; they differ by rounding only.
+public enum SummationOrder: Sendable, Hashable {
+  /// Blocks of 1024 columns, the order every machine keeps.
+  case standard
+  /// Blocks of 256 columns, last block first: the same sums in another order, to measure the noise of rounding.
+  case permuted
+
+  var blockColumns: Int { self == .standard ? Int(SK_BLOCK) : Int(SK_BLOCK) / 4 }
+}
+
+/// y = x · Wᵀ for the given output channels.
+/// - Parameters:
+///   - x: activations, [tokens, input channels].
+///   - weight: [output channels, input channels] in any encoding; not an integer table.
+///   - rows: the output channels to compute; all by default.
+/// - Returns: [tokens, rows.count]. The bits do not depend on threads, on the number of tokens, or on the machine's
+///   vector width.
+public func multiply(
+  _ x: Matrix, _ weight: Weight, rows: Range<Int>? = nil, parallel: Parallel = .serial,
+  order: SummationOrder = .standard
+) -> Matrix {
+  let rows = rows ?? 0..<weight.rows
+  precondition(
+    x.columns == weight.columns, "'\(weight.name)' takes \(weight.columns) channels, found \(x.columns)")
+  guard x.columns > 0 else { return Matrix(rows: x.rows, columns: rows.count) }
+  return Matrix(rows: x.rows, columns: rows.count) { out in
+    x.values.withUnsafeBufferPointer { values in
+      guard let base = values.baseAddress, x.rows > 0 else { return }
+      let source = SharedReadPointer(base)
+      let target = SharedPointer(out)
+      let rowTiles = ceilDivide(rows.count, tileRows)
+      let tokenTiles = ceilDivide(x.rows, taskTokens)
+      parallel.forEach(rowTiles * tokenTiles) { task in
+        let firstRow = task / tokenTiles * tileRows
+        let firstToken = task % tokenTiles * taskTokens
+        multiplyTile(
+          source.pointer + firstToken * x.columns, tokens: min(taskTokens, x.rows - firstToken), weight,
+          rows: rows.lowerBound + firstRow..<min(rows.upperBound, rows.lowerBound + firstRow + tileRows),
+          into: target.pointer + firstToken * rows.count + firstRow, stride: rows.count, order: order)
+      }
+    }
+  }
+}
+
+private func multiplyTile(
+  _ x: UnsafePointer<Float>, tokens: Int, _ weight: Weight, rows: Range<Int>,
+  into out: UnsafeMutablePointer<Float>,
+  stride: Int, order: SummationOrder
+) {
+  let columns = weight.columns
+  let blockColumns = order.blockColumns
+  let scratchStride = min(Int(SK_BLOCK), columns) + 16
+  withUnsafeTemporaryAllocation(of: Float.self, capacity: rows.count * scratchStride) { scratch in
+    guard let tile = scratch.baseAddress else { return }
+    var starts = Array(Swift.stride(from: 0, to: columns, by: Int(SK_BLOCK)))
+    if order == .permuted { starts.reverse() }
+    var accumulate: Int32 = 0
+    for start in starts {
+      let width = min(Int(SK_BLOCK), columns - start)
+      weight.encoding.decode(
+        weight, rows: rows, columns: start..<start + width, into: tile, stride: scratchStride)
+      var inner = Array(Swift.stride(from: 0, to: width, by: blockColumns))
+      if order == .permuted { inner.reverse() }
+      for offset in inner {
+        sk_gemm_f32(
+          x + start + offset, columns, tile + offset, scratchStride, out, stride, tokens, rows.count,
+          min(blockColumns, width - offset), accumulate)
+        accumulate = 1
+      }
+    }
+  }
+}

@@ -1,0 +1,67 @@
+// Float32 rows in memory: activations, logits, gathered tokens.
+
+/// Rows of floats, one after another.
+public struct Matrix: Sendable {
+  /// How many rows: tokens, mostly.
+  public let rows: Int
+  /// How many columns: channels.
+  public let columns: Int
+  /// `rows × columns` floats.
+  public var values: [Float]
+
+  /// A matrix of known values.
+  public init(rows: Int, columns: Int, values: [Float]) {
+    precondition(values.count == rows * columns, "a matrix of \(rows) × \(columns) needs that many values")
+    self.rows = rows
+    self.columns = columns
+    self.values = values
+  }
+
+  /// A matrix of zeros.
+  public init(rows: Int, columns: Int) {
+    self.init(rows: rows, columns: columns, values: [Float](repeating: 0, count: rows * columns))
+  }
+
+  /// A matrix whose every value `fill` writes.
+  public init(rows: Int, columns: Int, fill: (UnsafeMutablePointer<Float>) throws -> Void) rethrows {
+    self.rows = rows
+    self.columns = columns
+    values = try [Float](unsafeUninitializedCapacity: rows * columns) { buffer, count in
+      if let base = buffer.baseAddress { try fill(base) }
+      count = rows * columns
+    }
+  }
+
+  /// A copy of one row.
+  public subscript(row: Int) -> ArraySlice<Float> { values[row * columns..<(row + 1) * columns] }
+
+  /// The rows of the given numbers, in that order.
+  public func gather(_ indices: [Int]) -> Matrix {
+    Matrix(rows: indices.count, columns: columns) { out in
+      values.withUnsafeBufferPointer { source in
+        guard let base = source.baseAddress else { return }
+        for (place, index) in indices.enumerated() {
+          (out + place * columns).update(from: base + index * columns, count: columns)
+        }
+      }
+    }
+  }
+}
+
+/// A mutable pointer that threads may share because each writes to places of its own.
+public struct SharedPointer<Element>: @unchecked Sendable {
+  /// The address.
+  public let pointer: UnsafeMutablePointer<Element>
+
+  /// Shares an address.
+  public init(_ pointer: UnsafeMutablePointer<Element>) { self.pointer = pointer }
+}
+
+/// A read-only pointer that threads may share while its owner lives.
+public struct SharedReadPointer<Element>: @unchecked Sendable {
+  /// The address.
+  public let pointer: UnsafePointer<Element>
+
+  /// Shares an address.
+  public init(_ pointer: UnsafePointer<Element>) { self.pointer = pointer }
+}

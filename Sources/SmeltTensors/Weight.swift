@@ -1,0 +1,146 @@
+// The currency: one matrix, vector or table with its scales and its encoding. A checkpoint's `weight` and `scale`
+// tensors become one `Weight` when read and part again only when written.
+
+public import SmeltStorage
+
+/// Which of a weight's byte strings a part is.
+public enum PartName: String, Sendable, Hashable, CaseIterable {
+  /// The codes.
+  case values
+  /// What codes are multiplied by.
+  case scales
+}
+
+/// One of a weight's byte strings.
+public struct Part: Sendable {
+  /// Which one it is.
+  public let name: PartName
+  /// The type of its elements, as stored.
+  public let dtype: DType
+  /// Its dimensions, as stored: packed 4-bit codes have half the weight's columns.
+  public let shape: Shape
+  /// The bytes, little-endian, row-major.
+  public let bytes: Bytes
+
+  /// A part; `bytes.count` must be what shape and dtype need.
+  public init(_ name: PartName, dtype: DType, shape: Shape, bytes: Bytes) {
+    self.name = name
+    self.dtype = dtype
+    self.shape = shape
+    self.bytes = bytes
+  }
+}
+
+/// What an encoding asks of a part.
+public struct PartLayout: Sendable, Hashable {
+  /// Which part.
+  public let name: PartName
+  /// The dtypes it may have.
+  public let dtypes: [DType]
+  /// The dimensions it must have.
+  public let shape: Shape
+
+  /// A requirement.
+  public init(_ name: PartName, dtypes: [DType], shape: Shape) {
+    self.name = name
+    self.dtypes = dtypes
+    self.shape = shape
+  }
+}
+
+/// One weight: dimensions, encoding and parts, checked once when it is made. Copying it copies no bytes.
+public struct Weight: Sendable {
+  /// A name for messages: the source tensor's.
+  public let name: String
+  /// The dimensions of the numbers it stands for, output channels first.
+  public let shape: Shape
+  /// How the numbers are stored.
+  public let encoding: any Encoding
+  /// The parts in the encoding's order.
+  public let parts: [Part]
+  /// The file that holds it, for messages.
+  public let file: String?
+
+  /// A weight whose parts fit its encoding and shape.
+  /// - Throws: `Q_SCALE_MISSING`, `Q_SCALE_SHAPE`, `Q_PACK` or `CFG_SHAPE`, naming the part, found and expected.
+  public init(name: String, shape: Shape, encoding: any Encoding, parts: [Part], file: String? = nil)
+    throws(FormatError)
+  {
+    let layouts = try encoding.layout(of: shape, name: name)
+    var ordered: [Part] = []
+    for layout in layouts {
+      guard let part = parts.first(where: { $0.name == layout.name }) else {
+        throw FormatError(
+          .scaleMissing, file: file, subject: name, "is \(encoding.name) but has no \(layout.name.rawValue)")
+      }
+      let isCodes = layout.name == .values
+      guard layout.dtypes.contains(part.dtype) else {
+        throw FormatError(
+          isCodes ? .configShape : .scaleShape, file: file, subject: name,
+          "its \(layout.name.rawValue) are \(part.dtype), expected "
+            + layout.dtypes.map(\.rawValue).joined(separator: " or "))
+      }
+      guard part.shape == layout.shape else {
+        throw FormatError(
+          isCodes ? (encoding.isPacked ? .packed : .configShape) : .scaleShape, file: file, subject: name,
+          "its \(layout.name.rawValue) are \(part.shape), expected \(layout.shape) for \(encoding.name) of \(shape)"
+        )
+      }
+      guard let expected = part.dtype.byteCount(part.shape.count), expected == part.bytes.count else {
+        throw FormatError(
+          isCodes ? .configShape : .scaleShape, file: file, subject: name,
+          "its \(layout.name.rawValue) are \(part.bytes.count) bytes, expected \(part.dtype) \(part.shape)")
+      }
+      ordered.append(part)
+    }
+    self.name = name
+    self.shape = shape
+    self.encoding = encoding
+    self.parts = ordered
+    self.file = file
+  }
+
+  /// The part of a name; the initializer made sure of those that the encoding needs.
+  public func part(_ name: PartName) -> Part? { parts.first { $0.name == name } }
+
+  /// The codes.
+  public var values: Part { parts[0] }
+
+  /// The number of output channels.
+  public var rows: Int { shape.rows }
+  /// The number of input channels.
+  public var columns: Int { shape.columns }
+  /// Bytes of all parts.
+  public var byteCount: Int { parts.reduce(0) { $0 + $1.bytes.count } }
+
+  /// Refuses codes and scales that are no finite numbers.
+  /// - Throws: `Q_CODE_NAN`, `Q_SCALE_VALUE`.
+  public func validate() throws(FormatError) { try encoding.validate(self) }
+
+  /// Decodes whole rows.
+  /// - Returns: `rows.count × columns` floats, row after row.
+  public func decode(rows: Range<Int>) -> [Float] {
+    [Float](unsafeUninitializedCapacity: rows.count * columns) { buffer, count in
+      if let base = buffer.baseAddress {
+        encoding.decode(self, rows: rows, columns: 0..<columns, into: base, stride: columns)
+      }
+      count = rows.count * columns
+    }
+  }
+
+  /// Decodes everything. For vectors and small tables; big matrices are decoded row by row.
+  public func decode() -> [Float] { decode(rows: 0..<rows) }
+
+  /// Lets the system take back the pages of a mapped file that hold this weight.
+  public func evict() { for part in parts { part.bytes.evict() } }
+
+  /// The elements of an integer table (`i64`, `i32`).
+  /// - Throws: `CFG_SHAPE` when the weight is no integer table.
+  public func integers() throws(FormatError) -> [Int] {
+    guard let table = encoding as? IntegerTable else {
+      throw FormatError(
+        .configShape, file: file, subject: name, "is \(encoding.name), expected a table of integers")
+    }
+    return table.integers(self)
+  }
+}
