@@ -1,0 +1,417 @@
+// The element-wise kernels: one plain scalar loop each, compiled once for each instruction set. The including file
+// sets SK_TABLE (the table's name), SK_VL (floats in a vector), SK_MR x SK_NR (rows of a and of w in one tile of the
+// matrix product; SK_NR1: of w for one row of a; SK_STRIP_MAX: the strip of SK_MR rows), SK_CHAINS (sums in flight of the
+// peak loop), SK_HALF (1: _Float16 converts in hardware), and the target attribute around this file.
+//
+// No expression is contracted here: a product and a sum round twice unless fmaf() is written, so that all
+// instruction sets give the same bits.
+#include "table.h"
+#include <string.h>
+
+#pragma STDC FP_CONTRACT OFF
+
+#define SK_INLINE static inline __attribute__((always_inline))
+// The arrays of the next loop are the same or do not overlap.
+#define SK_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+
+SK_INLINE uint32_t bits_of(float x) { return __builtin_bit_cast(uint32_t, x); }
+SK_INLINE float float_of(uint32_t b) { return __builtin_bit_cast(float, b); }
+SK_INLINE uint16_t load16(const uint8_t *p) { uint16_t v; memcpy(&v, p, 2); return v; }
+SK_INLINE uint32_t load32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return v; }
+SK_INLINE void store16(uint8_t *p, uint16_t v) { memcpy(p, &v, 2); }
+SK_INLINE void store32(uint8_t *p, uint32_t v) { memcpy(p, &v, 4); }
+
+// ---- half precision, the step between the small formats and float32 ----
+
+#if SK_HALF
+SK_INLINE float float_of_half(uint16_t h) { return (float)__builtin_bit_cast(_Float16, h); }
+SK_INLINE uint16_t half_of_float(float x) { return __builtin_bit_cast(uint16_t, (_Float16)x); }
+#else
+SK_INLINE float float_of_half(uint16_t h) {
+  uint32_t sign = (uint32_t)(h & 0x8000) << 16, a = (uint32_t)(h & 0x7fff) << 13;
+  uint32_t normal = a + 0x38000000;
+  uint32_t subnormal = bits_of(float_of(a + 0x38800000) - 0x1p-14f);
+  uint32_t special = (a + 0x70000000) | (a > 0x0f800000 ? 0x00400000 : 0); // a NaN becomes quiet
+  uint32_t b = a < 0x00800000 ? subnormal : normal;
+  return float_of(sign | (a >= 0x0f800000 ? special : b));
+}
+SK_INLINE uint16_t half_of_float(float x) {
+  uint32_t b = bits_of(x), sign = (b >> 16) & 0x8000, a = b & 0x7fffffff;
+  uint32_t normal = ((a + 0xfff + ((a >> 13) & 1)) >> 13) - 0x1c000;
+  uint32_t subnormal = bits_of(float_of(a) + 0.5f) - 0x3f000000;
+  uint32_t h = a < 0x38800000 ? subnormal : normal;
+  h = a >= 0x47800000 ? 0x7c00 : h;
+  h = a > 0x7f800000 ? (0x7e00 | ((a >> 13) & 0x3ff)) : h;
+  return (uint16_t)(sign | h);
+}
+#endif
+
+// ---- decode ----
+
+static void k_decode_bf16(const uint8_t *restrict src, float *restrict dst, size_t n) {
+  for (size_t i = 0; i < n; i++) dst[i] = float_of((uint32_t)load16(src + 2 * i) << 16);
+}
+
+static void k_decode_f16(const uint8_t *restrict src, float *restrict dst, size_t n) {
+  for (size_t i = 0; i < n; i++) dst[i] = float_of_half(load16(src + 2 * i));
+}
+
+// The code's fields, moved to where half precision has them, read 256 times too small.
+static void k_decode_e4m3(const uint8_t *restrict src, float scale, float *restrict dst, size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    uint16_t half = (uint16_t)((uint32_t)(int32_t)(int8_t)src[i] << 7) & 0xbfff;
+    dst[i] = float_of_half(half) * 256.0f * scale;
+  }
+}
+
+static void k_decode_e5m2(const uint8_t *restrict src, float scale, float *restrict dst, size_t n) {
+  for (size_t i = 0; i < n; i++) dst[i] = float_of_half((uint16_t)(src[i] << 8)) * scale;
+}
+
+static void k_decode_int8(const int8_t *restrict src, float scale, float *restrict dst, size_t n) {
+  for (size_t i = 0; i < n; i++) dst[i] = (float)src[i] * scale;
+}
+
+SK_INLINE float scale_of_e8m0(uint8_t code) {
+  return code == 0 ? 0x1p-127f : code == 255 ? __builtin_nanf("") : float_of((uint32_t)code << 23);
+}
+
+// The nibble's fields, moved to where half precision has them, read 2^14 times too small.
+SK_INLINE float float_of_e2m1(uint32_t nibble) {
+  return float_of_half((uint16_t)((nibble & 8) << 12 | (nibble & 7) << 9)) * 16384.0f;
+}
+
+static void k_decode_mxfp4(const uint8_t *restrict src, const uint8_t *restrict scales, float *restrict dst, size_t n) {
+  for (size_t group = 0; group < n; group += 32) {
+    const float scale = scale_of_e8m0(scales[group / 32]);
+    const uint8_t *restrict s = src + group / 2;
+    float *restrict d = dst + group;
+    const size_t pairs = (n - group < 32 ? n - group : 32) / 2;
+    for (size_t j = 0; j < pairs; j++) {
+      d[2 * j] = float_of_e2m1(s[j] & 15) * scale;
+      d[2 * j + 1] = float_of_e2m1(s[j] >> 4) * scale;
+    }
+  }
+}
+
+// ---- encode: to nearest, ties to even. Adding a power of two whose last place is the quantum rounds subnormals ----
+
+static void k_encode_bf16(const float *restrict src, uint8_t *restrict dst, size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    uint32_t b = bits_of(src[i]);
+    uint32_t rounded = (b + 0x7fff + ((b >> 16) & 1)) >> 16, quiet = (b >> 16) | 0x40;
+    store16(dst + 2 * i, (uint16_t)((b & 0x7fffffff) > 0x7f800000 ? quiet : rounded));
+  }
+}
+
+static void k_encode_f16(const float *restrict src, uint8_t *restrict dst, size_t n) {
+  for (size_t i = 0; i < n; i++) store16(dst + 2 * i, half_of_float(src[i]));
+}
+
+static void k_encode_e4m3(const float *restrict src, float scale, uint8_t *restrict dst, size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    uint32_t b = bits_of(src[i] / scale), a = b & 0x7fffffff;
+    uint32_t normal = ((a + 0x7ffff + ((a >> 20) & 1)) >> 20) - 960;
+    uint32_t subnormal = bits_of(float_of(a) + 16384.0f) - 0x46800000;
+    uint32_t code = a < 0x3c800000 ? subnormal : normal;
+    code = (code > 0x7e ? 0x7e : code) | ((b >> 24) & 0x80);
+    dst[i] = (uint8_t)(a > 0x7f800000 ? 0x7f : code);
+  }
+}
+
+static void k_encode_e5m2(const float *restrict src, float scale, uint8_t *restrict dst, size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    uint32_t b = bits_of(src[i] / scale), a = b & 0x7fffffff;
+    uint32_t normal = ((a + 0xfffff + ((a >> 21) & 1)) >> 21) - 448;
+    uint32_t subnormal = bits_of(float_of(a) + 128.0f) - 0x43000000;
+    uint32_t code = a < 0x38800000 ? subnormal : normal;
+    code = (code > 0x7b ? 0x7b : code) | ((b >> 24) & 0x80);
+    dst[i] = (uint8_t)(a > 0x7f800000 ? 0x7f : code);
+  }
+}
+
+static void k_encode_int8(const float *restrict src, float scale, int8_t *restrict dst, size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    float t = src[i] / scale;
+    t = t > 127.0f ? 127.0f : t;
+    t = t < -127.0f ? -127.0f : t;
+    uint32_t code = bits_of(t + 12582912.0f); // the integer stands in the low bits
+    dst[i] = (int8_t)(uint8_t)(t == t ? code : 0);
+  }
+}
+
+SK_INLINE uint32_t e2m1_of_float(float x) {
+  uint32_t b = bits_of(x), a = b & 0x7fffffff;
+  uint32_t normal = ((a + 0x1fffff + ((a >> 22) & 1)) >> 22) - 252;
+  uint32_t subnormal = bits_of(float_of(a) + 4194304.0f) - 0x4a800000;
+  uint32_t code = a < 0x3f800000 ? subnormal : normal;
+  code = (code > 7 ? 7 : code) | ((b >> 28) & 8);
+  return a > 0x7f800000 ? 7 : code;
+}
+
+static void k_encode_e2m1(const float *restrict src, float scale, uint8_t *restrict dst, size_t n) {
+  for (size_t j = 0; j < n / 2; j++) {
+    uint32_t low = e2m1_of_float(src[2 * j] / scale), high = e2m1_of_float(src[2 * j + 1] / scale);
+    dst[j] = (uint8_t)(low | high << 4);
+  }
+}
+
+// ---- scans ----
+
+static float k_absmax_f32(const float *restrict src, size_t n) {
+  int32_t best = 0; // the order of non-negative floats is the order of their bits
+  for (size_t i = 0; i < n; i++) {
+    int32_t a = (int32_t)(bits_of(src[i]) & 0x7fffffff);
+    a = a > 0x7f800000 ? 0 : a;
+    best = a > best ? a : best;
+  }
+  return float_of((uint32_t)best);
+}
+
+static size_t k_count_nonfinite_f32(const float *restrict src, size_t n) {
+  size_t total = 0;
+  for (size_t start = 0; start < n; start += 1 << 16) {
+    const size_t end = n - start < 1 << 16 ? n : start + (1 << 16);
+    uint32_t count = 0;
+    for (size_t i = start; i < end; i++) count += (bits_of(src[i]) & 0x7f800000) == 0x7f800000;
+    total += count;
+  }
+  return total;
+}
+
+// Whole blocks are tested without a branch, the block with a find is walked.
+#define SK_FIND(condition)                                                                                           \
+  size_t i = 0;                                                                                                      \
+  for (; n - i >= 256; i += 256) {                                                                                   \
+    uint8_t any = 0;                                                                                                 \
+    for (size_t j = 0; j < 256; j++) {                                                                               \
+      const uint8_t code = src[i + j];                                                                               \
+      any |= (condition) ? 1 : 0;                                                                                    \
+    }                                                                                                                \
+    if (any) break;                                                                                                  \
+  }                                                                                                                  \
+  for (; i < n; i++) {                                                                                               \
+    const uint8_t code = src[i];                                                                                     \
+    if (condition) return i;                                                                                         \
+  }                                                                                                                  \
+  return n;
+
+static size_t k_find_nan_e4m3(const uint8_t *restrict src, size_t n) { SK_FIND((code & 0x7f) == 0x7f) }
+static size_t k_find_nan_e5m2(const uint8_t *restrict src, size_t n) { SK_FIND((code & 0x7f) >= 0x7c) }
+static size_t k_find_byte(const uint8_t *restrict src, uint8_t byte, size_t n) { SK_FIND(code == byte) }
+
+static void k_observe(const float *restrict x, float *restrict absmax, double *restrict sumsq, size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    float a = float_of(bits_of(x[i]) & 0x7fffffff);
+    absmax[i] = a > absmax[i] ? a : absmax[i];
+    sumsq[i] += (double)x[i] * (double)x[i]; // the product is exact in double
+  }
+}
+
+// ---- products ----
+
+#include "product.h"
+
+static void k_axpy_f32(float alpha, const float *restrict x, float *restrict y, size_t n) {
+  for (size_t i = 0; i < n; i++) y[i] = __builtin_fmaf(alpha, x[i], y[i]);
+}
+
+static float k_sum_squares(const float *x, size_t n) { return k_dot_f32(x, x, n); }
+
+typedef double f64x16 __attribute__((ext_vector_type(16)));
+
+// Sum of w[i] * (x[i] - y[i])^2 for n <= SK_BLOCK, in the 16 lanes and the tree of a dot product.
+SK_INLINE double weighted_error(const float *x, const float *w, const float *y, size_t n) {
+  f64x16 sum = 0;
+  for (size_t i = 0; i < n; i += 16) {
+    f32x16 xv = 0, yv = 0, wv = 1;
+    if (n - i >= 16) {
+      memcpy(&xv, x + i, sizeof xv);
+      memcpy(&yv, y + i, sizeof yv);
+      if (w) memcpy(&wv, w + i, sizeof wv);
+    } else {
+      for (size_t l = 0; l < n - i; l++) {
+        xv[l] = x[i + l];
+        yv[l] = y[i + l];
+        if (w) wv[l] = w[i + l];
+      }
+    }
+    f64x16 d = __builtin_convertvector(xv, f64x16) - __builtin_convertvector(yv, f64x16);
+    sum = __builtin_elementwise_fma(__builtin_convertvector(wv, f64x16) * d, d, sum);
+  }
+  double s[16];
+  memcpy(s, &sum, sizeof s);
+  for (size_t half = 8; half > 0; half /= 2)
+    for (size_t l = 0; l < half; l++) s[l] += s[l + half];
+  return s[0];
+}
+
+static double k_error_int8(const float *x, const float *w, float scale, size_t n) {
+  int8_t codes[SK_BLOCK];
+  float y[SK_BLOCK];
+  double total = 0;
+  for (size_t start = 0; start < n; start += SK_BLOCK) {
+    const size_t count = n - start < SK_BLOCK ? n - start : SK_BLOCK;
+    k_encode_int8(x + start, scale, codes, count);
+    k_decode_int8(codes, scale, y, count);
+    total += weighted_error(x + start, w ? w + start : w, y, count);
+  }
+  return total;
+}
+
+static double k_error_e4m3(const float *x, const float *w, float scale, size_t n) {
+  uint8_t codes[SK_BLOCK];
+  float y[SK_BLOCK];
+  double total = 0;
+  for (size_t start = 0; start < n; start += SK_BLOCK) {
+    const size_t count = n - start < SK_BLOCK ? n - start : SK_BLOCK;
+    k_encode_e4m3(x + start, scale, codes, count);
+    k_decode_e4m3(codes, scale, y, count);
+    total += weighted_error(x + start, w ? w + start : w, y, count);
+  }
+  return total;
+}
+
+// ---- pieces of a forward pass ----
+
+static void k_rms_norm(const float *x, const float *w, float eps, float *dst, size_t n) {
+  const float r = 1.0f / __builtin_sqrtf(k_sum_squares(x, n) / (float)n + eps);
+  if (w) {
+    SK_INDEPENDENT
+    for (size_t i = 0; i < n; i++) dst[i] = x[i] * r * w[i];
+  } else {
+    SK_INDEPENDENT
+    for (size_t i = 0; i < n; i++) dst[i] = x[i] * r;
+  }
+}
+
+// e^x = 2^n e^r with n = rne(x / ln 2), |r| <= ln 2 / 2 (Cody and Waite's two-part ln 2); e^r = 1 + r + r^2 q(r), q the
+// minimax polynomial for the relative error, 2^-28. 2^n goes in as two factors: subnormal results round once.
+SK_INLINE float exponential(float x) {
+  const float shifted = __builtin_fmaf(x, 0x1.715476p+0f, 12582912.0f);
+  const int32_t n = (int32_t)(bits_of(shifted) - 0x4b400000);
+  const float whole = shifted - 12582912.0f;
+  float r = __builtin_fmaf(whole, -0x1.62e43p-1f, x); // exact
+  r = __builtin_fmaf(whole, 0x1.05c61p-29f, r);
+  float q = 0x1.6a4d14p-10f;
+  q = __builtin_fmaf(q, r, 0x1.12398ap-7f);
+  q = __builtin_fmaf(q, r, 0x1.5558bp-5f);
+  q = __builtin_fmaf(q, r, 0x1.555492p-3f);
+  q = __builtin_fmaf(q, r, 0x1.fffffcp-2f);
+  const float p = __builtin_fmaf(q, r * r, r) + 1.0f;
+  const int32_t half = n >> 1;
+  float y = p * float_of((uint32_t)(half + 127) << 23) * float_of((uint32_t)(n - half + 127) << 23);
+  y = x > 88.8f ? __builtin_inff() : y;
+  return x < -104.0f ? 0.0f : y;
+}
+
+static void k_exp(const float *x, float *dst, size_t n) {
+  SK_INDEPENDENT
+  for (size_t i = 0; i < n; i++) dst[i] = exponential(x[i]);
+}
+
+static void k_softmax_sink(float *x, size_t n, float sink) {
+  const float m = largest(x, n, sink);
+  if (m == -__builtin_inff()) { // nothing to choose from
+    for (size_t i = 0; i < n; i++) x[i] = 0;
+    return;
+  }
+  for (size_t i = 0; i < n; i++) x[i] = exponential(x[i] - m);
+  const float total = exponential(sink - m) + sum_of(x, n);
+  for (size_t i = 0; i < n; i++) x[i] = x[i] / total;
+}
+
+static void k_swiglu(const float *gate, const float *up, float limit, float *dst, size_t n) {
+  SK_INDEPENDENT
+  for (size_t i = 0; i < n; i++) {
+    float g = gate[i], u = up[i];
+    g = g > limit ? limit : g;
+    u = u > limit ? limit : u;
+    u = u < -limit ? -limit : u;
+    dst[i] = g / (1.0f + exponential(-g)) * u;
+  }
+}
+
+static void k_rope_interleaved(float *restrict x, const float *restrict cosines, const float *restrict sines, float sign,
+                               size_t n) {
+  for (size_t i = 0; i < n / 2; i++) {
+    const float a = x[2 * i], b = x[2 * i + 1], c = cosines[i], s = sines[i] * sign;
+    x[2 * i] = a * c - b * s;
+    x[2 * i + 1] = a * s + b * c;
+  }
+}
+
+static void k_mix_streams(const float *restrict x, const float *restrict c, size_t streams, float *restrict out, size_t n) {
+  if (streams == 4) { // the usual number, in one pass
+    const float c0 = c[0], c1 = c[1], c2 = c[2], c3 = c[3];
+    for (size_t t = 0; t < n; t++) {
+      float s = __builtin_fmaf(c1, x[n + t], c0 * x[t]);
+      s = __builtin_fmaf(c2, x[2 * n + t], s);
+      out[t] = __builtin_fmaf(c3, x[3 * n + t], s);
+    }
+    return;
+  }
+  for (size_t t = 0; t < n; t++) out[t] = streams == 0 ? 0 : c[0] * x[t];
+  for (size_t j = 1; j < streams; j++)
+    for (size_t t = 0; t < n; t++) out[t] = __builtin_fmaf(c[j], x[j * n + t], out[t]);
+}
+
+// ---- byte planes ----
+
+static void k_split16_rotate(const uint8_t *restrict src, uint8_t *restrict dst, size_t n) {
+  uint8_t *restrict low = dst + n;
+  for (size_t i = 0; i < n; i++) {
+    uint32_t v = load16(src + 2 * i);
+    dst[i] = (uint8_t)(v >> 7);
+    low[i] = (uint8_t)(v << 1 | v >> 15);
+  }
+}
+
+static void k_join16_rotate(const uint8_t *restrict src, uint8_t *restrict dst, size_t n) {
+  const uint8_t *restrict low = src + n;
+  for (size_t i = 0; i < n; i++) {
+    uint32_t v = (uint32_t)src[i] << 8 | low[i];
+    store16(dst + 2 * i, (uint16_t)(v >> 1 | v << 15));
+  }
+}
+
+static void k_split16(const uint8_t *restrict src, uint8_t *restrict dst, size_t n) {
+  uint8_t *restrict low = dst + n;
+  for (size_t i = 0; i < n; i++) {
+    uint32_t v = load16(src + 2 * i);
+    dst[i] = (uint8_t)(v >> 8);
+    low[i] = (uint8_t)v;
+  }
+}
+
+static void k_join16(const uint8_t *restrict src, uint8_t *restrict dst, size_t n) {
+  const uint8_t *restrict low = src + n;
+  for (size_t i = 0; i < n; i++) store16(dst + 2 * i, (uint16_t)((uint32_t)src[i] << 8 | low[i]));
+}
+
+static void k_split32_rotate(const uint8_t *restrict src, uint8_t *restrict dst, size_t n) {
+  uint8_t *restrict p1 = dst + n, *restrict p2 = dst + 2 * n, *restrict p3 = dst + 3 * n;
+  for (size_t i = 0; i < n; i++) {
+    uint32_t v = load32(src + 4 * i);
+    v = v << 1 | v >> 31;
+    dst[i] = (uint8_t)(v >> 24);
+    p1[i] = (uint8_t)(v >> 16);
+    p2[i] = (uint8_t)(v >> 8);
+    p3[i] = (uint8_t)v;
+  }
+}
+
+static void k_join32_rotate(const uint8_t *restrict src, uint8_t *restrict dst, size_t n) {
+  const uint8_t *restrict p1 = src + n, *restrict p2 = src + 2 * n, *restrict p3 = src + 3 * n;
+  for (size_t i = 0; i < n; i++) {
+    uint32_t v = (uint32_t)src[i] << 24 | (uint32_t)p1[i] << 16 | (uint32_t)p2[i] << 8 | p3[i];
+    store32(dst + 4 * i, v >> 1 | v << 31);
+  }
+}
+
+const sk_table SK_TABLE = {
+#define SK_ENTRY(result, name, parameters, arguments) .name = k_##name,
+    SK_KERNELS(SK_ENTRY)
+#undef SK_ENTRY
+    .peak = k_peak,
+};

@@ -1,0 +1,114 @@
+// Which instruction set runs: chosen once from what the machine has, forced by tests and `bench`. The public
+// functions of every dispatched kernel.
+#include "table.h"
+
+#include <stdatomic.h>
+#include <time.h>
+
+static _Atomic(const sk_table *) current_table;
+
+static const sk_table *table_of(int isa) {
+  switch (isa) {
+#if defined(__x86_64__)
+  case SK_ISA_AVX2: return &sk_table_avx2;
+  case SK_ISA_AVX512: return &sk_table_avx512;
+#elif defined(__aarch64__)
+  case SK_ISA_NEON: return &sk_table_neon;
+#endif
+  default: return &sk_table_baseline;
+  }
+}
+
+int sk_isa_available(int isa) {
+  switch (isa) {
+  case SK_ISA_BASELINE: return 1;
+#if defined(__x86_64__) // the compiler's own table of features: asks the operating system for the registers too
+  case SK_ISA_AVX2:
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
+           __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("lzcnt") &&
+           __builtin_cpu_supports("popcnt");
+  case SK_ISA_AVX512:
+    return sk_isa_available(SK_ISA_AVX2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd");
+#elif defined(__aarch64__)
+  case SK_ISA_NEON: return 1;
+#endif
+  default: return 0;
+  }
+}
+
+int sk_isa_best(void) {
+  for (int isa = SK_ISA_NEON; isa > SK_ISA_BASELINE; isa--)
+    if (sk_isa_available(isa)) return isa;
+  return SK_ISA_BASELINE;
+}
+
+// Every thread that comes here first finds the same table, so the store needs no order.
+const sk_table *sk_current_table(void) {
+  const sk_table *table = atomic_load_explicit(&current_table, memory_order_relaxed);
+  if (table) return table;
+  table = table_of(sk_isa_best());
+  atomic_store_explicit(&current_table, table, memory_order_relaxed);
+  return table;
+}
+
+int sk_isa_current(void) {
+  const sk_table *table = sk_current_table();
+  for (int isa = SK_ISA_NEON; isa > SK_ISA_BASELINE; isa--)
+    if (table_of(isa) == table) return isa;
+  return SK_ISA_BASELINE;
+}
+
+void sk_isa_force(int isa) {
+  if (sk_isa_available(isa)) atomic_store_explicit(&current_table, table_of(isa), memory_order_relaxed);
+}
+
+const char *sk_isa_name(int isa) {
+  switch (isa) {
+  case SK_ISA_AVX2: return "AVX2";
+  case SK_ISA_AVX512: return "AVX-512";
+  case SK_ISA_NEON: return "NEON";
+  default: return "baseline";
+  }
+}
+
+#define SK_RETURN_void
+#define SK_RETURN_float return
+#define SK_RETURN_double return
+#define SK_RETURN_size_t return
+#define SK_PUBLIC(result, name, parameters, arguments)                                                               \
+  result sk_##name parameters { SK_RETURN_##result sk_current_table()->name arguments; }
+SK_KERNELS(SK_PUBLIC)
+
+float sk_e8m0(uint8_t code) {
+  if (code == 0) return 0x1p-127f;
+  if (code == 255) return __builtin_nanf("");
+  return __builtin_bit_cast(float, (uint32_t)code << 23);
+}
+
+static double thread_seconds(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+// The best of many short runs: what else runs on the machine only ever slows one down.
+double sk_peak_f32_gflops(double seconds) {
+  const sk_table *table = sk_current_table();
+  const double start = thread_seconds();
+  float sink = 0.25f;
+  size_t rounds = 1000;
+  double best = 0, now = start;
+  do {
+    const double before = now;
+    const double operations = table->peak(rounds, &sink);
+    now = thread_seconds();
+    if (now - before < 5e-4) {
+      rounds *= 2;
+    } else {
+      const double rate = operations / (now - before) * 1e-9;
+      best = rate > best ? rate : best;
+    }
+  } while (now - start < seconds || best == 0);
+  return best;
+}

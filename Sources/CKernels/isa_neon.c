@@ -1,0 +1,12 @@
+// The kernels for arm64: NEON, half precision conversion and fused products belong to the base instruction set.
+#if defined(__aarch64__)
+#define SK_TABLE sk_table_neon
+#define SK_VL 4
+#define SK_MR 3
+#define SK_NR 2
+#define SK_NR1 4
+#define SK_STRIP_MAX strip_3
+#define SK_CHAINS 24
+#define SK_HALF 1
+#include "body.h"
+#endif

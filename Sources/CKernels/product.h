@@ -1,0 +1,217 @@
+// The matrix product's micro-kernel and the sums that share its order (CKernels.h states it), for each instruction
+// set. A tile keeps mr x nr sums of 16 lanes in registers; both operands lie along k, as in a checkpoint, so nothing is
+// transposed or packed. Vector types of clang, no intrinsics: one source for all.
+typedef float vec __attribute__((ext_vector_type(SK_VL)));
+typedef float f32x16 __attribute__((ext_vector_type(16)));
+typedef float f32x8 __attribute__((ext_vector_type(8)));
+#define SK_PARTS (16 / SK_VL)
+// Places for a tile's sums: SK_MR x SK_NR, rounded up for the reductions.
+#define SK_TILE ((SK_MR * SK_NR + 7) / 8 * 8)
+#define SK_UNROLL _Pragma("clang loop unroll(full)")
+
+// The tree of 16 sums at once: out[i] = total of the lanes of s[i], each as (l with l+8), +4, +2, +1.
+SK_INLINE void reduce16(const f32x16 *s, float *out) {
+  f32x16 h[8], q[4];
+  SK_UNROLL
+  for (int i = 0; i < 8; i++) { // h[4r/2 + j] holds rows r, r+1 of column j, 8 lanes each
+    const f32x16 x = s[i / 4 * 8 + i % 4], y = s[i / 4 * 8 + i % 4 + 4];
+    h[i] = __builtin_shufflevector(x, y, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+           __builtin_shufflevector(x, y, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+  }
+  SK_UNROLL
+  for (int j = 0; j < 4; j++) // q[j] holds rows 0...3 of column j, 4 lanes each
+    q[j] = __builtin_shufflevector(h[j], h[j + 4], 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+           __builtin_shufflevector(h[j], h[j + 4], 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+  f32x16 t[2];
+  SK_UNROLL
+  for (int j = 0; j < 2; j++)
+    t[j] = __builtin_shufflevector(q[2 * j], q[2 * j + 1], 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29) +
+           __builtin_shufflevector(q[2 * j], q[2 * j + 1], 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
+  const f32x16 total =
+      __builtin_shufflevector(t[0], t[1], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
+      __builtin_shufflevector(t[0], t[1], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+  memcpy(out, &total, sizeof total);
+}
+
+// The same for 8 sums.
+SK_INLINE void reduce8(const f32x16 *s, float *out) {
+  f32x16 h[4], q[2];
+  SK_UNROLL
+  for (int i = 0; i < 4; i++)
+    h[i] = __builtin_shufflevector(s[i], s[i + 4], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+           __builtin_shufflevector(s[i], s[i + 4], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+  SK_UNROLL
+  for (int i = 0; i < 2; i++) // 4 lanes of sums 0, 4, 1, 5 and of 2, 6, 3, 7
+    q[i] = __builtin_shufflevector(h[2 * i], h[2 * i + 1], 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+           __builtin_shufflevector(h[2 * i], h[2 * i + 1], 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+  const f32x16 t =
+      __builtin_shufflevector(q[0], q[1], 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29) +
+      __builtin_shufflevector(q[0], q[1], 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
+  const f32x8 total = __builtin_shufflevector(t, t, 0, 8, 1, 9, 4, 12, 5, 13) +
+                      __builtin_shufflevector(t, t, 2, 10, 3, 11, 6, 14, 7, 15);
+  memcpy(out, &total, sizeof total);
+}
+
+// out[r * nr + j] = dot product of row r of a and row j of w, k <= SK_BLOCK. mr and nr are constants where it is inlined.
+SK_INLINE void tile(const float *a, size_t lda, const float *w, size_t ldw, size_t k, const int mr, const int nr,
+                    float *out) {
+  vec sum[SK_TILE][SK_PARTS];
+  SK_UNROLL
+  for (int i = 0; i < SK_TILE; i++) {
+    SK_UNROLL
+    for (int p = 0; p < SK_PARTS; p++) sum[i][p] = 0;
+  }
+#define SK_STEP(A, LDA, W, LDW)                                                                                      \
+  SK_UNROLL                                                                                                          \
+  for (int p = 0; p < SK_PARTS; p++) {                                                                               \
+    vec wv[SK_TILE];                                                                                                 \
+    SK_UNROLL                                                                                                        \
+    for (int j = 0; j < nr; j++) memcpy(&wv[j], (W) + (size_t)j * (LDW) + p * SK_VL, sizeof(vec));                   \
+    SK_UNROLL                                                                                                        \
+    for (int r = 0; r < mr; r++) {                                                                                   \
+      vec av;                                                                                                        \
+      memcpy(&av, (A) + (size_t)r * (LDA) + p * SK_VL, sizeof(vec));                                                 \
+      SK_UNROLL                                                                                                      \
+      for (int j = 0; j < nr; j++) sum[r * nr + j][p] = __builtin_elementwise_fma(av, wv[j], sum[r * nr + j][p]);    \
+    }                                                                                                                \
+  }
+  size_t i = 0;
+  for (; i + 16 <= k; i += 16) { SK_STEP(a + i, lda, w + i, ldw) }
+  if (i < k) { // the last columns, with zeros up to 16
+    float at[SK_TILE * 16] = {0}, wt[SK_TILE * 16] = {0};
+    for (int r = 0; r < mr; r++)
+      for (size_t l = 0; l < k - i; l++) at[r * 16 + (int)l] = a[(size_t)r * lda + i + l];
+    for (int j = 0; j < nr; j++)
+      for (size_t l = 0; l < k - i; l++) wt[j * 16 + (int)l] = w[(size_t)j * ldw + i + l];
+    SK_STEP(at, 16, wt, 16)
+  }
+  f32x16 lanes[SK_TILE];
+  SK_UNROLL
+  for (int t = 0; t < SK_TILE; t++) memcpy(&lanes[t], sum[t], sizeof(f32x16));
+  if (mr * nr > 16) {
+    reduce16(lanes, out);
+    reduce8(lanes + 16, out + 16);
+  } else if (mr * nr > 8) {
+    reduce16(lanes, out);
+  } else {
+    reduce8(lanes, out);
+  }
+}
+
+// A strip: mr rows of a against n rows of w, `wide` of them at a time.
+#define SK_STRIP(mr, wide)                                                                                           \
+  static void strip_##mr(const float *a, size_t lda, const float *w, size_t ldw, float *c, size_t ldc, size_t n,     \
+                         size_t k, int accumulate) {                                                                 \
+    float out[SK_TILE];                                                                                              \
+    size_t j = 0;                                                                                                    \
+    for (; j + wide <= n; j += wide) {                                                                               \
+      tile(a, lda, w + j * ldw, ldw, k, mr, wide, out);                                                              \
+      for (size_t r = 0; r < mr; r++)                                                                                \
+        for (size_t x = 0; x < wide; x++) {                                                                          \
+          float *place = c + r * ldc + j + x;                                                                        \
+          *place = accumulate ? *place + out[r * wide + x] : out[r * wide + x];                                      \
+        }                                                                                                            \
+    }                                                                                                                \
+    for (; j < n; j++) {                                                                                             \
+      tile(a, lda, w + j * ldw, ldw, k, mr, 1, out);                                                                 \
+      for (size_t r = 0; r < mr; r++) {                                                                              \
+        float *place = c + r * ldc + j;                                                                              \
+        *place = accumulate ? *place + out[r] : out[r];                                                              \
+      }                                                                                                              \
+    }                                                                                                                \
+  }
+SK_STRIP(1, SK_NR1)
+SK_STRIP(2, SK_NR)
+#if SK_MR >= 3
+SK_STRIP(3, SK_NR)
+#endif
+#if SK_MR >= 4
+SK_STRIP(4, SK_NR)
+SK_STRIP(5, SK_NR)
+SK_STRIP(6, SK_NR)
+#endif
+
+static void k_gemm_f32(const float *a, size_t lda, const float *w, size_t ldw, float *c, size_t ldc, size_t m, size_t n,
+                       size_t k, int accumulate) {
+  // As many rows of w as stay in a core's second-level cache (256 KiB) meet all rows of a before the next ones come.
+  const size_t block = 65536 / (k < 64 ? 64 : k) / SK_NR1 * SK_NR1;
+  for (size_t j = 0; j < n; j += block) {
+    const size_t count = n - j < block ? n - j : block;
+    const float *wj = w + j * ldw;
+    for (size_t i = 0; i < m; i += SK_MR) {
+      const float *ai = a + i * lda;
+      float *ci = c + i * ldc + j;
+      switch (m - i) {
+      case 1: strip_1(ai, lda, wj, ldw, ci, ldc, count, k, accumulate); break;
+#if SK_MR >= 3
+      case 2: strip_2(ai, lda, wj, ldw, ci, ldc, count, k, accumulate); break;
+#endif
+#if SK_MR >= 4
+      case 3: strip_3(ai, lda, wj, ldw, ci, ldc, count, k, accumulate); break;
+      case 4: strip_4(ai, lda, wj, ldw, ci, ldc, count, k, accumulate); break;
+      case 5: strip_5(ai, lda, wj, ldw, ci, ldc, count, k, accumulate); break;
+#endif
+      default: SK_STRIP_MAX(ai, lda, wj, ldw, ci, ldc, count, k, accumulate); break;
+      }
+    }
+  }
+}
+
+static float k_dot_f32(const float *a, const float *b, size_t k) {
+  float out[SK_TILE], total = 0;
+  for (size_t start = 0; start == 0 || start < k; start += SK_BLOCK) {
+    tile(a + start, 0, b + start, 0, k - start < SK_BLOCK ? k - start : SK_BLOCK, 1, 1, out);
+    total = start == 0 ? out[0] : total + out[0];
+  }
+  return total;
+}
+
+// The sum of x in the order of a dot product with ones.
+static float sum_of(const float *x, size_t n) {
+  float out[8], total = 0;
+  for (size_t start = 0; start == 0 || start < n; start += SK_BLOCK) {
+    const size_t end = n - start < SK_BLOCK ? n : start + SK_BLOCK;
+    f32x16 sum[8] = {0}, last = 0;
+    size_t i = start;
+    for (; i + 16 <= end; i += 16) {
+      f32x16 v;
+      memcpy(&v, x + i, sizeof v);
+      sum[0] += v;
+    }
+    for (size_t l = 0; i + l < end; l++) last[l] = x[i + l];
+    sum[0] += last;
+    reduce8(sum, out);
+    total = start == 0 ? out[0] : total + out[0];
+  }
+  return total;
+}
+
+// The largest of x and `least`; NaN is ignored.
+static float largest(const float *x, size_t n, float least) {
+  f32x16 best = least;
+  size_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    f32x16 v;
+    memcpy(&v, x + i, sizeof v);
+    best = v > best ? v : best;
+  }
+  for (; i < n; i++) best[0] = x[i] > best[0] ? x[i] : best[0];
+  float result = best[0];
+  for (int l = 1; l < 16; l++) result = best[l] > result ? best[l] : result;
+  return result;
+}
+
+// Fused multiply-adds that touch no memory: SK_TILE chains of vectors, 16 steps a round.
+static double k_peak(size_t rounds, float *sink) {
+  vec sum[SK_CHAINS], x = *sink, y = 1.0f - *sink;
+  SK_UNROLL
+  for (int i = 0; i < SK_CHAINS; i++) sum[i] = (float)i;
+  for (size_t round = 0; round < rounds; round++) {
+    SK_UNROLL
+    for (int i = 0; i < SK_CHAINS; i++) sum[i] = __builtin_elementwise_fma(sum[i], y, x);
+  }
+  SK_UNROLL
+  for (int i = 1; i < SK_CHAINS; i++) sum[0] += sum[i];
+  *sink = sum[0][0];
+  return 2.0 * SK_VL * SK_CHAINS * (double)rounds;
+}

@@ -1,0 +1,69 @@
+// The list of dispatched kernels, once: it makes the struct of function pointers, each instruction set's table
+// (the last lines of body.h) and the public functions (dispatch.c). Names and signatures are those of CKernels.h
+// without `sk_`.
+#ifndef SK_TABLE_H
+#define SK_TABLE_H
+
+#include "include/CKernels.h"
+
+// X(result, name, parameters, arguments)
+#define SK_KERNELS(X)                                                                                                \
+  X(void, decode_bf16, (const uint8_t *src, float *dst, size_t n), (src, dst, n))                                    \
+  X(void, decode_f16, (const uint8_t *src, float *dst, size_t n), (src, dst, n))                                     \
+  X(void, decode_e4m3, (const uint8_t *src, float scale, float *dst, size_t n), (src, scale, dst, n))                \
+  X(void, decode_e5m2, (const uint8_t *src, float scale, float *dst, size_t n), (src, scale, dst, n))                \
+  X(void, decode_int8, (const int8_t *src, float scale, float *dst, size_t n), (src, scale, dst, n))                 \
+  X(void, decode_mxfp4, (const uint8_t *src, const uint8_t *scales, float *dst, size_t n), (src, scales, dst, n))    \
+  X(void, encode_bf16, (const float *src, uint8_t *dst, size_t n), (src, dst, n))                                    \
+  X(void, encode_f16, (const float *src, uint8_t *dst, size_t n), (src, dst, n))                                     \
+  X(void, encode_e4m3, (const float *src, float scale, uint8_t *dst, size_t n), (src, scale, dst, n))                \
+  X(void, encode_e5m2, (const float *src, float scale, uint8_t *dst, size_t n), (src, scale, dst, n))                \
+  X(void, encode_int8, (const float *src, float scale, int8_t *dst, size_t n), (src, scale, dst, n))                 \
+  X(void, encode_e2m1, (const float *src, float scale, uint8_t *dst, size_t n), (src, scale, dst, n))                \
+  X(float, absmax_f32, (const float *src, size_t n), (src, n))                                                       \
+  X(size_t, count_nonfinite_f32, (const float *src, size_t n), (src, n))                                             \
+  X(size_t, find_nan_e4m3, (const uint8_t *src, size_t n), (src, n))                                                 \
+  X(size_t, find_nan_e5m2, (const uint8_t *src, size_t n), (src, n))                                                 \
+  X(size_t, find_byte, (const uint8_t *src, uint8_t byte, size_t n), (src, byte, n))                                 \
+  X(double, error_int8, (const float *x, const float *w, float scale, size_t n), (x, w, scale, n))                   \
+  X(double, error_e4m3, (const float *x, const float *w, float scale, size_t n), (x, w, scale, n))                   \
+  X(void, observe, (const float *x, float *absmax, double *sumsq, size_t n), (x, absmax, sumsq, n))                  \
+  X(float, dot_f32, (const float *a, const float *b, size_t k), (a, b, k))                                           \
+  X(void, gemm_f32,                                                                                                  \
+    (const float *a, size_t lda, const float *w, size_t ldw, float *c, size_t ldc, size_t m, size_t n, size_t k,     \
+     int accumulate),                                                                                                \
+    (a, lda, w, ldw, c, ldc, m, n, k, accumulate))                                                                   \
+  X(void, axpy_f32, (float alpha, const float *x, float *y, size_t n), (alpha, x, y, n))                             \
+  X(float, sum_squares, (const float *x, size_t n), (x, n))                                                          \
+  X(void, rms_norm, (const float *x, const float *w, float eps, float *dst, size_t n), (x, w, eps, dst, n))          \
+  X(void, exp, (const float *x, float *dst, size_t n), (x, dst, n))                                                  \
+  X(void, softmax_sink, (float *x, size_t n, float sink), (x, n, sink))                                              \
+  X(void, swiglu, (const float *gate, const float *up, float limit, float *dst, size_t n), (gate, up, limit, dst, n)) \
+  X(void, rope_interleaved, (float *x, const float *cosines, const float *sines, float sign, size_t n),              \
+    (x, cosines, sines, sign, n))                                                                                    \
+  X(void, mix_streams, (const float *x, const float *c, size_t streams, float *out, size_t n),                       \
+    (x, c, streams, out, n))                                                                                         \
+  X(void, split16_rotate, (const uint8_t *src, uint8_t *dst, size_t n), (src, dst, n))                               \
+  X(void, join16_rotate, (const uint8_t *src, uint8_t *dst, size_t n), (src, dst, n))                                \
+  X(void, split16, (const uint8_t *src, uint8_t *dst, size_t n), (src, dst, n))                                      \
+  X(void, join16, (const uint8_t *src, uint8_t *dst, size_t n), (src, dst, n))                                       \
+  X(void, split32_rotate, (const uint8_t *src, uint8_t *dst, size_t n), (src, dst, n))                               \
+  X(void, join32_rotate, (const uint8_t *src, uint8_t *dst, size_t n), (src, dst, n))
+
+typedef struct {
+#define SK_FIELD(result, name, parameters, arguments) result(*name) parameters;
+  SK_KERNELS(SK_FIELD)
+#undef SK_FIELD
+  double (*peak)(size_t rounds, float *sink); // runs fused multiply-adds in registers; gives how many operations
+} sk_table;
+
+extern const sk_table sk_table_baseline;
+#if defined(__x86_64__)
+extern const sk_table sk_table_avx2, sk_table_avx512;
+#elif defined(__aarch64__)
+extern const sk_table sk_table_neon;
+#endif
+
+const sk_table *sk_current_table(void);
+
+#endif
