@@ -1,5 +1,7 @@
 // Float32 rows in memory: activations, logits, gathered tokens.
 
+public import SmeltStorage
+
 /// Rows of floats, one after another.
 public struct Matrix: Sendable {
   /// How many rows: tokens, mostly.
@@ -42,6 +44,25 @@ public struct Matrix: Sendable {
         guard let base = source.baseAddress else { return }
         for (place, index) in indices.enumerated() {
           (out + place * columns).update(from: base + index * columns, count: columns)
+        }
+      }
+    }
+  }
+}
+
+extension Matrix {
+  /// Calls `body` with each row's number and address, rows spread over the threads in blocks.
+  public mutating func forEachRow(
+    _ parallel: Parallel, _ body: @Sendable (Int, UnsafeMutablePointer<Float>) -> Void
+  ) {
+    let (rows, columns) = (rows, columns)
+    values.withUnsafeMutableBufferPointer { values in
+      guard let base = values.baseAddress else { return }
+      let target = SharedPointer(base)
+      let block = 32
+      parallel.forEach(ceilDivide(rows, block)) { index in
+        for row in index * block..<min(rows, (index + 1) * block) {
+          body(row, target.pointer + row * columns)
         }
       }
     }

@@ -1,0 +1,125 @@
+// Reading config.json: every value with its range, every refusal with its key and byte.
+
+public import SmeltStorage
+
+/// Typed, bounded access to the keys of a configuration.
+public struct ConfigReader {
+  /// The object.
+  public let json: JSON
+  /// The file's name for messages.
+  public let file: String
+
+  /// A reader of an object.
+  public init(_ json: JSON, file: String) {
+    self.json = json
+    self.file = file
+  }
+
+  /// A `CFG_VALUE` error about a key.
+  public func error(_ key: String, _ problem: String) -> FormatError {
+    FormatError(.configValue, file: file, subject: key, offset: json[key]?.offset ?? json.offset, problem)
+  }
+
+  /// The value of a key that is neither absent nor null.
+  public func value(_ key: String) -> JSON? {
+    guard let value = json[key], !value.isNull else { return nil }
+    return value
+  }
+
+  /// A whole number within a range. Absent: the default, or an error without one.
+  public func integer(_ key: String, in range: ClosedRange<Int>, default fallback: Int? = nil)
+    throws(FormatError)
+    -> Int
+  {
+    guard let value = value(key) else {
+      guard let fallback else { throw error(key, "is missing, expected \(text(range))") }
+      return fallback
+    }
+    guard let integer = value.integer else {
+      throw error(key, "found \(value.kind), expected \(text(range))")
+    }
+    guard range.contains(integer) else { throw error(key, "found \(integer), expected \(text(range))") }
+    return integer
+  }
+
+  /// A finite number within a range. Absent: the default, or an error without one.
+  public func number(_ key: String, in range: ClosedRange<Double>, default fallback: Double? = nil)
+    throws(FormatError) -> Double
+  {
+    guard let value = value(key) else {
+      guard let fallback else { throw error(key, "is missing, expected a number") }
+      return fallback
+    }
+    guard let number = value.double else { throw error(key, "found \(value.kind), expected a number") }
+    guard range.contains(number) else {
+      throw error(key, "found \(number), expected \(range.lowerBound) to \(range.upperBound)")
+    }
+    return number
+  }
+
+  /// A truth value.
+  public func bool(_ key: String, default fallback: Bool) throws(FormatError) -> Bool {
+    guard let value = value(key) else { return fallback }
+    guard let bool = value.bool else { throw error(key, "found \(value.kind), expected true or false") }
+    return bool
+  }
+
+  /// A string, or nil when absent.
+  public func string(_ key: String) throws(FormatError) -> String? {
+    guard let value = value(key) else { return nil }
+    guard let string = value.string else { throw error(key, "found \(value.kind), expected a string") }
+    return string
+  }
+
+  /// A list of strings, or nil when absent.
+  public func strings(_ key: String) throws(FormatError) -> [String]? {
+    guard let list = try list(key) else { return nil }
+    var strings: [String] = []
+    for element in list {
+      guard let string = element.string else { throw error(key, "holds \(element.kind), expected strings") }
+      strings.append(string)
+    }
+    return strings
+  }
+
+  /// A list of whole numbers within a range, or nil when absent.
+  public func integers(_ key: String, in range: ClosedRange<Int>) throws(FormatError) -> [Int]? {
+    guard let list = try list(key) else { return nil }
+    var integers: [Int] = []
+    for element in list {
+      guard let integer = element.integer, range.contains(integer) else {
+        throw error(key, "holds \(element.integer.map(String.init) ?? element.kind), expected \(text(range))")
+      }
+      integers.append(integer)
+    }
+    return integers
+  }
+
+  /// The object of a key, or nil when absent.
+  public func object(_ key: String) throws(FormatError) -> ConfigReader? {
+    guard let value = value(key) else { return nil }
+    guard value.object != nil else { throw error(key, "found \(value.kind), expected an object") }
+    return ConfigReader(value, file: file)
+  }
+
+  /// Refuses any value but the listed ones; absent is accepted.
+  /// - Throws: `RequestError` unsupported.
+  public func requireSupported(_ key: String, _ accepted: [String]) throws {
+    guard let found = try string(key), !accepted.contains(found) else { return }
+    throw RequestError(
+      .unsupported, "'\(key)' is '\(found)' in '\(file)'",
+      help: "supported: \(accepted.joined(separator: ", "))")
+  }
+
+  private func list(_ key: String) throws(FormatError) -> [JSON]? {
+    guard let value = value(key) else { return nil }
+    guard let list = value.array else { throw error(key, "found \(value.kind), expected a list") }
+    return list
+  }
+
+  private func text(_ range: ClosedRange<Int>) -> String {
+    range.upperBound == .max
+      ? "a whole number of at least \(range.lowerBound)"
+      : "a whole number from \(range.lowerBound) to \(range.upperBound)"
+  }
+}

@@ -1,0 +1,370 @@
+// DeepSeek-V4 (Flash, Pro and their kin). Unusual: four residual streams joined by hyper-connections; one latent
+// vector a token that is key and value of all heads, with rotation undone on the way out; beyond a sliding window,
+// keys are compressed (every 4 tokens with an indexer that picks, or every 128 tokens, all seen); the first layers
+// route by token id. Follows deepseek-ai/DeepSeek-V4-Flash inference/model.py and transformers' deepseek_v4.
+
+internal import CKernels
+public import SmeltStorage
+public import SmeltTensors
+
+/// The DeepSeek-V4 architecture.
+public struct DeepSeekV4: ModelFamily {
+  /// `deepseek_v4`.
+  public static let modelTypes = ["deepseek_v4"]
+
+  /// What a layer's queries see besides the window.
+  enum LayerKind: Sendable, Hashable {
+    /// Nothing.
+    case window
+    /// Overlapping compressed entries, the best of them chosen by an indexer ("CSA").
+    case indexed(ratio: Int)
+    /// Compressed entries, all of them ("HCA").
+    case compressed(ratio: Int)
+
+    var ratio: Int {
+      switch self {
+      case .window: 0
+      case .indexed(let ratio), .compressed(let ratio): ratio
+      }
+    }
+  }
+
+  /// The configuration, whatever dialect it came in.
+  struct Configuration: Sendable {
+    var vocabulary: Int
+    var hidden: Int
+    var heads: Int
+    var headWidth: Int
+    var rotaryWidth: Int
+    var queryRank: Int
+    var outputGroups: Int
+    var outputRank: Int
+    var window: Int
+    var layers: [LayerKind]
+    var hashLayers: [Bool]
+    var experts: Int
+    var expertsPerToken: Int
+    var expertWidth: Int
+    var sharedExperts: Int
+    var routedScaling: Float
+    var normalizesRouting: Bool
+    var swigluLimit: Float
+    var streams: Int
+    var sinkhornIterations: Int
+    var hyperEpsilon: Float
+    var normEpsilon: Float
+    var indexHeads: Int
+    var indexWidth: Int
+    var indexKeep: Int
+    var tiedEmbeddings: Bool
+    var mainRope: RotaryFrequencies
+    var compressedRope: RotaryFrequencies
+  }
+
+  let configuration: Configuration
+  /// The weights table, in the order of a checkpoint.
+  public let weights: [WeightSpec]
+
+  /// Reads config.json as the hub has it or as transformers saves it.
+  public init(config: JSON, file: String) throws {
+    configuration = try Configuration(ConfigReader(config, file: file))
+    weights = configuration.weightTable()
+  }
+
+  /// Sizes for reports and estimates.
+  public var dimensions: ModelDimensions {
+    ModelDimensions(
+      layers: configuration.layers.count, experts: configuration.experts,
+      expertsPerToken: configuration.expertsPerToken, hidden: configuration.hidden,
+      streams: configuration.streams,
+      vocabulary: configuration.vocabulary)
+  }
+
+  /// The hub's names, the hybrid that transformers saves, and transformers' own in memory.
+  public var dialects: [String] { ["hub", "transformers-saved", "transformers"] }
+
+  /// The multi-token-prediction block is no part of the model's own forward pass.
+  public var dropRules: [DropRule] {
+    [
+      DropRule(
+        "mtp", "the multi-token-prediction block drafts tokens and takes no part in the forward pass",
+        prefixes: ["mtp.", "model.mtp."])
+    ]
+  }
+
+  // MARK: the forward pass
+
+  /// Every stream starts as the token's embedding.
+  public func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix {
+    let (hidden, streams) = (configuration.hidden, configuration.streams)
+    let table = try weights.weight(Name.embedding)
+    defer { weights.finished(Name.embedding) }
+    return Matrix(rows: batch.count, columns: streams * hidden) { out in
+      for (token, id) in batch.ids.enumerated() {
+        let row = out + token * streams * hidden
+        table.encoding.decode(table, rows: id..<id + 1, columns: 0..<hidden, into: row, stride: hidden)
+        for stream in 1..<streams { (row + stream * hidden).update(from: row, count: hidden) }
+      }
+    }
+  }
+
+  /// Attention, then experts, each between a collapse and an expansion of the streams.
+  public func layer(
+    _ index: Int, _ x: inout Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass
+  ) throws -> Routing? {
+    let hyper = hyperConnections
+    let name = Name(layer: index)
+
+    var coefficients = try hyper.coefficients(x, name.attentionSite, weights, pass)
+    var h = hyper.collapse(x, coefficients.pre, norm: try weights.vector(name("attn_norm")), pass)  // [tokens, hidden]
+    let attended = try attention(index, h, batch, weights, pass)
+    hyper.expand(&x, attended, coefficients, pass)
+
+    coefficients = try hyper.coefficients(x, name.expertSite, weights, pass)
+    h = hyper.collapse(x, coefficients.pre, norm: try weights.vector(name("ffn_norm")), pass)
+    let routing = try route(index, h, batch, weights, pass)
+    let mixed = try experts(index, h, routing, weights, pass)
+    hyper.expand(&x, mixed, coefficients, pass)
+    return routing
+  }
+
+  /// The mixed streams, normalized, times the output head.
+  public func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
+    let h = try hyperConnections.headMix(
+      x, Name.headSite, norm: try weights.vector(Name.outputNorm), weights, pass)  // [tokens, hidden]
+    let head = configuration.tiedEmbeddings ? Name.embedding : Name.outputHead
+    defer { weights.finished(head) }
+    return try weights.multiply(h, head, rows: nil, parallel: pass.parallel)
+  }
+
+  private var hyperConnections: HyperConnections {
+    HyperConnections(
+      streams: configuration.streams, hidden: configuration.hidden,
+      iterations: configuration.sinkhornIterations,
+      epsilon: configuration.hyperEpsilon, normEpsilon: configuration.normEpsilon)
+  }
+
+  // MARK: attention
+
+  private func attention(
+    _ index: Int, _ h: Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass
+  ) throws -> Matrix {
+    let c = configuration
+    let name = Name(layer: index)
+    let kind = c.layers[index]
+    let rope = kind == .window ? c.mainRope : c.compressedRope
+    let table = rope.table(count: batch.longest)
+    let positions = batch.positions
+
+    // The latents: key and value of every head, [tokens, head width].
+    var latents = try weights.multiply(h, name("attn_kv"), rows: nil, parallel: pass.parallel)
+    let latentNorm = try weights.vector(name("attn_kv_a_norm"))
+    latents.forEachRow(pass.parallel) { token, row in
+      latentNorm.withUnsafeBufferPointer {
+        sk_rms_norm(row, $0.baseAddress!, c.normEpsilon, row, c.headWidth)
+      }
+      table.rotateTail(row, width: c.headWidth, position: positions[token])
+    }
+
+    var entries = [Matrix](repeating: Matrix(rows: 0, columns: c.headWidth), count: batch.sequenceCount)
+    if let compressor = name.compressor(kind, c) {
+      entries = try compressor.entries(h, batch, rope: rope, weights, pass)
+    }
+    var indexKeys: [Matrix] = []
+    if let compressor = name.indexCompressor(kind, c) {
+      indexKeys = try compressor.entries(h, batch, rope: rope, weights, pass)
+    }
+
+    let sinks = try weights.vector(name("attn_sinks"))
+    let queryNorm = try weights.vector(name("attn_q_a_norm"))
+    var output = Matrix(rows: 0, columns: c.hidden, values: [])
+    output.values.reserveCapacity(h.rows * c.hidden)
+    for start in stride(from: 0, to: h.rows, by: tokenChunk) {
+      try Interrupt.check()
+      let range = start..<min(h.rows, start + tokenChunk)
+      let chunk = Matrix(
+        rows: range.count, columns: h.columns,
+        values: Array(h.values[range.lowerBound * h.columns..<range.upperBound * h.columns]))
+      var latent = try weights.multiply(chunk, name("attn_q_a"), rows: nil, parallel: pass.parallel)
+      latent.forEachRow(pass.parallel) { _, row in
+        queryNorm.withUnsafeBufferPointer {
+          sk_rms_norm(row, $0.baseAddress!, c.normEpsilon, row, c.queryRank)
+        }
+      }
+      var queries = try weights.multiply(latent, name("attn_q_b"), rows: nil, parallel: pass.parallel)
+      queries.forEachRow(pass.parallel) { token, row in
+        for head in 0..<c.heads {
+          let query = row + head * c.headWidth
+          sk_rms_norm(query, nil, c.normEpsilon, query, c.headWidth)
+          table.rotateTail(query, width: c.headWidth, position: positions[start + token])
+        }
+      }
+      let selected = try select(index, chunk, latent, start: start, indexKeys, batch, table, weights, pass)
+      let heads = attend(
+        queries, start: start, batch, latents, entries, selected, ratio: kind.ratio, table, sinks, pass)
+      output.values += try project(heads, name, weights, pass).values
+    }
+    for part in ["attn_kv", "attn_q_a", "attn_q_b", "attn_output_a", "attn_output_b"] {
+      weights.finished(name(part))
+    }
+    if case .indexed = kind { for part in name.indexerParts { weights.finished(part) } }
+    return Matrix(rows: h.rows, columns: c.hidden, values: output.values)
+  }
+
+  /// For each token of the chunk the entries its queries may see; nil where all complete ones are.
+  private func select(
+    _ index: Int, _ h: Matrix, _ latent: Matrix, start: Int, _ keys: [Matrix], _ batch: TokenBatch,
+    _ table: RotaryTable, _ weights: some Weights, _ pass: Pass
+  ) throws -> [[Int32]]? {
+    let c = configuration
+    let name = Name(layer: index)
+    guard case .indexed(let ratio) = c.layers[index] else { return nil }
+    var queries = try weights.multiply(latent, name.indexerQueries, rows: nil, parallel: pass.parallel)
+    let headWeights = try weights.multiply(h, name.indexerHeads, rows: nil, parallel: pass.parallel)
+    let factor = 1 / Float(c.indexWidth).squareRoot() / Float(c.indexHeads).squareRoot()
+    let positions = batch.positions
+    let owners = batch.owners
+    var selected = [[Int32]](repeating: [], count: h.rows)
+    queries.forEachRow(pass.parallel) { token, row in
+      for head in 0..<c.indexHeads {
+        table.rotateTail(row + head * c.indexWidth, width: c.indexWidth, position: positions[start + token])
+      }
+    }
+    let rotated = queries
+    selected.withUnsafeMutableBufferPointer { selected in
+      let target = SharedPointer(selected.baseAddress!)
+      eachToken(h.rows, pass.parallel) { token in
+        let factors = headWeights[token].map { $0 * factor }
+        rotated.values.withUnsafeBufferPointer { queries in
+          target.pointer[token] = Indexer.select(
+            queries: queries.baseAddress! + token * c.indexHeads * c.indexWidth, headWeights: factors,
+            heads: c.indexHeads, keys: keys[owners[start + token]],
+            complete: min(keys[owners[start + token]].rows, (positions[start + token] + 1) / ratio),
+            keep: c.indexKeep)
+        }
+      }
+    }
+    return selected
+  }
+
+  /// The heads' outputs of a chunk, one matrix an output group: [tokens, heads of the group × head width].
+  private func attend(
+    _ queries: Matrix, start: Int, _ batch: TokenBatch, _ latents: Matrix, _ entries: [Matrix],
+    _ selected: [[Int32]]?, ratio: Int, _ table: RotaryTable, _ sinks: [Float], _ pass: Pass
+  ) -> Matrix {
+    let c = configuration
+    let core = SparseAttention(heads: c.heads, headWidth: c.headWidth, window: c.window)
+    let positions = batch.positions
+    let owners = batch.owners
+    return Matrix(rows: queries.rows, columns: queries.columns) { out in
+      let target = SharedPointer(out)
+      let block = 16
+      pass.parallel.forEach(ceilDivide(queries.rows, block)) { task in
+        var scratch = AttentionScratch()
+        for token in task * block..<min(queries.rows, (task + 1) * block) {
+          let sequence = owners[start + token]
+          let range = batch.range(sequence)
+          let position = positions[start + token]
+          let keys = SparseKeys(
+            tokens: latents.values[range.lowerBound * c.headWidth..<range.upperBound * c.headWidth],
+            entries: entries[sequence], selected: selected?[token], ratio: ratio)
+          let row = target.pointer + token * queries.columns
+          queries.values.withUnsafeBufferPointer { queries in
+            sinks.withUnsafeBufferPointer { sinks in
+              core.attend(
+                queries.baseAddress! + token * c.heads * c.headWidth, position: position, keys,
+                sinks: sinks.baseAddress!, scratch: &scratch, into: row)
+            }
+          }
+          for head in 0..<c.heads {
+            table.rotateTail(row + head * c.headWidth, width: c.headWidth, position: position, sign: -1)
+          }
+        }
+      }
+    }
+  }
+
+  /// The grouped low-rank output projection: each group of heads by rows of its own, then all together.
+  private func project(_ heads: Matrix, _ name: Name, _ weights: some Weights, _ pass: Pass) throws -> Matrix
+  {
+    let c = configuration
+    let width = c.heads * c.headWidth / c.outputGroups
+    var inner = Matrix(rows: heads.rows, columns: c.outputGroups * c.outputRank)
+    for group in 0..<c.outputGroups {
+      let part = Matrix(rows: heads.rows, columns: width) { out in
+        heads.values.withUnsafeBufferPointer { heads in
+          for token in 0..<inner.rows {
+            (out + token * width).update(
+              from: heads.baseAddress! + token * c.outputGroups * width + group * width, count: width)
+          }
+        }
+      }
+      let low = try weights.multiply(
+        part, name("attn_output_a"), rows: group * c.outputRank..<(group + 1) * c.outputRank,
+        parallel: pass.parallel)
+      for token in 0..<heads.rows {
+        for rank in 0..<c.outputRank {
+          inner.values[token * inner.columns + group * c.outputRank + rank] =
+            low.values[token * c.outputRank + rank]
+        }
+      }
+    }
+    return try weights.multiply(inner, name("attn_output_b"), rows: nil, parallel: pass.parallel)
+  }
+
+  // MARK: experts
+
+  private func route(
+    _ index: Int, _ h: Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass
+  ) throws -> Routing {
+    let c = configuration
+    let name = Name(layer: index)
+    var scores = try weights.multiply(h, name("ffn_gate_inp"), rows: nil, parallel: pass.parallel)  // [tokens, experts]
+    weights.finished(name("ffn_gate_inp"))
+    for place in scores.values.indices { scores.values[place] = Router.sqrtSoftplus(scores.values[place]) }
+    let choose: (Int) -> [Int32]
+    if let forced = pass.forcedRouting {
+      choose = { Array(forced.experts[$0 * forced.perToken..<($0 + 1) * forced.perToken]) }
+    } else if c.hashLayers[index] {
+      let table = try weights.weight(name("ffn_gate_tid2eid"))
+      let experts = try table.integers()
+      weights.finished(name("ffn_gate_tid2eid"))
+      guard experts.allSatisfy({ (0..<c.experts).contains($0) }) else {
+        throw FormatError(
+          .configValue, file: table.file, subject: table.name,
+          "names an expert outside 0 ..< \(c.experts)")
+      }
+      choose = { token in
+        let first = batch.ids[token] * c.expertsPerToken
+        return experts[first..<first + c.expertsPerToken].map(Int32.init).sorted()
+      }
+    } else {
+      let bias = try weights.vector(name("exp_probs_b", suffix: "bias"))
+      choose = { token in
+        let biased = (0..<c.experts).map { scores.values[token * c.experts + $0] + bias[$0] }
+        return biased.withUnsafeBufferPointer { Router.largest($0, count: c.expertsPerToken) }
+      }
+    }
+    return Router.route(
+      scores, perToken: c.expertsPerToken, normalize: c.normalizesRouting, scaling: c.routedScaling,
+      choose: choose)
+  }
+
+  private func experts(
+    _ index: Int, _ h: Matrix, _ routing: Routing, _ weights: some Weights, _ pass: Pass
+  ) throws -> Matrix {
+    let c = configuration
+    let name = Name(layer: index)
+    var out = Matrix(rows: h.rows, columns: c.hidden)
+    try Experts.routed(into: &out, h, routing, count: c.experts, limit: c.swigluLimit, weights, pass) {
+      name.expert($0)
+    }
+    if c.sharedExperts > 0 {
+      try Experts.add(
+        to: &out, h, tokens: Array(0..<h.rows), factors: [Float](repeating: 1, count: h.rows),
+        name.sharedExpert,
+        limit: c.swigluLimit, weights, pass)
+    }
+    return out
+  }
+}

@@ -1,0 +1,27 @@
+// The list of families. A new one is a file in Families/ and a line here.
+
+public import SmeltStorage
+
+/// The architectures Smelt runs.
+public enum ModelFamilies {
+  /// All of them, in the order help shows them.
+  public static let all: [any ModelFamily.Type] = [
+    DeepSeekV4.self
+  ]
+
+  /// The family a configuration names.
+  /// - Throws: `CFG_VALUE` without a `model_type`; `RequestError` unsupported, listing what is known.
+  public static func family(of config: JSON, file: String) throws -> any ModelFamily {
+    guard let type = config["model_type"]?.string else {
+      throw FormatError(
+        .configValue, file: file, subject: "model_type", offset: config["model_type"]?.offset,
+        config["model_type"].map { "found \($0.kind), expected a string" } ?? "is missing")
+    }
+    guard let family = all.first(where: { $0.modelTypes.contains(type) }) else {
+      let known = all.flatMap { $0.modelTypes }.joined(separator: ", ")
+      throw RequestError(
+        .unsupported, "model_type '\(type)' in '\(file)' is not supported", help: "supported are: \(known)")
+    }
+    return try family.init(config: config, file: file)
+  }
+}

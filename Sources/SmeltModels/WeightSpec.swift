@@ -1,0 +1,148 @@
+// What a family says about its weights: canonical name, shape, role, and how each dialect spells the tensor.
+
+public import SmeltTensors
+
+/// A weight's canonical name: GGUF's spelling, and for a routed expert the stacked name and the expert's number.
+public struct WeightName: Hashable, Sendable, CustomStringConvertible {
+  /// For example `blk.7.ffn_gate_exps.weight`.
+  public let base: String
+  /// The routed expert, if the weight belongs to one.
+  public let expert: Int?
+
+  /// A name from its pieces.
+  public init(_ base: String, expert: Int? = nil) {
+    self.base = base
+    self.expert = expert
+  }
+
+  /// A name from its text, `blk.7.ffn_gate_exps.weight#42`.
+  public init(parsing text: String) {
+    if let hash = text.lastIndex(of: "#"), let expert = Int(text[text.index(after: hash)...]) {
+      self.init(String(text[..<hash]), expert: expert)
+    } else {
+      self.init(text)
+    }
+  }
+
+  /// The text.
+  public var description: String { expert.map { "\(base)#\($0)" } ?? base }
+}
+
+/// What a weight does in the network. Recipes choose schemes by it.
+public enum Role: String, Sendable, Hashable, CaseIterable {
+  /// Token embeddings.
+  case embedding
+  /// The output head.
+  case outputHead = "output_head"
+  /// Scales of a normalization.
+  case norm
+  /// Bias of a linear layer.
+  case bias
+  /// Scores experts.
+  case router
+  /// Added to router scores to choose, never to weigh.
+  case selectionBias = "selection_bias"
+  /// Experts by token id.
+  case hashTable = "hash_table"
+  /// Learned logits of attention sinks.
+  case sink
+  /// Hyper-connection mappings, bases and scales.
+  case hyperConnection = "hyper_connection"
+  /// Pools keys over windows; the indexer's compressor and its head weights included, since they steer selection.
+  case compressor
+  /// The indexer's query projection.
+  case indexer
+  /// Attention projections.
+  case attention
+  /// Gate matrix of a routed expert.
+  case routedGate = "routed_gate"
+  /// Up matrix of a routed expert.
+  case routedUp = "routed_up"
+  /// Down matrix of a routed expert.
+  case routedDown = "routed_down"
+  /// Gate matrix of a shared expert.
+  case sharedGate = "shared_gate"
+  /// Up matrix of a shared expert.
+  case sharedUp = "shared_up"
+  /// Down matrix of a shared expert.
+  case sharedDown = "shared_down"
+
+  /// Whether a lossy scheme applies to the role unless a recipe says otherwise: only the big matrices inside layers.
+  public var isQuantizedByDefault: Bool {
+    switch self {
+    case .indexer, .attention, .routedGate, .routedUp, .routedDown, .sharedGate, .sharedUp, .sharedDown: true
+    default: false
+    }
+  }
+
+  /// Whether the weight belongs to a routed expert.
+  public var isRouted: Bool { self == .routedGate || self == .routedUp || self == .routedDown }
+}
+
+/// Where a dialect keeps a weight: a tensor, or some rows of one that stacks several weights.
+public struct Spelling: Hashable, Sendable {
+  /// The tensor's name.
+  public let tensor: String
+  /// The index along the leading dimension of a stacked tensor, or nil.
+  public let stackIndex: Int?
+  /// The rows of the (unstacked) tensor, or nil for all.
+  public let rows: Range<Int>?
+
+  /// A whole tensor, or a part of a stacked or fused one.
+  public init(_ tensor: String, stackIndex: Int? = nil, rows: Range<Int>? = nil) {
+    self.tensor = tensor
+    self.stackIndex = stackIndex
+    self.rows = rows
+  }
+
+  /// Whether the weight is the whole tensor.
+  public var isWhole: Bool { stackIndex == nil && rows == nil }
+}
+
+/// One weight a family needs.
+public struct WeightSpec: Sendable {
+  /// The canonical name.
+  public let name: WeightName
+  /// The dimensions of the numbers, output channels first.
+  public let shape: Shape
+  /// What it does.
+  public let role: Role
+  /// The layer it belongs to, if any.
+  public let layer: Int?
+  /// How many row groups see inputs of their own (grouped projections); 1 for ordinary matrices.
+  public let inputGroups: Int
+  /// Where each dialect keeps it, in the order of the family's `dialects`.
+  public let spellings: [Spelling]
+
+  /// A row of the family's table.
+  public init(
+    _ name: WeightName, _ shape: Shape, _ role: Role, layer: Int?, inputGroups: Int = 1, spellings: [Spelling]
+  ) {
+    self.name = name
+    self.shape = shape
+    self.role = role
+    self.layer = layer
+    self.inputGroups = inputGroups
+    self.spellings = spellings
+  }
+}
+
+/// A named reason for leaving tensors out of the forward pass and of the result.
+public struct DropRule: Sendable {
+  /// The rule's name, as the ledger gives it.
+  public let name: String
+  /// Why.
+  public let reason: String
+  /// The tensors it covers: all names that start with one of these.
+  public let prefixes: [String]
+
+  /// A rule.
+  public init(_ name: String, _ reason: String, prefixes: [String]) {
+    self.name = name
+    self.reason = reason
+    self.prefixes = prefixes
+  }
+
+  /// Whether the rule covers a tensor.
+  public func covers(_ tensor: String) -> Bool { prefixes.contains { tensor.hasPrefix($0) } }
+}
