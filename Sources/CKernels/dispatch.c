@@ -55,7 +55,7 @@ const sk_table *sk_current_table(void) {
 int sk_isa_current(void) {
   const sk_table *table = sk_current_table();
   for (int isa = SK_ISA_NEON; isa > SK_ISA_BASELINE; isa--)
-    if (table_of(isa) == table) return isa;
+    if (sk_isa_available(isa) && table_of(isa) == table) return isa;
   return SK_ISA_BASELINE;
 }
 

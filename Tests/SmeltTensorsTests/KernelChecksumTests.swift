@@ -1,0 +1,84 @@
+// XXH64 and SHA-256 against published and independently computed sums, in pieces cut everywhere.
+
+import CKernels
+import Testing
+
+extension KernelTests {
+  /// Bytes i·31 + 7 modulo 256; the sums below were made with the reference implementations from the same bytes.
+  static let sample = (0..<300).map { UInt8(truncatingIfNeeded: $0 * 31 + 7) }
+
+  @Test(
+    arguments: [
+      (0, 0xef46_db37_51d8_e999, 0xac75_fda2_929b_17ef), (1, 0xa96c_7f0c_e858_bbb7, 0x84e5_35b3_6672_440d),
+      (3, 0x56e6_9576_32a4_87f9, 0xd095_a923_9060_f0a3), (4, 0xc60d_15b1_e3ff_8f04, 0xd4e4_b946_fb0b_fbb4),
+      (7, 0xafbe_fc3d_6c6f_9a8e, 0x3838_6302_628c_52dc), (8, 0x3da5_c7aa_2696_83e0, 0x3748_218f_9083_d1c1),
+      (14, 0x1523_f762_201b_a56e, 0xc330_6ef1_5c74_fadd), (31, 0x4a74_f3a1_a39a_d4a1, 0xb806_f858_c847_89ea),
+      (32, 0x8d57_d6a4_671c_c43d, 0x8ef2_e38d_de10_f162), (33, 0x62c9_fd21_ed85_7664, 0x5a65_3650_552f_822c),
+      (63, 0x5c32_0a0d_2707_057f, 0xcdec_73bb_ccfd_2d50), (64, 0x7bba_bbc4_5729_d17e, 0x861f_d034_d84d_ab20),
+      (100, 0xefa0_ad2d_3e70_c151, 0x4ac1_3414_471c_7284),
+      (300, 0x8d2b_a0cd_7fec_e76c, 0x88a8_7907_c214_d1bd),
+    ] as [(Int, UInt64, UInt64)])
+  func xxh64IsTheSameInPieces(length: Int, plain: UInt64, seeded: UInt64) {
+    #expect(sk_xxh64(Self.sample, length, 0) == plain)
+    #expect(sk_xxh64(Self.sample, length, 0x9e37_79b1) == seeded)
+    for split in 0...length {
+      var state = sk_xxh64_state()
+      sk_xxh64_init(&state, 0)
+      Self.sample.withUnsafeBytes {
+        sk_xxh64_update(&state, $0.baseAddress, split)
+        sk_xxh64_update(&state, $0.baseAddress! + split, length - split)
+      }
+      #expect(sk_xxh64_final(&state) == plain, "split at \(split)")
+    }
+  }
+
+  /// SHA-256 in hexadecimal, fed in pieces that end at `splits`.
+  func sha256(_ bytes: [UInt8], splits: [Int] = []) -> String {
+    var state = sk_sha256_state()
+    var digest = [UInt8](repeating: 0, count: 32)
+    sk_sha256_init(&state)
+    bytes.withUnsafeBytes { raw in
+      var start = 0
+      for end in splits + [bytes.count] {
+        sk_sha256_update(&state, raw.baseAddress.map { $0 + start }, end - start)
+        start = end
+      }
+    }
+    sk_sha256_final(&state, &digest)
+    return digest.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+  }
+
+  @Test func sha256OfTheStandardsExamples() {
+    let long = "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"
+    onEveryISA { isa in
+      #expect(sha256([]) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "\(isa)")
+      #expect(
+        sha256(Array("abc".utf8)) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        "\(isa)")
+      #expect(
+        sha256(Array(long.utf8)) == "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1",
+        "\(isa)")
+      #expect(
+        sha256([UInt8](repeating: 0x61, count: 1_000_000), splits: [63, 500_001])
+          == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0", "\(isa)")
+    }
+  }
+
+  @Test(arguments: [
+    (55, "8aa994584139d128848eeebc4e815639ba5ab6e6e39574195a63ac4f14f7c43b"),
+    (56, "ad574708f75c044c9b85de64cb568ee7711ff4f36448c6242f053ba8f6cc2b63"),
+    (63, "280ed3e8ff1df845b2e7dfe6ac6cee817bef20e783cc65abc41b818b4d2fe076"),
+    (64, "c6ab9724ade5b6a7a1edfffb12f3aa9181351355af8fd08c919952ad211339dd"),
+    (119, "3d610547d68216dedf7435a4fb6260353911f6b3fd3f18805ddb8be285d726fe"),
+    (120, "1f80156a804cb7862ad113e8200e9d74499723e7c7854d5f48776d3148e09656"),
+    (300, "4ebe2a8bd5ece93fb899b68e8a5fe64464b2058a5ddca6c079bc907930aa3003"),
+  ])
+  func sha256IsTheSameInPieces(length: Int, digest: String) {
+    let bytes = Array(Self.sample[..<length])
+    onEveryISA { isa in
+      for split in 0...length {
+        #expect(sha256(bytes, splits: [split]) == digest, "\(isa), split at \(split)")
+      }
+    }
+  }
+}
