@@ -27,6 +27,10 @@ extension ErrorCode {
     "SRC_NOT_MODEL", "the path holds no model",
     "give a directory with config.json and safetensors, or an .ingot")
 
+  /// A result that is one of its sources.
+  public static let outputAliasesInput = ErrorCode(
+    "OUT_ALIASES_INPUT", "the result is one of the source's files", "choose another name for the result")
+
   // MARK: safetensors
 
   /// A file shorter than its header says.
@@ -108,7 +112,8 @@ extension ErrorCode {
     "index and shards come from different revisions; fetch both again")
   /// A tensor in two shards.
   public static let idxDuplicate = ErrorCode(
-    "IDX_DUPLICATE", "a tensor is in two shards", "remove the stray shard")
+    "IDX_DUPLICATE", "a tensor is in two shards, or a key stands twice in the index",
+    "remove the stray shard, or fetch the index again")
   /// An index that is no index.
   public static let idxJSON = ErrorCode(
     "IDX_JSON", "the index is no JSON object with a weight_map of names", "fetch the index again")
@@ -218,7 +223,7 @@ extension ErrorCode {
 
   /// All codes, in the order of `Formats/errors.md`.
   public static let all: [ErrorCode] = [
-    lfsPointer, notWeights, notFile, missingFile, changed, notModel,
+    lfsPointer, notWeights, notFile, missingFile, changed, notModel, outputAliasesInput,
     stTruncated, stHeaderSize, stZeroPage, stHeaderJSON, stHeaderLimit, stDuplicate, stDtype, stNumber,
     stRank,
     stOverflow, stSubbyte, stOffsets, stSizeMismatch, stLayout, stTrailing, stMetadata, stName,

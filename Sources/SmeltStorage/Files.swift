@@ -18,17 +18,31 @@ public enum PathKind: Sendable, Hashable {
   case directory
   /// A device, a pipe, a socket.
   case other
+
+  /// The kind in words, for messages.
+  public var words: String {
+    switch self {
+    case .nothing: "nothing"
+    case .file: "a file"
+    case .directory: "a directory"
+    case .other: "a device, pipe or socket"
+    }
+  }
+
+  init(_ mode: mode_t) {
+    switch mode & S_IFMT {
+    case S_IFREG: self = .file
+    case S_IFDIR: self = .directory
+    default: self = .other
+    }
+  }
 }
 
 /// What lies at `path`, symbolic links followed.
 public func pathKind(_ path: String) -> PathKind {
   var status = stat()
   guard stat(path, &status) == 0 else { return .nothing }
-  switch status.st_mode & S_IFMT {
-  case S_IFREG: return .file
-  case S_IFDIR: return .directory
-  default: return .other
-  }
+  return PathKind(status.st_mode)
 }
 
 /// Whether `path` itself is a symbolic link.
@@ -86,6 +100,16 @@ public func readSmallFile(_ path: String, limit: Int, code: ErrorCode) throws ->
     throw FormatError(code, file: path, "found \(file.count) bytes, expected at most \(limit)")
   }
   return Bytes(file.bytes.array)
+}
+
+/// Refuses a result that is one of its own sources, by whatever path or link it is named.
+/// - Throws: `OUT_ALIASES_INPUT`. Formats/safetensors.md, rule 29.
+public func refuseAlias(result: String, sources: [String]) throws(FormatError) {
+  guard let identity = FileIdentity(path: result) else { return }
+  for source in sources where FileIdentity(path: source) == identity {
+    throw FormatError(
+      .outputAliasesInput, file: result, "the result is the same file as the source '\(source)'")
+  }
 }
 
 /// Removes a file; says nothing when it is not there.

@@ -26,6 +26,11 @@ public final class MappedFile: @unchecked Sendable {
   public init(path: String) throws {
     self.path = path
     self.name = fileName(path)
+    // Looked at before it is opened: opening a device can do something, and a pipe can wait.
+    let kind = pathKind(path)
+    guard kind != .directory && kind != .other else {
+      throw FormatError(.notFile, file: path, "found \(kind.words), expected a regular file")
+    }
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else {
       if errno == ENOENT || errno == ENOTDIR {
@@ -39,7 +44,8 @@ public final class MappedFile: @unchecked Sendable {
       throw RequestError(.io, "cannot look at '\(path)': \(Platform.lastError())")
     }
     guard status.st_mode & S_IFMT == S_IFREG else {
-      throw FormatError(.notFile, file: path, "found \(fileKind(status.st_mode)), expected a regular file")
+      throw FormatError(
+        .notFile, file: path, "found \(PathKind(status.st_mode).words), expected a regular file")
     }
     size = Int(status.st_size)
     modified = Platform.modified(status)
@@ -108,15 +114,5 @@ public struct FileIdentity: Hashable, Sendable {
     var status = stat()
     guard stat(path, &status) == 0 else { return nil }
     self.init(device: UInt64(truncatingIfNeeded: status.st_dev), inode: UInt64(status.st_ino))
-  }
-}
-
-private func fileKind(_ mode: mode_t) -> String {
-  switch mode & S_IFMT {
-  case S_IFDIR: "a directory"
-  case S_IFIFO: "a pipe"
-  case S_IFSOCK: "a socket"
-  case S_IFCHR, S_IFBLK: "a device"
-  default: "something else"
   }
 }

@@ -1,0 +1,92 @@
+// One safetensors file. It is mapped, its header is checked byte for byte before a tensor is handed out, and the
+// tensors are lent from the mapping. Formats/safetensors.md is the law; its rule numbers stand beside each check.
+
+public import SmeltStorage
+internal import SmeltTensors
+
+/// A safetensors file, mapped and checked. Only its header is read; a tensor's bytes are read when they are touched.
+public final class SafetensorsFile: TensorSource {
+  /// The path as the caller knows it.
+  public let path: String
+  /// The file's own notes, `__metadata__`, in file order.
+  public let metadata: [(String, String)]
+  /// The tensors in the order of their bytes.
+  public let tensors: [TensorInfo]
+  /// The byte of the file where each tensor's name stands, in the order of `tensors`.
+  let namePlaces: [Int]
+  private let indices: [String: Int]
+  private let mapped: MappedFile
+
+  /// Opens and checks a file. Symbolic links are followed: the caller named it.
+  /// - Throws: `FormatError` with one of the codes `SRC_…` and `ST_…`; `RequestError` io when the system refuses.
+  public convenience init(path: String) throws { try self.init(path: path, resolved: path) }
+
+  /// Opens the file that `path` stands for once links are resolved; errors name `path`.
+  init(path: String, resolved: String, tensorLimit: Int = SafetensorsHeader.tensorLimit) throws {
+    do {
+      mapped = try MappedFile(path: resolved)
+    } catch var error as FormatError {
+      error.file = path
+      throw error
+    }
+    let bytes = mapped.bytes
+    let header = try SafetensorsHeader(bytes, file: path, tensorLimit: tensorLimit)
+    self.path = path
+    metadata = header.metadata
+    indices = header.indices
+    namePlaces = header.entries.map(\.place)
+    tensors = header.entries.map { entry in
+      let range = header.dataStart + entry.begin..<header.dataStart + entry.end
+      return TensorInfo(
+        name: entry.name, dtype: entry.dtype, shape: Shape(entry.shape), file: path,
+        offset: range.lowerBound, bytes: bytes[range])
+    }
+  }
+
+  /// The tensor of a name, or nil.
+  public func tensor(_ name: String) -> TensorInfo? { indices[name].map { tensors[$0] } }
+
+  /// This one file with its size.
+  public var files: [(path: String, byteCount: Int)] { [(path, mapped.count)] }
+
+  /// None: one file is right or refused.
+  public var warnings: [FormatError] { [] }
+
+  /// Throws `SRC_CHANGED` when the file's size or time is no longer what it was (rule 30).
+  public func checkUnchanged() throws(FormatError) {
+    do {
+      try mapped.checkUnchanged()
+    } catch {
+      var known = error
+      known.file = path
+      throw known
+    }
+  }
+
+  /// Device and inode, to tell whether two paths are one file.
+  public var identity: FileIdentity { mapped.identity }
+}
+
+extension SafetensorsFile {
+  /// Why a text cannot be a tensor's name, or nil when it can: 1 to 1,000 bytes of UTF-8 without control characters
+  /// and without marks that change how text runs or hide in it (rule 20).
+  public static func problem(withName name: String) -> String? {
+    var name = name
+    return name.withUTF8 { utf8 in
+      if utf8.isEmpty { return "the name is empty" }
+      if utf8.count > 1000 { return "the name has \(utf8.count) bytes, expected at most 1,000" }
+      if utf8.allSatisfy({ $0 >= 0x20 && $0 < 0x7F }) { return nil }
+      for scalar in String(decoding: utf8, as: UTF8.self).unicodeScalars {
+        switch scalar.value {
+        case 0..<0x20, 0x7F..<0xA0:
+          return "the name holds the control character U+\(String(scalar.value, radix: 16, uppercase: true))"
+        case 0x061C, 0x200B...0x200F, 0x2028...0x202E, 0x2060...0x2069, 0xFEFF:
+          return
+            "the name holds the invisible character U+\(String(scalar.value, radix: 16, uppercase: true))"
+        default: break
+        }
+      }
+      return nil
+    }
+  }
+}
