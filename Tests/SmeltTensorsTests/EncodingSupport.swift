@@ -97,60 +97,55 @@ enum SmallFormat: String, CaseIterable, Sendable {
   }
 }
 
-/// One element of a weight by the formula of Formats/encodings.md, one element at a time, in double and then rounded
-/// to float32 once.
-func slowElement(_ weight: Weight, _ row: Int, _ column: Int) -> Float {
+/// Every number of a weight by the formula of Formats/encodings.md, one at a time, in double and then rounded to
+/// float32 once.
+func slowDecode(_ weight: Weight) -> [Float] {
   let codes = weight.values.bytes.array
-  let index = row * weight.columns + column
+  let scales = weight.part(.scales)
+  let scaleBytes = scales?.bytes.array ?? []
   func little(_ bytes: [UInt8], _ index: Int, _ size: Int) -> UInt64 {
     (0..<size).reversed().reduce(0) { $0 << 8 | UInt64(bytes[index * size + $1]) }
   }
   func scale(_ index: Int) -> Double {
-    guard let part = weight.part(.scales) else { return 1 }
-    let bytes = part.bytes.array
-    return switch part.dtype {
-    case .f32: Double(Float(bitPattern: UInt32(little(bytes, index, 4))))
-    case .bf16: Double(Float(bitPattern: UInt32(little(bytes, index, 2)) << 16))
-    case .f16: slowFloat(Int(little(bytes, index, 2)), exponentBits: 5, mantissaBits: 10, bias: 15)
-    default: powerOfTwo(Int(bytes[index]) - 127)
+    switch scales?.dtype {
+    case .f32: Double(Float(bitPattern: UInt32(little(scaleBytes, index, 4))))
+    case .bf16: Double(Float(bitPattern: UInt32(little(scaleBytes, index, 2)) << 16))
+    case .f16: slowFloat(Int(little(scaleBytes, index, 2)), exponentBits: 5, mantissaBits: 10, bias: 15)
+    default: powerOfTwo(Int(scaleBytes[index]) - 127)
     }
   }
-  switch weight.encoding {
-  case let plain as Plain where plain.dtype == .f32: return Float(bitPattern: UInt32(little(codes, index, 4)))
-  case let plain as Plain where plain.dtype == .bf16:
-    return Float(bitPattern: UInt32(little(codes, index, 2)) << 16)
-  case is Plain:
-    return Float(slowFloat(Int(little(codes, index, 2)), exponentBits: 5, mantissaBits: 10, bias: 15))
-  case let table as IntegerTable:
-    let bits = little(codes, index, table.dtype.bits / 8)
-    return table.dtype == .i64
-      ? Float(Int64(bitPattern: bits)) : Float(Int32(bitPattern: UInt32(bits)))
-  case let fp8 as FP8:
-    let code = Int(codes[index])
-    let value =
-      fp8.format == .e4m3
-      ? slowFloat(code, exponentBits: 4, mantissaBits: 3, bias: 7)
-      : slowFloat(code, exponentBits: 5, mantissaBits: 2, bias: 15)
-    switch fp8.granularity {
-    case .tensor: return Float(value * scale(0))
-    case .channel: return Float(value * scale(row))
-    case .block(let rows, let columns):
-      let across = (weight.columns + columns - 1) / columns
-      return Float(value * scale(row / rows * across + column / columns))
+  func number(_ row: Int, _ column: Int) -> Double {
+    let index = row * weight.columns + column
+    switch weight.encoding {
+    case let plain as Plain where plain.dtype == .f32:
+      return Double(Float(bitPattern: UInt32(little(codes, index, 4))))
+    case let plain as Plain where plain.dtype == .bf16:
+      return Double(Float(bitPattern: UInt32(little(codes, index, 2)) << 16))
+    case is Plain: return slowFloat(Int(little(codes, index, 2)), exponentBits: 5, mantissaBits: 10, bias: 15)
+    case let table as IntegerTable where table.dtype == .i64:
+      return Double(Int64(bitPattern: little(codes, index, 8)))
+    case is IntegerTable: return Double(Int32(bitPattern: UInt32(little(codes, index, 4))))
+    case let fp8 as FP8:
+      let value =
+        fp8.format == .e4m3
+        ? slowFloat(Int(codes[index]), exponentBits: 4, mantissaBits: 3, bias: 7)
+        : slowFloat(Int(codes[index]), exponentBits: 5, mantissaBits: 2, bias: 15)
+      switch fp8.granularity {
+      case .tensor: return value * scale(0)
+      case .channel: return value * scale(row)
+      case .block(let rows, let columns):
+        let across = (weight.columns + columns - 1) / columns
+        return value * scale(row / rows * across + column / columns)
+      }
+    case is INT8: return Double(Int8(bitPattern: codes[index])) * scale(row)
+    case is FP4:
+      let byte = Int(codes[index / 2])
+      let nibble = column % 2 == 0 ? byte & 15 : byte >> 4
+      return slowFloat(nibble, exponentBits: 2, mantissaBits: 1, bias: 1) * scale(index / 32)
+    default: preconditionFailure("write down the formula of \(weight.encoding.name) here")
     }
-  case is INT8: return Float(Double(Int8(bitPattern: codes[index])) * scale(row))
-  case is FP4:
-    let byte = Int(codes[row * weight.columns / 2 + column / 2])
-    let nibble = column % 2 == 0 ? byte & 15 : byte >> 4
-    let value = slowFloat(nibble, exponentBits: 2, mantissaBits: 1, bias: 1)
-    return Float(value * scale(row * weight.columns / 32 + column / 32))
-  default: preconditionFailure("write down the formula of \(weight.encoding.name) here")
   }
-}
-
-/// All elements by the formula.
-func slowDecode(_ weight: Weight) -> [Float] {
-  (0..<weight.rows).flatMap { row in (0..<weight.columns).map { slowElement(weight, row, $0) } }
+  return (0..<weight.rows).flatMap { row in (0..<weight.columns).map { Float(number(row, $0)) } }
 }
 
 /// Random bytes of a part: codes that are finite numbers, scales from 2^-12 to 2^4 that are no powers of two.

@@ -43,7 +43,9 @@ import Testing
         #expect(E8M0.code(of: expected.nextDown) == nil)
       }
     }
-    for other: Float in [0, -0.0, .infinity, .nan, 3, .leastNonzeroMagnitude, 0x1p-128, .greatestFiniteMagnitude] {
+    for other: Float in [
+      0, -0.0, .infinity, .nan, 3, .leastNonzeroMagnitude, 0x1p-128, .greatestFiniteMagnitude,
+    ] {
       #expect(E8M0.code(of: other) == nil, "\(other)")
     }
   }
@@ -208,5 +210,41 @@ import Testing
       Issue.record("\(x[index]): code \(found), expected \(line[1])")
       return
     }
+  }
+
+  /// The worked bytes of Formats/encodings.md, sections 2, 3, 8, 9 and 10.
+  @Test func workedBytesOfTheDocumentAreRight() throws {
+    func decoded(
+      _ name: String, _ shape: Shape, _ codes: [UInt8], _ scales: [UInt8] = [], _ dtype: DType = .f8E8M0
+    ) throws -> [Float] {
+      let encoding = try #require(Encodings.named(name))
+      let bytes = [PartName.values: codes, .scales: scales]
+      let parts = try encoding.layout(of: shape, name: name).map { layout in
+        let dtype = layout.name == .scales ? dtype : layout.dtypes[0]
+        return Part(layout.name, dtype: dtype, shape: layout.shape, bytes: Bytes(bytes[layout.name] ?? []))
+      }
+      return try Weight(name: name, shape: shape, encoding: encoding, parts: parts).decode()
+    }
+    let half: [UInt8] = [0x00, 0x3C, 0x01, 0x00, 0xFF, 0x7B, 0x66, 0x2E]
+    #expect(try decoded("f16", [4], half) == [1, 0x1p-24, 65504, 0.099975586])
+    let upper: [UInt8] = [0x80, 0x3F, 0x49, 0x40, 0x01, 0x00, 0x7F, 0x7F]
+    #expect(try decoded("bf16", [4], upper) == [1, 3.140625, 0x1p-133, 3.3895314e38])
+    #expect(try decoded("i64", [1], [0xFE, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF]) == [-2])
+    #expect(try decoded("i32", [1], [7, 0, 0, 0]) == [7])
+    #expect(
+      try decoded(
+        "f8_e4m3.block2x2", [3, 3], [0x38, 0x39, 0x7E, 0xB8, 0x00, 0x08, 0x38, 0x40, 0x01],
+        [0x7E, 0x80, 0x7F, 0x00]) == [0.5, 0.5625, 896, -0.5, 0, 0.03125, 1, 2, 0x1p-136])
+    #expect(
+      try decoded("int8.channel", [4], [0x80, 0x7F, 0xFF, 0x02], [0, 0, 0, 0x3F], .f32) == [
+        -64, 63.5, -0.5, 1,
+      ])
+    let packed: [UInt8] = [0x21, 0x43, 0x65, 0xF7] + [UInt8](repeating: 0, count: 12)
+    #expect(try decoded("mxfp4", [32], packed, [0x80]).prefix(8) == [1, 2, 3, 4, 6, 8, 12, -12])
+    #expect(
+      SmallFormat.e4m3.codes([0x1p-10, 1.0625, 1.1875, 464, -0.0, 1e9], scale: 1)
+        == [0x00, 0x38, 0x3A, 0x7E, 0x80, 0x7E])
+    #expect(SmallFormat.int8.codes([0.25, 0.75, -1000], scale: 0.5) == [0, 2, 0x81])
+    #expect(SmallFormat.e2m1.codes([0.25, 0.75, 2.5, 5, 100], scale: 1) == [0, 2, 4, 6, 7])
   }
 }

@@ -74,6 +74,9 @@ struct Scales {
   }
 }
 
+/// A number in a message; a NaN's payload and sign say nothing to a reader.
+func shown(_ value: Float) -> String { value.isNaN ? "NaN" : "\(value)" }
+
 extension Weight {
   /// Lends codes and scales to a kernel.
   func withCodesAndScales<R, E: Error>(_ body: (UnsafePointer<UInt8>, Scales) throws(E) -> R) throws(E) -> R?
@@ -100,7 +103,8 @@ extension Weight {
     if let index = found.index {
       throw FormatError(
         .scaleValue, file: file, subject: name,
-        "scale \(place(index, in: parts[1].shape)) is \(found.value), expected a positive finite number")
+        "scale \(place(index, in: parts[1].shape)) is \(shown(found.value)), expected a positive finite number"
+      )
     }
     guard !(found.value * largestCode).isFinite else { return }
     try refuseOverflow()
@@ -114,7 +118,8 @@ extension Weight {
       guard let column = values.firstIndex(where: { !$0.isFinite }) else { continue }
       throw FormatError(
         .scaleValue, file: file, subject: name,
-        "row \(row), column \(column): code times scale is \(values[column]), expected a finite float32")
+        "row \(row), column \(column): code times scale is \(shown(values[column])), expected a finite float32"
+      )
     }
   }
 
