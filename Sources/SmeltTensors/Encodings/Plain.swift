@@ -1,5 +1,5 @@
 // Numbers stored one by one without scales: F32, F16, BF16, and tables of integers.
-// Formats/encodings.md, sections 1 and 2.
+// Formats/encodings.md, sections 2 and 3.
 
 internal import CKernels
 public import SmeltStorage
@@ -38,7 +38,7 @@ public struct Plain: Encoding {
         let column = row.firstIndex { !$0.isFinite } ?? 0
         throw FormatError(
           .codeNaN, file: weight.file, subject: weight.name,
-          "row \(index), column \(column) is \(row[column]), expected a finite number")
+          "row \(index), column \(column) is \(shown(row[column])), expected a finite number")
       }
     }
   }

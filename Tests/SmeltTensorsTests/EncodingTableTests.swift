@@ -1,0 +1,61 @@
+// Names, the published table and the document, held against the code.
+
+import SmeltStorage
+import SmeltTensors
+import SmeltTestSupport
+import Testing
+
+@Suite struct EncodingTableTests {
+  /// Stable for ever: files hold these names.
+  @Test func namesAreStable() {
+    #expect(
+      Encodings.all.map(\.name) == [
+        "f32", "f16", "bf16", "i64", "i32", "f8_e4m3.tensor", "f8_e4m3.channel", "f8_e4m3.block",
+        "f8_e5m2.tensor", "f8_e5m2.channel", "f8_e5m2.block", "int8.channel", "mxfp4",
+      ])
+  }
+
+  @Test func blockSizesAreReadFromNames() throws {
+    let small = try #require(Encodings.named("f8_e5m2.block32x64") as? FP8)
+    #expect(small == FP8(.e5m2, .block(rows: 32, columns: 64)))
+    #expect(Encodings.named("f8_e4m3.block65536x1")?.name == "f8_e4m3.block65536x1")
+    #expect(Encodings.named("f8_e4m3.block") as? FP8 == FP8(.e4m3, .block(rows: 128, columns: 128)))
+    for name in [
+      "", "f8_e4m3", "f8_e4m3.", "f8_e4m3.blocks", "f8_e4m3.block0x32", "f8_e4m3.block32x0",
+      "f8_e4m3.block65537x1", "f8_e4m3.block1x65537", "f8_e4m3.block-1x32", "f8_e4m3.block32",
+      "f8_e4m3.block32x",
+      "f8_e4m3.blockx32", "f8_e4m3.block32x32x32", "f8_e4m3.block+32x32", "f8_e4m3.block032x32",
+      "f8_e4m3.block128x128", "f8_e4m3.block 32x32", "f8_e4m3.block32X32", "F8_E4M3.block",
+      "f8_e4m3.block99999999999999999999x1", "f8_e3m4.block", "int8", "int8.tensor", "mxfp4.block",
+    ] {
+      #expect(Encodings.named(name) == nil, "'\(name)'")
+    }
+  }
+
+  /// `Formats/tables/encodings.json` is what `Encodings.table()` prints, to the byte. After a wanted change, write
+  /// what this test prints into the file.
+  @Test func thePublishedTableIsTheCodes() throws {
+    let table = Encodings.table().text(indented: true) + "\n"
+    let file = try MappedFile(path: formats("tables/encodings.json"))
+    let published = String(decoding: file.bytes.array, as: UTF8.self)
+    #expect(published == table, "Formats/tables/encodings.json should hold:\n\(table)")
+    let entries = try #require(JSON.scan(published)["encodings"]?.array)
+    #expect(entries.compactMap { $0["name"]?.string } == Encodings.all.map(\.name))
+    let block = try #require(entries.first { $0["name"]?.string == "f8_e4m3.block" })
+    #expect(block["matrix"]?["bytes"]?.integer == 192 * 160 + 2 * 2 * 4)
+  }
+
+  /// Each encoding has a row in the list of Formats/encodings.md, section 1, and each row has its encoding.
+  @Test func theDocumentListsTheCodes() throws {
+    let file = try MappedFile(path: formats("encodings.md"))
+    let lines = String(decoding: file.bytes.array, as: UTF8.self).split(separator: "\n")
+    let names = lines.compactMap { line -> String? in
+      guard line.hasPrefix("| `") else { return nil }
+      let name = line.dropFirst(3).prefix { $0 != "`" }
+      return String(name)
+    }
+    #expect(names == Encodings.all.map(\.name))
+    let headings = lines.filter { $0.hasPrefix("## ") }.map { $0.dropFirst(3).prefix { $0 != "." } }
+    #expect(headings == (1...headings.count).map { "\($0)" }, "sections are numbered in order")
+  }
+}
