@@ -1,0 +1,175 @@
+// A source seen through its family: weights, not tensors. Containers and Models meet here and only here. Opening looks
+// at headers alone, and refuses whatever the pass or a conversion would stumble over later.
+
+public import SmeltContainers
+public import SmeltModels
+public import SmeltStorage
+public import SmeltTensors
+
+internal import Synchronization
+
+/// A directory as published: config.json, safetensors, tokenizer.
+public final class Checkpoint: Weights {
+  /// The directory.
+  public let path: String
+  /// The tensors.
+  public let source: any TensorSource
+  /// The architecture.
+  public let family: any ModelFamily
+  /// The dialect whose names the tensors have.
+  public let dialect: String
+  /// The weights in the order of the family's table.
+  public let joined: [JoinedWeight]
+  /// Tensors left out, with the rule that says so.
+  public let dropped: [(tensor: TensorInfo, rule: DropRule)]
+  /// The files beside the weights: config, tokenizer and other small text files, by name.
+  public let smallFiles: [(name: String, bytes: Bytes)]
+  private let places: [WeightName: Int]
+  private let validated: Mutex<Set<WeightName>> = Mutex([])
+
+  /// Opens a directory.
+  /// - Throws: every refusal of Formats/errors.md for sources, safetensors, index, config and quantized content;
+  ///   `RequestError` unsupported for an unknown `model_type`.
+  public init(path: String) throws {
+    self.path = path
+    let configPath = joinPath(path, "config.json")
+    guard pathKind(configPath) != .nothing else {
+      throw FormatError(
+        .notModel, file: path, "the directory has no config.json",
+        help: "give the directory that holds config.json, tokenizer.json and the safetensors")
+    }
+    smallFiles = try Checkpoint.readSmallFiles(path)
+    let config = try Checkpoint.parseConfig(
+      try readSmallFile(configPath, limit: 16 << 20, code: .configValue), file: "config.json")
+    let family = try ModelFamilies.family(of: config, file: "config.json")
+    let source = try SafetensorsDirectory(path: path)
+    let quantization = try QuantizationConfig(config: config, file: "config.json")
+    if quantization.method == "fp8",
+      !source.tensors.contains(where: { [.f8E4M3, .f8E5M2].contains($0.dtype) })
+    {
+      throw FormatError(
+        .quantConfig, file: "config.json", subject: "quantization_config", offset: config["quantization_config"]?.offset,
+        "says fp8, but no tensor is stored in 8-bit floats")
+    }
+    let column = try Checkpoint.dialect(family, source, path)
+    dialect = family.dialects[column]
+    joined = try family.weights.map { spec in
+      let spelling = spec.spellings[column]
+      guard let tensor = source.tensor(spelling.tensor) else { throw Checkpoint.missing(family, source, column, path) }
+      return try Layouts.join(
+        tensor, stackIndex: spelling.stackIndex, rows: spelling.rows, shape: spec.shape,
+        isTable: spec.role == .hashTable, source: source, config: quantization)
+    }
+    places = Dictionary(uniqueKeysWithValues: family.weights.enumerated().map { ($1.name, $0) })
+    dropped = try Checkpoint.account(family, source, joined)
+    self.family = family
+    self.source = source
+    try checkExperts()
+  }
+
+  // MARK: weights
+
+  /// The weight of a name; its codes and scales are scanned once, at first use.
+  public func weight(_ name: WeightName) throws -> Weight {
+    guard let place = places[name] else { preconditionFailure("the family has no weight '\(name)'") }
+    let weight = joined[place].weight
+    if validated.withLock({ $0.insert(name).inserted }) { try weight.validate() }
+    return weight
+  }
+
+  /// The weight of a name, its codes not looked at.
+  public func unscanned(_ name: WeightName) throws -> Weight {
+    guard let place = places[name] else { preconditionFailure("the family has no weight '\(name)'") }
+    return joined[place].weight
+  }
+
+  /// Gives the pages back.
+  public func finished(_ name: WeightName) {
+    if let place = places[name] { joined[place].weight.evict() }
+  }
+
+  // MARK: opening
+
+  static func parseConfig(_ bytes: Bytes, file: String) throws -> JSON {
+    let config: JSON
+    do {
+      config = try JSON.scan(bytes)
+    } catch {
+      throw FormatError(.configJSON, file: file, offset: error.offset, error.problem)
+    }
+    guard config.object != nil else {
+      throw FormatError(.configJSON, file: file, offset: 0, "found \(config.kind), expected an object")
+    }
+    return config
+  }
+
+  /// Names and contents of the files that belong to the model besides its weights.
+  private static func readSmallFiles(_ path: String) throws -> [(name: String, bytes: Bytes)] {
+    let names = try namesInFolder(path).filter { name in
+      (name.hasSuffix(".json") && name != "model.safetensors.index.json")
+        || name.hasSuffix(".jinja") || name == "tokenizer.model" || name == "merges.txt" || name == "vocab.txt"
+        || name.hasPrefix("LICENSE") || name == "README.md"
+    }
+    return try names.compactMap { name in
+      let file = joinPath(path, name)
+      guard pathKind(file) == .file else { return nil }
+      let mapped = try MappedFile(path: file)
+      guard mapped.count <= 64 << 20 else { return nil }
+      return (name, Bytes(mapped.bytes.array))
+    }
+  }
+
+  /// The first dialect whose names are all present; else the one with most, to say what is missing.
+  private static func dialect(_ family: any ModelFamily, _ source: some TensorSource, _ path: String) throws -> Int {
+    var best = (column: 0, found: -1)
+    for column in family.dialects.indices {
+      let found = family.weights.count { source.tensor($0.spellings[column].tensor) != nil }
+      if found == family.weights.count { return column }
+      if found > best.found { best = (column, found) }
+    }
+    throw missing(family, source, best.column, path)
+  }
+
+  private static func missing(
+    _ family: any ModelFamily, _ source: some TensorSource, _ column: Int, _ path: String
+  ) -> FormatError {
+    let names = family.weights.map { $0.spellings[column].tensor }.filter { source.tensor($0) == nil }
+    return FormatError(
+      .incomplete, file: path, subject: names.first,
+      "is missing, and \(names.count - 1) more of the \(family.weights.count) weights that config.json asks for")
+  }
+
+  /// Every tensor must be a part of a weight or fall under a named rule.
+  private static func account(
+    _ family: any ModelFamily, _ source: some TensorSource, _ joined: [JoinedWeight]
+  ) throws -> [(tensor: TensorInfo, rule: DropRule)] {
+    let used = Set(joined.flatMap(\.tensors))
+    var dropped: [(tensor: TensorInfo, rule: DropRule)] = []
+    for tensor in source.tensors where !used.contains(tensor.name) {
+      guard let rule = family.dropRules.first(where: { $0.covers(tensor.name) }) else {
+        throw FormatError(
+          .unknownTensor, file: fileName(tensor.file), subject: tensor.name, offset: tensor.offset,
+          "(\(tensor.dtype) \(tensor.shape)) belongs to no weight of \(family.modelType)")
+      }
+      dropped.append((tensor, rule))
+    }
+    return dropped
+  }
+
+  /// All experts of a layer and role are stored in one way.
+  private func checkExperts() throws {
+    var first: [String: (encoding: String, name: WeightName)] = [:]
+    for (spec, joined) in zip(family.weights, joined) where spec.role.isRouted {
+      let encoding = joined.weight.encoding.name
+      if let sibling = first[spec.name.base] {
+        guard sibling.encoding == encoding else {
+          throw FormatError(
+            .mixedExperts, file: joined.weight.file, subject: joined.weight.name,
+            "is \(encoding), its sibling '\(sibling.name)' is \(sibling.encoding)")
+        }
+      } else {
+        first[spec.name.base] = (encoding, spec.name)
+      }
+    }
+  }
+}
