@@ -1,0 +1,154 @@
+// An ingot's first 64 bytes, the numbers that bound the format, and how its numbers are laid out.
+// Formats/ingot.md, sections 1, 2 and 4.1.
+
+internal import SmeltStorage
+internal import SmeltTensors
+
+/// The numbers of Formats/ingot.md.
+enum IngotLimits {
+  static let magic: [UInt8] = [0x49, 0x4E, 0x47, 0x4F, 0x54, 0x0D, 0x0A, 0x1A]
+  static let version: UInt32 = 1
+  static let headerBytes = 64
+  static let weightNameBytes = 1000
+  static let fileNameBytes = 255
+  static let rank = 8
+  static let dimension: UInt64 = 1 << 40
+  static let elements = 1 << 48
+  static let fileBytes = 1 << 30
+  static let fileRatio = 1000
+  static let metadataBytes = 16 << 20
+  static let rawBit: UInt32 = 1 << 31
+  static let weightKind: UInt8 = 1
+  static let fileKind: UInt8 = 2
+  static let retiredKind: UInt8 = 3
+
+  /// What is wrong with a name that weights or files may not have, or nil. Rule I22.
+  static func nameProblem(_ name: String, limit: Int) -> String? {
+    let count = name.utf8.count
+    guard count > 0 else { return "the name is empty" }
+    guard count <= limit else { return "the name has \(count) bytes, expected at most \(limit)" }
+    for scalar in name.unicodeScalars {
+      switch scalar.value {
+      case 0..<0x20, 0x7F..<0xA0, 0x200B...0x200F, 0x2028...0x202E, 0x2060...0x2069, 0xFEFF:
+        return "the name holds the control character U+\(String(scalar.value, radix: 16, uppercase: true))"
+      default: continue
+      }
+    }
+    return nil
+  }
+
+  /// What is wrong with the name of a file, or nil. Rules I22 and I27.
+  static func fileNameProblem(_ name: String) -> String? {
+    if let problem = nameProblem(name, limit: fileNameBytes) { return problem }
+    let isBare = name != "." && name != ".." && !name.utf8.contains { [0x2F, 0x5C, 0x3A].contains($0) }
+    return isBare ? nil : "the name is a path, expected a bare file name"
+  }
+}
+
+/// An ingot's header. Formats/ingot.md, section 2.
+struct IngotHeader {
+  var indexOffset: Int
+  var indexLength: Int
+  var indexChecksum: UInt64
+
+  /// Reads and checks the first 64 bytes of a file (rules I1 to I5).
+  init(_ bytes: Bytes, file: String) throws(FormatError) {
+    func refuse(_ field: String, _ offset: Int, _ problem: String, help: String? = nil) -> FormatError {
+      FormatError(.ingotHeader, file: file, subject: field, offset: offset, problem, help: help)
+    }
+    let head = bytes[0..<min(bytes.count, IngotLimits.headerBytes)]
+    if head.array.starts(with: Array("version https://git-lfs".utf8)) {
+      throw FormatError(.lfsPointer, file: file, offset: 0, "found a git-LFS pointer, expected an ingot")
+    }
+    guard head.count == IngotLimits.headerBytes else {
+      throw refuse("header", 0, "the file has \(head.count) bytes, expected at least 64")
+    }
+    if head.array.allSatisfy({ $0 == 0 }) {
+      throw refuse("header", 0, "found zeros, expected the magic", help: "the file was never finished")
+    }
+    guard head.array.starts(with: IngotLimits.magic) else {
+      throw refuse("magic", 0, "found other bytes than an ingot starts with", help: "the file is no ingot")
+    }
+    var reader = ByteReader(head, file: file, code: .ingotHeader)
+    _ = try reader.take(8, "magic")
+    let readVersion = try reader.number(UInt32.self, "read version")
+    let writeVersion = try reader.number(UInt32.self, "write version")
+    guard readVersion == IngotLimits.version else {
+      throw refuse(
+        "read version", 8, "found \(readVersion), expected \(IngotLimits.version)",
+        help: readVersion > IngotLimits.version
+          ? "a newer Smelt wrote the file; read it with that one" : "the file is damaged")
+    }
+    let offset = try reader.number(UInt64.self, "index offset")
+    let length = try reader.number(UInt64.self, "index length")
+    indexChecksum = try reader.number(UInt64.self, "index checksum")
+    let reserved = try reader.take(16, "reserved")
+    let checksum = try reader.number(UInt64.self, "header checksum")
+    let found = head[0..<56].withUnsafeBytes { xxh64($0) }
+    guard checksum == found else {
+      throw refuse("header checksum", 56, "found \(hex(found)), expected \(hex(checksum))")
+    }
+    guard writeVersion >= readVersion else {
+      throw refuse("write version", 12, "found \(writeVersion), expected at least \(readVersion)")
+    }
+    guard reserved.array.allSatisfy({ $0 == 0 }) else {
+      throw refuse("flags", 40, "found a reserved byte that is not zero")
+    }
+    let size = UInt64(bytes.count)
+    let (end, overflow) = offset.addingReportingOverflow(length)
+    guard !overflow, offset >= UInt64(IngotLimits.headerBytes), end == size else {
+      throw FormatError(
+        .ingotIndex, file: file, subject: "index", offset: 16,
+        "found \(length) bytes at \(offset), expected them to end with the file at \(size)",
+        help: !overflow && end < size
+          ? "bytes follow the index: an interrupted change; cut the file to \(end) bytes"
+          : "the file is cut short; copy it again")
+    }
+    indexOffset = Int(offset)
+    indexLength = Int(length)
+  }
+
+  init(indexOffset: Int, indexLength: Int, indexChecksum: UInt64) {
+    self.indexOffset = indexOffset
+    self.indexLength = indexLength
+    self.indexChecksum = indexChecksum
+  }
+
+  /// The 64 bytes.
+  var bytes: [UInt8] {
+    var bytes = IngotLimits.magic
+    bytes.append(littleEndian: IngotLimits.version)
+    bytes.append(littleEndian: IngotLimits.version)
+    bytes.append(littleEndian: UInt64(indexOffset))
+    bytes.append(littleEndian: UInt64(indexLength))
+    bytes.append(littleEndian: indexChecksum)
+    bytes += [UInt8](repeating: 0, count: 16)
+    bytes.append(littleEndian: bytes.withUnsafeBytes { xxh64($0) })
+    return bytes
+  }
+}
+
+/// A 64-bit number in sixteen digits.
+func hex(_ value: UInt64) -> String {
+  let text = String(value, radix: 16)
+  return String(repeating: "0", count: 16 - text.count) + text
+}
+
+extension [UInt8] {
+  /// Adds a number, little-endian.
+  mutating func append<T: FixedWidthInteger>(littleEndian value: T) {
+    Swift.withUnsafeBytes(of: value.littleEndian) { append(contentsOf: $0) }
+  }
+
+  /// Adds a string with its 16-bit length.
+  mutating func append(string: String) {
+    append(littleEndian: UInt16(string.utf8.count))
+    append(contentsOf: string.utf8)
+  }
+
+  /// Adds a shape with its 8-bit rank.
+  mutating func append(shape: Shape) {
+    append(UInt8(shape.rank))
+    for dimension in shape.dimensions { append(littleEndian: UInt64(dimension)) }
+  }
+}
