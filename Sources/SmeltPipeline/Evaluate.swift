@@ -1,0 +1,81 @@
+// Perplexity of a text: the model's own measure, window by window.
+
+public import SmeltModels
+public import SmeltStorage
+import SmeltTensors
+
+/// What `evaluate` found; the JSON contract of DESIGN.
+public struct Evaluation: Sendable {
+  /// exp(mean negative log-likelihood).
+  public var perplexity: Double
+  /// Mean negative log-likelihood in nats a predicted token.
+  public var meanNLL: Double
+  /// Tokens predicted: all but the first of each window.
+  public var predictedTokens: Int
+  /// Windows run.
+  public var windows: Int
+  /// Tokens a window.
+  public var context: Int
+  /// Wall time.
+  public var seconds: Double
+  /// Peak resident memory of the process.
+  public var peakMemoryBytes: Int
+
+  /// The contract's JSON.
+  public var json: JSON {
+    [
+      "perplexity": JSON(perplexity), "mean_nll": JSON(meanNLL), "predicted_tokens": JSON(predictedTokens),
+      "windows": JSON(windows), "context": JSON(context), "seconds": JSON(seconds),
+      "tokens_per_second": JSON(Double(windows * context) / max(seconds, 1e-9)),
+      "peak_memory_bytes": JSON(peakMemoryBytes),
+    ]
+  }
+}
+
+/// Runs the model over the windows: logits[0 … n−2] of a window predict ids[1 … n−1].
+public func evaluate(_ model: Model, _ windows: Windows, _ options: RunOptions) throws -> Evaluation {
+  let start = monotonicSeconds()
+  let pass = Pass(parallel: options.parallel)
+  var losses: [Double] = []
+  let groups = windows.groups(model.family.dimensions, streams: 1, maxMemory: options.maxMemory)
+  options.progress.begin("evaluate", total: groups.count * model.family.dimensions.layers, unit: "layers")
+  for batch in groups {
+    let x = try runLayers(model.family, batch, model.weights, pass, options.progress)
+    try eachLogits(model.family, x, batch, model.weights, pass) { logits, range in
+      losses += Metrics.negativeLogLikelihoods(logits, range, batch, options.parallel)
+    }
+  }
+  options.progress.end()
+  try model.checkUnchanged()
+  let mean = losses.reduce(0, +) / Double(max(1, losses.count))
+  return Evaluation(
+    perplexity: exponential(mean), meanNLL: mean, predictedTokens: losses.count, windows: windows.sequences.count,
+    context: windows.context, seconds: monotonicSeconds() - start, peakMemoryBytes: peakMemoryBytes())
+}
+
+/// Embedding and all layers: the streams before the output head.
+func runLayers(
+  _ family: some ModelFamily, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass,
+  _ progress: any ProgressReporter, each: (Int, Matrix, Routing?) throws -> Void = { _, _, _ in }
+) throws -> Matrix {
+  var x = try family.embed(batch, weights)
+  for layer in 0..<family.dimensions.layers {
+    try Interrupt.check()
+    let routing = try family.layer(layer, &x, batch, weights, pass)
+    try each(layer, x, routing)
+    progress.advance(1)
+  }
+  return x
+}
+
+/// Calls `body` with the logits of a chunk of tokens at a time, and the places of the tokens.
+func eachLogits(
+  _ family: some ModelFamily, _ x: Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass,
+  _ body: (Matrix, Range<Int>) throws -> Void
+) throws {
+  for start in stride(from: 0, to: batch.count, by: logitsChunk) {
+    try Interrupt.check()
+    let range = start..<min(batch.count, start + logitsChunk)
+    try body(try family.logits(rows(x, range), weights, pass), range)
+  }
+}

@@ -1,0 +1,83 @@
+// The report as one self-contained page: no scripts, no links, nothing fetched.
+
+import SmeltStorage
+
+extension Report {
+  /// The page.
+  public var html: String {
+    var page = """
+      <!doctype html>
+      <html lang="en"><head><meta charset="utf-8"><title>smelt verify</title><style>
+      body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+      table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }
+      th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd }
+      th:first-child, td:first-child { text-align: left }
+      .pass { color: #06703a } .fail { color: #b00020 }
+      .bar { background: #4a7fb5; height: .7rem; display: inline-block }
+      </style></head><body>
+      <h1>Parity report</h1>
+
+      """
+    page += "<p class=\"\(passes ? "pass" : "fail")\"><strong>verdict: \(passes ? "pass" : "fail")</strong></p>\n"
+    page += HTML.table(
+      ["", "path", "container", "bytes", "content hash"],
+      sides.map { side in
+        [
+          side.key, side.json["path"]?.string ?? "", side.json["container"]?.string ?? "",
+          byteText(side.json["bytes"]?.integer ?? 0), side.json["content_hash"]?.string ?? "–",
+        ]
+      })
+    page += HTML.table(
+      ["measure", "value"],
+      [
+        ["tokens (windows of \(context))", grouped(tokens)],
+        ["perplexity, source", fixed(perplexity.source, 4)], ["perplexity, result", fixed(perplexity.result, 4)],
+        ["KL mean (nats a token)", scientific(kl.mean)], ["KL median", scientific(kl.median)],
+        ["KL 99th percentile", scientific(kl.p99)], ["KL largest", scientific(kl.max)],
+        ["KL floor (rounding alone)", scientific(kl.floor)],
+        ["KL on the source's expert choices", scientific(kl.forcedRoutingMean)],
+        ["top-1 agreement", fixed(top1, 4)], ["top-5 agreement", fixed(top5, 4)],
+        ["exact weights", "\(exactWeights) of \(weights.count)"],
+      ])
+    let widest = max(layers.map(\.relativeError).max() ?? 0, 1e-300)
+    page += "<h2>Layers</h2>\n<table><tr><th>layer</th><th>relative error</th><th>cosine</th><th>router sets</th><th></th></tr>\n"
+    for layer in layers {
+      let agreement = router.first { $0.layer == layer.layer }
+      page +=
+        "<tr><td>\(layer.layer)</td><td>\(scientific(layer.relativeError))</td><td>\(fixed(layer.cosine, 6))</td>"
+        + "<td>\(agreement.map { fixed($0.setAgreement, 4) } ?? "–")</td>"
+        + "<td style=\"text-align:left\"><span class=\"bar\" style=\"width:\(fixed(12 * layer.relativeError / widest, 2))rem\"></span></td></tr>\n"
+    }
+    page += "</table>\n<h2>Weights</h2>\n"
+    page += HTML.table(
+      ["weight", "encoding", "relative error", "largest error", "cosine"],
+      weights.map {
+        [$0.name, $0.scheme, scientific($0.relativeError), scientific($0.maxAbsError), fixed($0.cosine, 8)]
+      })
+    return page + "</body></html>\n"
+  }
+}
+
+/// Text made safe for a page.
+private enum HTML {
+  static func escape(_ text: String) -> String {
+    var out = ""
+    for character in printable(text) {
+      switch character {
+      case "&": out += "&amp;"
+      case "<": out += "&lt;"
+      case ">": out += "&gt;"
+      case "\"": out += "&quot;"
+      default: out.append(character)
+      }
+    }
+    return out
+  }
+
+  static func table(_ header: [String], _ rows: [[String]]) -> String {
+    func row(_ cells: [String], _ tag: String) -> String {
+      "<tr>" + cells.map { "<\(tag)>\(escape($0))</\(tag)>" }.joined() + "</tr>\n"
+    }
+    return "<table>\n" + row(header, "th") + rows.map { row($0, "td") }.joined() + "</table>\n"
+  }
+}

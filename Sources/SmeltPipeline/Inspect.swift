@@ -1,0 +1,160 @@
+// `inspect`: what a model is, from headers alone.
+
+import SmeltContainers
+public import SmeltModels
+public import SmeltStorage
+import SmeltTensors
+
+/// One tensor as a listing shows it.
+public struct TensorListing: Sendable {
+  /// The tensor's name (canonical in an ingot).
+  public var name: String
+  /// The element type (the encoding in an ingot).
+  public var dtype: String
+  /// The dimensions.
+  public var shape: [Int]
+  /// Stored bytes.
+  public var bytes: Int
+  /// The file that holds it.
+  public var file: String
+}
+
+/// What `inspect` says; the JSON contract of DESIGN.
+public struct Inspection: Sendable {
+  /// `safetensors` or `ingot`.
+  public var container: String
+  /// The `model_type`.
+  public var family: String
+  /// The dialect of the names, or `canonical` in an ingot.
+  public var dialect: String
+  /// The files with their sizes.
+  public var files: [(name: String, bytes: Int)]
+  /// Numbers the forward pass uses.
+  public var parameters: Int
+  /// Numbers one token meets.
+  public var activeParameters: Int
+  /// Sizes.
+  public var dimensions: ModelDimensions
+  /// Weights by encoding, with their count and their bytes.
+  public var encodings: [(name: String, weights: Int, bytes: Int)]
+  /// Tensors left out by a named rule.
+  public var dropped: Int
+  /// Things worth saying.
+  public var warnings: [String]
+  /// SHA-256 of an ingot's index.
+  public var contentHash: String?
+  /// All tensors.
+  public var tensors: [TensorListing]
+
+  /// Bytes of all files.
+  public var bytes: Int { files.reduce(0) { $0 + $1.bytes } }
+
+  /// The contract's JSON.
+  public func json(withTensors: Bool) -> JSON {
+    var members: [(String, JSON)] = [
+      ("container", JSON(container)), ("family", JSON(family)), ("dialect", JSON(dialect)),
+      ("files", JSON(files.map { ["name": JSON($0.name), "bytes": JSON($0.bytes)] })), ("bytes", JSON(bytes)),
+      ("parameters", JSON(parameters)), ("active_parameters", JSON(activeParameters)),
+      ("layers", JSON(dimensions.layers)), ("experts", JSON(dimensions.experts)),
+      ("experts_per_token", JSON(dimensions.expertsPerToken)), ("hidden", JSON(dimensions.hidden)),
+      ("vocabulary", JSON(dimensions.vocabulary)),
+      (
+        "encodings",
+        JSON(encodings.map { ["name": JSON($0.name), "weights": JSON($0.weights), "bytes": JSON($0.bytes)] })
+      ),
+      ("dropped", JSON(dropped)), ("warnings", JSON(warnings.map { JSON($0) })),
+    ]
+    if let contentHash { members.append(("content_hash", JSON(contentHash))) }
+    if withTensors {
+      members.append(
+        (
+          "tensors",
+          JSON(
+            tensors.map {
+              [
+                "name": JSON($0.name), "dtype": JSON($0.dtype), "shape": JSON($0.shape.map { JSON($0) }),
+                "bytes": JSON($0.bytes), "file": JSON($0.file),
+              ]
+            })
+        ))
+    }
+    return JSON(members: members)
+  }
+
+  /// What a person reads.
+  public func text(withTensors: Bool) -> String {
+    var facts = Table(["", ""])
+    facts.add(["container", "\(container), \(files.count) file\(files.count == 1 ? "" : "s"), \(byteText(bytes))"])
+    facts.add(["family", "\(family), names of dialect '\(dialect)'"])
+    facts.add(["parameters", "\(grouped(parameters)) (\(grouped(activeParameters)) a token)"])
+    facts.add([
+      "shape",
+      "\(dimensions.layers) layers, \(dimensions.experts) experts (\(dimensions.expertsPerToken) a token), hidden \(dimensions.hidden), vocabulary \(grouped(dimensions.vocabulary))",
+    ])
+    if dropped > 0 { facts.add(["left out", "\(dropped) tensors by named rules (see `smelt plan`)"]) }
+    if let contentHash { facts.add(["content hash", contentHash]) }
+    var table = Table(["encoding", "weights", "bytes"])
+    for encoding in encodings { table.add([encoding.name, "\(encoding.weights)", byteText(encoding.bytes)]) }
+    var lines = [facts.text.split(separator: "\n").dropFirst(2).joined(separator: "\n"), "", table.text]
+    if withTensors {
+      var listing = Table(["tensor", "dtype", "shape", "bytes", "file"])
+      for tensor in tensors {
+        listing.add([
+          printable(tensor.name), tensor.dtype, Shape(tensor.shape).description, "\(tensor.bytes)", tensor.file,
+        ])
+      }
+      lines += ["", listing.text]
+    }
+    lines += warnings.map { "warning: \($0)" }
+    return lines.joined(separator: "\n")
+  }
+}
+
+/// Looks at a model's headers.
+public func inspect(_ model: Model) throws -> Inspection {
+  let family = model.family
+  let stored = try model.storedWeights()
+  var encodings: [(name: String, weights: Int, bytes: Int)] = []
+  for weight in stored {
+    if let place = encodings.firstIndex(where: { $0.name == weight.encoding.name }) {
+      encodings[place].weights += 1
+      encodings[place].bytes += weight.byteCount
+    } else {
+      encodings.append((weight.encoding.name, 1, weight.byteCount))
+    }
+  }
+  var tensors: [TensorListing] = []
+  var warnings: [String] = []
+  var dialect = "canonical"
+  var dropped = 0
+  var hash: String?
+  switch model.container {
+  case .checkpoint(let checkpoint):
+    dialect = checkpoint.dialect
+    dropped = checkpoint.dropped.count
+    warnings = checkpoint.source.warnings.map { "[\($0.code)] \($0.problem)" }
+    tensors = checkpoint.source.tensors.map {
+      TensorListing(
+        name: $0.name, dtype: $0.dtype.rawValue, shape: $0.shape.dimensions, bytes: $0.bytes.count,
+        file: fileName($0.file))
+    }
+  case .ingot(let ingot):
+    hash = ingot.file.contentHash
+    tensors = ingot.file.entries.map { entry in
+      TensorListing(
+        name: entry.name, dtype: entry.encodingName, shape: entry.shape.dimensions,
+        bytes: entry.parts.reduce(0) { $0 + $1.frame.storedLength }, file: fileName(model.path))
+    }
+  }
+  let numbers = family.weights.filter { $0.role != .hashTable }
+  let parameters = numbers.reduce(0) { $0 + $1.shape.count }
+  let routed = numbers.filter { $0.role.isRouted }.reduce(0) { $0 + $1.shape.count }
+  let embedding = numbers.filter { $0.role == .embedding }.reduce(0) { $0 + $1.shape.count - $1.shape.columns }
+  let share = Double(family.dimensions.expertsPerToken) / Double(max(1, family.dimensions.experts))
+  return Inspection(
+    container: model.containerName, family: family.modelType, dialect: dialect,
+    files: model.files.map { (fileName($0.path), $0.byteCount) }, parameters: parameters,
+    activeParameters: parameters - routed - embedding + Int((Double(routed) * share).rounded()),
+    dimensions: family.dimensions, encodings: encodings, dropped: dropped, warnings: warnings, contentHash: hash,
+    tensors: tensors)
+}

@@ -1,0 +1,54 @@
+// The ledger: every source tensor and its fate. Nothing is lost in silence.
+
+public import SmeltStorage
+
+/// What became of one source tensor, or of its share in one weight.
+public struct LedgerEntry: Sendable {
+  /// What can become of a tensor.
+  public enum Fate: String, Sendable, CaseIterable {
+    /// Its numbers are stored in another encoding.
+    case converted
+    /// Its bytes are kept.
+    case copied
+    /// It became a part of another tensor's weight: a scale.
+    case joined
+    /// A named rule leaves it out.
+    case dropped
+  }
+
+  /// The source tensor's name.
+  public var source: String
+  /// What became of it.
+  public var fate: Fate
+  /// Why: the rule's or the recipe's words.
+  public var rule: String
+  /// The weight it belongs to, or nil when dropped.
+  public var weight: String?
+  /// The scheme that was applied.
+  public var scheme: String?
+  /// Its bytes in the source.
+  public var bytesIn: Int
+  /// The bytes of the result's parts before compression; those of a joined tensor are counted with the codes.
+  public var bytesOut: Int
+  /// Values whose stored number differs from the source's; nil before the data was read, 0 when exact.
+  public var inexactValues: Int?
+  /// Something a reader must know: which statistics a scale came from, for example.
+  public var note: String?
+  /// XXH64 of the source bytes that were read, in hexadecimal.
+  public var sourceHash: String?
+
+  /// The contract's JSON: the first seven members always, the rest when known.
+  public var json: JSON {
+    var members: [(String, JSON)] = [
+      ("source", JSON(source)), ("fate", JSON(fate.rawValue)), ("rule", JSON(rule)), ("weight", JSON(weight)),
+      ("scheme", JSON(scheme)), ("bytes_in", JSON(bytesIn)), ("bytes_out", JSON(bytesOut)),
+    ]
+    if let inexactValues {
+      members.append(("exact", JSON(inexactValues == 0)))
+      members.append(("inexact_values", JSON(inexactValues)))
+    }
+    if let note { members.append(("note", JSON(note))) }
+    if let sourceHash { members.append(("source_xxh64", JSON(sourceHash))) }
+    return JSON(members: members)
+  }
+}

@@ -1,0 +1,201 @@
+// Every metric with its formula. Formats/report.md says the same for people who read only the report.
+
+import SmeltModels
+import SmeltStorage
+import SmeltTensors
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// e^x in double precision.
+func exponential(_ x: Double) -> Double { exp(x) }
+
+/// Formulas over logits, activations and weights. Sums are taken in double precision, in the order of the tokens.
+enum Metrics {
+  /// log of the sum of e^logit over the vocabulary, in double precision.
+  static func logSumExp(_ logits: UnsafeBufferPointer<Float>) -> Double {
+    let top = Double(logits.max() ?? 0)
+    var sum = 0.0
+    for logit in logits { sum += exp(Double(logit) - top) }
+    return top + log(sum)
+  }
+
+  /// −log softmax(logits)[next id] for every token of `range` that is not the last of its sequence, in order.
+  static func negativeLogLikelihoods(
+    _ logits: Matrix, _ range: Range<Int>, _ batch: TokenBatch, _ parallel: Parallel
+  ) -> [Double] {
+    let ends = Set(batch.starts.dropFirst().map { $0 - 1 })
+    var losses = [Double](repeating: .nan, count: range.count)
+    fill(&losses, parallel) { row in
+      let token = range.lowerBound + row
+      guard !ends.contains(token) else { return .nan }
+      return withRow(logits, row) { logSumExp($0) - Double($0[batch.ids[token + 1]]) }
+    }
+    return losses.filter { !$0.isNaN }
+  }
+
+  /// What two rows of logits say about each other.
+  struct Agreement {
+    /// D(source ‖ result) = Σ p (ln p − ln q), in nats, p and q the softmaxes of source and result.
+    var divergence: Double
+    /// Whether the most likely token is the same (lowest id of equals).
+    var sameTop: Bool
+    /// |top 5 of source ∩ top 5 of result| / 5 (fewer in vocabularies below 5).
+    var top5: Double
+  }
+
+  /// Compares the logits of one token.
+  static func agreement(_ source: UnsafeBufferPointer<Float>, _ result: UnsafeBufferPointer<Float>) -> Agreement {
+    let (p0, q0) = (logSumExp(source), logSumExp(result))
+    var divergence = 0.0
+    for index in source.indices {
+      let logP = Double(source[index]) - p0
+      divergence += exp(logP) * (logP - (Double(result[index]) - q0))
+    }
+    let count = min(5, source.count)
+    let (a, b) = (top(source, count), top(result, count))
+    return Agreement(
+      divergence: max(divergence, 0), sameTop: a.first == b.first,
+      top5: Double(Set(a).intersection(b).count) / Double(count))
+  }
+
+  /// The ids of the largest logits, best first, lowest id of equals first.
+  static func top(_ logits: UnsafeBufferPointer<Float>, _ count: Int) -> [Int] {
+    var best: [Int] = []
+    for index in logits.indices {
+      if best.count == count, !(logits[index] > logits[best[count - 1]]) { continue }
+      var place = best.count
+      while place > 0, logits[index] > logits[best[place - 1]] { place -= 1 }
+      best.insert(index, at: place)
+      if best.count > count { best.removeLast() }
+    }
+    return best
+  }
+
+  /// Sums from which the distance of two equally long rows of numbers follows.
+  struct Distance: Sendable {
+    /// Σ (a − b)².
+    var squares = 0.0
+    /// Σ a².
+    var source = 0.0
+    /// Σ b².
+    var result = 0.0
+    /// Σ a b.
+    var product = 0.0
+    /// max |a − b|.
+    var largest = 0.0
+
+    /// Nothing added yet.
+    init() {}
+
+    /// The distance of two tables of integers: 0 where they are equal.
+    init(integers a: [Int], _ b: [Int]) {
+      for (x, y) in zip(a, b) {
+        squares += Double(x - y) * Double(x - y)
+        source += Double(x) * Double(x)
+        result += Double(y) * Double(y)
+        product += Double(x) * Double(y)
+        largest = max(largest, Double(abs(x - y)))
+      }
+    }
+
+    /// √(Σ (a − b)² / Σ a²); 0 when both are zero.
+    var relativeError: Double { squares == 0 ? 0 : (squares / max(source, 1e-300)).squareRoot() }
+    /// Σ a b / √(Σ a² Σ b²); 1 when both are zero.
+    var cosine: Double {
+      source == 0 && result == 0 ? 1 : product / max((source * result).squareRoot(), 1e-300)
+    }
+
+    /// Adds two rows.
+    mutating func add(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, count: Int) {
+      for index in 0..<count {
+        let (x, y) = (Double(a[index]), Double(b[index]))
+        squares += (x - y) * (x - y)
+        source += x * x
+        result += y * y
+        product += x * y
+        largest = max(largest, abs(x - y))
+      }
+    }
+
+    /// Adds another distance's sums.
+    mutating func add(_ other: Distance) {
+      squares += other.squares
+      source += other.source
+      result += other.result
+      product += other.product
+      largest = max(largest, other.largest)
+    }
+  }
+
+  /// The distance of two matrices of one size; rows in fixed blocks, so that the sums do not depend on the threads.
+  static func distance(_ a: Matrix, _ b: Matrix, _ parallel: Parallel) -> Distance {
+    blocks(a.rows, parallel) { range in
+      var distance = Distance()
+      a.values.withUnsafeBufferPointer { a0 in
+        b.values.withUnsafeBufferPointer { b0 in
+          guard let a0 = a0.baseAddress, let b0 = b0.baseAddress else { return }
+          distance.add(
+            a0 + range.lowerBound * a.columns, b0 + range.lowerBound * a.columns, count: range.count * a.columns)
+        }
+      }
+      return distance
+    }
+  }
+
+  /// The distance of the decoded numbers of two weights of one shape.
+  static func distance(_ a: Weight, _ b: Weight, _ parallel: Parallel) -> Distance {
+    blocks(a.rows, parallel) { range in
+      let (x, y) = (a.decode(rows: range), b.decode(rows: range))
+      var distance = Distance()
+      x.withUnsafeBufferPointer { x in
+        y.withUnsafeBufferPointer { y in
+          guard let x = x.baseAddress, let y = y.baseAddress else { return }
+          distance.add(x, y, count: range.count * a.columns)
+        }
+      }
+      return distance
+    }
+  }
+
+  private static func blocks(_ rows: Int, _ parallel: Parallel, _ body: @Sendable (Range<Int>) -> Distance)
+    -> Distance
+  {
+    let block = 64
+    var parts = [Distance](repeating: Distance(), count: ceilDivide(rows, block))
+    fill(&parts, parallel) { body($0 * block..<min(rows, ($0 + 1) * block)) }
+    return parts.reduce(into: Distance()) { $0.add($1) }
+  }
+
+  /// Fills an array in parallel, each place by itself.
+  static func fill<T>(_ array: inout [T], _ parallel: Parallel, _ value: @Sendable (Int) -> T) {
+    let count = array.count
+    array.withUnsafeMutableBufferPointer { buffer in
+      guard let base = buffer.baseAddress else { return }
+      let target = SharedPointer(base)
+      let block = 8
+      parallel.forEach(ceilDivide(count, block)) { index in
+        for place in index * block..<min(count, (index + 1) * block) { target.pointer[place] = value(place) }
+      }
+    }
+  }
+
+  /// Lends one row of a matrix.
+  static func withRow<R>(_ matrix: Matrix, _ row: Int, _ body: (UnsafeBufferPointer<Float>) -> R) -> R {
+    matrix.values.withUnsafeBufferPointer {
+      body(UnsafeBufferPointer(rebasing: $0[row * matrix.columns..<(row + 1) * matrix.columns]))
+    }
+  }
+
+  /// The value below which a share of the sorted values lies (nearest rank): element ⌈share × n⌉.
+  static func percentile(_ sorted: [Double], _ share: Double) -> Double {
+    guard !sorted.isEmpty else { return 0 }
+    let rank = Int((share * Double(sorted.count)).rounded(.up))
+    return sorted[min(max(rank, 1), sorted.count) - 1]
+  }
+}

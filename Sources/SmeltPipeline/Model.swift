@@ -1,0 +1,182 @@
+// A model, whatever it lies in: a checkpoint directory or an ingot. The verbs work on this.
+
+public import SmeltContainers
+public import SmeltModels
+public import SmeltStorage
+public import SmeltTensors
+
+internal import Synchronization
+
+/// An opened model: its family, its weights, and the files that came with it.
+public struct Model: Sendable {
+  /// Where it lies.
+  public enum Container: Sendable {
+    /// A directory of safetensors.
+    case checkpoint(Checkpoint)
+    /// An ingot.
+    case ingot(IngotWeights)
+  }
+
+  /// The path it was opened by.
+  public let path: String
+  /// Where it lies.
+  public let container: Container
+
+  /// Opens a model: a directory, or an `.ingot`.
+  /// - Throws: `SRC_MISSING`, `SRC_NOT_MODEL`, and every refusal of the container and the family.
+  public static func open(_ path: String) throws -> Model {
+    switch pathKind(path) {
+    case .nothing: throw FormatError(.missingFile, file: path, "there is no such file or directory")
+    case .directory: return Model(path: path, container: .checkpoint(try Checkpoint(path: path)))
+    case .other: throw FormatError(.notFile, file: path, "found a device or a pipe, expected a model")
+    case .file:
+      if path.hasSuffix(".ingot") { return Model(path: path, container: .ingot(try IngotWeights(path: path))) }
+      if path.hasSuffix(".gguf") {
+        throw RequestError(
+          .unsupported, "'\(path)': GGUF files are not supported yet", help: "give a directory or an .ingot")
+      }
+      throw FormatError(
+        .notModel, file: path, "found a file that is no .ingot",
+        help: path.hasSuffix(".safetensors")
+          ? "give the directory that holds it, with config.json beside it" : nil)
+    }
+  }
+
+  /// The architecture.
+  public var family: any ModelFamily {
+    switch container {
+    case .checkpoint(let checkpoint): checkpoint.family
+    case .ingot(let ingot): ingot.family
+    }
+  }
+
+  /// What the forward pass multiplies by.
+  public var weights: any Weights {
+    switch container {
+    case .checkpoint(let checkpoint): checkpoint
+    case .ingot(let ingot): ingot
+    }
+  }
+
+  /// `safetensors` or `ingot`.
+  public var containerName: String {
+    switch container {
+    case .checkpoint: "safetensors"
+    case .ingot: "ingot"
+    }
+  }
+
+  /// How the weights are stored, in the order of the family's table; from headers alone.
+  public func storedWeights() throws -> [StoredWeight] {
+    switch container {
+    case .checkpoint(let checkpoint):
+      zip(family.weights, checkpoint.joined).map { spec, joined in
+        StoredWeight(
+          spec: spec, encoding: joined.weight.encoding,
+          tensors: zip(joined.tensors, joined.weight.parts).map { ($0, $1.bytes.count) })
+      }
+    case .ingot(let ingot):
+      try family.weights.map { spec in
+        let name = spec.name.description
+        guard let entry = ingot.file.entry(name), let encoding = Encodings.named(entry.encodingName) else {
+          throw FormatError(.incomplete, file: path, subject: name, "is not in the ingot")
+        }
+        return StoredWeight(
+          spec: spec, encoding: encoding,
+          tensors: entry.parts.map { ($0.name == .values ? name : "\(name) \($0.name.rawValue)", $0.frame.contentLength) })
+      }
+    }
+  }
+
+  /// A small file that came with the model, such as `tokenizer.json`.
+  public func smallFile(_ name: String) throws -> Bytes? {
+    switch container {
+    case .checkpoint(let checkpoint): checkpoint.smallFiles.first { $0.name == name }?.bytes
+    case .ingot(let ingot): try ingot.file.file(name)
+    }
+  }
+
+  /// The model's tokenizer.
+  /// - Throws: `SRC_MISSING` when there is none.
+  public func tokenizer() throws -> Tokenizer {
+    guard let bytes = try smallFile("tokenizer.json") else {
+      throw FormatError(
+        .missingFile, file: joinPath(path, "tokenizer.json"), "the model has no tokenizer.json",
+        help: "text needs the model's tokenizer; `smelt logits --tokens` works without")
+    }
+    return try Tokenizer(json: bytes, file: "tokenizer.json")
+  }
+
+  /// Throws `SRC_CHANGED` when a file changed since it was opened.
+  public func checkUnchanged() throws {
+    switch container {
+    case .checkpoint(let checkpoint): try checkpoint.source.checkUnchanged()
+    case .ingot(let ingot): try ingot.file.checkUnchanged()
+    }
+  }
+
+  /// The files that hold the weights.
+  public var files: [(path: String, byteCount: Int)] {
+    switch container {
+    case .checkpoint(let checkpoint): checkpoint.source.files
+    case .ingot(let ingot): [(path, ingot.file.byteCount)]
+    }
+  }
+}
+
+/// How one weight is stored in a source.
+public struct StoredWeight: Sendable {
+  /// What the family says about it.
+  public let spec: WeightSpec
+  /// The encoding.
+  public let encoding: any Encoding
+  /// The tensors it is made of, codes first, with their bytes.
+  public let tensors: [(name: String, byteCount: Int)]
+
+  /// Bytes of all parts.
+  public var byteCount: Int { tensors.reduce(0) { $0 + $1.byteCount } }
+}
+
+/// The weights of an ingot.
+public final class IngotWeights: Weights {
+  /// The container.
+  public let file: IngotFile
+  /// The architecture, from the config.json inside.
+  public let family: any ModelFamily
+  private let validated: Mutex<Set<WeightName>> = Mutex([])
+
+  /// Opens an ingot and checks that it holds every weight of its family.
+  /// - Throws: `C_…` for the container, `ARCH_INCOMPLETE`, `ARCH_UNKNOWN_TENSOR`, `CFG_SHAPE` for its content.
+  public init(path: String) throws {
+    file = try IngotFile(path: path)
+    guard let config = try file.file("config.json") else {
+      throw FormatError(.notModel, file: path, "the ingot holds no config.json")
+    }
+    family = try ModelFamilies.family(
+      of: try Checkpoint.parseConfig(config, file: "config.json"), file: "config.json")
+    var entries: [String: Shape] = [:]
+    for entry in file.entries { entries[entry.name] = entry.shape }
+    for spec in family.weights {
+      guard let shape = entries.removeValue(forKey: spec.name.description) else {
+        throw FormatError(.incomplete, file: path, subject: spec.name.description, "is not in the ingot")
+      }
+      guard shape == spec.shape else {
+        throw FormatError(
+          .configShape, file: path, subject: spec.name.description, "is \(shape), expected \(spec.shape)")
+      }
+    }
+    if let stray = entries.keys.min() {
+      throw FormatError(.unknownTensor, file: path, subject: stray, "belongs to no weight of \(family.modelType)")
+    }
+  }
+
+  /// The weight of a name; its codes and scales are scanned once, at first use.
+  public func weight(_ name: WeightName) throws -> Weight {
+    let weight = try file.weight(name.description)
+    if validated.withLock({ $0.insert(name).inserted }) { try weight.validate() }
+    return weight
+  }
+
+  /// Gives the pages of raw frames back; inflated ones stay while the cache has room.
+  public func finished(_ name: WeightName) { file.release(name.description) }
+}

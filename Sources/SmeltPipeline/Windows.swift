@@ -1,0 +1,96 @@
+// Text as windows of tokens, and passes over them in groups that fit the memory allowed.
+
+public import SmeltModels
+public import SmeltStorage
+import SmeltTensors
+
+/// Non-overlapping windows of a text, each run alone from position 0; the rest of the text is dropped.
+public struct Windows: Sendable {
+  /// Token ids, one list of `context` a window.
+  public let sequences: [[Int]]
+  /// Tokens a window.
+  public let context: Int
+
+  /// Cuts a text.
+  /// - Parameters:
+  ///   - textPath: a UTF-8 file; ill-formed bytes become U+FFFD, as the reference tokenizers have it.
+  ///   - limit: at most so many tokens, or nil for all.
+  /// - Throws: `TEXT_FORMAT` when the text is shorter than one window; `SRC_MISSING`.
+  public init(textPath: String, context: Int, limit: Int? = nil, model: Model) throws {
+    let text = try MappedFile(path: textPath)
+    let ids = try model.tokenizer().encode(text.bytes.array)
+    let vocabulary = model.family.dimensions.vocabulary
+    if let stray = ids.first(where: { $0 >= vocabulary }) {
+      throw FormatError(
+        .tokenizerValue, file: "tokenizer.json", "yields id \(stray), the model's vocabulary ends at \(vocabulary - 1)")
+    }
+    let count = min(ids.count, limit ?? .max) / context
+    guard count > 0 else {
+      throw FormatError(
+        .text, file: textPath, "found \(ids.count) tokens\(limit.map { " (limited to \($0))" } ?? ""), expected at least one window of \(context)")
+    }
+    sequences = (0..<count).map { Array(ids[$0 * context..<($0 + 1) * context]) }
+    self.context = context
+  }
+
+  /// Windows of given ids.
+  public init(_ sequences: [[Int]], context: Int) {
+    self.sequences = sequences
+    self.context = context
+  }
+
+  /// The number of tokens.
+  public var tokenCount: Int { sequences.reduce(0) { $0 + $1.count } }
+
+  /// The windows in groups whose activations fit into `maxMemory` bytes; at least one window a group.
+  /// - Parameter streams: how many passes are held side by side.
+  public func groups(_ dimensions: ModelDimensions, streams: Int, maxMemory: Int) -> [TokenBatch] {
+    let perToken = Windows.activationBytes(dimensions, streams: streams)
+    var groups: [[[Int]]] = []
+    var room = 0
+    for sequence in sequences {
+      let need = sequence.count * perToken
+      if groups.isEmpty || need > room {
+        groups.append([])
+        room = maxMemory / 2
+      }
+      groups[groups.count - 1].append(sequence)
+      room -= need
+    }
+    return groups.map { TokenBatch($0) }
+  }
+
+  /// Bytes that a token's activations take in a pass: the streams, and what a layer adds for the while.
+  static func activationBytes(_ dimensions: ModelDimensions, streams: Int) -> Int {
+    4 * dimensions.hidden * (dimensions.streams * (streams + 1) + 6)
+  }
+}
+
+/// Tokens whose logits exist at once.
+let logitsChunk = 256
+
+/// The rows of a matrix from `range`.
+func rows(_ matrix: Matrix, _ range: Range<Int>) -> Matrix {
+  Matrix(
+    rows: range.count, columns: matrix.columns,
+    values: Array(matrix.values[range.lowerBound * matrix.columns..<range.upperBound * matrix.columns]))
+}
+
+/// Options that every command that runs a model shares.
+public struct RunOptions: Sendable {
+  /// The threads to use.
+  public var parallel: Parallel
+  /// Bytes that activations may take; weights are mapped or cached beside it.
+  public var maxMemory: Int
+  /// Hears of progress.
+  public var progress: any ProgressReporter
+
+  /// Options; all cores and 2 GiB by default.
+  public init(
+    parallel: Parallel = .allCores, maxMemory: Int = 2 << 30, progress: any ProgressReporter = SilentProgress()
+  ) {
+    self.parallel = parallel
+    self.maxMemory = maxMemory
+    self.progress = progress
+  }
+}
