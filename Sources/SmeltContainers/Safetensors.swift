@@ -21,6 +21,11 @@ public final class SafetensorsFile: TensorSource {
   /// - Throws: `FormatError` with one of the codes `SRC_…` and `ST_…`; `RequestError` io when the system refuses.
   public convenience init(path: String) throws { try self.init(path: path, resolved: path) }
 
+  /// The same with another limit of tensors, so that a test need not write a million of them.
+  package convenience init(path: String, tensorLimit: Int) throws {
+    try self.init(path: path, resolved: path, tensorLimit: tensorLimit)
+  }
+
   /// Opens the file that `path` stands for once links are resolved; errors name `path`.
   init(path: String, resolved: String, tensorLimit: Int = SafetensorsHeader.tensorLimit) throws {
     do {

@@ -23,6 +23,8 @@ struct SafetensorsHeader {
   static let byteLimit = 100_000_000
   /// The most tensors accepted: seven times the largest checkpoint published so far.
   static let tensorLimit = 1_000_000
+  /// The most values in one member; only `__metadata__` could come near.
+  static let valueLimit = 1_000_000
   /// The largest size or offset: what every JSON reader can hold exactly.
   static let numberLimit = 1 << 53
   /// The most dimensions.
@@ -95,7 +97,8 @@ struct SafetensorsHeader {
       throw failure(.stHeaderJSON, nil, 0, "the header does not begin with '{'")
     }
     do {
-      let limits = JSONLimits(depth: SafetensorsHeader.depthLimit, values: tensorLimit)
+      let limits = JSONLimits(
+        depth: SafetensorsHeader.depthLimit, values: SafetensorsHeader.valueLimit)
       try JSON.scanMembers(text, limits: limits) { key, offset, value in
         guard indices.updateValue(entries.count, forKey: key) == nil else {
           throw failure(.stDuplicate, key, offset, "the key stands twice, expected it once")

@@ -11,7 +11,7 @@ enum StandIn {
     try refusePointerAndPage(bytes, file: file, expected: "weights")
     // The upper half of a real header length is zero, so that four text bytes there are proof enough.
     let head = bytes[0..<min(bytes.count, 64)].array
-    guard head.count > 4, head.allSatisfy({ isText($0) }) else { return }
+    guard head.count > 4, head.prefix(16).allSatisfy({ isText($0) }) else { return }
     let what = head.first { !isSpace($0) }.map { $0 == UInt8(ascii: "{") || $0 == UInt8(ascii: "[") } ?? false
     throw FormatError(
       .notWeights, file: file, offset: 0,
@@ -55,7 +55,7 @@ enum StandIn {
 
   private static func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || (0x09...0x0D).contains(byte) }
 
-  private static func isText(_ byte: UInt8) -> Bool { isSpace(byte) || (byte >= 0x20 && byte != 0x7F) }
+  private static func isText(_ byte: UInt8) -> Bool { isSpace(byte) || (0x21..<0x7F).contains(byte) }
 
   private static func quoted(_ bytes: [UInt8]) -> String {
     "'" + String(decoding: bytes.prefix(40), as: UTF8.self) + (bytes.count > 40 ? "…'" : "'")

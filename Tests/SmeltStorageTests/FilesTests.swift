@@ -1,0 +1,186 @@
+// Files: written beside and renamed, mapped, noticed when they change, and never their own source.
+
+import SmeltStorage
+import SmeltTestSupport
+import Testing
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+@Suite struct FileWriterTests {
+  @Test func nothingIsThereBeforeCommit() throws {
+    let folder = TemporaryFolder()
+    let path = folder.file("result")
+    var writer = try FileWriter(path: path, overwrite: false)
+    try writer.write([1, 2, 3])
+    #expect(writer.position == 3)
+    #expect(pathKind(path) == .nothing)
+    // Beside the target, so that the rename cannot cross disks.
+    #expect(try namesInFolder(folder.path) == ["result.partial-\(getpid())"])
+    try writer.pad(to: 8)
+    try writer.write([9], at: 0)
+    #expect(writer.position == 8)
+    try writer.write([7])
+    try writer.commit()
+    #expect(try namesInFolder(folder.path) == ["result"])
+    #expect(try MappedFile(path: path).bytes.array == [9, 2, 3, 0, 0, 0, 0, 0, 7])
+  }
+
+  @Test func droppingLeavesNothing() throws {
+    let folder = TemporaryFolder()
+    do {
+      var writer = try FileWriter(path: folder.file("result"), overwrite: false)
+      try writer.write([1])
+    }
+    #expect(try namesInFolder(folder.path).isEmpty)
+  }
+
+  @Test func existingIsKeptUnlessOverwritten() throws {
+    let folder = TemporaryFolder()
+    let path = folder.file("result")
+    try writeFile(path, [1], overwrite: false)
+    let error = try #require(throws: RequestError.self) { try writeFile(path, [2], overwrite: false) }
+    #expect(error.kind == .cannotCreate && error.exitStatus == 73)
+    #expect(try MappedFile(path: path).bytes.array == [1])
+    try writeFile(path, [2], overwrite: true)
+    #expect(try MappedFile(path: path).bytes.array == [2])
+    // Dropped before commit, the old file stays.
+    do {
+      var writer = try FileWriter(path: path, overwrite: true)
+      try writer.write([3])
+    }
+    #expect(try MappedFile(path: path).bytes.array == [2])
+  }
+
+  @Test func foldersAndMissingFoldersAreRefused() throws {
+    let folder = TemporaryFolder()
+    for path in [folder.path, folder.file("no/result")] {
+      let error = try #require(throws: RequestError.self) { try writeFile(path, [1], overwrite: true) }
+      #expect(error.kind == .cannotCreate)
+    }
+    #expect(try namesInFolder(folder.path).isEmpty)
+  }
+
+  @Test func fullDiskIsTheMachinesFault() throws {
+    // Linux has a device for it; elsewhere there is nothing to write to.
+    guard pathKind("/dev/full") == .other else { return }
+    let folder = TemporaryFolder()
+    let path = folder.file("result")
+    #expect(symlink("/dev/full", "\(path).partial-\(getpid())") == 0)
+    var writer = try FileWriter(path: path, overwrite: false)
+    let error = #expect(throws: RequestError.self) { try writer.write([1]) }
+    #expect(error?.kind == .io && error?.exitStatus == 74)
+    #expect(pathKind(path) == .nothing)
+  }
+}
+
+@Suite struct FilesTests {
+  @Test func mapsWhatIsThere() throws {
+    let folder = TemporaryFolder()
+    let path = folder.file("f")
+    try writeFile(path, Array(0..<200), overwrite: false)
+    let file = try MappedFile(path: path)
+    #expect(file.count == 200 && file.name == "f" && file.bytes[10..<13].array == [10, 11, 12])
+    file.bytes.evict()
+    #expect(file.bytes[199..<200].array == [199])
+    try file.checkUnchanged()
+    try writeFile(path, Array(0..<100), overwrite: true)
+    #expect(throws: FormatError.self) { try file.checkUnchanged() }
+    removeFile(path)
+    #expect(try #require(throws: FormatError.self) { try file.checkUnchanged() }.code == .changed)
+  }
+
+  @Test func emptyFileIsMapped() throws {
+    let folder = TemporaryFolder()
+    try writeFile(folder.file("e"), [], overwrite: false)
+    #expect(try MappedFile(path: folder.file("e")).bytes.array.isEmpty)
+  }
+
+  @Test func smallFilesAreBounded() throws {
+    let folder = TemporaryFolder()
+    try writeFile(folder.file("f"), [1, 2, 3], overwrite: false)
+    #expect(try readSmallFile(folder.file("f"), limit: 3, code: .configJSON).array == [1, 2, 3])
+    let error = try #require(throws: FormatError.self) {
+      try readSmallFile(folder.file("f"), limit: 2, code: .configJSON)
+    }
+    #expect(error.code == .configJSON)
+  }
+
+  /// Formats/safetensors.md, rule 29: by inode, so that no spelling and no link hides it.
+  @Test func resultIsNoneOfItsSources() throws {
+    let folder = TemporaryFolder()
+    let source = folder.file("source")
+    try writeFile(source, [1], overwrite: false)
+    #expect(link(source, folder.file("hard")) == 0)
+    #expect(symlink(source, folder.file("soft")) == 0)
+    for result in [source, folder.path + "/./source", folder.file("hard"), folder.file("soft")] {
+      let error = try #require(throws: FormatError.self) {
+        try refuseAlias(result: result, sources: ["/", source])
+      }
+      #expect(error.code == .outputAliasesInput && error.file == result)
+    }
+    try refuseAlias(result: folder.file("new"), sources: [source])
+    try writeFile(folder.file("other"), [1], overwrite: false)
+    try refuseAlias(result: folder.file("other"), sources: [source, folder.file("gone")])
+  }
+
+  @Test(arguments: [
+    ("a/b/c", "c", "a/b"), ("c", "c", "."), ("/c", "c", "/"), ("a/b/", "b", "a"), ("/", "/", "/"),
+  ])
+  func namesAndFolders(_ path: String, _ name: String, _ folder: String) {
+    #expect(fileName(path) == name)
+    #expect(parentFolder(path) == folder)
+  }
+}
+
+@Suite struct ErrorTextTests {
+  @Test(arguments: [
+    ("plain é 中 😀", "plain é 中 😀"), ("a\u{1B}[2Jb", "a\\u{1b}[2Jb"), ("a\0b", "a\\u{0}b"), ("a\nb", "a\\nb"),
+    ("a\u{202E}b", "a\\u{202e}b"), ("a\u{200B}b", "a\\u{200b}b"), ("a\u{85}b\u{7F}", "a\\u{85}b\\u{7f}"),
+    ("\u{FEFF}x", "\\u{feff}x"),
+  ])
+  func printableEscapes(_ text: String, _ expected: String) { #expect(printable(text) == expected) }
+
+  @Test func errorIsThreeLines() {
+    let error = FormatError(
+      .stSizeMismatch, file: "model.safetensors", subject: "a\u{202E}b", offset: 41,
+      "found 4 bytes, expected 8", help: "fetch it\nagain")
+    #expect(
+      error.description == """
+        error[ST_SIZE_MISMATCH]: 'a\\u{202e}b' found 4 bytes, expected 8
+          in model.safetensors, byte 41
+          help: fetch it\\nagain
+        """)
+    #expect(FormatError(.stName, "x").description.hasSuffix("help: \(ErrorCode.stName.remedy)"))
+    #expect(error.inFile("other").file == "model.safetensors")
+    #expect(FormatError(.stName, "x").inFile("other").file == "other")
+  }
+
+  @Test func checksumsAreTheirStandards() {
+    // The empty string and "abc": published vectors of xxHash and of FIPS 180-4.
+    #expect(Bytes([]).withUnsafeBytes { xxh64($0) } == 0xEF46_DB37_51D8_E999)
+    #expect(Bytes(Array("abc".utf8)).withUnsafeBytes { xxh64($0) } == 0x44BC_2CF5_AD77_0999)
+    #expect(
+      SHA256.hex(Bytes(Array("abc".utf8)))
+        == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+    // In pieces as in one: lengths around the blocks of 32 and 64 bytes.
+    let data = (0..<300).map { UInt8(truncatingIfNeeded: $0 &* 37) }
+    for cut in [0, 1, 31, 32, 33, 63, 64, 65, 128, 299, 300] {
+      var hash = XXH64()
+      var digest = SHA256()
+      for part in [data[..<cut], data[cut...]] {
+        Bytes(Array(part)).withUnsafeBytes {
+          hash.update($0)
+          digest.update($0)
+        }
+      }
+      #expect(hash.value() == Bytes(data).withUnsafeBytes { xxh64($0) })
+      #expect(digest.hex() == SHA256.hex(Bytes(data)))
+    }
+  }
+}
