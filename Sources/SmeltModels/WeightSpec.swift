@@ -36,7 +36,7 @@ public enum Role: String, Sendable, Hashable, CaseIterable {
   case outputHead = "output_head"
   /// Scales of a normalization.
   case norm
-  /// Bias of a linear layer.
+  /// Added, never multiplied: biases of linear layers, learned position biases.
   case bias
   /// Scores experts.
   case router
@@ -124,6 +124,17 @@ public struct WeightSpec: Sendable {
     self.layer = layer
     self.inputGroups = inputGroups
     self.spellings = spellings
+  }
+}
+
+extension WeightSpec {
+  /// Whether the pass multiplies activations by it as a matrix, so that calibration sees its input channels.
+  public var isMultiplied: Bool {
+    guard shape.rank >= 2 else { return false }
+    switch role {
+    case .embedding, .norm, .bias, .selectionBias, .hashTable, .sink: return false
+    default: return true
+    }
   }
 }
 

@@ -155,7 +155,7 @@ extension DeepSeekV4.Configuration {
           "\(name)_gate.weight", [copies * width, hidden], .compressor, "\(hub).wgate.weight",
           "\(memory).gate_proj.weight")
         add(
-          "\(name)_ape.weight", [kind.ratio, copies * width], .compressor, "\(hub).ape",
+          "\(name)_ape.weight", [kind.ratio, copies * width], .bias, "\(hub).ape",
           "\(memory).position_bias")
         add("\(name)_norm.weight", [width], .norm, "\(hub).norm.weight", "\(memory).kv_norm.weight")
       }

@@ -1,0 +1,82 @@
+// `bench`: what this machine's cores can do, and how much of it the kernels reach. Numbers, no verdict.
+
+internal import CKernels
+public import SmeltStorage
+import SmeltTensors
+
+/// One measured kernel.
+public struct BenchRow: Sendable {
+  /// What ran.
+  public var name: String
+  /// The figure.
+  public var value: Double
+  /// `GFLOPS` or `GB/s`.
+  public var unit: String
+  /// Share of the measured peak, for products.
+  public var share: Double?
+}
+
+/// Measures products and codecs on one core, best of several runs of at least `seconds` each.
+public func bench(seconds: Double = 0.2) -> [BenchRow] {
+  let peak = sk_peak_f32_gflops(seconds)
+  var rows = [BenchRow(name: "float32 peak, registers only, \(String(cString: sk_isa_name(sk_isa_current())))", value: peak, unit: "GFLOPS")]
+  for (tokens, outputs, inputs) in [(256, 2048, 4096), (256, 128, 256), (64, 2048, 4096), (16, 2048, 4096), (1, 2048, 4096)] {
+    for encoding in ["bf16", "f8_e4m3.channel", "int8.channel", "mxfp4"] {
+      guard let weight = benchWeight(encoding, [outputs, inputs]) else { continue }
+      let x = Matrix(rows: tokens, columns: inputs, values: (0..<tokens * inputs).map { Float($0 % 17) / 16 - 0.5 })
+      let time = best(seconds) { _ = multiply(x, weight) }
+      let rate = 2 * Double(tokens) * Double(outputs) * Double(inputs) / time / 1e9
+      rows.append(
+        BenchRow(
+          name: "product, \(tokens) tokens × [\(outputs), \(inputs)] \(encoding)", value: rate, unit: "GFLOPS",
+          share: rate / peak))
+    }
+  }
+  for encoding in ["bf16", "f8_e4m3.channel", "f8_e4m3.block", "int8.channel", "mxfp4"] {
+    guard let weight = benchWeight(encoding, [256, 4096]) else { continue }
+    var out = [Float](repeating: 0, count: 256 * 4096)
+    let time = best(seconds) {
+      out.withUnsafeMutableBufferPointer {
+        weight.encoding.decode(weight, rows: 0..<256, columns: 0..<4096, into: $0.baseAddress!, stride: 4096)
+      }
+    }
+    rows.append(BenchRow(name: "decode \(encoding)", value: 4 * 256 * 4096 / time / 1e9, unit: "GB/s of floats"))
+  }
+  return rows
+}
+
+/// A weight with harmless codes: ones, or as near as the encoding comes.
+private func benchWeight(_ name: String, _ shape: Shape) -> Weight? {
+  guard let encoding = Encodings.named(name), let layout = try? encoding.layout(of: shape, name: "bench") else {
+    return nil
+  }
+  let parts = layout.map { part in
+    let dtype = part.dtypes[0]
+    let count = dtype.byteCount(part.shape.count) ?? 0
+    let bytes: [UInt8] =
+      switch dtype {
+      case .f32: (0..<count).map { [0, 0, 0x80, 0x3F][$0 % 4] }
+      case .bf16: (0..<count).map { [0x80, 0x3F][$0 % 2] }
+      case .f8E8M0: [UInt8](repeating: 127, count: count)
+      default: (0..<count).map { UInt8($0 * 7 % 0x70) }
+      }
+    return Part(part.name, dtype: dtype, shape: part.shape, bytes: Bytes(bytes))
+  }
+  return try? Weight(name: "bench", shape: shape, encoding: encoding, parts: parts)
+}
+
+/// The shortest CPU time of one call, over at least five calls and `seconds`.
+private func best(_ seconds: Double, _ body: () -> Void) -> Double {
+  var shortest = Double.infinity
+  var total = 0.0
+  var runs = 0
+  while runs < 5 || total < seconds {
+    let start = processorSeconds()
+    body()
+    let time = processorSeconds() - start
+    shortest = min(shortest, time)
+    total += time
+    runs += 1
+  }
+  return shortest
+}

@@ -1,0 +1,77 @@
+// `demo`: the whole path on the bundled trained model, as a new user would walk it.
+
+import SmeltModels
+import SmeltQuantization
+public import SmeltStorage
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// Where the demo finds its model.
+public enum Demo {
+  private static let place = "Fixtures/models/tiny-v4"
+
+  /// The bundled model: below the current folder, or below a folder that the program itself lies in.
+  /// - Throws: `RequestError` usage when it is in neither.
+  public static func bundledModel(executable: String) throws -> String {
+    var folder = resolvedPath(executable).map(parentFolder) ?? "."
+    var candidates = ["."]
+    while folder != "/" && folder != "." {
+      candidates.append(folder)
+      folder = parentFolder(folder)
+    }
+    for candidate in candidates {
+      let path = joinPath(candidate, place)
+      if pathKind(joinPath(path, "config.json")) == .file { return path }
+    }
+    throw RequestError(
+      .usage, "the bundled model is not here", help: "run the demo in the repository's folder, or pass --model")
+  }
+}
+
+/// Quantizes to INT8 with calibration, verifies, and says what it does.
+public func demo(modelPath: String, _ options: RunOptions, say: (String) -> Void) throws {
+  let start = monotonicSeconds()
+  let model = try Model.open(modelPath)
+  let facts = try inspect(model)
+  say("source   \(modelPath): \(facts.family), \(grouped(facts.parameters)) parameters, \(facts.dimensions.experts) experts in each of \(facts.dimensions.layers) layers, \(byteText(facts.bytes))")
+  let folder = try temporaryFolder()
+  defer { rmdir(folder) }
+  let result = joinPath(folder, "demo-int8.ingot")
+  defer { removeFile(result) }
+
+  let calibrationText = joinPath(modelPath, "calibration.txt")
+  let request = ConversionRequest(
+    scheme: "int8-channel", recipePath: nil, statisticsPath: nil, observer: nil, exactOnly: false,
+    compression: "auto", kind: nil, overwrite: false)
+  let (learned, summary) = try quantize(
+    model, to: result, calibration: try Windows(textPath: calibrationText, context: 256, model: model),
+    textPath: calibrationText, choosesObserver: true, try request.options(for: model, result: result, options))
+  say("calibrated with \(grouped(learned.tokens)) tokens of calibration.txt; experts reached:\n\(learned.coverage.text)")
+  say("quantized int8-channel: \(byteText(facts.bytes)) to \(byteText(summary.byteCount)), content hash \(summary.contentHash.prefix(16))…")
+
+  let quantized = try Model.open(result)
+  let text = joinPath(modelPath, "evaluation.txt")
+  let report = try verify(
+    source: model, result: quantized, try Windows(textPath: text, context: 256, model: model),
+    thresholds: Thresholds(maxKL: 1e-3, minTop1: 0.985), options)
+  say("verified on evaluation.txt:\n\n\(report.text)")
+  say("\ndemo took \(fixed(monotonicSeconds() - start, 1)) s")
+  if !report.passes {
+    throw RequestError(.io, "the demo's own thresholds were not met: this build computes wrongly, please report it")
+  }
+}
+
+private func temporaryFolder() throws -> String {
+  let base = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+  var template = Array(joinPath(base, "smelt-demo-XXXXXX").utf8CString)
+  guard let made = template.withUnsafeMutableBufferPointer({ mkdtemp($0.baseAddress!) }) else {
+    throw RequestError(.cannotCreate, "cannot make a folder in '\(base)'")
+  }
+  return String(cString: made)
+}

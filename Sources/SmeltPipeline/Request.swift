@@ -1,0 +1,121 @@
+// What a user asks of a conversion, in words, turned into options; and the two verbs that are made of others.
+
+public import SmeltContainers
+public import SmeltModels
+public import SmeltQuantization
+public import SmeltStorage
+import SmeltTensors
+
+/// A conversion as the command line words it.
+public struct ConversionRequest: Sendable {
+  var scheme: String?
+  var recipePath: String?
+  var statisticsPath: String?
+  var observer: String?
+  var exactOnly: Bool
+  var compression: String
+  var kind: String?
+  var overwrite: Bool
+
+  /// The words.
+  public init(
+    scheme: String?, recipePath: String?, statisticsPath: String?, observer: String?, exactOnly: Bool,
+    compression: String, kind: String?, overwrite: Bool
+  ) {
+    self.scheme = scheme
+    self.recipePath = recipePath
+    self.statisticsPath = statisticsPath
+    self.observer = observer
+    self.exactOnly = exactOnly
+    self.compression = compression
+    self.kind = kind
+    self.overwrite = overwrite
+  }
+
+  /// The canonical scheme names, for help.
+  public static var schemeNames: String { Schemes.all.map(\.name).joined(separator: ", ") }
+
+  /// The options, with recipe and statistics read and checked against the model.
+  /// - Throws: `RequestError` usage or unsupported; `RECIPE_FORMAT`, `STAT_FORMAT`, `STAT_MISMATCH`.
+  public func options(for model: Model, result: String, _ run: RunOptions) throws -> ConvertOptions {
+    try requireIngot(result)
+    guard let compression = Compression(rawValue: compression) else {
+      throw RequestError(
+        .usage, "unknown compression '\(compression)'",
+        help: "known: \(Compression.allCases.map(\.rawValue).joined(separator: ", "))")
+    }
+    let statistics = try statisticsPath.map { try readStatistics($0, for: model) }
+    var recipe: Recipe
+    if let recipePath {
+      guard scheme == nil else { throw RequestError(.usage, "give --scheme or --recipe, not both") }
+      recipe = try Recipe(try readSmallFile(recipePath, limit: 16 << 20, code: .recipe), file: recipePath)
+    } else {
+      recipe = Recipe(try Schemes.named(scheme ?? "keep"), observer: statistics == nil ? .absmax : .mse)
+    }
+    if let observer { recipe.observer = try Observer.named(observer) }
+    return ConvertOptions(
+      recipe: recipe, statistics: statistics, compression: compression, exactOnly: exactOnly, overwrite: overwrite,
+      run: run)
+  }
+
+  private func requireIngot(_ result: String) throws {
+    switch kind {
+    case "ingot": return
+    case nil where result.hasSuffix(".ingot"): return
+    case nil:
+      throw RequestError(
+        .unsupported, "'\(result)': this version writes ingots only", help: "name the result NAME.ingot")
+    case let kind?:
+      throw RequestError(.unsupported, "results of kind '\(kind)' are not supported", help: "supported: ingot")
+    }
+  }
+}
+
+/// Calibrates and converts in one: the statistics lie beside the result while they are needed.
+/// - Parameter choosesObserver: whether the observer is ours to choose: the weighted mean square error then.
+public func quantize(
+  _ model: Model, to path: String, calibration: Windows, textPath: String, choosesObserver: Bool,
+  _ options: ConvertOptions
+) throws -> (CalibrationSummary, ConvertSummary) {
+  if pathKind(path) != .nothing && !options.overwrite {
+    throw RequestError(
+      .cannotCreate, "'\(path)' exists", help: "choose another name, or pass --overwrite to replace it")
+  }
+  let statisticsPath = path + ".statistics"
+  defer { removeFile(statisticsPath) }
+  let summary = try calibrate(
+    model, calibration, textPath: textPath, to: statisticsPath, overwrite: true, options.run)
+  var options = options
+  options.statistics = try readStatistics(statisticsPath, for: model)
+  if choosesObserver { options.recipe.observer = .mse }
+  return (summary, try convert(model, to: path, options))
+}
+
+/// The open lists of this version.
+public struct KnownFormats: Sendable {
+  /// For machines.
+  public let json: JSON
+  /// For people.
+  public let text: String
+}
+
+/// What this version knows, walked from the lists themselves.
+public func knownFormats() -> KnownFormats {
+  let families = ModelFamilies.all.flatMap { $0.modelTypes }
+  let encodings = Encodings.all.map(\.name)
+  let containers = [("safetensors", "read"), ("ingot", "read, write")]
+  var table = Table(["list", "name", ""])
+  for family in families { table.add(["family", family, ""]) }
+  for (name, use) in containers { table.add(["container", name, use]) }
+  for encoding in encodings { table.add(["encoding", encoding, ""]) }
+  for scheme in Schemes.all {
+    table.add(["scheme", scheme.name, ([scheme.summary] + (scheme.synonyms.isEmpty ? [] : ["also " + scheme.synonyms.joined(separator: ", ")])).joined(separator: "; ")])
+  }
+  return KnownFormats(
+    json: [
+      "families": JSON(families.map { JSON($0) }), "containers": JSON(containers.map { JSON($0.0) }),
+      "encodings": JSON(encodings.map { JSON($0) }),
+      "schemes": JSON(
+        Schemes.all.map { ["name": JSON($0.name), "synonyms": JSON($0.synonyms.map { JSON($0) }), "summary": JSON($0.summary)] }),
+    ], text: table.text)
+}

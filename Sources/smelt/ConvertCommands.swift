@@ -1,0 +1,150 @@
+// plan, convert, calibrate, quantize: one model in, one file out.
+
+import ArgumentParser
+import SmeltPipeline
+import SmeltStorage
+
+/// How weights change on their way.
+struct SchemeOptions: ParsableArguments {
+  @Option(
+    name: .long,
+    help: ArgumentHelp("The scheme for the big matrices inside layers: \(ConversionRequest.schemeNames).", valueName: "scheme"))
+  var scheme: String?
+
+  @Option(name: .long, help: ArgumentHelp("A recipe file: which scheme for which role or name.", valueName: "file"))
+  var recipe: String?
+
+  @Option(name: .long, help: ArgumentHelp("Statistics that `smelt calibrate` wrote.", valueName: "file"))
+  var statistics: String?
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "What a scale is taken from: absmax, percentile (or percentile:99.9) or mse. Default: mse with statistics, else absmax.",
+      valueName: "observer"))
+  var observer: String?
+
+  @Flag(name: .long, help: "Refuse every step that may change a value.")
+  var exactOnly = false
+
+  @Option(name: .long, help: ArgumentHelp("How frames are stored: auto (zstd where it pays) or none.", valueName: "how"))
+  var compression: String = "auto"
+
+  @Option(name: .long, help: ArgumentHelp("The kind of result, where its name does not say it: ingot.", valueName: "kind"))
+  var to: String?
+
+  @Flag(name: .long, help: "Replace a result that exists.")
+  var overwrite = false
+
+  func request(_ model: Model, _ result: String, _ run: RunOptions) throws -> ConvertOptions {
+    try ConversionRequest(
+      scheme: scheme, recipePath: recipe, statisticsPath: statistics, observer: observer, exactOnly: exactOnly,
+      compression: compression, kind: to, overwrite: overwrite
+    ).options(for: model, result: result, run)
+  }
+}
+
+struct PlanCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "plan", abstract: "Shows what a conversion would do, from headers alone.",
+    discussion: "Example: smelt plan DIR out.ingot --scheme fp8-channel --json")
+
+  @Argument(help: "A directory or an .ingot.")
+  var model: String
+  @Argument(help: "The result's path; nothing is written.")
+  var result: String
+  @OptionGroup var scheme: SchemeOptions
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var output: JSONOption
+
+  func run() throws {
+    let model = try Model.open(model)
+    let plan = try Plan(model, try scheme.request(model, result, common.run))
+    output.show(plan.json, plan.text)
+  }
+}
+
+struct ConvertCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "convert", abstract: "Converts a model; without a scheme or recipe every value stays as it is.",
+    discussion: "Example: smelt convert DIR out.ingot")
+
+  @Argument(help: "A directory or an .ingot.")
+  var model: String
+  @Argument(help: "The result: NAME.ingot.")
+  var result: String
+  @OptionGroup var scheme: SchemeOptions
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var output: JSONOption
+
+  func run() throws {
+    let model = try Model.open(model)
+    let summary = try convert(model, to: result, try scheme.request(model, result, common.run))
+    output.show(summary.json, summary.text)
+  }
+}
+
+struct CalibrateCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "calibrate", abstract: "Runs a text through a model and writes what each weight gets to see.",
+    discussion: "Example: smelt calibrate DIR statistics.safetensors --text calibration.txt")
+
+  @Argument(help: "A directory or an .ingot.")
+  var model: String
+  @Argument(help: "The statistics file to write.")
+  var statistics: String
+  @Option(name: .long, help: ArgumentHelp("A UTF-8 file.", valueName: "file"))
+  var text: String
+  @OptionGroup var cut: TextOptions
+  @Flag(name: .long, help: "Replace a result that exists.")
+  var overwrite = false
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var output: JSONOption
+
+  func run() throws {
+    let model = try Model.open(model)
+    let summary = try calibrate(
+      model, try cut.windows(text, model), textPath: text, to: statistics, overwrite: overwrite, common.run)
+    output.show(summary.json, summary.text)
+  }
+}
+
+struct QuantizeCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "quantize", abstract: "Calibrates (if a text is given) and converts in one.",
+    discussion: "Example: smelt quantize DIR out.ingot --scheme int8-channel --calibration calibration.txt")
+
+  @Argument(help: "A directory or an .ingot.")
+  var model: String
+  @Argument(help: "The result: NAME.ingot.")
+  var result: String
+  @Option(name: .long, help: ArgumentHelp("A UTF-8 file to calibrate with.", valueName: "file"))
+  var calibration: String?
+  @OptionGroup var scheme: SchemeOptions
+  @OptionGroup var cut: TextOptions
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var output: JSONOption
+
+  func validate() throws {
+    guard scheme.scheme != nil || scheme.recipe != nil else {
+      throw ValidationError("quantize needs --scheme or --recipe")
+    }
+    guard calibration == nil || scheme.statistics == nil else {
+      throw ValidationError("give --calibration or --statistics, not both")
+    }
+  }
+
+  func run() throws {
+    let model = try Model.open(model)
+    let options = try scheme.request(model, result, common.run)
+    guard let calibration else {
+      let summary = try convert(model, to: result, options)
+      return output.show(summary.json, summary.text)
+    }
+    let (learned, summary) = try quantize(
+      model, to: result, calibration: try cut.windows(calibration, model), textPath: calibration,
+      choosesObserver: scheme.observer == nil && scheme.recipe == nil, options)
+    output.show(
+      ["calibration": learned.json, "conversion": summary.json], learned.coverage.text + "\n" + summary.text)
+  }
+}

@@ -1,0 +1,115 @@
+// The command line: words to verbs and back. Everything that works lies below, in SmeltPipeline.
+
+import ArgumentParser
+import SmeltPipeline
+import SmeltStorage
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// The root command.
+@main
+struct Smelt: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "smelt",
+    abstract: "Converts, quantizes and proves Mixture-of-Experts weights.",
+    discussion: """
+      A model is a directory (config.json, safetensors, tokenizer.json) or an .ingot. Source first, result second.
+
+        smelt demo                                       see it work on the bundled model
+        smelt plan DIR out.ingot --scheme int8-channel   what would happen, from headers alone
+        smelt quantize DIR out.ingot --scheme int8-channel --calibration text.txt
+        smelt verify DIR out.ingot --text other.txt --max-kl 1e-3
+
+      Exit status: 0 done, 1 verify found more than its threshold, 2 a file was refused, 3 not supported, 64 the
+      command line, 73 cannot create the result, 74 the machine failed, 75 interrupted.
+      """,
+    version: "smelt \(smeltVersion)",
+    subcommands: [
+      InspectCommand.self, PlanCommand.self, ConvertCommand.self, CalibrateCommand.self, QuantizeCommand.self,
+      VerifyCommand.self, EvaluateCommand.self, LogitsCommand.self, CheckCommand.self, BenchCommand.self,
+      FormatsCommand.self, DemoCommand.self,
+    ])
+
+  /// Parses, runs, and turns our own errors into their three lines and their exit status.
+  static func main() {
+    Interrupt.install()
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+    } catch let error as FormatError {
+      Terminal.error(error.description)
+      Smelt.exit(withError: ExitCode(2))
+    } catch let error as RequestError {
+      Terminal.error(error.description)
+      Smelt.exit(withError: ExitCode(error.exitStatus))
+    } catch {
+      Smelt.exit(withError: error)
+    }
+  }
+}
+
+/// Flags of every command that runs for long.
+struct CommonOptions: ParsableArguments {
+  @Option(name: .long, help: ArgumentHelp("Threads to use. Results never depend on it.", valueName: "n"))
+  var threads: Int = coreCount()
+
+  @Option(name: .long, help: ArgumentHelp("Memory that activations may take, for example 512M or 2G.", valueName: "size"))
+  var maxMemory: MemorySize = MemorySize(bytes: 2 << 30)
+
+  @Flag(name: .long, help: "No progress on stderr.")
+  var quiet = false
+
+  func validate() throws {
+    guard (1...1024).contains(threads) else { throw ValidationError("--threads must be from 1 to 1024") }
+  }
+
+  var run: RunOptions {
+    RunOptions(
+      parallel: Parallel(threads: threads), maxMemory: maxMemory.bytes,
+      progress: quiet ? SilentProgress() : Terminal.progress())
+  }
+}
+
+/// The flag of every command that reports on stdout.
+struct JSONOption: ParsableArguments {
+  @Flag(name: .long, help: "Print one JSON object instead of text.")
+  var json = false
+
+  /// Prints what was asked for.
+  func show(_ json: JSON, _ text: String) { print(self.json ? json.text(indented: true) : text) }
+}
+
+/// A number of bytes with an optional K, M, G or T (of 1024).
+struct MemorySize: ExpressibleByArgument, CustomStringConvertible {
+  let bytes: Int
+
+  init(bytes: Int) { self.bytes = bytes }
+
+  init?(argument: String) {
+    var digits = argument.uppercased()
+    if digits.hasSuffix("B") { digits.removeLast() }
+    if digits.hasSuffix("I") { digits.removeLast() }
+    var factor = 1
+    for (suffix, value) in [("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30), ("T", 1 << 40)] where digits.hasSuffix(suffix) {
+      digits.removeLast()
+      factor = value
+    }
+    guard let number = Int(digits), number > 0, number < 1 << 40 else { return nil }
+    let (bytes, overflow) = number.multipliedReportingOverflow(by: factor)
+    guard !overflow else { return nil }
+    self.bytes = bytes
+  }
+
+  var description: String {
+    for (suffix, value) in [("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)] where bytes % value == 0 {
+      return "\(bytes / value)\(suffix)"
+    }
+    return "\(bytes)"
+  }
+}

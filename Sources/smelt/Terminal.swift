@@ -1,0 +1,105 @@
+// What a person sees while waiting. Bars only where stderr is a terminal and NO_COLOR is not set.
+
+import SmeltPipeline
+import SmeltStorage
+import Synchronization
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// Writing to stderr.
+enum Terminal {
+  /// One line on stderr.
+  static func error(_ text: String) { write(text + "\n") }
+
+  static func write(_ text: String) {
+    var bytes = Array(text.utf8)
+    bytes.withUnsafeMutableBytes { _ = SmeltWrite.all(2, $0) }
+  }
+
+  /// A bar where it can be drawn, silence elsewhere.
+  static func progress() -> any ProgressReporter {
+    isatty(2) == 1 && getenv("NO_COLOR") == nil ? ProgressBar() : SilentProgress()
+  }
+}
+
+/// The system call, until everything is written.
+private enum SmeltWrite {
+  static func all(_ descriptor: Int32, _ bytes: UnsafeMutableRawBufferPointer) {
+    var done = 0
+    while done < bytes.count {
+      #if canImport(Glibc)
+        let step = Glibc.write(descriptor, bytes.baseAddress! + done, bytes.count - done)
+      #elseif canImport(Musl)
+        let step = Musl.write(descriptor, bytes.baseAddress! + done, bytes.count - done)
+      #else
+        let step = Darwin.write(descriptor, bytes.baseAddress! + done, bytes.count - done)
+      #endif
+      guard step > 0 else { return }
+      done += step
+    }
+  }
+}
+
+/// A bar with amount, rate and time left, redrawn at most ten times a second. Stages may nest: the inner one is shown.
+final class ProgressBar: ProgressReporter {
+  private struct Stage {
+    var title: String
+    var total: Int
+    var unit: String
+    var done = 0
+    var start = monotonicSeconds()
+    var drawn = 0.0
+  }
+
+  private let stages = Mutex<[Stage]>([])
+
+  func begin(_ title: String, total: Int, unit: String) {
+    stages.withLock { $0.append(Stage(title: title, total: total, unit: unit)) }
+  }
+
+  func advance(_ amount: Int) {
+    stages.withLock { stages in
+      guard var stage = stages.popLast() else { return }
+      stage.done += amount
+      let now = monotonicSeconds()
+      if now - stage.drawn > 0.1 {
+        stage.drawn = now
+        Terminal.write("\r\u{1B}[K" + line(stage, now))
+      }
+      stages.append(stage)
+    }
+  }
+
+  func end() {
+    stages.withLock { stages in
+      _ = stages.popLast()
+      Terminal.write("\r\u{1B}[K")
+    }
+  }
+
+  private func line(_ stage: Stage, _ now: Double) -> String {
+    let share = min(1, Double(stage.done) / Double(max(1, stage.total)))
+    let width = 24
+    let filled = Int(share * Double(width))
+    let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: width - filled)
+    let elapsed = max(now - stage.start, 1e-6)
+    let rate = Double(stage.done) / elapsed
+    let left = share > 0 ? elapsed / share - elapsed : 0
+    let isBytes = stage.unit == "bytes"
+    let amount =
+      isBytes ? "\(byteText(stage.done)) of \(byteText(stage.total))" : "\(stage.done) of \(stage.total) \(stage.unit)"
+    let speed = isBytes ? "\(byteText(Int(rate)))/s" : "\(fixed(rate, 1)) \(stage.unit)/s"
+    return "\(stage.title) \(bar) \(amount), \(speed), \(duration(left)) left"
+  }
+
+  private func duration(_ seconds: Double) -> String {
+    let whole = Int(seconds.rounded(.up))
+    return whole < 60 ? "\(whole) s" : whole < 3600 ? "\(whole / 60) min \(whole % 60) s" : "\(whole / 3600) h \(whole % 3600 / 60) min"
+  }
+}

@@ -1,0 +1,103 @@
+// verify, demo: the proof.
+
+import ArgumentParser
+import SmeltPipeline
+import SmeltStorage
+
+struct VerifyCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "verify", abstract: "Runs source and result through the same forward pass and says how far apart they are.",
+    discussion: """
+      Fails with exit status 1 beyond --max-kl or --min-top1.
+      Example: smelt verify DIR out.ingot --text evaluation.txt --max-kl 1e-3 --json report.json
+      """)
+
+  @Argument(help: "The source: a directory or an .ingot.")
+  var source: String
+  @Argument(help: "The result: a directory or an .ingot.")
+  var result: String
+  @Option(name: .long, help: ArgumentHelp("A UTF-8 file.", valueName: "file"))
+  var text: String
+  @OptionGroup var cut: TextOptions
+  @Option(
+    name: .long, defaultAsFlag: "-",
+    help: ArgumentHelp("Write the report as JSON; without a file, to stdout.", valueName: "file"))
+  var json: String?
+  @Option(name: .long, help: ArgumentHelp("Write the report as a page.", valueName: "file"))
+  var html: String?
+  @Option(name: .long, help: ArgumentHelp("The largest mean KL divergence that passes, in nats a token.", valueName: "x"))
+  var maxKl: Double?
+  @Option(name: .long, help: ArgumentHelp("The smallest top-1 agreement that passes, 0 to 1.", valueName: "x"))
+  var minTop1: Double?
+  @Flag(name: .long, help: "Replace report files that exist.")
+  var overwrite = false
+  @OptionGroup var common: CommonOptions
+
+  func validate() throws {
+    if let maxKl, !(maxKl >= 0) { throw ValidationError("--max-kl must be a number of at least 0") }
+    if let minTop1, !(0...1).contains(minTop1) { throw ValidationError("--min-top1 must be from 0 to 1") }
+  }
+
+  func run() throws {
+    let (a, b) = (try Model.open(source), try Model.open(result))
+    for path in [json, html].compactMap({ $0 }) where path != "-" && pathKind(path) != .nothing && !overwrite {
+      throw RequestError(.cannotCreate, "'\(path)' exists", help: "choose another name, or pass --overwrite to replace it")
+    }
+    let report = try verify(
+      source: a, result: b, try cut.windows(text, a), thresholds: Thresholds(maxKL: maxKl, minTop1: minTop1), common.run)
+    let object = report.json.text(indented: true)
+    if let json, json != "-" { try writeFile(json, Array((object + "\n").utf8), overwrite: overwrite) }
+    if let html { try writeFile(html, Array(report.html.utf8), overwrite: overwrite) }
+    print(json == "-" ? object : report.text)
+    if !report.passes { throw ExitCode(1) }
+  }
+}
+
+struct DemoCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "demo", abstract: "Quantizes, verifies and reports the bundled trained model.",
+    discussion: "Works in a temporary folder that it removes.")
+
+  @Option(name: .long, help: ArgumentHelp("Another model with calibration.txt and evaluation.txt beside it.", valueName: "directory"))
+  var model: String?
+  @OptionGroup var common: CommonOptions
+
+  func run() throws {
+    try demo(modelPath: model ?? Demo.bundledModel(executable: CommandLine.arguments[0]), common.run) { print($0) }
+  }
+}
+
+struct BenchCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "bench", abstract: "Measures the kernels on one core against this machine's float32 peak.")
+
+  @OptionGroup var output: JSONOption
+
+  func run() {
+    let rows = bench()
+    var table = Table(["kernel", "rate", "unit", "share of peak"])
+    for row in rows {
+      table.add([row.name, fixed(row.value, 1), row.unit, row.share.map { "\(fixed(100 * $0, 0)) %" } ?? ""])
+    }
+    output.show(
+      JSON(
+        rows.map { row in
+          [
+            "name": JSON(row.name), "value": JSON(row.value), "unit": JSON(row.unit),
+            "share_of_peak": row.share.map { JSON($0) } ?? JSON(.null),
+          ]
+        }), table.text)
+  }
+}
+
+struct FormatsCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "formats", abstract: "Lists the families, containers, encodings and schemes this version knows.")
+
+  @OptionGroup var output: JSONOption
+
+  func run() {
+    let lists = knownFormats()
+    output.show(lists.json, lists.text)
+  }
+}
