@@ -9,7 +9,9 @@
 #define SK_CHAINS 24
 #define SK_HALF 1
 #include <string.h>
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,f16c,bmi,bmi2,lzcnt,popcnt"))), apply_to = function)
+#pragma clang attribute push(                                                                                       \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,f16c,bmi,bmi2,lzcnt,popcnt"))),     \
+    apply_to = function)
 #include "body.h"
 #pragma clang attribute pop
 #endif
