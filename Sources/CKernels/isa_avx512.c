@@ -4,12 +4,14 @@
 #define SK_VL 16
 #define SK_MR 6
 #define SK_NR 4
-#define SK_NR1 8
+#define SK_NR1 4
 #define SK_STRIP_MAX strip_6
 #define SK_CHAINS 24
 #define SK_HALF 1
 #include <string.h>
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,f16c,bmi,bmi2,lzcnt,popcnt"))), apply_to = function)
+#pragma clang attribute push(                                                                                       \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,f16c,bmi,bmi2,lzcnt,popcnt"))),     \
+    apply_to = function)
 #include "body.h"
 #pragma clang attribute pop
 #endif

@@ -21,15 +21,16 @@ extension KernelTests {
   func xxh64IsTheSameInPieces(length: Int, plain: UInt64, seeded: UInt64) {
     #expect(sk_xxh64(Self.sample, length, 0) == plain)
     #expect(sk_xxh64(Self.sample, length, 0x9e37_79b1) == seeded)
-    for split in 0...length {
+    let wrong = (0...length).filter { split in
       var state = sk_xxh64_state()
       sk_xxh64_init(&state, 0)
       Self.sample.withUnsafeBytes {
         sk_xxh64_update(&state, $0.baseAddress, split)
         sk_xxh64_update(&state, $0.baseAddress! + split, length - split)
       }
-      #expect(sk_xxh64_final(&state) == plain, "split at \(split)")
+      return sk_xxh64_final(&state) != plain
     }
+    #expect(wrong.isEmpty)
   }
 
   /// SHA-256 in hexadecimal, fed in pieces that end at `splits`.
@@ -76,9 +77,8 @@ extension KernelTests {
   func sha256IsTheSameInPieces(length: Int, digest: String) {
     let bytes = Array(Self.sample[..<length])
     onEveryISA { isa in
-      for split in 0...length {
-        #expect(sha256(bytes, splits: [split]) == digest, "\(isa), split at \(split)")
-      }
+      let wrong = (0...length).filter { sha256(bytes, splits: [$0]) != digest }
+      #expect(wrong.isEmpty, "\(isa)")
     }
   }
 }

@@ -2,7 +2,8 @@
 //
 // Sums keep one order on every machine with fused multiply-add, whatever its vector width, the number of threads
 // or the number of rows handled together. The order of a dot product of length k (`sk_dot_f32` defines it):
-//   columns are cut into blocks of SK_BLOCK; in a block, 16 partial sums, sum[l] = fma(a[16i+l], b[16i+l], sum[l]);
+//   columns are cut into blocks of SK_BLOCK; in a block, 16 partial sums, sum[l] = fma(a[16i+l], b[16i+l], sum[l]),
+//   columns beyond k counting as zeros up to the next multiple of 16;
 //   the 16 are added as a tree (l with l+8, then +4, +2, +1); block totals are added in order, first to last.
 // Every function has a slow Swift twin in SmeltTensors/Kernels/Reference.swift.
 #ifndef CKERNELS_H
@@ -30,7 +31,7 @@ const char *sk_isa_name(int isa);
 // ---- decode: n codes to float32, each multiplied by scale (products exact in float32 order code*scale) ----
 void sk_decode_bf16(const uint8_t *src, float *dst, size_t n); // src may be unaligned; little-endian
 void sk_decode_f16(const uint8_t *src, float *dst, size_t n);
-void sk_decode_e4m3(const uint8_t *src, float scale, float *dst, size_t n); // no NaN codes inside
+void sk_decode_e4m3(const uint8_t *src, float scale, float *dst, size_t n); // no NaN codes inside (they would read as +-480)
 void sk_decode_e5m2(const uint8_t *src, float scale, float *dst, size_t n); // no NaN/Inf codes inside
 void sk_decode_int8(const int8_t *src, float scale, float *dst, size_t n);
 // FP4 E2M1, hub nibble order: value 2j is the low nibble of byte j. n is even.
@@ -38,10 +39,10 @@ void sk_decode_int8(const int8_t *src, float scale, float *dst, size_t n);
 void sk_decode_mxfp4(const uint8_t *src, const uint8_t *scales, float *dst, size_t n);
 float sk_e8m0(uint8_t code); // 2^(code-127); 0 gives 2^-127; 255 gives NaN
 
-// ---- encode: round to nearest, ties to even; saturate; inv_scale multiplies first ----
+// ---- encode: round to nearest, ties to even; saturate ----
 void sk_encode_bf16(const float *src, uint8_t *dst, size_t n);
 void sk_encode_f16(const float *src, uint8_t *dst, size_t n); // overflow becomes infinity, as IEEE
-// code = rne(x / scale), a true division (not a product with the reciprocal). NaN gives 0x7f (E4M3) / 0x7f (E5M2).
+// code = rne(x / scale), a true division (not a product with the reciprocal). NaN gives 0x7f (E4M3, E5M2), 0 (INT8), 7 (E2M1).
 void sk_encode_e4m3(const float *src, float scale, uint8_t *dst, size_t n); // saturates to +-448
 void sk_encode_e5m2(const float *src, float scale, uint8_t *dst, size_t n); // saturates to +-57344
 void sk_encode_int8(const float *src, float scale, int8_t *dst, size_t n);  // saturates to +-127
@@ -54,7 +55,8 @@ size_t sk_count_nonfinite_f32(const float *src, size_t n);
 size_t sk_find_nan_e4m3(const uint8_t *src, size_t n);
 size_t sk_find_nan_e5m2(const uint8_t *src, size_t n);
 size_t sk_find_byte(const uint8_t *src, uint8_t byte, size_t n);
-// sum over i of w[i] * (x[i] - scale*code(x[i]/scale))^2 in double, 16 lanes like a dot product; w may be NULL (all 1).
+// sum over i of w[i] * (x[i] - scale*code(x[i]/scale))^2 in double, in the order of a dot product, each term
+// fma(w*d, d, lane); w may be NULL (all 1).
 double sk_error_int8(const float *x, const float *w, float scale, size_t n);
 double sk_error_e4m3(const float *x, const float *w, float scale, size_t n);
 // absmax[i] = max(absmax[i], |x[i]|); sumsq[i] += x[i]^2 (double)
@@ -63,7 +65,8 @@ void sk_observe(const float *x, float *absmax, double *sumsq, size_t n);
 // ---- products ----
 float sk_dot_f32(const float *a, const float *b, size_t k);
 // c[i*ldc + j] = dot(a + i*lda, w + j*ldw) for i < m, j < n, k <= SK_BLOCK. When accumulate is 1, c += that total.
-// Same order of summation as sk_dot_f32. Every pointer may be unaligned.
+// Same order of summation as sk_dot_f32. Every pointer may be unaligned; rows of a and w that begin at multiples of 64
+// bytes are a sixth faster.
 void sk_gemm_f32(const float *a, size_t lda, const float *w, size_t ldw, float *c, size_t ldc, size_t m, size_t n,
                  size_t k, int accumulate);
 void sk_axpy_f32(float alpha, const float *x, float *y, size_t n); // y += alpha * x, fused
@@ -74,13 +77,14 @@ float sk_sum_squares(const float *x, size_t n); // order of sk_dot_f32(x, x)
 void sk_rms_norm(const float *x, const float *w, float eps, float *dst, size_t n);
 // e^x within 2 units in the last place over float32's range; 0 below -104, +inf above 88.8; fixed polynomial with fma.
 void sk_exp(const float *x, float *dst, size_t n);
-// In place: x[i] = exp(x[i]-m)/(exp(sink-m)+sum), m = max(sink, x). sink = -INFINITY: plain softmax. -INFINITY entries give 0.
+// In place: x[i] = exp(x[i]-m)/(exp(sink-m)+sum), m = max(sink, x). sink = -INFINITY: plain softmax. -INFINITY entries give 0,
+// also where all are -INFINITY.
 void sk_softmax_sink(float *x, size_t n, float sink);
 // dst[i] = silu(min(gate[i], limit)) * clamp(up[i], -limit, limit); limit = INFINITY: no clamp. dst may be gate.
 void sk_swiglu(const float *gate, const float *up, float limit, float *dst, size_t n);
 // Interleaved pairs (2i, 2i+1) of x[0..n): rotate by cos[i], sin[i]; sign = -1 undoes it.
 void sk_rope_interleaved(float *x, const float *cosines, const float *sines, float sign, size_t n);
-// y[t] += sum_j c[j] * x_j[t], the streams of a hyper-connection: x is [streams, n], out[t] = sum_j c[j]*x[j*n+t], j ascending.
+// Mixes the streams of a hyper-connection: x is [streams, n], out[t] = sum_j c[j]*x[j*n+t], j ascending, fused from j = 1 on.
 void sk_mix_streams(const float *x, const float *c, size_t streams, float *out, size_t n);
 
 // ---- byte planes (reversible; n in elements) ----
