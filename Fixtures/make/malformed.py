@@ -140,6 +140,7 @@ def files():
     st("duplicate-tensor", "ST_DUPLICATE", header(A, A), DATA, "one name twice", '"a"', "a", nth=1)
     st("duplicate-escaped", "ST_DUPLICATE", header(A, tensor("\\u0061", "F32", [2], 8, 16)), DATA * 2, "one name in two spellings", '"\\u0061"', "a")
     st("duplicate-canonical", "ST_DUPLICATE", header(tensor("\u00e9", "F32", [2], 0, 8), tensor("e\u0301", "F32", [2], 8, 16)), DATA * 2, "two spellings of one visible name", '"e\u0301"')
+    st("duplicate-long", "ST_DUPLICATE", '{"__metadata__":{"' + "k" * 5000 + '":"1","' + "k" * 5000 + '":"2"}}', b"", "a note of 5,000 letters twice", '"kkk', nth=1)
     st("duplicate-dtype", "ST_DUPLICATE", '{"a":{"dtype":"F32","dtype":"I32","shape":[2],"data_offsets":[0,8]}}', DATA, "two dtypes", '"dtype"', nth=1)
     st("duplicate-offsets", "ST_DUPLICATE", '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"data_offsets":[0,8]}}', DATA, "two places", '"data_offsets"', nth=1)
     st("duplicate-metadata", "ST_DUPLICATE", header('"__metadata__":{}', '"__metadata__":{}', A), DATA, "two blocks of notes", '"__metadata__"', "__metadata__", nth=1)
@@ -147,6 +148,7 @@ def files():
     # 9
     st("dtype-unknown", "ST_DTYPE", header(tensor("a", "F33", [2], 0, 8)), DATA, "no such dtype", '"F33"', "a")
     st("dtype-lower-case", "ST_DTYPE", header(tensor("a", "f32", [2], 0, 8)), DATA, "dtypes are spelled in capitals", '"f32"', "a")
+    st("dtype-long", "ST_DTYPE", header(tensor("a", "F" * 5000, [2], 0, 8)), DATA, "a dtype of 5,000 letters", '"FFF', "a")
     st("dtype-number", "ST_DTYPE", '{"a":{"dtype":32,"shape":[2],"data_offsets":[0,8]}}', DATA, "a dtype must be a name", "32", "a")
     # 10
     st("dimension-negative", "ST_NUMBER", header(tensor("a", "F32", [-2], 0, 8)), DATA, "a negative dimension", "-2", "a")
@@ -198,6 +200,7 @@ def files():
     for fault, name, text in [
         ("name-empty", "", "no name"),
         ("name-long", "n" * 1001, "1,001 bytes"),
+        ("name-very-long", "n" * 20000, "20,000 bytes"),
         ("name-nul", "a\\u0000b", "a NUL in the name"),
         ("name-newline", "a\\nb", "a line break in the name"),
         ("name-escape", "a\\u001b[2Jb", "a terminal's escape sequence in the name"),

@@ -53,7 +53,7 @@ public final class SafetensorsDirectory: TensorSource {
     let shards = try names.map { try SafetensorsFile(path: folder.file($0), resolved: folder.resolve($0)) }
     indices = try SafetensorsDirectory.unite(shards)
     if let index {
-      try SafetensorsDirectory.compare(index.content, index.path, shards)
+      try SafetensorsDirectory.compare(index.content, index.path, shards, indices)
       warnings += SafetensorsDirectory.total(index.content, index.path, shards)
     }
     self.path = path
@@ -96,15 +96,22 @@ public final class SafetensorsDirectory: TensorSource {
   }
 
   /// Index and shards name the same tensors in the same places (rule 25).
-  private static func compare(_ index: SafetensorsIndex, _ path: String, _ shards: [SafetensorsFile])
-    throws(FormatError)
-  {
-    let absent = index.lines.filter { shards[$0.shard].tensor($0.tensor) == nil }
+  private static func compare(
+    _ index: SafetensorsIndex, _ path: String, _ shards: [SafetensorsFile], _ indices: [String: Int]
+  ) throws(FormatError) {
+    var ranges: [Range<Int>] = []
+    for shard in shards {
+      let start = ranges.last?.upperBound ?? 0
+      ranges.append(start..<start + shard.tensors.count)
+    }
+    let absent = index.lines.filter { line in
+      !(indices[line.tensor].map { ranges[line.shard].contains($0) } ?? false)
+    }
     if let first = absent.first {
       let holder = shards.first { $0.tensor(first.tensor) != nil }
       let found = holder.map { "'\(fileName($0.path))' holds it" } ?? "no shard holds it"
       throw FormatError(
-        .idxMismatch, file: path, subject: first.tensor, offset: first.place,
+        .idxMismatch, file: path, subject: excerpt(first.tensor, limit: 1000), offset: first.place,
         "\(found), expected it in '\(index.shards[first.shard])'" + more(absent.count))
     }
     // Every line has its tensor, and no tensor is in two shards: so the numbers tell whether one is left over.

@@ -54,30 +54,39 @@ struct SafetensorsIndex {
         "found no tensor, expected one at least")
     }
     var places: [String: Int] = [:]
+    var found: [(tensor: String, shard: String, place: Int)] = []
+    found.reserveCapacity(object.count)
     for (tensor, value) in zip(object.keys, object.values) {
       guard let shard = value.string else {
         throw FormatError(
-          .idxJSON, file: file, subject: tensor, offset: value.offset,
+          .idxJSON, file: file, subject: excerpt(tensor, limit: 1000), offset: value.offset,
           "found \(value.kind), expected the name of a shard")
       }
-      guard places[shard] == nil else { continue }
-      if let problem = SafetensorsIndex.problem(withShard: shard) {
-        throw FormatError(.idxPath, file: file, subject: tensor, offset: value.offset, problem)
+      if shard != found.last?.shard, places[shard] == nil {
+        if let problem = SafetensorsIndex.problem(withShard: shard) {
+          throw FormatError(
+            .idxPath, file: file, subject: excerpt(tensor, limit: 1000), offset: value.offset, problem)
+        }
+        places[shard] = 0
       }
-      places[shard] = 0
+      found.append((tensor, shard, value.offset))
     }
-    shards = places.keys.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+    let shards = places.keys.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
     for (place, shard) in shards.enumerated() { places[shard] = place }
-    lines = zip(object.keys, object.values).map { tensor, value in
-      Line(tensor: tensor, shard: value.string.flatMap { places[$0] } ?? 0, place: value.offset)
+    var last = (shard: "", place: 0)
+    lines = found.map { line in
+      // Lines of one shard mostly follow each other.
+      if line.shard != last.shard { last = (line.shard, places[line.shard] ?? 0) }
+      return Line(tensor: line.tensor, shard: last.place, place: line.place)
     }
+    self.shards = shards
     totalSize = root["metadata"]?["total_size"]
   }
 
   /// Why a text cannot be a shard's name, or nil when it can: a bare file name (rule 22).
   static func problem(withShard name: String) -> String? {
     let utf8 = Array(name.utf8)
-    let found = "found the shard '\(name.unicodeScalars.prefix(80).map(String.init).joined())'"
+    let found = "found the shard '\(excerpt(name))'"
     if utf8.isEmpty || name == "." || name == ".." { return "\(found), expected a file name" }
     if utf8.count > 255 { return "\(found) of \(utf8.count) bytes, expected at most 255" }
     if utf8.contains(UInt8(ascii: "/")) || utf8.contains(UInt8(ascii: "\\")) {

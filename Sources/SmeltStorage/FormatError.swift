@@ -125,11 +125,17 @@ public func printable(_ text: String) -> String {
   var out = ""
   for scalar in text.unicodeScalars {
     switch scalar.value {
-    case 0x0A where out.count < 4096: out.append("\\n")
-    case 0..<0x20, 0x7F..<0xA0, 0x200B...0x200F, 0x2028...0x202E, 0x2060...0x2069, 0xFEFF:
+    case 0x0A: out.append("\\n")
+    case 0..<0x20, 0x7F..<0xA0, 0x061C, 0x200B...0x200F, 0x2028...0x202E, 0x2060...0x2069, 0xFEFF:
       out.append("\\u{\(String(scalar.value, radix: 16))}")
     default: out.unicodeScalars.append(scalar)
     }
   }
   return out
+}
+
+/// The beginning of a text from a file, for messages: a name in a hostile header can be as long as the header.
+public func excerpt(_ text: String, limit: Int = 80) -> String {
+  let head = text.unicodeScalars.prefix(limit + 1)
+  return head.count > limit ? String(String.UnicodeScalarView(head.dropLast())) + "…" : text
 }

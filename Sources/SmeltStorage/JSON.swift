@@ -103,9 +103,15 @@ public struct JSONObject: Sendable {
 
   /// Adds a member at the end; false when the key is there already.
   public mutating func append(_ key: String, _ value: JSON) -> Bool {
-    guard place(key) == nil else { return false }
-    if keys.count == 8 { for (index, key) in keys.enumerated() { places[key] = index } }
-    if keys.count >= 8 { places[key] = keys.count }
+    if keys.count < 8 {
+      guard !keys.contains(key) else { return false }
+    } else {
+      if keys.count == 8 { for (index, key) in keys.enumerated() { places[key] = index } }
+      if let place = places.updateValue(keys.count, forKey: key) {
+        places[key] = place
+        return false
+      }
+    }
     keys.append(key)
     values.append(value)
     return true

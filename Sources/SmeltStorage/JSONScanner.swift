@@ -112,7 +112,8 @@ struct JSONScanner {
       let keyOffset = position
       let key = try key()
       guard object.append(key, try value(depth: depth + 1)) else {
-        throw JSONError(kind: .duplicateKey, offset: keyOffset, problem: "the key '\(key)' stands twice")
+        throw JSONError(
+          kind: .duplicateKey, offset: keyOffset, problem: "the key '\(excerpt(key))' stands twice")
       }
     } while try continues(until: UInt8(ascii: "}"))
     return object
@@ -176,7 +177,9 @@ struct JSONScanner {
     }
     let text = String(decoding: UnsafeRawBufferPointer(rebasing: bytes[start..<position]), as: UTF8.self)
     if whole, let integer = Int(text) { return .integer(integer) }
-    guard let number = Double(text) else { throw syntax("the number '\(text)' cannot be read", at: start) }
+    guard let number = Double(text) else {
+      throw syntax("the number '\(excerpt(text))' cannot be read", at: start)
+    }
     return .number(number)
   }
 

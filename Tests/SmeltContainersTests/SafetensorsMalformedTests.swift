@@ -87,6 +87,8 @@ struct Fault: CustomStringConvertible, Sendable {
   private func checkText(_ error: FormatError) {
     let lines = error.description.split(separator: "\n", omittingEmptySubsequences: false)
     #expect(lines.count == 3, "\(error)")
+    // However long a name in the file is, a message stays a message.
+    #expect(error.description.utf8.count < 1500)
     let isClean = lines.joined().unicodeScalars.allSatisfy {
       $0.value >= 0x20 && !(0x7F..<0xA0).contains($0.value) && $0.value != 0x202E
     }
@@ -95,7 +97,7 @@ struct Fault: CustomStringConvertible, Sendable {
 
   @Test func everyCodeHasItsFile() {
     let zoo = Set((Fault.files + Fault.folders).map(\.code))
-    // Links are made at run time, below.
+    // Links are made at run time.
     let elsewhere: Set<String> = ["IDX_LINK"]
     for code in ErrorCode.all where code.name.hasPrefix("ST_") || code.name.hasPrefix("IDX_") {
       #expect(zoo.contains(code.name) || elsewhere.contains(code.name), "\(code)")

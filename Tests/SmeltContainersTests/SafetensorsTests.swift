@@ -143,6 +143,26 @@ import Testing
     #expect(file.tensors.map { $0.bytes.array } == [[7], [], [8, 9]])
   }
 
+  /// Offsets beyond 32 bits, in a file that is mostly a hole.
+  @Test func sixGigabytesAreMapped() throws {
+    let folder = TemporaryFolder()
+    let path = folder.file("large.safetensors")
+    let large = 6 << 30
+    let header =
+      #"{"hole":{"dtype":"U8","shape":[6,1073741824],"data_offsets":[0,\#(large)]},"#
+      + #""end":{"dtype":"U8","shape":[3],"data_offsets":[\#(large),\#(large + 3)]}}"#
+    let start = withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { Array($0) } + Array(header.utf8)
+    var writer = try FileWriter(path: path, overwrite: false)
+    try writer.write(start)
+    try writer.write([7, 8, 9], at: start.count + large)
+    try writer.commit()
+    let file = try SafetensorsFile(path: path)
+    #expect(file.tensor("end")?.bytes.array == [7, 8, 9])
+    #expect(file.tensor("end")?.offset == start.count + large)
+    #expect(file.tensor("hole")?.bytes.count == large)
+    #expect(file.tensor("hole")?.bytes[large - 2..<large].array == [0, 0])
+  }
+
   /// 2,000 files with one byte of length or header changed: refused, or read as the same tensors.
   @Test func changedByteIsRefusedOrHarmless() throws {
     let good = try MappedFile(path: Self.good).bytes.array

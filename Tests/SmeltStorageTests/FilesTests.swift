@@ -146,6 +146,11 @@ import Testing
   ])
   func printableEscapes(_ text: String, _ expected: String) { #expect(printable(text) == expected) }
 
+  @Test func excerptCountsScalars() {
+    #expect(excerpt("abc", limit: 3) == "abc" && excerpt("abcd", limit: 3) == "abc…" && excerpt("") == "")
+    #expect(excerpt("e\u{301}e\u{301}", limit: 2) == "e\u{301}…")
+  }
+
   @Test func errorIsThreeLines() {
     let error = FormatError(
       .stSizeMismatch, file: "model.safetensors", subject: "a\u{202E}b", offset: 41,
