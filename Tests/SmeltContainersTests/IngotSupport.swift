@@ -27,15 +27,36 @@ func readPlainly(_ path: String) throws -> [UInt8] { try MappedFile(path: path).
 /// Random bytes.
 func noise(_ count: Int, seed: UInt64) -> [UInt8] {
   var generator = Generator(seed: seed)
-  return (0..<count).map { _ in UInt8.random(in: 0...255, using: &generator) }
+  return [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
+    for start in stride(from: 0, to: count, by: 8) {
+      withUnsafeBytes(of: generator.next().littleEndian) { bytes in
+        for index in 0..<min(8, count - start) { buffer[start + index] = bytes[index] }
+      }
+    }
+    filled = count
+  }
 }
 
-/// Normal numbers as BF16 (truncated), little-endian: what a trained weight looks like.
+/// 2^16 normal numbers as BF16 bits (truncated).
+private let normals: [UInt16] = {
+  var generator = Generator(seed: 11)
+  return (0..<65536).map { _ in UInt16(truncatingIfNeeded: generator.normal(0.02).bitPattern >> 16) }
+}()
+
+/// Normal numbers as BF16, little-endian: what a trained weight looks like.
 func normalBF16(_ count: Int, seed: UInt64) -> [UInt8] {
   var generator = Generator(seed: seed)
-  return (0..<count).flatMap { _ -> [UInt8] in
-    let bits = UInt16(truncatingIfNeeded: generator.normal(0.02).bitPattern >> 16)
-    return [UInt8(truncatingIfNeeded: bits), UInt8(bits >> 8)]
+  return [UInt8](unsafeUninitializedCapacity: 2 * count) { buffer, filled in
+    for start in stride(from: 0, to: count, by: 4) {
+      var choice = generator.next()
+      for index in start..<min(start + 4, count) {
+        let bits = normals[Int(choice & 0xFFFF)]
+        buffer[2 * index] = UInt8(truncatingIfNeeded: bits)
+        buffer[2 * index + 1] = UInt8(bits >> 8)
+        choice >>= 16
+      }
+    }
+    filled = 2 * count
   }
 }
 
