@@ -33,9 +33,10 @@ public struct IngotWriter: ~Copyable {
   /// Starts an ingot.
   /// - Throws: `RequestError` cannot-create when `path` exists and `overwrite` is false, or its folder is not writable.
   public init(path: String, overwrite: Bool) throws {
-    file = try FileWriter(path: path, overwrite: overwrite)
+    var started = try FileWriter(path: path, overwrite: overwrite)
     // Zeros until the end: a file that was never finished has no header.
-    try file.write([UInt8](repeating: 0, count: IngotLimits.headerBytes))
+    try started.write([UInt8](repeating: 0, count: IngotLimits.headerBytes))
+    file = started
   }
 
   /// The place of the next byte: what the file holds so far.

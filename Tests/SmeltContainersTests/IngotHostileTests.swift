@@ -1,0 +1,224 @@
+// Ingots that are damaged or made to harm: each is refused with its code, none traps. And the page against the tests.
+
+import SmeltContainers
+import SmeltStorage
+import SmeltTensors
+import SmeltTestSupport
+import Testing
+
+@Suite struct IngotHostileTests {
+  let folder = TemporaryFolder()
+
+  static let malformed: [String] = {
+    let names = (try? namesInFolder(fixture("malformed/ingot"))) ?? []
+    return names.filter { $0.hasSuffix(".ingot") }.map { String($0.dropLast(6)) }
+  }()
+
+  private func text(_ path: String) throws -> String {
+    String(decoding: try readPlainly(path), as: UTF8.self)
+  }
+
+  @Test(arguments: malformed)
+  func isRefusedWithItsCode(name: String) throws {
+    let expected = try JSON.scan(try text(fixture("malformed/ingot/\(name).json")))
+    let path = fixture("malformed/ingot/\(name).ingot")
+    let found = try #require(try refusal(path), "it was accepted")
+    #expect(found.error.code.name == expected["code"]?.string, "\(found.error)")
+    #expect(found.stage.rawValue == expected["stage"]?.string, "\(found.error)")
+    #expect(found.error.file == path)
+    #expect(found.error.offset != nil)
+  }
+
+  @Test func thereIsAZoo() { #expect(IngotHostileTests.malformed.count >= 107) }
+
+  // MARK: vectors made by a second hand
+
+  @Test func aSecondWritersIngotsAreRead() throws {
+    for name in ["tiny", "coded", "chunks"] {
+      #expect(try refusal(formats("vectors/ingot/\(name).ingot")) == nil, "\(name)")
+    }
+    let tiny = try IngotFile(path: formats("vectors/ingot/tiny.ingot"))
+    #expect(try tiny.weight("norm").decode() == [1, -2])
+    #expect(try tiny.file("config.json")?.array == Array("{}\n".utf8))
+    #expect(tiny.metadata["format"]?.string == "ingot")
+    let coded = try IngotFile(path: formats("vectors/ingot/coded.ingot"))
+    #expect(coded.entries.map(\.name) == ["coded", "half", "single", "empty", "plain", "ragged"])
+    #expect(try coded.weight("coded").decode() == (0..<64).map { 1 + Float($0) / 128 })
+    #expect(try coded.weight("half").decode() == (0..<96).map { 1 + Float($0) / 1024 })
+    #expect(try coded.weight("single").decode() == (0..<64).map { 1 + Float($0) / 1_048_576 })
+    #expect(try coded.weight("plain").decode() == [Float](repeating: 0, count: 256))
+    #expect(try coded.weight("ragged").decode() == (0..<1027).map { Float($0) })
+    #expect(try coded.weight("empty").decode() == [])
+    // I29: the retired run is neither weight nor file.
+    #expect(coded.fileNames == ["ledger.json"])
+    #expect(
+      try coded.file("ledger.json")?.array == Array(("[" + String(repeating: " ", count: 200) + "]").utf8))
+    let forms = coded.entries.map { $0.parts[0].frame.form }
+    #expect(forms.map(\.transform) == [.split16Rotate, .split16, .split32Rotate, .none, .none, .none])
+    let chunks = try IngotFile(path: formats("vectors/ingot/chunks.ingot")).weight("chunks").values.bytes
+      .array
+    #expect(
+      chunks.count == FrameCodec.chunkBytes + 6 && chunks.prefix(FrameCodec.chunkBytes).allSatisfy { $0 == 0 }
+    )
+    #expect(Array(chunks.suffix(6)) == [0x80, 0x3F, 0x81, 0x3F, 0x82, 0x3F])
+  }
+
+  @Test func bothWritersMakeTheSameBytes() throws {
+    let path = folder.file("tiny.ingot")
+    try writeIngot(
+      path, [f32("norm", [2], [0, 0, 0x80, 0x3F, 0, 0, 0, 0xC0])],
+      files: [("config.json", Array("{}\n".utf8))])
+    #expect(try readPlainly(path) == readPlainly(formats("vectors/ingot/tiny.ingot")))
+  }
+
+  /// Rule I2: a newer write version is none of a reader's business.
+  @Test func aNewerWriteVersionIsRead() throws {
+    var bytes = try readPlainly(formats("vectors/ingot/tiny.ingot"))
+    bytes[12] = 9
+    repairHeader(&bytes)
+    let path = folder.file("a.ingot")
+    try writePlainly(bytes, to: path)
+    #expect(try refusal(path) == nil)
+  }
+
+  /// Rule I32, from the reader's side: after an interrupted change the file is refused with the length to cut it to, and
+  /// cut to it, it is the old one.
+  @Test func anInterruptedChangeCanBeUndone() throws {
+    let good = try readPlainly(formats("vectors/ingot/tiny.ingot"))
+    let path = folder.file("a.ingot")
+    try writePlainly(good + noise(100, seed: 1), to: path)
+    let refused = try #require(try refusal(path))
+    #expect(refused.error.code == .ingotIndex)
+    #expect(refused.error.help?.contains("cut the file to \(good.count) bytes") == true)
+  }
+
+  // MARK: damage
+
+  private func richIngot() throws -> [UInt8] {
+    let path = folder.file("rich.ingot")
+    let weights = try [
+      bf16("blk.0.w", [40, 64], normalBF16(2560, seed: 1)), f32("blk.0.norm", [9], noise(36, seed: 2)),
+      f32("blk.0.zero", [16, 64], [UInt8](repeating: 0, count: 4096)),
+    ]
+    try writeIngot(path, weights, files: [("config.json", Array("{\"a\": [1, 2]}".utf8))])
+    let ingot = try IngotFile(path: path)
+    #expect(ingot.entries.map { $0.parts[0].frame.form.storage } == [.zstd, .raw, .zstd])
+    return try readPlainly(path)
+  }
+
+  @Test func everyPrefixIsRefused() throws {
+    let path = folder.file("cut.ingot")
+    for source in [try readPlainly(formats("vectors/ingot/tiny.ingot")), try richIngot()] {
+      for count in 0..<source.count {
+        try writePlainly(Array(source.prefix(count)), to: path)
+        let refused = try refusal(path)
+        #expect(refused?.stage == .open, "the first \(count) bytes were accepted")
+      }
+    }
+  }
+
+  /// Every byte of an ingot is under a checksum or must be zero.
+  @Test func everyFlippedBitIsFound() throws {
+    let good = try richIngot()
+    let path = folder.file("flipped.ingot")
+    var generator = Generator(seed: 2026)
+    for round in 0..<2000 {
+      var bytes = good
+      let place = Int.random(in: 0..<bytes.count, using: &generator)
+      bytes[place] ^= 1 << UInt8.random(in: 0..<8, using: &generator)
+      try writePlainly(bytes, to: path)
+      #expect(try refusal(path) != nil, "round \(round): byte \(place) was changed unnoticed")
+    }
+  }
+
+  /// Damage that a forger has signed: header and index checksums are right, the index is not what it was. Everything is
+  /// refused, or reads without a trap.
+  @Test func aForgedIndexNeverTraps() throws {
+    let good = try richIngot()
+    let indexOffset = Int(good[16..<24].reversed().reduce(0 as UInt64) { $0 << 8 | UInt64($1) })
+    let path = folder.file("forged.ingot")
+    var generator = Generator(seed: 7)
+    var accepted = 0
+    for _ in 0..<4000 {
+      var bytes = good
+      for _ in 0..<Int.random(in: 1...3, using: &generator) {
+        let place = Int.random(in: indexOffset..<bytes.count, using: &generator)
+        bytes[place] =
+          Bool.random(using: &generator)
+          ? UInt8.random(in: 0...255, using: &generator)
+          : [0, 1, 0x7F, 0x80, 0xFF].randomElement(using: &generator)!
+      }
+      let checksum = bytes[indexOffset...].withUnsafeBytes { xxh64($0) }
+      for index in 0..<8 { bytes[32 + index] = UInt8(truncatingIfNeeded: checksum >> (8 * UInt64(index))) }
+      repairHeader(&bytes)
+      try writePlainly(bytes, to: path)
+      if try refusal(path) == nil { accepted += 1 }
+    }
+    // Names, metadata and unchanged bytes remain legal; most of an index does not.
+    #expect(accepted < 2000)
+  }
+
+  /// Stored bytes that a forger has signed: zstd's own guards and the exact length hold.
+  @Test func forgedFramesNeverTrap() throws {
+    let form = FrameForm(storage: .zstd, transform: .split16Rotate)
+    let chunk = try FrameCodec.encode(Bytes(normalBF16(3000, seed: 3)), form)
+    let good = chunk.stored.array
+    var generator = Generator(seed: 8)
+    for _ in 0..<4000 {
+      var bytes = good
+      for _ in 0..<Int.random(in: 1...4, using: &generator) {
+        bytes[Int.random(in: 0..<bytes.count, using: &generator)] = UInt8.random(
+          in: 0...255, using: &generator)
+      }
+      if Int.random(in: 0..<4, using: &generator) == 0 {
+        bytes.removeLast(Int.random(in: 0..<bytes.count, using: &generator))
+      }
+      var out = [UInt8](repeating: 0, count: chunk.contentCount)
+      do {
+        try out.withUnsafeMutableBytes { out in
+          try bytes.withUnsafeBytes { try FrameCodec.decode($0, isRaw: false, form.transform, into: out) }
+        }
+      } catch let error as FormatError {
+        #expect(error.code == .ingotFrame)
+      }
+    }
+  }
+
+  private func repairHeader(_ bytes: inout [UInt8]) {
+    let checksum = bytes[0..<56].withUnsafeBytes { xxh64($0) }
+    for index in 0..<8 { bytes[56 + index] = UInt8(truncatingIfNeeded: checksum >> (8 * UInt64(index))) }
+  }
+
+  // MARK: the page
+
+  /// Every numbered rule of Formats/ingot.md has a test or a malformed file that cites it, and no test cites another.
+  @Test func everyRuleIsCited() throws {
+    let page = try text(formats("ingot.md"))
+    let rules = Set(page.matches(of: /\*\*I(\d+)\*\*/).map { Int($0.1)! })
+    #expect(rules == Set(1...32))
+    var cited: Set<Int> = []
+    for name in IngotHostileTests.malformed {
+      let about = try JSON.scan(try text(fixture("malformed/ingot/\(name).json")))
+      cited.insert(Int(try #require(about["rule"]?.string).dropFirst())!)
+    }
+    let tests = repositoryRoot + "/Tests/SmeltContainersTests/"
+    for name in try namesInFolder(tests) where name.hasPrefix("Ingot") {
+      for match in try text(tests + name).matches(of: /\bI(\d+)\b/) { cited.insert(Int(match.1)!) }
+    }
+    #expect(
+      cited == rules, "not cited: \(rules.subtracting(cited).sorted()), unknown: \(cited.subtracting(rules))")
+  }
+
+  @Test func theDumpOnThePageIsTheVector() throws {
+    let dump = try text(formats("vectors/ingot/tiny.txt"))
+    #expect(try text(formats("ingot.md")).contains("```\n" + dump + "```"))
+    // And the dump is the file.
+    let lines = dump.split(separator: "\n")
+    let bytes = lines.flatMap { line in
+      line.dropFirst(8).prefix(47).split(separator: " ").compactMap {
+        $0.count == 2 ? UInt8($0, radix: 16) : nil
+      }
+    }
+    #expect(bytes == (try readPlainly(formats("vectors/ingot/tiny.ingot"))))
+  }
+}

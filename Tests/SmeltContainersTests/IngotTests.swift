@@ -1,0 +1,309 @@
+// Writing and reading ingots: what comes out is what went in, raw is lent, memory is bounded, bytes are the same.
+
+import SmeltContainers
+import SmeltStorage
+import SmeltTensors
+import SmeltTestSupport
+import Testing
+
+@Suite struct IngotTests {
+  let folder = TemporaryFolder()
+
+  /// A weight of random bytes in an encoding, or nil when the encoding has no such shape.
+  private func random(_ encoding: any Encoding, _ shape: Shape, seed: UInt64) throws -> Weight? {
+    guard let layouts = try? encoding.layout(of: shape, name: "w") else { return nil }
+    let parts = layouts.enumerated().map { place, layout in
+      let count = layout.dtypes[0].byteCount(layout.shape.count)!
+      return Part(
+        layout.name, dtype: layout.dtypes[0], shape: layout.shape,
+        bytes: Bytes(noise(count, seed: seed + UInt64(place))))
+    }
+    return try Weight(name: "\(encoding.name) \(shape)", shape: shape, encoding: encoding, parts: parts)
+  }
+
+  private func expectEqual(_ found: Weight, _ expected: Weight) {
+    #expect(found.name == expected.name)
+    #expect(found.shape == expected.shape, "\(expected.name)")
+    #expect(found.encoding.name == expected.encoding.name, "\(expected.name)")
+    #expect(found.parts.count == expected.parts.count, "\(expected.name)")
+    for (a, b) in zip(found.parts, expected.parts) {
+      #expect(a.name == b.name && a.dtype == b.dtype && a.shape == b.shape, "\(expected.name)")
+      #expect(a.bytes.array == b.bytes.array, "\(expected.name) \(a.name)")
+    }
+  }
+
+  /// Rules I24 to I26 from the writer's side, for every encoding there is.
+  @Test(arguments: Encodings.all.map(\.name), Compression.allCases)
+  func whatIsWrittenIsRead(encoding: String, compression: Compression) throws {
+    let encoding = try #require(Encodings.named(encoding))
+    let shapes: [Shape] = [[130, 256], [0, 256], [1, 1024], [256], [2, 3, 128]]
+    let weights = try shapes.enumerated().compactMap { try random(encoding, $1, seed: UInt64($0) * 10) }
+    #expect(weights.count >= 2)
+    let path = folder.file("a.ingot")
+    let summary = try writeIngot(
+      path, weights, files: [("config.json", Array("{\"a\": 1}".utf8)), ("empty.txt", [])],
+      compression: compression)
+    let ingot = try IngotFile(path: path)
+    #expect(ingot.entries.map(\.name) == weights.map(\.name))
+    for weight in weights { expectEqual(try ingot.weight(weight.name), weight) }
+    #expect(ingot.fileNames == ["config.json", "empty.txt"])
+    #expect(try ingot.file("config.json")?.array == Array("{\"a\": 1}".utf8))
+    #expect(try ingot.file("empty.txt")?.array == [])
+    #expect(try ingot.file("tokenizer.json") == nil)
+    #expect(ingot.contentHash == summary.contentHash && ingot.byteCount == summary.byteCount)
+    #expect(summary.weightCount == weights.count)
+    #expect(ingot.metadata["format"]?.string == "ingot")
+    try ingot.check(deep: true, parallel: Parallel(threads: 2), progress: SilentProgress())
+  }
+
+  @Test func anUnknownNameIsRefused() throws {
+    let path = folder.file("a.ingot")
+    try writeIngot(path, [f32("a", [1], [0, 0, 0, 0])])
+    let error = #expect(throws: FormatError.self) { try IngotFile(path: path).weight("b") }
+    #expect(error?.code == .incomplete && error?.subject == "b")
+  }
+
+  /// Rule I11 and 3.2: around the chunk's size, compressed and not.
+  @Test(arguments: [-1, 0, 1], [false, true])
+  func chunksMayBeRagged(difference: Int, isNoise: Bool) throws {
+    let count = FrameCodec.chunkBytes + 2 * difference
+    let bytes = isNoise ? noise(count, seed: 3) : normalBF16(count / 2, seed: 3)
+    let weight = try bf16("w", [count / 2], bytes)
+    for compression in Compression.allCases {
+      let path = folder.file("\(compression).ingot")
+      try writeIngot(path, [weight], compression: compression)
+      let ingot = try IngotFile(path: path)
+      expectEqual(try ingot.weight("w"), weight)
+      let frame = try #require(ingot.entry("w")).parts[0].frame
+      #expect(frame.chunks.count == (difference > 0 ? 2 : 1))
+      #expect(frame.form.storage == (isNoise || compression == .none ? .raw : .zstd))
+      if difference > 0 && frame.form.storage == .zstd {
+        // I17: two bytes do not shrink, and are stored as they are.
+        #expect(frame.chunks[1].isRaw && frame.chunks[1].storedLength == 2)
+        let stored = try readPlainly(path)[frame.end - 2..<frame.end]
+        #expect(Array(stored) == Array(bytes.suffix(2)))
+      }
+    }
+  }
+
+  @Test func bytesMayComeInPiecesOfAnySize() throws {
+    let bytes = noise(2 * FrameCodec.chunkBytes + 12, seed: 4)
+    let shape: Shape = [bytes.count / 4]
+    let whole = folder.file("whole.ingot")
+    try writeIngot(whole, [f32("w", shape, bytes)], compression: .none)
+    let pieces = folder.file("pieces.ingot")
+    var writer = try IngotWriter(path: pieces, overwrite: false)
+    try writer.beginWeight(name: "w", shape: shape, encoding: "f32")
+    try writer.beginPart(.values, dtype: .f32, shape: shape, form: .raw)
+    var start = 0
+    var generator = Generator(seed: 5)
+    while start < bytes.count {
+      let count = min(bytes.count - start, Int.random(in: 0...700_000, using: &generator))
+      try bytes[start..<start + count].withUnsafeBytes { try writer.append(content: $0) }
+      start += count
+    }
+    try writer.endPart()
+    writer.endWeight()
+    _ = try writer.finish(metadata: ["format": "ingot"])
+    #expect(try readPlainly(pieces) == readPlainly(whole))
+  }
+
+  /// Rules I8 and I9: frames side by side in call order, large raw ones on pages, and the addresses of raw weights are
+  /// those of one mapping.
+  @Test func rawFramesAreLentFromTheMapping() throws {
+    let small = try f32("small", [16], noise(64, seed: 1))
+    let large = try f32("large", [128, 128], noise(65536, seed: 2))
+    let odd = try f32("odd", [3], noise(12, seed: 3))
+    let path = folder.file("a.ingot")
+    try writeIngot(path, [small, odd, large, try small.named("again")], compression: .none)
+    let ingot = try IngotFile(path: path)
+    #expect(ingot.entries.map { $0.parts[0].frame.offset } == [64, 128, 4096, 69632])
+    let lent = try ingot.entries.map { try ingot.weight($0.name) }
+    let base = try #require(lent[0].values.bytes.baseAddress) - 64
+    for (weight, entry) in zip(lent, ingot.entries) {
+      #expect(weight.values.bytes.baseAddress == base + entry.parts[0].frame.offset, "\(weight.name)")
+    }
+    #expect(Int(bitPattern: lent[2].values.bytes.baseAddress) % 4096 == 0)
+    #expect(ingot.cachedBytes == 0)
+    #expect(lent[0].values.bytes.array == small.values.bytes.array)
+  }
+
+  @Test func weightsOutliveTheFile() throws {
+    let path = folder.file("a.ingot")
+    let bytes = noise(65536, seed: 2)
+    try writeIngot(path, [f32("w", [128, 128], bytes)], compression: .none)
+    var ingot: IngotFile? = try IngotFile(path: path)
+    let weight = try #require(try ingot?.weight("w"))
+    ingot = nil
+    removeFile(path)
+    #expect(weight.values.bytes.array == bytes)
+  }
+
+  @Test func theCacheIsBoundedAndDropsTheOldest() throws {
+    let path = folder.file("a.ingot")
+    let weights = try (0..<6).map { try bf16("w\($0)", [64, 128], normalBF16(64 * 128, seed: UInt64($0))) }
+    let big = try bf16("big", [256, 128], normalBF16(256 * 128, seed: 9))
+    try writeIngot(path, weights + [big])
+    let size = 64 * 128 * 2
+    let ingot = try IngotFile(path: path, cacheBytes: 3 * size + 100)
+    for weight in weights {
+      expectEqual(try ingot.weight(weight.name), weight)
+      #expect(ingot.cachedBytes <= 3 * size)
+    }
+    #expect(ingot.cachedBytes == 3 * size)
+    // The last three are kept: asking again lends the same memory. Asking for w3 makes w4 the oldest.
+    func address(_ name: String) throws -> UnsafeRawPointer? {
+      try ingot.weight(name).values.bytes.baseAddress
+    }
+    let kept = try [3, 4, 5].map { try ingot.weight("w\($0)") }
+    #expect(try address("w3") == kept[0].values.bytes.baseAddress)
+    _ = try ingot.weight("w0")
+    #expect(try address("w3") == kept[0].values.bytes.baseAddress)
+    #expect(try address("w5") == kept[2].values.bytes.baseAddress)
+    #expect(try address("w4") != kept[1].values.bytes.baseAddress)
+    // Larger than the cache: read, not kept, and nothing is dropped for it.
+    let before = ingot.cachedBytes
+    expectEqual(try ingot.weight("big"), big)
+    #expect(ingot.cachedBytes == before)
+  }
+
+  @Test func manyThreadsReadTheSame() throws {
+    let path = folder.file("a.ingot")
+    let weights = try (0..<8).map { try bf16("w\($0)", [32, 128], normalBF16(32 * 128, seed: UInt64($0))) }
+    try writeIngot(path, weights)
+    let ingot = try IngotFile(path: path, cacheBytes: 3 * 32 * 128 * 2)
+    try Parallel(threads: 8).forEach(400) { (index: Int) throws -> Void in
+      let weight = weights[index * 7 % 8]
+      let found = try ingot.weight(weight.name)
+      #expect(found.values.bytes.array == weight.values.bytes.array)
+      #expect(ingot.cachedBytes <= 3 * 32 * 128 * 2)
+    }
+  }
+
+  /// Rule I19: the content's hash does not depend on storage.
+  @Test func compressionChangesNoWeight() throws {
+    let weights = try [
+      bf16("a", [700, 1024], normalBF16(700 * 1024, seed: 1)),
+      f32("b", [64, 128], noise(4 * 64 * 128, seed: 2)),
+      f32("c", [64, 128], [UInt8](repeating: 0, count: 4 * 64 * 128)),
+    ]
+    let packed = folder.file("auto.ingot")
+    let plain = folder.file("none.ingot")
+    let small = try writeIngot(packed, weights, compression: .auto)
+    let large = try writeIngot(plain, weights, compression: .none)
+    #expect(small.contentBytes == large.contentBytes && small.byteCount < large.byteCount * 3 / 4)
+    #expect(small.contentHash != large.contentHash)
+    let (a, b) = (try IngotFile(path: packed), try IngotFile(path: plain))
+    for weight in weights {
+      expectEqual(try a.weight(weight.name), weight)
+      expectEqual(try a.weight(weight.name, parallel: Parallel(threads: 3)), weight)
+      expectEqual(try b.weight(weight.name), weight)
+      let hashes = [a, b].map { $0.entry(weight.name)!.parts[0].frame.contentHash }
+      #expect(hashes[0] == hashes[1])
+    }
+  }
+
+  /// Rule I31.
+  @Test func bytesDoNotDependOnThreads() throws {
+    var weights: [Weight] = []
+    for seed in 0..<4 {
+      weights.append(
+        try bf16("w\(seed)", [3, 600, 1024], normalBF16(3 * 600 * 1024, seed: UInt64(seed % 2))))
+      weights.append(try f32("n\(seed)", [333], noise(1332, seed: UInt64(seed))))
+    }
+    let text = Array(String(repeating: "{\"token\": 17, \"text\": \"word\"},\n", count: 50_000).utf8)
+    let paths = try [1, 4, 4].enumerated().map { number, threads in
+      let path = folder.file("\(number).ingot")
+      try writeIngot(
+        path, weights, files: [("tokenizer.json", text)], parallel: Parallel(threads: threads))
+      return path
+    }
+    let one = try readPlainly(paths[0])
+    #expect(try readPlainly(paths[1]) == one)
+    #expect(try readPlainly(paths[2]) == one)
+    #expect(try IngotFile(path: paths[0]).file("tokenizer.json")?.array == text)
+  }
+
+  /// Rule I28: what compresses too well is stored so that a reader takes it.
+  @Test(arguments: [10_000, 3_000_000])
+  func aFileOfSpacesIsReadable(count: Int) throws {
+    let path = folder.file("a.ingot")
+    let spaces = [UInt8](repeating: 32, count: count)
+    try writeIngot(path, [], files: [("a.txt", spaces)])
+    #expect(try IngotFile(path: path).file("a.txt")?.array == spaces)
+  }
+
+  /// Rules I22, I23 and I27 from the writer's side.
+  @Test func theWriterRefusesNamesThatReadersWould() throws {
+    var writer = try IngotWriter(path: folder.file("a.ingot"), overwrite: false)
+    for name in ["", "a\nb", "a\u{202E}b", String(repeating: "a", count: 1001)] {
+      do {
+        try writer.beginWeight(name: name, shape: [1], encoding: "f32")
+        Issue.record("'\(printable(name))' was taken")
+      } catch let error as FormatError {
+        #expect(error.code == .ingotIndex)
+      }
+    }
+    for name in ["..", ".", "a/b", "a\\b", "c:", "", String(repeating: "a", count: 256)] {
+      do {
+        try writer.addFile(name: name, bytes: Bytes([1]), compression: .none)
+        Issue.record("'\(name)' was taken")
+      } catch let error as FormatError {
+        #expect(error.code == .ingotIndex)
+      }
+    }
+    let weight = try f32("w", [1], [1, 2, 3, 4])
+    try writer.write(weight, compression: .none)
+    do {
+      try writer.write(weight, compression: .none)
+      Issue.record("a second weight of the same name was taken")
+    } catch let error as FormatError {
+      #expect(error.code == .ingotIndex)
+    }
+  }
+
+  /// Rule I7: without `finish` nothing stands under the name; what is on the disk until then has no header.
+  @Test func anUnfinishedWriterLeavesNothing() throws {
+    let path = folder.file("a.ingot")
+    try startWithoutFinishing(path)
+    #expect(try namesInFolder(folder.path) == [])
+    try writeIngot(path, [f32("w", [1], [1, 2, 3, 4])])
+    let before = try readPlainly(path)
+    try startWithoutFinishing(path)
+    #expect(try readPlainly(path) == before)
+    #expect(try namesInFolder(folder.path) == ["a.ingot"])
+  }
+
+  private func startWithoutFinishing(_ path: String) throws {
+    var writer = try IngotWriter(path: path, overwrite: true)
+    try writer.write(f32("w", [1024], noise(4096, seed: 1)), compression: .none)
+    let partial = try #require(try namesInFolder(folder.path).first { $0.contains("partial") })
+    let bytes = try readPlainly(folder.file(partial))
+    #expect(bytes.prefix(64).allSatisfy { $0 == 0 } && bytes.count == 64 + 4096)
+    let refused = try #require(try refusal(folder.file(partial)))
+    #expect(refused.error.code == .ingotHeader)
+  }
+
+  @Test func anExistingFileIsKept() throws {
+    let path = folder.file("a.ingot")
+    try writeIngot(path, [])
+    #expect(throws: RequestError.self) { _ = try IngotWriter(path: path, overwrite: false) }
+    #expect(try IngotFile(path: path).entries.isEmpty)
+  }
+
+  @Test func aChangedFileIsNoticed() throws {
+    let path = folder.file("a.ingot")
+    try writeIngot(path, [f32("w", [1], [1, 2, 3, 4])])
+    let ingot = try IngotFile(path: path)
+    try ingot.checkUnchanged()
+    try writeIngot(path, [])
+    let error = #expect(throws: FormatError.self) { try ingot.checkUnchanged() }
+    #expect(error?.code == .changed)
+  }
+}
+
+extension Weight {
+  fileprivate func named(_ name: String) throws -> Weight {
+    try Weight(name: name, shape: shape, encoding: encoding, parts: parts)
+  }
+}
