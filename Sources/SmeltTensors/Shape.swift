@@ -40,4 +40,6 @@ public struct Shape: Hashable, Sendable, CustomStringConvertible, ExpressibleByA
 }
 
 /// The smallest whole number of steps of `step` that reaches `value`.
-public func ceilDivide(_ value: Int, _ step: Int) -> Int { (value + step - 1) / step }
+public func ceilDivide(_ value: Int, _ step: Int) -> Int {
+  value / step + (value % step > 0 ? 1 : 0)  // value + step - 1 could overflow
+}

@@ -1,0 +1,166 @@
+// 8-bit floats with a scale for the whole weight, for each output channel, or for each block of rows and columns.
+// Formats/encodings.md, sections 4, 5 and 8.
+
+internal import CKernels
+public import SmeltStorage
+
+/// FP8 codes times scales: `f8_e4m3.tensor`, `.channel`, `.block` and the same of `f8_e5m2`. A block size other
+/// than 128 × 128 is part of the name: `f8_e4m3.block32x32`.
+public struct FP8: Encoding, Hashable {
+  /// How a code's eight bits are read.
+  public enum Format: String, Sendable, Hashable, CaseIterable {
+    /// 4 exponent bits, bias 7, no infinities, NaN 0x7F and 0xFF. Formats/encodings.md, section 4.
+    case e4m3
+    /// 5 exponent bits, bias 15, with infinities. Formats/encodings.md, section 5.
+    case e5m2
+
+    /// The largest finite magnitude: 448 or 57,344.
+    public var largest: Float { self == .e4m3 ? 448 : 57_344 }
+
+    /// The dtype of the codes.
+    public var dtype: DType { self == .e4m3 ? .f8E4M3 : .f8E5M2 }
+  }
+
+  /// Which codes share a scale.
+  public enum Granularity: Sendable, Hashable {
+    /// All of them; one scale, shape [1].
+    case tensor
+    /// Those of an output channel; scales [rows].
+    case channel
+    /// Those of a block; scales [⌈rows / block rows⌉, ⌈columns / block columns⌉]. Blocks start at row 0 and column
+    /// 0 and have this size everywhere but at the lower and right edge.
+    case block(rows: Int, columns: Int)
+
+    /// Blocks of 128 × 128, what most FP8 checkpoints have.
+    public static let block128 = Granularity.block(rows: 128, columns: 128)
+
+    /// Whether block sizes lie in 1…65,536.
+    public var isValid: Bool {
+      guard case .block(let rows, let columns) = self else { return true }
+      return FP8.blockSizes.contains(rows) && FP8.blockSizes.contains(columns)
+    }
+  }
+
+  /// The block sizes there are.
+  public static let blockSizes = 1...65_536
+
+  /// How a code is read.
+  public let format: Format
+  /// Which codes share a scale.
+  public let granularity: Granularity
+
+  /// An encoding; `granularity.isValid` must hold.
+  public init(_ format: Format, _ granularity: Granularity) {
+    precondition(granularity.isValid, "block sizes lie in 1…65536, found \(granularity)")
+    self.format = format
+    self.granularity = granularity
+  }
+
+  /// The stable name, for example `f8_e4m3.block`.
+  public var name: String {
+    let suffix =
+      switch granularity {
+      case .tensor: "tensor"
+      case .channel: "channel"
+      case .block128: "block"
+      case .block(let rows, let columns): "block\(rows)x\(columns)"
+      }
+    return "f8_\(format.rawValue).\(suffix)"
+  }
+
+  /// The encoding of a name as `name` spells it, or nil.
+  static func named(_ name: String) -> FP8? {
+    for format in Format.allCases {
+      for granularity in [Granularity.tensor, .channel, .block128] {
+        let encoding = FP8(format, granularity)
+        if encoding.name == name { return encoding }
+      }
+      let prefix = "f8_\(format.rawValue).block"
+      guard name.hasPrefix(prefix) else { continue }
+      let sizes = name.dropFirst(prefix.count).split(separator: "x", omittingEmptySubsequences: false)
+      guard sizes.count == 2, let rows = Int(sizes[0]), let columns = Int(sizes[1]) else { return nil }
+      let granularity = Granularity.block(rows: rows, columns: columns)
+      guard granularity.isValid else { return nil }
+      let encoding = FP8(format, granularity)
+      return encoding.name == name ? encoding : nil  // one spelling: no "+32", "032" or "block128x128"
+    }
+    return nil
+  }
+
+  /// Two parts: codes of the weight's shape, and scales.
+  public func layout(of shape: Shape, name: String) -> [PartLayout] {
+    let scales: Shape =
+      switch granularity {
+      case .tensor: [1]
+      case .channel: [shape.rows]
+      case .block(let rows, let columns): [ceilDivide(shape.rows, rows), ceilDivide(shape.columns, columns)]
+      }
+    return [
+      PartLayout(.values, dtypes: [format.dtype], shape: shape),
+      PartLayout(.scales, dtypes: Scales.floats + [.f8E8M0], shape: scales),
+    ]
+  }
+
+  /// NaN codes, E5M2's infinities, and scales that are no positive finite number are refused.
+  public func validate(_ weight: Weight) throws(FormatError) {
+    try weight.validateScales(largestCode: format.largest)
+    let count = weight.values.bytes.count
+    let bad: (index: Int, code: UInt8)? = weight.values.bytes.withUnsafeBytes { bytes in
+      guard let base = bytes.bindMemory(to: UInt8.self).baseAddress else { return nil }
+      let index = format == .e4m3 ? sk_find_nan_e4m3(base, count) : sk_find_nan_e5m2(base, count)
+      return index < count ? (index, base[index]) : nil
+    }
+    guard let bad else { return }
+    let isInfinite = format == .e5m2 && bad.code & 0x7F == 0x7C
+    throw weight.badCode(at: bad.index, bad.code, isInfinite ? "an infinity" : "a NaN")
+  }
+
+  /// Code × scale, rounded once, to float32.
+  public func decode(
+    _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
+    stride: Int
+  ) {
+    guard !columns.isEmpty else { return }
+    let width = weight.columns
+    weight.withCodesAndScales { codes, scales in
+      for row in rows {
+        let source = codes + row * width
+        let target = out + (row - rows.lowerBound) * stride
+        switch granularity {
+        case .tensor: decode(source + columns.lowerBound, scales[0], target, columns.count)
+        case .channel: decode(source + columns.lowerBound, scales[row], target, columns.count)
+        case .block(let blockRows, let blockColumns):
+          let firstScale = row / blockRows * ceilDivide(width, blockColumns)
+          var start = columns.lowerBound
+          while start < columns.upperBound {
+            let block = start / blockColumns
+            let end = min(columns.upperBound, (block + 1) * blockColumns)
+            decode(
+              source + start, scales[firstScale + block], target + (start - columns.lowerBound), end - start)
+            start = end
+          }
+        }
+      }
+    }
+  }
+
+  private func decode(
+    _ source: UnsafePointer<UInt8>, _ scale: Float, _ target: UnsafeMutablePointer<Float>, _ count: Int
+  ) {
+    switch format {
+    case .e4m3: sk_decode_e4m3(source, scale, target, count)
+    case .e5m2: sk_decode_e5m2(source, scale, target, count)
+    }
+  }
+
+  /// Codes of `count` floats under one scale: x / scale, a float32 division, rounded to the nearest code, ties to the
+  /// even one, saturated at ±`format.largest`. `scale` must be positive and finite; NaN becomes 0x7F.
+  public func encode(
+    _ row: UnsafePointer<Float>, count: Int, scale: Float, into out: UnsafeMutablePointer<UInt8>
+  ) {
+    switch format {
+    case .e4m3: sk_encode_e4m3(row, scale, out, count)
+    case .e5m2: sk_encode_e5m2(row, scale, out, count)
+    }
+  }
+}
