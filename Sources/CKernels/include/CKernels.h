@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "sk_forward.h"
+#include "sk_quantize.h"
 
 #ifdef __cplusplus
 extern "C" {
