@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "sk_forward.h"
+#include "sk_quantize.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -1,0 +1,92 @@
+// Which experts the calibration text reached.
+
+public import SmeltStorage
+
+/// How well a text covers the experts, layer by layer.
+public struct Coverage: Sendable, Equatable {
+  /// One layer with experts.
+  public struct Layer: Sendable, Equatable {
+    /// The layer.
+    public let layer: Int
+    /// Routed experts.
+    public let experts: Int
+    /// Experts that no token went to, ascending.
+    public let neverReached: [Int]
+    /// The fewest tokens an expert got.
+    public let fewest: Int
+    /// The first expert that got so few.
+    public let fewestExpert: Int
+    /// The most tokens an expert got.
+    public let most: Int
+    /// The first expert that got so many.
+    public let mostExpert: Int
+    /// Tokens of all experts; a token counts once for each expert it went to.
+    public let total: Int
+
+    /// The summary of a layer's counts; there is at least one expert.
+    public init(_ tokens: ExpertTokens) {
+      precondition(!tokens.counts.isEmpty, "layer \(tokens.layer) has no experts")
+      layer = tokens.layer
+      experts = tokens.counts.count
+      neverReached = tokens.counts.indices.filter { tokens.counts[$0] == 0 }
+      fewest = tokens.counts.min() ?? 0
+      fewestExpert = tokens.counts.firstIndex(of: fewest) ?? 0
+      most = tokens.counts.max() ?? 0
+      mostExpert = tokens.counts.firstIndex(of: most) ?? 0
+      total = tokens.counts.reduce(0, +)
+    }
+  }
+
+  /// The layers with experts, in the order given.
+  public let layers: [Layer]
+
+  /// The coverage of some layers; layers without experts are left out.
+  public init(_ layers: [ExpertTokens]) { self.layers = layers.filter { !$0.counts.isEmpty }.map(Layer.init) }
+
+  /// Experts of all layers that no token went to.
+  public var neverReached: Int { layers.reduce(0) { $0 + $1.neverReached.count } }
+  /// Experts of all layers.
+  public var experts: Int { layers.reduce(0) { $0 + $1.experts } }
+
+  /// A table in fixed-width text, a line a layer and a line of totals; ends with a line break.
+  public var text: String {
+    let head = ["layer", "experts", "never reached", "fewest tokens", "mean", "most tokens"]
+    let body = layers.map { layer in
+      [
+        String(layer.layer), String(layer.experts), String(layer.neverReached.count),
+        "\(layer.fewest) (expert \(layer.fewestExpert))", String(layer.total / layer.experts),
+        "\(layer.most) (expert \(layer.mostExpert))",
+      ]
+    }
+    let widths = head.indices.map { column in ([head] + body).map { $0[column].count }.max() ?? 0 }
+    func line(_ cells: [String]) -> String {
+      zip(cells, widths).map { String(repeating: " ", count: $1 - $0.count) + $0 }.joined(separator: "  ")
+        + "\n"
+    }
+    let unreached =
+      neverReached == 0
+      ? "every expert was reached"
+      : "\(neverReached) of \(experts) experts were never reached: their scales come from their weights alone"
+    return line(head) + body.map(line).joined() + unreached + "\n"
+  }
+
+  /// The same as JSON: `never_reached`, `experts` and a list of `layers`.
+  public var json: JSON {
+    JSON(members: [
+      ("experts", JSON(experts)), ("never_reached", JSON(neverReached)),
+      (
+        "layers",
+        JSON(
+          layers.map { layer in
+            JSON(members: [
+              ("layer", JSON(layer.layer)), ("experts", JSON(layer.experts)),
+              ("never_reached", JSON(layer.neverReached.map { JSON($0) })),
+              ("fewest", JSON(layer.fewest)), ("fewest_expert", JSON(layer.fewestExpert)),
+              ("most", JSON(layer.most)), ("most_expert", JSON(layer.mostExpert)),
+              ("total", JSON(layer.total)),
+            ])
+          })
+      ),
+    ])
+  }
+}

@@ -1,0 +1,109 @@
+// What a row's scale is taken from. Formats/recipe.md, section 4.
+
+internal import CKernels
+internal import SmeltStorage
+
+/// What a row's scale is taken from.
+public enum Observer: Sendable, Hashable, CustomStringConvertible {
+  /// The largest magnitude: nothing is clipped.
+  case absmax
+  /// The given percentile of the magnitudes, 0 < p ≤ 100, by the nearest rank; magnitudes above it are clipped.
+  case percentile(Double)
+  /// The candidate with the smallest Σ importance × (value − result)², never worse than absmax.
+  case mse
+
+  /// The percentile when none is given.
+  public static let usualPercentile = 99.99
+
+  /// One of each, in the order of help.
+  public static let all: [Observer] = [.absmax, .percentile(usualPercentile), .mse]
+
+  /// The name without its number.
+  public var name: String {
+    switch self {
+    case .absmax: "absmax"
+    case .percentile: "percentile"
+    case .mse: "mse"
+    }
+  }
+
+  /// The name as `named` reads it: `percentile:99.9` for other percentiles than the usual one.
+  public var description: String {
+    guard case .percentile(let p) = self, p != Observer.usualPercentile else { return name }
+    return "percentile:\(p)"
+  }
+
+  /// The observer of a name: `absmax`, `mse`, `percentile` (99.99) or `percentile:99.9`.
+  /// - Throws: `RequestError` usage, with the nearest name.
+  public static func named(_ text: String) throws -> Observer {
+    let lower = text.lowercased()
+    if let found = all.first(where: { $0.name == lower }) { return found }
+    if lower.hasPrefix("percentile:") {
+      guard let p = Double(lower.dropFirst("percentile:".count)), p > 0, p <= 100 else {
+        throw RequestError(
+          .usage, "'\(text)' is no percentile, expected a number above 0 and up to 100",
+          help: "for example percentile:99.9")
+      }
+      return .percentile(p)
+    }
+    throw unknownName(text, kind: "observer", among: all.map(\.name))
+  }
+}
+
+/// The value at the nearest rank: the smallest magnitude that at least `p` percent of all do not exceed.
+/// - Parameter bits: the magnitudes' bit patterns; put into another order.
+/// - Complexity: linear on average.
+func percentile(_ p: Double, ofMagnitudes bits: UnsafeMutablePointer<UInt32>, count: Int) -> Float {
+  let rank = min(count, max(1, Int((p / 100 * Double(count)).rounded(.up))))
+  var (low, high) = (0, count - 1)
+  let wanted = rank - 1
+  while low < high {  // Hoare's selection; the middle element as pivot, so the same order every time
+    let pivot = bits[low + (high - low) / 2]
+    var (i, j) = (low, high)
+    while i <= j {
+      while bits[i] < pivot { i += 1 }
+      while bits[j] > pivot { j -= 1 }
+      if i <= j {
+        (bits[i], bits[j]) = (bits[j], bits[i])
+        i += 1
+        j -= 1
+      }
+    }
+    if wanted <= j { high = j } else if wanted >= i { low = i } else { break }
+  }
+  return Float(bitPattern: bits[wanted])
+}
+
+/// The refusal of a name that is not in a list; `synonyms` may be suggested, but are not listed.
+func unknownName(_ text: String, kind: String, among known: [String], or synonyms: [String] = [])
+  -> RequestError
+{
+  let near = nearest(text, among: known + synonyms).map { "did you mean \($0)? " } ?? ""
+  return RequestError(
+    .usage, "unknown \(kind) '\(text)'", help: near + "known: " + known.joined(separator: ", "))
+}
+
+/// The known name with the fewest edits, if no more than half of its letters differ.
+func nearest(_ text: String, among known: [String]) -> String? {
+  let text = Array(text.lowercased())
+  let scored = known.map { (name: $0, edits: editDistance(text, Array($0.lowercased()))) }
+  guard let best = scored.min(by: { $0.edits < $1.edits }), best.edits * 2 <= best.name.count else {
+    return nil
+  }
+  return best.name
+}
+
+/// Insertions, deletions and exchanges that turn one text into the other. Source: Levenshtein 1966.
+private func editDistance(_ a: [Character], _ b: [Character]) -> Int {
+  var row = Array(0...b.count)
+  for (i, x) in a.prefix(200).enumerated() {
+    var diagonal = row[0]
+    row[0] = i + 1
+    for (j, y) in b.enumerated() {
+      let above = row[j + 1]
+      row[j + 1] = min(above + 1, row[j] + 1, diagonal + (x == y ? 0 : 1))
+      diagonal = above
+    }
+  }
+  return row[b.count]
+}

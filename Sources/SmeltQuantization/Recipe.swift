@@ -1,0 +1,210 @@
+// Which scheme for which weight. Formats/recipe.md is the law.
+
+public import SmeltModels
+public import SmeltStorage
+public import SmeltTensors
+
+/// A choice of schemes: rules in order, the first that matches wins, and a default scheme for the rest.
+public struct Recipe: Sendable {
+  /// What a rule looks at.
+  public enum Match: Sendable, Hashable {
+    /// What the weight does.
+    case role(Role)
+    /// A glob over canonical names: `*` any text, `?` any one character. Without `#` it is compared with the name
+    /// without the expert's number.
+    case name(String)
+
+    /// Whether a weight is meant.
+    public func covers(_ spec: WeightSpec) -> Bool {
+      switch self {
+      case .role(let role): spec.role == role
+      case .name(let glob):
+        matches(glob, glob.utf8.contains(UInt8(ascii: "#")) ? spec.name.description : spec.name.base)
+      }
+    }
+  }
+
+  /// One rule.
+  public struct Rule: Sendable {
+    /// Which weights.
+    public let match: Match
+    /// What becomes of them.
+    public let scheme: any Scheme
+    /// How their scales are chosen; nil: as the recipe says.
+    public let observer: Observer?
+    /// Where it stands in the recipe's file, for messages.
+    let offset: Int?
+
+    /// A rule.
+    public init(_ match: Match, _ scheme: any Scheme, observer: Observer? = nil) {
+      self.init(match, scheme, observer: observer, offset: nil)
+    }
+
+    init(_ match: Match, _ scheme: any Scheme, observer: Observer?, offset: Int?) {
+      self.match = match
+      self.scheme = scheme
+      self.observer = observer
+      self.offset = offset
+    }
+  }
+
+  /// The scheme for weights that no rule covers, as far as it reaches.
+  public var defaultScheme: any Scheme
+  /// Rules, the first match wins.
+  public var rules: [Rule]
+  /// How scales are chosen unless a rule says otherwise.
+  public var observer: Observer
+  /// The file it came from, for messages.
+  public var file: String?
+
+  /// The default recipe of a scheme, or one with rules.
+  public init(_ defaultScheme: any Scheme, rules: [Rule] = [], observer: Observer = .absmax) {
+    self.defaultScheme = defaultScheme
+    self.rules = rules
+    self.observer = observer
+  }
+
+  /// The scheme of a weight. Tables of integers are always kept; vectors are kept unless a rule names a scheme without
+  /// scales.
+  public func scheme(for spec: WeightSpec, source: any Encoding) -> any Scheme {
+    choose(spec, source).scheme
+  }
+
+  /// The scheme, observer and importance of a weight, and what the ledger says about them.
+  /// - Parameter statistics: what calibration learned, or nil when there was none.
+  /// - Throws: `STAT_FORMAT` for damaged statistics, `STAT_MISMATCH` for those of another shape.
+  public func decide(_ spec: WeightSpec, source: any Encoding, statistics: Statistics?) throws(FormatError)
+    -> QuantizeDecision
+  {
+    let (scheme, observer) = choose(spec, source)
+    var decision = QuantizeDecision(scheme: scheme, options: QuantizeOptions(observer: observer), note: nil)
+    guard scheme.choosesScales, let statistics else { return decision }
+    guard let entry = try statistics.entry(spec.name) else {
+      decision.note =
+        spec.role.isRouted ? QuantizeDecision.unreached : "weights alone: the statistics do not name it"
+      return decision
+    }
+    guard let importance = entry.importance else {
+      decision.note = QuantizeDecision.unreached
+      return decision
+    }
+    guard entry.columns == spec.shape.columns, spec.shape.rows % entry.groups == 0 else {
+      throw FormatError(
+        .statisticsMismatch, file: statistics.file, subject: spec.name.description,
+        "the statistics have \(entry.groups) groups of \(entry.columns) input channels, "
+          + "which does not fit \(spec.shape)")
+    }
+    decision.options.importance = importance
+    return decision
+  }
+
+  /// Refuses a recipe that gives experts of one layer and role different schemes or observers, and one with a name
+  /// that no weight has.
+  /// - Parameter source: the encoding a weight has in the source.
+  /// - Throws: `RECIPE_FORMAT`.
+  public func check(_ specs: [WeightSpec], source: (WeightSpec) -> any Encoding) throws(FormatError) {
+    for (index, rule) in rules.enumerated() {
+      guard case .name(let glob) = rule.match, !specs.contains(where: { rule.match.covers($0) }) else {
+        continue
+      }
+      throw FormatError(
+        .recipe, file: file, subject: "rules[\(index)].name", offset: rule.offset,
+        "'\(glob)' matches no weight of the model",
+        help: "names are canonical, for example blk.0.ffn_gate_exps.weight; `inspect` lists them")
+    }
+    var first: [Siblings: (name: WeightName, choice: String)] = [:]
+    for spec in specs where spec.role.isRouted {
+      let chosen = choose(spec, source(spec))
+      let choice =
+        chosen.scheme.choosesScales
+        ? "\(chosen.scheme.name) with \(chosen.observer)" : chosen.scheme.name
+      let siblings = Siblings(layer: spec.layer, role: spec.role)
+      guard let other = first[siblings] else {
+        first[siblings] = (spec.name, choice)
+        continue
+      }
+      guard other.choice == choice else {
+        throw FormatError(
+          .recipe, file: file, subject: spec.name.description,
+          "gets \(choice), but its sibling '\(other.name)' gets \(other.choice); "
+            + "expected one scheme for all experts of a layer and role",
+          help: "write the rule for the role, or a name without the expert's number")
+      }
+    }
+  }
+
+  private struct Siblings: Hashable {
+    let layer: Int?
+    let role: Role
+  }
+
+  private func choose(_ spec: WeightSpec, _ source: any Encoding) -> (scheme: any Scheme, observer: Observer)
+  {
+    if source is IntegerTable || spec.role == .hashTable { return (Keep(), observer) }
+    if let rule = rules.first(where: { $0.match.covers(spec) }) {
+      let fits = spec.shape.rank >= 2 || rule.scheme.reach == .matrices
+      return (fits ? rule.scheme : Keep(), rule.observer ?? observer)
+    }
+    return (reaches(spec, source) ? defaultScheme : Keep(), observer)
+  }
+
+  /// Whether the default scheme applies to a weight.
+  private func reaches(_ spec: WeightSpec, _ source: any Encoding) -> Bool {
+    guard spec.shape.rank >= 2 else { return false }
+    switch defaultScheme.reach {
+    case .nothing: return false
+    case .layerMatrices: return spec.role.isQuantizedByDefault
+    case .matrices:
+      switch spec.role {
+      case .norm, .bias, .selectionBias, .hashTable, .sink, .hyperConnection: return false
+      case .router, .compressor: return source.name != Plain.f32.name  // F32 there is the maker's choice
+      default: return true
+      }
+    }
+  }
+}
+
+/// What becomes of one weight.
+public struct QuantizeDecision: Sendable {
+  /// What a weight's note says when calibration brought it no token.
+  public static let unreached = "weights alone: no calibration token reached it"
+
+  /// The scheme.
+  public var scheme: any Scheme
+  /// Observer and importance.
+  public var options: QuantizeOptions
+  /// A reason for the ledger, where there is one.
+  public var note: String?
+
+  /// A decision.
+  public init(scheme: any Scheme, options: QuantizeOptions, note: String?) {
+    self.scheme = scheme
+    self.options = options
+    self.note = note
+  }
+}
+
+/// Whether a text fits a glob of `*` and `?`.
+/// - Complexity: at most glob × text; no recursion.
+func matches(_ glob: String, _ text: String) -> Bool {
+  let glob = Array(glob.unicodeScalars)
+  let text = Array(text.unicodeScalars)
+  var (g, t) = (0, 0)
+  var star: (glob: Int, text: Int)?
+  while t < text.count {
+    if g < glob.count, glob[g] == "*" {
+      star = (g, t)
+      g += 1
+    } else if g < glob.count, glob[g] == "?" || glob[g] == text[t] {
+      g += 1
+      t += 1
+    } else if let last = star {  // the last star takes one character more
+      g = last.glob + 1
+      t = last.text + 1
+      star = (last.glob, last.text + 1)
+    } else {
+      return false
+    }
+  }
+  return glob[g...].allSatisfy { $0 == "*" }
+}

@@ -1,0 +1,264 @@
+// A scheme is judgement where an encoding is arithmetic: it names the encoding a weight gets and chooses the scales.
+// Schemes work on rows on their own, so that a weight may be cut into slices of rows and quantized on any number of
+// threads: the bytes never depend on the cut.
+
+internal import CKernels
+public import SmeltStorage
+public import SmeltTensors
+
+/// The weights that a scheme applies to when a recipe says no more than its name. Formats/recipe.md, section 3.
+public enum SchemeReach: String, Sendable, Hashable {
+  /// None: everything stays as it is.
+  case nothing
+  /// Every matrix of floats, embeddings and output head included.
+  case matrices
+  /// The big matrices inside layers: roles with `isQuantizedByDefault`.
+  case layerMatrices
+}
+
+/// A rule for choosing an encoding and its scales.
+public protocol Scheme: Sendable {
+  /// The canonical name, stable for ever.
+  var name: String { get }
+  /// Other tools' spellings that mean the same result.
+  var synonyms: [String] { get }
+  /// One line for help.
+  var summary: String { get }
+  /// Whether values may change.
+  var isLossy: Bool { get }
+  /// Whether the result is the source's bytes, so that callers may copy parts instead of calling `quantize`.
+  var keepsBytes: Bool { get }
+  /// What it applies to unless a recipe says otherwise.
+  var reach: SchemeReach { get }
+
+  /// The encoding that a weight of this encoding and shape gets. Tables of integers keep theirs.
+  func encoding(for source: any Encoding, shape: Shape) -> any Encoding
+
+  /// Quantizes some rows into memory of the caller's: the bytes of `rows` in each part, from its first row on.
+  /// The source must be a valid weight (`Weight.validate`); what is not finite is refused here too.
+  /// - Throws: `Q_CODE_NAN` naming row and column; `STAT_MISMATCH` when the importance does not fit the weight;
+  ///   `RequestError` unsupported when a value is beyond the result's range.
+  func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions, into target: RowTarget) throws
+    -> RowReport
+}
+
+/// How scales are chosen.
+public struct QuantizeOptions: Sendable {
+  /// What a scale is taken from.
+  public var observer: Observer
+  /// How much each input channel matters; nil: all the same.
+  public var importance: ImportanceView?
+
+  /// Options; the default is the largest magnitude, all input channels alike.
+  public init(observer: Observer = .absmax, importance: ImportanceView? = nil) {
+    self.observer = observer
+    self.importance = importance
+  }
+}
+
+/// The mean square of each input channel, one row for each input group of a weight.
+public struct ImportanceView: Sendable {
+  /// How many row groups of the weight see inputs of their own.
+  public let groups: Int
+  /// Input channels.
+  public let columns: Int
+  /// Mean squares, [groups, columns]; finite, not negative.
+  public let values: [Float]
+
+  /// A view of known values; there must be `groups × columns` of them.
+  public init(groups: Int, columns: Int, values: [Float]) {
+    precondition(
+      groups > 0 && values.count == groups * columns, "importance of \(groups) × \(columns) channels")
+    self.groups = groups
+    self.columns = columns
+    self.values = values
+  }
+
+  func check(_ weight: Weight) throws(FormatError) {
+    guard columns == weight.columns, weight.rows % groups == 0 else {
+      throw FormatError(
+        .statisticsMismatch, subject: weight.name,
+        "the statistics have \(groups) groups of \(columns) input channels, "
+          + "which does not fit a weight of \(weight.shape)")
+    }
+  }
+}
+
+/// Where the bytes of some rows go: the place of the first of them in each part.
+public struct RowTarget: @unchecked Sendable {
+  /// Codes.
+  public let values: UnsafeMutablePointer<UInt8>
+  /// Scales; nil for encodings without.
+  public let scales: UnsafeMutablePointer<UInt8>?
+
+  /// A place in memory that nobody else uses until the call returns.
+  public init(values: UnsafeMutablePointer<UInt8>, scales: UnsafeMutablePointer<UInt8>?) {
+    self.values = values
+    self.scales = scales
+  }
+
+  func part(_ name: PartName) -> UnsafeMutablePointer<UInt8>? { name == .values ? values : scales }
+}
+
+/// What rounding did to some rows.
+public struct RowReport: Sendable, Hashable {
+  /// Values looked at.
+  public var values = 0
+  /// Values whose decoded result is another number than the decoded source; -0 counts as +0.
+  public var inexactValues = 0
+  /// Rows with at least one of these.
+  public var inexactRows = 0
+
+  /// A report of nothing.
+  public init() {}
+
+  /// Adds what happened to other rows.
+  public static func += (a: inout RowReport, b: RowReport) {
+    a.values += b.values
+    a.inexactValues += b.inexactValues
+    a.inexactRows += b.inexactRows
+  }
+
+  mutating func add(row values: Int, inexact: Int) {
+    self.values += values
+    inexactValues += inexact
+    if inexact > 0 { inexactRows += 1 }
+  }
+}
+
+/// Some quantized rows as arrays of bytes.
+public struct QuantizedRows: Sendable {
+  /// The rows' codes.
+  public var values: [UInt8]
+  /// The rows' scales, F32 little-endian for channel schemes; empty for encodings without.
+  public var scales: [UInt8]
+  /// What rounding did.
+  public var report: RowReport
+}
+
+/// A part of a result: what it is called, how its elements are stored, its dimensions and bytes.
+public struct ResultPart: Sendable {
+  /// Which part.
+  public let name: PartName
+  /// The type of its elements.
+  public let dtype: DType
+  /// Its dimensions.
+  public let shape: Shape
+  /// Its bytes for the whole weight.
+  public let byteCount: Int
+}
+
+extension Scheme {
+  /// Whether there are scales to choose, so that observers and statistics matter.
+  public var choosesScales: Bool { reach == .layerMatrices }
+
+  /// The parts of the result for a weight, known before anything is quantized.
+  /// - Throws: `Q_PACK` when the shape cannot be stored in the result's encoding.
+  public func resultParts(of weight: Weight) throws(FormatError) -> [ResultPart] {
+    let result = encoding(for: weight.encoding, shape: weight.shape)
+    if keepsBytes || result is IntegerTable {
+      return weight.parts.map {
+        ResultPart(name: $0.name, dtype: $0.dtype, shape: $0.shape, byteCount: $0.bytes.count)
+      }
+    }
+    return try result.layout(of: weight.shape, name: weight.name).map { part in
+      ResultPart(
+        name: part.name, dtype: part.dtypes[0], shape: part.shape,
+        byteCount: part.dtypes[0].byteCount(part.shape.count) ?? 0)
+    }
+  }
+
+  /// Quantizes some rows into fresh arrays.
+  /// - Throws: what `quantize(_:rows:options:into:)` throws.
+  public func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions) throws -> QuantizedRows {
+    var sizes = (values: 0, scales: 0)
+    for part in try resultParts(of: weight) {
+      let count = sliceBytes(part.byteCount, rows: rows, of: weight.rows).count
+      if part.name == .values { sizes.values = count } else { sizes.scales = count }
+    }
+    var report = RowReport()
+    var scales: [UInt8] = []
+    let values = try [UInt8](unsafeUninitializedCapacity: max(1, sizes.values)) { values, valueCount in
+      scales = try [UInt8](unsafeUninitializedCapacity: max(1, sizes.scales)) { scales, scaleCount in
+        report = try quantize(
+          weight, rows: rows, options: options,
+          into: RowTarget(values: values.baseAddress!, scales: scales.baseAddress!))
+        scaleCount = sizes.scales
+      }
+      valueCount = sizes.values
+    }
+    return QuantizedRows(values: values, scales: scales, report: report)
+  }
+
+  /// Quantizes a whole weight in memory, slices of rows spread over the threads.
+  /// - Returns: the result and what rounding did. The bytes do not depend on the threads.
+  /// - Throws: what `quantize(_:rows:options:into:)` throws.
+  public func quantize(
+    _ weight: Weight, options: QuantizeOptions = QuantizeOptions(), parallel: Parallel = .serial
+  ) throws -> (weight: Weight, report: RowReport) {
+    let parts = try resultParts(of: weight)
+    let buffers = parts.map { ByteBuffer(count: $0.byteCount) }
+    let places = zip(parts, buffers).map { part, buffer in
+      (part: part, base: buffer.bytes.baseAddress!.assumingMemoryBound(to: UInt8.self))
+    }
+    let targets = SliceTargets(places: places)
+    let sliceRows = max(1, (1 << 19) / max(1, weight.columns))
+    let slices = ceilDivide(weight.rows, sliceRows)
+    var reports = [RowReport](repeating: RowReport(), count: slices)
+    try reports.withUnsafeMutableBufferPointer { reports in
+      guard let base = reports.baseAddress else { return }
+      let shared = SharedPointer(base)
+      try parallel.forEach(slices) { index in
+        let rows = index * sliceRows..<min(weight.rows, (index + 1) * sliceRows)
+        shared.pointer[index] = try quantize(
+          weight, rows: rows, options: options, into: targets.target(rows, of: weight.rows))
+      }
+    }
+    let result = try Weight(
+      name: weight.name, shape: weight.shape,
+      encoding: encoding(for: weight.encoding, shape: weight.shape),
+      parts: zip(parts, buffers).map {
+        Part($0.name, dtype: $0.dtype, shape: $0.shape, bytes: Bytes($1))
+      }, file: weight.file)
+    return (result, reports.reduce(into: RowReport()) { $0 += $1 })
+  }
+}
+
+/// Where slices of a whole result lie.
+private struct SliceTargets: @unchecked Sendable {
+  let places: [(part: ResultPart, base: UnsafeMutablePointer<UInt8>)]
+
+  func target(_ rows: Range<Int>, of count: Int) -> RowTarget {
+    func place(_ name: PartName) -> UnsafeMutablePointer<UInt8>? {
+      places.first { $0.part.name == name }.map {
+        $0.base + sliceBytes($0.part.byteCount, rows: rows, of: count).lowerBound
+      }
+    }
+    return RowTarget(values: place(.values)!, scales: place(.scales))
+  }
+}
+
+/// The bytes of a part that belong to some rows. Parts with the same number of bytes for each row are cut between rows;
+/// others (the scales of blocks) at places in proportion, so that the slices of any cut follow each other without a
+/// gap.
+public func sliceBytes(_ byteCount: Int, rows: Range<Int>, of count: Int) -> Range<Int> {
+  guard count > 0 else { return 0..<0 }
+  let (each, rest) = byteCount.quotientAndRemainder(dividingBy: count)
+  func place(_ row: Int) -> Int { row * each + ceilDivide(row * rest, count) }
+  return place(rows.lowerBound)..<place(rows.upperBound)
+}
+
+/// Copies the bytes of some rows of every part.
+func copyRows(_ weight: Weight, rows: Range<Int>, into target: RowTarget) -> RowReport {
+  for part in weight.parts {
+    let range = sliceBytes(part.bytes.count, rows: rows, of: weight.rows)
+    guard !range.isEmpty, let place = target.part(part.name) else { continue }
+    part.bytes.withUnsafeBytes { bytes in
+      UnsafeMutableRawPointer(place).copyMemory(
+        from: bytes.baseAddress! + range.lowerBound, byteCount: range.count)
+    }
+  }
+  var report = RowReport()
+  report.values = rows.count * weight.columns
+  return report
+}

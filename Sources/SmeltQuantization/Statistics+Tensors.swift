@@ -1,0 +1,127 @@
+// Statistics as tensors and back. Formats/statistics.md, sections 2 and 3.
+
+public import SmeltModels
+internal import SmeltStorage
+public import SmeltTensors
+
+extension StatisticsEntry {
+  /// The tensors of an entry: `.absmax`, `.mean_square`, `.count`.
+  public var tensors: [StatisticsTensor] {
+    zip(
+      StatisticsEntry.layout(weight, groups: groups, columns: columns),
+      [littleEndian(absmax), littleEndian(meanSquare), littleEndian(counts)]
+    ).map { StatisticsTensor(name: $0.name, dtype: $0.dtype, shape: $0.shape, bytes: $1) }
+  }
+
+  /// Names, dtypes and shapes of an entry's tensors, for writers that need the header before the values.
+  public static func layout(_ weight: WeightName, groups: Int, columns: Int)
+    -> [(name: String, dtype: DType, shape: Shape)]
+  {
+    [
+      ("\(weight).absmax", .f32, [groups, columns]), ("\(weight).mean_square", .f32, [groups, columns]),
+      ("\(weight).count", .i64, [groups]),
+    ]
+  }
+}
+
+extension ExpertTokens {
+  /// The tensor of the counts, I64 [experts].
+  public var tensor: StatisticsTensor {
+    StatisticsTensor(
+      name: ExpertTokens.tensorName(layer), dtype: .i64, shape: [counts.count], bytes: littleEndian(counts))
+  }
+
+  /// The name of a layer's tensor: `blk.7.ffn_exps.tokens`.
+  public static func tensorName(_ layer: Int) -> String { "blk.\(layer).ffn_exps.tokens" }
+
+  /// The layer of a tensor's name, or nil when it is no such name.
+  static func layer(ofTensor name: String) -> Int? {
+    guard name.hasPrefix("blk."), name.hasSuffix(".ffn_exps.tokens"),
+      let layer = Int(name.dropFirst(4).dropLast(".ffn_exps.tokens".count)), layer >= 0,
+      tensorName(layer) == name
+    else { return nil }
+    return layer
+  }
+}
+
+extension Statistics {
+  private static let kinds = [".absmax", ".mean_square", ".count"]
+
+  /// Every tensor has a known name, its dtype and a shape that fits its siblings'.
+  func checkLayout() throws(FormatError) {
+    for tensor in tensors {
+      if ExpertTokens.layer(ofTensor: tensor.name) != nil {
+        try require(tensor, .i64, rank: 1)
+        continue
+      }
+      guard let kind = Statistics.kinds.first(where: { tensor.name.hasSuffix($0) }) else {
+        throw refusal(tensor, "is no name of a statistic")
+      }
+      let weight = String(tensor.name.dropLast(kind.count))
+      for sibling in Statistics.kinds where self.tensor(weight + sibling) == nil {
+        throw refusal(tensor, "has no \(weight + sibling) beside it")
+      }
+      try require(tensor, kind == ".count" ? .i64 : .f32, rank: kind == ".count" ? 1 : 2)
+      guard let first = self.tensor(weight + ".absmax") else { continue }
+      let expected: Shape = kind == ".count" ? [first.shape.rows] : first.shape
+      guard tensor.shape == expected, tensor.shape.count > 0 else {
+        throw refusal(tensor, "is \(tensor.shape), expected \(expected), none of them 0")
+      }
+    }
+  }
+
+  private func require(_ tensor: StatisticsTensor, _ dtype: DType, rank: Int) throws(FormatError) {
+    guard tensor.dtype == dtype, tensor.shape.rank == rank else {
+      throw refusal(
+        tensor,
+        "is \(tensor.dtype) \(tensor.shape), expected \(dtype) with \(rank) dimension\(rank == 1 ? "" : "s")"
+      )
+    }
+  }
+
+  private func refusal(_ tensor: StatisticsTensor, _ problem: String) -> FormatError {
+    FormatError(.statistics, file: file, subject: tensor.name, problem)
+  }
+
+  /// The values of an F32 tensor: finite, not negative.
+  func floats(_ tensor: StatisticsTensor) throws(FormatError) -> [Float] {
+    let values = tensor.bytes.withUnsafeBytes { bytes in
+      (0..<tensor.shape.count).map {
+        Float(bitPattern: UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: $0 * 4, as: UInt32.self)))
+      }
+    }
+    if let bad = values.firstIndex(where: { !($0 >= 0 && $0.isFinite) }) {
+      throw refusal(tensor, "value \(bad) is \(values[bad]), expected a finite number of at least 0")
+    }
+    return values
+  }
+
+  /// The values of an I64 tensor: not negative.
+  func counts(_ tensor: StatisticsTensor) throws(FormatError) -> [Int] {
+    let values = tensor.bytes.withUnsafeBytes { bytes in
+      (0..<tensor.shape.count).map {
+        Int(Int64(littleEndian: bytes.loadUnaligned(fromByteOffset: $0 * 8, as: Int64.self)))
+      }
+    }
+    if let bad = values.firstIndex(where: { $0 < 0 }) {
+      throw refusal(tensor, "value \(bad) is \(values[bad]), expected at least 0")
+    }
+    return values
+  }
+}
+
+private func littleEndian(_ values: [Float]) -> Bytes {
+  let buffer = ByteBuffer(count: values.count * 4)
+  for (index, value) in values.enumerated() {
+    buffer.bytes.storeBytes(of: value.bitPattern.littleEndian, toByteOffset: index * 4, as: UInt32.self)
+  }
+  return Bytes(buffer)
+}
+
+private func littleEndian(_ values: [Int]) -> Bytes {
+  let buffer = ByteBuffer(count: values.count * 8)
+  for (index, value) in values.enumerated() {
+    buffer.bytes.storeBytes(of: Int64(value).littleEndian, toByteOffset: index * 8, as: Int64.self)
+  }
+  return Bytes(buffer)
+}

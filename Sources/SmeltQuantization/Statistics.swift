@@ -1,0 +1,241 @@
+// What calibration learned, as named tensors: Formats/statistics.md. Values are decoded when asked for, so that a
+// mapped statistics file costs no memory.
+
+public import SmeltModels
+public import SmeltStorage
+public import SmeltTensors
+
+/// What calibration learned about the inputs of one weight.
+public struct StatisticsEntry: Sendable, Equatable {
+  /// The weight.
+  public let weight: WeightName
+  /// How many row groups of it see inputs of their own.
+  public let groups: Int
+  /// Input channels.
+  public let columns: Int
+  /// The largest magnitude of each input channel, [groups, columns].
+  public let absmax: [Float]
+  /// The mean square of each input channel, [groups, columns]; 0 where no token came.
+  public let meanSquare: [Float]
+  /// Tokens that came, [groups].
+  public let counts: [Int]
+
+  /// An entry of known values.
+  public init(
+    _ weight: WeightName, groups: Int, columns: Int, absmax: [Float], meanSquare: [Float], counts: [Int]
+  ) {
+    precondition(
+      absmax.count == groups * columns && meanSquare.count == groups * columns && counts.count == groups,
+      "statistics of '\(weight)' need \(groups) × \(columns) values")
+    self.weight = weight
+    self.groups = groups
+    self.columns = columns
+    self.absmax = absmax
+    self.meanSquare = meanSquare
+    self.counts = counts
+  }
+
+  /// The entry of a weight that no token reached.
+  public init(unreached weight: WeightName, groups: Int, columns: Int) {
+    let zeros = [Float](repeating: 0, count: groups * columns)
+    self.init(
+      weight, groups: groups, columns: columns, absmax: zeros, meanSquare: zeros,
+      counts: [Int](repeating: 0, count: groups))
+  }
+
+  /// How much each input channel matters, or nil when a group saw no token.
+  public var importance: ImportanceView? {
+    counts.allSatisfy { $0 > 0 }
+      ? ImportanceView(groups: groups, columns: columns, values: meanSquare) : nil
+  }
+}
+
+/// How many tokens each expert of a layer got.
+public struct ExpertTokens: Sendable, Equatable {
+  /// The layer.
+  public let layer: Int
+  /// Tokens, one number an expert. A token counts once for each expert it went to.
+  public let counts: [Int]
+
+  /// The counts of a layer.
+  public init(layer: Int, counts: [Int]) {
+    self.layer = layer
+    self.counts = counts
+  }
+}
+
+/// A tensor of a statistics file.
+public struct StatisticsTensor: Sendable {
+  /// The name, for example `blk.0.attn_q_a.weight.absmax`.
+  public let name: String
+  /// F32 or I64.
+  public let dtype: DType
+  /// Dimensions.
+  public let shape: Shape
+  /// Little-endian bytes.
+  public let bytes: Bytes
+
+  /// A tensor; whether bytes fit the shape is checked by `Statistics`.
+  public init(name: String, dtype: DType, shape: Shape, bytes: Bytes) {
+    self.name = name
+    self.dtype = dtype
+    self.shape = shape
+    self.bytes = bytes
+  }
+}
+
+/// What calibration learned about a model.
+public struct Statistics: Sendable {
+  /// The `format` of the metadata.
+  public static let format = "smelt.statistics/1"
+
+  /// The model's `model_type`.
+  public var modelType: String
+  /// Tokens that ran.
+  public var tokens: Int
+  /// Tokens of a sequence.
+  public var context: Int
+  /// Sequences that ran.
+  public var sequences: Int
+  /// More metadata, such as the hash of the text; kept as it is.
+  public var notes: [(key: String, value: String)] = []
+  /// The file it came from, for messages.
+  public var file: String?
+  /// The tensors in the order they were added.
+  public private(set) var tensors: [StatisticsTensor] = []
+  private var places: [String: Int] = [:]
+
+  /// Statistics without entries.
+  public init(modelType: String, tokens: Int, context: Int, sequences: Int) {
+    self.modelType = modelType
+    self.tokens = tokens
+    self.context = context
+    self.sequences = sequences
+  }
+
+  /// Adds entries; a weight may have one only.
+  public mutating func add(_ entries: [StatisticsEntry]) {
+    for entry in entries { for tensor in entry.tensors { append(tensor) } }
+  }
+
+  /// Adds counts; a layer may have one only.
+  public mutating func add(_ layers: [ExpertTokens]) {
+    for layer in layers { append(layer.tensor) }
+  }
+
+  private mutating func append(_ tensor: StatisticsTensor) {
+    precondition(places[tensor.name] == nil, "'\(tensor.name)' was added twice")
+    places[tensor.name] = tensors.count
+    tensors.append(tensor)
+  }
+
+  /// The metadata of a statistics file, in order.
+  public var metadata: [(key: String, value: String)] {
+    [
+      ("format", Statistics.format), ("model_type", modelType), ("tokens", String(tokens)),
+      ("context", String(context)), ("sequences", String(sequences)),
+    ] + notes
+  }
+
+  /// Statistics from a file's tensors and metadata. Shapes and sizes are checked now, values when they are asked for.
+  /// - Throws: `STAT_FORMAT`.
+  public init(tensors: [StatisticsTensor], metadata: [(key: String, value: String)], file: String? = nil)
+    throws(FormatError)
+  {
+    func text(_ key: String) throws(FormatError) -> String {
+      guard let found = metadata.first(where: { $0.key == key }) else {
+        throw FormatError(.statistics, file: file, subject: key, "is missing from the metadata")
+      }
+      return found.value
+    }
+    func number(_ key: String) throws(FormatError) -> Int {
+      let found = try text(key)
+      guard let value = Int(found), value >= 0 else {
+        throw FormatError(
+          .statistics, file: file, subject: key, "is '\(found)', expected a number of at least 0")
+      }
+      return value
+    }
+    let format = try text("format")
+    guard format == Statistics.format else {
+      throw FormatError(
+        .statistics, file: file, subject: "format", "is '\(format)', expected '\(Statistics.format)'")
+    }
+    self.init(
+      modelType: try text("model_type"), tokens: try number("tokens"), context: try number("context"),
+      sequences: try number("sequences"))
+    self.file = file
+    let known = Set(self.metadata.map(\.key))
+    notes = metadata.filter { !known.contains($0.key) }
+    for tensor in tensors {
+      guard let bytes = tensor.dtype.byteCount(tensor.shape.count), bytes == tensor.bytes.count else {
+        throw FormatError(
+          .statistics, file: file, subject: tensor.name,
+          "has \(tensor.bytes.count) bytes, expected \(tensor.dtype) \(tensor.shape)")
+      }
+      guard places[tensor.name] == nil else {
+        throw FormatError(.statistics, file: file, subject: tensor.name, "stands twice")
+      }
+      append(tensor)
+    }
+    try checkLayout()
+  }
+
+  /// The entry of a weight, or nil when the file has none.
+  /// - Throws: `STAT_FORMAT` for values that no calibration can give.
+  public func entry(_ weight: WeightName) throws(FormatError) -> StatisticsEntry? {
+    guard let absmax = tensor("\(weight).absmax"), let square = tensor("\(weight).mean_square"),
+      let count = tensor("\(weight).count")
+    else { return nil }
+    return StatisticsEntry(
+      weight, groups: absmax.shape.rows, columns: absmax.shape.columns, absmax: try floats(absmax),
+      meanSquare: try floats(square), counts: try counts(count))
+  }
+
+  /// Tokens each expert of a layer got, or nil when the layer has no experts.
+  /// - Throws: `STAT_FORMAT`.
+  public func expertTokens(layer: Int) throws(FormatError) -> ExpertTokens? {
+    guard let tensor = tensor(ExpertTokens.tensorName(layer)) else { return nil }
+    return ExpertTokens(layer: layer, counts: try counts(tensor))
+  }
+
+  /// All layers' counts, in ascending order of the layers.
+  /// - Throws: `STAT_FORMAT`.
+  public func expertTokens() throws(FormatError) -> [ExpertTokens] {
+    var found: [ExpertTokens] = []
+    for layer in tensors.compactMap({ ExpertTokens.layer(ofTensor: $0.name) }).sorted() {
+      if let tokens = try expertTokens(layer: layer) { found.append(tokens) }
+    }
+    return found
+  }
+
+  /// Refuses statistics of another model: another `model_type`, weights the model lacks, other shapes, other experts.
+  /// - Throws: `STAT_MISMATCH` naming the first difference.
+  public func check(modelType: String, experts: Int, weights: [WeightSpec]) throws(FormatError) {
+    func refuse(_ subject: String, _ problem: String) -> FormatError {
+      FormatError(.statisticsMismatch, file: file, subject: subject, problem)
+    }
+    guard self.modelType == modelType else {
+      throw refuse("model_type", "is '\(self.modelType)', expected '\(modelType)'")
+    }
+    let specs = Dictionary(weights.map { ($0.name.description, $0) }) { first, _ in first }
+    for tensor in tensors {
+      if ExpertTokens.layer(ofTensor: tensor.name) != nil {
+        guard tensor.shape.count == experts else {
+          throw refuse(tensor.name, "has \(tensor.shape.count) experts, expected \(experts)")
+        }
+      } else if tensor.name.hasSuffix(".absmax") {
+        let name = String(tensor.name.dropLast(".absmax".count))
+        guard let spec = specs[name] else {
+          throw refuse(name, "has statistics, but the model has no such weight")
+        }
+        let expected: Shape = [spec.inputGroups, spec.shape.columns]
+        guard tensor.shape == expected else {
+          throw refuse(tensor.name, "is \(tensor.shape), expected \(expected)")
+        }
+      }
+    }
+  }
+
+  func tensor(_ name: String) -> StatisticsTensor? { places[name].map { tensors[$0] } }
+}
