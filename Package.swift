@@ -49,7 +49,7 @@ let package = Package(
     .executableTarget(
       name: "smelt",
       dependencies: [
-        "SmeltPipeline", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "SmeltPipeline", "SmeltStorage", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: swift),
 
     // Tests: shared checks, then one target a room, then the command as a user sees it.

@@ -88,6 +88,12 @@ public final class IngotFile: Sendable {
   /// - Throws: `ARCH_INCOMPLETE` when there is none of that name; `C_CHECKSUM` or `C_FRAME` naming weight, part and chunk.
   public func weight(_ name: String) throws -> Weight { try weight(name, parallel: .serial) }
 
+  /// Lets the system take back the pages that hold a weight. What is inflated stays while the cache has room.
+  public func evict(_ name: String) {
+    guard let place = index.weightPlaces[name] else { return }
+    for part in entries[place].parts { bytes[part.frame.offset..<part.frame.end].evict() }
+  }
+
   /// The content of a small file inside, verified; nil when there is none of that name.
   /// - Throws: `C_CHECKSUM` or `C_FRAME`.
   public func file(_ name: String) throws -> Bytes? {

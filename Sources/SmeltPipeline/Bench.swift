@@ -1,7 +1,7 @@
 // `bench`: what this machine's cores can do, and how much of it the kernels reach. Numbers, no verdict.
 
 internal import CKernels
-public import SmeltStorage
+import SmeltStorage
 import SmeltTensors
 
 /// One measured kernel.

@@ -2,7 +2,7 @@
 // memory at a time and go to the file as the layer ends.
 
 import SmeltContainers
-public import SmeltModels
+import SmeltModels
 public import SmeltQuantization
 public import SmeltStorage
 import SmeltTensors

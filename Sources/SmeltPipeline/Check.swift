@@ -1,7 +1,7 @@
 // `check`: every rule and every checksum, and what to do about it.
 
 import SmeltContainers
-public import SmeltModels
+import SmeltModels
 public import SmeltStorage
 import SmeltTensors
 

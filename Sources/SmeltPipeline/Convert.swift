@@ -3,10 +3,10 @@
 // depend on source, recipe and statistics alone.
 
 import SmeltContainers
-public import SmeltModels
+import SmeltModels
 import SmeltQuantization
 public import SmeltStorage
-public import SmeltTensors
+import SmeltTensors
 
 internal import Synchronization
 
@@ -166,7 +166,7 @@ final class Converter: Sendable {
   private let model: Model
   private let plan: Plan
   private let options: ConvertOptions
-  private let forms: [Mutex<FrameForm?>.Box]
+  private let forms: [FormBox]
 
   init(_ model: Model, _ plan: Plan, _ options: ConvertOptions) throws {
     self.model = model
@@ -185,7 +185,7 @@ final class Converter: Sendable {
       }
       return ResultLayout(parts: parts, rowBytes: spec.shape.rows > 0 ? parts[0].byteCount / spec.shape.rows : 0)
     }
-    forms = plan.weights.map { _ in Mutex<FrameForm?>.Box() }
+    forms = plan.weights.map { _ in FormBox() }
   }
 
   /// Carries out one job.
@@ -224,9 +224,9 @@ final class Converter: Sendable {
   }
 
   private func quantize(_ weight: Weight, _ rows: Range<Int>, _ planned: PlannedWeight) throws -> QuantizedRows {
-    try planned.decision.scheme.quantize(
-      weight, rows: rows,
-      options: QuantizeOptions(observer: planned.decision.observer, importance: planned.decision.importance))
+    let decision = try options.recipe.decide(
+      planned.stored.spec, source: weight.encoding, statistics: options.statistics)
+    return try decision.scheme.quantize(weight, rows: rows, options: decision.options)
   }
 
   /// How the weight's codes are stored: decided by its first chunk, whichever job needs to know first.
@@ -271,11 +271,9 @@ final class Converter: Sendable {
   }
 }
 
-extension Mutex where Value == FrameForm? {
-  /// A lock that an array can hold.
-  final class Box: Sendable {
-    let value = Mutex<FrameForm?>(nil)
-  }
+/// A frame's form, found out once; a lock that an array can hold.
+private final class FormBox: Sendable {
+  let value = Mutex<FrameForm?>(nil)
 }
 
 /// Sixteen hexadecimal digits.
@@ -309,7 +307,7 @@ private func provenance(_ model: Model, _ options: ConvertOptions) throws -> JSO
   return [
     "format": "smelt.ingot/1", "tool": JSON("smelt \(smeltVersion)"), "family": JSON(model.family.modelType),
     "source": JSON(members: source), "recipe": options.recipe.json,
-    "statistics": options.statistics.map { JSON($0.fingerprint) } ?? JSON(.null),
+    "statistics": options.statistics.map { JSON(members: $0.metadata.map { ($0.key, JSON($0.value)) }) } ?? JSON(.null),
   ]
 }
 

@@ -2,7 +2,7 @@
 
 import SmeltModels
 import SmeltQuantization
-public import SmeltStorage
+import SmeltStorage
 
 #if canImport(Glibc)
   import Glibc

@@ -1,6 +1,6 @@
 // Perplexity of a text: the model's own measure, window by window.
 
-public import SmeltModels
+import SmeltModels
 public import SmeltStorage
 import SmeltTensors
 

@@ -95,7 +95,7 @@ public struct Inspection: Sendable {
     if let contentHash { facts.add(["content hash", contentHash]) }
     var table = Table(["encoding", "weights", "bytes"])
     for encoding in encodings { table.add([encoding.name, "\(encoding.weights)", byteText(encoding.bytes)]) }
-    var lines = [facts.text.split(separator: "\n").dropFirst(2).joined(separator: "\n"), "", table.text]
+    var lines = [facts.text, "", table.text]
     if withTensors {
       var listing = Table(["tensor", "dtype", "shape", "bytes", "file"])
       for tensor in tensors {

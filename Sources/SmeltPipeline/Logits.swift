@@ -1,13 +1,14 @@
 // `logits`: what the model says about given token ids, as a safetensors file that other tools can compare with.
 
 import SmeltContainers
-public import SmeltModels
-public import SmeltStorage
+import SmeltModels
+import SmeltStorage
 import SmeltTensors
 
 /// Reads `{"sequences": [[1, 2, 3], …]}`.
 /// - Throws: `TOKENS_FORMAT` naming the byte; ids must lie within the vocabulary.
-public func readTokenFile(_ path: String, vocabulary: Int) throws -> [[Int]] {
+public func readTokenFile(_ path: String, for model: Model) throws -> [[Int]] {
+  let vocabulary = model.family.dimensions.vocabulary
   let bytes = try readSmallFile(path, limit: 1 << 30, code: .tokens)
   func refuse(_ offset: Int, _ problem: String) -> FormatError {
     FormatError(.tokens, file: path, offset: offset, problem)
@@ -91,8 +92,8 @@ func writeSafetensors(
   metadata: [(String, String)], overwrite: Bool
 ) throws {
   var writer = try SafetensorsWriter(
-    path: path, overwrite: overwrite,
-    tensors: tensors.map { SafetensorsWriter.Declaration($0.name, $0.dtype, $0.shape) }, metadata: metadata)
+    path: path, tensors: tensors.map { SafetensorsWriter.Declaration($0.name, $0.dtype, $0.shape) },
+    metadata: metadata, overwrite: overwrite)
   for tensor in tensors { try writer.write(tensor.name, tensor.values) }
   try writer.commit()
 }

@@ -178,5 +178,5 @@ public final class IngotWeights: Weights {
   }
 
   /// Gives the pages of raw frames back; inflated ones stay while the cache has room.
-  public func finished(_ name: WeightName) { file.release(name.description) }
+  public func finished(_ name: WeightName) { file.evict(name.description) }
 }

@@ -1,7 +1,7 @@
 // `plan`: what a conversion will do, from headers alone. The same plan is what `convert` carries out.
 
-import SmeltContainers
-public import SmeltModels
+public import SmeltContainers
+import SmeltModels
 public import SmeltQuantization
 public import SmeltStorage
 public import SmeltTensors
@@ -43,6 +43,8 @@ public struct PlannedWeight: Sendable {
   public let decision: QuantizeDecision
   /// The encoding it will have.
   public let encoding: any Encoding
+  /// Why it gets its scheme.
+  public let reason: String
   /// Bytes of the result's parts, before compression.
   public let bytesOut: Int
 
@@ -70,10 +72,12 @@ public struct Plan: Sendable {
   /// - Throws: `RequestError` when the recipe and the model do not fit, or a lossy step meets `exactOnly`.
   public init(_ model: Model, _ options: ConvertOptions) throws {
     let stored = try model.storedWeights()
-    try options.recipe.check(stored.map { ($0.spec, $0.encoding) })
+    let sources = Dictionary(uniqueKeysWithValues: stored.map { ($0.spec.name, $0.encoding) })
+    try options.recipe.check(stored.map(\.spec)) { sources[$0.name] ?? Plain.f32 }
     weights = try stored.map { stored in
-      let decision = options.recipe.decision(
-        for: stored.spec, source: stored.encoding, statistics: options.statistics)
+      var decision = try options.recipe.decide(
+        stored.spec, source: stored.encoding, statistics: options.statistics)
+      decision.options.importance = nil  // read again when the weight's turn comes: a plan stays small
       let encoding = decision.scheme.encoding(for: stored.encoding, shape: stored.spec.shape)
       if options.exactOnly, decision.scheme.isLossy {
         throw RequestError(
@@ -83,6 +87,7 @@ public struct Plan: Sendable {
       let isKept = decision.scheme.keepsBytes || encoding is IntegerTable
       return PlannedWeight(
         stored: stored, decision: decision, encoding: encoding,
+        reason: options.recipe.reason(for: stored.spec, source: stored.encoding),
         bytesOut: isKept ? stored.byteCount : encoding.byteCount(of: stored.spec.shape))
     }
     ledger = Plan.ledger(weights, model)
@@ -102,7 +107,7 @@ public struct Plan: Sendable {
       ledger.append(
         LedgerEntry(
           source: codes.name, fate: weight.isKept ? .copied : .converted,
-          rule: weight.decision.rule, weight: spec.name.description,
+          rule: weight.reason, weight: spec.name.description,
           scheme: weight.decision.scheme.name, bytesIn: codes.byteCount, bytesOut: weight.bytesOut,
           note: weight.decision.note))
       for other in others {

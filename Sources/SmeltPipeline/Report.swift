@@ -1,5 +1,6 @@
 // What `verify` found: the JSON contract (schema smelt.verify/1), and the lines a person reads.
 
+import SmeltContainers
 import SmeltModels
 public import SmeltStorage
 

@@ -1,8 +1,8 @@
 // What a user asks of a conversion, in words, turned into options; and the two verbs that are made of others.
 
-public import SmeltContainers
-public import SmeltModels
-public import SmeltQuantization
+import SmeltContainers
+import SmeltModels
+import SmeltQuantization
 public import SmeltStorage
 import SmeltTensors
 

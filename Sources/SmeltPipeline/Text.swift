@@ -60,7 +60,7 @@ public struct Table {
   private let header: [String]
   private var rows: [[String]] = []
 
-  /// A table with these column titles.
+  /// A table with these column titles; without a header line when all are empty.
   public init(_ header: [String]) { self.header = header }
 
   /// Adds a row; missing cells are empty.
@@ -84,6 +84,7 @@ public struct Table {
       while line.last == " " { line.removeLast() }
       return line
     }
+    guard header.contains(where: { !$0.isEmpty }) else { return rows.map(line).joined(separator: "\n") }
     let rule = widths.map { String(repeating: "─", count: $0) }.joined(separator: "  ")
     return ([line(header), rule] + rows.map(line)).joined(separator: "\n")
   }

@@ -1,8 +1,8 @@
 // `verify`: source and result through the same forward pass, layer by layer, side by side. Two (and for the floor and
 // the forced routing two more) sets of activations, one layer's weights at a time.
 
-public import SmeltModels
-public import SmeltStorage
+import SmeltModels
+import SmeltStorage
 import SmeltTensors
 
 /// What `verify` demands of a result.

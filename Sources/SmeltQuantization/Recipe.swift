@@ -70,6 +70,20 @@ public struct Recipe: Sendable {
     choose(spec, source).scheme
   }
 
+  /// Why a weight gets its scheme, in the words of the ledger.
+  public func reason(for spec: WeightSpec, source: any Encoding) -> String {
+    if source is IntegerTable || spec.role == .hashTable { return "tables of integers are kept" }
+    if let index = rules.firstIndex(where: { $0.match.covers(spec) }) {
+      switch rules[index].match {
+      case .role(let role): return "recipe rule \(index): role \(role.rawValue)"
+      case .name(let glob): return "recipe rule \(index): name \(glob)"
+      }
+    }
+    return reaches(spec, source)
+      ? "role \(spec.role.rawValue): \(defaultScheme.name)"
+      : "role \(spec.role.rawValue): kept by \(defaultScheme.name)"
+  }
+
   /// The scheme, observer and importance of a weight, and what the ledger says about them.
   /// - Parameter statistics: what calibration learned, or nil when there was none.
   /// - Throws: `STAT_FORMAT` for damaged statistics, `STAT_MISMATCH` for those of another shape.

@@ -146,6 +146,14 @@ public struct ResultPart: Sendable {
   public let shape: Shape
   /// Its bytes for the whole weight.
   public let byteCount: Int
+
+  /// A part of known size.
+  public init(name: PartName, dtype: DType, shape: Shape, byteCount: Int) {
+    self.name = name
+    self.dtype = dtype
+    self.shape = shape
+    self.byteCount = byteCount
+  }
 }
 
 extension Scheme {

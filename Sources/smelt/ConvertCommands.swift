@@ -145,6 +145,6 @@ struct QuantizeCommand: ParsableCommand {
       model, to: result, calibration: try cut.windows(calibration, model), textPath: calibration,
       choosesObserver: scheme.observer == nil && scheme.recipe == nil, options)
     output.show(
-      ["calibration": learned.json, "conversion": summary.json], learned.coverage.text + "\n" + summary.text)
+      ["calibration": learned.json, "conversion": summary.json], learned.text + "\n" + summary.text)
   }
 }

@@ -108,7 +108,7 @@ struct LogitsCommand: ParsableCommand {
 
   func run() throws {
     let model = try Model.open(model)
-    let sequences = try readTokenFile(tokens, vocabulary: model.family.dimensions.vocabulary)
+    let sequences = try readTokenFile(tokens, for: model)
     try writeLogits(
       model, sequences: sequences, to: result, hiddenStates: hiddenStates, routing: routing, overwrite: overwrite,
       common.run)

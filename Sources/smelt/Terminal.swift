@@ -19,7 +19,7 @@ enum Terminal {
 
   static func write(_ text: String) {
     var bytes = Array(text.utf8)
-    bytes.withUnsafeMutableBytes { _ = SmeltWrite.all(2, $0) }
+    bytes.withUnsafeMutableBytes { SmeltWrite.all(2, $0) }
   }
 
   /// A bar where it can be drawn, silence elsewhere.
