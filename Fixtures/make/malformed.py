@@ -158,6 +158,7 @@ def files():
     st("dimension-infinite", "ST_NUMBER", header(A).replace("[2]", "[1e999]"), DATA, "beyond every number", "1e999", "a")
     st("dimension-over-2-53", "ST_NUMBER", header(tensor("a", "U8", [2**53 + 1], 0, 8)), DATA, "not exact in every reader", str(2**53 + 1), "a")
     st("dimension-over-2-64", "ST_NUMBER", header(tensor("a", "U8", [2**64 + 8], 0, 8)), DATA, "8 once wrapped", str(2**64 + 8), "a")
+    st("dimension-minus-zero", "ST_NUMBER", header(A).replace("[2]", "[-0]").replace("8]", "0]"), b"", "zero has no sign", "-0", "a")
     st("offset-negative", "ST_NUMBER", header(tensor("a", "F32", [2], -8, 0)), DATA, "a negative offset", "-8", "a")
     st("offset-over-2-63", "ST_NUMBER", header(tensor("a", "F32", [2], 0, 2**63)), DATA, "negative when signed", str(2**63), "a")
     # 11
@@ -166,6 +167,7 @@ def files():
     # 12
     st("product-overflow", "ST_OVERFLOW", header(tensor("a", "U8", [2**32, 2**32], 0, 0)), b"", "2^64 elements: 0 once wrapped", "[4294967296", "a")
     st("product-overflow-zero", "ST_OVERFLOW", header(tensor("a", "U8", [2**53, 2**53, 0], 0, 0)), b"", "the product wraps before the zero", "[9007", "a")
+    st("product-overflow-behind-zero", "ST_OVERFLOW", header(tensor("a", "U8", [0, 2**53, 2**53], 0, 0)), b"", "a zero hides the overflow from who multiplies from the left", "[0,9007", "a")
     st("bits-overflow", "ST_OVERFLOW", header(tensor("a", "F32", [2**31, 2**31, 1], 0, 0)), b"", "2^62 elements of 32 bits", "[2147483648", "a")
     # 13
     st("subbyte-f4", "ST_SUBBYTE", header(tensor("a", "F4", [3], 0, 2)), DATA[:2], "12 bits", "[3]", "a")

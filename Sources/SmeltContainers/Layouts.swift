@@ -30,7 +30,8 @@ public struct QuantizationConfig: Sendable {
     method = section["quant_method"]?.string
     guard method == "fp8" else {
       throw RequestError(
-        .unsupported, "quant_method '\(method ?? "none")' in '\(file)' is not supported", help: "supported: fp8")
+        .unsupported, "quant_method '\(method ?? "none")' in '\(file)' is not supported",
+        help: "supported: fp8")
     }
     guard let size = section["weight_block_size"], !size.isNull else {
       block = nil
@@ -84,7 +85,8 @@ public enum Layouts {
       let part = try slice(tensor, stackIndex, rows, shape, refuse)
       return JoinedWeight(
         weight: try Weight(
-          name: tensor.name, shape: shape, encoding: try plain(tensor.dtype, refuse), parts: [part], file: file),
+          name: tensor.name, shape: shape, encoding: try plain(tensor.dtype, refuse), parts: [part],
+          file: file),
         tensors: [tensor.name])
     }
     func values(_ dtype: DType? = nil, _ stored: Shape? = nil) -> Part {
@@ -94,7 +96,8 @@ public enum Layouts {
     case .f32, .f16, .bf16, .i64, .i32:
       return JoinedWeight(
         weight: try Weight(
-          name: tensor.name, shape: shape, encoding: try plain(tensor.dtype, refuse), parts: [values()], file: file),
+          name: tensor.name, shape: shape, encoding: try plain(tensor.dtype, refuse), parts: [values()],
+          file: file),
         tensors: [tensor.name])
     case .f8E4M3, .f8E5M2:
       let scale = try scaleTensor(tensor, source, refuse)
@@ -112,14 +115,17 @@ public enum Layouts {
       return JoinedWeight(
         weight: try Weight(
           name: tensor.name, shape: shape, encoding: FP4.mxfp4,
-          parts: [part, Part(.scales, dtype: scale.dtype, shape: scale.shape, bytes: scale.bytes)], file: file),
+          parts: [part, Part(.scales, dtype: scale.dtype, shape: scale.shape, bytes: scale.bytes)], file: file
+        ),
         tensors: [tensor.name, scale.name])
     default:
       throw refuse(.configShape, "is \(tensor.dtype), which no layout of this model stores weights in")
     }
   }
 
-  private static func plain(_ dtype: DType, _ refuse: (ErrorCode, String) -> FormatError) throws -> any Encoding {
+  private static func plain(_ dtype: DType, _ refuse: (ErrorCode, String) -> FormatError) throws
+    -> any Encoding
+  {
     switch dtype {
     case .f32: Plain.f32
     case .f16: Plain.f16
@@ -148,7 +154,8 @@ public enum Layouts {
     }
     let first = ((stackIndex ?? 0) * innerRows + wanted.lowerBound) * rowBytes
     return Part(
-      .values, dtype: tensor.dtype, shape: shape, bytes: tensor.bytes[first..<first + wanted.count * rowBytes])
+      .values, dtype: tensor.dtype, shape: shape, bytes: tensor.bytes[first..<first + wanted.count * rowBytes]
+    )
   }
 
   private static func scaleTensor(

@@ -238,11 +238,13 @@ struct SafetensorsHeader {
   private func byteCount(_ dtype: DType, _ shape: [Int], _ name: String, _ offset: Int) throws(FormatError)
     -> Int
   {
-    guard let count = Shape.checkedCount(shape), !count.multipliedReportingOverflow(by: dtype.bits).overflow
-    else {
+    // A zero hides no overflow: whoever multiplies some of the dimensions later must be safe, too.
+    let most = Shape.checkedCount(shape.map { max($0, 1) })
+    guard let most, !most.multipliedReportingOverflow(by: dtype.bits).overflow else {
       throw failure(
         .stOverflow, name, offset, "the elements of \(dtype) \(Shape(shape)) cannot be counted in 63 bits")
     }
+    let count = shape.contains(0) ? 0 : most
     guard count * dtype.bits % 8 == 0 else {
       throw failure(
         .stSubbyte, name, offset,

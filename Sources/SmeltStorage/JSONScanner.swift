@@ -176,7 +176,8 @@ struct JSONScanner {
       try digits()
     }
     let text = String(decoding: UnsafeRawBufferPointer(rebasing: bytes[start..<position]), as: UTF8.self)
-    if whole, let integer = Int(text) { return .integer(integer) }
+    // Minus zero is a number of its own; as an integer it would lose its sign.
+    if whole, text != "-0", let integer = Int(text) { return .integer(integer) }
     guard let number = Double(text) else {
       throw syntax("the number '\(excerpt(text))' cannot be read", at: start)
     }

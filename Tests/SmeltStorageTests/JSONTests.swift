@@ -41,9 +41,10 @@ import Testing
     #expect(try JSON.scan(text).integer == expected)
   }
 
-  @Test(arguments: [("0.1", 0.1), ("-1.5e-3", -0.0015), ("1E+2", 100), ("3", 3), ("1e-999", 0)])
+  @Test(arguments: [("0.1", 0.1), ("-1.5e-3", -0.0015), ("1E+2", 100), ("3", 3), ("1e-999", 0), ("-0", -0.0)])
   func readsNumbers(_ text: String, _ expected: Double) throws {
-    #expect(try JSON.scan(text).double == expected)
+    let number = try #require(try JSON.scan(text).double)
+    #expect(number == expected && number.sign == expected.sign)
   }
 
   @Test(arguments: [
