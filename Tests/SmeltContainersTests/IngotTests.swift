@@ -128,6 +128,21 @@ import Testing
     #expect(lent[0].values.bytes.array == small.values.bytes.array)
   }
 
+  @Test(arguments: Compression.allCases)
+  func evictedWeightsCanBeReadAgain(compression: Compression) throws {
+    let path = folder.file("a.ingot")
+    let weights = try (0..<3).map { try bf16("w\($0)", [256, 256], normalBF16(65536, seed: UInt64($0))) }
+    try writeIngot(path, weights, compression: compression)
+    let ingot = try IngotFile(path: path, cacheBytes: 0)
+    let lent = try weights.map { try ingot.weight($0.name) }
+    for weight in weights { ingot.evict(weight.name) }
+    ingot.evict("none of that name")
+    for (found, weight) in zip(lent, weights) {
+      expectEqual(found, weight)
+      expectEqual(try ingot.weight(weight.name), weight)
+    }
+  }
+
   @Test func weightsOutliveTheFile() throws {
     let path = folder.file("a.ingot")
     let bytes = noise(65536, seed: 2)
