@@ -19,16 +19,24 @@ public struct BenchRow: Sendable {
 /// Measures products and codecs on one core, best of several runs of at least `seconds` each.
 public func bench(seconds: Double = 0.2) -> [BenchRow] {
   let peak = sk_peak_f32_gflops(seconds)
-  var rows = [BenchRow(name: "float32 peak, registers only, \(String(cString: sk_isa_name(sk_isa_current())))", value: peak, unit: "GFLOPS")]
-  for (tokens, outputs, inputs) in [(256, 2048, 4096), (256, 128, 256), (64, 2048, 4096), (16, 2048, 4096), (1, 2048, 4096)] {
+  var rows = [
+    BenchRow(
+      name: "float32 peak, registers only, \(String(cString: sk_isa_name(sk_isa_current())))", value: peak,
+      unit: "GFLOPS")
+  ]
+  for (tokens, outputs, inputs) in [
+    (256, 2048, 4096), (256, 128, 256), (64, 2048, 4096), (16, 2048, 4096), (1, 2048, 4096),
+  ] {
     for encoding in ["bf16", "f8_e4m3.channel", "int8.channel", "mxfp4"] {
       guard let weight = benchWeight(encoding, [outputs, inputs]) else { continue }
-      let x = Matrix(rows: tokens, columns: inputs, values: (0..<tokens * inputs).map { Float($0 % 17) / 16 - 0.5 })
+      let x = Matrix(
+        rows: tokens, columns: inputs, values: (0..<tokens * inputs).map { Float($0 % 17) / 16 - 0.5 })
       let time = best(seconds) { _ = multiply(x, weight) }
       let rate = 2 * Double(tokens) * Double(outputs) * Double(inputs) / time / 1e9
       rows.append(
         BenchRow(
-          name: "product, \(tokens) tokens × [\(outputs), \(inputs)] \(encoding)", value: rate, unit: "GFLOPS",
+          name: "product, \(tokens) tokens × [\(outputs), \(inputs)] \(encoding)", value: rate,
+          unit: "GFLOPS",
           share: rate / peak))
     }
   }
@@ -40,14 +48,16 @@ public func bench(seconds: Double = 0.2) -> [BenchRow] {
         weight.encoding.decode(weight, rows: 0..<256, columns: 0..<4096, into: $0.baseAddress!, stride: 4096)
       }
     }
-    rows.append(BenchRow(name: "decode \(encoding)", value: 4 * 256 * 4096 / time / 1e9, unit: "GB/s of floats"))
+    rows.append(
+      BenchRow(name: "decode \(encoding)", value: 4 * 256 * 4096 / time / 1e9, unit: "GB/s of floats"))
   }
   return rows
 }
 
 /// A weight with harmless codes: ones, or as near as the encoding comes.
 private func benchWeight(_ name: String, _ shape: Shape) -> Weight? {
-  guard let encoding = Encodings.named(name), let layout = try? encoding.layout(of: shape, name: "bench") else {
+  guard let encoding = Encodings.named(name), let layout = try? encoding.layout(of: shape, name: "bench")
+  else {
     return nil
   }
   let parts = layout.map { part in

@@ -29,7 +29,8 @@ public struct CalibrationSummary: Sendable {
     [
       "path": JSON(path), "tokens": JSON(tokens), "windows": JSON(windows),
       "windows_left_out": JSON(windowsLeftOut), "coverage": coverage.json, "seconds": JSON(seconds),
-      "tokens_per_second": JSON(Double(tokens) / max(seconds, 1e-9)), "peak_memory_bytes": JSON(peakMemoryBytes),
+      "tokens_per_second": JSON(Double(tokens) / max(seconds, 1e-9)),
+      "peak_memory_bytes": JSON(peakMemoryBytes),
     ]
   }
 
@@ -40,7 +41,8 @@ public struct CalibrationSummary: Sendable {
       lines.append("note: \(windowsLeftOut) windows did not fit into --max-memory and were left out")
     }
     lines.append(
-      "\(path): \(grouped(tokens)) tokens in \(fixed(seconds, 1)) s, peak memory \(byteText(peakMemoryBytes))")
+      "\(path): \(grouped(tokens)) tokens in \(fixed(seconds, 1)) s, peak memory \(byteText(peakMemoryBytes))"
+    )
     return lines.joined(separator: "\n")
   }
 }
@@ -48,14 +50,16 @@ public struct CalibrationSummary: Sendable {
 /// Runs the windows and writes the statistics file of Formats/statistics.md.
 /// - Throws: `RequestError` cannot-create, io, interrupted; refusals of the model's content.
 public func calibrate(
-  _ model: Model, _ windows: Windows, textPath: String, to path: String, overwrite: Bool, _ options: RunOptions
+  _ model: Model, _ windows: Windows, textPath: String, to path: String, overwrite: Bool,
+  _ options: RunOptions
 ) throws -> CalibrationSummary {
   let start = monotonicSeconds()
   let family = model.family
   let groups = windows.groups(family.dimensions, streams: 1, maxMemory: options.maxMemory)
   let batch = groups[0]
   var statistics = Statistics(
-    modelType: family.modelType, tokens: batch.count, context: windows.context, sequences: batch.sequenceCount)
+    modelType: family.modelType, tokens: batch.count, context: windows.context, sequences: batch.sequenceCount
+  )
   statistics.notes = [("text_sha256", SHA256.hex(try MappedFile(path: textPath).bytes))]
   let layout = StatisticsLayout(family)
   var writer = try SafetensorsWriter(
@@ -153,6 +157,7 @@ public func readStatistics(_ path: String, for model: Model) throws -> Statistic
       StatisticsTensor(name: $0.name, dtype: $0.dtype, shape: $0.shape, bytes: $0.bytes)
     }, metadata: file.metadata.map { ($0.0, $0.1) }, file: path)
   try statistics.check(
-    modelType: model.family.modelType, experts: model.family.dimensions.experts, weights: model.family.weights)
+    modelType: model.family.modelType, experts: model.family.dimensions.experts, weights: model.family.weights
+  )
   return statistics
 }

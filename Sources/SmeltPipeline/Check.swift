@@ -26,8 +26,10 @@ public struct CheckSummary: Sendable {
 
   /// For people.
   public var text: String {
-    (["sound: \(grouped(weights)) weights, \(byteText(bytes)) scanned, every code and scale a finite number"
-      + (hasTokenizer ? ", tokenizer read" : "")] + warnings.map { "warning: \($0)" }).joined(separator: "\n")
+    ([
+      "sound: \(grouped(weights)) weights, \(byteText(bytes)) scanned, every code and scale a finite number"
+        + (hasTokenizer ? ", tokenizer read" : "")
+    ] + warnings.map { "warning: \($0)" }).joined(separator: "\n")
   }
 }
 
@@ -37,7 +39,8 @@ public func check(_ model: Model, _ options: RunOptions) throws -> CheckSummary 
   var warnings: [String] = []
   switch model.container {
   case .checkpoint(let checkpoint): warnings = checkpoint.source.warnings.map { "[\($0.code)] \($0.problem)" }
-  case .ingot(let ingot): try ingot.file.check(deep: true, parallel: options.parallel, progress: options.progress)
+  case .ingot(let ingot):
+    try ingot.file.check(deep: true, parallel: options.parallel, progress: options.progress)
   }
   let specs = model.family.weights
   let sizes = try model.storedWeights().map(\.byteCount)

@@ -48,14 +48,17 @@ public final class Checkpoint: Weights {
       !source.tensors.contains(where: { [.f8E4M3, .f8E5M2].contains($0.dtype) })
     {
       throw FormatError(
-        .quantConfig, file: "config.json", subject: "quantization_config", offset: config["quantization_config"]?.offset,
+        .quantConfig, file: "config.json", subject: "quantization_config",
+        offset: config["quantization_config"]?.offset,
         "says fp8, but no tensor is stored in 8-bit floats")
     }
     let column = try Checkpoint.dialect(family, source, path)
     dialect = family.dialects[column]
     joined = try family.weights.map { spec in
       let spelling = spec.spellings[column]
-      guard let tensor = source.tensor(spelling.tensor) else { throw Checkpoint.missing(family, source, column, path) }
+      guard let tensor = source.tensor(spelling.tensor) else {
+        throw Checkpoint.missing(family, source, column, path)
+      }
       return try Layouts.join(
         tensor, stackIndex: spelling.stackIndex, rows: spelling.rows, shape: spec.shape,
         isTable: spec.role == .hashTable, source: source, config: quantization)
@@ -107,7 +110,8 @@ public final class Checkpoint: Weights {
   private static func readSmallFiles(_ path: String) throws -> [(name: String, bytes: Bytes)] {
     let names = try namesInFolder(path).filter { name in
       (name.hasSuffix(".json") && name != "model.safetensors.index.json")
-        || name.hasSuffix(".jinja") || name == "tokenizer.model" || name == "merges.txt" || name == "vocab.txt"
+        || name.hasSuffix(".jinja") || name == "tokenizer.model" || name == "merges.txt"
+        || name == "vocab.txt"
         || name.hasPrefix("LICENSE") || name == "README.md"
     }
     return try names.compactMap { name in
@@ -120,7 +124,9 @@ public final class Checkpoint: Weights {
   }
 
   /// The first dialect whose names are all present; else the one with most, to say what is missing.
-  private static func dialect(_ family: any ModelFamily, _ source: some TensorSource, _ path: String) throws -> Int {
+  private static func dialect(_ family: any ModelFamily, _ source: some TensorSource, _ path: String) throws
+    -> Int
+  {
     var best = (column: 0, found: -1)
     for column in family.dialects.indices {
       let found = family.weights.count { source.tensor($0.spellings[column].tensor) != nil }
@@ -136,7 +142,8 @@ public final class Checkpoint: Weights {
     let names = family.weights.map { $0.spellings[column].tensor }.filter { source.tensor($0) == nil }
     return FormatError(
       .incomplete, file: path, subject: names.first,
-      "is missing, and \(names.count - 1) more of the \(family.weights.count) weights that config.json asks for")
+      "is missing, and \(names.count - 1) more of the \(family.weights.count) weights that config.json asks for"
+    )
   }
 
   /// Every tensor must be a part of a weight or fall under a named rule.

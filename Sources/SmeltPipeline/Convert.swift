@@ -52,10 +52,12 @@ public struct ConvertSummary: Sendable {
   /// For machines.
   public var json: JSON {
     [
-      "path": JSON(path), "bytes": JSON(byteCount), "content_hash": JSON(contentHash), "bytes_in": JSON(bytesIn),
+      "path": JSON(path), "bytes": JSON(byteCount), "content_hash": JSON(contentHash),
+      "bytes_in": JSON(bytesIn),
       "converted": JSON(converted.count), "exact": JSON(exact),
       "inexact_values": JSON(converted.reduce(0) { $0 + ($1.inexactValues ?? 0) }), "seconds": JSON(seconds),
-      "gigabytes_per_second": JSON(gigabytesPerSecond), "gigabytes_per_core_second": JSON(gigabytesPerCoreSecond),
+      "gigabytes_per_second": JSON(gigabytesPerSecond),
+      "gigabytes_per_core_second": JSON(gigabytesPerCoreSecond),
       "peak_memory_bytes": JSON(peakMemoryBytes),
     ]
   }
@@ -116,14 +118,18 @@ public func convert(_ model: Model, to path: String, _ options: ConvertOptions) 
   var hash = XXH64()
   var inexact = 0
   let jobs = ConvertJob.all(plan, converter.layouts)
-  try options.run.parallel.ordered(jobs.count) { try converter.piece(jobs[$0]) } consume: { piece in
+  try options.run.parallel.ordered(jobs.count) {
+    try converter.piece(jobs[$0])
+  } consume: { piece in
     try Interrupt.check()
     let planned = plan.weights[piece.job.weight]
     let layout = converter.layouts[piece.job.weight]
     if piece.job.isFirst {
       try writer.beginWeight(
-        name: planned.stored.spec.name.description, shape: planned.stored.spec.shape, encoding: planned.encoding.name)
-      try writer.beginPart(.values, dtype: layout.parts[0].dtype, shape: layout.parts[0].shape, form: piece.form)
+        name: planned.stored.spec.name.description, shape: planned.stored.spec.shape,
+        encoding: planned.encoding.name)
+      try writer.beginPart(
+        .values, dtype: layout.parts[0].dtype, shape: layout.parts[0].shape, form: piece.form)
       (scales, hash, inexact) = ([], XXH64(), 0)
     }
     for chunk in piece.chunks { try writer.append(chunk) }
@@ -180,10 +186,12 @@ final class Converter: Sendable {
       } else {
         parts = try planned.encoding.layout(of: spec.shape, name: spec.name.description).map {
           ResultPart(
-            name: $0.name, dtype: $0.dtypes[0], shape: $0.shape, byteCount: $0.dtypes[0].byteCount($0.shape.count) ?? 0)
+            name: $0.name, dtype: $0.dtypes[0], shape: $0.shape,
+            byteCount: $0.dtypes[0].byteCount($0.shape.count) ?? 0)
         }
       }
-      return ResultLayout(parts: parts, rowBytes: spec.shape.rows > 0 ? parts[0].byteCount / spec.shape.rows : 0)
+      return ResultLayout(
+        parts: parts, rowBytes: spec.shape.rows > 0 ? parts[0].byteCount / spec.shape.rows : 0)
     }
     forms = plan.weights.map { _ in FormBox() }
   }
@@ -223,14 +231,18 @@ final class Converter: Sendable {
       job: job, form: form, chunks: chunks, scales: scales, inexactValues: inexact, source: source)
   }
 
-  private func quantize(_ weight: Weight, _ rows: Range<Int>, _ planned: PlannedWeight) throws -> QuantizedRows {
+  private func quantize(_ weight: Weight, _ rows: Range<Int>, _ planned: PlannedWeight) throws
+    -> QuantizedRows
+  {
     let decision = try options.recipe.decide(
       planned.stored.spec, source: weight.encoding, statistics: options.statistics)
     return try decision.scheme.quantize(weight, rows: rows, options: decision.options)
   }
 
   /// How the weight's codes are stored: decided by its first chunk, whichever job needs to know first.
-  private func form(_ job: ConvertJob, _ content: Bytes, _ planned: PlannedWeight, _ weight: Weight) throws -> FrameForm {
+  private func form(_ job: ConvertJob, _ content: Bytes, _ planned: PlannedWeight, _ weight: Weight) throws
+    -> FrameForm
+  {
     guard options.compression != .none else { return .raw }
     let dtype = layouts[job.weight].parts[0].dtype
     return try forms[job.weight].value.withLock { known in
@@ -307,7 +319,8 @@ private func provenance(_ model: Model, _ options: ConvertOptions) throws -> JSO
   return [
     "format": "smelt.ingot/1", "tool": JSON("smelt \(smeltVersion)"), "family": JSON(model.family.modelType),
     "source": JSON(members: source), "recipe": options.recipe.json,
-    "statistics": options.statistics.map { JSON(members: $0.metadata.map { ($0.key, JSON($0.value)) }) } ?? JSON(.null),
+    "statistics": options.statistics.map { JSON(members: $0.metadata.map { ($0.key, JSON($0.value)) }) }
+      ?? JSON(.null),
   ]
 }
 
@@ -317,7 +330,8 @@ extension IngotWriter {
     for (name, bytes) in try model.smallFiles() where name != Model.ledgerName {
       try addFile(name: name, bytes: bytes, compression: .auto)
     }
-    let text = JSON(members: [("schema", "smelt.ledger/1"), ("ledger", JSON(ledger.map(\.json)))]).text(indented: false)
+    let text = JSON(members: [("schema", "smelt.ledger/1"), ("ledger", JSON(ledger.map(\.json)))]).text(
+      indented: false)
     try addFile(name: Model.ledgerName, bytes: Bytes(Array(text.utf8)), compression: .auto)
   }
 }

@@ -30,7 +30,8 @@ public enum Demo {
       if pathKind(joinPath(path, "config.json")) == .file { return path }
     }
     throw RequestError(
-      .usage, "the bundled model is not here", help: "run the demo in the repository's folder, or pass --model")
+      .usage, "the bundled model is not here",
+      help: "run the demo in the repository's folder, or pass --model")
   }
 }
 
@@ -39,7 +40,9 @@ public func demo(modelPath: String, _ options: RunOptions, say: (String) -> Void
   let start = monotonicSeconds()
   let model = try Model.open(modelPath)
   let facts = try inspect(model)
-  say("source   \(modelPath): \(facts.family), \(grouped(facts.parameters)) parameters, \(facts.dimensions.experts) experts in each of \(facts.dimensions.layers) layers, \(byteText(facts.bytes))")
+  say(
+    "source   \(modelPath): \(facts.family), \(grouped(facts.parameters)) parameters, \(facts.dimensions.experts) experts in each of \(facts.dimensions.layers) layers, \(byteText(facts.bytes))"
+  )
   let folder = try temporaryFolder()
   defer { rmdir(folder) }
   let result = joinPath(folder, "demo-int8.ingot")
@@ -51,9 +54,14 @@ public func demo(modelPath: String, _ options: RunOptions, say: (String) -> Void
     compression: "auto", kind: nil, overwrite: false)
   let (learned, summary) = try quantize(
     model, to: result, calibration: try Windows(textPath: calibrationText, context: 256, model: model),
-    textPath: calibrationText, choosesObserver: true, try request.options(for: model, result: result, options))
-  say("calibrated with \(grouped(learned.tokens)) tokens of calibration.txt; experts reached:\n\(learned.coverage.text)")
-  say("quantized int8-channel: \(byteText(facts.bytes)) to \(byteText(summary.byteCount)), content hash \(summary.contentHash.prefix(16))…")
+    textPath: calibrationText, choosesObserver: true, try request.options(for: model, result: result, options)
+  )
+  say(
+    "calibrated with \(grouped(learned.tokens)) tokens of calibration.txt; experts reached:\n\(learned.coverage.text)"
+  )
+  say(
+    "quantized int8-channel: \(byteText(facts.bytes)) to \(byteText(summary.byteCount)), content hash \(summary.contentHash.prefix(16))…"
+  )
 
   let quantized = try Model.open(result)
   let text = joinPath(modelPath, "evaluation.txt")
@@ -63,7 +71,8 @@ public func demo(modelPath: String, _ options: RunOptions, say: (String) -> Void
   say("verified on evaluation.txt:\n\n\(report.text)")
   say("\ndemo took \(fixed(monotonicSeconds() - start, 1)) s")
   if !report.passes {
-    throw RequestError(.io, "the demo's own thresholds were not met: this build computes wrongly, please report it")
+    throw RequestError(
+      .io, "the demo's own thresholds were not met: this build computes wrongly, please report it")
   }
 }
 

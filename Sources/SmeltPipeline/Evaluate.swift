@@ -49,7 +49,8 @@ public func evaluate(_ model: Model, _ windows: Windows, _ options: RunOptions) 
   try model.checkUnchanged()
   let mean = losses.reduce(0, +) / Double(max(1, losses.count))
   return Evaluation(
-    perplexity: exponential(mean), meanNLL: mean, predictedTokens: losses.count, windows: windows.sequences.count,
+    perplexity: exponential(mean), meanNLL: mean, predictedTokens: losses.count,
+    windows: windows.sequences.count,
     context: windows.context, seconds: monotonicSeconds() - start, peakMemoryBytes: peakMemoryBytes())
 }
 

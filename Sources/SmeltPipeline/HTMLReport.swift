@@ -18,7 +18,8 @@ extension Report {
       <h1>Parity report</h1>
 
       """
-    page += "<p class=\"\(passes ? "pass" : "fail")\"><strong>verdict: \(passes ? "pass" : "fail")</strong></p>\n"
+    page +=
+      "<p class=\"\(passes ? "pass" : "fail")\"><strong>verdict: \(passes ? "pass" : "fail")</strong></p>\n"
     page += HTML.table(
       ["", "path", "container", "bytes", "content hash"],
       sides.map { side in
@@ -31,7 +32,8 @@ extension Report {
       ["measure", "value"],
       [
         ["tokens (windows of \(context))", grouped(tokens)],
-        ["perplexity, source", fixed(perplexity.source, 4)], ["perplexity, result", fixed(perplexity.result, 4)],
+        ["perplexity, source", fixed(perplexity.source, 4)],
+        ["perplexity, result", fixed(perplexity.result, 4)],
         ["KL mean (nats a token)", scientific(kl.mean)], ["KL median", scientific(kl.median)],
         ["KL 99th percentile", scientific(kl.p99)], ["KL largest", scientific(kl.max)],
         ["KL floor (rounding alone)", scientific(kl.floor)],
@@ -40,7 +42,8 @@ extension Report {
         ["exact weights", "\(exactWeights) of \(weights.count)"],
       ])
     let widest = max(layers.map(\.relativeError).max() ?? 0, 1e-300)
-    page += "<h2>Layers</h2>\n<table><tr><th>layer</th><th>relative error</th><th>cosine</th><th>router sets</th><th></th></tr>\n"
+    page +=
+      "<h2>Layers</h2>\n<table><tr><th>layer</th><th>relative error</th><th>cosine</th><th>router sets</th><th></th></tr>\n"
     for layer in layers {
       let agreement = router.first { $0.layer == layer.layer }
       page +=

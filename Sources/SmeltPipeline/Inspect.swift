@@ -84,7 +84,9 @@ public struct Inspection: Sendable {
   /// What a person reads.
   public func text(withTensors: Bool) -> String {
     var facts = Table(["", ""])
-    facts.add(["container", "\(container), \(files.count) file\(files.count == 1 ? "" : "s"), \(byteText(bytes))"])
+    facts.add([
+      "container", "\(container), \(files.count) file\(files.count == 1 ? "" : "s"), \(byteText(bytes))",
+    ])
     facts.add(["family", "\(family), names of dialect '\(dialect)'"])
     facts.add(["parameters", "\(grouped(parameters)) (\(grouped(activeParameters)) a token)"])
     facts.add([
@@ -100,7 +102,8 @@ public struct Inspection: Sendable {
       var listing = Table(["tensor", "dtype", "shape", "bytes", "file"])
       for tensor in tensors {
         listing.add([
-          printable(tensor.name), tensor.dtype, Shape(tensor.shape).description, "\(tensor.bytes)", tensor.file,
+          printable(tensor.name), tensor.dtype, Shape(tensor.shape).description, "\(tensor.bytes)",
+          tensor.file,
         ])
       }
       lines += ["", listing.text]
@@ -149,12 +152,15 @@ public func inspect(_ model: Model) throws -> Inspection {
   let numbers = family.weights.filter { $0.role != .hashTable }
   let parameters = numbers.reduce(0) { $0 + $1.shape.count }
   let routed = numbers.filter { $0.role.isRouted }.reduce(0) { $0 + $1.shape.count }
-  let embedding = numbers.filter { $0.role == .embedding }.reduce(0) { $0 + $1.shape.count - $1.shape.columns }
+  let embedding = numbers.filter { $0.role == .embedding }.reduce(0) {
+    $0 + $1.shape.count - $1.shape.columns
+  }
   let share = Double(family.dimensions.expertsPerToken) / Double(max(1, family.dimensions.experts))
   return Inspection(
     container: model.containerName, family: family.modelType, dialect: dialect,
     files: model.files.map { (fileName($0.path), $0.byteCount) }, parameters: parameters,
     activeParameters: parameters - routed - embedding + Int((Double(routed) * share).rounded()),
-    dimensions: family.dimensions, encodings: encodings, dropped: dropped, warnings: warnings, contentHash: hash,
+    dimensions: family.dimensions, encodings: encodings, dropped: dropped, warnings: warnings,
+    contentHash: hash,
     tensors: tensors)
 }

@@ -28,7 +28,8 @@ public func readTokenFile(_ path: String, for model: Model) throws -> [[Int]] {
     }
     return try ids.map { id in
       guard let number = id.integer, (0..<vocabulary).contains(number) else {
-        throw refuse(id.offset, "found \(id.integer.map(String.init) ?? id.kind), expected an id below \(vocabulary)")
+        throw refuse(
+          id.offset, "found \(id.integer.map(String.init) ?? id.kind), expected an id below \(vocabulary)")
       }
       return number
     }
@@ -66,7 +67,9 @@ public func writeLogits(
           let places = range.lowerBound * route.perToken..<range.upperBound * route.perToken
           let shape: Shape = [range.count, route.perToken]
           Array(route.experts[places]).withUnsafeBytes { add("experts.\(index).\(layer)", .i32, shape, $0) }
-          Array(route.weights[places]).withUnsafeBytes { add("expert_weights.\(index).\(layer)", .f32, shape, $0) }
+          Array(route.weights[places]).withUnsafeBytes {
+            add("expert_weights.\(index).\(layer)", .f32, shape, $0)
+          }
         }
       }
     }

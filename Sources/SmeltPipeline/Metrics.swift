@@ -50,7 +50,9 @@ enum Metrics {
   }
 
   /// Compares the logits of one token.
-  static func agreement(_ source: UnsafeBufferPointer<Float>, _ result: UnsafeBufferPointer<Float>) -> Agreement {
+  static func agreement(_ source: UnsafeBufferPointer<Float>, _ result: UnsafeBufferPointer<Float>)
+    -> Agreement
+  {
     let (p0, q0) = (logSumExp(source), logSumExp(result))
     var divergence = 0.0
     for index in source.indices {
@@ -141,7 +143,8 @@ enum Metrics {
         b.values.withUnsafeBufferPointer { b0 in
           guard let a0 = a0.baseAddress, let b0 = b0.baseAddress else { return }
           distance.add(
-            a0 + range.lowerBound * a.columns, b0 + range.lowerBound * a.columns, count: range.count * a.columns)
+            a0 + range.lowerBound * a.columns, b0 + range.lowerBound * a.columns,
+            count: range.count * a.columns)
         }
       }
       return distance

@@ -30,7 +30,9 @@ public struct Model: Sendable {
     case .directory: return Model(path: path, container: .checkpoint(try Checkpoint(path: path)))
     case .other: throw FormatError(.notFile, file: path, "found a device or a pipe, expected a model")
     case .file:
-      if path.hasSuffix(".ingot") { return Model(path: path, container: .ingot(try IngotWeights(path: path))) }
+      if path.hasSuffix(".ingot") {
+        return Model(path: path, container: .ingot(try IngotWeights(path: path)))
+      }
       if path.hasSuffix(".gguf") {
         throw RequestError(
           .unsupported, "'\(path)': GGUF files are not supported yet", help: "give a directory or an .ingot")
@@ -83,7 +85,9 @@ public struct Model: Sendable {
         }
         return StoredWeight(
           spec: spec, encoding: encoding,
-          tensors: entry.parts.map { ($0.name == .values ? name : "\(name) \($0.name.rawValue)", $0.frame.contentLength) })
+          tensors: entry.parts.map {
+            ($0.name == .values ? name : "\(name) \($0.name.rawValue)", $0.frame.contentLength)
+          })
       }
     }
   }
@@ -166,7 +170,8 @@ public final class IngotWeights: Weights {
       }
     }
     if let stray = entries.keys.min() {
-      throw FormatError(.unknownTensor, file: path, subject: stray, "belongs to no weight of \(family.modelType)")
+      throw FormatError(
+        .unknownTensor, file: path, subject: stray, "belongs to no weight of \(family.modelType)")
     }
   }
 

@@ -81,7 +81,8 @@ public struct Plan: Sendable {
       let encoding = decision.scheme.encoding(for: stored.encoding, shape: stored.spec.shape)
       if options.exactOnly, decision.scheme.isLossy {
         throw RequestError(
-          .usage, "'\(stored.spec.name)' would be rounded by '\(decision.scheme.name)', and --exact-only allows no such step",
+          .usage,
+          "'\(stored.spec.name)' would be rounded by '\(decision.scheme.name)', and --exact-only allows no such step",
           help: "leave --exact-only away, or keep the weight by a recipe")
       }
       let isKept = decision.scheme.keepsBytes || encoding is IntegerTable
@@ -113,7 +114,8 @@ public struct Plan: Sendable {
       for other in others {
         ledger.append(
           LedgerEntry(
-            source: other.name, fate: .joined, rule: "scales of '\(codes.name)'", weight: spec.name.description,
+            source: other.name, fate: .joined, rule: "scales of '\(codes.name)'",
+            weight: spec.name.description,
             scheme: weight.decision.scheme.name, bytesIn: other.byteCount, bytesOut: 0))
       }
     }
@@ -152,7 +154,9 @@ public struct Plan: Sendable {
       }
     }
     for group in groups {
-      table.add([group.fate, group.scheme, "\(group.count)", byteText(group.bytesIn), byteText(group.bytesOut)])
+      table.add([
+        group.fate, group.scheme, "\(group.count)", byteText(group.bytesIn), byteText(group.bytesOut),
+      ])
     }
     return table.text
       + "\n\(byteText(bytesIn)) in, at most \(byteText(bytesOut)) out, about \(byteText(peakMemoryBytes)) of memory, \(dropped) dropped, 0 unknown"

@@ -94,15 +94,20 @@ public struct Report: Sendable {
 
   private static func describe(_ model: Model) -> JSON {
     var members: [(String, JSON)] = [
-      ("path", JSON(model.path)), ("container", JSON(model.containerName)), ("family", JSON(model.family.modelType)),
+      ("path", JSON(model.path)), ("container", JSON(model.containerName)),
+      ("family", JSON(model.family.modelType)),
       ("bytes", JSON(model.files.reduce(0) { $0 + $1.byteCount })),
     ]
-    if case .ingot(let ingot) = model.container { members.append(("content_hash", JSON(ingot.file.contentHash))) }
+    if case .ingot(let ingot) = model.container {
+      members.append(("content_hash", JSON(ingot.file.contentHash)))
+    }
     return JSON(members: members)
   }
 
   mutating func fill(_ comparison: Comparison) {
-    func mean(_ values: [Double]) -> Double { values.isEmpty ? 0 : values.reduce(0, +) / Double(values.count) }
+    func mean(_ values: [Double]) -> Double {
+      values.isEmpty ? 0 : values.reduce(0, +) / Double(values.count)
+    }
     perplexity = (exponential(mean(comparison.sourceLosses)), exponential(mean(comparison.resultLosses)))
     let sorted = comparison.divergences.sorted()
     kl = Divergence(
@@ -127,7 +132,8 @@ public struct Report: Sendable {
   /// Whether every threshold is met.
   public var passes: Bool {
     // Written so that a NaN fails.
-    (thresholds.maxKL.map { kl.mean <= $0 } ?? kl.mean.isFinite) && (thresholds.minTop1.map { top1 >= $0 } ?? true)
+    (thresholds.maxKL.map { kl.mean <= $0 } ?? kl.mean.isFinite)
+      && (thresholds.minTop1.map { top1 >= $0 } ?? true)
   }
 
   /// Weights whose every number is the source's.
@@ -152,7 +158,8 @@ public struct Report: Sendable {
           JSON(
             router.map {
               [
-                "layer": JSON($0.layer), "set_agreement": JSON($0.setAgreement), "mean_overlap": JSON($0.meanOverlap),
+                "layer": JSON($0.layer), "set_agreement": JSON($0.setAgreement),
+                "mean_overlap": JSON($0.meanOverlap),
               ]
             })
         ),
@@ -196,13 +203,21 @@ public struct Report: Sendable {
     var lines = [table.text, ""]
     var facts = Table(["measure", "value", "meaning"])
     facts.add(["KL, mean", scientific(kl.mean), "nats a token, source to result, \(grouped(tokens)) tokens"])
-    facts.add(["KL, median / p99 / max", "\(scientific(kl.median)) / \(scientific(kl.p99)) / \(scientific(kl.max))", ""])
+    facts.add([
+      "KL, median / p99 / max", "\(scientific(kl.median)) / \(scientific(kl.p99)) / \(scientific(kl.max))",
+      "",
+    ])
     facts.add(["KL, floor", scientific(kl.floor), "the source against itself, sums in another order"])
-    facts.add(["KL, forced routing", scientific(kl.forcedRoutingMean), "the result on the source's expert choices"])
+    facts.add([
+      "KL, forced routing", scientific(kl.forcedRoutingMean), "the result on the source's expert choices",
+    ])
     facts.add(["top-1 agreement", fixed(top1, 4), "same most likely token"])
     facts.add(["top-5 agreement", fixed(top5, 4), "mean overlap of the five most likely"])
     if let flips {
-      facts.add(["router, worst layer", fixed(flips.setAgreement, 4), "layer \(flips.layer): tokens with the same experts"])
+      facts.add([
+        "router, worst layer", fixed(flips.setAgreement, 4),
+        "layer \(flips.layer): tokens with the same experts",
+      ])
     }
     if let deepest {
       facts.add(["layer error, worst", scientific(deepest.relativeError), "layer \(deepest.layer), relative"])
@@ -212,8 +227,12 @@ public struct Report: Sendable {
     facts.add(["time, memory", "\(fixed(seconds, 1)) s, \(byteText(peakMemoryBytes))", "peak resident"])
     lines.append(facts.text)
     var verdict = "verdict: \(passes ? "pass" : "FAIL")"
-    if let limit = thresholds.maxKL { verdict += ", mean KL \(scientific(kl.mean)) against at most \(scientific(limit))" }
-    if let limit = thresholds.minTop1 { verdict += ", top-1 \(fixed(top1, 4)) against at least \(fixed(limit, 4))" }
+    if let limit = thresholds.maxKL {
+      verdict += ", mean KL \(scientific(kl.mean)) against at most \(scientific(limit))"
+    }
+    if let limit = thresholds.minTop1 {
+      verdict += ", top-1 \(fixed(top1, 4)) against at least \(fixed(limit, 4))"
+    }
     lines.append("")
     lines.append(verdict)
     return lines.joined(separator: "\n")

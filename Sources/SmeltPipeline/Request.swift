@@ -54,7 +54,8 @@ public struct ConversionRequest: Sendable {
     }
     if let observer { recipe.observer = try Observer.named(observer) }
     return ConvertOptions(
-      recipe: recipe, statistics: statistics, compression: compression, exactOnly: exactOnly, overwrite: overwrite,
+      recipe: recipe, statistics: statistics, compression: compression, exactOnly: exactOnly,
+      overwrite: overwrite,
       run: run)
   }
 
@@ -66,7 +67,8 @@ public struct ConversionRequest: Sendable {
       throw RequestError(
         .unsupported, "'\(result)': this version writes ingots only", help: "name the result NAME.ingot")
     case let kind?:
-      throw RequestError(.unsupported, "results of kind '\(kind)' are not supported", help: "supported: ingot")
+      throw RequestError(
+        .unsupported, "results of kind '\(kind)' are not supported", help: "supported: ingot")
     }
   }
 }
@@ -109,13 +111,23 @@ public func knownFormats() -> KnownFormats {
   for (name, use) in containers { table.add(["container", name, use]) }
   for encoding in encodings { table.add(["encoding", encoding, ""]) }
   for scheme in Schemes.all {
-    table.add(["scheme", scheme.name, ([scheme.summary] + (scheme.synonyms.isEmpty ? [] : ["also " + scheme.synonyms.joined(separator: ", ")])).joined(separator: "; ")])
+    table.add([
+      "scheme", scheme.name,
+      ([scheme.summary]
+        + (scheme.synonyms.isEmpty ? [] : ["also " + scheme.synonyms.joined(separator: ", ")])).joined(
+          separator: "; "),
+    ])
   }
   return KnownFormats(
     json: [
       "families": JSON(families.map { JSON($0) }), "containers": JSON(containers.map { JSON($0.0) }),
       "encodings": JSON(encodings.map { JSON($0) }),
       "schemes": JSON(
-        Schemes.all.map { ["name": JSON($0.name), "synonyms": JSON($0.synonyms.map { JSON($0) }), "summary": JSON($0.summary)] }),
+        Schemes.all.map {
+          [
+            "name": JSON($0.name), "synonyms": JSON($0.synonyms.map { JSON($0) }),
+            "summary": JSON($0.summary),
+          ]
+        }),
     ], text: table.text)
 }

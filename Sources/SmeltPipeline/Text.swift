@@ -10,7 +10,8 @@ public func fixed(_ value: Double, _ decimals: Int) -> String {
   let whole = String(UInt64(scaled))
   let padded = String(repeating: "0", count: max(0, decimals + 1 - whole.count)) + whole
   let split = padded.index(padded.endIndex, offsetBy: -decimals)
-  return (value < 0 && scaled > 0 ? "-" : "") + padded[..<split] + (decimals > 0 ? "." + padded[split...] : "")
+  return (value < 0 && scaled > 0 ? "-" : "") + padded[..<split]
+    + (decimals > 0 ? "." + padded[split...] : "")
 }
 
 /// A small number with three digits: `1.23e-04`.
@@ -40,7 +41,8 @@ public func byteText(_ bytes: Int) -> String {
     value /= 1000
     unit += 1
   }
-  return unit == 0 ? "\(bytes) B" : "\(fixed(value, value < 9.995 ? 2 : value < 99.95 ? 1 : 0)) \(units[unit])"
+  return unit == 0
+    ? "\(bytes) B" : "\(fixed(value, value < 9.995 ? 2 : value < 99.95 ? 1 : 0)) \(units[unit])"
 }
 
 /// A whole number with its thousands apart: `17 850`.
@@ -69,10 +71,14 @@ public struct Table {
   /// The lines.
   public var text: String {
     let all = [header] + rows
-    let widths = header.indices.map { column in all.map { column < $0.count ? $0[column].count : 0 }.max() ?? 0 }
+    let widths = header.indices.map { column in
+      all.map { column < $0.count ? $0[column].count : 0 }.max() ?? 0
+    }
     let numeric = header.indices.map { column in
       rows.contains { column < $0.count && !$0[column].isEmpty }
-        && rows.allSatisfy { column >= $0.count || $0[column].isEmpty || $0[column].first!.isNumber || $0[column].first! == "-" }
+        && rows.allSatisfy {
+          column >= $0.count || $0[column].isEmpty || $0[column].first!.isNumber || $0[column].first! == "-"
+        }
     }
     func line(_ cells: [String]) -> String {
       var line = ""

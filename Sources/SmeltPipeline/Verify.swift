@@ -32,13 +32,16 @@ public func verify(
     source.family.weights.map(\.shape) == result.family.weights.map(\.shape)
   else {
     throw RequestError(
-      .usage, "'\(source.path)' (\(source.family.modelType)) and '\(result.path)' (\(result.family.modelType)) are not the same architecture")
+      .usage,
+      "'\(source.path)' (\(source.family.modelType)) and '\(result.path)' (\(result.family.modelType)) are not the same architecture"
+    )
   }
   var report = Report(source: source, result: result, windows: windows, thresholds: thresholds)
   report.weights = try compareWeights(source, result, options)
   var comparison = Comparison(source.family.dimensions.layers)
   let groups = windows.groups(source.family.dimensions, streams: 4, maxMemory: options.maxMemory)
-  options.progress.begin("compare layers", total: groups.count * source.family.dimensions.layers, unit: "layers")
+  options.progress.begin(
+    "compare layers", total: groups.count * source.family.dimensions.layers, unit: "layers")
   var noiseLeft = floorTokens
   for batch in groups {
     let noisy = noiseBatch(batch, &noiseLeft)
@@ -111,7 +114,8 @@ struct Comparison {
   /// Runs a batch through both sides; the result also with the source's expert choices; and the source once more with
   /// its sums in another order, over `noisy`.
   mutating func add(
-    _ batch: TokenBatch, noisy: TokenBatch?, _ family: some ModelFamily, _ source: some Weights, _ result: some Weights,
+    _ batch: TokenBatch, noisy: TokenBatch?, _ family: some ModelFamily, _ source: some Weights,
+    _ result: some Weights,
     _ options: RunOptions
   ) throws {
     let pass = Pass(parallel: options.parallel)

@@ -22,12 +22,15 @@ public struct Windows: Sendable {
     let vocabulary = model.family.dimensions.vocabulary
     if let stray = ids.first(where: { $0 >= vocabulary }) {
       throw FormatError(
-        .tokenizerValue, file: "tokenizer.json", "yields id \(stray), the model's vocabulary ends at \(vocabulary - 1)")
+        .tokenizerValue, file: "tokenizer.json",
+        "yields id \(stray), the model's vocabulary ends at \(vocabulary - 1)")
     }
     let count = min(ids.count, limit ?? .max) / context
     guard count > 0 else {
       throw FormatError(
-        .text, file: textPath, "found \(ids.count) tokens\(limit.map { " (limited to \($0))" } ?? ""), expected at least one window of \(context)")
+        .text, file: textPath,
+        "found \(ids.count) tokens\(limit.map { " (limited to \($0))" } ?? ""), expected at least one window of \(context)"
+      )
     }
     sequences = (0..<count).map { Array(ids[$0 * context..<($0 + 1) * context]) }
     self.context = context
@@ -87,7 +90,8 @@ public struct RunOptions: Sendable {
 
   /// Options; all cores and 2 GiB by default.
   public init(
-    parallel: Parallel = .allCores, maxMemory: Int = 2 << 30, progress: any ProgressReporter = SilentProgress()
+    parallel: Parallel = .allCores, maxMemory: Int = 2 << 30,
+    progress: any ProgressReporter = SilentProgress()
   ) {
     self.parallel = parallel
     self.maxMemory = maxMemory

@@ -8,10 +8,13 @@ import SmeltStorage
 struct SchemeOptions: ParsableArguments {
   @Option(
     name: .long,
-    help: ArgumentHelp("The scheme for the big matrices inside layers: \(ConversionRequest.schemeNames).", valueName: "scheme"))
+    help: ArgumentHelp(
+      "The scheme for the big matrices inside layers: \(ConversionRequest.schemeNames).", valueName: "scheme")
+  )
   var scheme: String?
 
-  @Option(name: .long, help: ArgumentHelp("A recipe file: which scheme for which role or name.", valueName: "file"))
+  @Option(
+    name: .long, help: ArgumentHelp("A recipe file: which scheme for which role or name.", valueName: "file"))
   var recipe: String?
 
   @Option(name: .long, help: ArgumentHelp("Statistics that `smelt calibrate` wrote.", valueName: "file"))
@@ -27,10 +30,14 @@ struct SchemeOptions: ParsableArguments {
   @Flag(name: .long, help: "Refuse every step that may change a value.")
   var exactOnly = false
 
-  @Option(name: .long, help: ArgumentHelp("How frames are stored: auto (zstd where it pays) or none.", valueName: "how"))
+  @Option(
+    name: .long,
+    help: ArgumentHelp("How frames are stored: auto (zstd where it pays) or none.", valueName: "how"))
   var compression: String = "auto"
 
-  @Option(name: .long, help: ArgumentHelp("The kind of result, where its name does not say it: ingot.", valueName: "kind"))
+  @Option(
+    name: .long,
+    help: ArgumentHelp("The kind of result, where its name does not say it: ingot.", valueName: "kind"))
   var to: String?
 
   @Flag(name: .long, help: "Replace a result that exists.")
@@ -38,7 +45,8 @@ struct SchemeOptions: ParsableArguments {
 
   func request(_ model: Model, _ result: String, _ run: RunOptions) throws -> ConvertOptions {
     try ConversionRequest(
-      scheme: scheme, recipePath: recipe, statisticsPath: statistics, observer: observer, exactOnly: exactOnly,
+      scheme: scheme, recipePath: recipe, statisticsPath: statistics, observer: observer,
+      exactOnly: exactOnly,
       compression: compression, kind: to, overwrite: overwrite
     ).options(for: model, result: result, run)
   }
@@ -66,7 +74,8 @@ struct PlanCommand: ParsableCommand {
 
 struct ConvertCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "convert", abstract: "Converts a model; without a scheme or recipe every value stays as it is.",
+    commandName: "convert",
+    abstract: "Converts a model; without a scheme or recipe every value stays as it is.",
     discussion: "Example: smelt convert DIR out.ingot")
 
   @Argument(help: "A directory or an .ingot.")
@@ -86,7 +95,8 @@ struct ConvertCommand: ParsableCommand {
 
 struct CalibrateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "calibrate", abstract: "Runs a text through a model and writes what each weight gets to see.",
+    commandName: "calibrate",
+    abstract: "Runs a text through a model and writes what each weight gets to see.",
     discussion: "Example: smelt calibrate DIR statistics.safetensors --text calibration.txt")
 
   @Argument(help: "A directory or an .ingot.")

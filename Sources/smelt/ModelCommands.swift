@@ -110,7 +110,8 @@ struct LogitsCommand: ParsableCommand {
     let model = try Model.open(model)
     let sequences = try readTokenFile(tokens, for: model)
     try writeLogits(
-      model, sequences: sequences, to: result, hiddenStates: hiddenStates, routing: routing, overwrite: overwrite,
+      model, sequences: sequences, to: result, hiddenStates: hiddenStates, routing: routing,
+      overwrite: overwrite,
       common.run)
     print(result)
   }

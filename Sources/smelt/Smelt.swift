@@ -59,7 +59,9 @@ struct CommonOptions: ParsableArguments {
   @Option(name: .long, help: ArgumentHelp("Threads to use. Results never depend on it.", valueName: "n"))
   var threads: Int = coreCount()
 
-  @Option(name: .long, help: ArgumentHelp("Memory that activations may take, for example 512M or 2G.", valueName: "size"))
+  @Option(
+    name: .long,
+    help: ArgumentHelp("Memory that activations may take, for example 512M or 2G.", valueName: "size"))
   var maxMemory: MemorySize = MemorySize(bytes: 2 << 30)
 
   @Flag(name: .long, help: "No progress on stderr.")
@@ -96,7 +98,8 @@ struct MemorySize: ExpressibleByArgument, CustomStringConvertible {
     if digits.hasSuffix("B") { digits.removeLast() }
     if digits.hasSuffix("I") { digits.removeLast() }
     var factor = 1
-    for (suffix, value) in [("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30), ("T", 1 << 40)] where digits.hasSuffix(suffix) {
+    for (suffix, value) in [("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30), ("T", 1 << 40)]
+    where digits.hasSuffix(suffix) {
       digits.removeLast()
       factor = value
     }

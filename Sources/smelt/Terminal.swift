@@ -93,13 +93,17 @@ final class ProgressBar: ProgressReporter {
     let left = share > 0 ? elapsed / share - elapsed : 0
     let isBytes = stage.unit == "bytes"
     let amount =
-      isBytes ? "\(byteText(stage.done)) of \(byteText(stage.total))" : "\(stage.done) of \(stage.total) \(stage.unit)"
+      isBytes
+      ? "\(byteText(stage.done)) of \(byteText(stage.total))"
+      : "\(stage.done) of \(stage.total) \(stage.unit)"
     let speed = isBytes ? "\(byteText(Int(rate)))/s" : "\(fixed(rate, 1)) \(stage.unit)/s"
     return "\(stage.title) \(bar) \(amount), \(speed), \(duration(left)) left"
   }
 
   private func duration(_ seconds: Double) -> String {
     let whole = Int(seconds.rounded(.up))
-    return whole < 60 ? "\(whole) s" : whole < 3600 ? "\(whole / 60) min \(whole % 60) s" : "\(whole / 3600) h \(whole % 3600 / 60) min"
+    return whole < 60
+      ? "\(whole) s"
+      : whole < 3600 ? "\(whole / 60) min \(whole % 60) s" : "\(whole / 3600) h \(whole % 3600 / 60) min"
   }
 }

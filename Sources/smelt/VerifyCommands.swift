@@ -6,7 +6,8 @@ import SmeltStorage
 
 struct VerifyCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "verify", abstract: "Runs source and result through the same forward pass and says how far apart they are.",
+    commandName: "verify",
+    abstract: "Runs source and result through the same forward pass and says how far apart they are.",
     discussion: """
       Fails with exit status 1 beyond --max-kl or --min-top1.
       Example: smelt verify DIR out.ingot --text evaluation.txt --max-kl 1e-3 --json report.json
@@ -25,9 +26,12 @@ struct VerifyCommand: ParsableCommand {
   var json: String?
   @Option(name: .long, help: ArgumentHelp("Write the report as a page.", valueName: "file"))
   var html: String?
-  @Option(name: .long, help: ArgumentHelp("The largest mean KL divergence that passes, in nats a token.", valueName: "x"))
+  @Option(
+    name: .long,
+    help: ArgumentHelp("The largest mean KL divergence that passes, in nats a token.", valueName: "x"))
   var maxKl: Double?
-  @Option(name: .long, help: ArgumentHelp("The smallest top-1 agreement that passes, 0 to 1.", valueName: "x"))
+  @Option(
+    name: .long, help: ArgumentHelp("The smallest top-1 agreement that passes, 0 to 1.", valueName: "x"))
   var minTop1: Double?
   @Flag(name: .long, help: "Replace report files that exist.")
   var overwrite = false
@@ -40,11 +44,14 @@ struct VerifyCommand: ParsableCommand {
 
   func run() throws {
     let (a, b) = (try Model.open(source), try Model.open(result))
-    for path in [json, html].compactMap({ $0 }) where path != "-" && pathKind(path) != .nothing && !overwrite {
-      throw RequestError(.cannotCreate, "'\(path)' exists", help: "choose another name, or pass --overwrite to replace it")
+    for path in [json, html].compactMap({ $0 }) where path != "-" && pathKind(path) != .nothing && !overwrite
+    {
+      throw RequestError(
+        .cannotCreate, "'\(path)' exists", help: "choose another name, or pass --overwrite to replace it")
     }
     let report = try verify(
-      source: a, result: b, try cut.windows(text, a), thresholds: Thresholds(maxKL: maxKl, minTop1: minTop1), common.run)
+      source: a, result: b, try cut.windows(text, a), thresholds: Thresholds(maxKL: maxKl, minTop1: minTop1),
+      common.run)
     let object = report.json.text(indented: true)
     if let json, json != "-" { try writeFile(json, Array((object + "\n").utf8), overwrite: overwrite) }
     if let html { try writeFile(html, Array(report.html.utf8), overwrite: overwrite) }
@@ -58,12 +65,17 @@ struct DemoCommand: ParsableCommand {
     commandName: "demo", abstract: "Quantizes, verifies and reports the bundled trained model.",
     discussion: "Works in a temporary folder that it removes.")
 
-  @Option(name: .long, help: ArgumentHelp("Another model with calibration.txt and evaluation.txt beside it.", valueName: "directory"))
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Another model with calibration.txt and evaluation.txt beside it.", valueName: "directory"))
   var model: String?
   @OptionGroup var common: CommonOptions
 
   func run() throws {
-    try demo(modelPath: model ?? Demo.bundledModel(executable: CommandLine.arguments[0]), common.run) { print($0) }
+    try demo(modelPath: model ?? Demo.bundledModel(executable: CommandLine.arguments[0]), common.run) {
+      print($0)
+    }
   }
 }
 
@@ -92,7 +104,8 @@ struct BenchCommand: ParsableCommand {
 
 struct FormatsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "formats", abstract: "Lists the families, containers, encodings and schemes this version knows.")
+    commandName: "formats",
+    abstract: "Lists the families, containers, encodings and schemes this version knows.")
 
   @OptionGroup var output: JSONOption
 

@@ -69,7 +69,8 @@ struct PreTokenizerRun {
       if text[piece.lowerBound] == 0x20 {
         encode(text, piece, step: step + 1, isFirst: isFirst)
       } else {
-        encode([0x20] + UnsafeBufferPointer(start: text + piece.lowerBound, count: piece.count), step, isFirst)
+        encode(
+          [0x20] + UnsafeBufferPointer(start: text + piece.lowerBound, count: piece.count), step, isFirst)
       }
     case .metaspace(let replacement, let prepend):
       var changed: [UInt8] = []

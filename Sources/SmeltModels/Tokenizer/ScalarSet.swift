@@ -78,7 +78,8 @@ enum ScalarCase {
   static let folds: [(UInt32, UInt32)] = {
     var out: [(UInt32, UInt32)] = []
     for value in UInt32(0x41)..<0x1F000 {
-      guard let scalar = Unicode.Scalar(value), scalar.properties.isCased || scalar.properties.changesWhenCaseFolded
+      guard let scalar = Unicode.Scalar(value),
+        scalar.properties.isCased || scalar.properties.changesWhenCaseFolded
       else { continue }
       let folded = single(single(scalar, \.uppercaseMapping), \.lowercaseMapping)
       if folded != scalar { out.append((value, folded.value)) }

@@ -31,7 +31,8 @@ enum TokenDecoderStep: Sendable {
     case .byteLevel:
       var joined: [UInt8] = []
       for token in tokens {
-        let spelled = token.isAdded ? nil : ByteAlphabet.bytes(of: String(decoding: token.bytes, as: UTF8.self))
+        let spelled =
+          token.isAdded ? nil : ByteAlphabet.bytes(of: String(decoding: token.bytes, as: UTF8.self))
         joined += spelled ?? token.bytes
       }
       return [Token(bytes: joined, isAdded: false)]

@@ -68,7 +68,9 @@ struct TokenizerComponents {
           inverted: try flag(json, "invert", false))
       ]
     case "Digits":
-      return [try split(UnicodeClasses.number, try flag(json, "individual_digits", false) ? .isolated : .contiguous)]
+      return [
+        try split(UnicodeClasses.number, try flag(json, "individual_digits", false) ? .isolated : .contiguous)
+      ]
     case "Punctuation": return [try split(UnicodeClasses.punctuation, try behavior(json, default: .isolated))]
     case "WhitespaceSplit": return [try split(UnicodeClasses.space, .removed)]
     case "BertPreTokenizer":
@@ -79,7 +81,8 @@ struct TokenizerComponents {
       let runs = [word, other].map {
         PatternNode.repeated(.set($0), minimum: 1, maximum: nil, mode: .greedy)
       }
-      let pattern = try compiled("pre_tokenizer") { () throws(PatternError) in try SplitPattern(.choice(runs)) }
+      let pattern = try compiled("pre_tokenizer") { () throws(PatternError) in try SplitPattern(.choice(runs))
+      }
       return [.split(pattern, .removed, inverted: true)]
     case "Metaspace":
       let mark = try mark(json)
@@ -123,7 +126,9 @@ struct TokenizerComponents {
   }
 
   /// Calls `body` with every component of a tree, `Sequence` opened up. It returns the number of steps so far.
-  private func each(_ json: JSON?, _ subject: String, list: String, _ body: (String, JSON) throws -> Int) throws {
+  private func each(_ json: JSON?, _ subject: String, list: String, _ body: (String, JSON) throws -> Int)
+    throws
+  {
     guard let json, !json.isNull else { return }
     guard json.object != nil else { throw form(subject, json, "an object or null") }
     guard let type = json["type"]?.string else {
@@ -186,7 +191,8 @@ struct TokenizerComponents {
   private func behavior(_ json: JSON, default otherwise: SplitBehavior?) throws -> SplitBehavior {
     guard let member = json["behavior"] else {
       if let otherwise { return otherwise }
-      throw FormatError(.tokenizerJSON, file: file, subject: "Split", offset: json.offset, "found no behavior")
+      throw FormatError(
+        .tokenizerJSON, file: file, subject: "Split", offset: json.offset, "found no behavior")
     }
     guard let name = member.string else { throw form("behavior", member, "a string") }
     guard let behavior = SplitBehavior(rawValue: name) else {
@@ -200,7 +206,8 @@ struct TokenizerComponents {
     let mark = try text(json, "replacement")
     guard mark.unicodeScalars.count == 1 else {
       throw FormatError(
-        .tokenizerValue, file: file, subject: "replacement", offset: json["replacement"]?.offset ?? json.offset,
+        .tokenizerValue, file: file, subject: "replacement",
+        offset: json["replacement"]?.offset ?? json.offset,
         "found '\(mark)', expected one character")
     }
     return mark
@@ -212,7 +219,9 @@ struct TokenizerComponents {
       return try flag(json, "add_prefix_space", true) ? .always : .never
     }
     guard let name = member.string else { throw form("prepend_scheme", member, "a string") }
-    guard let scheme = MetaspacePrepend(rawValue: name) else { throw unsupported("the prepend scheme '\(name)'") }
+    guard let scheme = MetaspacePrepend(rawValue: name) else {
+      throw unsupported("the prepend scheme '\(name)'")
+    }
     return scheme
   }
 

@@ -100,9 +100,12 @@ struct TokenizerReader {
     return Tokenizer(model: model, texts: texts, byId: byId)
   }
 
-  private func merges(_ json: JSON?, _ tokens: ByteTable, _ prefix: String, _ model: JSON) throws -> MergeTable {
+  private func merges(_ json: JSON?, _ tokens: ByteTable, _ prefix: String, _ model: JSON) throws
+    -> MergeTable
+  {
     guard let json else {
-      throw FormatError(.tokenizerJSON, file: file, subject: "model.merges", offset: model.offset, "found none")
+      throw FormatError(
+        .tokenizerJSON, file: file, subject: "model.merges", offset: model.offset, "found none")
     }
     guard let list = json.array else { throw form("model.merges", json, "a list") }
     var table = MergeTable(count: list.count)
@@ -115,7 +118,8 @@ struct TokenizerReader {
         throw value("model.merges", entry, "found \(shown(entry)), expected a pair of tokens")
       }
       guard skipped <= right.count else {
-        throw value("model.merges", entry, "found '\(shown(right))', expected the prefix '\(prefix)' before it")
+        throw value(
+          "model.merges", entry, "found '\(shown(right))', expected the prefix '\(prefix)' before it")
       }
       guard let leftId = tokens.find(left) else { throw noToken(left, entry) }
       guard let rightId = tokens.find(right) else { throw noToken(right, entry) }

@@ -36,7 +36,8 @@ enum UnicodeClasses {
   /// Numbers of every kind.
   static let number = union(["N"])
   /// Punctuation as the `Punctuation` pre-tokenizer sees it: ASCII symbols included.
-  static let punctuation = union(["P"]).union(ScalarSet([0x21...0x2F, 0x3A...0x40, 0x5B...0x60, 0x7B...0x7E]))
+  static let punctuation = union(["P"]).union(
+    ScalarSet([0x21...0x2F, 0x3A...0x40, 0x5B...0x60, 0x7B...0x7E]))
   /// Word characters as added tokens with `single_word` see them: without the superscripts and fractions of Latin-1
   /// that `\w` has, with the two joiners that it has not.
   static let joinedWord =
@@ -66,7 +67,9 @@ enum UnicodeClasses {
   /// The union of the categories whose names begin with one of `prefixes`.
   private static func union(_ prefixes: [String]) -> ScalarSet {
     var ranges: [ClosedRange<UInt32>] = []
-    for (name, set) in categories where prefixes.contains(where: { name.hasPrefix($0) }) { ranges += set.ranges }
+    for (name, set) in categories where prefixes.contains(where: { name.hasPrefix($0) }) {
+      ranges += set.ranges
+    }
     return ScalarSet(ranges)
   }
 

@@ -56,7 +56,8 @@ enum UnicodeNormalization: String {
   }
 
   /// Joins each scalar with the starter before it where nothing between them blocks it.
-  private static func compose(_ scalars: inout [UInt32], _ orders: [UInt8], _ data: UnicodeNormalizationData) {
+  private static func compose(_ scalars: inout [UInt32], _ orders: [UInt8], _ data: UnicodeNormalizationData)
+  {
     var written = 0
     var starter: Int?
     var lastOrder: UInt8 = 0

@@ -1,0 +1,88 @@
+// The forward pass against an independent implementation: logits, hidden states and routing of golden checkpoints.
+
+import SmeltContainers
+import SmeltModels
+import SmeltPipeline
+import SmeltStorage
+import SmeltTensors
+import SmeltTestSupport
+import Testing
+
+/// Float32 sums in another order differ by 1e-5 on these models; a skipped Sinkhorn round already costs 2e-4.
+private let logitsBound: Float = 5e-5
+
+/// Names of the golden checkpoints with the references' prefixes.
+private let golden = [
+  ("deepseek_v4", ["short.", "long."]), ("deepseek_v4-fp4", ["short.", "long."]),
+  ("deepseek_v4-hfsaved", ["short.", "long."]), ("tiny-v4", [""]),
+]
+
+@Suite struct GoldenTests {
+  @Test(arguments: golden)
+  func logitsHiddenStatesAndRoutingEqualTheReference(name: String, prefixes: [String]) throws {
+    let model = try Model.open(fixture("models/\(name)"))
+    let reference = try Reference(fixture("models/\(name)/reference.safetensors"))
+    for prefix in prefixes {
+      let batch = TokenBatch(try reference.sequences("\(prefix)input_ids"))
+      try compare(model.family, model.weights, batch, reference, prefix)
+    }
+  }
+
+  private func compare(
+    _ family: some ModelFamily, _ weights: some Weights, _ batch: TokenBatch, _ reference: Reference,
+    _ prefix: String
+  ) throws {
+    let pass = Pass(parallel: .allCores)
+    var x = try family.embed(batch, weights)
+    for layer in 0..<family.dimensions.layers {
+      let routing = try #require(try family.layer(layer, &x, batch, weights, pass))
+      for hidden in ["\(prefix)hidden.\(layer)", "window0.hidden.\(layer)"] {
+        guard let expected = reference.floats(hidden) else { continue }
+        let scale = expected.map(abs).max() ?? 1
+        let worst = zip(expected, x.values).map { abs($0 - $1) }.max() ?? 0
+        #expect(worst <= 1e-5 * scale, "\(hidden) differs by \(worst) of \(scale)")
+      }
+      for router in ["\(prefix)router.\(layer)", "window0.router.\(layer)"] {
+        guard let experts = reference.integers("\(router).experts"),
+          let weights = reference.floats("\(router).weights")
+        else { continue }
+        #expect(experts == Array(routing.experts.prefix(experts.count)), "\(router).experts")
+        let worst = zip(weights, routing.weights).map { abs($0 - $1) }.max() ?? 0
+        #expect(worst <= 1e-5, "\(router).weights differ by \(worst)")
+      }
+    }
+    let expected = try #require(reference.floats("\(prefix)logits"))
+    let logits = try family.logits(x, weights, pass)
+    #expect(logits.values.count == expected.count)
+    let worst = zip(expected, logits.values).map { abs($0 - $1) }.max() ?? .infinity
+    #expect(worst <= logitsBound, "\(prefix)logits differ by \(worst)")
+  }
+}
+
+/// A reference file.
+struct Reference {
+  private let file: SafetensorsFile
+
+  init(_ path: String) throws { file = try SafetensorsFile(path: path) }
+
+  func floats(_ name: String) -> [Float]? {
+    file.tensor(name)?.bytes.withUnsafeBytes { bytes in
+      (0..<bytes.count / 4).map { bytes.loadUnaligned(fromByteOffset: $0 * 4, as: Float.self) }
+    }
+  }
+
+  func integers(_ name: String) -> [Int32]? {
+    file.tensor(name)?.bytes.withUnsafeBytes { bytes in
+      (0..<bytes.count / 4).map { bytes.loadUnaligned(fromByteOffset: $0 * 4, as: Int32.self) }
+    }
+  }
+
+  func sequences(_ name: String) throws -> [[Int]] {
+    let tensor = try #require(file.tensor(name))
+    let ids = tensor.bytes.withUnsafeBytes { bytes in
+      (0..<bytes.count / 8).map { Int(bytes.loadUnaligned(fromByteOffset: $0 * 8, as: Int64.self)) }
+    }
+    let width = tensor.shape.columns
+    return (0..<tensor.shape.rows).map { Array(ids[$0 * width..<($0 + 1) * width]) }
+  }
+}
