@@ -33,7 +33,10 @@ public struct Coverage: Sendable, Equatable {
       fewestExpert = tokens.counts.firstIndex(of: fewest) ?? 0
       most = tokens.counts.max() ?? 0
       mostExpert = tokens.counts.firstIndex(of: most) ?? 0
-      total = tokens.counts.reduce(0, +)
+      total = tokens.counts.reduce(0) { sum, count in
+        let (value, overflow) = sum.addingReportingOverflow(count)  // a file may say anything
+        return overflow ? Int.max : value
+      }
     }
   }
 

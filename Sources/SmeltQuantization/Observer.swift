@@ -50,14 +50,17 @@ public enum Observer: Sendable, Hashable, CustomStringConvertible {
   }
 }
 
-/// The value at the nearest rank: the smallest magnitude that at least `p` percent of all do not exceed.
-/// - Parameter bits: the magnitudes' bit patterns; put into another order.
-/// - Complexity: linear on average.
-func percentile(_ p: Double, ofMagnitudes bits: UnsafeMutablePointer<UInt32>, count: Int) -> Float {
-  let rank = min(count, max(1, Int((p / 100 * Double(count)).rounded(.up))))
+/// The nearest rank of a percentile, from 1: at least `p` percent of all values are not above the value of that rank.
+func nearestRank(_ p: Double, count: Int) -> Int {
+  min(count, max(1, Int((p / 100 * Double(count)).rounded(.up))))
+}
+
+/// The number of a rank, counted from 1 for the smallest. `bits` are put into another order.
+/// - Complexity: linear on average. Source: Hoare, algorithm 65 "Find".
+func selected(_ rank: Int, of bits: UnsafeMutablePointer<UInt32>, count: Int) -> UInt32 {
   var (low, high) = (0, count - 1)
   let wanted = rank - 1
-  while low < high {  // Hoare's selection; the middle element as pivot, so the same order every time
+  while low < high {  // the middle element as pivot: nothing random
     let pivot = bits[low + (high - low) / 2]
     var (i, j) = (low, high)
     while i <= j {
@@ -71,7 +74,7 @@ func percentile(_ p: Double, ofMagnitudes bits: UnsafeMutablePointer<UInt32>, co
     }
     if wanted <= j { high = j } else if wanted >= i { low = i } else { break }
   }
-  return Float(bitPattern: bits[wanted])
+  return bits[wanted]
 }
 
 /// The refusal of a name that is not in a list; `synonyms` may be suggested, but are not listed.

@@ -85,6 +85,7 @@ public struct Recipe: Sendable {
   }
 
   /// The scheme, observer and importance of a weight, and what the ledger says about them.
+  /// The importance is read only for the observer that uses it.
   /// - Parameter statistics: what calibration learned, or nil when there was none.
   /// - Throws: `STAT_FORMAT` for damaged statistics, `STAT_MISMATCH` for those of another shape.
   public func decide(_ spec: WeightSpec, source: any Encoding, statistics: Statistics?) throws(FormatError)
@@ -93,22 +94,22 @@ public struct Recipe: Sendable {
     let (scheme, observer) = choose(spec, source)
     var decision = QuantizeDecision(scheme: scheme, options: QuantizeOptions(observer: observer), note: nil)
     guard scheme.choosesScales, let statistics else { return decision }
-    guard let entry = try statistics.entry(spec.name) else {
+    guard let reach = try statistics.reach(spec.name) else {
       decision.note =
         spec.role.isRouted ? QuantizeDecision.unreached : "weights alone: the statistics do not name it"
       return decision
     }
-    guard let importance = entry.importance else {
+    guard reach.columns == spec.shape.columns, spec.shape.rows % reach.groups == 0 else {
+      throw FormatError(
+        .statisticsMismatch, file: statistics.file, subject: spec.name.description,
+        "the statistics have \(reach.groups) groups of \(reach.columns) input channels, "
+          + "which does not fit \(spec.shape)")
+    }
+    guard reach.counts.allSatisfy({ $0 > 0 }) else {
       decision.note = QuantizeDecision.unreached
       return decision
     }
-    guard entry.columns == spec.shape.columns, spec.shape.rows % entry.groups == 0 else {
-      throw FormatError(
-        .statisticsMismatch, file: statistics.file, subject: spec.name.description,
-        "the statistics have \(entry.groups) groups of \(entry.columns) input channels, "
-          + "which does not fit \(spec.shape)")
-    }
-    decision.options.importance = importance
+    if observer == .mse { decision.options.importance = try statistics.importance(spec.name) }
     return decision
   }
 

@@ -42,12 +42,6 @@ public struct StatisticsEntry: Sendable, Equatable {
       weight, groups: groups, columns: columns, absmax: zeros, meanSquare: zeros,
       counts: [Int](repeating: 0, count: groups))
   }
-
-  /// How much each input channel matters, or nil when a group saw no token.
-  public var importance: ImportanceView? {
-    counts.allSatisfy { $0 > 0 }
-      ? ImportanceView(groups: groups, columns: columns, values: meanSquare) : nil
-  }
 }
 
 /// How many tokens each expert of a layer got.
@@ -168,7 +162,9 @@ public struct Statistics: Sendable {
     let known = Set(self.metadata.map(\.key))
     notes = metadata.filter { !known.contains($0.key) }
     for tensor in tensors {
-      guard let bytes = tensor.dtype.byteCount(tensor.shape.count), bytes == tensor.bytes.count else {
+      guard let count = Shape.checkedCount(tensor.shape.dimensions),
+        tensor.dtype.byteCount(count) == tensor.bytes.count
+      else {
         throw FormatError(
           .statistics, file: file, subject: tensor.name,
           "has \(tensor.bytes.count) bytes, expected \(tensor.dtype) \(tensor.shape)")
@@ -190,6 +186,23 @@ public struct Statistics: Sendable {
     return StatisticsEntry(
       weight, groups: absmax.shape.rows, columns: absmax.shape.columns, absmax: try floats(absmax),
       meanSquare: try floats(square), counts: try counts(count))
+  }
+
+  /// How much each input channel of a weight matters, or nil when a group of it saw no token.
+  /// - Throws: `STAT_FORMAT`.
+  public func importance(_ weight: WeightName) throws(FormatError) -> ImportanceView? {
+    guard let reach = try reach(weight), reach.counts.allSatisfy({ $0 > 0 }),
+      let square = tensor("\(weight).mean_square")
+    else { return nil }
+    return ImportanceView(groups: reach.groups, columns: reach.columns, values: try floats(square))
+  }
+
+  /// Groups, input channels and tokens of a weight's entry, without its values.
+  func reach(_ weight: WeightName) throws(FormatError) -> (groups: Int, columns: Int, counts: [Int])? {
+    guard let square = tensor("\(weight).mean_square"), let count = tensor("\(weight).count") else {
+      return nil
+    }
+    return (square.shape.rows, square.shape.columns, try counts(count))
   }
 
   /// Tokens each expert of a layer got, or nil when the layer has no experts.

@@ -172,9 +172,11 @@ struct RowChooser {
     switch observer {
     case .absmax: return scale(of: absmax)
     case .percentile(let p):
+      let rank = nearestRank(p, count: count)
+      guard rank < count else { return scale(of: absmax) }
       let magnitude = spare.withMemoryRebound(to: UInt32.self, capacity: count) { bits in
         for index in 0..<count { bits[index] = values[index].bitPattern & 0x7FFF_FFFF }
-        return percentile(p, ofMagnitudes: bits, count: count)
+        return Float(bitPattern: selected(rank, of: bits, count: count))
       }
       return scale(of: magnitude > 0 ? magnitude : absmax)  // most of the row is zero: clip nothing
     case .mse: return leastError(absmax)
