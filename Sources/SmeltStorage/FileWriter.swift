@@ -1,6 +1,8 @@
 // Writing beside the target and renaming at the end: until `commit`, nothing stands under the final name, whatever
 // stops the program.
 
+internal import CKernels
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -17,6 +19,11 @@ public struct FileWriter: ~Copyable {
   private let descriptor: Int32
   /// The place where the next `write` goes, in bytes from the start.
   public private(set) var position = 0
+  /// Where the pages that are not yet on their way to the disk begin, and those that are not yet dropped.
+  private var flushed = 0
+  private var dropped = 0
+  /// Bytes between two flushes; files below it are left to the system.
+  private static let flushStep = 32 << 20
 
   /// Starts writing.
   /// - Throws: `RequestError` cannot-create when `path` exists and `overwrite` is false, or its folder is not writable.
@@ -57,6 +64,18 @@ public struct FileWriter: ~Copyable {
   public mutating func write(_ bytes: UnsafeRawBufferPointer) throws {
     try write(bytes, at: position)
     position += bytes.count
+    if position - flushed >= FileWriter.flushStep { flushBehind() }
+  }
+
+  /// Sends what was written to the disk while the work goes on, and drops the pages of the step before: a large result
+  /// neither fills the page cache nor leaves all its writing to the last `sync`.
+  private mutating func flushBehind() {
+    sk_start_writeback(descriptor, Int64(flushed), Int64(position - flushed))
+    if flushed > dropped {
+      sk_drop_written(descriptor, Int64(dropped), Int64(flushed - dropped))
+      dropped = flushed
+    }
+    flushed = position
   }
 
   /// Appends an array.

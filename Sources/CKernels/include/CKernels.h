@@ -14,6 +14,7 @@
 
 #include "sk_forward.h"
 #include "sk_quantize.h"
+#include "sk_system.h"
 
 #ifdef __cplusplus
 extern "C" {

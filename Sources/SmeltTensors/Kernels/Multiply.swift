@@ -60,9 +60,10 @@ private func multiplyTile(
 ) {
   let columns = weight.columns
   let blockColumns = order.blockColumns
-  let scratchStride = min(Int(SK_BLOCK), columns) + 16
-  withUnsafeTemporaryAllocation(of: Float.self, capacity: rows.count * scratchStride) { scratch in
-    guard let tile = scratch.baseAddress else { return }
+  let scratchStride = ceilDivide(min(Int(SK_BLOCK), columns), 16) * 16 + 16
+  // On a cache line: the micro-kernel is some 10 % slower across lines.
+  withUnsafeTemporaryAllocation(byteCount: 4 * rows.count * scratchStride, alignment: 64) { scratch in
+    guard let tile = scratch.bindMemory(to: Float.self).baseAddress else { return }
     var starts = Array(Swift.stride(from: 0, to: columns, by: Int(SK_BLOCK)))
     if order == .permuted { starts.reverse() }
     var accumulate: Int32 = 0

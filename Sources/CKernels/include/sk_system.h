@@ -1,0 +1,19 @@
+// System calls whose names Swift does not see.
+#ifndef SK_SYSTEM_H
+#define SK_SYSTEM_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// Starts writing dirty pages of a range to the disk, and returns at once. Does nothing where the system has no such call.
+void sk_start_writeback(int descriptor, int64_t offset, int64_t length);
+// Waits until a range is on the disk, then lets its pages go. Does nothing where the system has no such call.
+void sk_drop_written(int descriptor, int64_t offset, int64_t length);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
