@@ -64,6 +64,8 @@ public struct Report: Sendable {
   public let tokens: Int
   /// Tokens a window.
   public let context: Int
+  /// Where the ids came from.
+  public let tokenization: Windows.Tokenization
   /// What was demanded.
   public let thresholds: Thresholds
   /// Perplexities of source and result.
@@ -89,6 +91,7 @@ public struct Report: Sendable {
     sides = [("source", Report.describe(source)), ("result", Report.describe(result))]
     tokens = windows.tokenCount
     context = windows.context
+    tokenization = windows.tokenization
     self.thresholds = thresholds
   }
 
@@ -143,7 +146,7 @@ public struct Report: Sendable {
   public var json: JSON {
     JSON(
       members: [("schema", "smelt.verify/1")] + sides.map { ($0.key, $0.json) } + [
-        ("tokens", JSON(tokens)), ("context", JSON(context)),
+        ("tokens", JSON(tokens)), ("context", JSON(context)), ("tokenization", JSON(tokenization.rawValue)),
         ("perplexity", ["source": JSON(perplexity.source), "result": JSON(perplexity.result)]),
         (
           "kl",

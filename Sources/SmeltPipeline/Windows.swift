@@ -10,30 +10,53 @@ public struct Windows: Sendable {
   public let sequences: [[Int]]
   /// Tokens a window.
   public let context: Int
+  /// Where the ids came from.
+  public private(set) var tokenization = Tokenization.ids
+
+  /// Where ids come from.
+  public enum Tokenization: String, Sendable {
+    /// The model's tokenizer, or a file of ids.
+    case ids = "tokens"
+    /// The bytes of the text.
+    case bytes
+  }
 
   /// Cuts a text.
   /// - Parameters:
   ///   - textPath: a UTF-8 file; ill-formed bytes become U+FFFD, as the reference tokenizers have it.
   ///   - limit: at most so many tokens, or nil for all.
+  ///   - bytesWithoutTokenizer: whether the text's bytes are taken as ids where the model has no tokenizer, which is
+  ///     enough to compare two models and means nothing as a perplexity.
   /// - Throws: `TEXT_FORMAT` when the text is shorter than one window; `SRC_MISSING`.
-  public init(textPath: String, context: Int, limit: Int? = nil, model: Model) throws {
-    let text = try MappedFile(path: textPath)
-    let ids = try model.tokenizer().encode(text.bytes.array)
+  public init(
+    textPath: String, context: Int, limit: Int? = nil, model: Model, bytesWithoutTokenizer: Bool = false
+  ) throws {
+    let text = try MappedFile(path: textPath).bytes.array
     let vocabulary = model.family.dimensions.vocabulary
+    let hasTokenizer = try model.smallFile("tokenizer.json") != nil
+    if !hasTokenizer, bytesWithoutTokenizer, vocabulary >= 256 {
+      try self.init(ids: text.map(Int.init), context: context, limit: limit, file: textPath)
+      tokenization = .bytes
+      return
+    }
+    let ids = try model.tokenizer().encode(text)
     if let stray = ids.first(where: { $0 >= vocabulary }) {
       throw FormatError(
         .tokenizerValue, file: "tokenizer.json",
         "yields id \(stray), the model's vocabulary ends at \(vocabulary - 1)")
     }
+    try self.init(ids: ids, context: context, limit: limit, file: textPath)
+  }
+
+  private init(ids: [Int], context: Int, limit: Int?, file: String) throws {
     let count = min(ids.count, limit ?? .max) / context
     guard count > 0 else {
       throw FormatError(
-        .text, file: textPath,
+        .text, file: file,
         "found \(ids.count) tokens\(limit.map { " (limited to \($0))" } ?? ""), expected at least one window of \(context)"
       )
     }
-    sequences = (0..<count).map { Array(ids[$0 * context..<($0 + 1) * context]) }
-    self.context = context
+    self.init((0..<count).map { Array(ids[$0 * context..<($0 + 1) * context]) }, context: context)
   }
 
   /// Windows of given ids.

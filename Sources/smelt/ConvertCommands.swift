@@ -103,9 +103,7 @@ struct CalibrateCommand: ParsableCommand {
   var model: String
   @Argument(help: "The statistics file to write.")
   var statistics: String
-  @Option(name: .long, help: ArgumentHelp("A UTF-8 file.", valueName: "file"))
-  var text: String
-  @OptionGroup var cut: TextOptions
+  @OptionGroup var text: TextOptions
   @Flag(name: .long, help: "Replace a result that exists.")
   var overwrite = false
   @OptionGroup var common: CommonOptions
@@ -114,7 +112,7 @@ struct CalibrateCommand: ParsableCommand {
   func run() throws {
     let model = try Model.open(model)
     let summary = try calibrate(
-      model, try cut.windows(text, model), textPath: text, to: statistics, overwrite: overwrite, common.run)
+      model, try text.windows(model, bytesWithoutTokenizer: true), textPath: text.path, to: statistics, overwrite: overwrite, common.run)
     output.show(summary.json, summary.text)
   }
 }
@@ -131,7 +129,7 @@ struct QuantizeCommand: ParsableCommand {
   @Option(name: .long, help: ArgumentHelp("A UTF-8 file to calibrate with.", valueName: "file"))
   var calibration: String?
   @OptionGroup var scheme: SchemeOptions
-  @OptionGroup var cut: TextOptions
+  @OptionGroup var cut: WindowOptions
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
@@ -152,7 +150,7 @@ struct QuantizeCommand: ParsableCommand {
       return output.show(summary.json, summary.text)
     }
     let (learned, summary) = try quantize(
-      model, to: result, calibration: try cut.windows(calibration, model), textPath: calibration,
+      model, to: result, calibration: try cut.windows(calibration, model, bytesWithoutTokenizer: true), textPath: calibration,
       choosesObserver: scheme.observer == nil && scheme.recipe == nil, options)
     output.show(
       ["calibration": learned.json, "conversion": summary.json], learned.text + "\n" + summary.text)

@@ -37,8 +37,36 @@ struct CheckCommand: ParsableCommand {
   }
 }
 
-/// A text and how it is cut.
+/// A text, or token ids, and how they are cut.
 struct TextOptions: ParsableArguments {
+  @Option(name: .long, help: ArgumentHelp("A UTF-8 file.", valueName: "file"))
+  var text: String?
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp("Instead of a text: {\"sequences\": [[ids…], …]}, each run as it is.", valueName: "file"))
+  var tokens: String?
+
+  @OptionGroup var cut: WindowOptions
+
+  func validate() throws {
+    guard (text == nil) != (tokens == nil) else { throw ValidationError("give --text or --tokens") }
+  }
+
+  /// The file that was given.
+  var path: String { text ?? tokens ?? "" }
+
+  func windows(_ model: Model, bytesWithoutTokenizer: Bool = false) throws -> Windows {
+    guard let text else {
+      let sequences = try readTokenFile(path, for: model)
+      return Windows(sequences, context: sequences.map(\.count).max() ?? 0)
+    }
+    return try cut.windows(text, model, bytesWithoutTokenizer: bytesWithoutTokenizer)
+  }
+}
+
+/// How a text is cut.
+struct WindowOptions: ParsableArguments {
   @Option(name: .long, help: ArgumentHelp("Tokens a window.", valueName: "n"))
   var context: Int = 256
 
@@ -52,8 +80,14 @@ struct TextOptions: ParsableArguments {
     }
   }
 
-  func windows(_ text: String, _ model: Model) throws -> Windows {
-    try Windows(textPath: text, context: context, limit: tokensLimit, model: model)
+  func windows(_ text: String, _ model: Model, bytesWithoutTokenizer: Bool = false) throws -> Windows {
+    let windows = try Windows(
+      textPath: text, context: context, limit: tokensLimit, model: model,
+      bytesWithoutTokenizer: bytesWithoutTokenizer)
+    if windows.tokenization == .bytes {
+      Terminal.error("warning: the model has no tokenizer.json, so the text's bytes are taken as token ids")
+    }
+    return windows
   }
 }
 
@@ -67,15 +101,13 @@ struct EvaluateCommand: ParsableCommand {
 
   @Argument(help: "A directory or an .ingot.")
   var model: String
-  @Option(name: .long, help: ArgumentHelp("A UTF-8 file.", valueName: "file"))
-  var text: String
-  @OptionGroup var cut: TextOptions
+  @OptionGroup var text: TextOptions
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
   func run() throws {
     let model = try Model.open(model)
-    let evaluation = try evaluate(model, try cut.windows(text, model), common.run)
+    let evaluation = try evaluate(model, try text.windows(model), common.run)
     output.show(
       evaluation.json,
       "perplexity \(fixed(evaluation.perplexity, 4)) (mean NLL \(fixed(evaluation.meanNLL, 6)) nats) over "

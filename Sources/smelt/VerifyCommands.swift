@@ -17,9 +17,7 @@ struct VerifyCommand: ParsableCommand {
   var source: String
   @Argument(help: "The result: a directory or an .ingot.")
   var result: String
-  @Option(name: .long, help: ArgumentHelp("A UTF-8 file.", valueName: "file"))
-  var text: String
-  @OptionGroup var cut: TextOptions
+  @OptionGroup var text: TextOptions
   @Option(
     name: .long, defaultAsFlag: "-",
     help: ArgumentHelp("Write the report as JSON; without a file, to stdout.", valueName: "file"))
@@ -50,7 +48,7 @@ struct VerifyCommand: ParsableCommand {
         .cannotCreate, "'\(path)' exists", help: "choose another name, or pass --overwrite to replace it")
     }
     let report = try verify(
-      source: a, result: b, try cut.windows(text, a), thresholds: Thresholds(maxKL: maxKl, minTop1: minTop1),
+      source: a, result: b, try text.windows(a, bytesWithoutTokenizer: true), thresholds: Thresholds(maxKL: maxKl, minTop1: minTop1),
       common.run)
     let object = report.json.text(indented: true)
     if let json, json != "-" { try writeFile(json, Array((object + "\n").utf8), overwrite: overwrite) }
