@@ -48,12 +48,13 @@ public struct CalibrationSummary: Sendable {
 }
 
 /// Runs the windows and writes the statistics file of Formats/statistics.md.
-/// - Throws: `RequestError` cannot-create, io, interrupted; refusals of the model's content.
+/// - Throws: `RequestError` cannot-create, io, interrupted; `OUT_ALIASES_INPUT`; refusals of the model's content.
 public func calibrate(
   _ model: Model, _ windows: Windows, textPath: String, to path: String, overwrite: Bool,
   _ options: RunOptions
 ) throws -> CalibrationSummary {
   let start = monotonicSeconds()
+  try model.refuseAlias(path, and: [textPath])
   let family = model.family
   let groups = windows.groups(family.dimensions, streams: 1, maxMemory: options.maxMemory)
   let batch = groups[0]

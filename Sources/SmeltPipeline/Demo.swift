@@ -36,11 +36,11 @@ public enum Demo {
 }
 
 /// Quantizes to INT8 with calibration, verifies, and says what it does.
-public func demo(modelPath: String, _ options: RunOptions, say: (String) -> Void) throws {
+public func demo(modelPath: String, _ options: RunOptions, say: (String) throws -> Void) throws {
   let start = monotonicSeconds()
   let model = try Model.open(modelPath)
   let facts = try inspect(model)
-  say(
+  try say(
     "source   \(modelPath): \(facts.family), \(grouped(facts.parameters)) parameters, \(facts.dimensions.experts) experts in each of \(facts.dimensions.layers) layers, \(byteText(facts.bytes))"
   )
   let folder = try temporaryFolder()
@@ -56,10 +56,10 @@ public func demo(modelPath: String, _ options: RunOptions, say: (String) -> Void
     model, to: result, calibration: try Windows(textPath: calibrationText, context: 256, model: model),
     textPath: calibrationText, choosesObserver: true, try request.options(for: model, result: result, options)
   )
-  say(
+  try say(
     "calibrated with \(grouped(learned.tokens)) tokens of calibration.txt; experts reached:\n\(learned.coverage.text)"
   )
-  say(
+  try say(
     "quantized int8-channel: \(byteText(facts.bytes)) to \(byteText(summary.byteCount)), content hash \(summary.contentHash.prefix(16))…"
   )
 
@@ -68,8 +68,8 @@ public func demo(modelPath: String, _ options: RunOptions, say: (String) -> Void
   let report = try verify(
     source: model, result: quantized, try Windows(textPath: text, context: 256, model: model),
     thresholds: Thresholds(maxKL: 1e-3, minTop1: 0.985), options)
-  say("verified on evaluation.txt:\n\n\(report.text)")
-  say("\ndemo took \(fixed(monotonicSeconds() - start, 1)) s")
+  try say("verified on evaluation.txt:\n\n\(report.text)")
+  try say("\ndemo took \(fixed(monotonicSeconds() - start, 1)) s")
   if !report.passes {
     throw RequestError(
       .io, "the demo's own thresholds were not met: this build computes wrongly, please report it")

@@ -36,7 +36,7 @@ enum Metrics {
       guard !ends.contains(token) else { return .nan }
       return withRow(logits, row) { logSumExp($0) - Double($0[batch.ids[token + 1]]) }
     }
-    return losses.filter { !$0.isNaN }
+    return losses.indices.filter { !ends.contains(range.lowerBound + $0) }.map { losses[$0] }
   }
 
   /// What two rows of logits say about each other.
@@ -89,7 +89,7 @@ enum Metrics {
     var result = 0.0
     /// Σ a b.
     var product = 0.0
-    /// max |a − b|.
+    /// max |a − b|; not a number once any of them was none.
     var largest = 0.0
 
     /// Nothing added yet.
@@ -121,8 +121,13 @@ enum Metrics {
         source += x * x
         result += y * y
         product += x * y
-        largest = max(largest, abs(x - y))
+        raise(abs(x - y))
       }
+    }
+
+    /// Raises the largest difference. `max` would forget a NaN.
+    private mutating func raise(_ difference: Double) {
+      if difference > largest || difference.isNaN { largest = difference }
     }
 
     /// Adds another distance's sums.
@@ -131,7 +136,7 @@ enum Metrics {
       source += other.source
       result += other.result
       product += other.product
-      largest = max(largest, other.largest)
+      raise(other.largest)
     }
   }
 

@@ -119,6 +119,16 @@ public struct Model: Sendable {
     }
   }
 
+  /// Refuses a result that is one of the model's own files, or one of `others` that a command reads.
+  /// - Throws: `OUT_ALIASES_INPUT`.
+  public func refuseAlias(_ result: String, and others: [String] = []) throws(FormatError) {
+    var sources = files.map(\.path)
+    if case .checkpoint(let checkpoint) = container {
+      sources += checkpoint.smallFiles.map { joinPath(path, $0.name) }
+    }
+    try SmeltStorage.refuseAlias(result: result, sources: sources + others)
+  }
+
   /// The files that hold the weights.
   public var files: [(path: String, byteCount: Int)] {
     switch container {

@@ -6,6 +6,14 @@ import SmeltQuantization
 public import SmeltStorage
 import SmeltTensors
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
 /// A conversion as the command line words it.
 public struct ConversionRequest: Sendable {
   var scheme: String?
@@ -79,11 +87,10 @@ public func quantize(
   _ model: Model, to path: String, calibration: Windows, textPath: String, choosesObserver: Bool,
   _ options: ConvertOptions
 ) throws -> (CalibrationSummary, ConvertSummary) {
-  if pathKind(path) != .nothing && !options.overwrite {
-    throw RequestError(
-      .cannotCreate, "'\(path)' exists", help: "choose another name, or pass --overwrite to replace it")
-  }
-  let statisticsPath = path + ".statistics"
+  try requireCreatable(path, overwrite: options.overwrite)
+  try model.refuseAlias(path, and: [textPath])
+  _ = try Plan(model, options)  // what the plan refuses is refused before the long pass, not after it
+  let statisticsPath = "\(path).statistics-\(getpid())"
   defer { removeFile(statisticsPath) }
   let summary = try calibrate(
     model, calibration, textPath: textPath, to: statisticsPath, overwrite: true, options.run)

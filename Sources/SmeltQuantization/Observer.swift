@@ -76,37 +76,3 @@ func selected(_ rank: Int, of bits: UnsafeMutablePointer<UInt32>, count: Int) ->
   }
   return bits[wanted]
 }
-
-/// The refusal of a name that is not in a list; `synonyms` may be suggested, but are not listed.
-func unknownName(_ text: String, kind: String, among known: [String], or synonyms: [String] = [])
-  -> RequestError
-{
-  let near = nearest(text, among: known + synonyms).map { "did you mean \($0)? " } ?? ""
-  return RequestError(
-    .usage, "unknown \(kind) '\(text)'", help: near + "known: " + known.joined(separator: ", "))
-}
-
-/// The known name with the fewest edits, if no more than half of its letters differ.
-func nearest(_ text: String, among known: [String]) -> String? {
-  let text = Array(text.lowercased())
-  let scored = known.map { (name: $0, edits: editDistance(text, Array($0.lowercased()))) }
-  guard let best = scored.min(by: { $0.edits < $1.edits }), best.edits * 2 <= best.name.count else {
-    return nil
-  }
-  return best.name
-}
-
-/// Insertions, deletions and exchanges that turn one text into the other. Source: Levenshtein 1966.
-private func editDistance(_ a: [Character], _ b: [Character]) -> Int {
-  var row = Array(0...b.count)
-  for (i, x) in a.prefix(200).enumerated() {
-    var diagonal = row[0]
-    row[0] = i + 1
-    for (j, y) in b.enumerated() {
-      let above = row[j + 1]
-      row[j + 1] = min(above + 1, row[j] + 1, diagonal + (x == y ? 0 : 1))
-      diagonal = above
-    }
-  }
-  return row[b.count]
-}

@@ -84,7 +84,7 @@ private struct RecipeReader {
   func object(_ json: JSON, _ key: String, keys: [String]) throws(FormatError) -> JSONObject {
     guard let object = json.object else { throw refusal(json, key, "is \(json.kind), expected an object") }
     for (found, value) in zip(object.keys, object.values) where !keys.contains(found) {
-      let near = nearest(found, among: keys).map { "did you mean \($0)? " } ?? ""
+      let near = nearestName(found, among: keys).map { "did you mean \($0)? " } ?? ""
       throw refusal(
         value, key == "the recipe" ? found : "\(key).\(found)", "is an unknown key",
         help: near + "known: " + keys.joined(separator: ", "))

@@ -35,16 +35,7 @@ public struct FileWriter: ~Copyable {
   }
 
   private static func create(_ path: String, _ partial: String, overwrite: Bool) throws -> Int32 {
-    switch pathKind(path) {
-    case .nothing: break
-    case .file where overwrite: break
-    case .file:
-      throw RequestError(
-        .cannotCreate, "'\(path)' exists", help: "choose another name, or pass --overwrite to replace it")
-    case .directory, .other:
-      throw RequestError(
-        .cannotCreate, "'\(path)' exists and is no regular file", help: "choose another name")
-    }
+    try requireCreatable(path, overwrite: overwrite)
     let descriptor = open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
     guard descriptor >= 0 else {
       throw RequestError(

@@ -112,6 +112,27 @@ public func refuseAlias(result: String, sources: [String]) throws(FormatError) {
   }
 }
 
+/// Refuses a result that cannot be created, before the work that it would take.
+/// - Throws: `RequestError` cannot-create when `path` exists and `overwrite` is false, when it is no regular file, or
+///   when its folder does not exist or is not writable.
+public func requireCreatable(_ path: String, overwrite: Bool) throws {
+  switch pathKind(path) {
+  case .nothing: break
+  case .file where overwrite: break
+  case .file:
+    throw RequestError(
+      .cannotCreate, "'\(path)' exists", help: "choose another name, or pass --overwrite to replace it")
+  case .directory, .other:
+    throw RequestError(
+      .cannotCreate, "'\(path)' exists and is no regular file", help: "choose another name")
+  }
+  guard access(parentFolder(path), W_OK | X_OK) == 0 else {
+    throw RequestError(
+      .cannotCreate, "cannot create '\(path)': \(Platform.lastError())",
+      help: "the folder must exist and be writable")
+  }
+}
+
 /// Removes a file; says nothing when it is not there.
 public func removeFile(_ path: String) { unlink(path) }
 

@@ -23,6 +23,7 @@ public enum Interrupt {
       }
     }
     signal(SIGPIPE, SIG_IGN)
+    signal(SIGXFSZ, SIG_IGN)  // a file beyond the user's limit is an error of `write`, not the end of the program
   }
 
   /// Throws `RequestError` interrupted once the user asked to stop. Long loops call it between steps.

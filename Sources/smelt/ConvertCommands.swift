@@ -68,7 +68,7 @@ struct PlanCommand: ParsableCommand {
   func run() throws {
     let model = try Model.open(model)
     let plan = try Plan(model, try scheme.request(model, result, common.run))
-    output.show(plan.json, plan.text)
+    try output.show(plan.json, plan.text)
   }
 }
 
@@ -89,7 +89,7 @@ struct ConvertCommand: ParsableCommand {
   func run() throws {
     let model = try Model.open(model)
     let summary = try convert(model, to: result, try scheme.request(model, result, common.run))
-    output.show(summary.json, summary.text)
+    try output.show(summary.json, summary.text)
   }
 }
 
@@ -97,7 +97,7 @@ struct CalibrateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "calibrate",
     abstract: "Runs a text through a model and writes what each weight gets to see.",
-    discussion: "Example: smelt calibrate DIR statistics.safetensors --text calibration.txt")
+    discussion: "Example: smelt calibrate DIR statistics.safetensors --text text.txt")
 
   @Argument(help: "A directory or an .ingot.")
   var model: String
@@ -112,15 +112,23 @@ struct CalibrateCommand: ParsableCommand {
   func run() throws {
     let model = try Model.open(model)
     let summary = try calibrate(
+<<<<<<< HEAD
       model, try text.windows(model, bytesWithoutTokenizer: true), textPath: text.path, to: statistics, overwrite: overwrite, common.run)
     output.show(summary.json, summary.text)
+=======
+      model, try cut.windows(text, model), textPath: text, to: statistics, overwrite: overwrite, common.run)
+    try output.show(summary.json, summary.text)
+>>>>>>> encodings
   }
 }
 
 struct QuantizeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "quantize", abstract: "Calibrates (if a text is given) and converts in one.",
-    discussion: "Example: smelt quantize DIR out.ingot --scheme int8-channel --calibration calibration.txt")
+    discussion: """
+      Example:
+        smelt quantize DIR out.ingot --scheme int8-channel --calibration text.txt
+      """)
 
   @Argument(help: "A directory or an .ingot.")
   var model: String
@@ -147,12 +155,12 @@ struct QuantizeCommand: ParsableCommand {
     let options = try scheme.request(model, result, common.run)
     guard let calibration else {
       let summary = try convert(model, to: result, options)
-      return output.show(summary.json, summary.text)
+      return try output.show(["calibration": JSON(.null), "conversion": summary.json], summary.text)
     }
     let (learned, summary) = try quantize(
       model, to: result, calibration: try cut.windows(calibration, model, bytesWithoutTokenizer: true), textPath: calibration,
       choosesObserver: scheme.observer == nil && scheme.recipe == nil, options)
-    output.show(
+    try output.show(
       ["calibration": learned.json, "conversion": summary.json], learned.text + "\n" + summary.text)
   }
 }

@@ -17,7 +17,7 @@ struct InspectCommand: ParsableCommand {
 
   func run() throws {
     let inspection = try inspect(try Model.open(model))
-    output.show(inspection.json(withTensors: tensors), inspection.text(withTensors: tensors))
+    try output.show(inspection.json(withTensors: tensors), inspection.text(withTensors: tensors))
   }
 }
 
@@ -33,7 +33,7 @@ struct CheckCommand: ParsableCommand {
 
   func run() throws {
     let summary = try check(try Model.open(model), common.run)
-    output.show(summary.json, summary.text)
+    try output.show(summary.json, summary.text)
   }
 }
 
@@ -95,8 +95,10 @@ struct EvaluateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "evaluate", abstract: "Measures the perplexity of a text.",
     discussion: """
-      The text is tokenized without special tokens and cut into windows that run alone from position 0; the rest is
-      dropped. Example: smelt evaluate model.ingot --text evaluation.txt
+      The text is tokenized without special tokens and cut into windows that run
+      alone from position 0; the rest is dropped.
+
+      Example: smelt evaluate model.ingot --text evaluation.txt
       """)
 
   @Argument(help: "A directory or an .ingot.")
@@ -107,8 +109,13 @@ struct EvaluateCommand: ParsableCommand {
 
   func run() throws {
     let model = try Model.open(model)
+<<<<<<< HEAD
     let evaluation = try evaluate(model, try text.windows(model), common.run)
     output.show(
+=======
+    let evaluation = try evaluate(model, try cut.windows(text, model), common.run)
+    try output.show(
+>>>>>>> encodings
       evaluation.json,
       "perplexity \(fixed(evaluation.perplexity, 4)) (mean NLL \(fixed(evaluation.meanNLL, 6)) nats) over "
         + "\(grouped(evaluation.predictedTokens)) tokens in \(evaluation.windows) windows of \(evaluation.context); "
@@ -120,7 +127,9 @@ struct LogitsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "logits", abstract: "Writes the logits of given token ids to a safetensors file.",
     discussion: """
-      The token file is {"sequences": [[1, 2, 3], …]}; the result holds logits.i [tokens, vocabulary] for sequence i.
+      The token file is {"sequences": [[1, 2, 3], …]}; the result holds logits.i
+      [tokens, vocabulary] for sequence i.
+
       Example: smelt logits DIR out.safetensors --tokens ids.json --routing
       """)
 
@@ -141,10 +150,11 @@ struct LogitsCommand: ParsableCommand {
   func run() throws {
     let model = try Model.open(model)
     let sequences = try readTokenFile(tokens, for: model)
+    try model.refuseAlias(result, and: [tokens])
     try writeLogits(
       model, sequences: sequences, to: result, hiddenStates: hiddenStates, routing: routing,
       overwrite: overwrite,
       common.run)
-    print(result)
+    try Output.line(result)
   }
 }

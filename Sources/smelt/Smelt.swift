@@ -19,15 +19,20 @@ struct Smelt: ParsableCommand {
     commandName: "smelt",
     abstract: "Converts, quantizes and proves Mixture-of-Experts weights.",
     discussion: """
-      A model is a directory (config.json, safetensors, tokenizer.json) or an .ingot. Source first, result second.
+      A model is a directory (config.json, safetensors, tokenizer.json) or an
+      .ingot. Paths are positional: source first, result second.
 
-        smelt demo                                       see it work on the bundled model
-        smelt plan DIR out.ingot --scheme int8-channel   what would happen, from headers alone
+      Examples:
+        smelt demo
+        smelt plan DIR out.ingot --scheme int8-channel
         smelt quantize DIR out.ingot --scheme int8-channel --calibration text.txt
         smelt verify DIR out.ingot --text other.txt --max-kl 1e-3
 
-      Exit status: 0 done, 1 verify found more than its threshold, 2 a file was refused, 3 not supported, 64 the
-      command line, 73 cannot create the result, 74 the machine failed, 75 interrupted.
+      Exit status:
+         0  done                           64  the command line is wrong
+         1  verify found too much          73  the result cannot be created
+         2  a file was refused             74  the machine failed
+         3  not supported                  75  interrupted
       """,
     version: "smelt \(smeltVersion)",
     subcommands: [
@@ -38,8 +43,10 @@ struct Smelt: ParsableCommand {
 
   /// Parses, runs, and turns our own errors into their three lines and their exit status.
   static func main() {
+    Output.reserveDescriptors()
     Interrupt.install()
     do {
+      try refuseUnknownCommand()
       var command = try parseAsRoot()
       try command.run()
     } catch let error as FormatError {
@@ -51,6 +58,18 @@ struct Smelt: ParsableCommand {
     } catch {
       Smelt.exit(withError: error)
     }
+  }
+}
+
+extension Smelt {
+  /// Refuses a first word that is no command, with the nearest one: the parser itself would only call it unexpected.
+  private static func refuseUnknownCommand() throws {
+    guard let word = CommandLine.arguments.dropFirst().first, !word.hasPrefix("-"), word != "help" else {
+      return
+    }
+    let known = configuration.subcommands.compactMap { $0.configuration.commandName }
+    guard !known.contains(word) else { return }
+    throw unknownName(word, kind: "command", among: known)
   }
 }
 
@@ -84,7 +103,9 @@ struct JSONOption: ParsableArguments {
   var json = false
 
   /// Prints what was asked for.
-  func show(_ json: JSON, _ text: String) { print(self.json ? json.text(indented: true) : text) }
+  func show(_ json: JSON, _ text: String) throws {
+    try Output.line(self.json ? json.text(indented: true) : text)
+  }
 }
 
 /// A number of bytes with an optional K, M, G or T (of 1024).

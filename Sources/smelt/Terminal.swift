@@ -19,7 +19,7 @@ enum Terminal {
 
   static func write(_ text: String) {
     var bytes = Array(text.utf8)
-    bytes.withUnsafeMutableBytes { SmeltWrite.all(2, $0) }
+    _ = bytes.withUnsafeMutableBytes { SmeltWrite.all(2, $0) }  // there is nowhere left to complain
   }
 
   /// A bar where it can be drawn, silence elsewhere.
@@ -28,9 +28,31 @@ enum Terminal {
   }
 }
 
+/// Writing to stdout. Not `print`, which keeps a full disk to itself.
+enum Output {
+  /// A text and a line break.
+  /// - Throws: `RequestError` io when stdout takes no more. A reader that has read enough (`| head`) is no error.
+  static func line(_ text: String) throws {
+    var bytes = Array((text + "\n").utf8)
+    let error = bytes.withUnsafeMutableBytes { SmeltWrite.all(1, $0) }
+    if error != 0 && error != EPIPE {
+      throw RequestError(.io, "cannot write to stdout: \(String(cString: strerror(error)))")
+    }
+  }
+
+  /// Takes the places of standard streams that the caller closed, so that no file of ours gets their numbers and is
+  /// written into. Writing to such a place stays an error.
+  static func reserveDescriptors() {
+    for descriptor in Int32(0)...2 where fcntl(descriptor, F_GETFD) < 0 {
+      _ = open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY)
+    }
+  }
+}
+
 /// The system call, until everything is written.
 private enum SmeltWrite {
-  static func all(_ descriptor: Int32, _ bytes: UnsafeMutableRawBufferPointer) {
+  /// - Returns: 0, or the error number.
+  static func all(_ descriptor: Int32, _ bytes: UnsafeMutableRawBufferPointer) -> Int32 {
     var done = 0
     while done < bytes.count {
       #if canImport(Glibc)
@@ -40,9 +62,11 @@ private enum SmeltWrite {
       #else
         let step = Darwin.write(descriptor, bytes.baseAddress! + done, bytes.count - done)
       #endif
-      guard step > 0 else { return }
+      if step < 0 && errno == EINTR { continue }
+      guard step > 0 else { return errno }
       done += step
     }
+    return 0
   }
 }
 

@@ -10,7 +10,8 @@ struct VerifyCommand: ParsableCommand {
     abstract: "Runs source and result through the same forward pass and says how far apart they are.",
     discussion: """
       Fails with exit status 1 beyond --max-kl or --min-top1.
-      Example: smelt verify DIR out.ingot --text evaluation.txt --max-kl 1e-3 --json report.json
+
+      Example: smelt verify DIR out.ingot --text text.txt --max-kl 1e-3 --json
       """)
 
   @Argument(help: "The source: a directory or an .ingot.")
@@ -42,10 +43,10 @@ struct VerifyCommand: ParsableCommand {
 
   func run() throws {
     let (a, b) = (try Model.open(source), try Model.open(result))
-    for path in [json, html].compactMap({ $0 }) where path != "-" && pathKind(path) != .nothing && !overwrite
-    {
-      throw RequestError(
-        .cannotCreate, "'\(path)' exists", help: "choose another name, or pass --overwrite to replace it")
+    for path in [json, html].compactMap({ $0 }) where path != "-" {
+      try requireCreatable(path, overwrite: overwrite)
+      try a.refuseAlias(path, and: [text])
+      try b.refuseAlias(path)
     }
     let report = try verify(
       source: a, result: b, try text.windows(a, bytesWithoutTokenizer: true), thresholds: Thresholds(maxKL: maxKl, minTop1: minTop1),
@@ -53,7 +54,7 @@ struct VerifyCommand: ParsableCommand {
     let object = report.json.text(indented: true)
     if let json, json != "-" { try writeFile(json, Array((object + "\n").utf8), overwrite: overwrite) }
     if let html { try writeFile(html, Array(report.html.utf8), overwrite: overwrite) }
-    print(json == "-" ? object : report.text)
+    try Output.line(json == "-" ? object : report.text)
     if !report.passes { throw ExitCode(1) }
   }
 }
@@ -61,7 +62,11 @@ struct VerifyCommand: ParsableCommand {
 struct DemoCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "demo", abstract: "Quantizes, verifies and reports the bundled trained model.",
-    discussion: "Works in a temporary folder that it removes.")
+    discussion: """
+      Works in a temporary folder that it removes.
+
+      Example: smelt demo
+      """)
 
   @Option(
     name: .long,
@@ -72,43 +77,47 @@ struct DemoCommand: ParsableCommand {
 
   func run() throws {
     try demo(modelPath: model ?? Demo.bundledModel(executable: CommandLine.arguments[0]), common.run) {
-      print($0)
+      try Output.line($0)
     }
   }
 }
 
 struct BenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "bench", abstract: "Measures the kernels on one core against this machine's float32 peak.")
+    commandName: "bench", abstract: "Measures the kernels on one core against this machine's float32 peak.",
+    discussion: "Example: smelt bench --json")
 
   @OptionGroup var output: JSONOption
 
-  func run() {
+  func run() throws {
     let rows = bench()
     var table = Table(["kernel", "rate", "unit", "share of peak"])
     for row in rows {
       table.add([row.name, fixed(row.value, 1), row.unit, row.share.map { "\(fixed(100 * $0, 0)) %" } ?? ""])
     }
-    output.show(
-      JSON(
-        rows.map { row in
-          [
-            "name": JSON(row.name), "value": JSON(row.value), "unit": JSON(row.unit),
-            "share_of_peak": row.share.map { JSON($0) } ?? JSON(.null),
-          ]
-        }), table.text)
+    try output.show(
+      [
+        "kernels": JSON(
+          rows.map { row in
+            [
+              "name": JSON(row.name), "value": JSON(row.value), "unit": JSON(row.unit),
+              "share_of_peak": row.share.map { JSON($0) } ?? JSON(.null),
+            ]
+          })
+      ], table.text)
   }
 }
 
 struct FormatsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "formats",
-    abstract: "Lists the families, containers, encodings and schemes this version knows.")
+    abstract: "Lists the families, containers, encodings and schemes this version knows.",
+    discussion: "Example: smelt formats --json")
 
   @OptionGroup var output: JSONOption
 
-  func run() {
+  func run() throws {
     let lists = knownFormats()
-    output.show(lists.json, lists.text)
+    try output.show(lists.json, lists.text)
   }
 }

@@ -1,6 +1,8 @@
 // The list of schemes. A new one is a file in this folder and a line here; tests, help and the published tables walk
 // the list.
 
+internal import SmeltStorage
+
 /// The schemes Smelt knows.
 public enum Schemes {
   /// All of them, in the order help shows them.
