@@ -112,13 +112,8 @@ struct CalibrateCommand: ParsableCommand {
   func run() throws {
     let model = try Model.open(model)
     let summary = try calibrate(
-<<<<<<< HEAD
       model, try text.windows(model, bytesWithoutTokenizer: true), textPath: text.path, to: statistics, overwrite: overwrite, common.run)
-    output.show(summary.json, summary.text)
-=======
-      model, try cut.windows(text, model), textPath: text, to: statistics, overwrite: overwrite, common.run)
     try output.show(summary.json, summary.text)
->>>>>>> encodings
   }
 }
 

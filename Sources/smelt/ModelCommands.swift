@@ -109,13 +109,8 @@ struct EvaluateCommand: ParsableCommand {
 
   func run() throws {
     let model = try Model.open(model)
-<<<<<<< HEAD
     let evaluation = try evaluate(model, try text.windows(model), common.run)
-    output.show(
-=======
-    let evaluation = try evaluate(model, try cut.windows(text, model), common.run)
     try output.show(
->>>>>>> encodings
       evaluation.json,
       "perplexity \(fixed(evaluation.perplexity, 4)) (mean NLL \(fixed(evaluation.meanNLL, 6)) nats) over "
         + "\(grouped(evaluation.predictedTokens)) tokens in \(evaluation.windows) windows of \(evaluation.context); "

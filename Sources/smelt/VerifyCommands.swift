@@ -45,7 +45,7 @@ struct VerifyCommand: ParsableCommand {
     let (a, b) = (try Model.open(source), try Model.open(result))
     for path in [json, html].compactMap({ $0 }) where path != "-" {
       try requireCreatable(path, overwrite: overwrite)
-      try a.refuseAlias(path, and: [text])
+      try a.refuseAlias(path, and: [text.path])
       try b.refuseAlias(path)
     }
     let report = try verify(
