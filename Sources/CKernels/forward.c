@@ -59,3 +59,12 @@ void sk_pool_slots(const float *const *k, const float *const *g, size_t slots, f
     for (size_t d = 0; d < w; d++) out[d0 + d] /= sum[d];
   }
 }
+
+void sk_rope_halves(float *x, const float *cosines, const float *sines, float sign, size_t n) {
+  size_t half = n / 2;
+  for (size_t i = 0; i < half; i++) {
+    float a = x[i], b = x[i + half], c = cosines[i], s = sign * sines[i];
+    x[i] = a * c - b * s;
+    x[i + half] = b * c + a * s;
+  }
+}

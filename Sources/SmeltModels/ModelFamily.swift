@@ -32,15 +32,18 @@ extension Weights {
   }
 }
 
-/// Several sequences laid end to end, each starting at position 0.
+/// Several sequences laid end to end, each starting at position 0; or the next tokens of one sequence.
 public struct TokenBatch: Sendable {
   /// All token ids, sequence after sequence.
   public let ids: [Int]
   /// Where each sequence starts in `ids`; one more entry at the end, `ids.count`.
   public let starts: [Int]
+  /// The position of each sequence's first token: 0 unless the batch continues a sequence.
+  public let firstPosition: Int
 
   /// A batch of sequences. Ids must lie within the vocabulary: callers check.
-  public init(_ sequences: [[Int]]) {
+  public init(_ sequences: [[Int]], firstPosition: Int = 0) {
+    self.firstPosition = firstPosition
     ids = sequences.flatMap { $0 }
     starts = sequences.reduce(into: [0]) { $0.append($0.last! + $1.count) }
   }
@@ -53,10 +56,14 @@ public struct TokenBatch: Sendable {
   public func range(_ sequence: Int) -> Range<Int> { starts[sequence]..<starts[sequence + 1] }
   /// The longest sequence.
   public var longest: Int { (0..<sequenceCount).map { range($0).count }.max() ?? 0 }
+  /// One more than the last position of any sequence.
+  public var endPosition: Int { firstPosition + longest }
   /// For each token, the number of its sequence.
   public var owners: [Int] { (0..<sequenceCount).flatMap { [Int](repeating: $0, count: range($0).count) } }
   /// For each token, its position in its sequence.
-  public var positions: [Int] { (0..<sequenceCount).flatMap { Array(0..<range($0).count) } }
+  public var positions: [Int] {
+    (0..<sequenceCount).flatMap { Array(firstPosition..<firstPosition + range($0).count) }
+  }
 }
 
 /// Which experts each token of a layer went to, and with which weights.
@@ -74,6 +81,9 @@ public struct Routing: Sendable {
     self.experts = experts
     self.weights = weights
   }
+
+  /// The experts of one token, ascending.
+  func choice(_ token: Int) -> [Int32] { Array(experts[token * perToken..<(token + 1) * perToken]) }
 }
 
 /// How a forward pass is run.
@@ -82,11 +92,14 @@ public struct Pass: Sendable {
   public var parallel: Parallel
   /// Expert choices to follow instead of the router's own; the factors are still computed from the pass's own scores.
   public var forcedRouting: Routing?
+  /// What earlier passes over the same sequence left behind; nil for whole sequences from position 0.
+  public var state: DecodingState?
 
   /// A pass.
-  public init(parallel: Parallel = .serial, forcedRouting: Routing? = nil) {
+  public init(parallel: Parallel = .serial, forcedRouting: Routing? = nil, state: DecodingState? = nil) {
     self.parallel = parallel
     self.forcedRouting = forcedRouting
+    self.state = state
   }
 }
 
@@ -141,7 +154,8 @@ public protocol ModelFamily: Sendable {
   /// Embeds the tokens: [tokens, streams × hidden].
   func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix
 
-  /// Runs one layer over all tokens of all sequences, in place.
+  /// Runs one layer over all tokens of all sequences, in place. With a state in the pass, the batch holds the next tokens
+  /// of one sequence, and the layer's keys are taken from and added to the state.
   /// - Returns: the routing, or nil for a layer without experts.
   func layer(_ index: Int, _ x: inout Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass)
     throws

@@ -77,6 +77,6 @@ func eachLogits(
   for start in stride(from: 0, to: batch.count, by: logitsChunk) {
     try Interrupt.check()
     let range = start..<min(batch.count, start + logitsChunk)
-    try body(try family.logits(rows(x, range), weights, pass), range)
+    try body(try family.logits(x[range], weights, pass), range)
   }
 }

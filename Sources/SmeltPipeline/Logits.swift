@@ -63,7 +63,7 @@ public func writeLogits(
           let shape: Shape =
             dimensions.streams > 1
             ? [range.count, dimensions.streams, dimensions.hidden] : [range.count, dimensions.hidden]
-          rows(x, range).values.withUnsafeBytes { add("hidden.\(index).\(layer)", .f32, shape, $0) }
+          x[range].values.withUnsafeBytes { add("hidden.\(index).\(layer)", .f32, shape, $0) }
         }
         if routing, let route {
           let places = range.lowerBound * route.perToken..<range.upperBound * route.perToken

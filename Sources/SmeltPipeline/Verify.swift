@@ -163,7 +163,7 @@ struct Comparison {
     let (x, y, forced, noise) = streams
     options.progress.begin("compare logits", total: batch.count, unit: "tokens")
     try eachLogits(family, x, batch, source, pass) { a, range in
-      let b = try family.logits(rows(y, range), result, pass)
+      let b = try family.logits(y[range], result, pass)
       sourceLosses += Metrics.negativeLogLikelihoods(a, range, batch, options.parallel)
       resultLosses += Metrics.negativeLogLikelihoods(b, range, batch, options.parallel)
       for agreement in agreements(a, b, options) {
@@ -171,12 +171,12 @@ struct Comparison {
         sameTop += agreement.sameTop ? 1 : 0
         top5 += agreement.top5
       }
-      let c = try family.logits(rows(forced, range), result, pass)
+      let c = try family.logits(forced[range], result, pass)
       forcedDivergences += agreements(a, c, options).map(\.divergence)
       if let noise, range.lowerBound < noise.rows {
         let part = range.clamped(to: 0..<noise.rows)
-        let d = try family.logits(rows(noise, part), permuted, pass)
-        floorDivergences += agreements(rows(a, 0..<part.count), d, options).map(\.divergence)
+        let d = try family.logits(noise[part], permuted, pass)
+        floorDivergences += agreements(a[0..<part.count], d, options).map(\.divergence)
       }
       options.progress.advance(range.count)
     }

@@ -95,13 +95,6 @@ public struct Windows: Sendable {
 /// Tokens whose logits exist at once.
 let logitsChunk = 256
 
-/// The rows of a matrix from `range`.
-func rows(_ matrix: Matrix, _ range: Range<Int>) -> Matrix {
-  Matrix(
-    rows: range.count, columns: matrix.columns,
-    values: Array(matrix.values[range.lowerBound * matrix.columns..<range.upperBound * matrix.columns]))
-}
-
 /// Options that every command that runs a model shares.
 public struct RunOptions: Sendable {
   /// The threads to use.

@@ -5,7 +5,7 @@ public import SmeltStorage
 /// Rows of floats, one after another.
 public struct Matrix: Sendable {
   /// How many rows: tokens, mostly.
-  public let rows: Int
+  public private(set) var rows: Int
   /// How many columns: channels.
   public let columns: Int
   /// `rows × columns` floats.
@@ -36,6 +36,20 @@ public struct Matrix: Sendable {
 
   /// A copy of one row.
   public subscript(row: Int) -> ArraySlice<Float> { values[row * columns..<(row + 1) * columns] }
+
+  /// Adds another matrix's rows at the end.
+  public mutating func append(_ other: Matrix) {
+    precondition(other.columns == columns, "rows of \(other.columns) columns do not fit \(columns)")
+    values += other.values
+    rows += other.rows
+  }
+
+  /// The rows of a range, copied.
+  public subscript(range: Range<Int>) -> Matrix {
+    Matrix(
+      rows: range.count, columns: columns,
+      values: Array(values[range.lowerBound * columns..<range.upperBound * columns]))
+  }
 
   /// The rows of the given numbers, in that order.
   public func gather(_ indices: [Int]) -> Matrix {

@@ -112,7 +112,8 @@ struct CalibrateCommand: ParsableCommand {
   func run() throws {
     let model = try Model.open(model)
     let summary = try calibrate(
-      model, try text.windows(model, bytesWithoutTokenizer: true), textPath: text.path, to: statistics, overwrite: overwrite, common.run)
+      model, try text.windows(model, bytesWithoutTokenizer: true), textPath: text.path, to: statistics,
+      overwrite: overwrite, common.run)
     try output.show(summary.json, summary.text)
   }
 }
@@ -153,7 +154,8 @@ struct QuantizeCommand: ParsableCommand {
       return try output.show(["calibration": JSON(.null), "conversion": summary.json], summary.text)
     }
     let (learned, summary) = try quantize(
-      model, to: result, calibration: try cut.windows(calibration, model, bytesWithoutTokenizer: true), textPath: calibration,
+      model, to: result, calibration: try cut.windows(calibration, model, bytesWithoutTokenizer: true),
+      textPath: calibration,
       choosesObserver: scheme.observer == nil && scheme.recipe == nil, options)
     try output.show(
       ["calibration": learned.json, "conversion": summary.json], learned.text + "\n" + summary.text)

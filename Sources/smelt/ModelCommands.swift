@@ -44,7 +44,8 @@ struct TextOptions: ParsableArguments {
 
   @Option(
     name: .long,
-    help: ArgumentHelp("Instead of a text: {\"sequences\": [[ids…], …]}, each run as it is.", valueName: "file"))
+    help: ArgumentHelp(
+      "Instead of a text: {\"sequences\": [[ids…], …]}, each run as it is.", valueName: "file"))
   var tokens: String?
 
   @OptionGroup var cut: WindowOptions

@@ -49,7 +49,8 @@ struct VerifyCommand: ParsableCommand {
       try b.refuseAlias(path)
     }
     let report = try verify(
-      source: a, result: b, try text.windows(a, bytesWithoutTokenizer: true), thresholds: Thresholds(maxKL: maxKl, minTop1: minTop1),
+      source: a, result: b, try text.windows(a, bytesWithoutTokenizer: true),
+      thresholds: Thresholds(maxKL: maxKl, minTop1: minTop1),
       common.run)
     let object = report.json.text(indented: true)
     if let json, json != "-" { try writeFile(json, Array((object + "\n").utf8), overwrite: overwrite) }

@@ -16,6 +16,9 @@ void sk_sinkhorn(float *c, size_t m, int iterations, float eps);
 // Swift twin: Reference.poolSlots.
 void sk_pool_slots(const float *const *k, const float *const *g, size_t slots, float *out, size_t n);
 
+// Pairs (i, i + n/2) of x[0..n): rotate by cos[i], sin[i]; sign = -1 undoes it. Swift twin: Reference.ropeHalves.
+void sk_rope_halves(float *x, const float *cosines, const float *sines, float sign, size_t n);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,4 +1,4 @@
-// SwiGLU experts over many tokens: gather the tokens of one expert, multiply them as one matrix, scatter back. One
+// Gated experts over many tokens: gather the tokens of one expert, multiply them as one matrix, scatter back. One
 // expert's weights are needed at a time.
 
 internal import CKernels
@@ -8,42 +8,61 @@ import SmeltTensors
 /// Tokens whose intermediate activations exist at once.
 let tokenChunk = 1024
 
-/// The three matrices of an expert.
+/// The matrices of an expert, and its biases where it has any.
 struct ExpertNames {
   let gate, up, down: WeightName
+  var gateBias, upBias, downBias: WeightName?
 }
 
-/// SwiGLU experts, routed and shared.
-enum Experts {
-  /// down · (silu(min(gate · x, limit)) × clamp(up · x, ±limit)), [tokens, hidden]. An infinite limit clamps nothing.
-  static func swiglu(
-    _ x: Matrix, _ names: ExpertNames, limit: Float, _ weights: some Weights, _ pass: Pass
-  ) throws -> Matrix {
-    var inner = try weights.multiply(x, names.gate, rows: nil, parallel: pass.parallel)
-    let up = try weights.multiply(x, names.up, rows: nil, parallel: pass.parallel)
-    let width = inner.columns
-    let tokens = inner.rows
-    inner.values.withUnsafeMutableBufferPointer { gate in
-      guard let base = gate.baseAddress else { return }
-      let target = SharedPointer(base)
-      eachToken(tokens, pass.parallel) { token in
-        up.values.withUnsafeBufferPointer { up in
-          let row = target.pointer + token * width
-          sk_swiglu(row, up.baseAddress! + token * width, limit, row, width)
-        }
+/// What an expert does between its projections.
+enum Activation: Sendable {
+  /// silu(min(gate, limit)) × clamp(up, ±limit); an infinite limit clamps nothing.
+  case swiglu(limit: Float)
+  /// (clamp(up, ±limit) + 1) × g × logistic(1.702 g), g = min(gate, limit). Source: gpt-oss.
+  case shiftedSwiglu(limit: Float)
+
+  /// SwiGLU without a clamp.
+  static let plain = Activation.swiglu(limit: .infinity)
+
+  /// The activation of one token in place of its gate values.
+  func apply(_ gate: UnsafeMutablePointer<Float>, _ up: UnsafePointer<Float>, count: Int) {
+    switch self {
+    case .swiglu(let limit): sk_swiglu(gate, up, limit, gate, count)
+    case .shiftedSwiglu(let limit):
+      for index in 0..<count {
+        let g = min(gate[index], limit)
+        gate[index] = (min(max(up[index], -limit), limit) + 1) * g * logistic(1.702 * g)
       }
     }
-    return try weights.multiply(inner, names.down, rows: nil, parallel: pass.parallel)
+  }
+}
+
+/// Gated experts, routed and shared, and dense layers of the same form.
+enum Experts {
+  /// down · activation(gate · x, up · x), [tokens, hidden].
+  static func gated(
+    _ x: Matrix, _ names: ExpertNames, _ activation: Activation, _ weights: some Weights, _ pass: Pass
+  ) throws -> Matrix {
+    var inner = try Linear.apply(x, names.gate, bias: names.gateBias, weights, pass)
+    let up = try Linear.apply(x, names.up, bias: names.upBias, weights, pass)
+    let width = inner.columns
+    inner.forEachRow(pass.parallel) { token, row in
+      up.values.withUnsafeBufferPointer {
+        activation.apply(row, $0.baseAddress! + token * width, count: width)
+      }
+    }
+    return try Linear.apply(inner, names.down, bias: names.downBias, weights, pass)
   }
 
   /// Adds factor × expert(x) to `out` for the tokens of one expert, a chunk of tokens at a time.
   static func add(
-    to out: inout Matrix, _ x: Matrix, tokens: [Int], factors: [Float], _ names: ExpertNames, limit: Float,
+    to out: inout Matrix, _ x: Matrix, tokens: [Int], factors: [Float], _ names: ExpertNames,
+    _ activation: Activation,
     _ weights: some Weights, _ pass: Pass
   ) throws {
     for start in stride(from: 0, to: tokens.count, by: tokenChunk) {
       let range = start..<min(tokens.count, start + tokenChunk)
-      let result = try swiglu(x.gather(Array(tokens[range])), names, limit: limit, weights, pass)
+      let result = try gated(x.gather(Array(tokens[range])), names, activation, weights, pass)
       let hidden = out.columns
       out.values.withUnsafeMutableBufferPointer { out in
         result.values.withUnsafeBufferPointer { result in
@@ -58,11 +77,20 @@ enum Experts {
     for name in [names.gate, names.up, names.down] { weights.finished(name) }
   }
 
-  /// The sum over the chosen experts, experts in ascending order, into `out` [tokens, hidden].
+  /// Adds expert(x) to `out` for all tokens: a shared expert, or a dense layer. Each token's result may have a factor.
+  static func addToAll(
+    _ out: inout Matrix, _ x: Matrix, _ names: ExpertNames, _ activation: Activation, factors: [Float]? = nil,
+    _ weights: some Weights, _ pass: Pass
+  ) throws {
+    try add(
+      to: &out, x, tokens: Array(0..<x.rows), factors: factors ?? [Float](repeating: 1, count: x.rows), names,
+      activation, weights, pass)
+  }
+
+  /// Adds the sum over the chosen experts, experts in ascending order, to `out` [tokens, hidden].
   static func routed(
-    into out: inout Matrix, _ x: Matrix, _ routing: Routing, count: Int, limit: Float,
-    _ weights: some Weights,
-    _ pass: Pass, names: (Int) -> ExpertNames
+    into out: inout Matrix, _ x: Matrix, _ routing: Routing, count: Int, _ activation: Activation,
+    _ weights: some Weights, _ pass: Pass, names: (Int) -> ExpertNames
   ) throws {
     var tokens = [[Int]](repeating: [], count: count)
     var factors = [[Float]](repeating: [], count: count)
@@ -73,8 +101,38 @@ enum Experts {
     for expert in 0..<count where !tokens[expert].isEmpty {
       try Interrupt.check()
       try add(
-        to: &out, x, tokens: tokens[expert], factors: factors[expert], names(expert), limit: limit, weights,
+        to: &out, x, tokens: tokens[expert], factors: factors[expert], names(expert), activation, weights,
         pass)
+    }
+  }
+}
+
+/// Linear layers with an optional bias, and norms over rows.
+enum Linear {
+  /// x · Wᵀ + bias, [tokens, output channels].
+  static func apply(
+    _ x: Matrix, _ name: WeightName, bias: WeightName? = nil, _ weights: some Weights, _ pass: Pass
+  ) throws -> Matrix {
+    var out = try weights.multiply(x, name, rows: nil, parallel: pass.parallel)
+    guard let bias else { return out }
+    let values = try weights.vector(bias)
+    let columns = out.columns
+    out.forEachRow(pass.parallel) { _, row in
+      values.withUnsafeBufferPointer { sk_axpy_f32(1, $0.baseAddress!, row, columns) }
+    }
+    return out
+  }
+
+  /// RMS norm of each row, or of each of its equal parts of `width` channels, in place.
+  static func norm(_ x: inout Matrix, _ scale: [Float], width: Int? = nil, epsilon: Float, _ pass: Pass) {
+    let width = width ?? x.columns
+    let parts = x.columns / width
+    x.forEachRow(pass.parallel) { _, row in
+      scale.withUnsafeBufferPointer { scale in
+        for part in 0..<parts {
+          sk_rms_norm(row + part * width, scale.baseAddress!, epsilon, row + part * width, width)
+        }
+      }
     }
   }
 }

@@ -17,24 +17,39 @@ struct YarnScaling: Sendable {
   var betaFast: Double
   var betaSlow: Double
   var originalPositions: Double
+  /// Whether the bounds of the ramp are rounded to whole pairs; gpt-oss does not.
+  var truncates = true
+}
+
+/// Which channels are rotated together.
+enum RotaryPairing: Sendable {
+  /// Channels 2i and 2i+1.
+  case interleaved
+  /// Channels i and i + n/2.
+  case halves
 }
 
 /// The frequencies of one kind of rotation.
-struct RotaryFrequencies: Sendable {
+struct RotaryFrequencies: Sendable, Equatable {
   /// One frequency for each pair of channels.
   let frequencies: [Float]
+  /// Cosines and sines are multiplied by it; 1 unless YaRN gives a magnitude.
+  var magnitude: Float = 1
 
   /// theta^(-2i/dimensions), stretched by YaRN where given: low frequencies are divided by the factor, high ones kept,
   /// with a linear ramp between the pairs whose wave fits `betaFast` and `betaSlow` times into the original context.
-  init(dimensions: Int, theta: Double, yarn: YarnScaling?) {
+  init(dimensions: Int, theta: Double, yarn: YarnScaling?, magnitude: Float = 1) {
     let pairs = dimensions / 2
     var list = (0..<pairs).map { 1 / pow(theta, Double(2 * $0) / Double(dimensions)) }
     if let yarn {
       func pair(_ rotations: Double) -> Double {
         Double(dimensions) * log(yarn.originalPositions / (rotations * 2 * Double.pi)) / (2 * log(theta))
       }
-      let low = max(pair(yarn.betaFast).rounded(.down), 0)
-      var high = min(pair(yarn.betaSlow).rounded(.up), Double(dimensions - 1))
+      var low = pair(yarn.betaFast)
+      var high = pair(yarn.betaSlow)
+      if yarn.truncates { (low, high) = (low.rounded(.down), high.rounded(.up)) }
+      low = max(low, 0)
+      high = min(high, Double(dimensions - 1))
       if low == high { high += 0.001 }
       for index in 0..<pairs {
         let ramp = min(max((Double(index) - low) / (high - low), 0), 1)
@@ -42,38 +57,50 @@ struct RotaryFrequencies: Sendable {
       }
     }
     frequencies = list.map { Float($0) }
+    self.magnitude = magnitude
   }
 
-  /// Cosines and sines of position × frequency for positions 0 ..< count; angles in float32 as the reference has them.
-  func table(count: Int, step: Int = 1) -> RotaryTable {
+  /// Cosines and sines of position × frequency; angles in float32 as the reference has them.
+  /// - Parameter step: each index stands for so many positions (a compressor's windows).
+  func table(_ indices: Range<Int>, step: Int = 1) -> RotaryTable {
     let pairs = frequencies.count
-    var cosines = [Float](repeating: 0, count: count * pairs)
+    var cosines = [Float](repeating: 0, count: indices.count * pairs)
     var sines = cosines
-    for position in 0..<count {
+    for (row, position) in indices.enumerated() {
       for (index, frequency) in frequencies.enumerated() {
-        let angle = Float(position * step) * frequency
-        cosines[position * pairs + index] = Float(cos(Double(angle)))
-        sines[position * pairs + index] = Float(sin(Double(angle)))
+        let angle = Double(Float(position * step) * frequency)
+        cosines[row * pairs + index] = Float(cos(angle)) * magnitude
+        sines[row * pairs + index] = Float(sin(angle)) * magnitude
       }
     }
-    return RotaryTable(pairs: pairs, cosines: cosines, sines: sines)
+    return RotaryTable(first: indices.lowerBound, pairs: pairs, cosines: cosines, sines: sines)
   }
 }
 
-/// Cosines and sines, [positions, pairs].
+/// Cosines and sines, [indices, pairs].
 struct RotaryTable: Sendable {
+  /// The index of the first row.
+  let first: Int
   let pairs: Int
   let cosines: [Float]
   let sines: [Float]
 
-  /// Rotates the interleaved pairs of the last `2 × pairs` of `width` channels at `x`; `sign` -1 undoes it.
-  func rotateTail(_ x: UnsafeMutablePointer<Float>, width: Int, position: Int, sign: Float = 1) {
+  /// Rotates the `2 × pairs` channels at `x`; `sign` -1 undoes it.
+  func rotate(_ x: UnsafeMutablePointer<Float>, _ index: Int, _ pairing: RotaryPairing, sign: Float = 1) {
     cosines.withUnsafeBufferPointer { cosines in
       sines.withUnsafeBufferPointer { sines in
         guard let c = cosines.baseAddress, let s = sines.baseAddress else { return }
-        sk_rope_interleaved(
-          x + width - 2 * pairs, c + position * pairs, s + position * pairs, sign, 2 * pairs)
+        let row = (index - first) * pairs
+        switch pairing {
+        case .interleaved: sk_rope_interleaved(x, c + row, s + row, sign, 2 * pairs)
+        case .halves: sk_rope_halves(x, c + row, s + row, sign, 2 * pairs)
+        }
       }
     }
+  }
+
+  /// Rotates the interleaved pairs of the last `2 × pairs` of `width` channels at `x`; `sign` -1 undoes it.
+  func rotateTail(_ x: UnsafeMutablePointer<Float>, width: Int, position: Int, sign: Float = 1) {
+    rotate(x + width - 2 * pairs, position, .interleaved, sign: sign)
   }
 }

@@ -1,4 +1,5 @@
-// Routers: every scoring and selection rule, one function each. A bias chooses, it never weighs.
+// Routers: every scoring and selection rule. A bias chooses, it never weighs.
+// Sources: the reference code of each family; DeepSeek-AI, "DeepSeek-V3 Technical Report" (2024) for groups.
 
 import SmeltTensors
 
@@ -10,8 +11,113 @@ import SmeltTensors
   import Darwin
 #endif
 
-/// Scoring and selection rules.
-enum Router {
+/// How a router turns logits into experts and factors.
+struct Router: Sendable {
+  /// What a logit becomes before anything is chosen.
+  enum Score: Sendable {
+    /// Softmax over all experts.
+    case softmax
+    /// 1 / (1 + e^-x).
+    case sigmoid
+    /// sqrt(ln(1 + e^x)).
+    case sqrtSoftplus
+    /// The logit itself.
+    case identity
+  }
+
+  /// How a group of experts is scored where only some groups may be chosen from.
+  enum GroupScore: Sendable {
+    /// By its largest score.
+    case largest
+    /// By the sum of its two largest.
+    case twoLargest
+  }
+
+  /// What happens to the chosen scores before scaling.
+  enum Weighting: Sendable {
+    /// Nothing.
+    case plain
+    /// Divided by their sum + 1e-20.
+    case normalized
+    /// A softmax over the chosen.
+    case softmax
+  }
+
+  var score: Score
+  /// Consecutive groups, of which `keptGroups` are chosen from; 1 for no groups.
+  var groups = 1
+  var keptGroups = 1
+  var groupScore = GroupScore.twoLargest
+  var perToken: Int
+  var weighting: Weighting
+  var scaling: Float = 1
+
+  /// Experts and factors of all tokens.
+  /// - Parameters:
+  ///   - logits: [tokens, experts].
+  ///   - bias: added to the scores to choose; nil for none.
+  ///   - given: the experts of each token where they are not chosen by score, ascending; nil where they are.
+  func route(_ logits: Matrix, bias: [Float]?, given: ((Int) -> [Int32])? = nil) -> Routing {
+    var experts: [Int32] = []
+    var weights: [Float] = []
+    experts.reserveCapacity(logits.rows * perToken)
+    weights.reserveCapacity(logits.rows * perToken)
+    for token in 0..<logits.rows {
+      let scores = scores(logits[token])
+      let chosen = given?(token) ?? choose(scores, bias)
+      experts += chosen
+      weights += factors(chosen.map { scores[Int($0)] })
+    }
+    return Routing(perToken: perToken, experts: experts, weights: weights)
+  }
+
+  /// The scores of one token's logits; transcendental functions in double precision.
+  func scores(_ logits: ArraySlice<Float>) -> [Float] {
+    switch score {
+    case .softmax: Router.softmax(Array(logits))
+    case .sigmoid: logits.map { Float(1 / (1 + exp(-Double($0)))) }
+    case .sqrtSoftplus: logits.map(Router.sqrtSoftplus)
+    case .identity: Array(logits)
+    }
+  }
+
+  /// The experts of one token, ascending. Of equal scores the lower id is taken.
+  func choose(_ scores: [Float], _ bias: [Float]?) -> [Int32] {
+    var biased = scores
+    if let bias { for index in biased.indices { biased[index] += bias[index] } }
+    if groups > 1, keptGroups < groups {
+      let width = biased.count / groups
+      let groupScores = (0..<groups).map { group in
+        let two = biased[group * width..<(group + 1) * width].sorted(by: >).prefix(
+          groupScore == .largest ? 1 : 2)
+        return two.reduce(0, +)
+      }
+      let kept = groupScores.withUnsafeBufferPointer { Router.largest($0, count: keptGroups) }
+      for index in biased.indices where !kept.contains(Int32(index / width)) { biased[index] = -.infinity }
+    }
+    return biased.withUnsafeBufferPointer { Router.largest($0, count: perToken) }
+  }
+
+  private func factors(_ own: [Float]) -> [Float] {
+    switch weighting {
+    case .plain: return own.map { $0 * scaling }
+    case .normalized:
+      let sum = own.reduce(0, +) + 1e-20
+      return own.map { $0 / sum * scaling }
+    case .softmax: return Router.softmax(own).map { $0 * scaling }
+    }
+  }
+
+  // MARK: formulas
+
+  /// e^(x - max) / Σ e^(x - max), in double precision.
+  static func softmax(_ logits: [Float]) -> [Float] {
+    let top = Double(logits.max() ?? 0)
+    let powers = logits.map { exp(Double($0) - top) }
+    let sum = powers.reduce(0, +)
+    return powers.map { Float($0 / sum) }
+  }
+
   /// sqrt(ln(1 + e^x)), in double precision. Source: DeepSeek-V4's `sqrtsoftplus`.
   static func sqrtSoftplus(_ x: Float) -> Float {
     let x = Double(x)
@@ -30,27 +136,5 @@ enum Router {
       if chosen.count > count { chosen.removeLast() }
     }
     return chosen.sorted()
-  }
-
-  /// Experts and factors of all tokens: factors are the unbiased scores of the chosen, normalized to a sum of 1 where
-  /// asked, times the scaling factor.
-  /// - Parameters:
-  ///   - scores: [tokens, experts].
-  ///   - choose: the experts of a token, ascending.
-  static func route(
-    _ scores: Matrix, perToken: Int, normalize: Bool, scaling: Float, choose: (Int) -> [Int32]
-  ) -> Routing {
-    var experts: [Int32] = []
-    var weights: [Float] = []
-    experts.reserveCapacity(scores.rows * perToken)
-    weights.reserveCapacity(scores.rows * perToken)
-    for token in 0..<scores.rows {
-      let chosen = choose(token)
-      let own = chosen.map { scores.values[token * scores.columns + Int($0)] }
-      let sum = normalize ? own.reduce(0, +) + 1e-20 : 1
-      experts += chosen
-      weights += own.map { $0 / sum * scaling }
-    }
-    return Routing(perToken: perToken, experts: experts, weights: weights)
   }
 }

@@ -153,7 +153,8 @@ public struct DeepSeekV4: ModelFamily {
     let name = Name(layer: index)
     let kind = c.layers[index]
     let rope = kind == .window ? c.mainRope : c.compressedRope
-    let table = rope.table(count: batch.longest)
+    let table = rope.table(batch.firstPosition..<batch.endPosition)
+    let state = pass.state?.layer(index)
     let positions = batch.positions
 
     // The latents: key and value of every head, [tokens, head width].
@@ -166,13 +167,16 @@ public struct DeepSeekV4: ModelFamily {
       table.rotateTail(row, width: c.headWidth, position: positions[token])
     }
 
+    // Of one sequence that is continued, all latents; of whole sequences, each has its own range of rows.
+    if let state { latents = state.append("latents", latents) }
+
     var entries = [Matrix](repeating: Matrix(rows: 0, columns: c.headWidth), count: batch.sequenceCount)
     if let compressor = name.compressor(kind, c) {
-      entries = try compressor.entries(h, batch, rope: rope, weights, pass)
+      entries = try compressor.entries(h, batch, rope: rope, weights, pass, state, "keys")
     }
     var indexKeys: [Matrix] = []
     if let compressor = name.indexCompressor(kind, c) {
-      indexKeys = try compressor.entries(h, batch, rope: rope, weights, pass)
+      indexKeys = try compressor.entries(h, batch, rope: rope, weights, pass, state, "index")
     }
 
     let sinks = try weights.vector(name("attn_sinks"))
@@ -182,9 +186,7 @@ public struct DeepSeekV4: ModelFamily {
     for start in stride(from: 0, to: h.rows, by: tokenChunk) {
       try Interrupt.check()
       let range = start..<min(h.rows, start + tokenChunk)
-      let chunk = Matrix(
-        rows: range.count, columns: h.columns,
-        values: Array(h.values[range.lowerBound * h.columns..<range.upperBound * h.columns]))
+      let chunk = h[range]
       var latent = try weights.multiply(chunk, name("attn_q_a"), rows: nil, parallel: pass.parallel)
       latent.forEachRow(pass.parallel) { _, row in
         queryNorm.withUnsafeBufferPointer {
@@ -263,7 +265,7 @@ public struct DeepSeekV4: ModelFamily {
         var scratch = AttentionScratch()
         for token in task * block..<min(queries.rows, (task + 1) * block) {
           let sequence = owners[start + token]
-          let range = batch.range(sequence)
+          let range = pass.state == nil ? batch.range(sequence) : 0..<latents.rows
           let position = positions[start + token]
           let keys = SparseKeys(
             tokens: latents.values[range.lowerBound * c.headWidth..<range.upperBound * c.headWidth],
@@ -319,35 +321,27 @@ public struct DeepSeekV4: ModelFamily {
   ) throws -> Routing {
     let c = configuration
     let name = Name(layer: index)
-    var scores = try weights.multiply(h, name("ffn_gate_inp"), rows: nil, parallel: pass.parallel)  // [tokens, experts]
+    let logits = try weights.multiply(h, name("ffn_gate_inp"), rows: nil, parallel: pass.parallel)
     weights.finished(name("ffn_gate_inp"))
-    for place in scores.values.indices { scores.values[place] = Router.sqrtSoftplus(scores.values[place]) }
-    let choose: (Int) -> [Int32]
-    if let forced = pass.forcedRouting {
-      choose = { Array(forced.experts[$0 * forced.perToken..<($0 + 1) * forced.perToken]) }
-    } else if c.hashLayers[index] {
-      let table = try weights.weight(name("ffn_gate_tid2eid"))
-      let experts = try table.integers()
-      weights.finished(name("ffn_gate_tid2eid"))
-      guard experts.allSatisfy({ (0..<c.experts).contains($0) }) else {
-        throw FormatError(
-          .configValue, file: table.file, subject: table.name,
-          "names an expert outside 0 ..< \(c.experts)")
-      }
-      choose = { token in
-        let first = batch.ids[token] * c.expertsPerToken
-        return experts[first..<first + c.expertsPerToken].map(Int32.init).sorted()
-      }
-    } else {
-      let bias = try weights.vector(name("exp_probs_b", suffix: "bias"))
-      choose = { token in
-        let biased = (0..<c.experts).map { scores.values[token * c.experts + $0] + bias[$0] }
-        return biased.withUnsafeBufferPointer { Router.largest($0, count: c.expertsPerToken) }
-      }
+    let router = Router(
+      score: .sqrtSoftplus, perToken: c.expertsPerToken,
+      weighting: c.normalizesRouting ? .normalized : .plain,
+      scaling: c.routedScaling)
+    if let forced = pass.forcedRouting { return router.route(logits, bias: nil, given: forced.choice) }
+    guard c.hashLayers[index] else {
+      return router.route(logits, bias: try weights.vector(name("exp_probs_b", suffix: "bias")))
     }
-    return Router.route(
-      scores, perToken: c.expertsPerToken, normalize: c.normalizesRouting, scaling: c.routedScaling,
-      choose: choose)
+    let table = try weights.weight(name("ffn_gate_tid2eid"))
+    let experts = try table.integers()
+    weights.finished(name("ffn_gate_tid2eid"))
+    guard experts.allSatisfy({ (0..<c.experts).contains($0) }) else {
+      throw FormatError(
+        .configValue, file: table.file, subject: table.name, "names an expert outside 0 ..< \(c.experts)")
+    }
+    return router.route(logits, bias: nil) { token in
+      let first = batch.ids[token] * c.expertsPerToken
+      return experts[first..<first + c.expertsPerToken].map(Int32.init).sorted()
+    }
   }
 
   private func experts(
@@ -355,16 +349,12 @@ public struct DeepSeekV4: ModelFamily {
   ) throws -> Matrix {
     let c = configuration
     let name = Name(layer: index)
+    let activation = Activation.swiglu(limit: c.swigluLimit)
     var out = Matrix(rows: h.rows, columns: c.hidden)
-    try Experts.routed(into: &out, h, routing, count: c.experts, limit: c.swigluLimit, weights, pass) {
+    try Experts.routed(into: &out, h, routing, count: c.experts, activation, weights, pass) {
       name.expert($0)
     }
-    if c.sharedExperts > 0 {
-      try Experts.add(
-        to: &out, h, tokens: Array(0..<h.rows), factors: [Float](repeating: 1, count: h.rows),
-        name.sharedExpert,
-        limit: c.swigluLimit, weights, pass)
-    }
+    if c.sharedExperts > 0 { try Experts.addToAll(&out, h, name.sharedExpert, activation, weights, pass) }
     return out
   }
 }

@@ -1,0 +1,47 @@
+// One token at a time gives what the whole sequence gives.
+
+import SmeltModels
+import SmeltPipeline
+import SmeltStorage
+import SmeltTensors
+import SmeltTestSupport
+import Testing
+
+@Suite struct DecodingTests {
+  /// Every golden checkpoint in the repository that has a reference; each is one family or layout.
+  static let models = ["deepseek_v4", "deepseek_v4-fp4"]
+
+  @Test(arguments: models)
+  func decodingStepsEqualThePrefill(name: String) throws {
+    let model = try Model.open(fixture("models/\(name)"))
+    let reference = try Reference(fixture("models/\(name)/reference.safetensors"))
+    let ids = Array(try reference.sequences("long.input_ids")[0].prefix(150))
+    try compare(model.family, model.weights, ids)
+  }
+
+  /// Prefill of the first tokens, then chunks of odd lengths and single tokens.
+  private func compare(_ family: some ModelFamily, _ weights: some Weights, _ ids: [Int]) throws {
+    let whole = try logits(family, weights, TokenBatch([ids]), Pass(parallel: .serial))
+    let state = DecodingState()
+    var place = 0
+    var parts: [Float] = []
+    for length in [17, 1, 1, 3, 8, 1, 5, 2, 1, 1, 1, 30, 1, 1, 64] {
+      let end = min(ids.count, place + length)
+      let batch = TokenBatch([Array(ids[place..<end])], firstPosition: place)
+      parts += try logits(family, weights, batch, Pass(parallel: .serial, state: state)).values
+      state.advance(end - place)
+      place = end
+    }
+    let worst = zip(whole.values, parts).map { abs($0 - $1) }.max() ?? .infinity
+    #expect(worst <= 1e-5, "decoding differs from the prefill by \(worst)")  // the bound is 1e-4
+  }
+
+  private func logits(_ family: some ModelFamily, _ weights: some Weights, _ batch: TokenBatch, _ pass: Pass)
+    throws
+    -> Matrix
+  {
+    var x = try family.embed(batch, weights)
+    for layer in 0..<family.dimensions.layers { _ = try family.layer(layer, &x, batch, weights, pass) }
+    return try family.logits(x, weights, pass)
+  }
+}
