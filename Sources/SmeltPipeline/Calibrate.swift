@@ -54,6 +54,7 @@ public func calibrate(
   _ options: RunOptions
 ) throws -> CalibrationSummary {
   let start = monotonicSeconds()
+  try refuseAlias(result: path, sources: model.sourcePaths + [textPath])
   let family = model.family
   let groups = windows.groups(family.dimensions, streams: 1, maxMemory: options.maxMemory)
   let batch = groups[0]

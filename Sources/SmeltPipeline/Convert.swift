@@ -105,7 +105,7 @@ struct ConvertedPiece: Sendable {
 public func convert(_ model: Model, to path: String, _ options: ConvertOptions) throws -> ConvertSummary {
   let start = (monotonicSeconds(), processorSeconds())
   let plan = try Plan(model, options)
-  try refuseAlias(model, path)
+  try refuseAlias(result: path, sources: model.sourcePaths)
   var writer = try IngotWriter(path: path, overwrite: options.overwrite)
   let converter = try Converter(model, plan, options)
   var ledger = plan.ledger
@@ -292,15 +292,6 @@ private final class FormBox: Sendable {
 func hexadecimal(_ value: UInt64) -> String {
   let digits = String(value, radix: 16)
   return String(repeating: "0", count: 16 - digits.count) + digits
-}
-
-/// Refuses a result that is one of the source's own files.
-private func refuseAlias(_ model: Model, _ path: String) throws {
-  guard let target = FileIdentity(path: path) else { return }
-  for file in model.files where FileIdentity(path: file.path) == target {
-    throw RequestError(
-      .cannotCreate, "'\(path)' is a file of the source", help: "write the result under another name")
-  }
 }
 
 /// What the ingot says about its origin. Nothing in it depends on the time, the machine or the number of threads.

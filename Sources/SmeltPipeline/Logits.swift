@@ -11,7 +11,7 @@ public func readTokenFile(_ path: String, for model: Model) throws -> [[Int]] {
   let vocabulary = model.family.dimensions.vocabulary
   let bytes = try readSmallFile(path, limit: 1 << 30, code: .tokens)
   func refuse(_ offset: Int, _ problem: String) -> FormatError {
-    FormatError(.tokens, file: path, offset: offset, problem)
+    FormatError(.tokens, file: path, subject: "sequences", offset: offset, problem)
   }
   let json: JSON
   do {
@@ -41,6 +41,7 @@ public func writeLogits(
   _ model: Model, sequences: [[Int]], to path: String, hiddenStates: Bool, routing: Bool, overwrite: Bool,
   _ options: RunOptions
 ) throws {
+  try refuseAlias(result: path, sources: model.sourcePaths)
   let family = model.family
   let dimensions = family.dimensions
   let pass = Pass(parallel: options.parallel)

@@ -79,6 +79,7 @@ public func quantize(
   _ model: Model, to path: String, calibration: Windows, textPath: String, choosesObserver: Bool,
   _ options: ConvertOptions
 ) throws -> (CalibrationSummary, ConvertSummary) {
+  try refuseAlias(result: path, sources: model.sourcePaths)
   if pathKind(path) != .nothing && !options.overwrite {
     throw RequestError(
       .cannotCreate, "'\(path)' exists", help: "choose another name, or pass --overwrite to replace it")

@@ -22,7 +22,7 @@ public struct Windows: Sendable {
     let vocabulary = model.family.dimensions.vocabulary
     if let stray = ids.first(where: { $0 >= vocabulary }) {
       throw FormatError(
-        .tokenizerValue, file: "tokenizer.json",
+        .tokenizerValue, file: "tokenizer.json", subject: "vocab",
         "yields id \(stray), the model's vocabulary ends at \(vocabulary - 1)")
     }
     let count = min(ids.count, limit ?? .max) / context

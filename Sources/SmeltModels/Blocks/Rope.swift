@@ -20,7 +20,7 @@ struct YarnScaling: Sendable {
 }
 
 /// The frequencies of one kind of rotation.
-struct RotaryFrequencies: Sendable {
+struct RotaryFrequencies: Sendable, Equatable {
   /// One frequency for each pair of channels.
   let frequencies: [Float]
 

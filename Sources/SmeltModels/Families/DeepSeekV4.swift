@@ -30,7 +30,7 @@ public struct DeepSeekV4: ModelFamily {
   }
 
   /// The configuration, whatever dialect it came in.
-  struct Configuration: Sendable {
+  struct Configuration: Sendable, Equatable {
     var vocabulary: Int
     var hidden: Int
     var heads: Int
