@@ -27,18 +27,24 @@ public struct QuantizationConfig: Sendable {
         .configValue, file: file, subject: "quantization_config", offset: section.offset,
         "found \(section.kind), expected an object")
     }
-    method = section["quant_method"]?.string
+    guard let name = section["quant_method"], let method = name.string else {
+      throw FormatError(
+        .configValue, file: file, subject: "quant_method",
+        offset: section["quant_method"]?.offset ?? section.offset,
+        section["quant_method"].map { "found \($0.kind), expected a string" }
+          ?? "is missing, expected a string")
+    }
     guard method == "fp8" else {
       throw RequestError(
-        .unsupported, "quant_method '\(method ?? "none")' in '\(file)' is not supported",
-        help: "supported: fp8")
+        .unsupported, "quant_method '\(method)' in '\(file)' is not supported", help: "supported: fp8")
     }
+    self.method = method
     guard let size = section["weight_block_size"], !size.isNull else {
       block = nil
       return
     }
     guard let list = size.array, list.count == 2, let rows = list[0].integer, let columns = list[1].integer,
-      (1...65536).contains(rows), (1...65536).contains(columns)
+      FP8.Granularity.block(rows: rows, columns: columns).isValid
     else {
       throw FormatError(
         .configValue, file: file, subject: "weight_block_size", offset: size.offset,
@@ -81,13 +87,20 @@ public enum Layouts {
     guard isTable == [.i64, .i32].contains(tensor.dtype) else {
       throw refuse(.configShape, "is \(tensor.dtype), expected \(isTable ? "I64 or I32" : "numbers")")
     }
+    /// Whatever is wrong with the parts is told with the place of the codes.
+    func weight(_ encoding: any Encoding, _ parts: [Part]) throws(FormatError) -> Weight {
+      do {
+        return try Weight(name: tensor.name, shape: shape, encoding: encoding, parts: parts, file: file)
+      } catch {
+        var known = error.inFile(file)
+        known.offset = known.offset ?? tensor.offset
+        throw known
+      }
+    }
     if stackIndex != nil || rows != nil {
       let part = try slice(tensor, stackIndex, rows, shape, refuse)
       return JoinedWeight(
-        weight: try Weight(
-          name: tensor.name, shape: shape, encoding: try plain(tensor.dtype, refuse), parts: [part],
-          file: file),
-        tensors: [tensor.name])
+        weight: try weight(try plain(tensor.dtype, refuse), [part]), tensors: [tensor.name])
     }
     func values(_ dtype: DType? = nil, _ stored: Shape? = nil) -> Part {
       Part(.values, dtype: dtype ?? tensor.dtype, shape: stored ?? tensor.shape, bytes: tensor.bytes)
@@ -95,29 +108,20 @@ public enum Layouts {
     switch tensor.dtype {
     case .f32, .f16, .bf16, .i64, .i32:
       return JoinedWeight(
-        weight: try Weight(
-          name: tensor.name, shape: shape, encoding: try plain(tensor.dtype, refuse), parts: [values()],
-          file: file),
-        tensors: [tensor.name])
+        weight: try weight(try plain(tensor.dtype, refuse), [values()]), tensors: [tensor.name])
     case .f8E4M3, .f8E5M2:
       let scale = try scaleTensor(tensor, source, refuse)
       let encoding = FP8(
         tensor.dtype == .f8E4M3 ? .e4m3 : .e5m2, try granularity(scale, shape, config, refuse))
       return JoinedWeight(
-        weight: try Weight(
-          name: tensor.name, shape: shape, encoding: encoding,
-          parts: [values(), scalePart(scale, encoding)], file: file),
+        weight: try weight(encoding, [values(), scalePart(scale, encoding)]),
         tensors: [tensor.name, scale.name])
     case .i8, .u8, .f4:
       let scale = try scaleTensor(tensor, source, refuse)
       let packed = Shape(shape.dimensions.dropLast() + [shape.columns / 2])
       let part = tensor.dtype == .f4 && tensor.shape == shape ? values(.u8, packed) : values()
-      return JoinedWeight(
-        weight: try Weight(
-          name: tensor.name, shape: shape, encoding: FP4.mxfp4,
-          parts: [part, Part(.scales, dtype: scale.dtype, shape: scale.shape, bytes: scale.bytes)], file: file
-        ),
-        tensors: [tensor.name, scale.name])
+      let scales = Part(.scales, dtype: scale.dtype, shape: scale.shape, bytes: scale.bytes)
+      return JoinedWeight(weight: try weight(FP4.mxfp4, [part, scales]), tensors: [tensor.name, scale.name])
     default:
       throw refuse(.configShape, "is \(tensor.dtype), which no layout of this model stores weights in")
     }

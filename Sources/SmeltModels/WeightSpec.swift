@@ -15,9 +15,12 @@ public struct WeightName: Hashable, Sendable, CustomStringConvertible {
     self.expert = expert
   }
 
-  /// A name from its text, `blk.7.ffn_gate_exps.weight#42`.
+  /// A name from its text, `blk.7.ffn_gate_exps.weight#42`. Only digits as `description` writes them are an expert's
+  /// number: whatever the text, the name's description is that text again.
   public init(parsing text: String) {
-    if let hash = text.lastIndex(of: "#"), let expert = Int(text[text.index(after: hash)...]) {
+    if let hash = text.lastIndex(of: "#"), let expert = Int(text[text.index(after: hash)...]), expert >= 0,
+      String(expert) == text[text.index(after: hash)...]
+    {
       self.init(String(text[..<hash]), expert: expert)
     } else {
       self.init(text)

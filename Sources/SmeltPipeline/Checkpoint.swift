@@ -6,8 +6,6 @@ public import SmeltModels
 public import SmeltStorage
 public import SmeltTensors
 
-internal import Synchronization
-
 /// A directory as published: config.json, safetensors, tokenizer.
 public final class Checkpoint: Weights {
   /// The directory.
@@ -25,7 +23,7 @@ public final class Checkpoint: Weights {
   /// The files beside the weights: config, tokenizer and other small text files, by name.
   public let smallFiles: [(name: String, bytes: Bytes)]
   private let places: [WeightName: Int]
-  private let validated: Mutex<Set<WeightName>> = Mutex([])
+  private let validated = ScannedWeights()
 
   /// Opens a directory.
   /// - Throws: every refusal of Formats/errors.md for sources, safetensors, index, config and quantized content;
@@ -68,6 +66,7 @@ public final class Checkpoint: Weights {
     self.family = family
     self.source = source
     try checkExperts()
+    try checkStacks()
   }
 
   // MARK: weights
@@ -76,7 +75,7 @@ public final class Checkpoint: Weights {
   public func weight(_ name: WeightName) throws -> Weight {
     guard let place = places[name] else { preconditionFailure("the family has no weight '\(name)'") }
     let weight = joined[place].weight
-    if validated.withLock({ $0.insert(name).inserted }) { try weight.validate() }
+    try validated.once(name) { try weight.validate(for: family.weights[place], of: family) }
     return weight
   }
 
@@ -177,6 +176,23 @@ public final class Checkpoint: Weights {
       } else {
         first[spec.name.base] = (encoding, spec.name)
       }
+    }
+  }
+
+  /// Experts cut out of a stacked tensor leave nothing of it behind.
+  private func checkStacks() throws {
+    var taken: [String: Int] = [:]
+    for (spec, joined) in zip(family.weights, joined) {
+      guard let spelling = spec.spellings.first(where: { $0.tensor == joined.tensors[0] }), !spelling.isWhole
+      else { continue }
+      taken[spelling.tensor, default: 0] += joined.weight.byteCount
+    }
+    for tensor in source.tensors {
+      guard let bytes = taken[tensor.name], bytes != tensor.bytes.count else { continue }
+      throw FormatError(
+        .configShape, file: fileName(tensor.file), subject: tensor.name, offset: tensor.offset,
+        "is \(tensor.shape), of which the weights that config.json asks for take \(bytes) of "
+          + "\(tensor.bytes.count) bytes")
     }
   }
 }

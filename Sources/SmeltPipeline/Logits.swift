@@ -11,7 +11,7 @@ public func readTokenFile(_ path: String, for model: Model) throws -> [[Int]] {
   let vocabulary = model.family.dimensions.vocabulary
   let bytes = try readSmallFile(path, limit: 1 << 30, code: .tokens)
   func refuse(_ offset: Int, _ problem: String) -> FormatError {
-    FormatError(.tokens, file: path, offset: offset, problem)
+    FormatError(.tokens, file: path, subject: "sequences", offset: offset, problem)
   }
   let json: JSON
   do {

@@ -157,7 +157,8 @@ public final class IngotWeights: Weights {
   public let file: IngotFile
   /// The architecture, from the config.json inside.
   public let family: any ModelFamily
-  private let validated: Mutex<Set<WeightName>> = Mutex([])
+  private let specs: [WeightName: WeightSpec]
+  private let validated = ScannedWeights()
 
   /// Opens an ingot and checks that it holds every weight of its family.
   /// - Throws: `C_…` for the container, `ARCH_INCOMPLETE`, `ARCH_UNKNOWN_TENSOR`, `CFG_SHAPE` for its content.
@@ -168,6 +169,7 @@ public final class IngotWeights: Weights {
     }
     family = try ModelFamilies.family(
       of: try Checkpoint.parseConfig(config, file: "config.json"), file: "config.json")
+    specs = Dictionary(family.weights.map { ($0.name, $0) }) { first, _ in first }
     var entries: [String: Shape] = [:]
     for entry in file.entries { entries[entry.name] = entry.shape }
     for spec in family.weights {
@@ -188,10 +190,41 @@ public final class IngotWeights: Weights {
   /// The weight of a name; its codes and scales are scanned once, at first use.
   public func weight(_ name: WeightName) throws -> Weight {
     let weight = try file.weight(name.description)
-    if validated.withLock({ $0.insert(name).inserted }) { try weight.validate() }
+    try validated.once(name) { try weight.validate(for: specs[name], of: family) }
     return weight
   }
 
   /// Gives the pages of raw frames back; inflated ones stay while the cache has room.
   public func finished(_ name: WeightName) { file.evict(name.description) }
+}
+
+/// Which weights were scanned and found sound. A weight that was refused is scanned, and refused, again.
+final class ScannedWeights: Sendable {
+  private let names: Mutex<Set<WeightName>> = Mutex([])
+
+  /// Calls `scan` unless it was called for this name and threw nothing.
+  func once(_ name: WeightName, _ scan: () throws -> Void) throws {
+    guard names.withLock({ $0.insert(name).inserted }) else { return }
+    do {
+      try scan()
+    } catch {
+      names.withLock { _ = $0.remove(name) }
+      throw error
+    }
+  }
+}
+
+extension Weight {
+  /// Refuses codes and scales that are no finite numbers, and tables that name experts the model has not.
+  /// - Throws: `Q_CODE_NAN`, `Q_SCALE_VALUE`, `CFG_VALUE`.
+  func validate(for spec: WeightSpec?, of family: any ModelFamily) throws {
+    try validate()
+    guard let spec, spec.role == .hashTable else { return }
+    let experts = family.dimensions.experts
+    let ids = try integers()
+    guard let bad = ids.firstIndex(where: { !(0..<experts).contains($0) }) else { return }
+    throw FormatError(
+      .configValue, file: file, subject: name,
+      "row \(bad / columns), column \(bad % columns) is expert \(ids[bad]), expected 0 to \(experts - 1)")
+  }
 }

@@ -42,7 +42,7 @@ public struct Windows: Sendable {
     let ids = try model.tokenizer().encode(text)
     if let stray = ids.first(where: { $0 >= vocabulary }) {
       throw FormatError(
-        .tokenizerValue, file: "tokenizer.json",
+        .tokenizerValue, file: "tokenizer.json", subject: "vocab",
         "yields id \(stray), the model's vocabulary ends at \(vocabulary - 1)")
     }
     try self.init(ids: ids, context: context, limit: limit, file: textPath)

@@ -23,7 +23,8 @@ public enum Interrupt {
       }
     }
     signal(SIGPIPE, SIG_IGN)
-    signal(SIGXFSZ, SIG_IGN)  // a file beyond the user's limit is an error of `write`, not the end of the program
+    // A file beyond the user's limit is an error of `write`, not the end of the program.
+    signal(SIGXFSZ, SIG_IGN)
   }
 
   /// Throws `RequestError` interrupted once the user asked to stop. Long loops call it between steps.

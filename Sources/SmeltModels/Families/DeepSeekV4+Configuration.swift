@@ -47,6 +47,12 @@ extension DeepSeekV4.Configuration {
     normEpsilon = Float(try config.number("rms_norm_eps", in: 0...1))
     tiedEmbeddings = try config.bool("tie_word_embeddings", default: false)
     let count = try config.integer("num_hidden_layers", in: 1...4096)
+    // The table of weights is made from this file alone: a few bytes here must not ask for gigabytes there.
+    guard count * experts <= Self.mostExperts else {
+      throw config.error(
+        "n_routed_experts",
+        "found \(experts) in each of \(count) layers, expected at most \(Self.mostExperts) in all")
+    }
     layers = try Self.layerKinds(config, count)
     hashLayers = try Self.hashLayers(config, count)
     let hasIndexer = layers.contains { if case .indexed = $0 { true } else { false } }
@@ -56,6 +62,9 @@ extension DeepSeekV4.Configuration {
     indexKeep = try config.integer("index_topk", in: 1...1 << 24, default: hasIndexer ? nil : 1)
     (mainRope, compressedRope) = try Self.ropes(config, rotaryWidth)
   }
+
+  /// Routed experts of all layers together: five times those of the largest published model.
+  static let mostExperts = 1 << 17
 
   /// Kinds from `layer_types`, else from `compress_ratios` (0 window, 4 indexed, anything else compressed).
   private static func layerKinds(_ config: ConfigReader, _ count: Int) throws -> [DeepSeekV4.LayerKind] {
@@ -116,7 +125,7 @@ extension DeepSeekV4.Configuration {
   private static func ropes(_ config: ConfigReader, _ width: Int) throws -> (
     RotaryFrequencies, RotaryFrequencies
   ) {
-    let thetas = 1.0...1e12
+    let thetas = 1.5...1e12  // yarn divides by the logarithm
     let parameters = try config.object("rope_parameters")
     if let parameters, let main = try parameters.object("main"),
       let compress = try parameters.object("compress")
@@ -147,6 +156,11 @@ extension DeepSeekV4.Configuration {
     switch type {
     case "default": return nil
     case "yarn":
+      guard try reader.number("attention_factor", in: 0...1e6, default: 1) == 1 else {
+        throw RequestError(
+          .unsupported,
+          "'\(config.file)' scales rotated channels by an attention_factor, which deepseek_v4 does not")
+      }
       let positions = try config.integer("max_position_embeddings", in: 1...1 << 40, default: 65536)
       return YarnScaling(
         factor: try reader.number("factor", in: 1e-3...1e6),

@@ -30,7 +30,7 @@ public struct DeepSeekV4: ModelFamily {
   }
 
   /// The configuration, whatever dialect it came in.
-  struct Configuration: Sendable {
+  struct Configuration: Sendable, Equatable {
     var vocabulary: Int
     var hidden: Int
     var heads: Int
@@ -116,7 +116,8 @@ public struct DeepSeekV4: ModelFamily {
     let name = Name(layer: index)
 
     var coefficients = try hyper.coefficients(x, name.attentionSite, weights, pass)
-    var h = hyper.collapse(x, coefficients.pre, norm: try weights.vector(name("attn_norm")), pass)  // [tokens, hidden]
+    // [tokens, hidden]
+    var h = hyper.collapse(x, coefficients.pre, norm: try weights.vector(name("attn_norm")), pass)
     let attended = try attention(index, h, batch, weights, pass)
     hyper.expand(&x, attended, coefficients, pass)
 

@@ -243,6 +243,45 @@ public enum Reference {
     }
   }
 
+  /// `sk_sinkhorn`: softmax of each row of the [m, m] logits, + eps everywhere, columns divided by (their sum + eps), then
+  /// `iterations` - 1 times rows and columns alike. Sums run from the first entry to the last.
+  public static func sinkhorn(_ logits: [Float], m: Int, iterations: Int, eps: Float) -> [Float] {
+    var c = logits
+    func divide(_ line: [Int]) {
+      let sum = line.reduce(0) { $0 + c[$1] } + eps
+      for place in line { c[place] /= sum }
+    }
+    let rows = (0..<m).map { row in (0..<m).map { row * m + $0 } }
+    let columns = (0..<m).map { column in (0..<m).map { $0 * m + column } }
+    for row in rows {
+      let top = row.dropFirst().reduce(c[row[0]]) { c[$1] > $0 ? c[$1] : $0 }
+      for place in row { c[place] = exponential(c[place] - top) }
+      let sum = row.reduce(0) { $0 + c[$1] }
+      for place in row { c[place] = c[place] / sum + eps }
+    }
+    columns.forEach(divide)
+    for _ in 1..<max(1, iterations) {
+      rows.forEach(divide)
+      columns.forEach(divide)
+    }
+    return c
+  }
+
+  /// `sk_pool_slots`: Σ softmax over slots of g[s, d] · k[s, d] for each channel d; slots are added from the first to the
+  /// last, products rounded before they are added. `k` and `g` are [slots][channels].
+  public static func poolSlots(_ k: [[Float]], _ g: [[Float]]) -> [Float] {
+    k[0].indices.map { d in
+      let top = g.dropFirst().reduce(g[0][d]) { $1[d] > $0 ? $1[d] : $0 }
+      var (sum, total): (Float, Float) = (0, 0)
+      for slot in k.indices {
+        let e = exponential(g[slot][d] - top)
+        sum += e
+        total += e * k[slot][d]
+      }
+      return total / sum
+    }
+  }
+
   // MARK: Byte planes
 
   /// `sk_split16_rotate`, `sk_split16` (`rotate` 0) and `sk_split32_rotate`: each little-endian element of `width` bytes is
