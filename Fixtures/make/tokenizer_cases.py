@@ -182,7 +182,7 @@ def tokenizers():
                  byte_level()),
         normalizer=normalizers.NFD(), vocab=400)
     yield "whitespace", build(
-        sequence(pre_tokenizers.Whitespace(), split(r"(?>a+|ab)c|x*|(?:on|n)+?e\b|[^\W\d_]{3}", "merged_with_previous"),
+        sequence(pre_tokenizers.Whitespace(), split(r"(?>a{1,3}|ab)c|x*|(?:on|n)+?e\b|[^\W\d_]{3}", "merged_with_previous"),
                  byte_level()),
         normalizer=normalizers.NFKD(), vocab=400)
 

@@ -71,7 +71,7 @@ private func fnv(_ bytes: some Sequence<UInt8>) -> String {
     #expect(TokenizerCases.shared.texts.count > 70)
   }
 
-  @Test(arguments: tokenizerNames) func idsAreTheLibrarys(name: String) throws {
+  @Test(arguments: tokenizerNames) func idsAndTextAreTheLibrarys(name: String) throws {
     let tokenizer = try tokenizer("tokenizers/\(name).json")
     let rows = try #require(TokenizerCases.shared.rows[name])
     #expect(rows.count == TokenizerCases.shared.texts.count)
@@ -84,26 +84,18 @@ private func fnv(_ bytes: some Sequence<UInt8>) -> String {
         let words = ids.flatMap { id in (0..<4).map { UInt8(truncatingIfNeeded: id >> ($0 * 8)) } }
         #expect(fnv(words) == row["fnv"]?.string, "\(name): \(text.name)")
       }
-    }
-  }
-
-  @Test(arguments: tokenizerNames) func decodingGivesTheTextBack(name: String) throws {
-    let tokenizer = try tokenizer("tokenizers/\(name).json")
-    let rows = try #require(TokenizerCases.shared.rows[name])
-    for (text, row) in zip(TokenizerCases.shared.texts, rows) {
-      let decoded = tokenizer.decode(tokenizer.encode(text.bytes))
-      let repaired = Array(String(decoding: text.bytes, as: UTF8.self).utf8)
-      guard let expected = row["decoded"]?.string else {
-        #expect(decoded == repaired, "\(name): \(text.name)")
-        continue
-      }
-      // The library reads the added token 'café' as byte-alphabet spelling, and breaks it; ours stays itself.
-      if name == "qwen", expected.contains("caf\u{FFFD}") { continue }
-      if expected.hasPrefix("fnv ") {
-        #expect("fnv " + fnv(decoded) == expected, "\(name): \(text.name)")
-      } else {
+      let decoded = tokenizer.decode(ids)
+      let expected = row["decoded"]?.string
+      if expected == nil {
         #expect(
-          String(decoding: decoded, as: UTF8.self).utf8.elementsEqual(expected.utf8), "\(name): \(text.name)")
+          String(decoding: text.bytes, as: UTF8.self).utf8.elementsEqual(decoded), "\(name): \(text.name)")
+      } else if let expected, expected.hasPrefix("fnv ") {
+        #expect("fnv " + fnv(decoded) == expected, "\(name): \(text.name)")
+      } else if let expected, name != "qwen" || !expected.contains("caf\u{FFFD}") {
+        // The exception: the library reads the added token 'café' as byte-alphabet spelling, and breaks it.
+        // The library's text is repaired, our bytes are not yet.
+        #expect(
+          expected.utf8.elementsEqual(String(decoding: decoded, as: UTF8.self).utf8), "\(name): \(text.name)")
       }
     }
   }
