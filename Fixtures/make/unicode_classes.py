@@ -69,6 +69,8 @@ def classes():
             start = c
     pure = {c for c in SCALARS if CATEGORIES[LETTERS.index(category[c])] in "Lu Ll Lt Lm Lo Mn Mc Me Nd Pc".split()}
     word, space = members(r"\w"), members(r"\s")
+    pieces = pre_tokenizers.Punctuation("removed").pre_tokenize_str(TEXT)
+    punctuation_left = {ord(c) for piece, _ in pieces for c in piece}
     assert pure < word
     assert members(r"\d") == {c for c in SCALARS if category[c] == LETTERS[CATEGORIES.index("Nd")]}
     out = [
@@ -86,6 +88,8 @@ def classes():
         literal("runs", "Runs of one category: a length in base 36 (absent: 1) and the category's letter.", runs),
         literal("space", "`\\s`: lengths outside and inside by turns, in base 36.", ranges(space)),
         literal("otherWord", "`\\w` beyond L, M, Nd and Pc.", ranges(word - pure)),
+        literal("punctuation", "What the `Punctuation` pre-tokenizer cuts at: an older Unicode, and ASCII symbols.",
+                ranges(set(SCALARS) - punctuation_left)),
     ]
     out.append("  /// Scripts by name.")
     out.append("  static let scripts: [(name: String, ranges: StaticString)] = [")

@@ -82,7 +82,19 @@ public struct JSONObject: Sendable {
   /// The values in the order of the keys.
   public private(set) var values: [JSON] = []
   /// Where each key stands; kept only when a linear search would be slow.
-  private var places: [String: Int] = [:]
+  private var places: [ExactKey: Int] = [:]
+
+  /// A key compared byte by byte: Swift's strings hold `é` in one scalar or two for equal, files do not.
+  private struct ExactKey: Hashable {
+    var key: String
+
+    static func == (a: ExactKey, b: ExactKey) -> Bool { a.key.utf8.elementsEqual(b.key.utf8) }
+
+    func hash(into hasher: inout Hasher) {
+      var copy = key
+      copy.withUTF8 { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
+    }
+  }
 
   /// An empty map.
   public init() {}
@@ -104,11 +116,11 @@ public struct JSONObject: Sendable {
   /// Adds a member at the end; false when the key is there already.
   public mutating func append(_ key: String, _ value: JSON) -> Bool {
     if keys.count < 8 {
-      guard !keys.contains(key) else { return false }
+      guard place(key) == nil else { return false }
     } else {
-      if keys.count == 8 { for (index, key) in keys.enumerated() { places[key] = index } }
-      if let place = places.updateValue(keys.count, forKey: key) {
-        places[key] = place
+      if keys.count == 8 { for (index, key) in keys.enumerated() { places[ExactKey(key: key)] = index } }
+      if let place = places.updateValue(keys.count, forKey: ExactKey(key: key)) {
+        places[ExactKey(key: key)] = place
         return false
       }
     }
@@ -118,7 +130,7 @@ public struct JSONObject: Sendable {
   }
 
   private func place(_ key: String) -> Int? {
-    keys.count > 8 ? places[key] : keys.firstIndex(of: key)
+    keys.count > 8 ? places[ExactKey(key: key)] : keys.firstIndex { $0.utf8.elementsEqual(key.utf8) }
   }
 }
 

@@ -213,15 +213,21 @@ enum ByteAlphabet {
     }
   }()
 
-  private static let bytes: [UInt32: UInt8] = Dictionary(
-    uniqueKeysWithValues: scalars.enumerated().map { ($1, UInt8($0)) })
+  /// The byte of each scalar up to the last of the alphabet, or -1.
+  private static let bytes: [Int16] = {
+    var out = [Int16](repeating: -1, count: 0x180)
+    for (byte, scalar) in scalars.enumerated() { out[Int(scalar)] = Int16(byte) }
+    return out
+  }()
 
   /// The bytes that a token stands for; nil when it holds a scalar that stands for none.
   static func bytes(of token: String) -> [UInt8]? {
+    let table = bytes
     var out: [UInt8] = []
+    out.reserveCapacity(token.utf8.count)
     for scalar in token.unicodeScalars {
-      guard let byte = bytes[scalar.value] else { return nil }
-      out.append(byte)
+      guard scalar.value < table.count, table[Int(scalar.value)] >= 0 else { return nil }
+      out.append(UInt8(table[Int(scalar.value)]))
     }
     return out
   }

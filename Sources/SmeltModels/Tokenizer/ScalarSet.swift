@@ -112,13 +112,28 @@ struct ScalarBitmaps: Sendable {
   /// The number of a set, equal sets sharing one; nil when there are too many.
   mutating func add(_ set: ScalarSet) -> Int? {
     if let known = sets.firstIndex(of: set) { return known }
-    guard sets.count < Self.limit else { return nil }
+    // A set has at most `pageCount` pages of its own: leave room to number them all.
+    guard sets.count < Self.limit, words.count / 4 + Self.pageCount < UInt16.max else { return nil }
     var range = 0
+    var empty: UInt16?
+    var full: UInt16?
     for page in 0..<Self.pageCount {
       let first = UInt32(page) << 8
       let last = first + 255
-      var bits: [UInt64] = [0, 0, 0, 0]
       while range < set.ranges.count, set.ranges[range].upperBound < first { range += 1 }
+      if range == set.ranges.count || set.ranges[range].lowerBound > last {
+        let place = empty ?? place([0, 0, 0, 0])
+        empty = place
+        pages.append(place)
+        continue
+      }
+      if set.ranges[range].lowerBound <= first, set.ranges[range].upperBound >= last {
+        let place = full ?? place([.max, .max, .max, .max])
+        full = place
+        pages.append(place)
+        continue
+      }
+      var bits: [UInt64] = [0, 0, 0, 0]
       var next = range
       while next < set.ranges.count, set.ranges[next].lowerBound <= last {
         let low = max(set.ranges[next].lowerBound, first) - first
@@ -126,14 +141,18 @@ struct ScalarBitmaps: Sendable {
         for bit in low...high { bits[Int(bit >> 6)] |= 1 << UInt64(bit & 63) }
         next += 1
       }
-      if places[bits] == nil {
-        guard let place = UInt16(exactly: words.count / 4) else { return nil }
-        places[bits] = place
-        words += bits
-      }
-      pages.append(places[bits] ?? 0)
+      pages.append(place(bits))
     }
     sets.append(set)
     return sets.count - 1
+  }
+
+  /// The place of a page, which is written when it is not known yet.
+  private mutating func place(_ bits: [UInt64]) -> UInt16 {
+    if let known = places[bits] { return known }
+    let place = UInt16(words.count / 4)
+    words += bits
+    places[bits] = place
+    return place
   }
 }

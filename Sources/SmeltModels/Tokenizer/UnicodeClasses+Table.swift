@@ -91,6 +91,18 @@ enum UnicodeClassTable {
     4y,2,5,1,2,3,4dr,3,227,z,2,4,ml,1g,271,1,p,9,e,3,nfv,a,hu8,1h,cs,1,8,1,3q,5,6cq,33,14g1,q,6,q,6,q
     """
 
+  /// What the `Punctuation` pre-tokenizer cuts at: an older Unicode, and ASCII symbols.
+  static let punctuation: StaticString = """
+    x,f,a,7,q,6,q,4,y,1,5,1,3,1,a,2,3,1,3,1,ji,1,8,1,cy,6,15,2,1f,1,1,1,2,1,2,1,18,2,k,2,1,2,d,1,2,2,22,\
+    4,2u,1,17,e,6h,3,1i,f,v,1,79,2,a,1,an,1,lf,1,2i,1,a,2,4o,f,1,1,11,4,1z,1,22,5,4,2,33,6,4r,1,h0,9,47,\
+    1,h8,2,18,2,26,3,1z,2,4d,3,1,3,11,b,8p,2,60,2,3k,7,1,6,4s,7,4b,4,1n,5,1q,2,1s,8,b,1,n0,o,8,k,1,d,1,c\
+    ,u,2,e,2,hl,4,t,2,u5,e,27,2,v,a,b7,m,1r,4,w,2,l7,4,1,2,34,1,3z,1b,1,j,ce,3,4,a,2,c,g,1,c,1,2q,1,2i,1\
+    ,mwy,2,7h,3,2r,1,a,1,37,6,ak,4,2e,2,14,3,1,1,1d,2,1b,1,2p,d,g,2,3g,4,3i,2,g,2,6x,1,g2a,2,5s,a,m,z,1,\
+    e,1,1,4,1,1,2,45,3,1,6,1,4,a,2,3,2,q,3,1,1,r,1,1,1,1,7,be,3,ik,1,1c,1,bi,1,kn,1,5j,1,v,1,7k,9,12,1,3\
+    4,7,1u,7,2h,4,x6,7,31,2,1,4,3i,4,1c,2,27,5,3,1,d,1,1,3,2g,6,2z,1,f0,1,6y,n,2x,3,6w,3,2lt,5,dtl,2,3p,\
+    1,1t,5,8,1,g2i,1,5wn,5
+    """
+
   /// Scripts by name.
   static let scripts: [(name: String, ranges: StaticString)] = [
     (

@@ -33,11 +33,10 @@ enum UnicodeClasses {
   static let word = union(["L", "M", "Nd", "Pc"]).union(alternating(UnicodeClassTable.otherWord))
   /// `\d`: decimal digits.
   static let digit = union(["Nd"])
-  /// Numbers of every kind.
-  static let number = union(["N"])
-  /// Punctuation as the `Punctuation` pre-tokenizer sees it: ASCII symbols included.
-  static let punctuation = union(["P"]).union(
-    ScalarSet([0x21...0x2F, 0x3A...0x40, 0x5B...0x60, 0x7B...0x7E]))
+  /// Numbers of every kind, as the `Digits` pre-tokenizer sees them: those of Unicode 17 included.
+  static let number = union(["N"]).union(ScalarSet([0x11DE0...0x11DE9, 0x16FF4...0x16FF6]))
+  /// Punctuation as the `Punctuation` pre-tokenizer sees it: ASCII symbols included, of an older Unicode.
+  static let punctuation = alternating(UnicodeClassTable.punctuation)
   /// Word characters as added tokens with `single_word` see them: without the superscripts and fractions of Latin-1
   /// that `\w` has, with the two joiners that it has not.
   static let joinedWord =
