@@ -26,7 +26,7 @@ public struct Evaluation: Sendable {
     [
       "perplexity": JSON(perplexity), "mean_nll": JSON(meanNLL), "predicted_tokens": JSON(predictedTokens),
       "windows": JSON(windows), "context": JSON(context), "seconds": JSON(seconds),
-      "tokens_per_second": JSON(Double(windows * context) / max(seconds, 1e-9)),
+      "tokens_per_second": JSON(Double(predictedTokens + windows) / max(seconds, 1e-9)),
       "peak_memory_bytes": JSON(peakMemoryBytes),
     ]
   }
@@ -47,7 +47,7 @@ public func evaluate(_ model: Model, _ windows: Windows, _ options: RunOptions) 
   }
   options.progress.end()
   try model.checkUnchanged()
-  let mean = losses.reduce(0, +) / Double(max(1, losses.count))
+  let mean = losses.reduce(0, +) / Double(losses.count)  // of nothing: not a number
   return Evaluation(
     perplexity: exponential(mean), meanNLL: mean, predictedTokens: losses.count,
     windows: windows.sequences.count,

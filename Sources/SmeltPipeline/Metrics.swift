@@ -140,9 +140,10 @@ enum Metrics {
     }
   }
 
-  /// The distance of two matrices of one size; rows in fixed blocks, so that the sums do not depend on the threads.
-  static func distance(_ a: Matrix, _ b: Matrix, _ parallel: Parallel) -> Distance {
-    blocks(a.rows, parallel) { range in
+  /// The distance of some rows of two matrices of one size; rows in fixed blocks, so that the sums do not depend on the
+  /// threads.
+  static func distance(_ a: Matrix, _ b: Matrix, rows: Range<Int>, _ parallel: Parallel) -> Distance {
+    blocks(rows, of: 16, parallel) { range in
       var distance = Distance()
       a.values.withUnsafeBufferPointer { a0 in
         b.values.withUnsafeBufferPointer { b0 in
@@ -158,7 +159,7 @@ enum Metrics {
 
   /// The distance of the decoded numbers of two weights of one shape.
   static func distance(_ a: Weight, _ b: Weight, _ parallel: Parallel) -> Distance {
-    blocks(a.rows, parallel) { range in
+    blocks(0..<a.rows, of: 64, parallel) { range in
       let (x, y) = (a.decode(rows: range), b.decode(rows: range))
       var distance = Distance()
       x.withUnsafeBufferPointer { x in
@@ -171,12 +172,14 @@ enum Metrics {
     }
   }
 
-  private static func blocks(_ rows: Int, _ parallel: Parallel, _ body: @Sendable (Range<Int>) -> Distance)
-    -> Distance
-  {
-    let block = 64
-    var parts = [Distance](repeating: Distance(), count: ceilDivide(rows, block))
-    fill(&parts, parallel) { body($0 * block..<min(rows, ($0 + 1) * block)) }
+  private static func blocks(
+    _ rows: Range<Int>, of size: Int, _ parallel: Parallel, _ body: @Sendable (Range<Int>) -> Distance
+  ) -> Distance {
+    var parts = [Distance](repeating: Distance(), count: ceilDivide(rows.count, size))
+    fill(&parts, parallel) { index in
+      let start = rows.lowerBound + index * size
+      return body(start..<min(rows.upperBound, start + size))
+    }
     return parts.reduce(into: Distance()) { $0.add($1) }
   }
 

@@ -109,7 +109,7 @@ public struct Report: Sendable {
 
   mutating func fill(_ comparison: Comparison) {
     func mean(_ values: [Double]) -> Double {
-      values.isEmpty ? 0 : values.reduce(0, +) / Double(values.count)
+      values.reduce(0, +) / Double(values.count)  // of nothing: not a number
     }
     perplexity = (exponential(mean(comparison.sourceLosses)), exponential(mean(comparison.resultLosses)))
     let sorted = comparison.divergences.sorted()

@@ -134,7 +134,9 @@ struct Comparison {
         _ = try family.layer(layer, &stream, noisy, permuted, pass)
         noise = stream
       }
-      layers[layer].add(Metrics.distance(x, y, options.parallel))
+      for window in 0..<batch.sequenceCount {  // one by one, so that the sums do not depend on the groups
+        layers[layer].add(Metrics.distance(x, y, rows: batch.range(window), options.parallel))
+      }
       if let sourceRouting, let resultRouting { compare(sourceRouting, resultRouting, layer) }
       options.progress.advance(1)
     }

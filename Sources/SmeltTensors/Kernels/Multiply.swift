@@ -13,10 +13,13 @@ private let taskTokens = 256
 public enum SummationOrder: Sendable, Hashable {
   /// Blocks of 1024 columns, the order every machine keeps.
   case standard
-  /// Blocks of 256 columns, last block first: the same sums in another order, to measure the noise of rounding.
+  /// Blocks of 256 columns (halves where there are fewer than 512), last block first: the same sums in another order, to
+  /// measure the noise of rounding.
   case permuted
 
-  var blockColumns: Int { self == .standard ? Int(SK_BLOCK) : Int(SK_BLOCK) / 4 }
+  func blockColumns(of columns: Int) -> Int {
+    self == .standard ? Int(SK_BLOCK) : min(Int(SK_BLOCK) / 4, max(1, columns / 2))
+  }
 }
 
 /// y = x · Wᵀ for the given output channels.
@@ -59,7 +62,7 @@ private func multiplyTile(
   stride: Int, order: SummationOrder
 ) {
   let columns = weight.columns
-  let blockColumns = order.blockColumns
+  let blockColumns = order.blockColumns(of: columns)
   let scratchStride = ceilDivide(min(Int(SK_BLOCK), columns), 16) * 16 + 16
   // On a cache line: the micro-kernel is some 10 % slower across lines.
   withUnsafeTemporaryAllocation(byteCount: 4 * rows.count * scratchStride, alignment: 64) { scratch in

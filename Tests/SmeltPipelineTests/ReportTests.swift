@@ -1,0 +1,218 @@
+// The report: formulas over the tokens, verdicts, and the JSON that Formats/report.md promises.
+
+import SmeltModels
+@testable import SmeltPipeline
+import SmeltQuantization
+import SmeltStorage
+import SmeltTensors
+import SmeltTestSupport
+import Testing
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+private let checkpoint = "deepseek_v4"
+
+/// A report over made-up measurements.
+private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comparison) -> Void = { _ in })
+  throws -> Report
+{
+  let model = try openFixture(checkpoint)
+  var comparison = Comparison(2)
+  comparison.sourceLosses = [1, 2, 3]
+  comparison.resultLosses = [1, 2, 6]
+  comparison.divergences = [0.4, 0.1, 0.2, 0.3]
+  comparison.forcedDivergences = [0.1, 0.3]
+  comparison.floorDivergences = [0.01, 0.03]
+  comparison.sameTop = 3
+  comparison.top5 = 3.2
+  comparison.layers[1].add([3, 4], [3, 3], count: 2)
+  comparison.routing[1] = Comparison.RouterSums(tokens: 4, sameSet: 3, overlap: 3.5)
+  change(&comparison)
+  var report = Report(
+    source: model, result: model, windows: Windows([[1, 2, 3, 4]], context: 4), thresholds: thresholds)
+  report.fill(comparison)
+  return report
+}
+
+@Suite struct ReportTests {
+  @Test func formulas() throws {
+    let report = try report()
+    #expect(report.perplexity.source == exp(2.0) && report.perplexity.result == exp(3.0))
+    #expect(report.kl.mean == 0.25 && report.kl.median == 0.2 && report.kl.p99 == 0.4 && report.kl.max == 0.4)
+    #expect(report.kl.forcedRoutingMean == 0.2 && report.kl.floor == 0.02)
+    #expect(report.top1 == 0.75 && report.top5 == 0.8)
+    #expect(report.router.map(\.layer) == [1])
+    #expect(report.router[0].setAgreement == 0.75 && report.router[0].meanOverlap == 0.875)
+    #expect(report.layers.map(\.relativeError) == [0, 0.2])
+    #expect(report.tokens == 4 && report.context == 4)
+  }
+
+  @Test func verdicts() throws {
+    #expect(try report().passes)
+    #expect(try report(Thresholds(maxKL: 0.25)).passes)
+    #expect(try !report(Thresholds(maxKL: 0.2499)).passes)
+    #expect(try report(Thresholds(minTop1: 0.75)).passes)
+    #expect(try !report(Thresholds(minTop1: 0.7501)).passes)
+    #expect(try !report(Thresholds(maxKL: 1, minTop1: 0.8)).passes)
+    #expect(try report(Thresholds(maxKL: 0.1)).json["verdict"]?.string == "fail")
+  }
+
+  @Test func aNaNNeverPasses() throws {
+    for thresholds in [
+      Thresholds(), Thresholds(maxKL: 1), Thresholds(minTop1: 0), Thresholds(maxKL: .infinity, minTop1: 0),
+    ] {
+      let report = try report(thresholds) { $0.divergences[2] = .nan }
+      #expect(!report.passes)
+      let json = try JSON.scan(report.json.text())
+      #expect(json["verdict"]?.string == "fail" && json["kl"]?["mean"]?.isNull == true)
+    }
+  }
+
+  @Test func aModelAgainstItself() throws {
+    let model = try openFixture(checkpoint)
+    let report = try verify(
+      source: model, result: model, try referenceWindows(checkpoint),
+      thresholds: Thresholds(maxKL: 0, minTop1: 1),
+      RunOptions())
+    #expect(report.passes)
+    #expect(report.kl.mean == 0 && report.kl.max == 0 && report.kl.forcedRoutingMean == 0)
+    // Sums in another order are not the same numbers, or the floor would measure nothing; and they are nearly so.
+    #expect(report.kl.floor > 0 && report.kl.floor < 1e-9)
+    #expect(report.top1 == 1 && report.top5 == 1)
+    #expect(report.perplexity.source == report.perplexity.result)
+    #expect(report.exactWeights == model.family.weights.count && report.weights.count == report.exactWeights)
+    #expect(report.router.map(\.layer) == [0, 1, 2, 3])
+    #expect(report.router.allSatisfy { $0.setAgreement == 1 && $0.meanOverlap == 1 })
+    #expect(report.layers.count == 4 && report.layers.allSatisfy { $0.relativeError == 0 })
+  }
+
+  /// Neither threads nor memory change a number.
+  @Test func groupsAndThreadsChangeNothing() throws {
+    let folder = TemporaryFolder()
+    let source = try openFixture(checkpoint)
+    let path = folder.file("r.ingot")
+    _ = try convert(source, to: path, try options("int8-channel"))
+    let result = try Model.open(path)
+    let windows = try referenceWindows(checkpoint)
+    #expect(
+      windows.groups(source.family.dimensions, streams: 4, maxMemory: 1).count == windows.sequences.count)
+    let texts = try [(1, 1), (3, 1 << 30)].map { threads, memory in
+      var report = try verify(
+        source: source, result: result, windows, thresholds: Thresholds(maxKL: 0),
+        RunOptions(parallel: Parallel(threads: threads), maxMemory: memory))
+      #expect(!report.passes && report.kl.mean > 0 && report.kl.mean < 0.1)
+      (report.seconds, report.peakMemoryBytes) = (0, 0)
+      return report.json.text()
+    }
+    #expect(texts[0] == texts[1])
+  }
+
+  @Test func thePageEscapesWhatAFileSays() throws {
+    var report = try report()
+    report.weights = [
+      .init(name: "<script>&\"", scheme: "bf16", relativeError: 0, maxAbsError: 0, cosine: 1)
+    ]
+    let page = report.html
+    #expect(page.contains("&lt;script&gt;&amp;&quot;") && !page.contains("<script"))
+    #expect(page.contains("verdict: pass"))
+    for outside in ["http:", "https:", "src=", "href="] { #expect(!page.contains(outside)) }
+  }
+}
+
+@Suite struct ContractTests {
+  /// The object as a reader of stdout gets it.
+  private func scanned(_ json: JSON) throws -> JSON { try JSON.scan(json.text(indented: true)) }
+
+  private func expect(_ title: String, _ objects: [JSON]) throws {
+    let contract = try Contract(title)
+    let objects = try objects.map(scanned)
+    for object in objects { #expect(contract.problems(object) == [], "\(title)") }
+    #expect(contract.unseen(objects) == [], "report.md promises keys of \(title) that no object has")
+  }
+
+  @Test func documentAndCodeAgree() throws {
+    let folder = TemporaryFolder()
+    let fp4 = try openFixture("deepseek_v4-fp4")
+    let path = folder.file("r.ingot")
+    let windows = Windows([[7, 7, 7, 7, 7, 7, 7, 7]], context: 8)
+    let text = fixture("models/tiny-v4/calibration.txt")
+    let (learned, converted) = try quantize(
+      fp4, to: path, calibration: windows, textPath: text, choosesObserver: true, try options("int8-channel"))
+    let ingot = try Model.open(path)
+    let verified = try verify(
+      source: fp4, result: ingot, windows, thresholds: Thresholds(maxKL: 1), RunOptions())
+    let turned = try verify(
+      source: ingot, result: fp4, windows, thresholds: Thresholds(minTop1: 0), RunOptions())
+    try expect("verify", [verified.json, turned.json])
+    try expect("ledger.json", [try ledger(in: ingot)])
+    let statistics = folder.file("s")
+    _ = try calibrate(fp4, windows, textPath: text, to: statistics, overwrite: false, RunOptions())
+    let informed = try options("int8-channel", statistics: try readStatistics(statistics, for: fp4))
+    try expect("plan", [try Plan(fp4, informed).json])
+    try expect("convert", [converted.json])
+    try expect("calibrate", [learned.json])
+    try expect("evaluate", [try evaluate(fp4, windows, RunOptions()).json])
+    var warned = try inspect(fp4)
+    warned.warnings = ["one"]
+    try expect("inspect", [warned.json(withTensors: true), try inspect(ingot).json(withTensors: false)])
+    try expect("check", [try check(fp4, RunOptions()).json])
+  }
+
+  /// The keys that were promised before the document was: none may go.
+  @Test func keysPromisedFromTheStart() throws {
+    let promised = [
+      "verify": [
+        "schema", "source", "result", "tokens", "context", "perplexity", "kl", "top1_agreement",
+        "top5_agreement",
+        "router", "layers", "weights", "resources", "thresholds", "verdict",
+      ],
+      "evaluate": [
+        "perplexity", "mean_nll", "predicted_tokens", "windows", "context", "seconds", "tokens_per_second",
+        "peak_memory_bytes",
+      ],
+      "inspect": [
+        "container", "family", "dialect", "files", "bytes", "parameters", "active_parameters", "layers",
+        "experts",
+        "tensors",
+      ],
+      "plan": ["ledger", "bytes_in", "bytes_out", "peak_memory_bytes", "dropped", "unknown"],
+    ]
+    for (title, keys) in promised {
+      let types = try Contract(title).types
+      for key in keys {
+        #expect(
+          types.keys.contains { $0 == key || $0.hasPrefix("\(key).") || $0.hasPrefix("\(key)[]") },
+          "\(title): \(key)")
+      }
+    }
+  }
+
+  @Test func planCountsItsLedger() throws {
+    let plan = try Plan(try openFixture("deepseek_v4-fp4"), try options("fp8-channel"))
+    let json = try scanned(plan.json)
+    let ledger = try #require(json["ledger"]?.array)
+    #expect(json["bytes_in"]?.integer == ledger.reduce(0) { $0 + ($1["bytes_in"]?.integer ?? 0) })
+    #expect(json["bytes_out"]?.integer == ledger.reduce(0) { $0 + ($1["bytes_out"]?.integer ?? 0) })
+    #expect(json["dropped"]?.integer == ledger.count { $0["fate"]?.string == "dropped" })
+    #expect(json["unknown"]?.integer == 0)
+  }
+
+  @Test func inspectCountsParameters() throws {
+    let inspection = try inspect(try openFixture(checkpoint))
+    // 8 experts of 3 · 32 · 64 numbers in each of 4 layers, 2 of them met; the embedding is met in one row of 256.
+    let routed = 4 * 8 * 3 * 32 * 64
+    #expect(
+      inspection.parameters - inspection.activeParameters == routed - routed / 4 + 255 * 64)
+    let tables = 2 * 256 * 2  // two layers choose experts by token id
+    let elements = inspection.tensors.reduce(0) { $0 + $1.shape.reduce(1, *) }
+    #expect(inspection.parameters == elements - tables)
+    #expect(
+      inspection.encodings.reduce(0) { $0 + $1.bytes } == inspection.tensors.reduce(0) { $0 + $1.bytes })
+  }
+}
