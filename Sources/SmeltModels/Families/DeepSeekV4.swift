@@ -116,7 +116,8 @@ public struct DeepSeekV4: ModelFamily {
     let name = Name(layer: index)
 
     var coefficients = try hyper.coefficients(x, name.attentionSite, weights, pass)
-    var h = hyper.collapse(x, coefficients.pre, norm: try weights.vector(name("attn_norm")), pass)  // [tokens, hidden]
+    // [tokens, hidden]
+    var h = hyper.collapse(x, coefficients.pre, norm: try weights.vector(name("attn_norm")), pass)
     let attended = try attention(index, h, batch, weights, pass)
     hyper.expand(&x, attended, coefficients, pass)
 
@@ -319,7 +320,8 @@ public struct DeepSeekV4: ModelFamily {
   ) throws -> Routing {
     let c = configuration
     let name = Name(layer: index)
-    var scores = try weights.multiply(h, name("ffn_gate_inp"), rows: nil, parallel: pass.parallel)  // [tokens, experts]
+    // [tokens, experts]
+    var scores = try weights.multiply(h, name("ffn_gate_inp"), rows: nil, parallel: pass.parallel)
     weights.finished(name("ffn_gate_inp"))
     for place in scores.values.indices { scores.values[place] = Router.sqrtSoftplus(scores.values[place]) }
     let choose: (Int) -> [Int32]
