@@ -261,7 +261,7 @@ public struct TinyV4: Sendable {
 
   private mutating func fp4(_ name: String, _ rows: Int, _ columns: Int) {
     tensors.append(TinyTensor(name + ".weight", .i8, [rows, columns / 2], bytes(rows * columns / 2)))
-    let scales = bytes(rows * columns / 32).map { 122 + $0 % 3 }
+    let scales = bytes(rows * (columns / 32)).map { 122 + $0 % 3 }
     tensors.append(TinyTensor(name + ".scale", .f8E8M0, [rows, columns / 32], scales))
   }
 

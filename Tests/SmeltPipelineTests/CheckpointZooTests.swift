@@ -1,0 +1,154 @@
+// Every fault of the zoo is refused with its code, file and subject, by every verb that would meet it, the second time
+// as well, and nothing is left behind. `SMELT_UPDATE=1 swift test --filter CheckpointZoo` writes the kept ones.
+
+import SmeltContainers
+import SmeltModels
+import SmeltPipeline
+import SmeltQuantization
+import SmeltStorage
+import SmeltTensors
+import SmeltTestSupport
+import Testing
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+private let oneThread = RunOptions(parallel: .serial)
+
+/// All token ids, so that every expert of a layer that routes by token id is met.
+private let everyToken = Windows([Array(0..<24)], context: 24)
+
+private func keep(_ model: Model, to path: String) throws {
+  _ = try convert(model, to: path, ConvertOptions(recipe: Recipe(Keep()), run: oneThread))
+}
+
+@Suite struct CheckpointZooTests {
+  @Test(arguments: CheckpointFault.all)
+  func isRefused(_ fault: CheckpointFault) throws {
+    let folder = TemporaryFolder()
+    fault.write(to: folder.path)
+    try expectRefusal(of: folder.path, fault)
+  }
+
+  private func expectRefusal(of path: String, _ fault: CheckpointFault) throws {
+    func expect(_ verb: String, _ body: () throws -> Void) throws {
+      let error = try #require(throws: FormatError.self, "\(verb)") { try body() }
+      #expect(error.code == fault.code, "\(verb): \(error)")
+      let file = try #require(error.file, "\(verb): \(error)")
+      #expect(fault.file.isEmpty ? file == path : fileName(file) == fault.file, "\(verb): \(error)")
+      #expect(error.subject == fault.subject, "\(verb): \(error)")
+      #expect(!error.problem.isEmpty && error.problem.first?.isUppercase == false, "\(verb): \(error)")
+      #expect(error.description.split(separator: "\n").count == 3 && error.description.utf8.count < 1500)
+    }
+    guard fault.stage == .scan else { return try expect("open") { _ = try Model.open(path) } }
+    let model = try Model.open(path)
+    for verb in ["check", "check again"] { try expect(verb) { _ = try check(model, oneThread) } }
+    try expect("evaluate") { _ = try evaluate(try Model.open(path), everyToken, oneThread) }
+    let results = TemporaryFolder()
+    try expect("convert") { try keep(try Model.open(path), to: results.file("r.ingot")) }
+    #expect(try namesInFolder(results.path) == [])
+  }
+
+  /// Without its fault each kind of checkpoint is sound: what the zoo refuses, it refuses for the fault.
+  @Test(arguments: TinyV4.Layout.allCases, [1, 3])
+  func soundOnesAreNotRefused(_ layout: TinyV4.Layout, shards: Int) throws {
+    for size in [TinyV4.Size.smallest, TinyV4.Size()] {
+      let folder = TemporaryFolder()
+      TinyV4(layout, size: size).write(to: folder.path, shards: shards)
+      let model = try Model.open(folder.path)
+      let summary = try check(model, oneThread)
+      #expect(summary.weights == model.family.weights.count)
+      #expect(summary.warnings == ["there is no tokenizer.json: text cannot be evaluated"])
+      let evaluation = try evaluate(model, everyToken, oneThread)
+      #expect(evaluation.perplexity.isFinite && evaluation.perplexity > 1)
+      let results = TemporaryFolder()
+      try keep(model, to: results.file("r.ingot"))
+      let ingot = try Model.open(results.file("r.ingot"))
+      #expect(try evaluate(ingot, everyToken, oneThread).perplexity == evaluation.perplexity)
+    }
+  }
+
+  /// The drafting block is left out by its rule, whatever it holds.
+  @Test func draftBlockIsDropped() throws {
+    var tiny = TinyV4(.published, size: .smallest)
+    tiny.tensors.append(TinyTensor("mtp.0.e_proj.weight", .f8E4M3, [4], [0x7F, 1, 2, 3]))
+    let folder = TemporaryFolder()
+    tiny.write(to: folder.path)
+    let model = try Model.open(folder.path)
+    #expect(try Plan(model, ConvertOptions(recipe: Recipe(Keep()))).dropped == 1)
+    _ = try check(model, oneThread)
+  }
+
+  @Test(
+    arguments: [
+      ("model_type", "llama", "deepseek_v4"), ("quantization_config", ["quant_method": "gptq"], "fp8"),
+      ("scoring_func", "sigmoid", "sqrtsoftplus"),
+    ] as [(String, JSON, String)])
+  func unsupportedSaysWhatIsSupported(key: String, value: JSON, known: String) throws {
+    var tiny = TinyV4(size: .smallest)
+    tiny.set(key, value)
+    let folder = TemporaryFolder()
+    tiny.write(to: folder.path)
+    let error = try #require(throws: RequestError.self) { try Model.open(folder.path) }
+    #expect(error.kind == .unsupported && error.exitStatus == 3)
+    #expect(error.problem.contains("config.json") && error.help?.contains(known) == true, "\(error)")
+  }
+
+  @Test func configMayBeNoFolder() throws {
+    let folder = TemporaryFolder()
+    TinyV4(size: .smallest).write(to: folder.path)
+    removeFile(folder.file("config.json"))
+    #expect(mkdir(folder.file("config.json"), 0o700) == 0)
+    let error = try #require(throws: FormatError.self) { try Model.open(folder.path) }
+    #expect(error.code == .notFile && error.file == folder.file("config.json"))
+  }
+
+  // MARK: the kept ones
+
+  private static let kept = CheckpointFault.all.filter(\.isKept)
+  private static let home = fixture("malformed/checkpoint")
+
+  @Test(arguments: kept)
+  func keptFoldersAreThoseTheTestMakes(_ fault: CheckpointFault) throws {
+    let (folder, note) = ("\(Self.home)/\(fault.name)", "\(Self.home)/\(fault.name).json")
+    if getenv("SMELT_UPDATE") != nil {
+      mkdir(Self.home, 0o755)
+      mkdir(folder, 0o755)
+      fault.write(to: folder)
+      putFile(note, Array((fault.json.text(indented: true) + "\n").utf8))
+    }
+    let made = TemporaryFolder()
+    fault.write(to: made.path)
+    let names = try namesInFolder(made.path)
+    #expect(try namesInFolder(folder) == names)
+    var total = 0
+    for name in names {
+      let bytes = try readSmallFile(folder + "/" + name, limit: 1 << 20, code: .configJSON).array
+      #expect(try bytes == readSmallFile(made.file(name), limit: 1 << 20, code: .configJSON).array, "\(name)")
+      total += bytes.count
+    }
+    #expect(total < 60_000)
+    let noted = try JSON.scan(readSmallFile(note, limit: 1 << 16, code: .configJSON))
+    #expect(noted.text() == fault.json.text())
+    try expectRefusal(of: folder, fault)
+  }
+
+  @Test func everyKeptFolderHasItsFault() throws {
+    let folders = try namesInFolder(Self.home).filter { !$0.hasSuffix(".json") }
+    #expect(folders == Self.kept.map(\.name).sorted())
+  }
+
+  @Test func everyCodeOfCheckpointsHasItsFault() {
+    let zoo = Set(CheckpointFault.all.map(\.code.name))
+    for code in ErrorCode.all {
+      guard ["Q_", "CFG_", "ARCH_"].contains(where: { code.name.hasPrefix($0) }) else { continue }
+      #expect(zoo.contains(code.name), "\(code)")
+    }
+    #expect(CheckpointFault.all.count == Set(CheckpointFault.all.map(\.name)).count)
+  }
+}
