@@ -41,8 +41,8 @@ public func writeLogits(
   _ model: Model, sequences: [[Int]], to path: String, hiddenStates: Bool, routing: Bool, overwrite: Bool,
   _ options: RunOptions
 ) throws {
-  try requireCreatable(path, overwrite: overwrite)
   try model.refuseAlias(path)
+  try requireCreatable(path, overwrite: overwrite)
   let family = model.family
   let dimensions = family.dimensions
   let pass = Pass(parallel: options.parallel)

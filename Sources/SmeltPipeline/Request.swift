@@ -87,8 +87,8 @@ public func quantize(
   _ model: Model, to path: String, calibration: Windows, textPath: String, choosesObserver: Bool,
   _ options: ConvertOptions
 ) throws -> (CalibrationSummary, ConvertSummary) {
-  try requireCreatable(path, overwrite: options.overwrite)
   try model.refuseAlias(path, and: [textPath])
+  try requireCreatable(path, overwrite: options.overwrite)
   _ = try Plan(model, options)  // what the plan refuses is refused before the long pass, not after it
   let statisticsPath = "\(path).statistics-\(getpid())"
   defer { removeFile(statisticsPath) }
