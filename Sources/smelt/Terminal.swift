@@ -32,8 +32,14 @@ enum Terminal {
 enum Output {
   /// A text and a line break.
   /// - Throws: `RequestError` io when stdout takes no more. A reader that has read enough (`| head`) is no error.
-  static func line(_ text: String) throws {
-    var bytes = Array((text + "\n").utf8)
+  static func line(_ text: String) throws { try bytes(Array((text + "\n").utf8)) }
+
+  /// A piece of text as it is.
+  static func text(_ text: String) throws { try bytes(Array(text.utf8)) }
+
+  /// Bytes as they are.
+  static func bytes(_ bytes: [UInt8]) throws {
+    var bytes = bytes
     let error = bytes.withUnsafeMutableBytes { SmeltWrite.all(1, $0) }
     if error != 0 && error != EPIPE {
       throw RequestError(.io, "cannot write to stdout: \(String(cString: strerror(error)))")

@@ -1,0 +1,144 @@
+// `generate`: one token after another, with the decoding state doing the remembering. The prompt is text as it is; chat
+// templates are left alone.
+
+import SmeltModels
+import SmeltStorage
+import SmeltTensors
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// How the next token is taken from the logits.
+public struct Sampling: Sendable {
+  /// Logits are divided by it; 0 takes the most likely token.
+  public var temperature: Double
+  /// Only so many of the most likely tokens are drawn from; nil for all.
+  public var topK: Int?
+  /// Only the most likely tokens that together reach this probability are drawn from; nil for all.
+  public var topP: Double?
+  private var random: UInt64
+
+  /// A way of sampling; greedy by default. The same seed gives the same tokens.
+  public init(temperature: Double = 0, topK: Int? = nil, topP: Double? = nil, seed: UInt64 = 0) {
+    self.temperature = temperature
+    self.topK = topK
+    self.topP = topP
+    random = seed
+  }
+
+  /// The next token. Of equally likely tokens the lower id comes first.
+  mutating func next(_ logits: UnsafeBufferPointer<Float>) -> Int {
+    guard temperature > 0 else { return Metrics.top(logits, 1).first ?? 0 }
+    var order = logits.indices.sorted { logits[$0] > logits[$1] || (logits[$0] == logits[$1] && $0 < $1) }
+    if let topK { order = Array(order.prefix(topK)) }
+    let best = Double(logits[order[0]])
+    var weights = order.map { exp((Double(logits[$0]) - best) / temperature) }
+    if let topP {
+      let total = weights.reduce(0, +)
+      var sum = 0.0
+      let count = weights.firstIndex {
+        sum += $0
+        return sum >= topP * total
+      }
+      weights = Array(weights.prefix((count ?? weights.count - 1) + 1))
+    }
+    var rest = uniform() * weights.reduce(0, +)
+    for (place, weight) in weights.enumerated() {
+      rest -= weight
+      if rest < 0 { return order[place] }
+    }
+    return order[weights.count - 1]
+  }
+
+  /// A number from 0 up to 1. Source: SplitMix64, Steele, Lea and Flood (2014).
+  private mutating func uniform() -> Double {
+    random &+= 0x9E37_79B9_7F4A_7C15
+    var z = random
+    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+    return Double((z ^ (z >> 31)) >> 11) * 0x1p-53
+  }
+}
+
+/// Continues a prompt.
+/// - Parameters:
+///   - prompt: token ids; at least one.
+///   - stops: ids after which nothing follows; the id itself is returned.
+///   - each: hears each new id as soon as it is known.
+/// - Returns: the new ids.
+/// - Throws: `RequestError` usage for an empty prompt, interrupted; refusals of the model's content.
+public func generate(
+  _ model: Model, prompt: [Int], maxTokens: Int, sampling: Sampling, stops: Set<Int>, _ options: RunOptions,
+  each: (Int) throws -> Void = { _ in }
+) throws -> [Int] {
+  guard !prompt.isEmpty else { throw RequestError(.usage, "the prompt is empty", help: "give at least one token") }
+  var sampling = sampling
+  let state = DecodingState()
+  let pass = Pass(parallel: options.parallel, state: state)
+  var next = prompt
+  var made: [Int] = []
+  while made.count < maxTokens {
+    try Interrupt.check()
+    let logits = try lastLogits(model.family, model.weights, next, pass, state)
+    let id = logits.withUnsafeBufferPointer { sampling.next($0) }
+    made.append(id)
+    try each(id)
+    if stops.contains(id) { break }
+    next = [id]
+  }
+  try model.checkUnchanged()
+  return made
+}
+
+/// The logits after the last of some tokens that continue a state.
+private func lastLogits(
+  _ family: some ModelFamily, _ weights: some Weights, _ ids: [Int], _ pass: Pass, _ state: DecodingState
+) throws -> [Float] {
+  let batch = TokenBatch([ids], firstPosition: state.position)
+  let x = try runLayers(family, batch, weights, pass, SilentProgress())
+  state.advance(ids.count)
+  return try family.logits(x[x.rows - 1..<x.rows], weights, pass).values
+}
+
+extension Model {
+  /// The ids that end a text: `eos_token_id` of generation_config.json, else of config.json.
+  /// - Throws: `CFG_VALUE` when it is neither an id nor a list of ids.
+  public func endTokens() throws -> Set<Int> {
+    for name in ["generation_config.json", "config.json"] {
+      guard let bytes = try smallFile(name) else { continue }
+      let config = try Checkpoint.parseConfig(bytes, file: name)
+      guard let value = config["eos_token_id"], !value.isNull else { continue }
+      let ids = value.array ?? [value]
+      return Set(
+        try ids.map { id in
+          guard let id = id.integer, id >= 0 else {
+            throw FormatError(
+              .configValue, file: name, subject: "eos_token_id", offset: value.offset,
+              "found \(id.kind), expected an id or a list of ids")
+          }
+          return id
+        })
+    }
+    return []
+  }
+}
+
+/// A model's text and ids, for callers that know nothing of tokenizers.
+public struct TextDecoder: Sendable {
+  private let tokenizer: Tokenizer
+
+  /// The tokenizer of a model.
+  /// - Throws: `SRC_MISSING` when there is none; refusals of tokenizer.json.
+  public init(_ model: Model) throws { tokenizer = try model.tokenizer() }
+
+  /// The ids of a text.
+  public func encode(_ text: String) -> [Int] { tokenizer.encode(text) }
+
+  /// The bytes of ids; a character may be cut at the end.
+  public func decode(_ ids: [Int]) -> [UInt8] { tokenizer.decode(ids) }
+}

@@ -1,0 +1,98 @@
+// generate: a prompt in, its continuation out.
+
+import ArgumentParser
+import SmeltPipeline
+import SmeltStorage
+
+struct GenerateCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "generate", abstract: "Continues a prompt, token by token.",
+    discussion: """
+      Greedy unless a temperature is given. The prompt is text as it is: no chat template is applied.
+
+      Example: smelt generate DIR --prompt "It is a truth" --max-tokens 40
+      """)
+
+  @Argument(help: "A directory or an .ingot.")
+  var model: String
+  @Option(name: .long, help: "The text to continue.")
+  var prompt: String?
+  @Option(
+    name: .long,
+    help: ArgumentHelp("Instead of a prompt: {\"sequences\": [[ids…]]}; ids are printed.", valueName: "file"))
+  var tokens: String?
+  @Option(name: .long, help: ArgumentHelp("Stop after so many tokens.", valueName: "n"))
+  var maxTokens: Int = 64
+  @Option(name: .long, help: ArgumentHelp("Divide the logits by it and draw; 0 is greedy.", valueName: "x"))
+  var temperature: Double = 0
+  @Option(name: .long, help: ArgumentHelp("Draw from so many of the most likely tokens.", valueName: "n"))
+  var topK: Int?
+  @Option(name: .long, help: ArgumentHelp("Draw from the most likely tokens up to this probability.", valueName: "x"))
+  var topP: Double?
+  @Option(name: .long, help: ArgumentHelp("The same seed gives the same tokens.", valueName: "n"))
+  var seed: UInt64 = 0
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var output: JSONOption
+
+  func validate() throws {
+    guard (prompt == nil) != (tokens == nil) else { throw ValidationError("give --prompt or --tokens") }
+    guard maxTokens > 0 else { throw ValidationError("--max-tokens must be at least 1") }
+    guard temperature >= 0, temperature.isFinite else { throw ValidationError("--temperature must be at least 0") }
+    if let topK, topK < 1 { throw ValidationError("--top-k must be at least 1") }
+    if let topP, !(topP > 0 && topP <= 1) { throw ValidationError("--top-p must be above 0 and at most 1") }
+  }
+
+  func run() throws {
+    let model = try Model.open(model)
+    let sampling = Sampling(temperature: temperature, topK: topK, topP: topP, seed: seed)
+    let writer = try GenerationWriter(model, prompt: prompt, tokensPath: tokens, streams: !output.json)
+    let made = try generate(
+      model, prompt: writer.ids, maxTokens: maxTokens, sampling: sampling, stops: try model.endTokens(), common.run
+    ) { try writer.show($0) }
+    try writer.finish(made, json: output.json)
+  }
+}
+
+/// Writes what is generated while it comes.
+private final class GenerationWriter {
+  let ids: [Int]
+  private let tokenizer: TextDecoder?
+  private let streams: Bool
+  private var made: [Int] = []
+  private var shown = 0
+
+  init(_ model: Model, prompt: String?, tokensPath: String?, streams: Bool) throws {
+    self.streams = streams
+    if let tokensPath {
+      ids = try readTokenFile(tokensPath, for: model)[0]
+      tokenizer = nil
+    } else {
+      let decoder = try TextDecoder(model)
+      ids = decoder.encode(prompt ?? "")
+      tokenizer = decoder
+    }
+  }
+
+  func show(_ id: Int) throws {
+    made.append(id)
+    guard streams else { return }
+    guard let tokenizer else { return try Output.text(made.count == 1 ? "\(id)" : " \(id)") }
+    let bytes = tokenizer.decode(ids + made)
+    let start = shown == 0 ? tokenizer.decode(ids).count : shown
+    if bytes.count > start {
+      try Output.bytes(Array(bytes[start...]))
+      shown = bytes.count
+    }
+  }
+
+  func finish(_ made: [Int], json: Bool) throws {
+    guard json else { return try Output.line("") }
+    var members: [(String, JSON)] = [
+      ("prompt_ids", JSON(ids.map { JSON($0) })), ("ids", JSON(made.map { JSON($0) })),
+    ]
+    if let tokenizer {
+      members.append(("text", JSON(String(decoding: tokenizer.decode(made), as: UTF8.self))))
+    }
+    try Output.line(JSON(members: members).text(indented: true))
+  }
+}
