@@ -53,7 +53,7 @@ public enum Role: String, Sendable, Hashable, CaseIterable {
   case hyperConnection = "hyper_connection"
   /// Pools keys over windows; the indexer's compressor and its head weights included, since they steer selection.
   case compressor
-  /// The indexer's query projection.
+  /// The indexer's projections of queries and, where tokens themselves are scored, of keys.
   case indexer
   /// Attention projections.
   case attention
