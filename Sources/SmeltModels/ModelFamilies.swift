@@ -6,7 +6,10 @@ public import SmeltStorage
 public enum ModelFamilies {
   /// All of them, in the order help shows them.
   public static let all: [any ModelFamily.Type] = [
-    DeepSeekV4.self
+    DeepSeekV2.self,
+    DeepSeekV3.self,
+    DeepSeekV32.self,
+    DeepSeekV4.self,
   ]
 
   /// The family a configuration names.

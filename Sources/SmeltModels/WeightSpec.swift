@@ -53,7 +53,7 @@ public enum Role: String, Sendable, Hashable, CaseIterable {
   case hyperConnection = "hyper_connection"
   /// Pools keys over windows; the indexer's compressor and its head weights included, since they steer selection.
   case compressor
-  /// The indexer's query projection.
+  /// The indexer's projections of queries and, where tokens themselves are scored, of keys.
   case indexer
   /// Attention projections.
   case attention
@@ -69,11 +69,19 @@ public enum Role: String, Sendable, Hashable, CaseIterable {
   case sharedUp = "shared_up"
   /// Down matrix of a shared expert.
   case sharedDown = "shared_down"
+  /// Gate matrix of a layer without experts.
+  case denseGate = "dense_gate"
+  /// Up matrix of a layer without experts.
+  case denseUp = "dense_up"
+  /// Down matrix of a layer without experts.
+  case denseDown = "dense_down"
 
   /// Whether a lossy scheme applies to the role unless a recipe says otherwise: only the big matrices inside layers.
   public var isQuantizedByDefault: Bool {
     switch self {
-    case .indexer, .attention, .routedGate, .routedUp, .routedDown, .sharedGate, .sharedUp, .sharedDown: true
+    case .indexer, .attention, .routedGate, .routedUp, .routedDown, .sharedGate, .sharedUp, .sharedDown,
+      .denseGate, .denseUp, .denseDown:
+      true
     default: false
     }
   }

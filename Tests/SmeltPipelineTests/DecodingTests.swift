@@ -9,7 +9,9 @@ import Testing
 
 @Suite struct DecodingTests {
   /// Every golden checkpoint in the repository that has a reference; each is one family or layout.
-  static let models = ["deepseek_v4", "deepseek_v4-fp4"]
+  static let models = [
+    "deepseek_v2", "deepseek_v3", "deepseek_v3-fp8", "deepseek_v32", "deepseek_v4", "deepseek_v4-fp4",
+  ]
 
   @Test(arguments: models)
   func decodingStepsEqualThePrefill(name: String) throws {

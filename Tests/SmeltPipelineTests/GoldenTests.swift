@@ -11,8 +11,13 @@ import Testing
 /// Float32 sums in another order differ by 1e-5 on these models; a skipped Sinkhorn round already costs 2e-4.
 private let logitsBound: Float = 5e-5
 
+/// References that are themselves farther than usual from the same pass in double precision: deepseek_v2's by 4.5e-5.
+private let widerBounds: [String: Float] = ["deepseek_v2": 1e-4]
+
 /// Names of the golden checkpoints with the references' prefixes.
 private let golden = [
+  ("deepseek_v2", ["short.", "long."]), ("deepseek_v3", ["short.", "long."]),
+  ("deepseek_v3-fp8", ["short.", "long."]), ("deepseek_v32", ["short.", "long."]),
   ("deepseek_v4", ["short.", "long."]), ("deepseek_v4-fp4", ["short.", "long."]),
   ("deepseek_v4-hfsaved", ["short.", "long."]), ("tiny-v4", [""]),
 ]
@@ -24,18 +29,19 @@ private let golden = [
     let reference = try Reference(fixture("models/\(name)/reference.safetensors"))
     for prefix in prefixes {
       let batch = TokenBatch(try reference.sequences("\(prefix)input_ids"))
-      try compare(model.family, model.weights, batch, reference, prefix)
+      let bound = widerBounds[name] ?? logitsBound
+      try compare(model.family, model.weights, batch, reference, prefix, bound)
     }
   }
 
   private func compare(
     _ family: some ModelFamily, _ weights: some Weights, _ batch: TokenBatch, _ reference: Reference,
-    _ prefix: String
+    _ prefix: String, _ bound: Float
   ) throws {
     let pass = Pass(parallel: .allCores)
     var x = try family.embed(batch, weights)
     for layer in 0..<family.dimensions.layers {
-      let routing = try #require(try family.layer(layer, &x, batch, weights, pass))
+      let routing = try family.layer(layer, &x, batch, weights, pass)
       for hidden in ["\(prefix)hidden.\(layer)", "window0.hidden.\(layer)"] {
         guard let expected = reference.floats(hidden) else { continue }
         let scale = expected.map(abs).max() ?? 1
@@ -46,16 +52,18 @@ private let golden = [
         guard let experts = reference.integers("\(router).experts"),
           let weights = reference.floats("\(router).weights")
         else { continue }
+        let routing = try #require(routing)
         #expect(experts == Array(routing.experts.prefix(experts.count)), "\(router).experts")
         let worst = zip(weights, routing.weights).map { abs($0 - $1) }.max() ?? 0
-        #expect(worst <= 1e-5, "\(router).weights differ by \(worst)")
+        let largest = max(1, weights.max() ?? 1)  // a scaling factor makes them larger than 1
+        #expect(worst <= 1e-5 * largest, "\(router).weights differ by \(worst)")
       }
     }
     let expected = try #require(reference.floats("\(prefix)logits"))
     let logits = try family.logits(x, weights, pass)
     #expect(logits.values.count == expected.count)
     let worst = zip(expected, logits.values).map { abs($0 - $1) }.max() ?? .infinity
-    #expect(worst <= logitsBound, "\(prefix)logits differ by \(worst)")
+    #expect(worst <= bound, "\(prefix)logits differ by \(worst)")
   }
 }
 

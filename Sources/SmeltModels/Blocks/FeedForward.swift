@@ -1,0 +1,79 @@
+// The second half of a layer: a router with its experts, routed and shared, or one dense layer of the same form.
+
+import SmeltTensors
+
+/// The numbers of a layer's feed-forward half.
+struct FeedForward: Sendable {
+  /// What is added to the routed experts' sum.
+  enum Shared: Sendable {
+    /// Nothing.
+    case none
+    /// A shared expert's output.
+    case plain
+    /// A shared expert's output times logistic(gate · x), one factor a token.
+    case gated
+  }
+
+  /// Routed experts.
+  var experts: Int
+  /// How they are chosen and weighed.
+  var router: Router
+  /// What experts do between their projections; the shared one and dense layers too.
+  var activation = Activation.plain
+  /// What is added to the routed experts' sum. Several shared experts are one of their common width.
+  var shared = Shared.none
+  /// Whether the router's product has a bias.
+  var hasRouterBias = false
+  /// Whether a bias takes part in the choice of experts.
+  var hasSelectionBias = false
+  /// Whether routed experts' projections have biases.
+  var hasExpertBiases = false
+
+  /// The output of a dense layer, [tokens, hidden].
+  func dense(_ x: Matrix, _ name: LayerName, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
+    var out = Matrix(rows: x.rows, columns: x.columns)
+    try Experts.addToAll(&out, x, name.dense, activation, weights, pass)
+    return out
+  }
+
+  /// The factor-weighted sum of each token's experts and what the shared one adds, [tokens, hidden].
+  func mixture(_ x: Matrix, _ name: LayerName, _ weights: some Weights, _ pass: Pass) throws -> (
+    out: Matrix, routing: Routing
+  ) {
+    let routing = try route(x, name, weights, pass)
+    var out = Matrix(rows: x.rows, columns: x.columns)
+    try Experts.routed(into: &out, x, routing, count: experts, activation, weights, pass) {
+      name.expert($0, biases: hasExpertBiases)
+    }
+    if let factors = try sharedFactors(x, name, weights, pass) {
+      try Experts.addToAll(&out, x, name.sharedExpert, activation, factors: factors, weights, pass)
+    }
+    return (out, routing)
+  }
+
+  /// The experts of each token: the router's own, or the pass's.
+  private func route(_ x: Matrix, _ name: LayerName, _ weights: some Weights, _ pass: Pass) throws -> Routing
+  {
+    let gate = name("ffn_gate_inp")
+    let logits = try Linear.apply(
+      x, gate, bias: name.bias("ffn_gate_inp", if: hasRouterBias), weights, pass)
+    weights.finished(gate)
+    if let forced = pass.forcedRouting { return router.route(logits, bias: nil, given: forced.choice) }
+    return router.route(
+      logits, bias: hasSelectionBias ? try weights.vector(name("exp_probs_b", suffix: "bias")) : nil)
+  }
+
+  /// The shared expert's factor for each token; nil without a shared expert.
+  private func sharedFactors(_ x: Matrix, _ name: LayerName, _ weights: some Weights, _ pass: Pass) throws
+    -> [Float]?
+  {
+    switch shared {
+    case .none: return nil
+    case .plain: return [Float](repeating: 1, count: x.rows)
+    case .gated:
+      let gate = name("ffn_gate_inp_shexp")
+      defer { weights.finished(gate) }
+      return try Linear.apply(x, gate, weights, pass).values.map(logistic)
+    }
+  }
+}

@@ -1,0 +1,193 @@
+// Latent attention ("MLA"): keys and values of all heads are made from one small latent vector a token; rotation has
+// channels of its own, whose key all heads share. Sources: DeepSeek-AI, "DeepSeek-V2" (2024), section 2.1;
+// deepseek-ai/DeepSeek-V3 inference/model.py; transformers' deepseek_v3.
+
+import SmeltStorage
+import SmeltTensors
+
+/// The numbers of a latent attention.
+struct LatentAttention: Sendable {
+  /// Heads.
+  var heads: Int
+  /// Channels of a head's query and key that are not rotated; they come first.
+  var plainWidth: Int
+  /// Channels that are rotated.
+  var rotaryWidth: Int
+  /// Channels of a value.
+  var valueWidth: Int
+  /// Channels of the latent that keys and values are made from.
+  var latentWidth: Int
+  /// Channels of the latent that queries are made from; nil where they are made from the input itself.
+  var queryRank: Int?
+  /// The frequencies of the rotation.
+  var rope: RotaryFrequencies
+  /// Which channels turn together.
+  var pairing: RotaryPairing
+  /// Factor of the logits.
+  var scale: Float
+  /// Whether the projections from and to the residual stream have biases.
+  var hasBiases: Bool
+  /// Picks the tokens that queries see; nil: all before them.
+  var indexer: TokenIndexer?
+
+  /// Added under the roots of the two inner norms, whatever the configuration says of the others.
+  static let innerEpsilon: Float = 1e-6
+
+  private var keyWidth: Int { plainWidth + rotaryWidth }
+
+  /// The attention's output, [tokens, hidden].
+  ///
+  /// Memory: expanded keys and values of one run of sequences, heads × (key width + value width) floats a token.
+  func apply(_ x: Matrix, _ batch: TokenBatch, _ name: LayerName, _ weights: some Weights, _ pass: Pass)
+    throws -> Matrix
+  {
+    let table = rope.table(batch.firstPosition..<batch.endPosition)
+    let carried = pass.state?.layer(name.layer)
+    var state = carried
+    var out = Matrix(rows: 0, columns: x.columns)
+    out.values.reserveCapacity(x.rows * x.columns)
+    for run in batch.runs(of: tokenChunk) {
+      try Interrupt.check()
+      // The parts of one long sequence see each other through a state of their own.
+      if carried == nil { state = run.isWhole ? nil : run.isFirst ? LayerState() : state }
+      out.append(try apply(x[run.rows], run.batch, table, name, weights, state, pass))
+    }
+    for part in names(name) { weights.finished(part) }
+    return out
+  }
+
+  private func names(_ name: LayerName) -> [WeightName] {
+    let queries = queryRank == nil ? ["attn_q"] : ["attn_q_a", "attn_q_b"]
+    let own = (queries + ["attn_kv_a_mqa", "attn_kv_b", "attn_output"]).map { name($0) }
+    return own + (indexer == nil ? [] : TokenIndexer.names(name))
+  }
+
+  private func apply(
+    _ x: Matrix, _ batch: TokenBatch, _ table: RotaryTable, _ name: LayerName, _ weights: some Weights,
+    _ state: LayerState?, _ pass: Pass
+  ) throws -> Matrix {
+    let positions = batch.positions
+    let latent = try queryLatent(x, name, weights, pass)
+    var queries = try weights.multiply(
+      latent ?? x, name(latent == nil ? "attn_q" : "attn_q_b"), rows: nil, parallel: pass.parallel)
+    queries.forEachRow(pass.parallel) { token, row in
+      for head in 0..<heads {
+        table.rotate(row + head * keyWidth + plainWidth, positions[token], pairing)
+      }
+    }
+    let (keys, values) = try expand(x, positions, table, name, weights, pass)
+    let selected = try indexer?.select(x, latent ?? x, batch, table, name, weights, state, pass)
+    // The state keeps expanded keys and values: making them anew from kept latents would cost every step a product
+    // with kv_b for all tokens before. Their memory is bounded by the sequence.
+    let attention = GroupedAttention(
+      heads: heads, keyHeads: heads, keyWidth: keyWidth, valueWidth: valueWidth, scale: scale)
+    let mixed = attention.attend(queries, keys, values, batch, selected: selected, state, pass)
+    return try Linear.apply(
+      mixed, name("attn_output"), bias: name.bias("attn_output", if: hasBiases), weights, pass)
+  }
+
+  /// The normalized vectors that queries are made from, [tokens, query rank]; nil without them.
+  private func queryLatent(_ x: Matrix, _ name: LayerName, _ weights: some Weights, _ pass: Pass) throws
+    -> Matrix?
+  {
+    guard queryRank != nil else { return nil }
+    var latent = try Linear.apply(
+      x, name("attn_q_a"), bias: name.bias("attn_q_a", if: hasBiases), weights, pass)
+    let norm = try weights.vector(name("attn_q_a_norm"))
+    Linear.norm(&latent, norm, epsilon: LatentAttention.innerEpsilon, pass)
+    return latent
+  }
+
+  /// Keys [tokens, heads × key width], rotated, and values [tokens, heads × value width].
+  private func expand(
+    _ x: Matrix, _ positions: [Int], _ table: RotaryTable, _ name: LayerName, _ weights: some Weights,
+    _ pass: Pass
+  ) throws -> (keys: Matrix, values: Matrix) {
+    var joint = try Linear.apply(
+      x, name("attn_kv_a_mqa"), bias: name.bias("attn_kv_a_mqa", if: hasBiases), weights, pass)
+    joint.forEachRow(pass.parallel) { token, row in
+      table.rotate(row + latentWidth, positions[token], pairing)
+    }
+    let shared = joint.columns(latentWidth..<latentWidth + rotaryWidth)
+    var latents = joint.columns(0..<latentWidth)
+    let norm = try weights.vector(name("attn_kv_a_norm"))
+    Linear.norm(&latents, norm, epsilon: LatentAttention.innerEpsilon, pass)
+    let both = try weights.multiply(latents, name("attn_kv_b"), rows: nil, parallel: pass.parallel)
+    let stride = plainWidth + valueWidth
+    let keys = Matrix(rows: x.rows, columns: heads * keyWidth) { out in
+      both.values.withUnsafeBufferPointer { both in
+        shared.values.withUnsafeBufferPointer { shared in
+          for place in 0..<x.rows * heads {
+            let row = out + place * keyWidth
+            row.update(from: both.baseAddress! + place * stride, count: plainWidth)
+            (row + plainWidth).update(
+              from: shared.baseAddress! + place / heads * rotaryWidth, count: rotaryWidth)
+          }
+        }
+      }
+    }
+    let values = Matrix(rows: x.rows, columns: heads * valueWidth) { out in
+      both.values.withUnsafeBufferPointer { both in
+        for place in 0..<x.rows * heads {
+          (out + place * valueWidth).update(
+            from: both.baseAddress! + place * stride + plainWidth, count: valueWidth)
+        }
+      }
+    }
+    return (keys, values)
+  }
+}
+
+extension Matrix {
+  /// A copy of some columns.
+  func columns(_ range: Range<Int>) -> Matrix {
+    Matrix(rows: rows, columns: range.count) { out in
+      values.withUnsafeBufferPointer { values in
+        for row in 0..<rows {
+          (out + row * range.count).update(
+            from: values.baseAddress! + row * columns + range.lowerBound, count: range.count)
+        }
+      }
+    }
+  }
+}
+
+extension TokenBatch {
+  /// A part of a batch that is run by itself.
+  struct Run {
+    /// Its rows in the batch.
+    let rows: Range<Int>
+    /// Its tokens.
+    let batch: TokenBatch
+    /// Whether it begins where its sequences do in the batch.
+    let isFirst: Bool
+    /// Whether it holds all tokens of its sequences.
+    let isWhole: Bool
+  }
+
+  /// Runs of at most `limit` tokens: whole sequences together, a longer sequence in parts.
+  func runs(of limit: Int) -> [Run] {
+    var runs: [Run] = []
+    var sequence = 0
+    while sequence < sequenceCount {
+      let start = starts[sequence]
+      let length = range(sequence).count
+      if length > limit {
+        for first in stride(from: 0, to: length, by: limit) {
+          let rows = start + first..<start + min(length, first + limit)
+          let part = TokenBatch([Array(ids[rows])], firstPosition: firstPosition + first)
+          runs.append(Run(rows: rows, batch: part, isFirst: first == 0, isWhole: false))
+        }
+        sequence += 1
+        continue
+      }
+      var end = sequence + 1
+      while end < sequenceCount, starts[end + 1] - start <= limit { end += 1 }
+      let whole = TokenBatch(
+        (sequence..<end).map { Array(ids[range($0)]) }, firstPosition: firstPosition)
+      runs.append(Run(rows: start..<starts[end], batch: whole, isFirst: true, isWhole: true))
+      sequence = end
+    }
+    return runs
+  }
+}

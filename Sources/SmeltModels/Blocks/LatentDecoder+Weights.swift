@@ -1,0 +1,124 @@
+// Names, shapes and roles of a `LatentDecoder`'s weights, in two dialects: the hub's, and transformers' in memory, where the
+// experts of a layer are stacked and gate and up are fused, gate rows first.
+
+import SmeltTensors
+
+extension LatentDecoder {
+  /// All weights: first the ones outside layers, then layer by layer.
+  func weightTable() -> [WeightSpec] {
+    func whole(_ name: WeightName, _ shape: Shape, _ role: Role, _ hub: String) -> WeightSpec {
+      WeightSpec(name, shape, role, layer: nil, spellings: [Spelling(hub), Spelling(hub)])
+    }
+    var table = [
+      whole(ModelName.embedding, [vocabulary, hidden], .embedding, "model.embed_tokens.weight"),
+      whole(ModelName.outputNorm, [hidden], .norm, "model.norm.weight"),
+    ]
+    if !tiedEmbeddings {
+      table.append(whole(ModelName.outputHead, [vocabulary, hidden], .outputHead, "lm_head.weight"))
+    }
+    for layer in dense.indices { table += layerTable(layer) }
+    return table
+  }
+
+  private func layerTable(_ layer: Int) -> [WeightSpec] {
+    let name = LayerName(layer: layer)
+    let a = attention
+    let keyWidth = a.plainWidth + a.rotaryWidth
+    var table: [WeightSpec] = []
+    /// One row: canonical name, shape, role, the hub's name.
+    func add(_ name: WeightName, _ shape: Shape, _ role: Role, _ hub: String) {
+      let spelling = Spelling("model.layers.\(layer).\(hub)")
+      table.append(WeightSpec(name, shape, role, layer: layer, spellings: [spelling, spelling]))
+    }
+    /// A projection from or to the residual stream, with its bias where the attention has biases.
+    func project(_ part: String, _ shape: Shape, _ hub: String) {
+      add(name(part), shape, .attention, "self_attn.\(hub).weight")
+      guard a.hasBiases else { return }
+      add(name(part, suffix: "bias"), [shape.rows], .bias, "self_attn.\(hub).bias")
+    }
+    /// The three matrices of a dense layer or a shared expert.
+    func gated(_ names: ExpertNames, _ width: Int, _ roles: [Role], _ hub: String) {
+      add(names.gate, [width, hidden], roles[0], "\(hub).gate_proj.weight")
+      add(names.up, [width, hidden], roles[1], "\(hub).up_proj.weight")
+      add(names.down, [hidden, width], roles[2], "\(hub).down_proj.weight")
+    }
+
+    add(name("attn_norm"), [hidden], .norm, "input_layernorm.weight")
+    if let rank = a.queryRank {
+      project("attn_q_a", [rank, hidden], "q_a_proj")
+      add(name("attn_q_a_norm"), [rank], .norm, "self_attn.q_a_layernorm.weight")
+      add(name("attn_q_b"), [a.heads * keyWidth, rank], .attention, "self_attn.q_b_proj.weight")
+    } else {
+      add(name("attn_q"), [a.heads * keyWidth, hidden], .attention, "self_attn.q_proj.weight")
+    }
+    project("attn_kv_a_mqa", [a.latentWidth + a.rotaryWidth, hidden], "kv_a_proj_with_mqa")
+    add(name("attn_kv_a_norm"), [a.latentWidth], .norm, "self_attn.kv_a_layernorm.weight")
+    add(
+      name("attn_kv_b"), [a.heads * (a.plainWidth + a.valueWidth), a.latentWidth], .attention,
+      "self_attn.kv_b_proj.weight")
+    project("attn_output", [hidden, a.heads * a.valueWidth], "o_proj")
+    if let indexer = a.indexer {
+      let queries = [indexer.heads * indexer.width, a.queryRank ?? hidden] as Shape
+      add(name("indexer.attn_q_b"), queries, .indexer, "self_attn.indexer.wq_b.weight")
+      add(name("indexer.attn_k"), [indexer.width, hidden], .indexer, "self_attn.indexer.wk.weight")
+      add(name("indexer.k_norm"), [indexer.width], .norm, "self_attn.indexer.k_norm.weight")
+      add(
+        name("indexer.k_norm", suffix: "bias"), [indexer.width], .bias, "self_attn.indexer.k_norm.bias")
+      add(
+        name("indexer.proj"), [indexer.heads, hidden], .compressor, "self_attn.indexer.weights_proj.weight")
+    }
+
+    add(name("ffn_norm"), [hidden], .norm, "post_attention_layernorm.weight")
+    if dense[layer] {
+      gated(name.dense, denseWidth, [.denseGate, .denseUp, .denseDown], "mlp")
+      return table
+    }
+    add(name("ffn_gate_inp"), [feedForward.experts, hidden], .router, "mlp.gate.weight")
+    if feedForward.hasSelectionBias {
+      add(
+        name("exp_probs_b", suffix: "bias"), [feedForward.experts], .selectionBias,
+        "mlp.gate.e_score_correction_bias")
+    }
+    for expert in 0..<feedForward.experts { table += expertTable(name, expert) }
+    if sharedExperts > 0 {
+      gated(
+        name.sharedExpert, expertWidth * sharedExperts, [.sharedGate, .sharedUp, .sharedDown],
+        "mlp.shared_experts")
+    }
+    return table
+  }
+
+  private func expertTable(_ layer: LayerName, _ expert: Int) -> [WeightSpec] {
+    let prefix = "model.layers.\(layer.layer).mlp.experts"
+    let names = layer.expert(expert)
+    func row(
+      _ name: WeightName, _ shape: Shape, _ role: Role, _ hub: String, _ stacked: String, _ rows: Range<Int>?
+    ) -> WeightSpec {
+      WeightSpec(
+        name, shape, role, layer: layer.layer,
+        spellings: [
+          Spelling("\(prefix).\(expert).\(hub).weight"),
+          Spelling("\(prefix).\(stacked)", stackIndex: expert, rows: rows),
+        ])
+    }
+    let (inner, outer) = ([expertWidth, hidden] as Shape, [hidden, expertWidth] as Shape)
+    return [
+      row(names.gate, inner, .routedGate, "gate_proj", "gate_up_proj", 0..<expertWidth),
+      row(names.up, inner, .routedUp, "up_proj", "gate_up_proj", expertWidth..<2 * expertWidth),
+      row(names.down, outer, .routedDown, "down_proj", "down_proj", nil),
+    ]
+  }
+
+  /// Tensors that are known and left out.
+  var dropRules: [DropRule] {
+    let count = dense.count
+    return [
+      DropRule(
+        "mtp", "multi-token-prediction layers draft tokens and take no part in the forward pass",
+        prefixes: (count..<count + max(1, draftLayers)).map { "model.layers.\($0)." }),
+      DropRule(
+        "rotary-frequencies", "frequencies of the rotation follow from config.json",
+        prefixes: (0..<count).map { "model.layers.\($0).self_attn.rotary_emb.inv_freq" }),
+    ]
+  }
+}

@@ -1,0 +1,66 @@
+// What config.json says about the rotation, in the hub's spelling (`rope_theta`, `rope_scaling`) and in transformers' own
+// (`rope_parameters`). Same numbers, one `RopeSettings`.
+
+import SmeltStorage
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// Base, stretching and magnitudes of a rotation. Source: transformers' modeling_rope_utils.py.
+struct RopeSettings: Sendable {
+  /// The base of the frequencies.
+  var theta: Double
+  /// The stretching, or nil for none.
+  var yarn: YarnScaling?
+  /// Cosines and sines are multiplied by it.
+  var magnitude: Float = 1
+  /// Attention logits are multiplied by it, beside 1/√width: the square of `mscale_all_dim`'s magnitude.
+  var logitFactor = 1.0
+
+  /// The frequencies of so many channels.
+  func frequencies(_ dimensions: Int) -> RotaryFrequencies {
+    RotaryFrequencies(dimensions: dimensions, theta: theta, yarn: yarn, magnitude: magnitude)
+  }
+
+  /// Reads either spelling.
+  /// - Throws: `CFG_VALUE`; `RequestError` unsupported for a rope type other than `default` and `yarn`.
+  init(_ config: ConfigReader, theta fallback: Double = 10000) throws {
+    let thetas = 1.5...1e12  // yarn divides by the logarithm
+    let parameters = try config.object("rope_parameters")
+    let outer = try config.number("rope_theta", in: thetas, default: fallback)
+    theta = try parameters?.number("rope_theta", in: thetas, default: outer) ?? outer
+    guard let scaling = try parameters ?? config.object("rope_scaling") else { return }
+    let type = try scaling.string("rope_type") ?? scaling.string("type") ?? "default"
+    guard type != "default" else { return }
+    guard type == "yarn" else {
+      throw RequestError(
+        .unsupported, "rope type '\(type)' in '\(config.file)'", help: "supported: default, yarn")
+    }
+    let positions = try config.integer("max_position_embeddings", in: 1...1 << 40, default: 2048)
+    let factor = try scaling.number("factor", in: 1e-3...1e6)
+    yarn = YarnScaling(
+      factor: factor, betaFast: try scaling.number("beta_fast", in: 1e-3...1e6, default: 32),
+      betaSlow: try scaling.number("beta_slow", in: 1e-3...1e6, default: 1),
+      originalPositions: try scaling.number(
+        "original_max_position_embeddings", in: 1...1e12, default: Double(positions)),
+      truncates: try scaling.bool("truncate", default: true))
+    let part = try scaling.number("mscale", in: 0...1e6, default: 0)
+    let all = try scaling.number("mscale_all_dim", in: 0...1e6, default: 0)
+    let plain = RopeSettings.magnitude(1, factor)
+    let ratio =
+      part > 0 && all > 0
+      ? RopeSettings.magnitude(part, factor) / RopeSettings.magnitude(all, factor) : plain
+    magnitude = Float(try scaling.number("attention_factor", in: 1e-6...1e6, default: ratio))
+    if all > 0 { logitFactor = pow(RopeSettings.magnitude(all, factor), 2) }
+  }
+
+  /// 0.1 × scale × ln(factor) + 1; 1 where nothing is stretched.
+  static func magnitude(_ scale: Double, _ factor: Double) -> Double {
+    factor > 1 ? 0.1 * scale * log(factor) + 1 : 1
+  }
+}

@@ -1,0 +1,39 @@
+// DeepSeek-V3 (V3, V3.1, R1, and Kimi-K2 and Moonlight, which have its architecture). Unusual beside V2's latent attention:
+// experts scored by a sigmoid; a bias that chooses and never weighs; groups of experts scored by their two best; a layer
+// behind the last that drafts tokens and is no part of the model's own pass. Follows DeepSeek-AI, "DeepSeek-V3 Technical
+// Report" (2024), deepseek-ai/DeepSeek-V3 inference/model.py, and transformers' deepseek_v3.
+
+public import SmeltStorage
+
+/// The DeepSeek-V3 architecture.
+public struct DeepSeekV3: LatentFamily {
+  /// `deepseek_v3`, and `kimi_k2` for the same.
+  public static let modelTypes = ["deepseek_v3", "kimi_k2"]
+
+  /// Its numbers and its forward pass.
+  public let decoder: LatentDecoder
+  /// The weights table, in the order of a checkpoint.
+  public let weights: [WeightSpec]
+
+  /// Reads config.json as the hub has it or as transformers saves it.
+  public init(config: JSON, file: String) throws {
+    let config = ConfigReader(config, file: file)
+    decoder = try LatentDecoder(config, firstDense: 3, hasSelectionBias: true) { experts in
+      try DeepSeekV3.router(config, experts: experts)
+    }
+    weights = decoder.weightTable()
+  }
+
+  /// The router, which V3.2 has too.
+  static func router(_ config: ConfigReader, experts: Int) throws -> Router {
+    try config.requireSupported("scoring_func", ["sigmoid"])
+    try config.requireSupported("topk_method", ["noaux_tc"])
+    var router = Router(
+      score: .sigmoid, groupScore: .twoLargest,
+      perToken: try config.integer("num_experts_per_tok", in: 1...experts),
+      weighting: try config.bool("norm_topk_prob", default: true) ? .normalized : .plain,
+      scaling: Float(try config.number("routed_scaling_factor", in: 1e-6...1e6, default: 1)))
+    try router.readGroups(config, experts: experts)
+    return router
+  }
+}
