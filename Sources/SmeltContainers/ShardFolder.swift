@@ -1,20 +1,20 @@
 // The folder of a checkpoint and the door its files go through: which names there are, which of them are shards, and
 // where a symbolic link may lead. Formats/safetensors.md, rules 23, 24 and 28.
 
-internal import SmeltStorage
+package import SmeltStorage
 
 /// A folder with weights in it.
-struct ShardFolder {
+package struct ShardFolder {
   /// The folder as the caller knows it.
   let path: String
   /// Every name in it, in order of their bytes.
-  let names: [String]
+  package let names: [String]
   /// The folder with its links resolved.
   private let home: String
 
   /// Lists a folder.
   /// - Throws: `SRC_MISSING`, `SRC_NOT_MODEL`.
-  init(_ path: String) throws {
+  package init(_ path: String) throws {
     switch pathKind(path) {
     case .directory: break
     case .nothing: throw FormatError(.missingFile, file: path, "there is no such folder")
@@ -29,12 +29,12 @@ struct ShardFolder {
   }
 
   /// The path of a file in the folder.
-  func file(_ name: String) -> String { joinPath(path, name) }
+  package func file(_ name: String) -> String { joinPath(path, name) }
 
   /// Where a file of the folder really is. A link must stay in the folder or be the hub cache's own,
   /// `snapshots/<revision>/… → blobs/<digest>` of one repository. Call it just before opening.
   /// - Throws: `IDX_MISSING` for a link to nothing, `IDX_LINK` for one that leaves.
-  func resolve(_ name: String) throws(FormatError) -> String {
+  package func resolve(_ name: String) throws(FormatError) -> String {
     let place = file(name)
     guard isSymbolicLink(place) else { return place }
     guard let target = resolvedPath(place) else {

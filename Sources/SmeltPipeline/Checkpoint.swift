@@ -37,8 +37,12 @@ public final class Checkpoint: Weights {
         help: "give the directory that holds config.json, tokenizer.json and the safetensors")
     }
     smallFiles = try Checkpoint.readSmallFiles(path)
-    let config = try Checkpoint.parseConfig(
-      try readSmallFile(configPath, limit: 16 << 20, code: .configValue), file: "config.json")
+    // The bytes that are read are the bytes that a result will hold, though the file may change in between.
+    guard let configBytes = smallFiles.first(where: { $0.name == "config.json" })?.bytes else {
+      throw FormatError(
+        .notFile, file: configPath, "found \(pathKind(configPath).words), expected a regular file")
+    }
+    let config = try Checkpoint.parseConfig(configBytes, file: "config.json")
     let family = try ModelFamilies.family(of: config, file: "config.json")
     let source = try SafetensorsDirectory(path: path)
     let quantization = try QuantizationConfig(config: config, file: "config.json")
@@ -105,20 +109,26 @@ public final class Checkpoint: Weights {
     return config
   }
 
-  /// Names and contents of the files that belong to the model besides its weights.
+  /// Names and contents of the files that belong to the model besides its weights. They are copied into results, so
+  /// that a link may lead no further than a shard's may.
+  /// - Throws: `IDX_LINK`; `CFG_VALUE` and `TOK_VALUE` for a config or a tokenizer too large to be one.
   private static func readSmallFiles(_ path: String) throws -> [(name: String, bytes: Bytes)] {
-    let names = try namesInFolder(path).filter { name in
+    let folder = try ShardFolder(path)
+    let names = folder.names.filter { name in
       (name.hasSuffix(".json") && name != "model.safetensors.index.json")
         || name.hasSuffix(".jinja") || name == "tokenizer.model" || name == "merges.txt"
         || name == "vocab.txt"
         || name.hasPrefix("LICENSE") || name == "README.md"
     }
     return try names.compactMap { name in
-      let file = joinPath(path, name)
-      guard pathKind(file) == .file else { return nil }
-      let mapped = try MappedFile(path: file)
-      guard mapped.count <= 64 << 20 else { return nil }
-      return (name, Bytes(mapped.bytes.array))
+      guard pathKind(folder.file(name)) == .file else { return nil }
+      let file = try MappedFile(path: folder.resolve(name))
+      let limit = name == "config.json" ? 16 << 20 : 64 << 20
+      guard file.count > limit else { return (name, Bytes(file.bytes.array)) }
+      guard name == "config.json" || name == "tokenizer.json" else { return nil }
+      throw FormatError(
+        name == "config.json" ? .configValue : .tokenizerValue, file: name,
+        "found \(file.count) bytes, expected at most \(limit)")
     }
   }
 

@@ -124,7 +124,8 @@ public struct Model: Sendable {
   public func refuseAlias(_ result: String, and others: [String] = []) throws(FormatError) {
     var sources = files.map(\.path)
     if case .checkpoint(let checkpoint) = container {
-      sources += checkpoint.smallFiles.map { joinPath(path, $0.name) }
+      let names = checkpoint.smallFiles.map(\.name) + ["model.safetensors.index.json"]
+      sources += names.map { joinPath(path, $0) }
     }
     try SmeltStorage.refuseAlias(result: result, sources: sources + others)
   }

@@ -101,7 +101,7 @@ extension ErrorCode {
     "a shard is a bare file name; do not trust the index")
   /// A link that leaves the repository.
   public static let idxLink = ErrorCode(
-    "IDX_LINK", "a shard is a symbolic link that leaves the repository",
+    "IDX_LINK", "a file of the checkpoint is a symbolic link that leaves the repository",
     "only the hub cache's own blob links are followed")
   /// Shards that are not there.
   public static let idxMissing = ErrorCode(

@@ -44,9 +44,9 @@ struct VerifyCommand: ParsableCommand {
   func run() throws {
     let (a, b) = (try Model.open(source), try Model.open(result))
     for path in [json, html].compactMap({ $0 }) where path != "-" {
-      try requireCreatable(path, overwrite: overwrite)
       try a.refuseAlias(path, and: [text.path])
       try b.refuseAlias(path)
+      try requireCreatable(path, overwrite: overwrite)
     }
     let report = try verify(
       source: a, result: b, try text.windows(a, bytesWithoutTokenizer: true),

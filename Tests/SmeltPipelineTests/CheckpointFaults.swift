@@ -163,6 +163,17 @@ struct CheckpointFault: Sendable, CustomStringConvertible {
     Self("experts-fewer-in-config", .configShape, "layers.0.ffn.gate.weight") {
       $0.set("n_routed_experts", 3)
     },
+    // Products of the largest sizes there are do not fit in 63 bits.
+    Self("sizes-enormous", .configShape, "embed.weight") {
+      for (key, value) in [
+        ("hidden_size", 1 << 24), ("vocab_size", 1 << 24), ("num_attention_heads", 65536),
+        ("head_dim", 65536),
+        ("o_groups", 65536), ("o_lora_rank", 1 << 24), ("q_lora_rank", 1 << 24),
+        ("moe_intermediate_size", 1 << 24), ("n_shared_experts", 64), ("hc_mult", 16),
+      ] {
+        $0.set(key, JSON(value))
+      }
+    },
     Self("expert-gap", .incomplete, expert + ".weight", file: "", kept: true) {
       $0.remove(expert + ".weight")
       $0.remove(expert + ".scale")

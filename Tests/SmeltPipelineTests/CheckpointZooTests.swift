@@ -51,7 +51,20 @@ private func keep(_ model: Model, to path: String) throws {
     try expect("evaluate") { _ = try evaluate(try Model.open(path), everyToken, oneThread) }
     let results = TemporaryFolder()
     try expect("convert") { try keep(try Model.open(path), to: results.file("r.ingot")) }
-    #expect(try namesInFolder(results.path) == [])
+    putFile(results.file("text"), [])
+    try expect("calibrate") {
+      _ = try calibrate(
+        try Model.open(path), everyToken, textPath: results.file("text"), to: results.file("s"),
+        overwrite: false, oneThread)
+    }
+    let sound = TemporaryFolder()
+    TinyV4(.plain, size: .smallest).write(to: sound.path)
+    try expect("verify") {
+      _ = try verify(
+        source: try Model.open(path), result: try Model.open(sound.path), everyToken,
+        thresholds: Thresholds(), oneThread)
+    }
+    #expect(try namesInFolder(results.path) == ["text"])
   }
 
   /// Without its fault each kind of checkpoint is sound: what the zoo refuses, it refuses for the fault.
@@ -106,6 +119,69 @@ private func keep(_ model: Model, to path: String) throws {
     #expect(mkdir(folder.file("config.json"), 0o700) == 0)
     let error = try #require(throws: FormatError.self) { try Model.open(folder.path) }
     #expect(error.code == .notFile && error.file == folder.file("config.json"))
+  }
+
+  /// Small files are copied into results: a link to somebody's key may not end up in what is published.
+  @Test(arguments: ["config.json", "tokenizer.json", "README.md", "LICENSE", "chat_template.jinja"])
+  func smallFileMayBeNoLinkThatLeaves(name: String) throws {
+    let (folder, outside) = (TemporaryFolder(), TemporaryFolder())
+    TinyV4(size: .smallest).write(to: folder.path)
+    let secret = name == "config.json" ? TinyV4(size: .smallest).configText : "secret"
+    putFile(outside.file("secret"), Array(secret.utf8))
+    removeFile(folder.file(name))
+    #expect(symlink(outside.file("secret"), folder.file(name)) == 0)
+    let error = try #require(throws: FormatError.self) { try Model.open(folder.path) }
+    #expect(error.code == .idxLink && error.file == folder.file(name), "\(error)")
+  }
+
+  @Test func smallFileMayBeALinkWithinTheFolder() throws {
+    let folder = TemporaryFolder()
+    TinyV4(size: .smallest).write(to: folder.path)
+    putFile(folder.file("notes"), Array("notes".utf8))
+    #expect(symlink("notes", folder.file("README.md")) == 0)
+    #expect(try Model.open(folder.path).smallFile("README.md")?.array == Array("notes".utf8))
+  }
+
+  /// Weights near the end of float32 overflow in the pass; every verb ends, and a calibration says so.
+  @Test(arguments: ["fp8-channel", "int8-channel", "mxfp4", "f16"])
+  func overflowIsNoTrap(scheme: String) throws {
+    var tiny = TinyV4()
+    for index in tiny.tensors.indices where tiny.tensors[index].dtype == .bf16 {
+      for place in stride(from: 1, to: tiny.tensors[index].bytes.count, by: 2) {
+        tiny.tensors[index].bytes[place] = tiny.tensors[index].bytes[place] & 0x80 | 0x7F
+        tiny.tensors[index].bytes[place - 1] &= 0x7F
+      }
+    }
+    let (folder, results) = (TemporaryFolder(), TemporaryFolder())
+    tiny.write(to: folder.path)
+    let model = try Model.open(folder.path)
+    _ = try check(model, oneThread)
+    for verb in 0..<4 {
+      do {
+        switch verb {
+        case 0: _ = try evaluate(model, everyToken, oneThread).json.text()
+        case 1:
+          _ = try verify(source: model, result: model, everyToken, thresholds: Thresholds(), oneThread)
+            .json.text()
+        case 2:
+          let recipe = Recipe(try Schemes.named(scheme))
+          _ = try convert(model, to: results.file("r.ingot"), ConvertOptions(recipe: recipe, run: oneThread))
+          _ = try check(Model.open(results.file("r.ingot")), oneThread)
+        default:
+          putFile(results.file("text"), [])
+          let error = try #require(throws: FormatError.self) {
+            _ = try calibrate(
+              model, everyToken, textPath: results.file("text"), to: results.file("s"), overwrite: false,
+              oneThread)
+          }
+          #expect(error.code == .codeNaN && error.subject != nil)
+        }
+      } catch let error as FormatError {
+        #expect(!error.problem.isEmpty)
+      } catch let error as RequestError {
+        #expect(!error.problem.isEmpty)
+      }
+    }
   }
 
   // MARK: the kept ones
