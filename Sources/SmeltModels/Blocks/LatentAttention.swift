@@ -37,7 +37,7 @@ struct LatentAttention: Sendable {
 
   /// The attention's output, [tokens, hidden].
   ///
-  /// Memory: expanded keys and values of one run of sequences, heads × (key width + value width) floats a token.
+  /// Memory: expanded keys and values of one part of the batch, heads × (key width + value width) floats a token.
   func apply(_ x: Matrix, _ batch: TokenBatch, _ name: LayerName, _ weights: some Weights, _ pass: Pass)
     throws -> Matrix
   {
@@ -46,13 +46,13 @@ struct LatentAttention: Sendable {
     var state = carried
     var out = Matrix(rows: 0, columns: x.columns)
     out.values.reserveCapacity(x.rows * x.columns)
-    for run in batch.runs(of: tokenChunk) {
+    for part in batch.parts(of: tokenChunk) {
       try Interrupt.check()
       // The parts of one long sequence see each other through a state of their own.
-      if carried == nil { state = run.isWhole ? nil : run.isFirst ? LayerState() : state }
-      out.append(try apply(x[run.rows], run.batch, table, name, weights, state, pass))
+      if carried == nil { state = part.isWhole ? nil : part.isFirst ? LayerState() : state }
+      out.append(try apply(x[part.rows], part.batch, table, name, weights, state, pass))
     }
-    for part in names(name) { weights.finished(part) }
+    for matrix in names(name) { weights.finished(matrix) }
     return out
   }
 
@@ -154,7 +154,7 @@ extension Matrix {
 
 extension TokenBatch {
   /// A part of a batch that is run by itself.
-  struct Run {
+  struct Part {
     /// Its rows in the batch.
     let rows: Range<Int>
     /// Its tokens.
@@ -165,9 +165,9 @@ extension TokenBatch {
     let isWhole: Bool
   }
 
-  /// Runs of at most `limit` tokens: whole sequences together, a longer sequence in parts.
-  func runs(of limit: Int) -> [Run] {
-    var runs: [Run] = []
+  /// Parts of at most `limit` tokens: whole sequences together, a longer sequence in parts.
+  func parts(of limit: Int) -> [Part] {
+    var parts: [Part] = []
     var sequence = 0
     while sequence < sequenceCount {
       let start = starts[sequence]
@@ -176,7 +176,7 @@ extension TokenBatch {
         for first in stride(from: 0, to: length, by: limit) {
           let rows = start + first..<start + min(length, first + limit)
           let part = TokenBatch([Array(ids[rows])], firstPosition: firstPosition + first)
-          runs.append(Run(rows: rows, batch: part, isFirst: first == 0, isWhole: false))
+          parts.append(Part(rows: rows, batch: part, isFirst: first == 0, isWhole: false))
         }
         sequence += 1
         continue
@@ -185,9 +185,9 @@ extension TokenBatch {
       while end < sequenceCount, starts[end + 1] - start <= limit { end += 1 }
       let whole = TokenBatch(
         (sequence..<end).map { Array(ids[range($0)]) }, firstPosition: firstPosition)
-      runs.append(Run(rows: start..<starts[end], batch: whole, isFirst: true, isWhole: true))
+      parts.append(Part(rows: start..<starts[end], batch: whole, isFirst: true, isWhole: true))
       sequence = end
     }
-    return runs
+    return parts
   }
 }
