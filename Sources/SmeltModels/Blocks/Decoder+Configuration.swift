@@ -47,9 +47,10 @@ extension Decoder {
     let experts = try config.expertCount()
     var router = router
     router.perToken = try config.integer("num_experts_per_tok", in: 1...experts)
-    guard count * experts <= 1 << 18 else {
+    // The table of weights is made from this file alone: a few bytes here must not ask for gigabytes there.
+    guard count * experts <= 1 << 17 else {
       throw config.error(
-        "num_hidden_layers", "found \(count) layers of \(experts) experts, expected at most \(1 << 18) in all"
+        "num_hidden_layers", "found \(count) layers of \(experts) experts, expected at most \(1 << 17) in all"
       )
     }
     feedForward = FeedForward(experts: experts, router: router)
@@ -101,9 +102,12 @@ extension ConfigReader {
   /// - Throws: `RequestError` unsupported for other stretched rotations than YaRN.
   func rope(headWidth: Int, fraction: Double) throws -> RotaryFrequencies {
     let parameters = try object("rope_parameters")
-    let theta = try (parameters ?? self).number("rope_theta", in: 1...1e12)
-    let holder = parameters?.value("partial_rotary_factor") == nil ? self : parameters ?? self
-    let share = try holder.number("partial_rotary_factor", in: 0...1, default: fraction)
+    func holder(_ key: String) -> ConfigReader {
+      if let parameters, parameters.value(key) != nil { parameters } else { self }
+    }
+    let theta = try holder("rope_theta").number("rope_theta", in: 1.001...1e12)
+    let share = try holder("partial_rotary_factor").number(
+      "partial_rotary_factor", in: 0...1, default: fraction)
     let width = try integer("rotary_dim", in: 2...headWidth, default: Int(Double(headWidth) * share))
     guard width >= 2, width % 2 == 0 else {
       throw error(
