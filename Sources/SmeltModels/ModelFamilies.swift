@@ -10,6 +10,12 @@ public enum ModelFamilies {
     DeepSeekV3.self,
     DeepSeekV32.self,
     DeepSeekV4.self,
+    Mixtral.self,
+    Qwen2MoE.self,
+    Qwen3MoE.self,
+    OLMoE.self,
+    GLM4MoE.self,
+    MiniMaxM2.self,
   ]
 
   /// The family a configuration names.

@@ -19,7 +19,10 @@ private let golden = [
   ("deepseek_v2", ["short.", "long."]), ("deepseek_v3", ["short.", "long."]),
   ("deepseek_v3-fp8", ["short.", "long."]), ("deepseek_v32", ["short.", "long."]),
   ("deepseek_v4", ["short.", "long."]), ("deepseek_v4-fp4", ["short.", "long."]),
-  ("deepseek_v4-hfsaved", ["short.", "long."]), ("tiny-v4", [""]),
+  ("deepseek_v4-hfsaved", ["short.", "long."]), ("tiny-v4", [""]), ("mixtral", ["short.", "long."]),
+  ("qwen2_moe", ["short.", "long."]), ("qwen3_moe", ["short.", "long."]),
+  ("qwen3_moe_sharded", ["short.", "long."]), ("olmoe", ["short.", "long."]),
+  ("glm4_moe", ["short.", "long."]), ("minimax_m2", ["short.", "long."]),
 ]
 
 @Suite struct GoldenTests {
@@ -52,7 +55,7 @@ private let golden = [
         guard let experts = reference.integers("\(router).experts"),
           let weights = reference.floats("\(router).weights")
         else { continue }
-        let routing = try #require(routing)
+        let routing = try #require(routing, "layer \(layer) has a router in the reference")
         #expect(experts == Array(routing.experts.prefix(experts.count)), "\(router).experts")
         let worst = zip(weights, routing.weights).map { abs($0 - $1) }.max() ?? 0
         let largest = max(1, weights.max() ?? 1)  // a scaling factor makes them larger than 1

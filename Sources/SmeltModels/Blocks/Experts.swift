@@ -123,6 +123,14 @@ enum Linear {
     return out
   }
 
+  /// x + y in place of x, of the same size.
+  static func add(_ x: inout Matrix, _ y: Matrix, _ pass: Pass) {
+    let columns = x.columns
+    x.forEachRow(pass.parallel) { token, row in
+      y.values.withUnsafeBufferPointer { sk_axpy_f32(1, $0.baseAddress! + token * columns, row, columns) }
+    }
+  }
+
   /// RMS norm of each row, or of each of its equal parts of `width` channels, in place.
   static func norm(_ x: inout Matrix, _ scale: [Float], width: Int? = nil, epsilon: Float, _ pass: Pass) {
     let width = width ?? x.columns

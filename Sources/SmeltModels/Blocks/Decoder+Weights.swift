@@ -1,0 +1,119 @@
+// The rows that all plain decoders' weights tables share. A family adds its feed-forward rows, in the words of its
+// checkpoints. Two columns: the hub's names, and those that transformers has in memory.
+
+import SmeltTensors
+
+extension Decoder {
+  /// The weights table: first the rows outside the layers, then layer by layer what all families have, then what
+  /// `feedForward` adds.
+  func weightTable(_ feedForward: (inout LayerRows) -> Void) -> [WeightSpec] {
+    func whole(_ name: WeightName, _ shape: Shape, _ role: Role, _ hub: String) -> WeightSpec {
+      WeightSpec(name, shape, role, layer: nil, spellings: [Spelling(hub), Spelling(hub)])
+    }
+    var table = [
+      whole(ModelName.embedding, [vocabulary, hidden], .embedding, "model.embed_tokens.weight"),
+      whole(ModelName.outputNorm, [hidden], .norm, "model.norm.weight"),
+    ]
+    if !tiedEmbeddings {
+      table.append(whole(ModelName.outputHead, [vocabulary, hidden], .outputHead, "lm_head.weight"))
+    }
+    for index in layers.indices {
+      var rows = LayerRows(layer: index)
+      attentionRows(&rows)
+      feedForward(&rows)
+      table += rows.specs
+    }
+    return table
+  }
+
+  private func attentionRows(_ rows: inout LayerRows) {
+    let a = attention
+    let (queryWidth, keyWidth) = (a.heads * a.headWidth, a.keyHeads * a.headWidth)
+    rows.add("attn_norm.weight", [hidden], .norm, "input_layernorm.weight")
+    for (part, width) in [("q", queryWidth), ("k", keyWidth), ("v", keyWidth)] {
+      rows.add("attn_\(part).weight", [width, hidden], .attention, "self_attn.\(part)_proj.weight")
+      if a.hasInputBias { rows.add("attn_\(part).bias", [width], .bias, "self_attn.\(part)_proj.bias") }
+    }
+    rows.add("attn_output.weight", [hidden, queryWidth], .attention, "self_attn.o_proj.weight")
+    if a.hasOutputBias { rows.add("attn_output.bias", [hidden], .bias, "self_attn.o_proj.bias") }
+    if a.norm != .none {
+      let perHead = a.norm == .perHead
+      rows.add("attn_q_norm.weight", [perHead ? a.headWidth : queryWidth], .norm, "self_attn.q_norm.weight")
+      rows.add("attn_k_norm.weight", [perHead ? a.headWidth : keyWidth], .norm, "self_attn.k_norm.weight")
+    }
+    if a.hasSinks { rows.add("attn_sinks.weight", [a.heads], .sink, "self_attn.sinks") }
+    rows.add("ffn_norm.weight", [hidden], .norm, "post_attention_layernorm.weight")
+  }
+}
+
+/// The rows of one layer, collected.
+struct LayerRows {
+  /// The layer's number.
+  let layer: Int
+  private(set) var specs: [WeightSpec] = []
+
+  /// No rows yet.
+  init(layer: Int) { self.layer = layer }
+
+  /// One row: canonical name and the two dialects' names within the layer; the second is the first unless given.
+  mutating func add(
+    _ name: String, _ shape: Shape, _ role: Role, _ hub: String, memory: String? = nil
+  ) {
+    add(
+      name, expert: nil, shape, role,
+      [Spelling(path(hub)), Spelling(path(memory ?? hub))])
+  }
+
+  /// One row with its spellings.
+  mutating func add(_ name: String, expert: Int?, _ shape: Shape, _ role: Role, _ spellings: [Spelling]) {
+    specs.append(
+      WeightSpec(
+        WeightName("blk.\(layer).\(name)", expert: expert), shape, role, layer: layer, spellings: spellings))
+  }
+
+  /// A tensor's full name.
+  func path(_ name: String) -> String { "model.layers.\(layer).\(name)" }
+
+  /// The matrices of a dense layer.
+  mutating func dense(_ prefix: String, width: Int, hidden: Int) {
+    gated("", (.denseGate, .denseUp, .denseDown), prefix, width, hidden)
+  }
+
+  /// The matrices of a shared expert.
+  mutating func shared(_ prefix: String, width: Int, hidden: Int) {
+    gated("_shexp", (.sharedGate, .sharedUp, .sharedDown), prefix, width, hidden)
+  }
+
+  private mutating func gated(
+    _ suffix: String, _ roles: (gate: Role, up: Role, down: Role), _ prefix: String, _ width: Int,
+    _ hidden: Int
+  ) {
+    add("ffn_gate\(suffix).weight", [width, hidden], roles.gate, "\(prefix).gate_proj.weight")
+    add("ffn_up\(suffix).weight", [width, hidden], roles.up, "\(prefix).up_proj.weight")
+    add("ffn_down\(suffix).weight", [hidden, width], roles.down, "\(prefix).down_proj.weight")
+  }
+
+  /// Routed experts, the matrices of one expert side by side: `PREFIX.E.NAME.weight` on the hub. In memory transformers
+  /// stacks all experts of a layer under `mlp.experts` and fuses gate and up, gate rows first.
+  mutating func experts(
+    _ count: Int, width: Int, hidden: Int, _ prefix: String,
+    names: (gate: String, up: String, down: String) = ("gate_proj", "up_proj", "down_proj")
+  ) {
+    let stack = path("mlp.experts")
+    for expert in 0..<count {
+      func row(
+        _ name: String, _ shape: Shape, _ role: Role, _ hub: String, _ stacked: String, _ rows: Range<Int>?
+      ) {
+        add(
+          "\(name).weight", expert: expert, shape, role,
+          [
+            Spelling(path("\(prefix).\(expert).\(hub).weight")),
+            Spelling("\(stack).\(stacked)", stackIndex: expert, rows: rows),
+          ])
+      }
+      row("ffn_gate_exps", [width, hidden], .routedGate, names.gate, "gate_up_proj", 0..<width)
+      row("ffn_up_exps", [width, hidden], .routedUp, names.up, "gate_up_proj", width..<2 * width)
+      row("ffn_down_exps", [hidden, width], .routedDown, names.down, "down_proj", nil)
+    }
+  }
+}

@@ -1,0 +1,220 @@
+// The plain decoder that most families are: grouped-query attention, then experts or a dense layer, each added to the
+// residual stream after a norm. What families do differently are fields here, filled in from config.json.
+
+internal import CKernels
+import SmeltStorage
+public import SmeltTensors
+
+/// A decoder's numbers, and its forward pass.
+public struct Decoder: Sendable {
+  /// Norms of queries and keys between projection and rotation.
+  enum QueryKeyNorm: Sendable {
+    case none
+    /// Over each head, one scale for all heads.
+    case perHead
+    /// Over all heads together.
+    case wholeProjection
+  }
+
+  /// What attention is like in all layers.
+  struct Attention: Sendable {
+    var heads: Int
+    var keyHeads: Int
+    var headWidth: Int
+    /// Rotates the first `2 × pairs` channels of each head, halves together.
+    var rope: RotaryFrequencies
+    var norm = QueryKeyNorm.none
+    /// Queries, keys and values are clamped to ± this after their norms; nil for no clamp.
+    var clip: Float?
+    /// Whether the projections of queries, keys and values have biases.
+    var hasInputBias = false
+    /// Whether the output projection has a bias.
+    var hasOutputBias = false
+    /// Whether each head has a sink.
+    var hasSinks = false
+  }
+
+  /// What one layer is like.
+  struct Layer: Sendable, Equatable {
+    /// Tokens a query sees, itself included; nil for all before it.
+    var window: Int?
+    /// Whether it has a dense layer instead of experts.
+    var isDense = false
+  }
+
+  var vocabulary: Int
+  var hidden: Int
+  var normEpsilon: Float
+  var tiedEmbeddings: Bool
+  var attention: Attention
+  var layers: [Layer]
+  var feedForward: FeedForward
+  /// Inner width of a routed expert.
+  var expertWidth: Int
+  /// Inner width of the shared expert; of several, their sum.
+  var sharedWidth = 0
+  /// Inner width of a dense layer.
+  var denseWidth = 0
+
+  // MARK: the forward pass
+
+  /// Embeddings, [tokens, hidden].
+  func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix {
+    let table = try weights.weight(ModelName.embedding)
+    defer { weights.finished(ModelName.embedding) }
+    return Matrix(rows: batch.count, columns: hidden) { out in
+      for (token, id) in batch.ids.enumerated() {
+        table.encoding.decode(
+          table, rows: id..<id + 1, columns: 0..<hidden, into: out + token * hidden, stride: hidden)
+      }
+    }
+  }
+
+  /// One layer over the residual stream `x` [tokens, hidden], in place.
+  func layer(_ index: Int, _ x: inout Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass)
+    throws -> Routing?
+  {
+    let name = LayerName(layer: index)
+    var h = x
+    Linear.norm(&h, try weights.vector(name("attn_norm")), epsilon: normEpsilon, pass)
+    Linear.add(&x, try attend(index, h, batch, weights, pass), pass)
+    h = x
+    Linear.norm(&h, try weights.vector(name("ffn_norm")), epsilon: normEpsilon, pass)
+    guard !layers[index].isDense else {
+      Linear.add(&x, try feedForward.dense(h, name, weights, pass), pass)
+      return nil
+    }
+    let (mixed, routing) = try feedForward.mixture(h, name, weights, pass)
+    Linear.add(&x, mixed, pass)
+    return routing
+  }
+
+  /// The normed stream times the output head, [rows, vocabulary].
+  func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
+    var h = x
+    Linear.norm(&h, try weights.vector(ModelName.outputNorm), epsilon: normEpsilon, pass)
+    let head = tiedEmbeddings ? ModelName.embedding : ModelName.outputHead
+    defer { weights.finished(head) }
+    return try Linear.apply(h, head, weights, pass)
+  }
+
+  // MARK: attention
+
+  /// Sequences see only themselves, so a few at a time bound what exists at once: queries are wider than the stream.
+  private func attend(
+    _ index: Int, _ h: Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass
+  ) throws -> Matrix {
+    let name = LayerName(layer: index)
+    let table = attention.rope.table(batch.firstPosition..<batch.endPosition)
+    let norms: (queries: [Float], keys: [Float])? =
+      switch attention.norm {
+      case .none: nil
+      case .perHead, .wholeProjection:
+        (try weights.vector(name("attn_q_norm")), try weights.vector(name("attn_k_norm")))
+      }
+    let sinks = attention.hasSinks ? try weights.vector(name("attn_sinks")) : nil
+    let core = GroupedAttention(
+      heads: attention.heads, keyHeads: attention.keyHeads, keyWidth: attention.headWidth,
+      valueWidth: attention.headWidth, scale: 1 / Float(attention.headWidth).squareRoot(),
+      window: layers[index].window)
+    let state = pass.state?.layer(index)
+
+    var out = Matrix(rows: 0, columns: hidden)
+    for (rows, sequences) in batch.runs(of: tokenChunk) {
+      try Interrupt.check()
+      let part = rows.count == h.rows ? h : h[rows]
+      func project(_ projection: String, norm: [Float]?, rotated: Bool) throws -> Matrix {
+        var y = try Linear.apply(
+          part, name(projection), bias: name.bias(projection, if: attention.hasInputBias), weights, pass)
+        prepare(&y, norm: norm, rotation: rotated ? table : nil, sequences.positions, pass)
+        return y
+      }
+      let heads = core.attend(
+        try project("attn_q", norm: norms?.queries, rotated: true),
+        try project("attn_k", norm: norms?.keys, rotated: true),
+        try project("attn_v", norm: nil, rotated: false), sequences, sinks: sinks, state, pass)
+      out.append(
+        try Linear.apply(
+          heads, name("attn_output"), bias: name.bias("attn_output", if: attention.hasOutputBias), weights,
+          pass))
+    }
+    for projection in ["attn_q", "attn_k", "attn_v", "attn_output"] { weights.finished(name(projection)) }
+    return out
+  }
+
+  /// What happens to queries, keys and values between projection and softmax: norm, clamp, rotation.
+  private func prepare(
+    _ y: inout Matrix, norm: [Float]?, rotation: RotaryTable?, _ positions: [Int], _ pass: Pass
+  ) {
+    let width = attention.headWidth
+    if let norm {
+      Linear.norm(
+        &y, norm, width: attention.norm == .perHead ? width : nil, epsilon: normEpsilon, pass)
+    }
+    let clip = attention.clip
+    guard clip != nil || rotation != nil else { return }
+    let columns = y.columns
+    y.forEachRow(pass.parallel) { token, row in
+      if let clip { for channel in 0..<columns { row[channel] = min(max(row[channel], -clip), clip) } }
+      guard let rotation else { return }
+      for head in stride(from: 0, to: columns, by: width) {
+        rotation.rotate(row + head, positions[token], .halves)
+      }
+    }
+  }
+}
+
+extension TokenBatch {
+  /// The batch in runs of whole sequences, each of as many as have `limit` tokens together, at least one.
+  func runs(of limit: Int) -> [(rows: Range<Int>, batch: TokenBatch)] {
+    var runs: [(rows: Range<Int>, batch: TokenBatch)] = []
+    var first = 0
+    while first < sequenceCount {
+      var end = first + 1
+      while end < sequenceCount, starts[end + 1] - starts[first] <= limit { end += 1 }
+      let sequences = (first..<end).map { Array(ids[range($0)]) }
+      runs.append((starts[first]..<starts[end], TokenBatch(sequences, firstPosition: firstPosition)))
+      first = end
+    }
+    return runs
+  }
+}
+
+/// A family that is a plain decoder: its configuration and its weights table are all there is to it.
+public protocol DecoderFamily: ModelFamily {
+  /// The decoder.
+  var decoder: Decoder { get }
+}
+
+extension DecoderFamily {
+  /// Sizes for reports and estimates.
+  public var dimensions: ModelDimensions {
+    ModelDimensions(
+      layers: decoder.layers.count, experts: decoder.feedForward.experts,
+      expertsPerToken: decoder.feedForward.router.perToken, hidden: decoder.hidden, streams: 1,
+      vocabulary: decoder.vocabulary)
+  }
+
+  /// The names of published files, and those that transformers has in memory.
+  public var dialects: [String] { ["hub", "transformers"] }
+
+  /// Nothing is left out.
+  public var dropRules: [DropRule] { [] }
+
+  /// Embeds the tokens: [tokens, hidden].
+  public func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix {
+    try decoder.embed(batch, weights)
+  }
+
+  /// Runs one layer over all tokens of all sequences, in place.
+  public func layer(
+    _ index: Int, _ x: inout Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass
+  ) throws -> Routing? {
+    try decoder.layer(index, &x, batch, weights, pass)
+  }
+
+  /// Logits of the given rows of the last layer's output: [rows, vocabulary].
+  public func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
+    try decoder.logits(x, weights, pass)
+  }
+}

@@ -1,0 +1,62 @@
+// MiniMax-M2. Unusual: sigmoid scores with a bias that only chooses, and no factor; queries and keys normed over the whole
+// projection; half of each head rotated. Its checkpoints have Mixtral's names, with the selection bias beside the router
+// instead of under it. Follows transformers' minimax_m2.
+
+public import SmeltStorage
+import SmeltTensors
+
+/// The MiniMax-M2 architecture.
+public struct MiniMaxM2: DecoderFamily {
+  /// `minimax_m2`.
+  public static let modelTypes = ["minimax_m2"]
+
+  /// The decoder.
+  public let decoder: Decoder
+  /// The weights table, in the order of a checkpoint.
+  public let weights: [WeightSpec]
+  /// The multi-token-prediction modules.
+  public let dropRules: [DropRule]
+
+  /// Reads config.json as the hub has it or as transformers 5 saves it.
+  public init(config: JSON, file: String) throws {
+    let config = ConfigReader(config, file: file)
+    try config.requireSupported("scoring_func", ["sigmoid"])
+    try config.requireSupported("qk_norm_type", ["per_layer"])
+    var decoder = try Decoder(
+      config, expertWidth: "intermediate_size",
+      router: Router(score: .sigmoid, perToken: 1, weighting: .normalized))
+    let count = decoder.layers.count
+    if let types = try config.integers("attn_type_list", in: 0...255) {
+      guard types.count == count else {
+        throw config.error("attn_type_list", "found \(types.count) entries, expected \(count)")
+      }
+      guard types.allSatisfy({ $0 == 1 }) else {
+        throw RequestError(
+          .unsupported, "'\(file)' asks for linear attention in 'attn_type_list'",
+          help: "supported: 1, softmax attention, in every layer")
+      }
+    }
+    if try config.integer("shared_intermediate_size", in: 0...1 << 24, default: 0) > 0 {
+      throw RequestError(.unsupported, "'\(file)' asks for a shared expert, which minimax_m2 has not")
+    }
+    decoder.attention.norm = try config.bool("use_qk_norm", default: true) ? .wholeProjection : .none
+    decoder.feedForward.hasSelectionBias = try config.bool("use_routing_bias", default: true)
+    self.decoder = decoder
+    let predicted = try config.integer("num_mtp_modules", in: 0...64, default: 0)
+    dropRules = [.mtp((count..<count + predicted).map { "model.layers.\($0)." } + ["model.mtp.", "mtp."])]
+    weights = decoder.weightTable { rows in
+      let (hidden, experts) = (decoder.hidden, decoder.feedForward.experts)
+      rows.add(
+        "ffn_gate_inp.weight", [experts, hidden], .router, "block_sparse_moe.gate.weight",
+        memory: "mlp.gate.weight")
+      if decoder.feedForward.hasSelectionBias {
+        rows.add(
+          "exp_probs_b.bias", [experts], .selectionBias, "block_sparse_moe.e_score_correction_bias",
+          memory: "mlp.e_score_correction_bias")
+      }
+      rows.experts(
+        experts, width: decoder.expertWidth, hidden: hidden, "block_sparse_moe.experts",
+        names: (gate: "w1", up: "w3", down: "w2"))
+    }
+  }
+}

@@ -1,0 +1,45 @@
+// Qwen3-MoE (30B-A3B, 235B-A22B and their kin). Unusual: queries and keys are normed head by head before rotation, and
+// a head's width is not the stream's divided by the heads; no shared expert; some layers may be dense. Whether the chosen
+// factors are brought to a sum of 1 is in the configuration. Follows transformers' qwen3_moe.
+
+public import SmeltStorage
+import SmeltTensors
+
+/// The Qwen3-MoE architecture.
+public struct Qwen3MoE: DecoderFamily {
+  /// `qwen3_moe`.
+  public static let modelTypes = ["qwen3_moe"]
+
+  /// The decoder.
+  public let decoder: Decoder
+  /// The weights table, in the order of a checkpoint.
+  public let weights: [WeightSpec]
+
+  /// Reads config.json as the hub has it or as transformers 5 saves it.
+  public init(config: JSON, file: String) throws {
+    let config = ConfigReader(config, file: file)
+    try config.refuseUnplacedWindows()
+    let normalizes = try config.bool("norm_topk_prob", default: false)
+    var decoder = try Decoder(
+      config, expertWidth: "moe_intermediate_size",
+      router: Router(score: .softmax, perToken: 1, weighting: normalizes ? .normalized : .plain))
+    decoder.attention.norm = .perHead
+    decoder.attention.hasInputBias = try config.bool("attention_bias", default: false)
+    decoder.attention.hasOutputBias = decoder.attention.hasInputBias
+    for (index, isDense) in try config.denseLayers(decoder.layers.count).enumerated() {
+      decoder.layers[index].isDense = isDense
+    }
+    if decoder.layers.contains(where: \.isDense) {
+      decoder.denseWidth = try config.integer("intermediate_size", in: 1...1 << 24)
+    }
+    self.decoder = decoder
+    weights = decoder.weightTable { rows in
+      let (hidden, experts) = (decoder.hidden, decoder.feedForward.experts)
+      guard !decoder.layers[rows.layer].isDense else {
+        return rows.dense("mlp", width: decoder.denseWidth, hidden: hidden)
+      }
+      rows.add("ffn_gate_inp.weight", [experts, hidden], .router, "mlp.gate.weight")
+      rows.experts(experts, width: decoder.expertWidth, hidden: hidden, "mlp.experts")
+    }
+  }
+}

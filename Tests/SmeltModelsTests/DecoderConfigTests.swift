@@ -1,0 +1,186 @@
+// config.json of the plain decoders: two spellings, one model; and every value that is refused.
+
+import SmeltStorage
+import SmeltTensors
+import SmeltTestSupport
+import Testing
+
+@testable import SmeltModels
+
+/// A fixture's configuration with some keys set (nil: taken out).
+private func config(_ name: String, _ changes: [(String, JSON?)] = []) throws -> JSON {
+  let bytes = try readSmallFile(fixture(name), limit: 1 << 20, code: .configJSON)
+  let object = try #require(try JSON.scan(bytes).object)
+  let changed = Set(changes.map(\.0))
+  let members =
+    zip(object.keys, object.values).filter { !changed.contains($0.0) }
+    + changes.compactMap { key, value in value.map { (key, $0) } }
+  return try JSON.scan(JSON(members: members).text())
+}
+
+private func family(_ config: JSON) throws -> any DecoderFamily {
+  try #require(try ModelFamilies.family(of: config, file: "config.json") as? any DecoderFamily)
+}
+
+private func published(_ name: String, _ changes: [(String, JSON?)] = []) throws -> any DecoderFamily {
+  try family(config("models/\(name)/config.json", changes))
+}
+
+/// Every plain decoder among the families has a golden checkpoint of its name.
+private let families = ModelFamilies.all.filter { $0 is any DecoderFamily.Type }.map { $0.modelTypes[0] }
+
+@Suite struct DecoderConfigTests {
+  @Test(arguments: families)
+  func bothSpellingsGiveOneModel(name: String) throws {
+    let hub = try published(name)
+    let saved = try family(config("configs/\(name).json"))
+    #expect(String(describing: hub.decoder) == String(describing: saved.decoder))
+    #expect(hub.weights.map(\.name) == saved.weights.map(\.name))
+    #expect(hub.weights.map(\.shape) == saved.weights.map(\.shape))
+    #expect(hub.weights.map(\.spellings) == saved.weights.map(\.spellings))
+  }
+
+  @Test(arguments: families)
+  func weightNamesAreDifferentAndEveryDialectSpellsThem(name: String) throws {
+    let family = try published(name)
+    #expect(Set(family.weights.map(\.name)).count == family.weights.count)
+    #expect(family.weights.allSatisfy { $0.spellings.count == family.dialects.count })
+    for column in family.dialects.indices {
+      #expect(Set(family.weights.map { $0.spellings[column] }).count == family.weights.count)
+    }
+  }
+
+  /// What every family reads.
+  @Test(
+    arguments: families,
+    [
+      ("vocab_size", nil), ("vocab_size", 0), ("hidden_size", "64"), ("num_attention_heads", 0),
+      ("num_attention_heads", nil), ("num_key_value_heads", 0), ("num_key_value_heads", 3),
+      ("num_key_value_heads", 8), ("head_dim", 0), ("head_dim", 65537), ("rms_norm_eps", nil),
+      ("num_hidden_layers", 0), ("num_hidden_layers", 4097), ("num_experts_per_tok", 0),
+      ("num_experts_per_tok", 9), ("num_experts_per_tok", nil), ("rope_theta", nil), ("rope_theta", 1),
+      ("rope_parameters", 5), ("rotary_dim", 34),
+      ("rotary_dim", 7), ("partial_rotary_factor", 0), ("tie_word_embeddings", 1),
+    ] as [(String, JSON?)])
+  func valueIsRefused(name: String, change: (String, JSON?)) throws {
+    var changes = [change]
+    // A family that has it both ways reads the count of channels.
+    if change.0 == "partial_rotary_factor" { changes.append(("rotary_dim", nil)) }
+    let changed = try config("models/\(name)/config.json", changes)
+    let error = try #require(throws: FormatError.self) { try family(changed) }
+    #expect(
+      error.code == .configValue && error.file == "config.json" && error.subject == change.0, "\(error)")
+    #expect(error.offset != nil)
+  }
+
+  /// What only some families read.
+  @Test(
+    arguments: [
+      ("mixtral", "sliding_window", 0), ("mixtral", "num_local_experts", nil), ("mixtral", "num_experts", 7),
+      ("mixtral", "intermediate_size", nil), ("mixtral", "intermediate_size", 0),
+      ("qwen2_moe", "shared_expert_intermediate_size", nil), ("qwen2_moe", "mlp_only_layers", [4]),
+      ("qwen2_moe", "mlp_only_layers", [0, 1, 2, 3]), ("qwen2_moe", "mlp_only_layers", [-1]),
+      ("qwen2_moe", "decoder_sparse_step", 5), ("qwen2_moe", "decoder_sparse_step", 0),
+      ("qwen2_moe", "layer_types", ["full_attention"]), ("qwen2_moe", "norm_topk_prob", "no"),
+      ("qwen2_moe", "layer_types", ["full_attention", "full_attention", "full_attention", "linear"]),
+      ("qwen2_moe", "intermediate_size", nil), ("qwen3_moe", "moe_intermediate_size", 0),
+      ("qwen3_moe", "num_experts", 0), ("qwen3_moe", "num_experts", nil), ("olmoe", "clip_qkv", 0),
+      ("olmoe", "clip_qkv", "8"), ("glm4_moe", "n_group", 3), ("glm4_moe", "n_group", 0),
+      ("glm4_moe", "topk_group", 2), ("glm4_moe", "first_k_dense_replace", 4),
+      ("glm4_moe", "first_k_dense_replace", -1), ("glm4_moe", "n_shared_experts", -1),
+      ("glm4_moe", "routed_scaling_factor", 0), ("glm4_moe", "num_nextn_predict_layers", -1),
+      ("minimax_m2", "attn_type_list", [1, 1, 1]), ("minimax_m2", "attn_type_list", [1, 1, 1, "full"]),
+    ] as [(String, String, JSON?)])
+  func valueOfAFamilyIsRefused(name: String, key: String, value: JSON?) throws {
+    let changed = try config("models/\(name)/config.json", [(key, value)])
+    let error = try #require(throws: FormatError.self) { try family(changed) }
+    // Two names for the number of experts must agree; either may be named.
+    let subjects =
+      key.hasPrefix("num_") && key.hasSuffix("experts") ? ["num_experts", "num_local_experts"] : [key]
+    #expect(error.code == .configValue && subjects.contains(error.subject ?? ""), "\(error)")
+  }
+
+  /// Well-formed, and not what the family computes.
+  @Test(
+    arguments: [
+      ("mixtral", "hidden_act", "gelu"), ("olmoe", "rope_scaling", ["type": "linear", "factor": 2]),
+      ("qwen2_moe", "use_sliding_window", true), ("qwen3_moe", "use_sliding_window", true),
+      ("minimax_m2", "attn_type_list", [1, 0, 1, 1]), ("minimax_m2", "scoring_func", "softmax"),
+      ("minimax_m2", "shared_intermediate_size", 8), ("minimax_m2", "qk_norm_type", "per_head"),
+    ] as [(String, String, JSON)])
+  func variantIsUnsupported(name: String, key: String, value: JSON) throws {
+    let changed = try config("models/\(name)/config.json", [(key, value)])
+    let error = try #require(throws: RequestError.self) { try family(changed) }
+    #expect(error.kind == .unsupported && error.problem.contains("config.json"), "\(error)")
+  }
+
+  /// A few bytes of config.json may not ask for gigabytes of names.
+  @Test func expertsOfAllLayersAreBounded() throws {
+    let changed = try config(
+      "models/mixtral/config.json", [("num_hidden_layers", 4096), ("num_local_experts", 4096)])
+    let error = try #require(throws: FormatError.self) { try family(changed) }
+    #expect(error.code == .configValue && error.subject == "num_hidden_layers")
+  }
+
+  /// Groups whose experts are fewer than a token needs would leave some without a score.
+  @Test func keptGroupsHoldEnoughExperts() throws {
+    let changed = try config(
+      "models/glm4_moe/config.json", [("n_group", 8), ("topk_group", 1), ("num_experts_per_tok", 2)])
+    let error = try #require(throws: FormatError.self) { try family(changed) }
+    #expect(error.code == .configValue && error.subject == "topk_group")
+  }
+
+  // MARK: fields
+
+  @Test func switchesReachTheDecoder() throws {
+    #expect(
+      try published("mixtral", [("sliding_window", 16)]).decoder.layers.map(\.window) == [16, 16, 16, 16])
+    let qwen = try published("qwen2_moe", [("decoder_sparse_step", 2), ("mlp_only_layers", [])]).decoder
+    #expect(qwen.layers.map(\.isDense) == [true, false, true, false])
+    #expect(try published("olmoe", [("clip_qkv", 8)]).decoder.attention.clip == 8)
+    #expect(try published("glm4_moe", [("n_shared_experts", 0)]).decoder.feedForward.shared == .none)
+    #expect(try published("glm4_moe", [("n_shared_experts", 2)]).decoder.sharedWidth == 64)
+    let qwen3 = try published("qwen3_moe", [("attention_bias", true)]).decoder.attention
+    #expect(qwen3.hasInputBias && qwen3.hasOutputBias)
+    #expect(
+      try published("mixtral", [("tie_word_embeddings", true)]).weights.allSatisfy { $0.role != .outputHead })
+    let types: JSON = ["sliding_attention", "full_attention", "full_attention", "sliding_attention"]
+    let windows = try published(
+      "qwen2_moe", [("layer_types", types), ("sliding_window", 8), ("use_sliding_window", true)])
+    #expect(windows.decoder.layers.map(\.window) == [8, nil, nil, 8])
+  }
+
+  @Test func rotatedChannels() throws {
+    func pairs(_ name: String, _ changes: [(String, JSON?)] = []) throws -> Int {
+      try published(name, changes).decoder.attention.rope.frequencies.count
+    }
+    #expect(try pairs("mixtral") == 8)
+    #expect(try pairs("qwen3_moe") == 16)
+    #expect(try pairs("glm4_moe") == 8)
+    #expect(try pairs("glm4_moe", [("partial_rotary_factor", nil)]) == 8)
+    #expect(try pairs("glm4_moe", [("partial_rotary_factor", 0.25)]) == 4)
+    #expect(try pairs("minimax_m2") == 8)
+    #expect(try pairs("minimax_m2", [("rotary_dim", nil)]) == 16)
+  }
+
+  @Test func yarnHasItsMagnitude() throws {
+    let scaling: JSON = ["rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 64]
+    let rope = try published("qwen3_moe", [("rope_scaling", scaling)]).decoder.attention.rope
+    #expect(abs(rope.magnitude - 1.1386294) < 1e-6)  // 0.1 ln 4 + 1
+    let given: JSON = [
+      "rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 64, "attention_factor": 1,
+    ]
+    #expect(try published("qwen3_moe", [("rope_scaling", given)]).decoder.attention.rope.magnitude == 1)
+  }
+
+  /// The layers behind the last one draft tokens.
+  @Test func predictionLayersAreLeftOutByRule() throws {
+    let rules = try published("glm4_moe", [("num_nextn_predict_layers", 1)]).dropRules
+    func covers(_ name: String) -> Bool { rules.contains { $0.name == "mtp" && $0.covers(name) } }
+    #expect(covers("model.layers.4.eh_proj.weight") && covers("model.layers.4.mlp.experts.0.up_proj.weight"))
+    #expect(!covers("model.layers.3.mlp.gate.weight") && !covers("model.layers.5.enorm.weight"))
+    #expect(!covers("model.layers.40.enorm.weight"))
+    let none = try published("glm4_moe").dropRules
+    #expect(none.allSatisfy { !$0.covers("model.layers.4.eh_proj.weight") })
+  }
+}
