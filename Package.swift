@@ -82,6 +82,9 @@ let package = Package(
         "SmeltPipeline", "SmeltContainers", "SmeltModels", "SmeltQuantization", "SmeltTensors",
         "SmeltStorage", "SmeltTestSupport",
       ], swiftSettings: tests),
-    .testTarget(name: "CommandTests", dependencies: ["smelt", "SmeltTestSupport"], swiftSettings: tests),
+    .testTarget(
+      name: "CommandTests",
+      dependencies: ["smelt", "SmeltContainers", "SmeltTensors", "SmeltStorage", "SmeltTestSupport"],
+      exclude: ["snapshots"], swiftSettings: tests),
   ]
 )

@@ -106,7 +106,7 @@ public struct Model: Sendable {
     guard let bytes = try smallFile("tokenizer.json") else {
       throw FormatError(
         .missingFile, file: joinPath(path, "tokenizer.json"), "the model has no tokenizer.json",
-        help: "text needs the model's tokenizer; `smelt logits --tokens` works without")
+        help: "text needs the model's tokenizer; give token ids with --tokens instead")
     }
     return try Tokenizer(json: bytes, file: "tokenizer.json")
   }

@@ -28,14 +28,7 @@ public func verify(
   source: Model, result: Model, _ windows: Windows, thresholds: Thresholds, _ options: RunOptions
 ) throws -> Report {
   let start = monotonicSeconds()
-  guard source.family.modelType == result.family.modelType,
-    source.family.weights.map(\.shape) == result.family.weights.map(\.shape)
-  else {
-    throw RequestError(
-      .usage,
-      "'\(source.path)' (\(source.family.modelType)) and '\(result.path)' (\(result.family.modelType)) are not the same architecture"
-    )
-  }
+  try requireComparable(source, result)
   var report = Report(source: source, result: result, windows: windows, thresholds: thresholds)
   report.weights = try compareWeights(source, result, options)
   var comparison = Comparison(source.family.dimensions.layers)
@@ -54,6 +47,26 @@ public func verify(
   report.seconds = monotonicSeconds() - start
   report.peakMemoryBytes = peakMemoryBytes()
   return report
+}
+
+/// Refuses two models whose weights do not stand for each other, naming the first difference.
+private func requireComparable(_ source: Model, _ result: Model) throws {
+  let (a, b) = (source.family, result.family)
+  var difference: String?
+  if a.modelType != b.modelType {
+    difference = "one is \(a.modelType), the other \(b.modelType)"
+  } else if let (x, y) = zip(a.weights, b.weights).first(where: { $0.name != $1.name || $0.shape != $1.shape }
+  ) {
+    difference =
+      x.name == y.name
+      ? "'\(x.name)' is \(x.shape) and \(y.shape)" : "one has '\(x.name)', the other '\(y.name)'"
+  } else if a.weights.count != b.weights.count {
+    difference = "one has \(a.weights.count) weights, the other \(b.weights.count)"
+  }
+  guard let difference else { return }
+  throw RequestError(
+    .usage, "'\(source.path)' and '\(result.path)' are not the same architecture: \(difference)",
+    help: "verify compares a model with what was made from it")
 }
 
 /// The first windows of a batch, as long as fewer than `left` tokens were taken; at least one window the first time.

@@ -17,9 +17,13 @@ public enum Interrupt {
   /// Catches SIGINT, SIGTERM and SIGHUP from now on. A second signal has its usual, deadly effect.
   public static func install() {
     for number in [SIGINT, SIGTERM, SIGHUP] {
-      signal(number) { number in
+      let before = signal(number) { number in
         Interrupt.requested.store(true, ordering: .relaxed)
         signal(number, SIG_DFL)
+      }
+      // What the caller has ignored stays so: `nohup`, and jobs in the background of a script.
+      if unsafeBitCast(before, to: Int.self) == unsafeBitCast(SIG_IGN, to: Int.self) {
+        signal(number, SIG_IGN)
       }
     }
     signal(SIGPIPE, SIG_IGN)

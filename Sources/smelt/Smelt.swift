@@ -75,8 +75,10 @@ extension Smelt {
 
 /// Flags of every command that runs for long.
 struct CommonOptions: ParsableArguments {
-  @Option(name: .long, help: ArgumentHelp("Threads to use. Results never depend on it.", valueName: "n"))
-  var threads: Int = coreCount()
+  @Option(
+    name: .long,
+    help: ArgumentHelp("Threads to use; one a core by default. Results never depend on it.", valueName: "n"))
+  var threads: Int?
 
   @Option(
     name: .long,
@@ -87,12 +89,12 @@ struct CommonOptions: ParsableArguments {
   var quiet = false
 
   func validate() throws {
-    guard (1...1024).contains(threads) else { throw ValidationError("--threads must be from 1 to 1024") }
+    guard (1...1024).contains(threads ?? 1) else { throw ValidationError("--threads must be from 1 to 1024") }
   }
 
   var run: RunOptions {
     RunOptions(
-      parallel: Parallel(threads: threads), maxMemory: maxMemory.bytes,
+      parallel: threads.map { Parallel(threads: $0) } ?? .allCores, maxMemory: maxMemory.bytes,
       progress: quiet ? SilentProgress() : Terminal.progress())
   }
 }

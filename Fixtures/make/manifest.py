@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Writes Fixtures/MANIFEST.json: every file of Fixtures with its size, its SHA-256 and who made it.
+
+    python3 Fixtures/make/manifest.py
+
+Run it after adding or changing a fixture; a test compares the manifest with the files both ways. A new folder needs a
+line in FOLDERS. Needs nothing but Python.
+"""
+import hashlib
+import json
+import os
+
+ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
+# Makers: what made the files, and the versions that the bytes depend on. A folder of models brings its own manifest.json.
+MAKERS = {
+    "malformed": {"script": "Fixtures/make/malformed.py", "versions": {}},
+    "ingot": {"script": "Fixtures/make/ingot.py", "versions": {"xxhash": "4.1.0"}},
+    "checkpoint": {"script": "Tests/SmeltPipelineTests/CheckpointFaults.swift", "versions": {}},
+    "safetensors": {"script": "Fixtures/make/safetensors_good.py", "versions": {"safetensors": "0.8.0"}},
+    "tokenizers": {"script": "Fixtures/make/tokenizer_cases.py", "versions": {"tokenizers": "0.23.3"}},
+    "configs": {"script": "save_pretrained of the model of the same name", "versions": {"transformers": "5.23.0"}},
+}
+# Folders and their makers, first match wins.
+FOLDERS = [
+    ("malformed/safetensors/", "malformed"),
+    ("malformed/directory/", "malformed"),
+    ("malformed/ingot/", "ingot"),
+    ("malformed/checkpoint/", "checkpoint"),
+    ("safetensors/", "safetensors"),
+    ("tokenizers/", "tokenizers"),
+    ("configs/", "configs"),
+]
+SKIPPED = ("make/", "README.md", "MANIFEST.json")
+
+
+def maker(path):
+    if path.startswith("models/"):
+        return "/".join(path.split("/")[:2])
+    for folder, name in FOLDERS:
+        if path.startswith(folder):
+            return name
+    raise SystemExit(f"{path}: no line of FOLDERS says who made it")
+
+
+def main():
+    makers, files = dict(MAKERS), []
+    for folder, folders, names in os.walk(ROOT):
+        folders.sort()
+        for name in names:
+            path = os.path.relpath(os.path.join(folder, name), ROOT).replace(os.sep, "/")
+            if path.startswith(SKIPPED) or "__pycache__" in path or name == ".DS_Store":
+                continue
+            with open(os.path.join(ROOT, path), "rb") as file:
+                data = file.read()
+            made_by = maker(path)
+            if made_by not in makers:
+                with open(os.path.join(ROOT, made_by, "manifest.json")) as file:
+                    own = json.load(file)
+                makers[made_by] = {"script": own["script"], "seed": own["seed"], "versions": own["versions"]}
+            files.append(
+                {"path": path, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "maker": made_by})
+    files.sort(key=lambda file: file["path"].encode())
+    unused = set(makers) - {file["maker"] for file in files}
+    if unused:
+        raise SystemExit(f"no file is made by {', '.join(sorted(unused))}")
+    lines = ['{"schema": "smelt.fixtures/1",', '"makers": {']
+    lines += [",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in sorted(makers.items())), "},"]
+    lines += ['"files": [', ",\n".join(json.dumps(file) for file in files), "]}"]
+    with open(os.path.join(ROOT, "MANIFEST.json"), "w", newline="\n") as file:
+        file.write("\n".join(lines) + "\n")
+    print(f"{len(files)} files, {sum(file['bytes'] for file in files)} bytes")
+
+
+main()

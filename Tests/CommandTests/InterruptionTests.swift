@@ -1,0 +1,107 @@
+// What is left when the work is stopped, by a person or by the machine: nothing under the final name, and nothing beside it
+// where the program had a say.
+
+import SmeltStorage
+import SmeltTestSupport
+import Testing
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+@Suite struct InterruptionTests {
+  /// Starts a command and waits until it has begun to write.
+  private func launched(_ command: String, in shell: Shell) throws -> pid_t {
+    let process = try shell.launch(command)
+    #expect(try shell.wait { try shell.names().contains { $0.contains(".partial-") } })
+    return process
+  }
+
+  @Test(arguments: [SIGINT, SIGTERM, SIGHUP]) func aSignalLeavesNothing(signal: Int32) throws {
+    let shell = Shell()
+    let process = try launched("calibrate tiny s.safetensors --text tiny/calibration.txt", in: shell)
+    kill(process, signal)
+    let outcome = try shell.finish(process)
+    #expect(outcome.exit == 75)
+    #expect(outcome.stdout == "")
+    #expect(
+      outcome.stderr == """
+        error[interrupted]: stopped by a signal; nothing was left under the final name
+          help: start the command again
+
+        """)
+    #expect(try shell.names() == [])
+  }
+
+  @Test func quantizeLeavesNoStatistics() throws {
+    let shell = Shell()
+    let process = try launched(
+      "quantize tiny q.ingot --scheme int8 --calibration tiny/calibration.txt", in: shell)
+    kill(process, SIGINT)
+    #expect(try shell.finish(process).exit == 75)
+    #expect(try shell.names() == [])
+  }
+
+  @Test func theDemoTidiesUp() throws {
+    let shell = Shell()
+    let process = try shell.launch("demo")
+    // It finds the bundled model from the place of the program, tells of it at once, and works in a folder of its own.
+    #expect(try shell.wait { try shell.output("out").hasPrefix("source   ") })
+    #expect(try shell.wait { try shell.names().contains { $0.hasPrefix("smelt-demo-") } })
+    kill(process, SIGINT)
+    #expect(try shell.finish(process).exit == 75)
+    #expect(try shell.names() == [])
+  }
+
+  @Test func aKilledProgramLeavesNothingUnderTheFinalName() throws {
+    let shell = Shell()
+    let process = try launched("calibrate tiny s.safetensors --text tiny/calibration.txt", in: shell)
+    kill(process, SIGKILL)
+    #expect(try shell.finish(process).exit == 128 + SIGKILL)
+    #expect(try !shell.names().contains("s.safetensors"))
+    // And the next try is not in its way.
+    let again = try shell.run(
+      "smelt calibrate tiny s.safetensors --text tiny/calibration.txt --tokens-limit 256 --json")
+    #expect(again.exit == 0)
+    #expect(try shell.names().contains("s.safetensors"))
+  }
+
+  /// `nohup` and jobs in the background of a script: what the caller ignores stays ignored.
+  @Test func ignoredSignalsStayIgnored() throws {
+    let shell = Shell()
+    let outcome = try shell.run(
+      """
+      trap '' HUP
+      "$SMELT" calibrate tiny s.safetensors --text tiny/calibration.txt --tokens-limit 512 &
+      job=$!
+      while ! ls | grep -q -e partial -e s.safetensors; do sleep 0.01; done
+      kill -HUP $job
+      wait $job
+      """)
+    #expect(outcome.exit == 0, "\(outcome.stderr)")
+    #expect(try shell.names() == ["s.safetensors"])
+  }
+
+  /// A limit on the size of files stands for a full disk: `write` fails in the middle.
+  @Test func aFullDiskLeavesNothing() throws {
+    let shell = Shell()
+    for line in [
+      "smelt convert tiny out.ingot --threads 1", "smelt convert tiny out.ingot --threads 2",
+      "smelt convert tiny out.ingot --compression none",
+    ] {
+      let outcome = try shell.run("ulimit -f 4000\n\(line)")
+      #expect(outcome.exit == 74 && outcome.stdout == "", "\(line)")
+      #expect(outcome.stderr.hasPrefix("error[io]: cannot write 'out.ingot': "))
+      #expect(outcome.stderr.contains("\n  help: nothing was left under the final name"))
+      #expect(try shell.names() == [])
+    }
+    let outcome = try shell.run(
+      "ulimit -f 16\nsmelt calibrate v4 s.safetensors --text tiny/calibration.txt --tokens-limit 256")
+    #expect(outcome.exit == 74)
+    #expect(try shell.names() == [])
+  }
+}

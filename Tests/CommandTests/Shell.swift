@@ -1,0 +1,147 @@
+// Runs the built command as a user would: a line of shell in a folder of its own, with what it prints and its exit status.
+
+import SmeltStorage
+import SmeltTestSupport
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// What a command did.
+struct Outcome {
+  /// The exit status; 128 and the signal's number where a signal ended it.
+  let exit: Int32
+  let stdout: String
+  let stderr: String
+
+  /// The one JSON object on stdout.
+  func json() throws -> JSON { try JSON.scan(stdout) }
+}
+
+/// A folder with links `v4`, `fp4` and `tiny` to the golden checkpoints, in which lines of shell run.
+final class Shell {
+  private let work = TemporaryFolder()
+  private let outputs = TemporaryFolder()
+
+  init() {
+    for (name, model) in [("v4", "deepseek_v4"), ("fp4", "deepseek_v4-fp4"), ("tiny", "tiny-v4")] {
+      symlink(fixture("models/\(model)"), work.file(name))
+    }
+  }
+
+  /// A path in the folder.
+  func file(_ name: String) -> String { work.file(name) }
+
+  /// What the commands left in the folder.
+  func names() throws -> [String] {
+    try namesInFolder(work.path).filter { !["v4", "fp4", "tiny"].contains($0) }
+  }
+
+  func write(_ name: String, _ text: String) throws {
+    try writeFile(file(name), Array(text.utf8), overwrite: true)
+  }
+
+  /// Runs lines of shell that call `smelt`.
+  func run(_ script: String) throws -> Outcome {
+    try finish(try start("smelt() { \"$SMELT\" \"$@\"; }\n{ \(script)\n} >\"$OUT\" 2>\"$ERR\" </dev/null"))
+  }
+
+  /// Starts one command whose process gets the signals that a test sends.
+  func launch(_ command: String) throws -> pid_t {
+    try start("exec \"$SMELT\" \(command) >\"$OUT\" 2>\"$ERR\" </dev/null")
+  }
+
+  /// Waits for a condition, for a minute at most.
+  func wait(until condition: () throws -> Bool) rethrows -> Bool {
+    for _ in 0..<6000 {
+      if try condition() { return true }
+      usleep(10_000)
+    }
+    return false
+  }
+
+  /// Waits for the end of a process; kills it after a minute.
+  func finish(_ process: pid_t) throws -> Outcome {
+    var status: Int32 = 0
+    if !wait(until: { waitpid(process, &status, WNOHANG) == process }) {
+      kill(process, SIGKILL)
+      waitpid(process, &status, 0)
+    }
+    let signal = status & 0x7F
+    return Outcome(
+      exit: signal == 0 ? status >> 8 & 0xFF : 128 + signal, stdout: try output("out"),
+      stderr: try output("err"))
+  }
+
+  /// What was printed so far to `out` or `err`.
+  func output(_ name: String) throws -> String {
+    guard pathKind(outputs.file(name)) == .file else { return "" }
+    return String(decoding: try MappedFile(path: outputs.file(name)).bytes.array, as: UTF8.self)
+  }
+
+  private func start(_ script: String) throws -> pid_t {
+    let environment = [
+      "PATH=/usr/local/bin:/usr/bin:/bin", "SMELT=\(smeltExecutable)", "OUT=\(outputs.file("out"))",
+      "ERR=\(outputs.file("err"))", "TMPDIR=\(work.path)", "LC_ALL=C",
+    ]
+    let arguments = ["/bin/sh", "-c", "cd '\(work.path)'\n\(script)"]
+    #if canImport(Darwin)
+      var attributes: posix_spawnattr_t?
+    #else
+      var attributes = posix_spawnattr_t()
+    #endif
+    posix_spawnattr_init(&attributes)
+    defer { posix_spawnattr_destroy(&attributes) }
+    // A child inherits what the test's thread blocks and what the runner's caller ignores; a user's shell does neither.
+    var signals = sigset_t()
+    sigemptyset(&signals)
+    posix_spawnattr_setsigmask(&attributes, &signals)
+    sigfillset(&signals)
+    posix_spawnattr_setsigdefault(&attributes, &signals)
+    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGDEF) | Int16(POSIX_SPAWN_SETSIGMASK))
+    var process: pid_t = 0
+    let error = withCStrings(arguments) { arguments in
+      withCStrings(environment) { posix_spawn(&process, "/bin/sh", nil, &attributes, arguments, $0) }
+    }
+    guard error == 0 else { throw RequestError(.io, "cannot start /bin/sh: \(error)") }
+    return process
+  }
+}
+
+/// The command under test: beside the test bundle, wherever the build put both.
+let smeltExecutable: String = {
+  var candidates: [String] = []
+  for argument in CommandLine.arguments + ["/proc/self/exe"] {
+    let path = argument == "/proc/self/exe" ? resolvedPath(argument) ?? argument : argument
+    guard let end = path.range(of: ".xctest") else { continue }
+    candidates.append(joinPath(parentFolder(String(path[..<end])), "smelt"))
+  }
+  candidates += ["debug", "release"].map { "\(repositoryRoot)/.build/\($0)/smelt" }
+  guard let found = candidates.first(where: { pathKind($0) == .file }).flatMap(resolvedPath) else {
+    preconditionFailure("the command is not built: \(candidates)")
+  }
+  return found
+}()
+
+extension String {
+  /// The end of the first occurrence of a text.
+  fileprivate func range(of text: String) -> String.Index? {
+    var place = startIndex
+    while place < endIndex {
+      if self[place...].hasPrefix(text) { return index(place, offsetBy: text.count) }
+      place = index(after: place)
+    }
+    return nil
+  }
+}
+
+/// Lends a null-terminated list of C strings.
+private func withCStrings<R>(_ strings: [String], _ body: ([UnsafeMutablePointer<CChar>?]) -> R) -> R {
+  let pointers = strings.map { strdup($0) }
+  defer { for pointer in pointers { free(pointer) } }
+  return body(pointers + [nil])
+}

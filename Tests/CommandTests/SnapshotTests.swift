@@ -1,0 +1,36 @@
+// What the command prints, word for word. A snapshot is a file of `snapshots`: lines of shell after `$ `, then exit status,
+// stdout and stderr. `SMELT_UPDATE=1 swift test --filter Snapshot` writes what was found; read the difference before
+// you commit it.
+
+import SmeltStorage
+import SmeltTestSupport
+import Testing
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+private let folder = repositoryRoot + "/Tests/CommandTests/snapshots"
+
+@Suite struct SnapshotTests {
+  @Test(arguments: try namesInFolder(folder)) func looksAsItDid(_ name: String) throws {
+    let path = joinPath(folder, name)
+    let expected = String(decoding: try MappedFile(path: path).bytes.array, as: UTF8.self)
+    let script = expected.split(separator: "\n", omittingEmptySubsequences: false)
+      .prefix { $0.hasPrefix("$ ") }.map { String($0.dropFirst(2)) }
+    try #require(!script.isEmpty, "\(name) has no line that starts with '$ '")
+    let outcome = try Shell().run(script.joined(separator: "\n"))
+    let found =
+      script.map { "$ \($0)\n" }.joined()
+      + "[exit \(outcome.exit)]\n[stdout]\n\(outcome.stdout)[stderr]\n\(outcome.stderr)"
+    if getenv("SMELT_UPDATE") != nil {
+      try writeFile(path, Array(found.utf8), overwrite: true)
+    } else {
+      #expect(found == expected, "SMELT_UPDATE=1 swift test --filter Snapshot writes \(name)")
+    }
+  }
+}
