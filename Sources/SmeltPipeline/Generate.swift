@@ -76,7 +76,9 @@ public func generate(
   _ model: Model, prompt: [Int], maxTokens: Int, sampling: Sampling, stops: Set<Int>, _ options: RunOptions,
   each: (Int) throws -> Void = { _ in }
 ) throws -> [Int] {
-  guard !prompt.isEmpty else { throw RequestError(.usage, "the prompt is empty", help: "give at least one token") }
+  guard !prompt.isEmpty else {
+    throw RequestError(.usage, "the prompt is empty", help: "give at least one token")
+  }
   var sampling = sampling
   let state = DecodingState()
   let pass = Pass(parallel: options.parallel, state: state)

@@ -27,7 +27,9 @@ struct GenerateCommand: ParsableCommand {
   var temperature: Double = 0
   @Option(name: .long, help: ArgumentHelp("Draw from so many of the most likely tokens.", valueName: "n"))
   var topK: Int?
-  @Option(name: .long, help: ArgumentHelp("Draw from the most likely tokens up to this probability.", valueName: "x"))
+  @Option(
+    name: .long,
+    help: ArgumentHelp("Draw from the most likely tokens up to this probability.", valueName: "x"))
   var topP: Double?
   @Option(name: .long, help: ArgumentHelp("The same seed gives the same tokens.", valueName: "n"))
   var seed: UInt64 = 0
@@ -37,7 +39,9 @@ struct GenerateCommand: ParsableCommand {
   func validate() throws {
     guard (prompt == nil) != (tokens == nil) else { throw ValidationError("give --prompt or --tokens") }
     guard maxTokens > 0 else { throw ValidationError("--max-tokens must be at least 1") }
-    guard temperature >= 0, temperature.isFinite else { throw ValidationError("--temperature must be at least 0") }
+    guard temperature >= 0, temperature.isFinite else {
+      throw ValidationError("--temperature must be at least 0")
+    }
     if let topK, topK < 1 { throw ValidationError("--top-k must be at least 1") }
     if let topP, !(topP > 0 && topP <= 1) { throw ValidationError("--top-p must be above 0 and at most 1") }
   }
@@ -47,7 +51,8 @@ struct GenerateCommand: ParsableCommand {
     let sampling = Sampling(temperature: temperature, topK: topK, topP: topP, seed: seed)
     let writer = try GenerationWriter(model, prompt: prompt, tokensPath: tokens, streams: !output.json)
     let made = try generate(
-      model, prompt: writer.ids, maxTokens: maxTokens, sampling: sampling, stops: try model.endTokens(), common.run
+      model, prompt: writer.ids, maxTokens: maxTokens, sampling: sampling, stops: try model.endTokens(),
+      common.run
     ) { try writer.show($0) }
     try writer.finish(made, json: output.json)
   }

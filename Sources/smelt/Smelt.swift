@@ -37,7 +37,8 @@ struct Smelt: ParsableCommand {
     version: "smelt \(smeltVersion)",
     subcommands: [
       InspectCommand.self, PlanCommand.self, ConvertCommand.self, CalibrateCommand.self, QuantizeCommand.self,
-      VerifyCommand.self, EvaluateCommand.self, LogitsCommand.self, GenerateCommand.self, CheckCommand.self, BenchCommand.self,
+      VerifyCommand.self, EvaluateCommand.self, LogitsCommand.self, GenerateCommand.self, CheckCommand.self,
+      BenchCommand.self,
       FormatsCommand.self, DemoCommand.self,
     ])
 

@@ -75,7 +75,7 @@ private let ids = #"{"sequences": [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [200, 100, 5
       """)
     #expect(outcome.exit == 3 && outcome.stdout == "")
     #expect(outcome.stderr.hasPrefix("error[unsupported]: model_type 'gpt_neo' in "))
-    #expect(outcome.stderr.contains("\n  help: supported are: deepseek_v4"))
+    #expect(outcome.stderr.contains("\n  help: supported are: ") && outcome.stderr.contains("deepseek_v4"))
   }
 
   @Test(arguments: [

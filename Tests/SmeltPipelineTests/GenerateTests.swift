@@ -14,9 +14,12 @@ import Testing
     let prompt = try reference.sequences("greedy.prompt_ids")[0]
     let expected = try reference.sequences("greedy.output_ids")[0]
     // The reference may hold the prompt as well, and does not stop at the end token.
-    let wanted = expected.starts(with: prompt) && expected.count > prompt.count ? Array(expected.dropFirst(prompt.count)) : expected
+    let wanted =
+      expected.starts(with: prompt) && expected.count > prompt.count
+      ? Array(expected.dropFirst(prompt.count)) : expected
     let made = try generate(
-      model, prompt: prompt, maxTokens: wanted.count, sampling: Sampling(), stops: [], RunOptions(parallel: .serial))
+      model, prompt: prompt, maxTokens: wanted.count, sampling: Sampling(), stops: [],
+      RunOptions(parallel: .serial))
     #expect(made == wanted)
   }
 
@@ -25,7 +28,8 @@ import Testing
     func draw(_ seed: UInt64, topK: Int? = nil, topP: Double? = nil) throws -> [Int] {
       try generate(
         model, prompt: [1, 2, 3], maxTokens: 12,
-        sampling: Sampling(temperature: 1, topK: topK, topP: topP, seed: seed), stops: [], RunOptions(parallel: .serial))
+        sampling: Sampling(temperature: 1, topK: topK, topP: topP, seed: seed), stops: [],
+        RunOptions(parallel: .serial))
     }
     #expect(try draw(7) == draw(7))
     #expect(try draw(7) != draw(8))

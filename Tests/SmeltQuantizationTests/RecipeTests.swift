@@ -17,6 +17,7 @@ import Testing
   @Test func theDefaultRecipeOfALossySchemeTouchesBigMatricesInsideLayersOnly() throws {
     let quantized: Set<Role> = [
       .indexer, .attention, .routedGate, .routedUp, .routedDown, .sharedGate, .sharedUp, .sharedDown,
+      .denseGate, .denseUp, .denseDown,
     ]
     for name in ["int8-channel", "fp8-channel"] {
       let recipe = Recipe(try Schemes.named(name))
