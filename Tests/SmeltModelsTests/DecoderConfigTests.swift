@@ -80,7 +80,7 @@ private let families = ModelFamilies.all.filter { $0 is any DecoderFamily.Type }
       ("mixtral", "intermediate_size", nil), ("mixtral", "intermediate_size", 0),
       ("qwen2_moe", "shared_expert_intermediate_size", nil), ("qwen2_moe", "mlp_only_layers", [4]),
       ("qwen2_moe", "mlp_only_layers", [0, 1, 2, 3]), ("qwen2_moe", "mlp_only_layers", [-1]),
-      ("qwen2_moe", "decoder_sparse_step", 5), ("qwen2_moe", "decoder_sparse_step", 0),
+      ("qwen3_moe", "decoder_sparse_step", 5), ("qwen2_moe", "decoder_sparse_step", 0),
       ("qwen2_moe", "layer_types", ["full_attention"]), ("qwen2_moe", "norm_topk_prob", "no"),
       ("qwen2_moe", "layer_types", ["full_attention", "full_attention", "full_attention", "linear"]),
       ("qwen2_moe", "intermediate_size", nil), ("qwen3_moe", "moe_intermediate_size", 0),

@@ -193,11 +193,4 @@ import Testing
     let found = try layer.mixture(x, LayerName(layer: 0), weights, Pass(forcedRouting: forced)).routing
     #expect(found.experts == other && found.weights != forced.weights)
   }
-
-  @Test func runsHoldWholeSequences() {
-    let batch = TokenBatch([[1, 2, 3], [4], [5, 6], [7, 8, 9, 10]])
-    #expect(batch.runs(of: 4).map(\.rows) == [0..<4, 4..<6, 6..<10])
-    #expect(batch.runs(of: 1).map(\.batch.ids) == [[1, 2, 3], [4], [5, 6], [7, 8, 9, 10]])
-    #expect(batch.runs(of: 100).count == 1)
-  }
 }

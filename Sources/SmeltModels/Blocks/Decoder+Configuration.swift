@@ -3,14 +3,6 @@
 
 import SmeltStorage
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
-
 extension Decoder {
   /// The common keys. What a family has beyond them, it sets.
   /// - Parameters:
@@ -67,19 +59,6 @@ extension ConfigReader {
     return count
   }
 
-  /// Groups of experts and how many of them are chosen from; 1 and 1 without groups.
-  func expertGroups(experts: Int, perToken: Int) throws(FormatError) -> (groups: Int, kept: Int) {
-    let groups = try integer("n_group", in: 1...experts, default: 1)
-    guard experts % groups == 0 else {
-      throw error("n_group", "found \(groups), expected a divisor of the \(experts) experts")
-    }
-    let kept = try integer("topk_group", in: 1...groups, default: groups)
-    guard perToken <= kept * (experts / groups) else {
-      throw error("topk_group", "found \(kept), whose experts are fewer than the \(perToken) a token needs")
-    }
-    return (groups, kept)
-  }
-
   /// Each layer's window from `layer_types`; nil for layers that see everything.
   func windows(_ count: Int) throws(FormatError) -> [Int?] {
     guard let types = try strings("layer_types") else { return [Int?](repeating: nil, count: count) }
@@ -102,44 +81,18 @@ extension ConfigReader {
   /// - Throws: `RequestError` unsupported for other stretched rotations than YaRN.
   func rope(headWidth: Int, fraction: Double) throws -> RotaryFrequencies {
     let parameters = try object("rope_parameters")
-    func holder(_ key: String) -> ConfigReader {
-      if let parameters, parameters.value(key) != nil { parameters } else { self }
+    guard value("rope_theta") ?? parameters?.value("rope_theta") != nil else {
+      throw error("rope_theta", "is missing, expected a number")
     }
-    let theta = try holder("rope_theta").number("rope_theta", in: 1.001...1e12)
-    let share = try holder("partial_rotary_factor").number(
-      "partial_rotary_factor", in: 0...1, default: fraction)
-    let width = try integer("rotary_dim", in: 2...headWidth, default: Int(Double(headWidth) * share))
+    let share = try number("partial_rotary_factor", in: 0...1, default: fraction)
+    let factor = try parameters?.number("partial_rotary_factor", in: 0...1, default: share) ?? share
+    let width = try integer("rotary_dim", in: 2...headWidth, default: Int(Double(headWidth) * factor))
     guard width >= 2, width % 2 == 0 else {
       throw error(
         value("rotary_dim") == nil ? "partial_rotary_factor" : "rotary_dim",
         "rotates \(width) channels of a head, expected an even number of at least 2")
     }
-    guard let scaling = try parameters ?? object("rope_scaling") else {
-      return RotaryFrequencies(dimensions: width, theta: theta, yarn: nil)
-    }
-    let (yarn, magnitude) = try scaling.yarn(positions: value("max_position_embeddings")?.integer)
-    return RotaryFrequencies(dimensions: width, theta: theta, yarn: yarn, magnitude: magnitude)
-  }
-
-  /// YaRN's numbers, or nil where the rotation is not stretched; and the factor of cosines and sines.
-  private func yarn(positions: Int?) throws -> (YarnScaling?, magnitude: Float) {
-    let type = try string("rope_type") ?? string("type") ?? "default"
-    switch type {
-    case "default": return (nil, 1)
-    case "yarn":
-      let factor = try number("factor", in: 1e-3...1e6)
-      var yarn = YarnScaling(
-        factor: factor, betaFast: try number("beta_fast", in: 1e-3...1e6, default: 32),
-        betaSlow: try number("beta_slow", in: 1e-3...1e6, default: 1),
-        originalPositions: try number(
-          "original_max_position_embeddings", in: 1...1e12, default: positions.map(Double.init)))
-      yarn.truncates = try bool("truncate", default: true)
-      let usual = factor > 1 ? 0.1 * log(factor) + 1 : 1
-      return (yarn, Float(try number("attention_factor", in: 1e-6...1e6, default: usual)))
-    default:
-      throw RequestError(
-        .unsupported, "rope type '\(type)' in '\(file)'", help: "supported: default, yarn")
-    }
+    return try RopeSettings(self).frequencies(width)
   }
 }
 

@@ -100,7 +100,7 @@ public struct Decoder: Sendable {
 
   // MARK: attention
 
-  /// Sequences see only themselves, so a few at a time bound what exists at once: queries are wider than the stream.
+  /// A run of tokens at a time bounds what exists at once: queries are wider than the stream.
   private func attend(
     _ index: Int, _ h: Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass
   ) throws -> Matrix {
@@ -117,22 +117,24 @@ public struct Decoder: Sendable {
       heads: attention.heads, keyHeads: attention.keyHeads, keyWidth: attention.headWidth,
       valueWidth: attention.headWidth, scale: 1 / Float(attention.headWidth).squareRoot(),
       window: layers[index].window)
-    let state = pass.state?.layer(index)
-
+    let carried = pass.state?.layer(index)
+    var state = carried
     var out = Matrix(rows: 0, columns: hidden)
-    for (rows, sequences) in batch.runs(of: tokenChunk) {
+    for run in batch.runs(of: tokenChunk) {
       try Interrupt.check()
-      let part = rows.count == h.rows ? h : h[rows]
+      // The parts of one long sequence see each other through a state of their own.
+      if carried == nil { state = run.isWhole ? nil : run.isFirst ? LayerState() : state }
+      let part = h[run.rows]
       func project(_ projection: String, norm: [Float]?, rotated: Bool) throws -> Matrix {
         var y = try Linear.apply(
           part, name(projection), bias: name.bias(projection, if: attention.hasInputBias), weights, pass)
-        prepare(&y, norm: norm, rotation: rotated ? table : nil, sequences.positions, pass)
+        prepare(&y, norm: norm, rotation: rotated ? table : nil, run.batch.positions, pass)
         return y
       }
       let heads = core.attend(
         try project("attn_q", norm: norms?.queries, rotated: true),
         try project("attn_k", norm: norms?.keys, rotated: true),
-        try project("attn_v", norm: nil, rotated: false), sequences, sinks: sinks, state, pass)
+        try project("attn_v", norm: nil, rotated: false), run.batch, sinks: sinks, state, pass)
       out.append(
         try Linear.apply(
           heads, name("attn_output"), bias: name.bias("attn_output", if: attention.hasOutputBias), weights,
@@ -161,22 +163,6 @@ public struct Decoder: Sendable {
         rotation.rotate(row + head, positions[token], .halves)
       }
     }
-  }
-}
-
-extension TokenBatch {
-  /// The batch in runs of whole sequences, each of as many as have `limit` tokens together, at least one.
-  func runs(of limit: Int) -> [(rows: Range<Int>, batch: TokenBatch)] {
-    var runs: [(rows: Range<Int>, batch: TokenBatch)] = []
-    var first = 0
-    while first < sequenceCount {
-      var end = first + 1
-      while end < sequenceCount, starts[end + 1] - starts[first] <= limit { end += 1 }
-      let sequences = (first..<end).map { Array(ids[range($0)]) }
-      runs.append((starts[first]..<starts[end], TokenBatch(sequences, firstPosition: firstPosition)))
-      first = end
-    }
-    return runs
   }
 }
 

@@ -28,9 +28,7 @@ public struct GLM4MoE: DecoderFamily {
     if try config.bool("use_qk_norm", default: false) { decoder.attention.norm = .perHead }
 
     let experts = decoder.feedForward.experts
-    let groups = try config.expertGroups(
-      experts: experts, perToken: decoder.feedForward.router.perToken)
-    (decoder.feedForward.router.groups, decoder.feedForward.router.keptGroups) = groups
+    try decoder.feedForward.router.readGroups(config, experts: experts)
     decoder.feedForward.router.scaling = Float(
       try config.number("routed_scaling_factor", in: 1e-6...1e6, default: 1))
     decoder.feedForward.hasSelectionBias = true
