@@ -17,7 +17,7 @@ import Testing
   @Test(arguments: models)
   func decodingStepsEqualThePrefill(name: String) throws {
     let model = try Model.open(fixture("models/\(name)"))
-    let reference = try Reference(fixture("models/\(name)/reference.safetensors"))
+    let reference = try Reference(of: name)
     let ids = Array(try reference.sequences("long.input_ids")[0].prefix(150))
     try compare(model.family, model.weights, ids)
   }

@@ -18,7 +18,7 @@ import Testing
     let config = try JSON.scan(Bytes(try contents(path)))
     let saved = try ModelFamilies.family(of: config, file: path)
     let ids = Array(
-      try Reference(fixture("models/\(name)/reference.safetensors")).sequences("short.input_ids")[0])
+      try Reference(of: name).sequences("short.input_ids")[0])
     #expect(try logits(saved, model.weights, ids) == logits(model.family, model.weights, ids))
   }
 
@@ -35,7 +35,7 @@ import Testing
     #expect(hub.dialect == "hub" && fused.dialect == "transformers")
     #expect(hub.family.weights.count == fused.joined.count && fused.dropped.isEmpty)
     let ids = Array(
-      try Reference(fixture("models/\(name)/reference.safetensors")).sequences("short.input_ids")[0])
+      try Reference(of: name).sequences("short.input_ids")[0])
     #expect(try logits(fused.family, fused, ids) == logits(hub.family, hub, ids))
   }
 

@@ -23,7 +23,7 @@ private func textWindows(_ model: Model, limit: Int? = nil) throws -> Windows {
 @Suite struct EvaluateTests {
   @Test func firstWindowEqualsTheReferenceLogits() throws {
     let model = try openFixture(name)
-    let reference = try Reference(fixture("models/\(name)/reference.safetensors"))
+    let reference = try Reference(of: name)
     let sequences = try reference.sequences("input_ids")
     let windows = try textWindows(model, limit: 256 + 17)
     #expect(windows.sequences == sequences)

@@ -10,7 +10,7 @@ import Testing
   @Test(arguments: DecodingTests.models + ["tiny-v4"])
   func greedyContinuationEqualsTheReference(name: String) throws {
     let model = try Model.open(fixture("models/\(name)"))
-    let reference = try Reference(fixture("models/\(name)/reference.safetensors"))
+    let reference = try Reference(of: name)
     let prompt = try reference.sequences("greedy.prompt_ids")[0]
     let expected = try reference.sequences("greedy.output_ids")[0]
     // The reference may hold the prompt as well, and does not stop at the end token.

@@ -29,9 +29,7 @@ private let golden = [
   @Test(arguments: golden)
   func logitsHiddenStatesAndRoutingEqualTheReference(name: String, prefixes: [String]) throws {
     let model = try Model.open(fixture("models/\(name)"))
-    // The saved dialect holds the very weights of the hub's, and shares its reference.
-    let owner = name.replacing("-hfsaved", with: "")
-    let reference = try Reference(fixture("models/\(owner)/reference.safetensors"))
+    let reference = try Reference(of: name)
     for prefix in prefixes {
       let batch = TokenBatch(try reference.sequences("\(prefix)input_ids"))
       let bound = widerBounds[name] ?? logitsBound
@@ -77,6 +75,11 @@ struct Reference {
   private let file: SafetensorsFile
 
   init(_ path: String) throws { file = try SafetensorsFile(path: path) }
+
+  /// The reference of a golden model. The saved dialect holds the very weights of the hub's, and shares its reference.
+  init(of name: String) throws {
+    try self.init(fixture("models/\(name.replacing("-hfsaved", with: ""))/reference.safetensors"))
+  }
 
   func floats(_ name: String) -> [Float]? {
     file.tensor(name)?.bytes.withUnsafeBytes { bytes in

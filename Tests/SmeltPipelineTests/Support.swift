@@ -25,7 +25,7 @@ func options(
 
 /// The ids that a golden checkpoint's reference was made with, as windows.
 func referenceWindows(_ name: String, _ prefix: String = "short.") throws -> Windows {
-  let reference = try Reference(fixture("models/\(name)/reference.safetensors"))
+  let reference = try Reference(of: name)
   let sequences = try reference.sequences("\(prefix)input_ids")
   return Windows(sequences, context: sequences[0].count)
 }

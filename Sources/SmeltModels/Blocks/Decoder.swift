@@ -120,7 +120,7 @@ public struct Decoder: Sendable {
     let carried = pass.state?.layer(index)
     var state = carried
     var out = Matrix(rows: 0, columns: hidden)
-    for run in batch.runs(of: tokenChunk) {
+    for run in batch.parts(of: tokenChunk) {
       try Interrupt.check()
       // The parts of one long sequence see each other through a state of their own.
       if carried == nil { state = run.isWhole ? nil : run.isFirst ? LayerState() : state }
