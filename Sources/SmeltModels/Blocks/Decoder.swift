@@ -120,21 +120,21 @@ public struct Decoder: Sendable {
     let carried = pass.state?.layer(index)
     var state = carried
     var out = Matrix(rows: 0, columns: hidden)
-    for run in batch.parts(of: tokenChunk) {
+    for part in batch.parts(of: tokenChunk) {
       try Interrupt.check()
       // The parts of one long sequence see each other through a state of their own.
-      if carried == nil { state = run.isWhole ? nil : run.isFirst ? LayerState() : state }
-      let part = h[run.rows]
+      if carried == nil { state = part.isWhole ? nil : part.isFirst ? LayerState() : state }
+      let rows = h[part.rows]
       func project(_ projection: String, norm: [Float]?, rotated: Bool) throws -> Matrix {
         var y = try Linear.apply(
-          part, name(projection), bias: name.bias(projection, if: attention.hasInputBias), weights, pass)
-        prepare(&y, norm: norm, rotation: rotated ? table : nil, run.batch.positions, pass)
+          rows, name(projection), bias: name.bias(projection, if: attention.hasInputBias), weights, pass)
+        prepare(&y, norm: norm, rotation: rotated ? table : nil, part.batch.positions, pass)
         return y
       }
       let heads = core.attend(
         try project("attn_q", norm: norms?.queries, rotated: true),
         try project("attn_k", norm: norms?.keys, rotated: true),
-        try project("attn_v", norm: nil, rotated: false), run.batch, sinks: sinks, state, pass)
+        try project("attn_v", norm: nil, rotated: false), part.batch, sinks: sinks, state, pass)
       out.append(
         try Linear.apply(
           heads, name("attn_output"), bias: name.bias("attn_output", if: attention.hasOutputBias), weights,
