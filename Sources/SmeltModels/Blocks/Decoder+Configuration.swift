@@ -40,7 +40,7 @@ extension Decoder {
     var router = router
     router.perToken = try config.integer("num_experts_per_tok", in: 1...experts)
     // The table of weights is made from this file alone: a few bytes here must not ask for gigabytes there.
-    guard count * experts <= 1 << 17 else {
+    guard count * experts <= LatentDecoder.mostExperts else {
       throw config.error(
         "num_hidden_layers", "found \(count) layers of \(experts) experts, expected at most \(1 << 17) in all"
       )

@@ -7,16 +7,7 @@ extension Decoder {
   /// The weights table: first the rows outside the layers, then layer by layer what all families have, then what
   /// `feedForward` adds.
   func weightTable(_ feedForward: (inout LayerRows) -> Void) -> [WeightSpec] {
-    func whole(_ name: WeightName, _ shape: Shape, _ role: Role, _ hub: String) -> WeightSpec {
-      WeightSpec(name, shape, role, layer: nil, spellings: [Spelling(hub), Spelling(hub)])
-    }
-    var table = [
-      whole(ModelName.embedding, [vocabulary, hidden], .embedding, "model.embed_tokens.weight"),
-      whole(ModelName.outputNorm, [hidden], .norm, "model.norm.weight"),
-    ]
-    if !tiedEmbeddings {
-      table.append(whole(ModelName.outputHead, [vocabulary, hidden], .outputHead, "lm_head.weight"))
-    }
+    var table = outerRows
     for index in layers.indices {
       var rows = LayerRows(layer: index)
       attentionRows(&rows)

@@ -6,7 +6,7 @@ import SmeltStorage
 public import SmeltTensors
 
 /// A decoder's numbers, and its forward pass.
-public struct Decoder: Sendable {
+public struct Decoder: ResidualDecoder {
   /// Norms of queries and keys between projection and rotation.
   enum QueryKeyNorm: Sendable {
     case none
@@ -56,52 +56,14 @@ public struct Decoder: Sendable {
   /// Inner width of a dense layer.
   var denseWidth = 0
 
-  // MARK: the forward pass
+  var layerCount: Int { layers.count }
 
-  /// Embeddings, [tokens, hidden].
-  func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix {
-    let table = try weights.weight(ModelName.embedding)
-    defer { weights.finished(ModelName.embedding) }
-    return Matrix(rows: batch.count, columns: hidden) { out in
-      for (token, id) in batch.ids.enumerated() {
-        table.encoding.decode(
-          table, rows: id..<id + 1, columns: 0..<hidden, into: out + token * hidden, stride: hidden)
-      }
-    }
-  }
-
-  /// One layer over the residual stream `x` [tokens, hidden], in place.
-  func layer(_ index: Int, _ x: inout Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass)
-    throws -> Routing?
-  {
-    let name = LayerName(layer: index)
-    var h = x
-    Linear.norm(&h, try weights.vector(name("attn_norm")), epsilon: normEpsilon, pass)
-    Linear.add(&x, try attend(index, h, batch, weights, pass), pass)
-    h = x
-    Linear.norm(&h, try weights.vector(name("ffn_norm")), epsilon: normEpsilon, pass)
-    guard !layers[index].isDense else {
-      Linear.add(&x, try feedForward.dense(h, name, weights, pass), pass)
-      return nil
-    }
-    let (mixed, routing) = try feedForward.mixture(h, name, weights, pass)
-    Linear.add(&x, mixed, pass)
-    return routing
-  }
-
-  /// The normed stream times the output head, [rows, vocabulary].
-  func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
-    var h = x
-    Linear.norm(&h, try weights.vector(ModelName.outputNorm), epsilon: normEpsilon, pass)
-    let head = tiedEmbeddings ? ModelName.embedding : ModelName.outputHead
-    defer { weights.finished(head) }
-    return try Linear.apply(h, head, weights, pass)
-  }
+  func isDense(_ layer: Int) -> Bool { layers[layer].isDense }
 
   // MARK: attention
 
-  /// A run of tokens at a time bounds what exists at once: queries are wider than the stream.
-  private func attend(
+  /// A part of the batch at a time bounds what exists at once: queries are wider than the stream.
+  func attend(
     _ index: Int, _ h: Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass
   ) throws -> Matrix {
     let name = LayerName(layer: index)
@@ -174,12 +136,7 @@ public protocol DecoderFamily: ModelFamily {
 
 extension DecoderFamily {
   /// Sizes for reports and estimates.
-  public var dimensions: ModelDimensions {
-    ModelDimensions(
-      layers: decoder.layers.count, experts: decoder.feedForward.experts,
-      expertsPerToken: decoder.feedForward.router.perToken, hidden: decoder.hidden, streams: 1,
-      vocabulary: decoder.vocabulary)
-  }
+  public var dimensions: ModelDimensions { decoder.dimensions }
 
   /// The names of published files, and those that transformers has in memory.
   public var dialects: [String] { ["hub", "transformers"] }

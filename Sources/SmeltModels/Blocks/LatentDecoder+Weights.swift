@@ -6,16 +6,7 @@ import SmeltTensors
 extension LatentDecoder {
   /// All weights: first the ones outside layers, then layer by layer.
   func weightTable() -> [WeightSpec] {
-    func whole(_ name: WeightName, _ shape: Shape, _ role: Role, _ hub: String) -> WeightSpec {
-      WeightSpec(name, shape, role, layer: nil, spellings: [Spelling(hub), Spelling(hub)])
-    }
-    var table = [
-      whole(ModelName.embedding, [vocabulary, hidden], .embedding, "model.embed_tokens.weight"),
-      whole(ModelName.outputNorm, [hidden], .norm, "model.norm.weight"),
-    ]
-    if !tiedEmbeddings {
-      table.append(whole(ModelName.outputHead, [vocabulary, hidden], .outputHead, "lm_head.weight"))
-    }
+    var table = outerRows
     for layer in dense.indices { table += layerTable(layer) }
     return table
   }

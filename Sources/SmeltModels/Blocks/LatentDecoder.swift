@@ -1,7 +1,6 @@
 // The skeleton that DeepSeek-V2, V3 and V3.2 share: latent attention, dense layers first and experts after them, plain
 // residuals. A family on it says which router and which indexer it has.
 
-internal import CKernels
 public import SmeltTensors
 
 /// A family that differs from its kin by the numbers of a `LatentDecoder` only.
@@ -39,7 +38,7 @@ extension LatentFamily {
 }
 
 /// A decoder with latent attention: its numbers, whatever dialect they came in, and its forward pass.
-public struct LatentDecoder: Sendable {
+public struct LatentDecoder: ResidualDecoder {
   var vocabulary: Int
   var hidden: Int
   /// For each layer whether it has one dense feed-forward half instead of experts.
@@ -54,53 +53,13 @@ public struct LatentDecoder: Sendable {
   var attention: LatentAttention
   var feedForward: FeedForward
 
-  var dimensions: ModelDimensions {
-    ModelDimensions(
-      layers: dense.count, experts: feedForward.experts, expertsPerToken: feedForward.router.perToken,
-      hidden: hidden, streams: 1, vocabulary: vocabulary)
-  }
+  var layerCount: Int { dense.count }
 
-  func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix {
-    let table = try weights.weight(ModelName.embedding)
-    defer { weights.finished(ModelName.embedding) }
-    return Matrix(rows: batch.count, columns: hidden) { out in
-      for (token, id) in batch.ids.enumerated() {
-        table.encoding.decode(
-          table, rows: id..<id + 1, columns: 0..<hidden, into: out + token * hidden, stride: hidden)
-      }
-    }
-  }
+  func isDense(_ layer: Int) -> Bool { dense[layer] }
 
-  func layer(
-    _ index: Int, _ x: inout Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass
-  ) throws -> Routing? {
-    let name = LayerName(layer: index)
-    var h = x  // [tokens, hidden]
-    Linear.norm(&h, try weights.vector(name("attn_norm")), epsilon: normEpsilon, pass)
-    add(try attention.apply(h, batch, name, weights, pass), to: &x, pass)
-
-    h = x
-    Linear.norm(&h, try weights.vector(name("ffn_norm")), epsilon: normEpsilon, pass)
-    if dense[index] {
-      add(try feedForward.dense(h, name, weights, pass), to: &x, pass)
-      return nil
-    }
-    let mixture = try feedForward.mixture(h, name, weights, pass)
-    add(mixture.out, to: &x, pass)
-    return mixture.routing
-  }
-
-  func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
-    var h = x
-    Linear.norm(&h, try weights.vector(ModelName.outputNorm), epsilon: normEpsilon, pass)
-    let head = tiedEmbeddings ? ModelName.embedding : ModelName.outputHead
-    defer { weights.finished(head) }
-    return try weights.multiply(h, head, rows: nil, parallel: pass.parallel)
-  }
-
-  private func add(_ y: Matrix, to x: inout Matrix, _ pass: Pass) {
-    x.forEachRow(pass.parallel) { token, row in
-      y.values.withUnsafeBufferPointer { sk_axpy_f32(1, $0.baseAddress! + token * hidden, row, hidden) }
-    }
+  func attend(_ index: Int, _ h: Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass) throws
+    -> Matrix
+  {
+    try attention.apply(h, batch, LayerName(layer: index), weights, pass)
   }
 }

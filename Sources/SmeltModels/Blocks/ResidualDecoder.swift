@@ -1,0 +1,87 @@
+// The skeleton of decoders with one plain residual stream, whatever their attention: embedding, layers of attention and a
+// feed-forward half that are each added after a norm, output norm and head.
+
+import SmeltTensors
+
+/// A decoder's numbers and its attention; the pass follows.
+protocol ResidualDecoder: Sendable {
+  var vocabulary: Int { get }
+  var hidden: Int { get }
+  var normEpsilon: Float { get }
+  var tiedEmbeddings: Bool { get }
+  var feedForward: FeedForward { get }
+  var layerCount: Int { get }
+
+  /// Whether a layer has a dense layer instead of experts.
+  func isDense(_ layer: Int) -> Bool
+
+  /// The attention's output for the normed stream `h`, [tokens, hidden].
+  func attend(_ index: Int, _ h: Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass) throws
+    -> Matrix
+}
+
+extension ResidualDecoder {
+  /// Sizes for reports and estimates.
+  var dimensions: ModelDimensions {
+    ModelDimensions(
+      layers: layerCount, experts: feedForward.experts, expertsPerToken: feedForward.router.perToken,
+      hidden: hidden, streams: 1, vocabulary: vocabulary)
+  }
+
+  /// The rows of the weights table outside the layers, in both dialects.
+  var outerRows: [WeightSpec] {
+    func row(_ name: WeightName, _ shape: Shape, _ role: Role, _ hub: String) -> WeightSpec {
+      WeightSpec(name, shape, role, layer: nil, spellings: [Spelling(hub), Spelling(hub)])
+    }
+    var rows = [
+      row(ModelName.embedding, [vocabulary, hidden], .embedding, "model.embed_tokens.weight"),
+      row(ModelName.outputNorm, [hidden], .norm, "model.norm.weight"),
+    ]
+    if !tiedEmbeddings {
+      rows.append(row(ModelName.outputHead, [vocabulary, hidden], .outputHead, "lm_head.weight"))
+    }
+    return rows
+  }
+
+  // MARK: the forward pass
+
+  /// Embeddings, [tokens, hidden].
+  func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix {
+    let table = try weights.weight(ModelName.embedding)
+    defer { weights.finished(ModelName.embedding) }
+    return Matrix(rows: batch.count, columns: hidden) { out in
+      for (token, id) in batch.ids.enumerated() {
+        table.encoding.decode(
+          table, rows: id..<id + 1, columns: 0..<hidden, into: out + token * hidden, stride: hidden)
+      }
+    }
+  }
+
+  /// One layer over the residual stream `x` [tokens, hidden], in place.
+  func layer(_ index: Int, _ x: inout Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass)
+    throws -> Routing?
+  {
+    let name = LayerName(layer: index)
+    var h = x
+    Linear.norm(&h, try weights.vector(name("attn_norm")), epsilon: normEpsilon, pass)
+    Linear.add(&x, try attend(index, h, batch, weights, pass), pass)
+    h = x
+    Linear.norm(&h, try weights.vector(name("ffn_norm")), epsilon: normEpsilon, pass)
+    guard !isDense(index) else {
+      Linear.add(&x, try feedForward.dense(h, name, weights, pass), pass)
+      return nil
+    }
+    let (mixed, routing) = try feedForward.mixture(h, name, weights, pass)
+    Linear.add(&x, mixed, pass)
+    return routing
+  }
+
+  /// The normed stream times the output head, [rows, vocabulary].
+  func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
+    var h = x
+    Linear.norm(&h, try weights.vector(ModelName.outputNorm), epsilon: normEpsilon, pass)
+    let head = tiedEmbeddings ? ModelName.embedding : ModelName.outputHead
+    defer { weights.finished(head) }
+    return try Linear.apply(h, head, weights, pass)
+  }
+}
