@@ -62,6 +62,10 @@ public struct FormatError: Error, Sendable, Hashable, CustomStringConvertible {
     return copy
   }
 
+  /// The exit status that belongs to the error: a tensor that no rule explains is well-formed but unsupported (3), all
+  /// else is refused (2).
+  public var exitStatus: Int32 { code == .unknownTensor ? 3 : 2 }
+
   /// Three lines at most: what, where, help.
   public var description: String {
     var lines = ["error[\(code)]: " + (subject.map { "'\(printable($0))' " } ?? "") + printable(problem)]

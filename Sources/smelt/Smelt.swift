@@ -52,7 +52,7 @@ struct Smelt: ParsableCommand {
       try command.run()
     } catch let error as FormatError {
       Terminal.error(error.description)
-      Smelt.exit(withError: ExitCode(2))
+      Smelt.exit(withError: ExitCode(error.exitStatus))
     } catch let error as RequestError {
       Terminal.error(error.description)
       Smelt.exit(withError: ExitCode(error.exitStatus))
