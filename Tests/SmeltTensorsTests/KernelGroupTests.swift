@@ -15,7 +15,8 @@ import Testing
     return out.prefix(count).map(\.bitPattern)
   }
 
-  @Test(arguments: [0, 1, 2, 3, 31, 32, 33, 600], [(8, 0.37), (0, 0x1p-130), (15, 3e38)] as [(Float, Float)])
+  @Test(
+    arguments: [0, 1, 2, 3, 31, 32, 33, 600], [(8, 0.37), (0, 0x1p-130), (15, 3e38)] as [(Float, Float)])
   func codesAreDecoded(_ count: Int, _ pair: (Float, Float)) {
     let (zero, scale) = pair
     let int4 = Reference.decodeInt4(Self.bytes, zero: zero, scale: scale, count: count)
