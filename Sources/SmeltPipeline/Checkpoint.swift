@@ -24,6 +24,7 @@ public final class Checkpoint: Weights {
   public let smallFiles: [(name: String, bytes: Bytes)]
   private let places: [WeightName: Int]
   private let validated = ScannedWeights()
+  private let built = BuiltWeights()
 
   /// Opens a directory.
   /// - Throws: every refusal of Formats/errors.md for sources, safetensors, index, config and quantized content;
@@ -45,28 +46,21 @@ public final class Checkpoint: Weights {
     let config = try Checkpoint.parseConfig(configBytes, file: "config.json")
     let family = try ModelFamilies.family(of: config, file: "config.json")
     let source = try SafetensorsDirectory(path: path)
-    let quantization = try QuantizationConfig(config: config, file: "config.json")
-    if quantization.method == "fp8",
-      !source.tensors.contains(where: { [.f8E4M3, .f8E5M2].contains($0.dtype) })
-    {
-      throw FormatError(
-        .quantConfig, file: "config.json", subject: "quantization_config",
-        offset: config["quantization_config"]?.offset,
-        "says fp8, but no tensor is stored in 8-bit floats")
-    }
-    let column = try Checkpoint.dialect(family, source, path)
+    let quantization = try QuantizationConfig(
+      config: config, file: "config.json", sidecar: try Checkpoint.sidecar(smallFiles))
+    let column = try Checkpoint.dialect(family, source, quantization, path)
     dialect = family.dialects[column]
     joined = try family.weights.map { spec in
-      let spelling = spec.spellings[column]
-      guard let tensor = source.tensor(spelling.tensor) else {
-        throw Checkpoint.missing(family, source, column, path)
+      let request = WeightRequest(
+        TensorPlace(spec.spellings[column]), shape: spec.shape, isTable: spec.role == .hashTable)
+      guard let joined = try Layouts.join(request, in: source, quantization) else {
+        throw Checkpoint.missing(family, source, quantization, column, path)
       }
-      return try Layouts.join(
-        tensor, stackIndex: spelling.stackIndex, rows: spelling.rows, shape: spec.shape,
-        isTable: spec.role == .hashTable, source: source, config: quantization)
+      return joined
     }
+    try quantization.check(joined)
     places = Dictionary(uniqueKeysWithValues: family.weights.enumerated().map { ($1.name, $0) })
-    dropped = try Checkpoint.account(family, source, joined)
+    dropped = try Checkpoint.account(family, source, quantization, joined)
     self.family = family
     self.source = source
     try checkExperts()
@@ -77,21 +71,40 @@ public final class Checkpoint: Weights {
 
   /// The weight of a name; its codes and scales are scanned once, at first use.
   public func weight(_ name: WeightName) throws -> Weight {
-    guard let place = places[name] else { preconditionFailure("the family has no weight '\(name)'") }
-    let weight = joined[place].weight
-    try validated.once(name) { try weight.validate(for: family.weights[place], of: family) }
+    let weight = try unscanned(name)
+    try validated.once(name) { try weight.validate(for: family.weights[place(of: name)], of: family) }
     return weight
   }
 
   /// The weight of a name, its codes not looked at.
   public func unscanned(_ name: WeightName) throws -> Weight {
-    guard let place = places[name] else { preconditionFailure("the family has no weight '\(name)'") }
-    return joined[place].weight
+    let joined = stored(name)
+    guard joined.isBuilt else { return try joined.weight() }
+    if let kept = built.find(name) { return kept }
+    let weight = try joined.weight()
+    joined.evict()  // what was put in order is a copy
+    built.keep(name, weight)
+    return weight
   }
 
-  /// Gives the pages back.
+  /// How the weight of a name is stored, from headers alone.
+  public func stored(_ name: WeightName) -> JoinedWeight { joined[place(of: name)] }
+
+  private func place(of name: WeightName) -> Int {
+    guard let place = places[name] else { preconditionFailure("the family has no weight '\(name)'") }
+    return place
+  }
+
+  /// Gives the pages back, and what was put in order for them.
   public func finished(_ name: WeightName) {
-    if let place = places[name] { joined[place].weight.evict() }
+    guard let place = places[name] else { return }
+    if joined[place].isBuilt { built.remove(name) } else { joined[place].evict() }
+  }
+
+  /// What weights that are put in order may take at once, when several threads work on the largest.
+  public func builtBytes(threads: Int) -> Int {
+    let largest = joined.reduce(0) { $1.isBuilt ? max($0, $1.byteCount) : $0 }
+    return largest == 0 ? 0 : BuiltWeights.limit + threads * 2 * largest
   }
 
   // MARK: opening
@@ -107,6 +120,16 @@ public final class Checkpoint: Weights {
       throw FormatError(.configJSON, file: file, offset: 0, "found \(config.kind), expected an object")
     }
     return config
+  }
+
+  /// The rule for scales that are not the weights'.
+  private static let activationScale = DropRule(
+    Layouts.activationScale.name, Layouts.activationScale.reason, prefixes: [])
+
+  /// ModelOpt's own configuration file, if there is one.
+  private static func sidecar(_ files: [(name: String, bytes: Bytes)]) throws -> JSON? {
+    guard let file = files.first(where: { $0.name == QuantizationConfig.sidecarName }) else { return nil }
+    return try parseConfig(file.bytes, file: file.name)
   }
 
   /// Names and contents of the files that belong to the model besides its weights. They are copied into results, so
@@ -133,22 +156,26 @@ public final class Checkpoint: Weights {
   }
 
   /// The first dialect whose names are all present; else the one with most, to say what is missing.
-  private static func dialect(_ family: any ModelFamily, _ source: some TensorSource, _ path: String) throws
-    -> Int
-  {
+  private static func dialect(
+    _ family: any ModelFamily, _ source: some TensorSource, _ config: QuantizationConfig, _ path: String
+  ) throws -> Int {
     var best = (column: 0, found: -1)
     for column in family.dialects.indices {
-      let found = family.weights.count { source.tensor($0.spellings[column].tensor) != nil }
+      let found = family.weights.count {
+        Layouts.find(TensorPlace($0.spellings[column]), in: source, config) != nil
+      }
       if found == family.weights.count { return column }
       if found > best.found { best = (column, found) }
     }
-    throw missing(family, source, best.column, path)
+    throw missing(family, source, config, best.column, path)
   }
 
   private static func missing(
-    _ family: any ModelFamily, _ source: some TensorSource, _ column: Int, _ path: String
+    _ family: any ModelFamily, _ source: some TensorSource, _ config: QuantizationConfig, _ column: Int,
+    _ path: String
   ) -> FormatError {
-    let names = family.weights.map { $0.spellings[column].tensor }.filter { source.tensor($0) == nil }
+    let names = family.weights.map { TensorPlace($0.spellings[column]) }
+      .filter { Layouts.find($0, in: source, config) == nil }.map(\.tensor)
     return FormatError(
       .incomplete, file: path, subject: names.first,
       "is missing, and \(names.count - 1) more of the \(family.weights.count) weights that config.json asks for"
@@ -157,12 +184,16 @@ public final class Checkpoint: Weights {
 
   /// Every tensor must be a part of a weight or fall under a named rule.
   private static func account(
-    _ family: any ModelFamily, _ source: some TensorSource, _ joined: [JoinedWeight]
+    _ family: any ModelFamily, _ source: some TensorSource, _ config: QuantizationConfig,
+    _ joined: [JoinedWeight]
   ) throws -> [(tensor: TensorInfo, rule: DropRule)] {
-    let used = Set(joined.flatMap(\.tensors))
+    let used = Set(joined.flatMap { $0.tensors.map(\.name) })
     var dropped: [(tensor: TensorInfo, rule: DropRule)] = []
     for tensor in source.tensors where !used.contains(tensor.name) {
-      guard let rule = family.dropRules.first(where: { $0.covers(tensor.name) }) else {
+      let rule =
+        family.dropRules.first { $0.covers(tensor.name) }
+        ?? (Layouts.isActivationScale(tensor, config) ? activationScale : nil)
+      guard let rule else {
         throw FormatError(
           .unknownTensor, file: fileName(tensor.file), subject: tensor.name, offset: tensor.offset,
           "(\(tensor.dtype) \(tensor.shape)) belongs to no weight of \(family.modelType)")
@@ -176,11 +207,11 @@ public final class Checkpoint: Weights {
   private func checkExperts() throws {
     var first: [String: (encoding: String, name: WeightName)] = [:]
     for (spec, joined) in zip(family.weights, joined) where spec.role.isRouted {
-      let encoding = joined.weight.encoding.name
+      let encoding = joined.encoding.name
       if let sibling = first[spec.name.base] {
         guard sibling.encoding == encoding else {
           throw FormatError(
-            .mixedExperts, file: joined.weight.file, subject: joined.weight.name,
+            .mixedExperts, file: joined.file, subject: joined.name,
             "is \(encoding), its sibling '\(sibling.name)' is \(sibling.encoding)")
         }
       } else {
@@ -189,20 +220,31 @@ public final class Checkpoint: Weights {
     }
   }
 
-  /// Experts cut out of a stacked tensor leave nothing of it behind.
+  /// Weights cut out of a stacked or fused tensor leave nothing of it behind.
   private func checkStacks() throws {
     var taken: [String: Int] = [:]
-    for (spec, joined) in zip(family.weights, joined) {
-      guard let spelling = spec.spellings.first(where: { $0.tensor == joined.tensors[0] }), !spelling.isWhole
-      else { continue }
-      taken[spelling.tensor, default: 0] += joined.weight.byteCount
+    var isCut: Set<String> = []
+    for joined in joined {
+      for (name, byteCount) in joined.tensors {
+        taken[name, default: 0] += byteCount
+        if byteCount != source.tensor(name)?.bytes.count { isCut.insert(name) }
+      }
     }
-    for tensor in source.tensors {
-      guard let bytes = taken[tensor.name], bytes != tensor.bytes.count else { continue }
+    for tensor in source.tensors where isCut.contains(tensor.name) && taken[tensor.name] != tensor.bytes.count
+    {
       throw FormatError(
         .configShape, file: fileName(tensor.file), subject: tensor.name, offset: tensor.offset,
-        "is \(tensor.shape), of which the weights that config.json asks for take \(bytes) of "
+        "is \(tensor.shape), of which the weights that config.json asks for take \(taken[tensor.name] ?? 0) of "
           + "\(tensor.bytes.count) bytes")
     }
+  }
+}
+
+extension TensorPlace {
+  /// Where a dialect's spelling says that a weight lies.
+  init(_ spelling: Spelling) {
+    self.init(
+      spelling.tensor, stackIndex: spelling.stackIndex, rows: spelling.rows, rowStride: spelling.rowStride,
+      rowPhase: spelling.rowPhase, transposed: spelling.transposed)
   }
 }

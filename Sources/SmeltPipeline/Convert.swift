@@ -344,8 +344,8 @@ extension Model {
   func partsOf(_ name: WeightName) throws -> [ResultPart] {
     switch container {
     case .checkpoint(let checkpoint):
-      try checkpoint.unscanned(name).parts.map {
-        ResultPart(name: $0.name, dtype: $0.dtype, shape: $0.shape, byteCount: $0.bytes.count)
+      checkpoint.stored(name).parts.map {
+        ResultPart(name: $0.name, dtype: $0.dtype, shape: $0.shape, byteCount: $0.byteCount)
       }
     case .ingot(let ingot):
       (ingot.file.entry(name.description)?.parts ?? []).map {

@@ -74,8 +74,7 @@ public struct Model: Sendable {
     case .checkpoint(let checkpoint):
       zip(family.weights, checkpoint.joined).map { spec, joined in
         StoredWeight(
-          spec: spec, encoding: joined.weight.encoding,
-          tensors: zip(joined.tensors, joined.weight.parts).map { ($0, $1.bytes.count) })
+          spec: spec, encoding: joined.encoding, tensors: joined.tensors, contentBytes: joined.byteCount)
       }
     case .ingot(let ingot):
       try family.weights.map { spec in
@@ -87,7 +86,7 @@ public struct Model: Sendable {
           spec: spec, encoding: encoding,
           tensors: entry.parts.map {
             ($0.name == .values ? name : "\(name) \($0.name.rawValue)", $0.frame.contentLength)
-          })
+          }, contentBytes: entry.contentLength)
       }
     }
   }
@@ -148,7 +147,10 @@ public struct StoredWeight: Sendable {
   /// The tensors it is made of, codes first, with their bytes.
   public let tensors: [(name: String, byteCount: Int)]
 
-  /// Bytes of all parts.
+  /// Bytes of all parts, once they are in the encoding's order.
+  public let contentBytes: Int
+
+  /// Bytes of the tensors.
   public var byteCount: Int { tensors.reduce(0) { $0 + $1.byteCount } }
 }
 

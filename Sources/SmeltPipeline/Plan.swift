@@ -89,14 +89,18 @@ public struct Plan: Sendable {
       return PlannedWeight(
         stored: stored, decision: decision, encoding: encoding,
         reason: options.recipe.reason(for: stored.spec, source: stored.encoding),
-        bytesOut: isKept ? stored.byteCount : encoding.byteCount(of: stored.spec.shape))
+        bytesOut: isKept ? stored.contentBytes : encoding.byteCount(of: stored.spec.shape))
     }
     ledger = Plan.ledger(weights, model)
     bytesIn = ledger.reduce(0) { $0 + $1.bytesIn }
     bytesOut = ledger.reduce(0) { $0 + $1.bytesOut }
     let widest = weights.map { $0.stored.spec.shape.columns * 8 }.max() ?? 0
+    var builtBytes = 0
+    if case .checkpoint(let checkpoint) = model.container {
+      builtBytes = checkpoint.builtBytes(threads: options.run.parallel.threads)
+    }
     peakMemoryBytes =
-      (48 << 20) + 2 * options.run.parallel.threads * (3 * ConvertJob.contentLimit + widest)
+      (48 << 20) + builtBytes + 2 * options.run.parallel.threads * (3 * ConvertJob.contentLimit + widest)
       + (weights.map { $0.stored.spec.shape.rows * 4 }.max() ?? 0)
   }
 
@@ -114,7 +118,7 @@ public struct Plan: Sendable {
       for other in others {
         ledger.append(
           LedgerEntry(
-            source: other.name, fate: .joined, rule: "scales of '\(codes.name)'",
+            source: other.name, fate: .joined, rule: "belongs to '\(codes.name)'",
             weight: spec.name.description,
             scheme: weight.decision.scheme.name, bytesIn: other.byteCount, bytesOut: 0))
       }

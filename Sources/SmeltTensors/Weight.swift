@@ -9,6 +9,12 @@ public enum PartName: String, Sendable, Hashable, CaseIterable {
   case values
   /// What codes are multiplied by.
   case scales
+  /// One number that all scales are multiplied or divided by.
+  case globalScale = "global_scale"
+  /// The codes that stand for zero.
+  case zeroPoints = "zero_points"
+  /// Which group each column belongs to.
+  case groupIndex = "group_index"
 }
 
 /// One of a weight's byte strings.

@@ -213,4 +213,55 @@ private func singles(_ values: [Float]) -> Bytes {
       #expect(error.code == .codeNaN && error.problem.contains("row 1, column \(column)"))
     }
   }
+
+  // MARK: groups
+
+  @Test func zeroPointsAndGroupsThatCannotBeAreNamed() throws {
+    let encoding = try #require(Encodings.named("int4.group4.zero.indexed"))
+    func weight(zeroPoints: [UInt8] = [8, 15, 0, 8], groups: [UInt8] = [1, 0, 1, 0, 1, 0]) throws -> Weight {
+      try Weight(
+        name: "w", shape: [2, 6], encoding: encoding,
+        parts: [
+          zeros(.values, .u8, [2, 3]),
+          Part(.scales, dtype: .f32, shape: [2, 2], bytes: singles([1, 2, 3, 4])),
+          Part(.zeroPoints, dtype: .u8, shape: [2, 2], bytes: Bytes(zeroPoints)),
+          Part(
+            .groupIndex, dtype: .i32, shape: [6],
+            bytes: Bytes(groups.flatMap { $0 == 0xFF ? [$0, $0, $0, $0] : [$0, 0, 0, 0] })),
+        ])
+    }
+    try weight().validate()
+    #expect(try weight().decode() == [-30, -8, -30, -8, -30, -8, -32, 0, -32, 0, -32, 0])
+    let zero = try #require(refusal { try weight(zeroPoints: [8, 8, 16, 99]).validate() })
+    #expect(zero.code == .scaleValue && zero.problem == "zero point 2 is 16, expected 0 to 15")
+    for (place, group) in [(0, UInt8(2)), (5, 0xFF)] {
+      var groups: [UInt8] = [0, 0, 0, 0, 0, 0]
+      groups[place] = group
+      let error = try #require(refusal { try weight(groups: groups).validate() })
+      #expect(error.code == .scaleShape && error.problem.hasPrefix("column \(place) is in group"))
+    }
+    #expect(refuses(encoding, [], shape: [2, 5])?.code == .packed)
+    #expect(refuses(encoding, [], shape: [])?.code == .packed)
+  }
+
+  @Test(arguments: [NVFP4.multiplied, NVFP4.divided])
+  func badScalesOfNVFP4AreNamed(_ encoding: NVFP4) throws {
+    func weight(scales: [UInt8] = [0, 0x38, 0x7E, 1], global: Float = 0.5) throws -> Weight {
+      try Weight(
+        name: "w", shape: [2, 32], encoding: encoding,
+        parts: [
+          zeros(.values, .u8, [2, 16]), Part(.scales, dtype: .f8E4M3, shape: [2, 2], bytes: Bytes(scales)),
+          Part(.globalScale, dtype: .f32, shape: [1], bytes: singles([global])),
+        ])
+    }
+    try weight().validate()
+    for global: Float in [0, -1, .nan, .infinity, encoding.isDivided ? 1e-38 : 1e38] {
+      #expect(refusal { try weight(global: global).validate() }?.code == .scaleValue, "\(global)")
+    }
+    for (code, text) in [(UInt8(0x7F), "NaN"), (0xFF, "NaN"), (0x80, "-0.0"), (0xB8, "-1.0")] {
+      let error = try #require(refusal { try weight(scales: [0, 1, code, 0xFF]).validate() })
+      #expect(error.code == .scaleValue && error.problem.hasPrefix("scale [1, 0] is \(text), expected"))
+    }
+    #expect(refuses(encoding, [], shape: [2, 24])?.code == .packed)
+  }
 }

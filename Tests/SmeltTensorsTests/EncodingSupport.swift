@@ -138,6 +138,32 @@ func slowDecode(_ weight: Weight) -> [Float] {
         return value * scale(row / rows * across + column / columns)
       }
     case is INT8: return Double(Int8(bitPattern: codes[index])) * scale(row)
+    case let integers as GroupedIntegers:
+      var place = 0
+      switch integers.granularity {
+      case .tensor: break
+      case .channel: place = row
+      case .group(let size):
+        let table = weight.part(.groupIndex)?.bytes.array
+        place =
+          row * ((weight.columns + size - 1) / size)
+          + (table.map { Int(little($0, column, 4)) } ?? column / size)
+      }
+      let zeros = weight.part(.zeroPoints)?.bytes.array
+      if integers.width == .four {
+        let byte = Int(codes[index / 2])
+        let code = column % 2 == 0 ? byte & 15 : byte >> 4
+        return Double(code - (zeros.map { Int($0[place]) } ?? 8)) * scale(place)
+      }
+      let zero = zeros.map { Int(Int8(bitPattern: $0[place])) } ?? 0
+      return Double(Int(Int8(bitPattern: codes[index])) - zero) * scale(place)
+    case let nvfp4 as NVFP4:
+      let byte = Int(codes[index / 2])
+      let nibble = column % 2 == 0 ? byte & 15 : byte >> 4
+      let global = Float(bitPattern: UInt32(little(weight.part(.globalScale)?.bytes.array ?? [], 0, 4)))
+      let group = Float(slowFloat(Int(scaleBytes[index / 16]), exponentBits: 4, mantissaBits: 3, bias: 7))
+      let both = nvfp4.isDivided ? group / global : group * global
+      return slowFloat(nibble, exponentBits: 2, mantissaBits: 1, bias: 1) * Double(both)
     case is FP4:
       let byte = Int(codes[index / 2])
       let nibble = column % 2 == 0 ? byte & 15 : byte >> 4
@@ -148,19 +174,31 @@ func slowDecode(_ weight: Weight) -> [Float] {
   return (0..<weight.rows).flatMap { row in (0..<weight.columns).map { Float(number(row, $0)) } }
 }
 
-/// Random bytes of a part: codes that are finite numbers, scales from 2^-12 to 2^4 that are no powers of two.
-private func randomPart(_ layout: PartLayout, _ dtype: DType, _ random: inout Generator) -> Part {
+/// Random bytes of a part: codes that are finite numbers, scales from 2^-12 to 2^4 that are no powers of two, 4-bit zero
+/// points, and groups below `groups`.
+private func randomPart(
+  _ layout: PartLayout, _ dtype: DType, groups: Int, _ random: inout Generator
+) -> Part {
   var bytes: [UInt8] = []
   func append(_ bits: UInt64, _ size: Int) {
     for place in 0..<size { bytes.append(UInt8(truncatingIfNeeded: bits >> (8 * UInt64(place)))) }
   }
   for _ in 0..<layout.shape.count {
-    if layout.name == .scales {
+    if layout.name == .groupIndex {
+      append(UInt64.random(in: 0..<UInt64(max(1, groups)), using: &random), 4)
+      continue
+    }
+    if layout.name == .zeroPoints, dtype == .u8 {
+      append(UInt64.random(in: 0...15, using: &random), 1)
+      continue
+    }
+    if layout.name == .scales || layout.name == .globalScale {
       let scale = Float(powerOfTwo(Int.random(in: -12...3, using: &random))) * (1.5 + random.float(0.5))
       switch dtype {
       case .f32: append(UInt64(scale.bitPattern), 4)
       case .bf16: append(UInt64(scale.bitPattern >> 16), 2)
       case .f16: append(UInt64.random(in: 0x0C00...0x4C00, using: &random), 2)
+      case .f8E4M3: append(UInt64.random(in: 0...0x7E, using: &random), 1)
       default: append(UInt64.random(in: 115...131, using: &random), 1)
       }
       continue
@@ -187,7 +225,7 @@ func randomWeight(
   var parts: [Part] = []
   for layout in try encoding.layout(of: shape, name: "random") {
     let dtype = layout.name == .scales ? scaleDType ?? layout.dtypes[0] : layout.dtypes[0]
-    parts.append(randomPart(layout, dtype, &random))
+    parts.append(randomPart(layout, dtype, groups: parts.count > 1 ? parts[1].shape.columns : 0, &random))
   }
   return try Weight(name: "random", shape: shape, encoding: encoding, parts: parts)
 }

@@ -5,13 +5,23 @@ import SmeltTensors
 import SmeltTestSupport
 import Testing
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
 @Suite struct EncodingTableTests {
   /// Stable for ever: files hold these names.
   @Test func namesAreStable() {
     #expect(
       Encodings.all.map(\.name) == [
         "f32", "f16", "bf16", "i64", "i32", "f8_e4m3.tensor", "f8_e4m3.channel", "f8_e4m3.block",
-        "f8_e5m2.tensor", "f8_e5m2.channel", "f8_e5m2.block", "int8.channel", "mxfp4",
+        "f8_e5m2.tensor", "f8_e5m2.channel", "f8_e5m2.block", "int8.channel", "mxfp4", "nvfp4",
+        "nvfp4.divided", "int8.tensor", "int8.group128", "int4.channel", "int4.group128",
+        "int4.group128.zero", "int4.group128.zero.indexed",
       ])
   }
 
@@ -26,16 +36,34 @@ import Testing
       "f8_e4m3.block32x",
       "f8_e4m3.blockx32", "f8_e4m3.block32x32x32", "f8_e4m3.block+32x32", "f8_e4m3.block032x32",
       "f8_e4m3.block128x128", "f8_e4m3.block 32x32", "f8_e4m3.block32X32", "F8_E4M3.block",
-      "f8_e4m3.block99999999999999999999x1", "f8_e3m4.block", "int8", "int8.tensor", "mxfp4.block",
+      "f8_e4m3.block99999999999999999999x1", "f8_e3m4.block", "int8", "mxfp4.block",
     ] {
       #expect(Encodings.named(name) == nil, "'\(name)'")
     }
   }
 
-  /// `Formats/tables/encodings.json` is what `Encodings.table()` prints, to the byte. After a wanted change, write
-  /// what this test prints into the file.
+  @Test func groupLengthsAreReadFromNames() throws {
+    let small = try #require(Encodings.named("int4.group32.indexed") as? GroupedIntegers)
+    #expect(small == GroupedIntegers(.four, .group(32), isIndexed: true))
+    for name in [
+      "int8.group64.zero", "int4.group1", "int4.group65536.zero.indexed", "int4.tensor", "int8.channel.zero",
+    ] { #expect(Encodings.named(name)?.name == name) }
+    for name in [
+      "int4", "int4.", "int4.group", "int4.group0", "int4.group65537", "int4.group032", "int4.group+32",
+      "int4.group-32", "int4.group32.zeros", "int4.group32.indexed.zero", "int4.group32.zero.zero",
+      "int4.channel.indexed", "int4.tensor.indexed", "int3.group32", "int8.channel.", "int8.block", "nvfp4.",
+      "nvfp4.multiplied", "int4.group99999999999999999999",
+    ] { #expect(Encodings.named(name) == nil, "'\(name)'") }
+    #expect(Encodings.named("int8.channel") is INT8)
+  }
+
+  /// `Formats/tables/encodings.json` is what `Encodings.table()` prints, to the byte. After a wanted change,
+  /// `SMELT_UPDATE=1 swift test --filter EncodingTable` writes it.
   @Test func thePublishedTableIsTheCodes() throws {
     let table = Encodings.table().text(indented: true) + "\n"
+    if getenv("SMELT_UPDATE") != nil {
+      try writeFile(formats("tables/encodings.json"), Array(table.utf8), overwrite: true)
+    }
     let file = try MappedFile(path: formats("tables/encodings.json"))
     let published = String(decoding: file.bytes.array, as: UTF8.self)
     #expect(published == table, "Formats/tables/encodings.json should hold:\n\(table)")

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "sk_forward.h"
+#include "sk_groups.h"
 #include "sk_quantize.h"
 #include "sk_system.h"
 

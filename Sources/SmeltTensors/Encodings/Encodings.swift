@@ -5,19 +5,22 @@ public import SmeltStorage
 
 /// The encodings Smelt knows.
 public enum Encodings {
-  /// All of them, in the order help shows them. FP8 blocks have any size; the usual one stands for them.
-  public static let all: [any Encoding] = [
-    Plain.f32, Plain.f16, Plain.bf16,
-    IntegerTable.i64, IntegerTable.i32,
-    FP8(.e4m3, .tensor), FP8(.e4m3, .channel), FP8(.e4m3, .block128),
-    FP8(.e5m2, .tensor), FP8(.e5m2, .channel), FP8(.e5m2, .block128),
-    INT8.channel,
-    FP4.mxfp4,
-  ]
+  /// All of them, in the order help shows them. FP8 blocks and groups of integers have any size; the usual one stands
+  /// for them.
+  public static let all: [any Encoding] =
+    [
+      Plain.f32, Plain.f16, Plain.bf16,
+      IntegerTable.i64, IntegerTable.i32,
+      FP8(.e4m3, .tensor), FP8(.e4m3, .channel), FP8(.e4m3, .block128),
+      FP8(.e5m2, .tensor), FP8(.e5m2, .channel), FP8(.e5m2, .block128),
+      INT8.channel,
+      FP4.mxfp4,
+      NVFP4.multiplied, NVFP4.divided,
+    ] + GroupedIntegers.usual
 
-  /// The encoding of a stable name, or nil. Block sizes other than the usual are part of the name.
+  /// The encoding of a stable name, or nil. Block and group sizes other than the usual are part of the name.
   public static func named(_ name: String) -> (any Encoding)? {
-    all.first { $0.name == name } ?? FP8.named(name)
+    all.first { $0.name == name } ?? FP8.named(name) ?? GroupedIntegers.named(name)
   }
 
   /// What `Formats/tables/encodings.json` holds: for each encoding the parts of two example weights, a matrix with

@@ -1,0 +1,207 @@
+// The configuration that compressed-tensors writes: groups of modules, how each is quantized, and what is left alone.
+
+internal import SmeltStorage
+internal import SmeltTensors
+
+/// `quantization_config` of compressed-tensors. Formats/layouts.md, section 6.
+struct CompressedTensorsConfig: Sendable {
+  /// How the codes of a group are laid out.
+  enum Format: String, Sendable, CaseIterable {
+    case dense
+    case plain = "naive-quantized"
+    case packed = "pack-quantized"
+    case nvfp4 = "nvfp4-pack-quantized"
+    case mxfp4 = "mxfp4-pack-quantized"
+    case mxfp8 = "mxfp8-quantized"
+
+    /// Whether codes are in `weight_packed`.
+    var isPacked: Bool { self == .packed || self == .nvfp4 || self == .mxfp4 }
+
+    /// All spellings.
+    static let names: [(String, Format)] =
+      [("int-quantized", .plain), ("float-quantized", .plain), ("fakequant", .dense)]
+      + Format.allCases.map { ($0.rawValue, $0) }
+  }
+
+  /// What shares a scale.
+  enum Strategy: Sendable, Equatable {
+    case tensor, channel
+    case group(Int)
+    case block(rows: Int, columns: Int)
+  }
+
+  /// What a target or ignore entry names.
+  enum Target: Sendable {
+    /// A module's full name, or the name of a module's class.
+    case name(String)
+    /// `re:…`
+    case pattern(NamePattern, text: String)
+  }
+
+  /// One entry of `config_groups`.
+  struct Group: Sendable {
+    let name: String
+    let targets: [Target]
+    let format: Format
+    let bits: Int
+    let isFloat: Bool
+    let isSymmetric: Bool
+    let strategy: Strategy
+  }
+
+  let groups: [Group]
+  let ignore: [Target]
+  private let reader: QuantizationReader
+
+  /// Whether some weight must be quantized for the configuration to be true.
+  var needsQuantizedWeights: Bool { groups.contains { $0.format != .dense } }
+
+  /// Reads the section.
+  /// - Throws: `CFG_VALUE`; `RequestError` unsupported for formats and strategies that are not read.
+  init(_ reader: QuantizationReader) throws {
+    self.reader = reader
+    if let sparsity = try reader.object("sparsity_config"), let format = try sparsity.string("format"),
+      format != "dense"
+    {
+      throw sparsity.unsupported("sparsity_config.format", "'\(format)'", "dense")
+    }
+    ignore = try reader.strings("ignore").map { try CompressedTensorsConfig.target($0, "ignore", reader) }
+    let all = try reader.string("format")
+    let entries = try reader.object("config_groups")?.json.object ?? JSONObject()
+    groups = try zip(entries.keys, entries.values).compactMap { key, value in
+      guard value.object != nil else {
+        throw reader.error("config_groups", "'\(key)' is \(value.kind), expected an object")
+      }
+      return try CompressedTensorsConfig.group(
+        key, QuantizationReader(value, file: reader.file), defaultFormat: all)
+    }
+  }
+
+  /// A group, or nil when it quantizes activations alone.
+  private static func group(_ name: String, _ reader: QuantizationReader, defaultFormat: String?) throws
+    -> Group?
+  {
+    guard let weights = try reader.object("weights") else { return nil }
+    let formatName = try reader.string("format") ?? defaultFormat ?? "dense"
+    guard let format = Format.names.first(where: { $0.0 == formatName })?.1 else {
+      throw reader.unsupported("format", "'\(formatName)'", Format.names.map(\.0).joined(separator: ", "))
+    }
+    let type = try weights.string("type") ?? "int"
+    guard ["int", "float"].contains(type) else {
+      throw weights.error("type", "found '\(type)', expected int or float")
+    }
+    return Group(
+      name: name,
+      targets: try reader.strings("targets").map { try target($0, "targets", reader) }, format: format,
+      bits: try weights.integer("num_bits", in: 1...16) ?? 8, isFloat: type == "float",
+      isSymmetric: try weights.bool("symmetric", default: true), strategy: try strategy(weights))
+  }
+
+  private static func strategy(_ weights: QuantizationReader) throws -> Strategy {
+    let size = try weights.integer("group_size", in: -1...65536)
+    let name = try weights.string("strategy") ?? (size == nil ? "tensor" : size == -1 ? "channel" : "group")
+    switch name {
+    case "tensor": return .tensor
+    case "channel": return .channel
+    case "group", "tensor_group":
+      guard let size, size > 0 else {
+        throw weights.error("group_size", "is missing, expected a whole number from 1 to 65536")
+      }
+      return .group(size)
+    case "block":
+      guard let block = try weights.pair("block_structure") else {
+        throw weights.error("block_structure", "is missing, expected two whole numbers")
+      }
+      return .block(rows: block.rows, columns: block.columns)
+    default:
+      throw weights.unsupported("strategy", "'\(name)'", "tensor, channel, group, tensor_group, block")
+    }
+  }
+
+  private static func target(_ text: String, _ key: String, _ reader: QuantizationReader) throws -> Target {
+    guard text.hasPrefix("re:") else { return .name(text) }
+    guard let pattern = NamePattern(String(text.dropFirst(3))) else {
+      throw reader.unsupported(
+        key, "a pattern that is not read, '\(text)'",
+        #"literals, . [] () | * + ? {m,n} ^ $ \b \d \w \s (?=) (?!)"#)
+    }
+    return .pattern(pattern, text: text)
+  }
+
+  /// The group of a weight's module: one that names it, else one whose pattern matches it, else one that names a class.
+  /// - Throws: `Q_CONFIG` when the module is ignored or no group is meant for it.
+  func group(of context: JoinContext) throws -> (Group, Format) {
+    let module = context.place.module
+    for entry in ignore {
+      guard try matches(entry, module) else { continue }
+      throw context.contradicts(
+        "is \(context.codes.dtype), but 'ignore' in '\(reader.file)' names '\(module)'")
+    }
+    for wanted in 0..<3 {
+      for group in groups {
+        for target in group.targets {
+          switch target {
+          case .name(let name) where wanted == 0:
+            if name == module { return (group, group.format) }
+          case .pattern where wanted == 1:
+            if try matches(target, module) { return (group, group.format) }
+          case .name(let name) where wanted == 2:
+            // A class's name, such as Linear: of what class a module is no checkpoint says, but only such are quantized.
+            if name.first?.isUppercase == true { return (group, group.format) }
+          default: continue
+          }
+        }
+      }
+    }
+    throw context.contradicts(
+      "is \(context.codes.dtype), but no group of config_groups in '\(reader.file)' targets '\(module)'")
+  }
+
+  private func matches(_ target: Target, _ module: String) throws -> Bool {
+    switch target {
+    case .name(let name): return name == module
+    case .pattern(let pattern, let text):
+      guard let matches = pattern.matches(module) else {
+        throw reader.unsupported(
+          "config_groups", "a pattern too slow to match, '\(text)'", "simpler patterns")
+      }
+      return matches
+    }
+  }
+}
+
+extension CompressedTensorsConfig.Group {
+  /// The zero points' tensor. Some writers store zeros for symmetric weights too.
+  /// - Throws: `Q_SCALE_MISSING` when asymmetric weights have none.
+  func zeroPoints(_ context: JoinContext) throws -> TensorInfo? {
+    let name = "\(context.place.module).weight_zero_point"
+    return isSymmetric ? context.source.tensor(name) : try context.sibling(name)
+  }
+
+  /// The dimensions that an integer weight's scales have here, and what shares one.
+  /// - Throws: `Q_SCALE_SHAPE`; `RequestError` unsupported for blocks.
+  func scaleShape(_ context: JoinContext, _ scale: TensorInfo) throws -> (
+    shape: Shape, granularity: GroupedIntegers.Granularity
+  ) {
+    let floats: [DType] = [.f32, .bf16, .f16]
+    let (rows, columns) = (context.shape.rows, context.shape.columns)
+    switch strategy {
+    case .tensor:
+      try context.require(scale, floats, [1], [], [1, 1])
+      return ([1], .tensor)
+    case .channel:
+      try context.require(scale, floats, [rows, 1], [rows])
+      return ([rows], .channel)
+    case .group(let size):
+      guard columns % size == 0 else {
+        throw context.contradicts("has \(columns) columns, expected a multiple of the groups' \(size)")
+      }
+      try context.require(scale, floats, [rows, columns / size])
+      return ([rows, columns / size], .group(size))
+    case .block:
+      throw RequestError(
+        .unsupported, "'\(context.codes.name)' has integers with one scale a block",
+        help: "supported: tensor, channel, group")
+    }
+  }
+}

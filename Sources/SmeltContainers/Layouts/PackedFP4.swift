@@ -1,0 +1,28 @@
+// DeepSeek V4's experts: two FP4 codes a byte beside E8M0 scales.
+
+internal import SmeltStorage
+internal import SmeltTensors
+
+/// `X.weight` I8, U8 or F4 [out, in / 2] (F4: [out, in]) with `X.scale` F8_E8M0 or U8 [out, in / 32]: `mxfp4` as it lies.
+/// Formats/layouts.md, section 5.
+struct PackedFP4: Layout {
+  let name = "fp4"
+
+  func codes(of place: TensorPlace, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo?
+  {
+    guard let tensor = source.tensor(place.tensor), [.i8, .u8, .f4].contains(tensor.dtype) else { return nil }
+    return tensor
+  }
+
+  func join(_ context: JoinContext) throws -> JoinedWeight {
+    let (codes, shape) = (context.codes, context.shape)
+    let scale = try context.scale()
+    guard context.place.isWhole else { throw context.unsupportedRows() }
+    let packed = Shape(shape.dimensions.dropLast() + [shape.columns / 2])
+    let values =
+      codes.dtype == .f4 && codes.shape == shape
+      ? context.part(.values, codes, packed, dtype: .u8) : context.part(.values, codes, codes.shape)
+    return try context.lent(
+      FP4.mxfp4, [values, context.part(.scales, scale, scale.shape)], from: [Share(codes), Share(scale)])
+  }
+}

@@ -1,0 +1,212 @@
+// GPTQ and AWQ: 4-bit integers in words, groups of input channels, zero points. Both keep input channels first; reading
+// turns codes, scales and zero points round.
+
+internal import CKernels
+internal import SmeltStorage
+internal import SmeltTensors
+
+/// `X.qweight` I32 [in / 8, out]: the lowest nibble of a word is the first of its eight input channels. `X.qzeros` I32
+/// [groups, out / 8], `X.scales` [groups, out], `X.g_idx` I32 [in]. Formats/layouts.md, section 8.
+struct GPTQ: Layout {
+  let name = "gptq"
+
+  func codes(of place: TensorPlace, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo?
+  {
+    config.method == name ? source.tensor("\(place.module).qweight") : nil
+  }
+
+  func join(_ context: JoinContext) throws -> JoinedWeight {
+    let packed = try PackedIntegers(context)
+    let (codes, rows, columns) = (context.codes, context.shape.rows, context.shape.columns)
+    guard columns % 8 == 0 else { throw packed.odd("input", columns) }
+    try context.require(codes, [.i32], [columns / 8, rows], code: .packed)
+    let (zeros, scales, config, groups) = (packed.zeros, packed.scales, packed.config, packed.groups)
+    try context.require(zeros, [.i32], [groups, ceilDivide(rows, 8)])
+    var shares = [Share(codes), Share(scales), Share(zeros)]
+    let index = context.source.tensor("\(context.place.module).g_idx")
+    if let index {
+      try context.require(index, [.i32], [columns])
+      shares.append(Share(index))
+    } else if config.isReordered {
+      throw context.refuse(.scaleMissing, "is in activation order but has no 'g_idx'")
+    }
+    let isIndexed = config.isReordered && groups > 1
+    let length = config.group ?? columns
+    return try packed.built(context, isIndexed: isIndexed, from: shares) {
+      if let index, !isIndexed { try GPTQ.requireInOrder(index, length) }
+      let eighths = columns / 8
+      return [
+        Part(
+          .values, dtype: .u8, shape: [rows, columns / 2],
+          bytes: transposed(codes.bytes, size: 4, rows: eighths, columns: rows)),
+        packed.turnedScales(rows),
+        Part(
+          .zeroPoints, dtype: .u8, shape: packed.scaleShape(rows),
+          bytes: GPTQ.zeroPoints(zeros, rows, groups, isOffset: config.zeroPointsAreOffset)),
+      ] + (index.map { isIndexed ? [context.part(.groupIndex, $0, [columns])] : [] } ?? [])
+    }
+  }
+
+  /// One zero point a byte, [out, groups]. The first version of the format stores one less, in four bits.
+  private static func zeroPoints(_ words: TensorInfo, _ rows: Int, _ groups: Int, isOffset: Bool) -> Bytes {
+    let rowBytes = words.shape.columns * 4
+    return reordered(words.bytes, count: rows * groups) { source, out in
+      for group in 0..<groups {
+        for row in 0..<rows {
+          let nibble = source[group * rowBytes + row / 2] >> (row % 2 == 0 ? 0 : 4) & 15
+          out[row * groups + group] = isOffset ? (nibble + 1) & 15 : nibble
+        }
+      }
+    }
+  }
+
+  /// Refuses a table that puts a channel into another group than the one its place gives.
+  private static func requireInOrder(_ index: TensorInfo, _ length: Int) throws(FormatError) {
+    let bad = index.bytes.withUnsafeBytes { bytes in
+      (0..<index.shape.count).first {
+        Int(Int32(littleEndian: bytes.loadUnaligned(fromByteOffset: $0 * 4, as: Int32.self))) != $0 / length
+      }
+    }
+    guard let bad else { return }
+    throw FormatError(
+      .quantConfig, file: fileName(index.file), subject: index.name, offset: index.offset + bad * 4,
+      "puts channel \(bad) into another group than \(bad / length), but desc_act is false")
+  }
+}
+
+/// `X.qweight` I32 [in, out / 8]: a word's nibbles, lowest first, are output channels 0 2 4 6 1 3 5 7 of its eight.
+/// `X.qzeros` I32 [groups, out / 8] in the same order, `X.scales` [groups, out]. Formats/layouts.md, section 9.
+struct AWQ: Layout {
+  let name = "awq"
+
+  func codes(of place: TensorPlace, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo?
+  {
+    config.method == name ? source.tensor("\(place.module).qweight") : nil
+  }
+
+  func join(_ context: JoinContext) throws -> JoinedWeight {
+    let packed = try PackedIntegers(context)
+    let (codes, rows, columns) = (context.codes, context.shape.rows, context.shape.columns)
+    guard rows % 8 == 0 else { throw packed.odd("output", rows) }
+    guard columns % 2 == 0 else { throw packed.odd("input", columns) }
+    try context.require(codes, [.i32], [columns, rows / 8], code: .packed)
+    let (zeros, scales, groups) = (packed.zeros, packed.scales, packed.groups)
+    try context.require(zeros, [.i32], [groups, rows / 8])
+    return try packed.built(
+      context, isIndexed: false, from: [Share(codes), Share(scales), Share(zeros)]
+    ) {
+      let nibbles = transposed(AWQ.unpacked(codes), size: 1, rows: columns, columns: rows)
+      return [
+        Part(
+          .values, dtype: .u8, shape: [rows, columns / 2],
+          bytes: reordered(nibbles, count: rows * columns / 2) { sk_pack_nibbles($0, $1, rows * columns) }),
+        packed.turnedScales(rows),
+        Part(
+          .zeroPoints, dtype: .u8, shape: packed.scaleShape(rows),
+          bytes: transposed(AWQ.unpacked(zeros), size: 1, rows: groups, columns: rows)),
+      ]
+    }
+  }
+
+  /// One nibble a byte, in the order of the output channels.
+  private static func unpacked(_ words: TensorInfo) -> Bytes {
+    let count = words.shape.count
+    return reordered(words.bytes, count: 8 * count) { sk_unpack_awq($0, count, $1) }
+  }
+}
+
+/// What the two share: configuration, groups, scales and zero points.
+private struct PackedIntegers: Sendable {
+  let config: PackedIntegerConfig
+  let zeros: TensorInfo
+  let scales: TensorInfo
+  let groups: Int
+  private let codes: TensorInfo
+
+  init(_ context: JoinContext) throws {
+    guard let config = context.config.packed else { preconditionFailure("codes(of:) saw a configuration") }
+    try context.requireWhole()
+    guard context.shape.rank == 2 else {
+      throw context.refuse(
+        .configShape, "is \(context.layout), expected plain numbers for a weight of \(context.shape)")
+    }
+    self.config = config
+    codes = context.codes
+    zeros = try context.sibling("\(context.place.module).qzeros")
+    scales = try context.sibling("\(context.place.module).scales")
+    groups = config.group.map { ceilDivide(context.shape.columns, $0) } ?? 1
+    try context.require(scales, [.f16, .bf16, .f32], [groups, context.shape.rows])
+  }
+
+  func odd(_ side: String, _ found: Int) -> FormatError {
+    FormatError(
+      .packed, file: fileName(codes.file), subject: codes.name, offset: codes.offset,
+      "has \(found) \(side) channels, expected a multiple of 8")
+  }
+
+  func scaleShape(_ rows: Int) -> Shape { config.group == nil ? [rows] : [rows, groups] }
+
+  /// Scales with output channels first.
+  func turnedScales(_ rows: Int) -> Part {
+    Part(
+      .scales, dtype: scales.dtype, shape: scaleShape(rows),
+      bytes: transposed(scales.bytes, size: scales.dtype.bits / 8, rows: groups, columns: rows))
+  }
+
+  func built(
+    _ context: JoinContext, isIndexed: Bool, from shares: [Share],
+    build: @escaping @Sendable () throws -> [Part]
+  ) throws -> JoinedWeight {
+    let granularity: GroupedIntegers.Granularity = config.group.map { .group($0) } ?? .channel
+    guard
+      let encoding = GroupedIntegers(.four, granularity, hasZeroPoints: true, isIndexed: isIndexed)
+    else { preconditionFailure("group lengths were checked with the configuration") }
+    return try context.built(encoding, dtypes: [.scales: scales.dtype], from: shares, build: build)
+  }
+}
+
+/// `quantization_config` of GPTQ and AWQ. Formats/layouts.md, sections 8 and 9.
+struct PackedIntegerConfig: Sendable {
+  /// Input channels of a group, or nil for one group.
+  let group: Int?
+  /// Whether groups are not runs of input channels (`desc_act`).
+  let isReordered: Bool
+  /// Whether stored zero points are one less than they mean (`gptq`, not `gptq_v2`).
+  let zeroPointsAreOffset: Bool
+
+  /// Reads the section.
+  /// - Throws: `CFG_VALUE`; `RequestError` unsupported for other widths and forms.
+  init(_ reader: QuantizationReader, method: String) throws {
+    let bits = try reader.integer("bits", "w_bit", in: 1...32)
+    guard let bits else { throw reader.error("bits", "is missing, expected 4") }
+    guard bits == 4 else { throw reader.unsupported("bits", "\(bits)", "4") }
+    let size = try reader.integer("group_size", "q_group_size", in: -1...65536) ?? -1
+    guard size != 0 else {
+      throw reader.error("group_size", "found 0, expected -1 or a number from 1 to 65536")
+    }
+    group = size > 0 ? size : nil
+    if method == "awq" {
+      let version = try reader.string("version") ?? "gemm"
+      guard version.lowercased() == "gemm" else {
+        throw reader.unsupported("version", "'\(version)'", "gemm")
+      }
+      guard try reader.bool("zero_point", default: true) else {
+        throw reader.unsupported("zero_point", "false", "true")
+      }
+      (isReordered, zeroPointsAreOffset) = (false, false)
+      return
+    }
+    isReordered = try reader.bool("desc_act", default: false)
+    let form = try reader.string("checkpoint_format") ?? reader.string("format") ?? "gptq"
+    guard ["gptq", "gptq_v2"].contains(form) else {
+      throw reader.unsupported("checkpoint_format", "'\(form)'", "gptq, gptq_v2")
+    }
+    zeroPointsAreOffset = form == "gptq"
+    // Entries that begin with "-:" leave modules alone; others would change bits or groups of some.
+    if let rules = try reader.object("dynamic")?.json.object,
+      let rule = rules.keys.first(where: { !$0.hasPrefix("-:") })
+    {
+      throw reader.unsupported("dynamic", "a rule for '\(rule)'", "rules that leave modules out")
+    }
+  }
+}

@@ -1,0 +1,62 @@
+// Unquantized tensors: floats and integer tables, whole or a part of a stacked, fused or transposed tensor.
+
+internal import SmeltStorage
+internal import SmeltTensors
+
+/// Numbers stored one by one. Formats/layouts.md, section 2.
+struct PlainTensors: Layout {
+  let name = "plain"
+
+  /// The tensor of the plain name, whatever its dtype: nothing else may claim it.
+  func codes(of place: TensorPlace, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo?
+  {
+    source.tensor(place.tensor)
+  }
+
+  func join(_ context: JoinContext) throws -> JoinedWeight {
+    let tensor = context.codes
+    let encoding: any Encoding
+    switch tensor.dtype {
+    case .f32: encoding = Plain.f32
+    case .f16: encoding = Plain.f16
+    case .bf16: encoding = Plain.bf16
+    case .i64: encoding = IntegerTable.i64
+    case .i32: encoding = IntegerTable.i32
+    default:
+      throw context.refuse(
+        .configShape, "is \(tensor.dtype), which no layout of this model stores weights in")
+    }
+    if context.place.isWhole {
+      return try context.lent(
+        encoding, [context.part(.values, tensor, tensor.shape)], from: [Share(tensor)])
+    }
+    let shape = context.shape
+    guard let cut = RowCut(context.place, of: tensor.shape, wanted: shape) else {
+      throw context.refuse(
+        .configShape, "is \(tensor.shape), which has no \(shape) \(context.place.description)")
+    }
+    let bytes = cut.bytes(of: tensor)
+    if cut.isContiguous {
+      return try context.lent(
+        encoding, [Part(.values, dtype: tensor.dtype, shape: shape, bytes: bytes)],
+        from: [Share(tensor, bytes)])
+    }
+    let size = tensor.dtype.bits / 8
+    return try context.built(encoding, from: [cut.share(of: tensor)]) {
+      [
+        Part(
+          .values, dtype: tensor.dtype, shape: shape, bytes: cut.gather(bytes, elementBytes: size))
+      ]
+    }
+  }
+}
+
+extension TensorPlace {
+  /// Where in the tensor, in words.
+  var description: String {
+    var words = "for expert \(stackIndex ?? 0)"
+    if let rows { words += " in rows \(rows.lowerBound)..<\(rows.upperBound)" }
+    if rowStride > 1 { words += ", every \(rowStride). row from row \(rowPhase)" }
+    return words + (transposed ? ", transposed" : "")
+  }
+}

@@ -1,0 +1,162 @@
+// What a checkpoint's configuration says about quantized tensors: `quantization_config` of config.json, or ModelOpt's
+// hf_quant_config.json. The part of a method is read by its layout's file.
+
+public import SmeltStorage
+
+/// What the configuration says about quantized tensors.
+public struct QuantizationConfig: Sendable {
+  /// The values of `quant_method` that are read.
+  public static let methods = ["fp8", "mxfp4", "compressed-tensors", "modelopt", "gptq", "awq"]
+
+  /// The file beside config.json in which older versions of ModelOpt say what others say in it.
+  public static let sidecarName = ModelOptConfig.sidecarName
+
+  /// `quant_method`, or nil when the model is not quantized.
+  public let method: String?
+  /// `weight_block_size`: rows and columns of a scale block, or nil.
+  public let block: (rows: Int, columns: Int)?
+  /// The file, for messages.
+  public let file: String
+  /// The place of the section in the file.
+  public let offset: Int?
+  /// Whether some weight must be quantized for the configuration to be true.
+  public let needsQuantizedWeights: Bool
+  /// What compressed-tensors says.
+  let compressed: CompressedTensorsConfig?
+  /// What ModelOpt says.
+  let modelOpt: ModelOptConfig?
+  /// What GPTQ or AWQ say.
+  let packed: PackedIntegerConfig?
+
+  /// Reads `quantization_config` (or the older `compression_config`); absent means that nothing is quantized, unless
+  /// `sidecar`, the content of hf_quant_config.json, says otherwise.
+  /// - Throws: `CFG_VALUE` for a malformed entry; `RequestError` unsupported for a method or a variant that is not read.
+  public init(config: JSON, file: String, sidecar: JSON? = nil) throws {
+    var section: JSON?
+    for key in ["quantization_config", "compression_config"] where section == nil {
+      if let value = config[key], !value.isNull { section = value }
+    }
+    var method: String?
+    var file = file
+    if let section {
+      guard section.object != nil else {
+        throw FormatError(
+          .configValue, file: file, subject: "quantization_config", offset: section.offset,
+          "found \(section.kind), expected an object")
+      }
+      guard let name = section["quant_method"], let found = name.string else {
+        throw FormatError(
+          .configValue, file: file, subject: "quant_method",
+          offset: section["quant_method"]?.offset ?? section.offset,
+          section["quant_method"].map { "found \($0.kind), expected a string" }
+            ?? "is missing, expected a string")
+      }
+      guard QuantizationConfig.methods.contains(found) else {
+        throw RequestError(
+          .unsupported, "quant_method '\(found)' in '\(file)' is not supported",
+          help: "supported: " + QuantizationConfig.methods.joined(separator: ", "))
+      }
+      method = found
+    } else if let sidecar {
+      file = ModelOptConfig.sidecarName
+      section = sidecar
+      method = "modelopt"
+    }
+    let reader = QuantizationReader(section ?? JSON(members: []), file: file)
+    self.method = method
+    self.file = file
+    offset = section?.offset
+    block = method == "fp8" ? try reader.pair("weight_block_size") : nil
+    compressed = method == "compressed-tensors" ? try CompressedTensorsConfig(reader) : nil
+    modelOpt = method == "modelopt" ? try ModelOptConfig(reader) : nil
+    packed = method == "gptq" || method == "awq" ? try PackedIntegerConfig(reader, method: method ?? "") : nil
+    needsQuantizedWeights =
+      compressed?.needsQuantizedWeights ?? modelOpt?.needsQuantizedWeights ?? (method != nil)
+  }
+
+  /// Refuses a configuration whose promise of quantized weights no weight keeps.
+  /// - Throws: `Q_CONFIG`.
+  public func check(_ joined: some Sequence<JoinedWeight>) throws(FormatError) {
+    guard let method, needsQuantizedWeights,
+      !joined.contains(where: { $0.layout != PlainTensors().name })
+    else { return }
+    throw FormatError(
+      .quantConfig, file: file, subject: "quantization_config", offset: offset,
+      "says \(method), but no weight is stored that way")
+  }
+}
+
+/// Typed access to a section of a quantization configuration.
+struct QuantizationReader: Sendable {
+  let json: JSON
+  let file: String
+
+  init(_ json: JSON, file: String) {
+    self.json = json
+    self.file = file
+  }
+
+  func error(_ key: String, _ problem: String) -> FormatError {
+    FormatError(.configValue, file: file, subject: key, offset: json[key]?.offset ?? json.offset, problem)
+  }
+
+  func unsupported(_ key: String, _ found: String, _ supported: String) -> RequestError {
+    RequestError(.unsupported, "'\(key)' is \(found) in '\(file)'", help: "supported: \(supported)")
+  }
+
+  /// The value of the first key that is neither absent nor null, with that key.
+  func value(_ keys: String...) -> (key: String, value: JSON)? {
+    for key in keys { if let value = json[key], !value.isNull { return (key, value) } }
+    return nil
+  }
+
+  func integer(_ keys: String..., in range: ClosedRange<Int>) throws -> Int? {
+    for key in keys {
+      guard let value = json[key], !value.isNull else { continue }
+      guard let integer = value.integer, range.contains(integer) else {
+        throw error(
+          key,
+          "found \(value.integer.map(String.init) ?? value.kind), expected a whole number from \(range.lowerBound) to \(range.upperBound)"
+        )
+      }
+      return integer
+    }
+    return nil
+  }
+
+  func bool(_ key: String, default fallback: Bool) throws -> Bool {
+    guard let (_, value) = value(key) else { return fallback }
+    guard let bool = value.bool else { throw error(key, "found \(value.kind), expected true or false") }
+    return bool
+  }
+
+  func string(_ key: String) throws -> String? {
+    guard let (_, value) = value(key) else { return nil }
+    guard let string = value.string else { throw error(key, "found \(value.kind), expected a string") }
+    return string
+  }
+
+  func strings(_ key: String) throws -> [String] {
+    guard let (_, value) = value(key) else { return [] }
+    guard let list = value.array else { throw error(key, "found \(value.kind), expected a list of strings") }
+    return try list.map {
+      guard let string = $0.string else { throw error(key, "holds \($0.kind), expected strings") }
+      return string
+    }
+  }
+
+  func object(_ key: String) throws -> QuantizationReader? {
+    guard let (_, value) = value(key) else { return nil }
+    guard value.object != nil else { throw error(key, "found \(value.kind), expected an object") }
+    return QuantizationReader(value, file: file)
+  }
+
+  /// Two whole numbers from 1 to 65536, or nil when absent.
+  func pair(_ key: String) throws -> (rows: Int, columns: Int)? {
+    guard let (_, value) = value(key) else { return nil }
+    guard let list = value.array, list.count == 2, let rows = list[0].integer, let columns = list[1].integer,
+      (1...65536).contains(rows), (1...65536).contains(columns)
+    else { throw error(key, "expected two whole numbers from 1 to 65536") }
+    return (rows, columns)
+  }
+}

@@ -1,0 +1,94 @@
+// FP8 codes beside a tensor of scales: DeepSeek's `weight_scale_inv` by blocks of 128 × 128, its E8M0 `scale`, and scales by
+// tensor or channel.
+
+internal import SmeltStorage
+internal import SmeltTensors
+
+/// `X.weight` F8_E4M3 or F8_E5M2 with `X.scale`, `X.weight_scale_inv` or `X.weight_scale`. The blocks are those of
+/// `weight_block_size`; without it one scale is the tensor's, one a row the channels'. A stacked tensor has stacked scales.
+/// Formats/layouts.md, section 4.
+struct ScaledFP8: Layout {
+  let name = "fp8"
+
+  func codes(of place: TensorPlace, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo?
+  {
+    guard let tensor = source.tensor(place.tensor), [.f8E4M3, .f8E5M2].contains(tensor.dtype) else {
+      return nil
+    }
+    return tensor
+  }
+
+  func join(_ context: JoinContext) throws -> JoinedWeight {
+    let (codes, place) = (context.codes, context.place)
+    let scale = try context.scale()
+    let format: FP8.Format = codes.dtype == .f8E4M3 ? .e4m3 : .e5m2
+    if !place.isWhole { return try joinRows(context, scale, format) }
+    let granularity = try granularity(scale, context)
+    let scaleShape: Shape
+    if case .block = granularity { scaleShape = scale.shape } else { scaleShape = [scale.shape.count] }
+    return try context.lent(
+      FP8(format, granularity),
+      [context.part(.values, codes, codes.shape), context.part(.scales, scale, scaleShape)],
+      from: [Share(codes), Share(scale)])
+  }
+
+  private func granularity(_ scale: TensorInfo, _ context: JoinContext) throws -> FP8.Granularity {
+    if let block = context.config.block { return .block(rows: block.rows, columns: block.columns) }
+    if scale.shape.count == 1 { return .tensor }
+    if scale.shape.count == context.shape.rows { return .channel }
+    throw context.refuse(
+      .quantConfig,
+      "has scales \(scale.shape), but '\(context.config.file)' has no weight_block_size to say what a scale covers"
+    )
+  }
+
+  /// Rows of a stacked or fused tensor. Blocks must begin where the rows do.
+  private func joinRows(_ context: JoinContext, _ scale: TensorInfo, _ format: FP8.Format) throws
+    -> JoinedWeight
+  {
+    let (codes, place, shape) = (context.codes, context.place, context.shape)
+    guard let block = context.config.block, place.rowStride == 1, !place.transposed, shape.rank == 2 else {
+      throw context.unsupportedRows()
+    }
+    let across = ceilDivide(shape.columns, block.columns)
+    let rows = place.rows ?? 0..<shape.rows
+    let blocks = rows.lowerBound / block.rows..<ceilDivide(rows.upperBound, block.rows)
+    let scalePlace = TensorPlace(scale.name, stackIndex: place.stackIndex, rows: blocks)
+    guard let cut = RowCut(place, of: codes.shape, wanted: shape), cut.isContiguous else {
+      throw context.refuse(.configShape, "is \(codes.shape), which has no \(shape) \(place.description)")
+    }
+    guard rows.lowerBound % block.rows == 0 else {
+      throw context.refuse(
+        .quantConfig,
+        "rows \(rows.lowerBound)..<\(rows.upperBound) begin inside a block of \(block.rows) rows")
+    }
+    guard let scaleCut = RowCut(scalePlace, of: scale.shape, wanted: [blocks.count, across]) else {
+      throw context.refuse(
+        .scaleShape, "is \(scale.shape), which has no [\(blocks.count), \(across)] \(scalePlace.description)",
+        of: scale)
+    }
+    let (codeBytes, scaleBytes) = (cut.bytes(of: codes), scaleCut.bytes(of: scale))
+    return try context.lent(
+      FP8(format, .block(rows: block.rows, columns: block.columns)),
+      [
+        Part(.values, dtype: codes.dtype, shape: shape, bytes: codeBytes),
+        Part(.scales, dtype: scale.dtype, shape: [blocks.count, across], bytes: scaleBytes),
+      ], from: [Share(codes, codeBytes), Share(scale, scaleBytes)])
+  }
+}
+
+extension JoinContext {
+  /// The scales of a codes tensor by the spellings in use.
+  /// - Throws: `Q_SCALE_MISSING`.
+  func scale() throws -> TensorInfo {
+    try sibling("\(place.module).scale", "\(codes.name)_scale_inv", "\(codes.name)_scale")
+  }
+
+  /// The refusal of a cut that a layout does not make.
+  func unsupportedRows() -> RequestError {
+    RequestError(
+      .unsupported,
+      "'\(codes.name)' is \(layout) and holds several weights; this one (\(place.description)) cannot be cut out",
+      help: "use a checkpoint with one tensor a weight")
+  }
+}
