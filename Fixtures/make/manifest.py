@@ -19,6 +19,7 @@ MAKERS = {
     "checkpoint": {"script": "Tests/SmeltPipelineTests/CheckpointFaults.swift", "versions": {}},
     "safetensors": {"script": "Fixtures/make/safetensors_good.py", "versions": {"safetensors": "0.8.0"}},
     "tokenizers": {"script": "Fixtures/make/tokenizer_cases.py", "versions": {"tokenizers": "0.23.3"}},
+    "layouts": {"script": "Fixtures/make/layouts.py", "versions": {}},
     "configs": {"script": "save_pretrained of the model of the same name", "versions": {"transformers": "5.23.0"}},
 }
 # Folders and their makers, first match wins.
@@ -30,6 +31,7 @@ FOLDERS = [
     ("safetensors/", "safetensors"),
     ("tokenizers/", "tokenizers"),
     ("configs/", "configs"),
+    ("layouts/", "layouts"),
 ]
 SKIPPED = ("make/", "README.md", "MANIFEST.json")
 

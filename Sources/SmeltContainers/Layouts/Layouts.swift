@@ -101,7 +101,8 @@ public enum Layouts {
     guard let (layout, codes) = find(request.place, in: source, config) else { return nil }
     let context = JoinContext(
       layout: layout.name, codes: codes, request: request, source: source, config: config)
-    guard request.isTable == [.i64, .i32].contains(codes.dtype) || !(layout is PlainTensors) else {
+    let isTable = [.i64, .i32].contains(codes.dtype)
+    guard layout is PlainTensors ? request.isTable == isTable : !request.isTable else {
       throw context.refuse(
         .configShape, "is \(codes.dtype), expected \(request.isTable ? "I64 or I32" : "numbers")")
     }
