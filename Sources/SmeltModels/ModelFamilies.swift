@@ -14,6 +14,7 @@ public enum ModelFamilies {
     Qwen2MoE.self,
     Qwen3MoE.self,
     OLMoE.self,
+    GPTOSS.self,
     GLM4MoE.self,
     MiniMaxM2.self,
   ]

@@ -90,6 +90,8 @@ private let families = ModelFamilies.all.filter { $0 is any DecoderFamily.Type }
       ("glm4_moe", "first_k_dense_replace", -1), ("glm4_moe", "n_shared_experts", -1),
       ("glm4_moe", "routed_scaling_factor", 0), ("glm4_moe", "num_nextn_predict_layers", -1),
       ("minimax_m2", "attn_type_list", [1, 1, 1]), ("minimax_m2", "attn_type_list", [1, 1, 1, "full"]),
+      ("gpt_oss", "layer_types", ["full_attention"]), ("gpt_oss", "sliding_window", nil),
+      ("gpt_oss", "sliding_window", 0), ("gpt_oss", "swiglu_limit", 0),
     ] as [(String, String, JSON?)])
   func valueOfAFamilyIsRefused(name: String, key: String, value: JSON?) throws {
     let changed = try config("models/\(name)/config.json", [(key, value)])
@@ -107,6 +109,7 @@ private let families = ModelFamilies.all.filter { $0 is any DecoderFamily.Type }
       ("qwen2_moe", "use_sliding_window", true), ("qwen3_moe", "use_sliding_window", true),
       ("minimax_m2", "attn_type_list", [1, 0, 1, 1]), ("minimax_m2", "scoring_func", "softmax"),
       ("minimax_m2", "shared_intermediate_size", 8), ("minimax_m2", "qk_norm_type", "per_head"),
+      ("gpt_oss", "swiglu_alpha", 2),
     ] as [(String, String, JSON)])
   func variantIsUnsupported(name: String, key: String, value: JSON) throws {
     let changed = try config("models/\(name)/config.json", [(key, value)])
@@ -148,6 +151,12 @@ private let families = ModelFamilies.all.filter { $0 is any DecoderFamily.Type }
     let windows = try published(
       "qwen2_moe", [("layer_types", types), ("sliding_window", 8), ("use_sliding_window", true)])
     #expect(windows.decoder.layers.map(\.window) == [8, nil, nil, 8])
+  }
+
+  /// Where the list of layers is missing, every other one has a window, the first one too.
+  @Test func windowsAlternate() throws {
+    let layers = try published("gpt_oss", [("layer_types", nil), ("num_hidden_layers", 5)]).decoder.layers
+    #expect(layers.map(\.window) == [8, nil, 8, nil, 8])
   }
 
   @Test func rotatedChannels() throws {

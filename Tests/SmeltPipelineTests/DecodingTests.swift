@@ -11,7 +11,7 @@ import Testing
   /// Every golden checkpoint in the repository that has a reference; each is one family or layout.
   static let models = [
     "deepseek_v2", "deepseek_v3", "deepseek_v3-fp8", "deepseek_v32", "deepseek_v4", "deepseek_v4-fp4",
-    "mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe", "minimax_m2",
+    "mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss", "gpt_oss-mxfp4", "glm4_moe", "minimax_m2",
   ]
 
   @Test(arguments: models)

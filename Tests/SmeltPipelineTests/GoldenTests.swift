@@ -22,6 +22,7 @@ private let golden = [
   ("deepseek_v4-hfsaved", ["short.", "long."]), ("tiny-v4", [""]), ("mixtral", ["short.", "long."]),
   ("qwen2_moe", ["short.", "long."]), ("qwen3_moe", ["short.", "long."]),
   ("qwen3_moe_sharded", ["short.", "long."]), ("olmoe", ["short.", "long."]),
+  ("gpt_oss", ["short.", "long."]), ("gpt_oss-mxfp4", ["short.", "long."]),
   ("glm4_moe", ["short.", "long."]), ("minimax_m2", ["short.", "long."]),
 ]
 
