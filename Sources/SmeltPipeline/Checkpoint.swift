@@ -29,7 +29,7 @@ public final class Checkpoint: Weights {
   /// Opens a directory.
   /// - Throws: every refusal of Formats/errors.md for sources, safetensors, index, config and quantized content;
   ///   `RequestError` unsupported for an unknown `model_type`.
-  public init(path: String) throws {
+  public init(path: String, allowDrop: [String] = []) throws {
     self.path = path
     let configPath = joinPath(path, "config.json")
     guard pathKind(configPath) != .nothing else {
@@ -60,7 +60,7 @@ public final class Checkpoint: Weights {
     }
     try quantization.check(joined)
     places = Dictionary(uniqueKeysWithValues: family.weights.enumerated().map { ($1.name, $0) })
-    dropped = try Checkpoint.account(family, source, quantization, joined)
+    dropped = try Checkpoint.account(family, source, quantization, joined, allowDrop)
     self.family = family
     self.source = source
     try checkExperts()
@@ -185,7 +185,7 @@ public final class Checkpoint: Weights {
   /// Every tensor must be a part of a weight or fall under a named rule.
   private static func account(
     _ family: any ModelFamily, _ source: some TensorSource, _ config: QuantizationConfig,
-    _ joined: [JoinedWeight]
+    _ joined: [JoinedWeight], _ allowDrop: [String]
   ) throws -> [(tensor: TensorInfo, rule: DropRule)] {
     let used = Set(joined.flatMap { $0.tensors.map(\.name) })
     var dropped: [(tensor: TensorInfo, rule: DropRule)] = []
@@ -193,6 +193,9 @@ public final class Checkpoint: Weights {
       let rule =
         family.dropRules.first { $0.covers(tensor.name) }
         ?? (Layouts.isActivationScale(tensor, config) ? activationScale : nil)
+        ?? allowDrop.first { matchesGlob($0, tensor.name) }.map {
+          DropRule("allow-drop \($0)", "the user allows that tensors of this name are left out", prefixes: [])
+        }
       guard let rule else {
         throw FormatError(
           .unknownTensor, file: fileName(tensor.file), subject: tensor.name, offset: tensor.offset,

@@ -151,7 +151,7 @@ public func inspect(_ model: Model) throws -> Inspection {
   }
   let numbers = family.weights.filter { $0.role != .hashTable }
   let parameters = numbers.reduce(0) { $0 + $1.shape.count }
-  let routed = numbers.filter { $0.role.isRouted }.reduce(0) { $0 + $1.shape.count }
+  let routed = numbers.filter { $0.name.expert != nil }.reduce(0) { $0 + $1.shape.count }
   let embedding = numbers.filter { $0.role == .embedding }.reduce(0) {
     $0 + $1.shape.count - $1.shape.columns
   }

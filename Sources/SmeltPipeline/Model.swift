@@ -24,10 +24,10 @@ public struct Model: Sendable {
 
   /// Opens a model: a directory, or an `.ingot`.
   /// - Throws: `SRC_MISSING`, `SRC_NOT_MODEL`, and every refusal of the container and the family.
-  public static func open(_ path: String) throws -> Model {
+  public static func open(_ path: String, allowDrop: [String] = []) throws -> Model {
     switch pathKind(path) {
     case .nothing: throw FormatError(.missingFile, file: path, "there is no such file or directory")
-    case .directory: return Model(path: path, container: .checkpoint(try Checkpoint(path: path)))
+    case .directory: return Model(path: path, container: .checkpoint(try Checkpoint(path: path, allowDrop: allowDrop)))
     case .other: throw FormatError(.notFile, file: path, "found a device or a pipe, expected a model")
     case .file:
       if path.hasSuffix(".ingot") {

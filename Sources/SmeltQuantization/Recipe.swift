@@ -19,7 +19,7 @@ public struct Recipe: Sendable {
       switch self {
       case .role(let role): spec.role == role
       case .name(let glob):
-        matches(glob, glob.utf8.contains(UInt8(ascii: "#")) ? spec.name.description : spec.name.base)
+        matchesGlob(glob, glob.utf8.contains(UInt8(ascii: "#")) ? spec.name.description : spec.name.base)
       }
     }
   }
@@ -197,29 +197,4 @@ public struct QuantizeDecision: Sendable {
     self.options = options
     self.note = note
   }
-}
-
-/// Whether a text fits a glob of `*` and `?`.
-/// - Complexity: at most glob × text; no recursion.
-func matches(_ glob: String, _ text: String) -> Bool {
-  let glob = Array(glob.unicodeScalars)
-  let text = Array(text.unicodeScalars)
-  var (g, t) = (0, 0)
-  var star: (glob: Int, text: Int)?
-  while t < text.count {
-    if g < glob.count, glob[g] == "*" {
-      star = (g, t)
-      g += 1
-    } else if g < glob.count, glob[g] == "?" || glob[g] == text[t] {
-      g += 1
-      t += 1
-    } else if let last = star {  // the last star takes one character more
-      g = last.glob + 1
-      t = last.text + 1
-      star = (last.glob, last.text + 1)
-    } else {
-      return false
-    }
-  }
-  return glob[g...].allSatisfy { $0 == "*" }
 }

@@ -171,7 +171,7 @@ extension ErrorCode {
   /// A tensor that no rule explains.
   public static let unknownTensor = ErrorCode(
     "ARCH_UNKNOWN_TENSOR", "a tensor that no rule explains",
-    "Smelt drops nothing in silence; report the tensor, it may be a new part of the architecture")
+    "it may be a new part of the architecture: report it, or pass --allow-drop PATTERN to leave it out")
   /// A tokenizer that breaks its rule.
   public static let tokenizerValue = ErrorCode(
     "TOK_VALUE", "the tokenizer holds an impossible value", "fetch tokenizer.json again")

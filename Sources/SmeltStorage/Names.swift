@@ -1,4 +1,4 @@
-// Names a user mistyped: the refusal lists what is known and suggests the nearest.
+// Names as users write them: globs, and mistyped names, whose refusal lists what is known and suggests the nearest.
 
 /// The refusal of a name that is not in a list; `synonyms` may be suggested, but are not listed.
 public func unknownName(_ text: String, kind: String, among known: [String], or synonyms: [String] = [])
@@ -32,4 +32,29 @@ private func editDistance(_ a: [Character], _ b: [Character]) -> Int {
     }
   }
   return row[b.count]
+}
+
+/// Whether a text fits a glob of `*` and `?`.
+/// - Complexity: at most glob × text; no recursion.
+public func matchesGlob(_ glob: String, _ text: String) -> Bool {
+  let glob = Array(glob.unicodeScalars)
+  let text = Array(text.unicodeScalars)
+  var (g, t) = (0, 0)
+  var star: (glob: Int, text: Int)?
+  while t < text.count {
+    if g < glob.count, glob[g] == "*" {
+      star = (g, t)
+      g += 1
+    } else if g < glob.count, glob[g] == "?" || glob[g] == text[t] {
+      g += 1
+      t += 1
+    } else if let last = star {  // the last star takes one character more
+      g = last.glob + 1
+      t = last.text + 1
+      star = (last.glob, last.text + 1)
+    } else {
+      return false
+    }
+  }
+  return glob[g...].allSatisfy { $0 == "*" }
 }

@@ -59,6 +59,7 @@ struct PlanCommand: ParsableCommand {
 
   @Argument(help: "A directory or an .ingot.")
   var model: String
+  @OptionGroup var opening: OpenOptions
   @Argument(help: "The result's path; nothing is written.")
   var result: String
   @OptionGroup var scheme: SchemeOptions
@@ -66,7 +67,7 @@ struct PlanCommand: ParsableCommand {
   @OptionGroup var output: JSONOption
 
   func run() throws {
-    let model = try Model.open(model)
+    let model = try opening.open(model)
     let plan = try Plan(model, try scheme.request(model, result, common.run))
     try output.show(plan.json, plan.text)
   }
@@ -80,6 +81,7 @@ struct ConvertCommand: ParsableCommand {
 
   @Argument(help: "A directory or an .ingot.")
   var model: String
+  @OptionGroup var opening: OpenOptions
   @Argument(help: "The result: NAME.ingot.")
   var result: String
   @OptionGroup var scheme: SchemeOptions
@@ -87,7 +89,7 @@ struct ConvertCommand: ParsableCommand {
   @OptionGroup var output: JSONOption
 
   func run() throws {
-    let model = try Model.open(model)
+    let model = try opening.open(model)
     let summary = try convert(model, to: result, try scheme.request(model, result, common.run))
     try output.show(summary.json, summary.text)
   }
@@ -101,6 +103,7 @@ struct CalibrateCommand: ParsableCommand {
 
   @Argument(help: "A directory or an .ingot.")
   var model: String
+  @OptionGroup var opening: OpenOptions
   @Argument(help: "The statistics file to write.")
   var statistics: String
   @OptionGroup var text: TextOptions
@@ -110,7 +113,7 @@ struct CalibrateCommand: ParsableCommand {
   @OptionGroup var output: JSONOption
 
   func run() throws {
-    let model = try Model.open(model)
+    let model = try opening.open(model)
     let summary = try calibrate(
       model, try text.windows(model, bytesWithoutTokenizer: true), textPath: text.path, to: statistics,
       overwrite: overwrite, common.run)
@@ -128,6 +131,7 @@ struct QuantizeCommand: ParsableCommand {
 
   @Argument(help: "A directory or an .ingot.")
   var model: String
+  @OptionGroup var opening: OpenOptions
   @Argument(help: "The result: NAME.ingot.")
   var result: String
   @Option(name: .long, help: ArgumentHelp("A UTF-8 file to calibrate with.", valueName: "file"))
@@ -147,7 +151,7 @@ struct QuantizeCommand: ParsableCommand {
   }
 
   func run() throws {
-    let model = try Model.open(model)
+    let model = try opening.open(model)
     let options = try scheme.request(model, result, common.run)
     guard let calibration else {
       let summary = try convert(model, to: result, options)

@@ -15,6 +15,7 @@ struct GenerateCommand: ParsableCommand {
 
   @Argument(help: "A directory or an .ingot.")
   var model: String
+  @OptionGroup var opening: OpenOptions
   @Option(name: .long, help: "The text to continue.")
   var prompt: String?
   @Option(
@@ -47,7 +48,7 @@ struct GenerateCommand: ParsableCommand {
   }
 
   func run() throws {
-    let model = try Model.open(model)
+    let model = try opening.open(model)
     let sampling = Sampling(temperature: temperature, topK: topK, topP: topP, seed: seed)
     let writer = try GenerationWriter(model, prompt: prompt, tokensPath: tokens, streams: !output.json)
     let made = try generate(

@@ -11,12 +11,13 @@ struct InspectCommand: ParsableCommand {
 
   @Argument(help: "A directory or an .ingot.")
   var model: String
+  @OptionGroup var opening: OpenOptions
   @Flag(name: .long, help: "List every tensor.")
   var tensors = false
   @OptionGroup var output: JSONOption
 
   func run() throws {
-    let inspection = try inspect(try Model.open(model))
+    let inspection = try inspect(try opening.open(model))
     try output.show(inspection.json(withTensors: tensors), inspection.text(withTensors: tensors))
   }
 }
@@ -28,11 +29,12 @@ struct CheckCommand: ParsableCommand {
 
   @Argument(help: "A directory or an .ingot.")
   var model: String
+  @OptionGroup var opening: OpenOptions
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
   func run() throws {
-    let summary = try check(try Model.open(model), common.run)
+    let summary = try check(try opening.open(model), common.run)
     try output.show(summary.json, summary.text)
   }
 }
@@ -104,12 +106,13 @@ struct EvaluateCommand: ParsableCommand {
 
   @Argument(help: "A directory or an .ingot.")
   var model: String
+  @OptionGroup var opening: OpenOptions
   @OptionGroup var text: TextOptions
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
   func run() throws {
-    let model = try Model.open(model)
+    let model = try opening.open(model)
     let evaluation = try evaluate(model, try text.windows(model), common.run)
     try output.show(
       evaluation.json,
@@ -131,6 +134,7 @@ struct LogitsCommand: ParsableCommand {
 
   @Argument(help: "A directory or an .ingot.")
   var model: String
+  @OptionGroup var opening: OpenOptions
   @Argument(help: "The safetensors file to write.")
   var result: String
   @Option(name: .long, help: ArgumentHelp("The file with the token ids.", valueName: "file"))
@@ -144,7 +148,7 @@ struct LogitsCommand: ParsableCommand {
   @OptionGroup var common: CommonOptions
 
   func run() throws {
-    let model = try Model.open(model)
+    let model = try opening.open(model)
     let sequences = try readTokenFile(tokens, for: model)
     try model.refuseAlias(result, and: [tokens])
     try writeLogits(

@@ -100,6 +100,18 @@ struct CommonOptions: ParsableArguments {
   }
 }
 
+/// How a model is opened.
+struct OpenOptions: ParsableArguments {
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Leave out tensors that no rule explains and whose names match (* and ?); may be repeated.",
+      valueName: "pattern"))
+  var allowDrop: [String] = []
+
+  func open(_ path: String) throws -> Model { try Model.open(path, allowDrop: allowDrop) }
+}
+
 /// The flag of every command that reports on stdout.
 struct JSONOption: ParsableArguments {
   @Flag(name: .long, help: "Print one JSON object instead of text.")

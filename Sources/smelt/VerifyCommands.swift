@@ -16,6 +16,7 @@ struct VerifyCommand: ParsableCommand {
 
   @Argument(help: "The source: a directory or an .ingot.")
   var source: String
+  @OptionGroup var opening: OpenOptions
   @Argument(help: "The result: a directory or an .ingot.")
   var result: String
   @OptionGroup var text: TextOptions
@@ -42,7 +43,7 @@ struct VerifyCommand: ParsableCommand {
   }
 
   func run() throws {
-    let (a, b) = (try Model.open(source), try Model.open(result))
+    let (a, b) = (try opening.open(source), try opening.open(result))
     for path in [json, html].compactMap({ $0 }) where path != "-" {
       try a.refuseAlias(path, and: [text.path])
       try b.refuseAlias(path)
