@@ -50,6 +50,8 @@ public final class Checkpoint: Weights {
       config: config, file: "config.json", sidecar: try Checkpoint.sidecar(smallFiles))
     let column = try Checkpoint.dialect(family, source, quantization, path)
     dialect = family.dialects[column]
+    try quantization.check(
+      family.weights.lazy.map { TensorPlace($0.spellings[column]) }, in: source)
     joined = try family.weights.map { spec in
       let request = WeightRequest(
         TensorPlace(spec.spellings[column]), shape: spec.shape, isTable: spec.role == .hashTable)
@@ -58,7 +60,6 @@ public final class Checkpoint: Weights {
       }
       return joined
     }
-    try quantization.check(joined)
     places = Dictionary(uniqueKeysWithValues: family.weights.enumerated().map { ($1.name, $0) })
     dropped = try Checkpoint.account(family, source, quantization, joined, allowDrop)
     self.family = family

@@ -88,10 +88,8 @@ import Testing
     for name in ["gptq", "compressed-mixed", "modelopt-nvfp4"] {
       let fixture = try LayoutFixture(name)
       let config = try fixture.quantization()
-      let joined = try fixture.cases.filter { $0.encoding == "bf16" }.compactMap {
-        try fixture.join($0.request)
-      }
-      let error = try #require(throws: FormatError.self) { try config.check(joined) }
+      let plain = fixture.cases.filter { $0.encoding == "bf16" }.map(\.request.place)
+      let error = try #require(throws: FormatError.self) { try config.check(plain, in: fixture) }
       #expect(error.code == .quantConfig && error.problem.contains(config.method ?? "-"))
     }
     // Quantized activations or caches alone promise nothing.
@@ -100,7 +98,8 @@ import Testing
       #"{"quant_method": "modelopt", "quant_algo": null, "kv_cache_quant_algo": "FP8"}"#,
     ] {
       let json = try JSON.scan("{\"quantization_config\": \(text)}")
-      try QuantizationConfig(config: json, file: "config.json").check([])
+      try QuantizationConfig(config: json, file: "config.json")
+        .check([], in: try LayoutFixture("plain-fused"))
     }
   }
 

@@ -62,7 +62,7 @@ import Testing
     for tensor in fixture.tensors where !used.contains(tensor.name) {
       #expect(Layouts.isActivationScale(tensor, config), "\(tensor.name)")
     }
-    try config.check(joined)
+    try config.check(fixture.cases.map(\.request.place), in: fixture)
     let plain = try QuantizationConfig(config: JSON(members: []), file: "config.json")
     #expect(
       !fixture.tensors.contains { Layouts.isActivationScale($0, plain) }, "only quantized models have them")

@@ -101,8 +101,9 @@ public enum Layouts {
     guard let (layout, codes) = find(request.place, in: source, config) else { return nil }
     let context = JoinContext(
       layout: layout.name, codes: codes, request: request, source: source, config: config)
-    let isTable = [.i64, .i32].contains(codes.dtype)
-    guard layout is PlainTensors ? request.isTable == isTable : !request.isTable else {
+    // A quantized layout's codes may be integers; a table and numbers to multiply by are never.
+    let isTable = layout is PlainTensors && [.i64, .i32].contains(codes.dtype)
+    guard request.isTable == isTable else {
       throw context.refuse(
         .configShape, "is \(codes.dtype), expected \(request.isTable ? "I64 or I32" : "numbers")")
     }

@@ -74,12 +74,13 @@ public struct QuantizationConfig: Sendable {
       compressed?.needsQuantizedWeights ?? modelOpt?.needsQuantizedWeights ?? (method != nil)
   }
 
-  /// Refuses a configuration whose promise of quantized weights no weight keeps.
+  /// Refuses a configuration whose promise of quantized weights none of a model's weights keeps.
   /// - Throws: `Q_CONFIG`.
-  public func check(_ joined: some Sequence<JoinedWeight>) throws(FormatError) {
-    guard let method, needsQuantizedWeights,
-      !joined.contains(where: { $0.layout != PlainTensors().name })
-    else { return }
+  public func check(_ places: some Sequence<TensorPlace>, in source: any TensorSource) throws(FormatError) {
+    guard let method, needsQuantizedWeights else { return }
+    for place in places {
+      if let (layout, _) = Layouts.find(place, in: source, self), !(layout is PlainTensors) { return }
+    }
     throw FormatError(
       .quantConfig, file: file, subject: "quantization_config", offset: offset,
       "says \(method), but no weight is stored that way")
