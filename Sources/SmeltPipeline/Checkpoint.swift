@@ -27,6 +27,7 @@ public final class Checkpoint: Weights {
   private let built = BuiltWeights()
 
   /// Opens a directory.
+  /// - Parameter allowDrop: globs of tensors that may be left out where no rule explains them.
   /// - Throws: every refusal of Formats/errors.md for sources, safetensors, index, config and quantized content;
   ///   `RequestError` unsupported for an unknown `model_type`.
   public init(path: String, allowDrop: [String] = []) throws {

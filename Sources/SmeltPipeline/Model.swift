@@ -23,6 +23,7 @@ public struct Model: Sendable {
   public let container: Container
 
   /// Opens a model: a directory, or an `.ingot`.
+  /// - Parameter allowDrop: globs of tensors that may be left out where no rule explains them; the ledger names them.
   /// - Throws: `SRC_MISSING`, `SRC_NOT_MODEL`, and every refusal of the container and the family.
   public static func open(_ path: String, allowDrop: [String] = []) throws -> Model {
     switch pathKind(path) {
