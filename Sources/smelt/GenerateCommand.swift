@@ -34,6 +34,8 @@ struct GenerateCommand: ParsableCommand {
   var topP: Double?
   @Option(name: .long, help: ArgumentHelp("The same seed gives the same tokens.", valueName: "n"))
   var seed: UInt64 = 0
+  @Flag(name: .long, help: "Go on after the end token.")
+  var ignoreEos = false
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
