@@ -28,7 +28,8 @@ public struct Model: Sendable {
   public static func open(_ path: String, allowDrop: [String] = []) throws -> Model {
     switch pathKind(path) {
     case .nothing: throw FormatError(.missingFile, file: path, "there is no such file or directory")
-    case .directory: return Model(path: path, container: .checkpoint(try Checkpoint(path: path, allowDrop: allowDrop)))
+    case .directory:
+      return Model(path: path, container: .checkpoint(try Checkpoint(path: path, allowDrop: allowDrop)))
     case .other: throw FormatError(.notFile, file: path, "found a device or a pipe, expected a model")
     case .file:
       if path.hasSuffix(".ingot") {

@@ -54,7 +54,8 @@ struct GenerateCommand: ParsableCommand {
     let sampling = Sampling(temperature: temperature, topK: topK, topP: topP, seed: seed)
     let writer = try GenerationWriter(model, prompt: prompt, tokensPath: tokens, streams: !output.json)
     let made = try generate(
-      model, prompt: writer.ids, maxTokens: maxTokens, sampling: sampling, stops: ignoreEos ? [] : try model.endTokens(),
+      model, prompt: writer.ids, maxTokens: maxTokens, sampling: sampling,
+      stops: ignoreEos ? [] : try model.endTokens(),
       common.run
     ) { try writer.show($0) }
     try writer.finish(made, json: output.json)
