@@ -3,6 +3,20 @@
 
 #include <fcntl.h>
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#elif defined(__APPLE__)
+#include <malloc/malloc.h>
+#endif
+
+void sk_give_back_free_memory(void) {
+#if defined(__GLIBC__)
+  malloc_trim(0);
+#elif defined(__APPLE__)
+  malloc_zone_pressure_relief(0, 0);
+#endif
+}
+
 #if defined(__linux__)
 
 void sk_start_writeback(int descriptor, int64_t offset, int64_t length) {

@@ -38,6 +38,7 @@ public func evaluate(_ model: Model, _ windows: Windows, _ options: RunOptions) 
   let pass = Pass(parallel: options.parallel)
   var losses: [Double] = []
   let groups = windows.groups(model.family.dimensions, streams: 1, maxMemory: options.maxMemory)
+  options.progress.announce(windows.summary(passes: groups.count))
   options.progress.begin("evaluate", total: groups.count * model.family.dimensions.layers, unit: "layers")
   for batch in groups {
     let x = try runLayers(model.family, batch, model.weights, pass, options.progress)
@@ -64,6 +65,7 @@ func runLayers(
     try Interrupt.check()
     let routing = try family.layer(layer, &x, batch, weights, pass)
     try each(layer, x, routing)
+    if pass.state == nil { giveBackFreeMemory() }  // a single token leaves no holes worth a millisecond
     progress.advance(1)
   }
   return x

@@ -30,9 +30,10 @@ public func verify(
   let start = monotonicSeconds()
   try requireComparable(source, result)
   var report = Report(source: source, result: result, windows: windows, thresholds: thresholds)
+  let groups = windows.groups(source.family.dimensions, streams: 4, maxMemory: options.maxMemory)
+  options.progress.announce(windows.summary(passes: groups.count))
   report.weights = try compareWeights(source, result, options)
   var comparison = Comparison(source.family.dimensions.layers)
-  let groups = windows.groups(source.family.dimensions, streams: 4, maxMemory: options.maxMemory)
   options.progress.begin(
     "compare layers", total: groups.count * source.family.dimensions.layers, unit: "layers")
   var noiseLeft = floorTokens
@@ -151,6 +152,7 @@ struct Comparison {
         layers[layer].add(Metrics.distance(x, y, rows: batch.range(window), options.parallel))
       }
       if let sourceRouting, let resultRouting { compare(sourceRouting, resultRouting, layer) }
+      giveBackFreeMemory()
       options.progress.advance(1)
     }
     try compareLogits(batch, noisy, family, source, permuted, result, (x, y, forced, noise), options)

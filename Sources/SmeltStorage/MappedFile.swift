@@ -81,10 +81,11 @@ public final class MappedFile: @unchecked Sendable {
     }
   }
 
-  /// Lets the system take back the pages around a range. Rounds outward, since it maps neighbours along.
+  /// Lets the system take back the pages around a range. Rounds outward to the largest run of pages that one fault
+  /// maps (2 MiB, a large folio): neighbours that came along would never be given back, and coming back costs one fault.
   func evict(_ start: UnsafeRawPointer, _ length: Int) {
     guard let base, length > 0 else { return }
-    let granule = 65536
+    let granule = 2 << 20
     let first = (start - UnsafeRawPointer(base)) / granule * granule
     let last = min(size, ((start - UnsafeRawPointer(base)) + length + granule - 1) / granule * granule)
     madvise(base + first, last - first, MADV_DONTNEED)

@@ -1,5 +1,7 @@
 // The few system calls the package needs, under one spelling for Linux and macOS.
 
+internal import CKernels
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -49,6 +51,10 @@ public func peakMemoryBytes() -> Int {
     return Int(usage.ru_maxrss)
   #endif
 }
+
+/// Returns the memory that is free inside the allocator to the system. Arrays of a layer's many sizes leave holes, and
+/// without this the process would grow with the number of layers. Takes about a millisecond.
+public func giveBackFreeMemory() { sk_give_back_free_memory() }
 
 /// The number of cores the process may use.
 public func coreCount() -> Int { max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
