@@ -15,6 +15,7 @@ internal import CKernels
 public struct FileWriter: ~Copyable {
   /// The path the file will have.
   public let path: String
+  private let overwrite: Bool
   private let partial: String
   private let descriptor: Int32
   /// The place where the next `write` goes, in bytes from the start.
@@ -31,12 +32,15 @@ public struct FileWriter: ~Copyable {
     let partial = "\(path).partial-\(getpid())"
     descriptor = try FileWriter.create(path, partial, overwrite: overwrite)
     self.path = path
+    self.overwrite = overwrite
     self.partial = partial
   }
 
   private static func create(_ path: String, _ partial: String, overwrite: Bool) throws -> Int32 {
     try requireCreatable(path, overwrite: overwrite)
-    let descriptor = open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+    // A leftover of this name is nobody's; what somebody else put there, a link perhaps, is not written through.
+    unlink(partial)
+    let descriptor = open(partial, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
     guard descriptor >= 0 else {
       throw RequestError(
         .cannotCreate, "cannot create '\(path)': \(Platform.lastError())",
@@ -109,8 +113,11 @@ public struct FileWriter: ~Copyable {
   }
 
   /// Syncs, renames to the final name, and syncs the folder: from here on the file is there, whole.
+  /// - Throws: `RequestError` io; cannot-create when something took the final name since the start and `overwrite` is
+  ///   false.
   public consuming func commit() throws {
     try sync()
+    try requireCreatable(path, overwrite: overwrite)
     guard rename(partial, path) == 0 else {
       throw RequestError(.cannotCreate, "cannot rename to '\(path)': \(Platform.lastError())")
     }
