@@ -28,6 +28,9 @@ public struct Plain: Encoding {
     let columns = weight.columns
     guard columns > 0 else { return }
     var row = [Float](repeating: 0, count: columns)
+    // An embedding of gigabytes is not held because it was looked at once.
+    let rowBytes = weight.values.bytes.count / max(1, weight.rows)
+    let step = max(1, (16 << 20) / max(1, rowBytes))
     for index in 0..<weight.rows {
       let bad = row.withUnsafeMutableBufferPointer { buffer in
         decode(
@@ -39,6 +42,9 @@ public struct Plain: Encoding {
         throw FormatError(
           .codeNaN, file: weight.file, subject: weight.name,
           "row \(index), column \(column) is \(shown(row[column])), expected a finite number")
+      }
+      if (index + 1) % step == 0 {
+        weight.values.bytes[(index + 1 - step) * rowBytes..<(index + 1) * rowBytes].evict()
       }
     }
   }
