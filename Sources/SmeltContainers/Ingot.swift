@@ -48,6 +48,12 @@ public final class IngotFile: Sendable {
     cache = IngotCache(limit: cacheBytes)
   }
 
+  /// Whether a regular file starts as an ingot does, whatever its name.
+  public static func isIngot(_ path: String) -> Bool {
+    guard pathKind(path) == .file, let file = try? MappedFile(path: path) else { return false }
+    return file.bytes[0..<min(file.count, IngotLimits.magic.count)].array == IngotLimits.magic
+  }
+
   /// The file's size.
   public var byteCount: Int { mapping.count }
 

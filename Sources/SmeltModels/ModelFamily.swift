@@ -40,12 +40,18 @@ public struct TokenBatch: Sendable {
   public let starts: [Int]
   /// The position of each sequence's first token: 0 unless the batch continues a sequence.
   public let firstPosition: Int
+  /// For each token, the number of its sequence.
+  public let owners: [Int]
+  /// For each token, its position in its sequence.
+  public let positions: [Int]
 
   /// A batch of sequences. Ids must lie within the vocabulary: callers check.
   public init(_ sequences: [[Int]], firstPosition: Int = 0) {
     self.firstPosition = firstPosition
     ids = sequences.flatMap { $0 }
     starts = sequences.reduce(into: [0]) { $0.append($0.last! + $1.count) }
+    owners = sequences.enumerated().flatMap { [Int](repeating: $0, count: $1.count) }
+    positions = sequences.flatMap { firstPosition..<firstPosition + $0.count }
   }
 
   /// The number of tokens.
@@ -58,12 +64,6 @@ public struct TokenBatch: Sendable {
   public var longest: Int { (0..<sequenceCount).map { range($0).count }.max() ?? 0 }
   /// One more than the last position of any sequence.
   public var endPosition: Int { firstPosition + longest }
-  /// For each token, the number of its sequence.
-  public var owners: [Int] { (0..<sequenceCount).flatMap { [Int](repeating: $0, count: range($0).count) } }
-  /// For each token, its position in its sequence.
-  public var positions: [Int] {
-    (0..<sequenceCount).flatMap { Array(firstPosition..<firstPosition + range($0).count) }
-  }
 }
 
 /// Which experts each token of a layer went to, and with which weights.

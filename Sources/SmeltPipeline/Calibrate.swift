@@ -9,8 +9,8 @@ import SmeltTensors
 
 /// What a calibration did.
 public struct CalibrationSummary: Sendable {
-  /// The statistics file.
-  public var path: String
+  /// The statistics file; nil when it was not kept.
+  public var path: String?
   /// Tokens that ran.
   public var tokens: Int
   /// Windows that ran.
@@ -41,7 +41,7 @@ public struct CalibrationSummary: Sendable {
       lines.append("note: \(windowsLeftOut) windows did not fit into --max-memory and were left out")
     }
     lines.append(
-      "\(path): \(grouped(tokens)) tokens in \(fixed(seconds, 1)) s, peak memory \(byteText(peakMemoryBytes))"
+      "\(path ?? "calibration"): \(grouped(tokens)) tokens in \(fixed(seconds, 1)) s, peak memory \(byteText(peakMemoryBytes))"
     )
     return lines.joined(separator: "\n")
   }
@@ -58,6 +58,8 @@ public func calibrate(
   let family = model.family
   let groups = windows.groups(family.dimensions, streams: 1, maxMemory: options.maxMemory)
   let batch = groups[0]
+  options.progress.announce(
+    "\(grouped(batch.count)) of \(grouped(windows.tokenCount)) tokens, in one pass over the layers")
   var statistics = Statistics(
     modelType: family.modelType, tokens: batch.count, context: windows.context, sequences: batch.sequenceCount
   )
@@ -94,6 +96,7 @@ private func observe(
     let counts = observed.drainRouting()
     tokens += counts
     try layout.write(observed.drain(), counts.first, layer: layer, &writer)
+    giveBackFreeMemory()
     options.progress.advance(1)
   }
   try eachLogits(family, x, batch, observed, pass) { _, _ in }
@@ -108,11 +111,10 @@ private struct StatisticsLayout {
   private let experts: Int
 
   init(_ family: any ModelFamily) {
-    let multiplied = family.weights.filter(\.isMultiplied)
-    let layers = (0..<family.dimensions.layers).map { layer in
-      (layer: Optional(layer), specs: multiplied.filter { $0.layer == layer })
-    }
-    sections = layers + [(nil, multiplied.filter { $0.layer == nil })]
+    let layers = family.dimensions.layers
+    var specs = [[WeightSpec]](repeating: [], count: layers + 1)
+    for spec in family.weights where spec.isMultiplied { specs[spec.layer ?? layers].append(spec) }
+    sections = specs.enumerated().map { ($0 < layers ? $0 : nil, $1) }
     experts = family.dimensions.experts
   }
 

@@ -113,6 +113,8 @@ public func convert(_ model: Model, to path: String, _ options: ConvertOptions) 
     ledger.enumerated().filter { $1.fate == .converted || $1.fate == .copied }.map { ($1.weight ?? "", $0) },
     uniquingKeysWith: { first, _ in first })
 
+  let room = freeDiskBytes(parentFolder(path)).map { "; \(byteText($0)) free on the disk" } ?? ""
+  options.run.progress.announce("\(path): \(plan.summary)\(room)")
   options.run.progress.begin("convert", total: plan.bytesOut, unit: "bytes")
   var scales: [UInt8] = []
   var hash = XXH64()

@@ -22,7 +22,7 @@ public struct Model: Sendable {
   /// Where it lies.
   public let container: Container
 
-  /// Opens a model: a directory, or an `.ingot`.
+  /// Opens a model: a directory, or an ingot (named `.ingot`, or known by its first bytes).
   /// - Parameter allowDrop: globs of tensors that may be left out where no rule explains them; the ledger names them.
   /// - Throws: `SRC_MISSING`, `SRC_NOT_MODEL`, and every refusal of the container and the family.
   public static func open(_ path: String, allowDrop: [String] = []) throws -> Model {
@@ -32,7 +32,7 @@ public struct Model: Sendable {
       return Model(path: path, container: .checkpoint(try Checkpoint(path: path, allowDrop: allowDrop)))
     case .other: throw FormatError(.notFile, file: path, "found a device or a pipe, expected a model")
     case .file:
-      if path.hasSuffix(".ingot") {
+      if path.hasSuffix(".ingot") || IngotFile.isIngot(path) {
         return Model(path: path, container: .ingot(try IngotWeights(path: path)))
       }
       if path.hasSuffix(".gguf") {

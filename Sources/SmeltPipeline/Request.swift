@@ -92,10 +92,11 @@ public func quantize(
   _ = try Plan(model, options)  // what the plan refuses is refused before the long pass, not after it
   let statisticsPath = "\(path).statistics-\(getpid())"
   defer { removeFile(statisticsPath) }
-  let summary = try calibrate(
+  var summary = try calibrate(
     model, calibration, textPath: textPath, to: statisticsPath, overwrite: true, options.run)
   var options = options
   options.statistics = try readStatistics(statisticsPath, for: model)
+  summary.path = nil
   if choosesObserver { options.recipe.observer = .mse }
   return (summary, try convert(model, to: path, options))
 }

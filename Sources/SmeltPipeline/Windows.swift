@@ -65,6 +65,13 @@ public struct Windows: Sendable {
     self.context = context
   }
 
+  /// One line: what will run.
+  func summary(passes: Int) -> String {
+    "\(grouped(tokenCount)) tokens in \(grouped(sequences.count)) windows, "
+      + "in \(passes == 1 ? "one pass" : "\(grouped(passes)) passes") over the layers"
+      + (passes == 1 ? "" : " (fewer with a larger --max-memory)")
+  }
+
   /// The number of tokens.
   public var tokenCount: Int { sequences.reduce(0) { $0 + $1.count } }
 

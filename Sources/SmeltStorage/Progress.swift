@@ -8,6 +8,13 @@ public protocol ProgressReporter: Sendable {
   func advance(_ amount: Int)
   /// The stage is over.
   func end()
+  /// What is about to be done, in one line, before it begins.
+  func announce(_ text: String)
+}
+
+extension ProgressReporter {
+  /// Ignored unless a reporter says otherwise.
+  public func announce(_ text: String) {}
 }
 
 /// Hears nothing.

@@ -89,6 +89,8 @@ final class ProgressBar: ProgressReporter {
 
   private let stages = Mutex<[Stage]>([])
 
+  func announce(_ text: String) { Terminal.error(printable(text)) }
+
   func begin(_ title: String, total: Int, unit: String) {
     stages.withLock { $0.append(Stage(title: title, total: total, unit: unit)) }
   }

@@ -148,8 +148,18 @@ private let ids = #"{"sequences": [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [200, 100, 5
     let quantized = try shell.run(
       "smelt quantize tiny c.ingot --scheme int8 --calibration tiny/calibration.txt --tokens-limit 512 --json"
     )
-    #expect(try Contract("calibrate").problems(try #require(try quantized.json()["calibration"])) == [])
+    let learned = try #require(try quantized.json()["calibration"])
+    #expect(try Contract("calibrate").problems(learned) == [])
+    #expect(learned["path"]?.isNull == true)  // the statistics are gone when the command ends
     #expect(try shell.names() == ["a.ingot", "b.ingot", "c.ingot", "ids.json", "s.safetensors"])
+  }
+
+  /// What `--to ingot` writes under any name is read again under that name.
+  @Test func anIngotIsKnownByItsBytes() throws {
+    let outcome = try Shell().run(
+      "smelt convert v4 plain --to ingot && smelt check plain && mv plain x.bin && smelt inspect x.bin")
+    #expect(outcome.exit == 0, "\(outcome.stderr)")
+    #expect(outcome.stdout.contains("sound: ") && outcome.stdout.contains(" ingot, 1 file"))
   }
 
   @Test func verdictsAreExitStatusAndReport() throws {
