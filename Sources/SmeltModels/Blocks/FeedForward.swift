@@ -58,9 +58,12 @@ struct FeedForward: Sendable {
     let logits = try Linear.apply(
       x, gate, bias: name.bias("ffn_gate_inp", if: hasRouterBias), weights, pass)
     weights.finished(gate)
-    if let forced = pass.forcedRouting { return router.route(logits, bias: nil, given: forced.choice) }
+    if let forced = pass.forcedRouting {
+      return router.route(logits, bias: nil, parallel: pass.parallel, given: forced.choice)
+    }
     return router.route(
-      logits, bias: hasSelectionBias ? try weights.vector(name("exp_probs_b", suffix: "bias")) : nil)
+      logits, bias: hasSelectionBias ? try weights.vector(name("exp_probs_b", suffix: "bias")) : nil,
+      parallel: pass.parallel)
   }
 
   /// The shared expert's factor for each token; nil without a shared expert.

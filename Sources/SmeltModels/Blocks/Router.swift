@@ -1,6 +1,7 @@
 // Routers: every scoring and selection rule. A bias chooses, it never weighs.
 // Sources: the reference code of each family; DeepSeek-AI, "DeepSeek-V3 Technical Report" (2024) for groups.
 
+import SmeltStorage
 import SmeltTensors
 
 #if canImport(Glibc)
@@ -57,16 +58,25 @@ struct Router: Sendable {
   ///   - logits: [tokens, experts].
   ///   - bias: added to the scores to choose; nil for none.
   ///   - given: the experts of each token where they are not chosen by score, ascending; nil where they are.
-  func route(_ logits: Matrix, bias: [Float]?, given: ((Int) -> [Int32])? = nil) -> Routing {
-    var experts: [Int32] = []
-    var weights: [Float] = []
-    experts.reserveCapacity(logits.rows * perToken)
-    weights.reserveCapacity(logits.rows * perToken)
-    for token in 0..<logits.rows {
-      let scores = scores(logits[token])
-      let chosen = given?(token) ?? choose(scores, bias)
-      experts += chosen
-      weights += factors(chosen.map { scores[Int($0)] })
+  func route(
+    _ logits: Matrix, bias: [Float]?, parallel: Parallel = .serial, given: (@Sendable (Int) -> [Int32])? = nil
+  ) -> Routing {
+    var experts = [Int32](repeating: 0, count: logits.rows * perToken)
+    var weights = [Float](repeating: 0, count: logits.rows * perToken)
+    experts.withUnsafeMutableBufferPointer { experts in
+      weights.withUnsafeMutableBufferPointer { weights in
+        guard let first = experts.baseAddress, let factor = weights.baseAddress else { return }
+        let (ids, values) = (SharedPointer(first), SharedPointer(factor))
+        eachToken(logits.rows, parallel) { token in
+          let scores = scores(logits[token])
+          let chosen = given?(token) ?? choose(scores, bias)
+          let own = factors(chosen.map { scores[Int($0)] })
+          for place in 0..<perToken {
+            ids.pointer[token * perToken + place] = chosen[place]
+            values.pointer[token * perToken + place] = own[place]
+          }
+        }
+      }
     }
     return Routing(perToken: perToken, experts: experts, weights: weights)
   }

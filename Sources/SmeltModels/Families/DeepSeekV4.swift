@@ -305,10 +305,10 @@ public struct DeepSeekV4: ModelFamily {
       let low = try weights.multiply(
         part, name("attn_output_a"), rows: group * c.outputRank..<(group + 1) * c.outputRank,
         parallel: pass.parallel)
-      for token in 0..<heads.rows {
-        for rank in 0..<c.outputRank {
-          inner.values[token * inner.columns + group * c.outputRank + rank] =
-            low.values[token * c.outputRank + rank]
+      inner.forEachRow(pass.parallel) { token, row in
+        low.values.withUnsafeBufferPointer {
+          (row + group * c.outputRank).update(
+            from: $0.baseAddress! + token * c.outputRank, count: c.outputRank)
         }
       }
     }
@@ -328,9 +328,12 @@ public struct DeepSeekV4: ModelFamily {
       score: .sqrtSoftplus, perToken: c.expertsPerToken,
       weighting: c.normalizesRouting ? .normalized : .plain,
       scaling: c.routedScaling)
-    if let forced = pass.forcedRouting { return router.route(logits, bias: nil, given: forced.choice) }
+    if let forced = pass.forcedRouting {
+      return router.route(logits, bias: nil, parallel: pass.parallel, given: forced.choice)
+    }
     guard c.hashLayers[index] else {
-      return router.route(logits, bias: try weights.vector(name("exp_probs_b", suffix: "bias")))
+      return router.route(
+        logits, bias: try weights.vector(name("exp_probs_b", suffix: "bias")), parallel: pass.parallel)
     }
     let table = try weights.weight(name("ffn_gate_tid2eid"))
     let experts = try table.integers()
@@ -339,7 +342,7 @@ public struct DeepSeekV4: ModelFamily {
       throw FormatError(
         .configValue, file: table.file, subject: table.name, "names an expert outside 0 ..< \(c.experts)")
     }
-    return router.route(logits, bias: nil) { token in
+    return router.route(logits, bias: nil, parallel: pass.parallel) { token in
       let first = batch.ids[token] * c.expertsPerToken
       return experts[first..<first + c.expertsPerToken].map(Int32.init).sorted()
     }
