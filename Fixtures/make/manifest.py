@@ -16,6 +16,9 @@ ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)),
 MAKERS = {
     "malformed": {"script": "Fixtures/make/malformed.py", "versions": {}},
     "ingot": {"script": "Fixtures/make/ingot.py", "versions": {"xxhash": "4.1.0"}},
+    "gguf_malformed": {"script": "Fixtures/make/gguf_malformed.py", "versions": {}},
+    "gguf": {"script": "llama.cpp's ggml_quantize_chunk and llama-gguf-split", "versions": {
+        "llama.cpp": "0c1e57098", "ggml": "0.25.3", "transformers": "5.23.0"}},
     "checkpoint": {"script": "Tests/SmeltPipelineTests/CheckpointFaults.swift", "versions": {}},
     "safetensors": {"script": "Fixtures/make/safetensors_good.py", "versions": {"safetensors": "0.8.0"}},
     "tokenizers": {"script": "Fixtures/make/tokenizer_cases.py", "versions": {"tokenizers": "0.23.3"}},
@@ -28,11 +31,13 @@ FOLDERS = [
     ("malformed/safetensors/", "malformed"),
     ("malformed/directory/", "malformed"),
     ("malformed/ingot/", "ingot"),
+    ("malformed/gguf/", "gguf_malformed"),
     ("malformed/checkpoint/", "checkpoint"),
     ("safetensors/", "safetensors"),
     ("tokenizers/", "tokenizers"),
     ("configs/", "configs"),
     ("layouts/", "layouts"),
+    ("gguf/", "gguf"),
 ]
 SKIPPED = ("make/", "README.md", "MANIFEST.json")
 

@@ -122,6 +122,80 @@ extension ErrorCode {
     "IDX_TOTAL", "the index's total_size is not the sum of the tensors",
     "harmless; some writers count parameters instead")
 
+  // MARK: GGUF
+
+  /// Bytes that do not begin a little-endian GGUF file.
+  public static let ggMagic = ErrorCode(
+    "GG_MAGIC", "the file does not begin as a little-endian GGUF file",
+    "big-endian files are not read; if it should be GGUF, fetch it again")
+  /// A version that is not read.
+  public static let ggVersion = ErrorCode(
+    "GG_VERSION", "the GGUF version is not 2 or 3",
+    "convert the model again with a current llama.cpp")
+  /// An impossible number of tensors or keys.
+  public static let ggCount = ErrorCode(
+    "GG_COUNT", "the number of tensors or keys is over the limit or more than the file can hold",
+    "the header is damaged; fetch the file again")
+  /// A string that cannot be.
+  public static let ggString = ErrorCode(
+    "GG_STRING",
+    "a key or string is empty, too long, beyond the file, not UTF-8, or a key holds control characters",
+    "the header is damaged; fetch the file again")
+  /// A value type that the format does not have.
+  public static let ggType = ErrorCode(
+    "GG_TYPE", "a metadata value is of an unknown type or an array of arrays",
+    "the header is damaged, or of a newer GGUF than Formats/gguf.md knows")
+  /// An array larger than the file.
+  public static let ggArray = ErrorCode(
+    "GG_ARRAY", "a metadata array has more elements than the file can hold",
+    "the header is damaged; fetch the file again")
+  /// A key or tensor that stands twice.
+  public static let ggDuplicate = ErrorCode(
+    "GG_DUPLICATE", "a key or a tensor's name stands twice",
+    "two readers could see two models; do not trust the file")
+  /// An alignment that is none.
+  public static let ggAlign = ErrorCode(
+    "GG_ALIGN", "general.alignment is not a u32 that is a power of two from 8 to 65,536",
+    "do not trust the file")
+  /// A name that cannot be a name.
+  public static let ggName = ErrorCode(
+    "GG_NAME",
+    "a tensor's name is empty, over 63 bytes, not UTF-8, or holds control or bidirectional characters",
+    "do not trust the file")
+  /// Dimensions that cannot be.
+  public static let ggDims = ErrorCode(
+    "GG_DIMS", "a tensor has no or more than 4 dimensions, one below 1, or a size over 63 bits",
+    "do not trust the file")
+  /// Rows that are no whole number of blocks.
+  public static let ggBlock = ErrorCode(
+    "GG_BLOCK", "a tensor's rows are no whole number of its type's blocks",
+    "the header is damaged; fetch the file again")
+  /// A tensor type not in use.
+  public static let ggTensorType = ErrorCode(
+    "GG_TENSOR_TYPE", "a tensor's type is unknown or was removed from ggml",
+    "convert the model again with a current llama.cpp; Formats/gguf.md lists the types")
+  /// Offsets that do not follow each other.
+  public static let ggOffset = ErrorCode(
+    "GG_OFFSET",
+    "a tensor's offset is not aligned, leaves a hole or overflows, or bytes follow the last tensor",
+    "the header is damaged; fetch the file again")
+  /// Tensors that share bytes.
+  public static let ggOverlap = ErrorCode(
+    "GG_OVERLAP", "a tensor begins before the one before it ends",
+    "do not trust the file")
+  /// A file shorter than its header says.
+  public static let ggTruncated = ErrorCode(
+    "GG_TRUNCATED", "the GGUF file is shorter than it says",
+    "the download was cut short; fetch the file again")
+  /// Parts that do not belong together.
+  public static let ggSplit = ErrorCode(
+    "GG_SPLIT", "the parts of a split GGUF are missing, disagree, or were joined by appending",
+    "fetch all parts again and open the first")
+  /// A bool that is neither.
+  public static let ggBool = ErrorCode(
+    "GG_BOOL", "a metadata bool is neither 0 nor 1",
+    "the header is damaged; fetch the file again")
+
   // MARK: quantized content
 
   /// A quantized weight without its scale.
@@ -228,6 +302,8 @@ extension ErrorCode {
     stRank,
     stOverflow, stSubbyte, stOffsets, stSizeMismatch, stLayout, stTrailing, stMetadata, stName,
     idxPath, idxLink, idxMissing, idxMismatch, idxDuplicate, idxJSON, idxTotal,
+    ggMagic, ggVersion, ggCount, ggString, ggType, ggArray, ggDuplicate, ggAlign, ggName,
+    ggDims, ggBlock, ggTensorType, ggOffset, ggOverlap, ggTruncated, ggSplit, ggBool,
     scaleMissing, scaleShape, scaleValue, codeNaN, packed, quantConfig, mixedExperts,
     configValue, configJSON, configShape, incomplete, unknownTensor, tokenizerValue, tokenizerJSON,
     ingotHeader, ingotIndex, ingotBomb, ingotFrame, ingotChecksum,

@@ -1,0 +1,98 @@
+// One GGUF model: a file, or the parts it was split into. Files are mapped, headers are checked byte for byte before
+// a tensor is handed out, and tensors are lent from the mapping. Formats/gguf.md is the law.
+
+public import SmeltStorage
+public import SmeltTensors
+
+/// One tensor of a GGUF file.
+public struct GGUFTensor: Sendable {
+  /// The name in the file.
+  public let name: String
+  /// How its elements are stored.
+  public let type: GGUFTensorType
+  /// The dimensions, outermost first; the file has them the other way round.
+  public let shape: Shape
+  /// The path of the file that holds it.
+  public let file: String
+  /// The place of its first byte in that file.
+  public let offset: Int
+  /// Its blocks, row after row, lent from the mapping; touching them reads the file.
+  public let bytes: Bytes
+}
+
+/// A GGUF model, mapped and checked. Only the headers are read; a tensor's bytes are read when they are touched.
+public final class GGUFFile: Sendable {
+  /// The path as the caller knows it: the one file, or the first part.
+  public let path: String
+  /// The format's version, 2 or 3; the first part's.
+  public let version: Int
+  /// The metadata of the file, or of the first part, in file order.
+  public let metadata: [(key: String, value: GGUFValue)]
+  /// The tensors in the order of their bytes, part after part.
+  public let tensors: [GGUFTensor]
+  private let keys: [String: Int]
+  private let names: [String: Int]
+  private let keyPlaces: [Int]
+  private let mapped: [(path: String, file: MappedFile)]
+
+  /// Opens and checks a file and, when it is the first of several parts, the others beside it. Symbolic links are
+  /// followed for the file that the caller named; the other parts may be links as `ShardFolder` allows them.
+  /// - Throws: `FormatError` with one of the codes `SRC_…`, `GG_…` and `IDX_…`; `RequestError` io when the system
+  ///   refuses.
+  public init(path: String) throws {
+    let parts = try GGUFSplit.parts(GGUFPart(path: path, resolved: path))
+    var names: [String: Int] = [:]
+    var tensors: [GGUFTensor] = []
+    for part in parts {
+      let bytes = part.mapped.bytes
+      for entry in part.header.entries {
+        guard names.updateValue(tensors.count, forKey: entry.name) == nil else {
+          throw FormatError(
+            .ggDuplicate, file: part.path, subject: entry.name, offset: entry.place,
+            "found the tensor in two parts, expected it once")
+        }
+        let start = part.header.dataStart + entry.begin
+        tensors.append(
+          GGUFTensor(
+            name: entry.name, type: entry.type, shape: Shape(entry.shape), file: part.path, offset: start,
+            bytes: bytes[start..<start + entry.byteCount]))
+      }
+    }
+    self.path = path
+    mapped = parts.map { ($0.path, $0.mapped) }
+    keyPlaces = parts[0].header.keyPlaces
+    self.names = names
+    self.tensors = tensors
+    version = parts[0].header.version
+    metadata = parts[0].header.metadata
+    keys = Dictionary(uniqueKeysWithValues: metadata.enumerated().map { ($0.element.key, $0.offset) })
+  }
+
+  /// The tensor of a name, or nil.
+  public func tensor(_ name: String) -> GGUFTensor? { names[name].map { tensors[$0] } }
+
+  /// The metadata value of a key, or nil.
+  public func value(_ key: String) -> GGUFValue? { keys[key].map { metadata[$0].value } }
+
+  /// The place of a key in the first file, for messages; nil when there is no such key.
+  public func place(ofKey key: String) -> Int? { keys[key].map { keyPlaces[$0] } }
+
+  /// The files that hold the tensors, with their sizes.
+  public var files: [(path: String, byteCount: Int)] { mapped.map { ($0.path, $0.file.count) } }
+
+  /// Throws `SRC_CHANGED` when a file's size or time is no longer what it was.
+  public func checkUnchanged() throws(FormatError) {
+    for part in mapped {
+      do {
+        try part.file.checkUnchanged()
+      } catch {
+        var known = error
+        known.file = part.path
+        throw known
+      }
+    }
+  }
+
+  /// Device and inode of each file, to tell whether two paths are one file.
+  public var identities: [FileIdentity] { mapped.map(\.file.identity) }
+}
