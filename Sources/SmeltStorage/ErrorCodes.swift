@@ -217,6 +217,10 @@ extension ErrorCode {
   public static let packed = ErrorCode(
     "Q_PACK", "a packed 4-bit weight's width is not half its columns",
     "the shard is damaged or of another layout")
+  /// A block of numbers whose scale is none.
+  public static let block = ErrorCode(
+    "Q_BLOCK", "a block's scale is NaN or infinite, or makes a number infinite",
+    "the weight is damaged; fetch it again")
   /// Config and tensors contradict each other.
   public static let quantConfig = ErrorCode(
     "Q_CONFIG", "quantization_config contradicts the tensors", "the config belongs to another revision")
@@ -304,7 +308,7 @@ extension ErrorCode {
     idxPath, idxLink, idxMissing, idxMismatch, idxDuplicate, idxJSON, idxTotal,
     ggMagic, ggVersion, ggCount, ggString, ggType, ggArray, ggDuplicate, ggAlign, ggName,
     ggDims, ggBlock, ggTensorType, ggOffset, ggOverlap, ggTruncated, ggSplit, ggBool,
-    scaleMissing, scaleShape, scaleValue, codeNaN, packed, quantConfig, mixedExperts,
+    scaleMissing, scaleShape, scaleValue, codeNaN, packed, block, quantConfig, mixedExperts,
     configValue, configJSON, configShape, incomplete, unknownTensor, tokenizerValue, tokenizerJSON,
     ingotHeader, ingotIndex, ingotBomb, ingotFrame, ingotChecksum,
     statistics, statisticsMismatch, recipe, tokens, text,

@@ -16,7 +16,7 @@ public protocol Encoding: Sendable {
   func layout(of shape: Shape, name: String) throws(FormatError) -> [PartLayout]
 
   /// Refuses codes and scales that are no finite numbers, naming the first culprit.
-  /// - Throws: `Q_CODE_NAN`, `Q_SCALE_VALUE`.
+  /// - Throws: `Q_CODE_NAN`, `Q_SCALE_VALUE`, `Q_BLOCK`.
   func validate(_ weight: Weight) throws(FormatError)
 
   /// Decodes a rectangle. Row `r` of it goes to `out + (r - rows.lowerBound) * stride`. Exact: code × scale in float32.

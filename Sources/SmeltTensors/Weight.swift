@@ -120,7 +120,7 @@ public struct Weight: Sendable {
   public var byteCount: Int { parts.reduce(0) { $0 + $1.bytes.count } }
 
   /// Refuses codes and scales that are no finite numbers.
-  /// - Throws: `Q_CODE_NAN`, `Q_SCALE_VALUE`.
+  /// - Throws: `Q_CODE_NAN`, `Q_SCALE_VALUE`, `Q_BLOCK`.
   public func validate() throws(FormatError) { try encoding.validate(self) }
 
   /// Decodes whole rows.

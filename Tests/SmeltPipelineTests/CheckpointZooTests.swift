@@ -222,7 +222,7 @@ private func keep(_ model: Model, to path: String) throws {
 
   @Test func everyCodeOfCheckpointsHasItsFault() {
     let zoo = Set(CheckpointFault.all.map(\.code.name))
-    for code in ErrorCode.all {
+    for code in ErrorCode.all where code != .block {  // folders of safetensors have no blocks
       guard ["Q_", "CFG_", "ARCH_"].contains(where: { code.name.hasPrefix($0) }) else { continue }
       #expect(zoo.contains(code.name), "\(code)")
     }

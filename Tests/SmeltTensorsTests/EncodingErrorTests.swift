@@ -28,6 +28,7 @@ private func singles(_ values: [Float]) -> Bytes {
 
   @Test func missingScalesAreNamed() throws {
     for encoding in Encodings.all {
+      guard !(encoding is GGUFBlock) else { continue }  // their scales lie among the codes
       let layout = try encoding.layout(of: [192, 160], name: "w")
       guard layout.count > 1 else { continue }
       let error = refuses(encoding, [zeros(.values, layout[0].dtypes[0], layout[0].shape)])

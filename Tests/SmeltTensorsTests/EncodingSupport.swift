@@ -217,6 +217,42 @@ private func randomPart(
   return Part(layout.name, dtype: dtype, shape: layout.shape, bytes: Bytes(bytes))
 }
 
+/// A shape whose columns are made as many more as the encoding's blocks need.
+func fitted(_ shape: Shape, to encoding: any Encoding) -> Shape {
+  guard let block = encoding as? GGUFBlock else { return shape }
+  let blocks = (shape.columns + block.elements - 1) / block.elements
+  return Shape(shape.dimensions.dropLast() + [blocks * block.elements])
+}
+
+/// Random blocks with scales that are finite numbers, not powers of two, from 2^-12 to 2^4 where they are F16.
+private func randomBlocks(_ block: GGUFBlock, _ layout: PartLayout, _ random: inout Generator) -> Part {
+  let halves: [Int] =
+    switch block.kind {
+    case .q2_k: [80, 82]
+    case .q3_k: [108]
+    case .q6_k: [208]
+    case .tq1_0: [52]
+    case .tq2_0: [64]
+    case .q4_1, .q5_1, .q8_1, .q4_k, .q5_k: [0, 2]
+    case .q8_k, .mxfp4, .nvfp4, .iq1_m: []
+    default: [0]
+    }
+  var bytes: [UInt8] = []
+  for _ in 0..<layout.shape.count / block.bytes {
+    var one = (0..<block.bytes).map { _ in UInt8(truncatingIfNeeded: random.next()) }
+    for offset in halves { one[offset + 1] = UInt8.random(in: 0x0C...0x4B, using: &random) }
+    switch block.kind {
+    case .q8_k: one[3] = 0x3E
+    case .mxfp4: one[0] = UInt8.random(in: 115...131, using: &random)
+    case .nvfp4: for group in 0..<4 { one[group] = UInt8.random(in: 0...0x7E, using: &random) }
+    case .iq1_m: one[55] = 0x30 | one[55] & 15
+    default: break
+    }
+    bytes += one
+  }
+  return Part(layout.name, dtype: .u8, shape: layout.shape, bytes: Bytes(bytes))
+}
+
 /// A random weight that `validate` accepts.
 func randomWeight(
   _ encoding: any Encoding, _ shape: Shape, scaleDType: DType? = nil, seed: UInt64
@@ -224,6 +260,10 @@ func randomWeight(
   var random = Generator(seed: seed)
   var parts: [Part] = []
   for layout in try encoding.layout(of: shape, name: "random") {
+    if let block = encoding as? GGUFBlock {
+      parts.append(randomBlocks(block, layout, &random))
+      continue
+    }
     let dtype = layout.name == .scales ? scaleDType ?? layout.dtypes[0] : layout.dtypes[0]
     parts.append(randomPart(layout, dtype, groups: parts.count > 1 ? parts[1].shape.columns : 0, &random))
   }

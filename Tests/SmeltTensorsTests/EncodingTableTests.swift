@@ -22,6 +22,9 @@ import Testing
         "f8_e5m2.tensor", "f8_e5m2.channel", "f8_e5m2.block", "int8.channel", "mxfp4", "nvfp4",
         "nvfp4.divided", "int8.tensor", "int8.group128", "int4.channel", "int4.group128",
         "int4.group128.zero", "int4.group128.zero.indexed",
+        "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q8_1", "q1_0", "q2_0", "q2_k", "q3_k", "q4_k", "q5_k",
+        "q6_k", "q8_k", "iq4_nl", "iq4_xs", "tq1_0", "tq2_0", "mxfp4.gguf", "nvfp4.gguf", "iq1_s", "iq1_m",
+        "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s",
       ])
   }
 

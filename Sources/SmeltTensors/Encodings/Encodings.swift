@@ -16,7 +16,7 @@ public enum Encodings {
       INT8.channel,
       FP4.mxfp4,
       NVFP4.multiplied, NVFP4.divided,
-    ] + GroupedIntegers.usual
+    ] + GroupedIntegers.usual + GGUFBlock.all
 
   /// The encoding of a stable name, or nil. Block and group sizes other than the usual are part of the name.
   public static func named(_ name: String) -> (any Encoding)? {
@@ -24,10 +24,12 @@ public enum Encodings {
   }
 
   /// What `Formats/tables/encodings.json` holds: for each encoding the parts of two example weights, a matrix with
-  /// ragged 128 × 128 blocks and three stacked matrices, and their bytes with the first dtype of each part.
+  /// ragged 128 × 128 blocks and three stacked matrices, and their bytes with the first dtype of each part. GGUF's
+  /// blocks do not fit into 160 columns and have 256.
   public static func table() -> JSON {
-    let examples: [(String, Shape)] = [("matrix", [192, 160]), ("stacked", [3, 96, 160])]
     let entries = all.map { encoding in
+      let columns = encoding is GGUFBlock ? 256 : 160
+      let examples: [(String, Shape)] = [("matrix", [192, columns]), ("stacked", [3, 96, columns])]
       var members: [(String, JSON)] = [("name", JSON(encoding.name)), ("packed", JSON(encoding.isPacked))]
       for (key, shape) in examples { members.append((key, example(encoding, shape))) }
       return JSON(members: members)

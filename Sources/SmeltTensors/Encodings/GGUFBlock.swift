@@ -1,0 +1,253 @@
+// The block types of GGUF as encodings: scales and codes lie together in blocks of a fixed number of columns. What a
+// block holds is in GGUFSmallBlocks.swift, GGUFSuperBlocks.swift and GGUFGridBlocks.swift. Formats/encodings.md,
+// sections 15 to 19.
+
+public import SmeltStorage
+
+/// One block type of GGUF. Blocks lie along the columns, the first column's first; a row is a whole number of them.
+/// Named as GGUF names its types, in small letters (`q4_k`); where a name is taken it ends in `.gguf` (`mxfp4.gguf`).
+public struct GGUFBlock: Encoding, Hashable {
+  /// The types.
+  public enum Kind: String, Sendable, CaseIterable {
+    case q8_0, q4_0, q4_1, q5_0, q5_1, q8_1
+    case q1_0, q2_0
+    case q2_k, q3_k, q4_k, q5_k, q6_k, q8_k
+    case iq4_nl, iq4_xs
+    case tq1_0, tq2_0
+    case mxfp4 = "mxfp4.gguf"
+    case nvfp4 = "nvfp4.gguf"
+    case iq1_s, iq1_m, iq2_xxs, iq2_xs, iq2_s, iq3_xxs, iq3_s
+  }
+
+  /// The types, in the order of the list.
+  public static let all = Kind.allCases.map { GGUFBlock($0) }
+
+  /// Which type.
+  public let kind: Kind
+
+  /// The columns that share a block.
+  public var elements: Int { size.elements }
+
+  /// The bytes of a block.
+  public var bytes: Int { size.bytes }
+
+  /// The type's name.
+  public var name: String { kind.rawValue }
+
+  /// Codes share bytes among themselves and blocks with their scales.
+  public var isPacked: Bool { true }
+
+  /// One of the types.
+  public init(_ kind: Kind) { self.kind = kind }
+
+  /// One part: bytes [leading dimensions, bytes of a row].
+  /// - Throws: `Q_PACK` when the columns are no whole number of blocks.
+  public func layout(of shape: Shape, name: String) throws(FormatError) -> [PartLayout] {
+    let size = size
+    guard shape.rank > 0, shape.columns % size.elements == 0 else {
+      throw FormatError(
+        .packed, subject: name,
+        "has \(shape.columns) columns, expected a multiple of \(size.elements) for \(self.name)")
+    }
+    let (rowBytes, overflow) = (shape.columns / size.elements).multipliedReportingOverflow(by: size.bytes)
+    guard !overflow else {
+      throw FormatError(
+        .packed, subject: name, "has \(shape.columns) columns, more bytes than can be counted")
+    }
+    return [PartLayout(.values, dtypes: [.u8], shape: Shape(shape.dimensions.dropLast() + [rowBytes]))]
+  }
+
+  /// Every code is a number; a block's scale that is NaN or infinite is refused, and a block with a number that is
+  /// infinite. Zero and negative scales are usual.
+  /// - Throws: `Q_BLOCK`, naming the first such block.
+  public func validate(_ weight: Weight) throws(FormatError) {
+    let size = size
+    let found: (index: Int, what: String)? = weight.values.bytes.withUnsafeBytes { bytes in
+      guard let base = bytes.bindMemory(to: UInt8.self).baseAddress else { return nil }
+      for index in 0..<bytes.count / size.bytes {
+        if let what = problem(base + index * size.bytes) { return (index, what) }
+      }
+      return nil
+    }
+    guard let found else { return }
+    let blocks = weight.columns / size.elements
+    throw FormatError(
+      .block, file: weight.file, subject: weight.name,
+      "row \(found.index / blocks), block \(found.index % blocks) (byte \(found.index * size.bytes) of its values): "
+        + found.what)
+  }
+
+  /// The formula of the type, each operation rounded to float32 as `Formats/encodings.md` orders them.
+  /// `columns.lowerBound` must be a multiple of the columns of a block.
+  public func decode(
+    _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
+    stride: Int
+  ) {
+    let size = size
+    precondition(
+      columns.lowerBound % size.elements == 0, "columns start at \(columns.lowerBound), inside a block")
+    guard !columns.isEmpty else { return }
+    let rowBytes = weight.columns / size.elements * size.bytes
+    let whole = columns.count / size.elements
+    let rest = columns.count % size.elements
+    weight.values.bytes.withUnsafeBytes { bytes in
+      guard let base = bytes.bindMemory(to: UInt8.self).baseAddress else { return }
+      for row in rows {
+        var block = base + row * rowBytes + columns.lowerBound / size.elements * size.bytes
+        var target = out + (row - rows.lowerBound) * stride
+        decodeBlocks(block, whole, target)
+        guard rest > 0 else { continue }
+        block += whole * size.bytes
+        target += whole * size.elements
+        withUnsafeTemporaryAllocation(of: Float.self, capacity: size.elements) { last in
+          decodeBlocks(block, 1, last.baseAddress!)
+          target.update(from: last.baseAddress!, count: rest)
+        }
+      }
+    }
+  }
+
+  /// Columns and bytes of a block.
+  private var size: (elements: Int, bytes: Int) {
+    switch kind {
+    case .q8_0: (32, 34)
+    case .q4_0, .iq4_nl: (32, 18)
+    case .q4_1: (32, 20)
+    case .q5_0: (32, 22)
+    case .q5_1: (32, 24)
+    case .q8_1: (32, 36)
+    case .q1_0: (128, 18)
+    case .q2_0: (64, 18)
+    case .mxfp4: (32, 17)
+    case .nvfp4: (64, 36)
+    case .q2_k: (256, 84)
+    case .q3_k, .iq3_s: (256, 110)
+    case .q4_k: (256, 144)
+    case .q5_k: (256, 176)
+    case .q6_k: (256, 210)
+    case .q8_k: (256, 292)
+    case .iq4_xs: (256, 136)
+    case .tq1_0: (256, 54)
+    case .tq2_0, .iq2_xxs: (256, 66)
+    case .iq1_s: (256, 50)
+    case .iq1_m: (256, 56)
+    case .iq2_xs: (256, 74)
+    case .iq2_s: (256, 82)
+    case .iq3_xxs: (256, 98)
+    }
+  }
+
+  /// Where a block's F16 scales stand.
+  private var halves: [Int] {
+    switch kind {
+    case .q8_0, .q8_1, .q4_0, .iq4_nl, .q5_0, .q1_0, .q2_0, .iq4_xs: [0]
+    case .iq1_s, .iq2_xxs, .iq2_xs, .iq2_s, .iq3_xxs, .iq3_s: [0]
+    case .q4_1, .q5_1, .q4_k, .q5_k: [0, 2]
+    case .q2_k: [80, 82]
+    case .q3_k: [108]
+    case .q6_k: [208]
+    case .tq1_0: [52]
+    case .tq2_0: [64]
+    case .q8_k, .mxfp4, .nvfp4, .iq1_m: []
+    }
+  }
+
+  /// What is wrong with a block, or nil.
+  private func problem(_ block: UnsafePointer<UInt8>) -> String? {
+    let expected = ", expected a finite number"
+    for offset in halves {
+      let scale = half(block + offset)
+      guard scale.isFinite else { return "the scale at byte \(offset) is \(shown(scale))" + expected }
+    }
+    switch kind {
+    case .iq1_m:
+      let scale = GGUFGrids.scaleOfIQ1M(block)
+      return scale.isFinite ? nil : "the scale is \(shown(scale))" + expected
+    case .mxfp4:
+      if block[0] == E8M0.nan { return "the scale is NaN" + expected }
+      return block[0] > 252 ? infinity(block) : nil
+    case .nvfp4:
+      for group in 0..<4 where block[group] > 0x7E {
+        return "scale \(group) is 0x\(String(block[group], radix: 16)), expected a number from 0 to 448"
+      }
+      return nil
+    case .q8_k:
+      let scale = single(block)
+      guard scale.isFinite else { return "the scale is \(shown(scale))" + expected }
+      return scale.magnitude > 0x1p120 ? infinity(block) : nil
+    default: return nil
+    }
+  }
+
+  /// The first number of a block that is none. Needed only when its scale is so large that a code could overflow.
+  private func infinity(_ block: UnsafePointer<UInt8>) -> String? {
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: elements) { numbers in
+      decodeBlocks(block, 1, numbers.baseAddress!)
+      return numbers.firstIndex { !$0.isFinite }.map {
+        "code times scale is \(shown(numbers[$0])) in its column \($0), expected a finite float32"
+      }
+    }
+  }
+
+  private func decodeBlocks(_ source: UnsafePointer<UInt8>, _ count: Int, _ out: UnsafeMutablePointer<Float>)
+  {
+    let size = size
+    let decode = decoder
+    for index in 0..<count { decode(source + index * size.bytes, out + index * size.elements) }
+  }
+
+  private var decoder: (UnsafePointer<UInt8>, UnsafeMutablePointer<Float>) -> Void {
+    switch kind {
+    case .q8_0: { GGUFSmallBlocks.bytes($0, $0 + 2, half($0), 32, $1) }
+    case .q8_1: { GGUFSmallBlocks.bytes($0, $0 + 4, half($0), 32, $1) }
+    case .q8_k: { GGUFSmallBlocks.bytes($0, $0 + 4, single($0), 256, $1) }
+    case .q4_0: GGUFSmallBlocks.q4_0
+    case .q4_1: GGUFSmallBlocks.q4_1
+    case .q5_0: GGUFSmallBlocks.q5_0
+    case .q5_1: GGUFSmallBlocks.q5_1
+    case .q1_0: GGUFSmallBlocks.q1_0
+    case .q2_0: GGUFSmallBlocks.q2_0
+    case .iq4_nl: GGUFSmallBlocks.iq4_nl
+    case .mxfp4: GGUFSmallBlocks.mxfp4
+    case .nvfp4: GGUFSmallBlocks.nvfp4
+    case .q2_k: GGUFSuperBlocks.q2_k
+    case .q3_k: GGUFSuperBlocks.q3_k
+    case .q4_k: GGUFSuperBlocks.q4_k
+    case .q5_k: GGUFSuperBlocks.q5_k
+    case .q6_k: GGUFSuperBlocks.q6_k
+    case .iq4_xs: GGUFSuperBlocks.iq4_xs
+    case .tq1_0: GGUFSuperBlocks.tq1_0
+    case .tq2_0: GGUFSuperBlocks.tq2_0
+    case .iq1_s: GGUFGridBlocks.iq1_s
+    case .iq1_m: GGUFGridBlocks.iq1_m
+    case .iq2_xxs: GGUFGridBlocks.iq2_xxs
+    case .iq2_xs: GGUFGridBlocks.iq2_xs
+    case .iq2_s: GGUFGridBlocks.iq2_s
+    case .iq3_xxs: GGUFGridBlocks.iq3_xxs
+    case .iq3_s: GGUFGridBlocks.iq3_s
+    }
+  }
+}
+
+/// Two little-endian bytes.
+@inline(__always) func word(_ bytes: UnsafePointer<UInt8>) -> UInt32 {
+  UInt32(bytes[0]) | UInt32(bytes[1]) << 8
+}
+
+/// Four little-endian bytes.
+@inline(__always) func long(_ bytes: UnsafePointer<UInt8>) -> UInt32 { word(bytes) | word(bytes + 2) << 16 }
+
+/// The F32 at an address.
+@inline(__always) func single(_ bytes: UnsafePointer<UInt8>) -> Float { Float(bitPattern: long(bytes)) }
+
+/// The F16 at an address, widened exactly.
+@inline(__always) func half(_ bytes: UnsafePointer<UInt8>) -> Float { half(word(bytes)) }
+
+/// An F16's 16 bits, widened exactly: its exponent's bias is 112 less than a float32's.
+@inline(__always) func half(_ bits: UInt32) -> Float {
+  let sign = (bits & 0x8000) << 16
+  let magnitude =
+    bits & 0x7C00 == 0x7C00
+    ? 0x7F80_0000 | (bits & 0x3FF) << 13 : (Float(bitPattern: (bits & 0x7FFF) << 13) * 0x1p112).bitPattern
+  return Float(bitPattern: sign | magnitude)
+}
