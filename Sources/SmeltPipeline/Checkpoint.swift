@@ -52,10 +52,10 @@ public final class Checkpoint: Weights {
     let column = try Checkpoint.dialect(family, source, quantization, path)
     dialect = family.dialects[column]
     try quantization.check(
-      family.weights.lazy.map { TensorPlace($0.spellings[column]) }, in: source)
+      family.weights.lazy.map { $0.spellings[column] }, in: source)
     joined = try family.weights.map { spec in
       let request = WeightRequest(
-        TensorPlace(spec.spellings[column]), shape: spec.shape, isTable: spec.role == .hashTable)
+        spec.spellings[column], shape: spec.shape, isTable: spec.role == .hashTable)
       guard let joined = try Layouts.join(request, in: source, quantization) else {
         throw Checkpoint.missing(family, source, quantization, column, path)
       }
@@ -164,7 +164,7 @@ public final class Checkpoint: Weights {
     var best = (column: 0, found: -1)
     for column in family.dialects.indices {
       let found = family.weights.count {
-        Layouts.find(TensorPlace($0.spellings[column]), in: source, config) != nil
+        Layouts.find($0.spellings[column], in: source, config) != nil
       }
       if found == family.weights.count { return column }
       if found > best.found { best = (column, found) }
@@ -176,7 +176,7 @@ public final class Checkpoint: Weights {
     _ family: any ModelFamily, _ source: some TensorSource, _ config: QuantizationConfig, _ column: Int,
     _ path: String
   ) -> FormatError {
-    let names = family.weights.map { TensorPlace($0.spellings[column]) }
+    let names = family.weights.map { $0.spellings[column] }
       .filter { Layouts.find($0, in: source, config) == nil }.map(\.tensor)
     return FormatError(
       .incomplete, file: path, subject: names.first,
@@ -242,14 +242,5 @@ public final class Checkpoint: Weights {
         "is \(tensor.shape), of which the weights that config.json asks for take \(taken[tensor.name] ?? 0) of "
           + "\(tensor.bytes.count) bytes")
     }
-  }
-}
-
-extension TensorPlace {
-  /// Where a dialect's spelling says that a weight lies.
-  init(_ spelling: Spelling) {
-    self.init(
-      spelling.tensor, stackIndex: spelling.stackIndex, rows: spelling.rows, rowStride: spelling.rowStride,
-      rowPhase: spelling.rowPhase, transposed: spelling.transposed)
   }
 }

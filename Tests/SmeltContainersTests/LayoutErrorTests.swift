@@ -109,7 +109,7 @@ import Testing
     let fixture = try LayoutFixture(name)
     let request = fixture.cases[0].request
     let half = WeightRequest(
-      TensorPlace(request.place.tensor, rows: 0..<request.shape.rows / 2),
+      Spelling(request.place.tensor, rows: 0..<request.shape.rows / 2),
       shape: [request.shape.rows / 2, request.shape.columns])
     let error = try #require(throws: RequestError.self) { try fixture.join(half) }
     #expect(error.kind == .unsupported && error.problem.contains("holds several weights"))
@@ -118,12 +118,12 @@ import Testing
   @Test func tablesAndNumbersAreNotMixedUp() throws {
     var fixture = try LayoutFixture("plain-fused")
     let name = "model.layers.0.mlp.experts.gate_up_proj_bias"
-    let table = WeightRequest(TensorPlace(name), shape: [3, 40], isTable: true)
+    let table = WeightRequest(Spelling(name), shape: [3, 40], isTable: true)
     let error = try #require(throws: FormatError.self) { try fixture.join(table) }
     #expect(error.code == .configShape && error.problem == "is BF16, expected I64 or I32")
     fixture.replace(name, dtype: .i32)
     #expect(try fixture.join(table)?.encoding.name == "i32")
-    let numbers = WeightRequest(TensorPlace(name), shape: [3, 40])
+    let numbers = WeightRequest(Spelling(name), shape: [3, 40])
     #expect(throws: FormatError.self) { try fixture.join(numbers) }
   }
 }

@@ -39,7 +39,7 @@ struct LayoutFixture: TensorSource {
     config = try text("config.json")
     sidecar = try? text("hf_quant_config.json")
     cases = try #require(try JSON.scan(try text("cases.json")).array).map { json in
-      let place = TensorPlace(
+      let place = Spelling(
         try #require(json["tensor"]?.string), stackIndex: json["stackIndex"]?.integer,
         rows: json["rows"]?.array.map { $0[0].integer!..<$0[1].integer! },
         rowStride: json["rowStride"]?.integer ?? 1, rowPhase: json["rowPhase"]?.integer ?? 0,

@@ -128,7 +128,7 @@ import Testing
   /// A weight none of whose tensors are there is no error here: another dialect may have it.
   @Test func absentWeightsAreNil() throws {
     for name in LayoutFixture.names {
-      let request = WeightRequest(TensorPlace("model.layers.9.weight"), shape: [4, 4])
+      let request = WeightRequest(Spelling("model.layers.9.weight"), shape: [4, 4])
       #expect(try LayoutFixture(name).join(request).map(\.name) == nil)
     }
   }

@@ -9,8 +9,7 @@ internal import SmeltTensors
 struct CompressedTensors: Layout {
   let name = "compressed-tensors"
 
-  func codes(of place: TensorPlace, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo?
-  {
+  func codes(of place: Spelling, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo? {
     guard config.compressed != nil else { return nil }
     if let packed = source.tensor("\(place.module).weight_packed") { return packed }
     guard let tensor = source.tensor(place.tensor), [.i8, .f8E4M3].contains(tensor.dtype) else { return nil }

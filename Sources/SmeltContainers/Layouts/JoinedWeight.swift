@@ -99,7 +99,7 @@ public struct JoinContext: Sendable {
   /// The dimensions asked for.
   var shape: Shape { request.shape }
   /// Where the weight lies.
-  var place: TensorPlace { request.place }
+  var place: Spelling { request.place }
 
   /// A refusal that names a tensor, by default the codes'.
   func refuse(_ code: ErrorCode, _ problem: String, of tensor: TensorInfo? = nil) -> FormatError {

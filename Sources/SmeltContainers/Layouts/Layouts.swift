@@ -5,38 +5,7 @@
 internal import SmeltStorage
 public import SmeltTensors
 
-/// Where a family says that a weight lies: a tensor, or some rows of one that stacks or fuses several weights.
-public struct TensorPlace: Sendable, Hashable {
-  /// The tensor's plain name; quantized layouts derive theirs from it.
-  public let tensor: String
-  /// The index along the leading dimension of a stacked tensor, or nil.
-  public let stackIndex: Int?
-  /// The rows (of a vector: the elements) of the unstacked tensor, or nil for all.
-  public let rows: Range<Int>?
-  /// The distance between two of the weight's rows.
-  public let rowStride: Int
-  /// The first of the weight's rows among `rows`.
-  public let rowPhase: Int
-  /// Whether a plain tensor holds [input channels, output channels].
-  public let transposed: Bool
-
-  /// A place; `0 <= rowPhase < rowStride` must hold.
-  public init(
-    _ tensor: String, stackIndex: Int? = nil, rows: Range<Int>? = nil, rowStride: Int = 1, rowPhase: Int = 0,
-    transposed: Bool = false
-  ) {
-    precondition(rowStride > 0 && (0..<rowStride).contains(rowPhase))
-    self.tensor = tensor
-    self.stackIndex = stackIndex
-    self.rows = rows
-    self.rowStride = rowStride
-    self.rowPhase = rowPhase
-    self.transposed = transposed
-  }
-
-  /// Whether the weight is the whole tensor, as it lies.
-  var isWhole: Bool { stackIndex == nil && rows == nil && rowStride == 1 && !transposed }
-
+extension Spelling {
   /// The module's name: the tensor's without `.weight`.
   var module: String { tensor.hasSuffix(".weight") ? String(tensor.dropLast(".weight".count)) : tensor }
 }
@@ -44,14 +13,14 @@ public struct TensorPlace: Sendable, Hashable {
 /// What a family asks of a checkpoint.
 public struct WeightRequest: Sendable {
   /// Where the weight lies.
-  public let place: TensorPlace
+  public let place: Spelling
   /// The dimensions its numbers must have, output channels first.
   public let shape: Shape
   /// Whether integers are expected rather than numbers to multiply by.
   public let isTable: Bool
 
   /// A request.
-  public init(_ place: TensorPlace, shape: Shape, isTable: Bool = false) {
+  public init(_ place: Spelling, shape: Shape, isTable: Bool = false) {
     self.place = place
     self.shape = shape
     self.isTable = isTable
@@ -65,7 +34,7 @@ public protocol Layout: Sendable {
 
   /// The tensor with the codes of a weight that is kept this way, or nil when it is not. Looks at names, dtypes and
   /// configuration, never at sizes or data.
-  func codes(of place: TensorPlace, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo?
+  func codes(of place: Spelling, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo?
 
   /// The weight whose codes `codes(of:in:_:)` found. Checks names, dtypes and dimensions of all its tensors and reads
   /// none of their data.
@@ -82,7 +51,7 @@ public enum Layouts {
   ]
 
   /// The layout of a weight and the tensor with its codes, or nil when no tensor of the weight is there.
-  public static func find(_ place: TensorPlace, in source: any TensorSource, _ config: QuantizationConfig)
+  public static func find(_ place: Spelling, in source: any TensorSource, _ config: QuantizationConfig)
     -> (
       layout: any Layout, codes: TensorInfo
     )?

@@ -9,8 +9,7 @@ internal import SmeltTensors
 struct MXFP4Blocks: Layout {
   let name = "mxfp4-blocks"
 
-  func codes(of place: TensorPlace, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo?
-  {
+  func codes(of place: Spelling, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo? {
     source.tensor(place.tensor + "_blocks")
   }
 
@@ -59,9 +58,9 @@ struct MXFP4Blocks: Layout {
   }
 }
 
-extension TensorPlace {
+extension Spelling {
   /// The same rows of a tensor that keeps output channels first.
-  var untransposed: TensorPlace {
-    TensorPlace(tensor, stackIndex: stackIndex, rows: rows, rowStride: rowStride, rowPhase: rowPhase)
+  var untransposed: Spelling {
+    Spelling(tensor, stackIndex: stackIndex, rows: rows, rowStride: rowStride, rowPhase: rowPhase)
   }
 }

@@ -8,8 +8,7 @@ internal import SmeltTensors
 struct ModelOpt: Layout {
   let name = "modelopt"
 
-  func codes(of place: TensorPlace, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo?
-  {
+  func codes(of place: Spelling, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo? {
     guard config.modelOpt != nil, let tensor = source.tensor(place.tensor),
       [.u8, .f8E4M3].contains(tensor.dtype)
     else { return nil }

@@ -8,8 +8,7 @@ internal import SmeltTensors
 struct PackedFP4: Layout {
   let name = "fp4"
 
-  func codes(of place: TensorPlace, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo?
-  {
+  func codes(of place: Spelling, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo? {
     guard let tensor = source.tensor(place.tensor), [.i8, .u8, .f4].contains(tensor.dtype) else { return nil }
     return tensor
   }

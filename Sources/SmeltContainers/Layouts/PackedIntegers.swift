@@ -10,8 +10,7 @@ internal import SmeltTensors
 struct GPTQ: Layout {
   let name = "gptq"
 
-  func codes(of place: TensorPlace, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo?
-  {
+  func codes(of place: Spelling, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo? {
     config.method == name ? source.tensor("\(place.module).qweight") : nil
   }
 
@@ -79,8 +78,7 @@ struct GPTQ: Layout {
 struct AWQ: Layout {
   let name = "awq"
 
-  func codes(of place: TensorPlace, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo?
-  {
+  func codes(of place: Spelling, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo? {
     config.method == name ? source.tensor("\(place.module).qweight") : nil
   }
 

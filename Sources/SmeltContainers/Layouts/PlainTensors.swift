@@ -8,8 +8,7 @@ struct PlainTensors: Layout {
   let name = "plain"
 
   /// The tensor of the plain name, whatever its dtype: nothing else may claim it.
-  func codes(of place: TensorPlace, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo?
-  {
+  func codes(of place: Spelling, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo? {
     source.tensor(place.tensor)
   }
 
@@ -51,7 +50,7 @@ struct PlainTensors: Layout {
   }
 }
 
-extension TensorPlace {
+extension Spelling {
   /// Where in the tensor, in words.
   var description: String {
     var words = "for expert \(stackIndex ?? 0)"

@@ -2,6 +2,7 @@
 // hf_quant_config.json. The part of a method is read by its layout's file.
 
 public import SmeltStorage
+public import SmeltTensors
 
 /// What the configuration says about quantized tensors.
 public struct QuantizationConfig: Sendable {
@@ -76,7 +77,7 @@ public struct QuantizationConfig: Sendable {
 
   /// Refuses a configuration whose promise of quantized weights none of a model's weights keeps.
   /// - Throws: `Q_CONFIG`.
-  public func check(_ places: some Sequence<TensorPlace>, in source: any TensorSource) throws(FormatError) {
+  public func check(_ places: some Sequence<Spelling>, in source: any TensorSource) throws(FormatError) {
     guard let method, needsQuantizedWeights else { return }
     for place in places {
       if let (layout, _) = Layouts.find(place, in: source, self), !(layout is PlainTensors) { return }

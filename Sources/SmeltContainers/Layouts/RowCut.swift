@@ -26,7 +26,7 @@ struct RowCut {
   }
 
   /// The rows that `place` names of a tensor stored with these dimensions; nil when they do not make up `wanted`.
-  init?(_ place: TensorPlace, of stored: Shape, wanted: Shape) {
+  init?(_ place: Spelling, of stored: Shape, wanted: Shape) {
     var inner = stored.dimensions
     var base = 0
     if let index = place.stackIndex {

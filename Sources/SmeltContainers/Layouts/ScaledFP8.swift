@@ -10,8 +10,7 @@ internal import SmeltTensors
 struct ScaledFP8: Layout {
   let name = "fp8"
 
-  func codes(of place: TensorPlace, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo?
-  {
+  func codes(of place: Spelling, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo? {
     guard let tensor = source.tensor(place.tensor), [.f8E4M3, .f8E5M2].contains(tensor.dtype) else {
       return nil
     }
@@ -53,7 +52,7 @@ struct ScaledFP8: Layout {
     let across = ceilDivide(shape.columns, block.columns)
     let rows = place.rows ?? 0..<shape.rows
     let blocks = rows.lowerBound / block.rows..<ceilDivide(rows.upperBound, block.rows)
-    let scalePlace = TensorPlace(scale.name, stackIndex: place.stackIndex, rows: blocks)
+    let scalePlace = Spelling(scale.name, stackIndex: place.stackIndex, rows: blocks)
     guard let cut = RowCut(place, of: codes.shape, wanted: shape), cut.isContiguous else {
       throw context.refuse(.configShape, "is \(codes.shape), which has no \(shape) \(place.description)")
     }
