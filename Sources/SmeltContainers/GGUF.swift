@@ -68,6 +68,12 @@ public final class GGUFFile: Sendable {
     keys = Dictionary(uniqueKeysWithValues: metadata.enumerated().map { ($0.element.key, $0.offset) })
   }
 
+  /// Whether a regular file starts as a GGUF file does, whatever its name.
+  public static func isGGUF(_ path: String) -> Bool {
+    guard pathKind(path) == .file, let file = try? MappedFile(path: path) else { return false }
+    return file.bytes[0..<min(file.count, 4)].array == Array("GGUF".utf8)
+  }
+
   /// The tensor of a name, or nil.
   public func tensor(_ name: String) -> GGUFTensor? { names[name].map { tensors[$0] } }
 
@@ -95,4 +101,33 @@ public final class GGUFFile: Sendable {
 
   /// Device and inode of each file, to tell whether two paths are one file.
   public var identities: [FileIdentity] { mapped.map(\.file.identity) }
+}
+
+/// The tensors of a GGUF model as every container lists them. Blocks have the dtype `U8`, and the dimensions of the numbers
+/// they stand for.
+public struct GGUFTensors: TensorSource {
+  private let model: GGUFFile
+  /// The tensors in the order of their bytes, part after part.
+  public let tensors: [TensorInfo]
+  private let places: [String: Int]
+
+  /// The tensors of a model.
+  public init(_ model: GGUFFile) {
+    self.model = model
+    tensors = model.tensors.map { tensor in
+      TensorInfo(
+        name: tensor.name, dtype: DType(rawValue: tensor.type.name) ?? .u8, shape: tensor.shape,
+        file: tensor.file, offset: tensor.offset, bytes: tensor.bytes, type: tensor.type.name)
+    }
+    places = Dictionary(uniqueKeysWithValues: tensors.enumerated().map { ($1.name, $0) })
+  }
+
+  /// The tensor of a name, or nil.
+  public func tensor(_ name: String) -> TensorInfo? { places[name].map { tensors[$0] } }
+  /// The files that hold them, with their sizes in bytes.
+  public var files: [(path: String, byteCount: Int)] { model.files }
+  /// None: what is not right is refused.
+  public var warnings: [FormatError] { [] }
+  /// Throws `SRC_CHANGED` when a file is no longer what it was when it was opened.
+  public func checkUnchanged() throws(FormatError) { try model.checkUnchanged() }
 }

@@ -17,11 +17,16 @@ public struct TensorInfo: Sendable {
   public let offset: Int
   /// Its bytes, lent from the mapping; touching them reads the file.
   public let bytes: Bytes
+  /// The element type as the container spells it: `BF16`, `Q4_K`.
+  public let type: String
 
-  /// A tensor of a file.
-  public init(name: String, dtype: DType, shape: Shape, file: String, offset: Int, bytes: Bytes) {
+  /// A tensor of a file. `type` is the dtype's name unless given: blocks of GGUF are bytes to a dtype.
+  public init(
+    name: String, dtype: DType, shape: Shape, file: String, offset: Int, bytes: Bytes, type: String? = nil
+  ) {
     self.name = name
     self.dtype = dtype
+    self.type = type ?? dtype.rawValue
     self.shape = shape
     self.file = file
     self.offset = offset

@@ -6,10 +6,27 @@ public import SmeltModels
 public import SmeltStorage
 public import SmeltTensors
 
-/// A directory as published: config.json, safetensors, tokenizer.
+internal import Synchronization
+
+/// What opening a source found.
+struct OpenedSource {
+  /// What the container is called.
+  var container: String
+  var source: any TensorSource
+  var family: any ModelFamily
+  var dialect: String
+  var joined: [JoinedWeight]
+  var dropped: [(tensor: TensorInfo, rule: DropRule)]
+  /// Makes or hands over the files beside the weights.
+  var smallFiles: @Sendable () throws -> [(name: String, bytes: Bytes)]
+}
+
+/// A model as published: config.json, safetensors and tokenizer in a directory, or a GGUF file with all of it inside.
 public final class Checkpoint: Weights {
-  /// The directory.
+  /// The directory or the file.
   public let path: String
+  /// `safetensors` or `gguf`.
+  public let containerName: String
   /// The tensors.
   public let source: any TensorSource
   /// The architecture.
@@ -20,53 +37,44 @@ public final class Checkpoint: Weights {
   public let joined: [JoinedWeight]
   /// Tensors left out, with the rule that says so.
   public let dropped: [(tensor: TensorInfo, rule: DropRule)]
-  /// The files beside the weights: config, tokenizer and other small text files, by name.
-  public let smallFiles: [(name: String, bytes: Bytes)]
   private let places: [WeightName: Int]
   private let validated = ScannedWeights()
   private let built = BuiltWeights()
+  private let makeFiles: @Sendable () throws -> [(name: String, bytes: Bytes)]
+  private let files: Mutex<[(name: String, bytes: Bytes)]?> = Mutex(nil)
 
-  /// Opens a directory.
+  /// Opens a directory, or a GGUF file.
   /// - Parameter allowDrop: globs of tensors that may be left out where no rule explains them.
-  /// - Throws: every refusal of Formats/errors.md for sources, safetensors, index, config and quantized content;
-  ///   `RequestError` unsupported for an unknown `model_type`.
+  /// - Throws: every refusal of Formats/errors.md for sources, safetensors, index, GGUF, config and quantized content;
+  ///   `RequestError` unsupported for an unknown `model_type` or architecture.
   public init(path: String, allowDrop: [String] = []) throws {
+    let opened =
+      pathKind(path) == .directory
+      ? try OpenedSource(directory: path, allowDrop: allowDrop)
+      : try OpenedSource(gguf: path, allowDrop: allowDrop)
     self.path = path
-    let configPath = joinPath(path, "config.json")
-    guard pathKind(configPath) != .nothing else {
-      throw FormatError(
-        .notModel, file: path, "the directory has no config.json",
-        help: "give the directory that holds config.json, tokenizer.json and the safetensors")
-    }
-    smallFiles = try Checkpoint.readSmallFiles(path)
-    // The bytes that are read are the bytes that a result will hold, though the file may change in between.
-    guard let configBytes = smallFiles.first(where: { $0.name == "config.json" })?.bytes else {
-      throw FormatError(
-        .notFile, file: configPath, "found \(pathKind(configPath).words), expected a regular file")
-    }
-    let config = try Checkpoint.parseConfig(configBytes, file: "config.json")
-    let family = try ModelFamilies.family(of: config, file: "config.json")
-    let source = try SafetensorsDirectory(path: path)
-    let quantization = try QuantizationConfig(
-      config: config, file: "config.json", sidecar: try Checkpoint.sidecar(smallFiles))
-    let column = try Checkpoint.dialect(family, source, quantization, path)
-    dialect = family.dialects[column]
-    try quantization.check(
-      family.weights.lazy.map { $0.spellings[column] }, in: source)
-    joined = try family.weights.map { spec in
-      let request = WeightRequest(
-        spec.spellings[column], shape: spec.shape, isTable: spec.role == .hashTable)
-      guard let joined = try Layouts.join(request, in: source, quantization) else {
-        throw Checkpoint.missing(family, source, quantization, column, path)
-      }
-      return joined
-    }
-    places = Dictionary(uniqueKeysWithValues: family.weights.enumerated().map { ($1.name, $0) })
-    dropped = try Checkpoint.account(family, source, quantization, joined, allowDrop)
-    self.family = family
-    self.source = source
+    containerName = opened.container
+    source = opened.source
+    family = opened.family
+    dialect = opened.dialect
+    joined = opened.joined
+    dropped = opened.dropped
+    makeFiles = opened.smallFiles
+    places = Dictionary(uniqueKeysWithValues: opened.family.weights.enumerated().map { ($1.name, $0) })
     try checkExperts()
     try checkStacks()
+  }
+
+  /// The files beside the weights: config, tokenizer and other small text files, by name. A GGUF file's are made from its
+  /// metadata when they are first asked for.
+  /// - Throws: `TOK_…` for metadata that is no tokenizer.
+  public func smallFiles() throws -> [(name: String, bytes: Bytes)] {
+    try files.withLock { known in
+      if let known { return known }
+      let made = try makeFiles()
+      known = made
+      return made
+    }
   }
 
   // MARK: weights
@@ -107,105 +115,6 @@ public final class Checkpoint: Weights {
   public func builtBytes(threads: Int) -> Int {
     let largest = joined.reduce(0) { $1.isBuilt ? max($0, $1.byteCount) : $0 }
     return largest == 0 ? 0 : BuiltWeights.limit + threads * 2 * largest
-  }
-
-  // MARK: opening
-
-  static func parseConfig(_ bytes: Bytes, file: String) throws -> JSON {
-    let config: JSON
-    do {
-      config = try JSON.scan(bytes)
-    } catch {
-      throw FormatError(.configJSON, file: file, offset: error.offset, error.problem)
-    }
-    guard config.object != nil else {
-      throw FormatError(.configJSON, file: file, offset: 0, "found \(config.kind), expected an object")
-    }
-    return config
-  }
-
-  /// The rule for scales that are not the weights'.
-  private static let activationScale = DropRule(
-    Layouts.activationScale.name, Layouts.activationScale.reason, prefixes: [])
-
-  /// ModelOpt's own configuration file, if there is one.
-  private static func sidecar(_ files: [(name: String, bytes: Bytes)]) throws -> JSON? {
-    guard let file = files.first(where: { $0.name == QuantizationConfig.sidecarName }) else { return nil }
-    return try parseConfig(file.bytes, file: file.name)
-  }
-
-  /// Names and contents of the files that belong to the model besides its weights. They are copied into results, so
-  /// that a link may lead no further than a shard's may.
-  /// - Throws: `IDX_LINK`; `CFG_VALUE` and `TOK_VALUE` for a config or a tokenizer too large to be one.
-  private static func readSmallFiles(_ path: String) throws -> [(name: String, bytes: Bytes)] {
-    let folder = try ShardFolder(path)
-    let names = folder.names.filter { name in
-      (name.hasSuffix(".json") && name != "model.safetensors.index.json")
-        || name.hasSuffix(".jinja") || name == "tokenizer.model" || name == "merges.txt"
-        || name == "vocab.txt"
-        || name.hasPrefix("LICENSE") || name == "README.md"
-    }
-    return try names.compactMap { name in
-      guard pathKind(folder.file(name)) == .file else { return nil }
-      let file = try MappedFile(path: folder.resolve(name))
-      let limit = name == "config.json" ? 16 << 20 : 64 << 20
-      guard file.count > limit else { return (name, Bytes(file.bytes.array)) }
-      guard name == "config.json" || name == "tokenizer.json" else { return nil }
-      throw FormatError(
-        name == "config.json" ? .configValue : .tokenizerValue, file: name,
-        "found \(file.count) bytes, expected at most \(limit)")
-    }
-  }
-
-  /// The first dialect whose names are all present; else the one with most, to say what is missing.
-  private static func dialect(
-    _ family: any ModelFamily, _ source: some TensorSource, _ config: QuantizationConfig, _ path: String
-  ) throws -> Int {
-    var best = (column: 0, found: -1)
-    for column in family.dialects.indices {
-      let found = family.weights.count {
-        Layouts.find($0.spellings[column], in: source, config) != nil
-      }
-      if found == family.weights.count { return column }
-      if found > best.found { best = (column, found) }
-    }
-    throw missing(family, source, config, best.column, path)
-  }
-
-  private static func missing(
-    _ family: any ModelFamily, _ source: some TensorSource, _ config: QuantizationConfig, _ column: Int,
-    _ path: String
-  ) -> FormatError {
-    let names = family.weights.map { $0.spellings[column] }
-      .filter { Layouts.find($0, in: source, config) == nil }.map(\.tensor)
-    return FormatError(
-      .incomplete, file: path, subject: names.first,
-      "is missing, and \(names.count - 1) more of the \(family.weights.count) weights that config.json asks for"
-    )
-  }
-
-  /// Every tensor must be a part of a weight or fall under a named rule.
-  private static func account(
-    _ family: any ModelFamily, _ source: some TensorSource, _ config: QuantizationConfig,
-    _ joined: [JoinedWeight], _ allowDrop: [String]
-  ) throws -> [(tensor: TensorInfo, rule: DropRule)] {
-    let used = Set(joined.flatMap { $0.tensors.map(\.name) })
-    var dropped: [(tensor: TensorInfo, rule: DropRule)] = []
-    for tensor in source.tensors where !used.contains(tensor.name) {
-      let rule =
-        family.dropRules.first { $0.covers(tensor.name) }
-        ?? (Layouts.isActivationScale(tensor, config) ? activationScale : nil)
-        ?? allowDrop.first { matchesGlob($0, tensor.name) }.map {
-          DropRule("allow-drop \($0)", "the user allows that tensors of this name are left out", prefixes: [])
-        }
-      guard let rule else {
-        throw FormatError(
-          .unknownTensor, file: fileName(tensor.file), subject: tensor.name, offset: tensor.offset,
-          "(\(tensor.dtype) \(tensor.shape)) belongs to no weight of \(family.modelType)")
-      }
-      dropped.append((tensor, rule))
-    }
-    return dropped
   }
 
   /// All experts of a layer and role are stored in one way.

@@ -336,7 +336,7 @@ extension Model {
   /// The small files that came with the model, by name.
   func smallFiles() throws -> [(name: String, bytes: Bytes)] {
     switch container {
-    case .checkpoint(let checkpoint): checkpoint.smallFiles
+    case .checkpoint(let checkpoint): try checkpoint.smallFiles()
     case .ingot(let ingot):
       try ingot.file.fileNames.map { ($0, try ingot.file.file($0) ?? Bytes([])) }
     }

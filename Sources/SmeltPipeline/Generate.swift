@@ -113,7 +113,7 @@ extension Model {
   public func endTokens() throws -> Set<Int> {
     for name in ["generation_config.json", "config.json"] {
       guard let bytes = try smallFile(name) else { continue }
-      let config = try Checkpoint.parseConfig(bytes, file: name)
+      let config = try parseConfig(bytes, file: name)
       guard let value = config["eos_token_id"], !value.isNull else { continue }
       let ids = value.array ?? [value]
       return Set(

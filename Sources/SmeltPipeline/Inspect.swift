@@ -21,7 +21,7 @@ public struct TensorListing: Sendable {
 
 /// What `inspect` says; the JSON contract of DESIGN.
 public struct Inspection: Sendable {
-  /// `safetensors` or `ingot`.
+  /// `safetensors`, `gguf` or `ingot`.
   public var container: String
   /// The `model_type`.
   public var family: String
@@ -138,7 +138,7 @@ public func inspect(_ model: Model) throws -> Inspection {
     warnings = checkpoint.source.warnings.map { "[\($0.code)] \($0.problem)" }
     tensors = checkpoint.source.tensors.map {
       TensorListing(
-        name: $0.name, dtype: $0.dtype.rawValue, shape: $0.shape.dimensions, bytes: $0.bytes.count,
+        name: $0.name, dtype: $0.type, shape: $0.shape.dimensions, bytes: $0.bytes.count,
         file: fileName($0.file))
     }
   case .ingot(let ingot):

@@ -1,4 +1,4 @@
-// A model, whatever it lies in: a checkpoint directory or an ingot. The verbs work on this.
+// A model, whatever it lies in: a checkpoint directory, a GGUF file or an ingot. The verbs work on this.
 
 public import SmeltContainers
 public import SmeltModels
@@ -11,7 +11,7 @@ internal import Synchronization
 public struct Model: Sendable {
   /// Where it lies.
   public enum Container: Sendable {
-    /// A directory of safetensors.
+    /// A directory of safetensors, or a GGUF file.
     case checkpoint(Checkpoint)
     /// An ingot.
     case ingot(IngotWeights)
@@ -22,7 +22,7 @@ public struct Model: Sendable {
   /// Where it lies.
   public let container: Container
 
-  /// Opens a model: a directory, or an ingot (named `.ingot`, or known by its first bytes).
+  /// Opens a model: a directory, a GGUF file or an ingot (named so, or known by their first bytes).
   /// - Parameter allowDrop: globs of tensors that may be left out where no rule explains them; the ledger names them.
   /// - Throws: `SRC_MISSING`, `SRC_NOT_MODEL`, and every refusal of the container and the family.
   public static func open(_ path: String, allowDrop: [String] = []) throws -> Model {
@@ -35,12 +35,11 @@ public struct Model: Sendable {
       if path.hasSuffix(".ingot") || IngotFile.isIngot(path) {
         return Model(path: path, container: .ingot(try IngotWeights(path: path)))
       }
-      if path.hasSuffix(".gguf") {
-        throw RequestError(
-          .unsupported, "'\(path)': GGUF files are not supported yet", help: "give a directory or an .ingot")
+      if path.hasSuffix(".gguf") || GGUFFile.isGGUF(path) {
+        return Model(path: path, container: .checkpoint(try Checkpoint(path: path, allowDrop: allowDrop)))
       }
       throw FormatError(
-        .notModel, file: path, "found a file that is no .ingot",
+        .notModel, file: path, "found a file that is no .ingot and no .gguf",
         help: path.hasSuffix(".safetensors")
           ? "give the directory that holds it, with config.json beside it" : nil)
     }
@@ -62,10 +61,10 @@ public struct Model: Sendable {
     }
   }
 
-  /// `safetensors` or `ingot`.
+  /// `safetensors`, `gguf` or `ingot`.
   public var containerName: String {
     switch container {
-    case .checkpoint: "safetensors"
+    case .checkpoint(let checkpoint): checkpoint.containerName
     case .ingot: "ingot"
     }
   }
@@ -96,7 +95,7 @@ public struct Model: Sendable {
   /// A small file that came with the model, such as `tokenizer.json`.
   public func smallFile(_ name: String) throws -> Bytes? {
     switch container {
-    case .checkpoint(let checkpoint): checkpoint.smallFiles.first { $0.name == name }?.bytes
+    case .checkpoint(let checkpoint): try checkpoint.smallFiles().first { $0.name == name }?.bytes
     case .ingot(let ingot): try ingot.file.file(name)
     }
   }
@@ -124,8 +123,8 @@ public struct Model: Sendable {
   /// - Throws: `OUT_ALIASES_INPUT`.
   public func refuseAlias(_ result: String, and others: [String] = []) throws(FormatError) {
     var sources = files.map(\.path)
-    if case .checkpoint(let checkpoint) = container {
-      let names = checkpoint.smallFiles.map(\.name) + ["model.safetensors.index.json"]
+    if case .checkpoint(let checkpoint) = container, pathKind(path) == .directory {
+      let names = ((try? checkpoint.smallFiles()) ?? []).map(\.name) + ["model.safetensors.index.json"]
       sources += names.map { joinPath(path, $0) }
     }
     try SmeltStorage.refuseAlias(result: result, sources: sources + others)
@@ -173,7 +172,7 @@ public final class IngotWeights: Weights {
       throw FormatError(.notModel, file: path, "the ingot holds no config.json")
     }
     family = try ModelFamilies.family(
-      of: try Checkpoint.parseConfig(config, file: "config.json"), file: "config.json")
+      of: try parseConfig(config, file: "config.json"), file: "config.json")
     specs = Dictionary(family.weights.map { ($0.name, $0) }) { first, _ in first }
     var entries: [String: Shape] = [:]
     for entry in file.entries { entries[entry.name] = entry.shape }

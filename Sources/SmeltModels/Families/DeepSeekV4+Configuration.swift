@@ -121,13 +121,12 @@ extension DeepSeekV4.Configuration {
     return (0..<count).map { $0 < hashed }
   }
 
-  /// The rotation of window-only layers (never stretched) and that of layers with compression.
-  private static func ropes(_ config: ConfigReader, _ width: Int) throws -> (
-    RotaryFrequencies, RotaryFrequencies
+  /// The bases of both rotations, and how the one of layers with compression is stretched.
+  static func ropeSettings(_ config: ConfigReader) throws -> (
+    main: Double, compressed: Double, yarn: YarnScaling?
   ) {
     let thetas = 1.5...1e12  // yarn divides by the logarithm
-    let parameters = try config.object("rope_parameters")
-    if let parameters, let main = try parameters.object("main"),
+    if let parameters = try config.object("rope_parameters"), let main = try parameters.object("main"),
       let compress = try parameters.object("compress")
     {
       guard try yarn(main, main) == nil else {
@@ -135,19 +134,25 @@ extension DeepSeekV4.Configuration {
           .unsupported, "'\(config.file)' stretches the main rotation, which deepseek_v4 does not")
       }
       return (
-        RotaryFrequencies(
-          dimensions: width, theta: try main.number("rope_theta", in: thetas, default: 10000), yarn: nil),
-        RotaryFrequencies(
-          dimensions: width, theta: try compress.number("rope_theta", in: thetas, default: 160_000),
-          yarn: try yarn(compress, config))
+        try main.number("rope_theta", in: thetas, default: 10000),
+        try compress.number("rope_theta", in: thetas, default: 160_000), try yarn(compress, config)
       )
     }
-    let theta = try config.number("rope_theta", in: thetas, default: 10000)
-    let compressTheta = try config.number("compress_rope_theta", in: thetas, default: 160_000)
-    let scaling = try config.object("rope_scaling").map { try yarn($0, config) } ?? nil
     return (
-      RotaryFrequencies(dimensions: width, theta: theta, yarn: nil),
-      RotaryFrequencies(dimensions: width, theta: compressTheta, yarn: scaling)
+      try config.number("rope_theta", in: thetas, default: 10000),
+      try config.number("compress_rope_theta", in: thetas, default: 160_000),
+      try config.object("rope_scaling").map { try yarn($0, config) } ?? nil
+    )
+  }
+
+  /// The rotation of window-only layers (never stretched) and that of layers with compression.
+  private static func ropes(_ config: ConfigReader, _ width: Int) throws -> (
+    RotaryFrequencies, RotaryFrequencies
+  ) {
+    let settings = try ropeSettings(config)
+    return (
+      RotaryFrequencies(dimensions: width, theta: settings.main, yarn: nil),
+      RotaryFrequencies(dimensions: width, theta: settings.compressed, yarn: settings.yarn)
     )
   }
 

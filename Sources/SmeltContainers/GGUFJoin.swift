@@ -1,0 +1,200 @@
+// A weight found among the tensors of a GGUF model: lent where it lies as we want it, put in order where it does not.
+// Formats/gguf.md, section 5.
+
+internal import SmeltStorage
+public import SmeltTensors
+
+extension GGUFTensorType {
+  /// The encoding of a weight of this type, or nil for types that hold no weights.
+  public var encoding: (any Encoding)? {
+    switch name {
+    case "F32": Plain.f32
+    case "F16": Plain.f16
+    case "BF16": Plain.bf16
+    case "I32": IntegerTable.i32
+    case "I64": IntegerTable.i64
+    case "MXFP4": GGUFBlock(.mxfp4)
+    case "NVFP4": GGUFBlock(.nvfp4)
+    default: GGUFBlock.Kind(rawValue: name.lowercased()).map { GGUFBlock($0) }
+    }
+  }
+
+  /// The type that stores an encoding, or nil when GGUF has none.
+  public static func storing(_ encoding: any Encoding) -> GGUFTensorType? {
+    all.first { $0.encoding?.name == encoding.name }
+  }
+}
+
+extension GGUFFile {
+  /// The weight that lies at a place, from headers alone; nil when a tensor of it is missing.
+  /// - Parameter isTable: whether integers are expected rather than numbers to multiply by.
+  /// - Throws: `CFG_SHAPE` for other dimensions than expected or a type that holds no such weight.
+  public func join(_ place: GGUFPlace, shape: Shape, isTable: Bool = false) throws -> JoinedWeight? {
+    let found = place.tensors.map { tensor($0) }
+    guard let first = found[0], !found.contains(where: { $0 == nil }) else { return nil }
+    let join = GGUFJoin(shape: shape)
+    let encoding = try join.encoding(of: first, isTable: isTable)
+    switch place {
+    case .whole:
+      try join.require(first, [shape.dimensions, shape.dimensions.filter { $0 != 1 }])
+      return try join.lent(first, encoding, first.bytes)
+    case .stacked(_, let index, let count):
+      try join.require(first, [[count] + shape.dimensions])
+      let size = first.bytes.count / count
+      return try join.lent(first, encoding, first.bytes[index * size..<(index + 1) * size])
+    case .pairedHeads(_, let heads):
+      try join.require(first, [shape.dimensions])
+      return try join.unpaired(first, encoding, heads: heads)
+    case .keysAndValues(_, _, let heads, let keyWidth):
+      guard let second = found[1] else { return nil }
+      return try join.keysAndValues(first, second, heads: heads, keyWidth: keyWidth)
+    }
+  }
+}
+
+/// Makes weights of one shape.
+private struct GGUFJoin {
+  let shape: Shape
+
+  func refuse(_ tensor: GGUFTensor, _ problem: String) -> FormatError {
+    FormatError(
+      .configShape, file: fileName(tensor.file), subject: tensor.name, offset: tensor.offset, problem)
+  }
+
+  func encoding(of tensor: GGUFTensor, isTable: Bool) throws(FormatError) -> any Encoding {
+    guard let encoding = tensor.type.encoding, encoding is IntegerTable == isTable else {
+      throw refuse(tensor, "is \(tensor.type), expected \(isTable ? "I32 or I64" : "numbers")")
+    }
+    return encoding
+  }
+
+  func require(_ tensor: GGUFTensor, _ shapes: [[Int]]) throws(FormatError) {
+    guard shapes.contains(tensor.shape.dimensions) else {
+      throw refuse(tensor, "is \(tensor.shape), expected \(Shape(shapes[0]))")
+    }
+  }
+
+  func part(_ encoding: any Encoding, _ tensor: GGUFTensor, _ bytes: Bytes) throws(FormatError) -> Part {
+    let layout: PartLayout
+    do { layout = try encoding.layout(of: shape, name: tensor.name)[0] } catch {
+      throw error.inFile(fileName(tensor.file))
+    }
+    return Part(.values, dtype: layout.dtypes[0], shape: layout.shape, bytes: bytes)
+  }
+
+  func lent(_ tensor: GGUFTensor, _ encoding: any Encoding, _ bytes: Bytes) throws -> JoinedWeight {
+    let part = try part(encoding, tensor, bytes)
+    let weight = try Weight(
+      name: tensor.name, shape: shape, encoding: encoding, parts: [part], file: fileName(tensor.file))
+    return joined(tensor, encoding, part, [(tensor, bytes)], isBuilt: false) { weight }
+  }
+
+  /// Rows are whole blocks, so that rows in another order are the same numbers whatever the type.
+  func unpaired(_ tensor: GGUFTensor, _ encoding: any Encoding, heads: Int) throws -> JoinedWeight {
+    let rows = shape.rank == 1 ? shape.count : shape.rows
+    let headRows = rows / heads
+    guard rows % heads == 0, headRows % 2 == 0 else {
+      throw refuse(tensor, "is \(tensor.shape), expected an even number of rows for each of \(heads) heads")
+    }
+    let size = tensor.bytes.count / rows
+    let like = try part(encoding, tensor, tensor.bytes)
+    let (shape, bytes) = (shape, tensor.bytes)
+    return joined(tensor, encoding, like, [(tensor, bytes)], isBuilt: true) {
+      let ordered = reordered(bytes, count: bytes.count) { source, out in
+        for row in 0..<rows {
+          let from = GGUFPlace.pairedRow(row, headRows: headRows)
+          (out + row * size).update(from: source + from * size, count: size)
+        }
+      }
+      return try Weight(
+        name: tensor.name, shape: shape, encoding: encoding,
+        parts: [Part(.values, dtype: like.dtype, shape: like.shape, bytes: ordered)],
+        file: fileName(tensor.file))
+    }
+  }
+
+  /// Keys lie with the latent outside, so that their blocks run along other channels than the weight's rows: plain
+  /// numbers of one type stay in it, all else is decoded to float32.
+  func keysAndValues(_ keys: GGUFTensor, _ values: GGUFTensor, heads: Int, keyWidth: Int) throws
+    -> JoinedWeight
+  {
+    let shape = self.shape
+    let latent = shape.columns
+    let valueWidth = shape.rows / heads - keyWidth
+    try require(keys, [[heads, latent, keyWidth]])
+    try require(values, [[heads, valueWidth, latent]])
+    let pair = try [keys, values].map { tensor in
+      let own = GGUFJoin(shape: tensor.shape)
+      let stored = try own.encoding(of: tensor, isTable: false)
+      return try Weight(
+        name: tensor.name, shape: tensor.shape, encoding: stored,
+        parts: [try own.part(stored, tensor, tensor.bytes)], file: fileName(tensor.file))
+    }
+    let plain = pair[0].encoding as? Plain
+    let isKept = plain != nil && plain?.name == pair[1].encoding.name
+    let encoding = isKept ? plain! : Plain.f32
+    let size = encoding.dtype.bits / 8
+    let like = Part(.values, dtype: encoding.dtype, shape: shape, bytes: Bytes([]))
+    let name = "\(keys.name)+\(values.name)"
+    return joined(
+      keys, encoding, like, [(keys, keys.bytes), (values, values.bytes)], isBuilt: true,
+      byteCount: shape.count * size
+    ) {
+      // A weight that is put in order is checked before its numbers are mixed with others'.
+      for weight in pair { try weight.validate() }
+      let buffer = ByteBuffer(count: shape.count * size)
+      let keySize = latent * keyWidth * size
+      let valueSize = valueWidth * latent * size
+      for head in 0..<heads {
+        let keyRows = GGUFJoin.bytes(
+          of: pair[0], rows: head * latent..<(head + 1) * latent, isKept: isKept)
+        let turned = transposed(keyRows, size: size, rows: latent, columns: keyWidth)
+        let valueRows = GGUFJoin.bytes(
+          of: pair[1], rows: head * valueWidth..<(head + 1) * valueWidth, isKept: isKept)
+        let start = head * (keySize + valueSize)
+        turned.withUnsafeBytes { buffer.bytes[rebasing: start..<start + keySize].copyMemory(from: $0) }
+        valueRows.withUnsafeBytes {
+          buffer.bytes[rebasing: start + keySize..<start + keySize + valueSize].copyMemory(from: $0)
+        }
+      }
+      return try Weight(
+        name: name, shape: shape, encoding: encoding,
+        parts: [Part(.values, dtype: encoding.dtype, shape: shape, bytes: Bytes(buffer))],
+        file: fileName(keys.file))
+    }
+  }
+
+  /// Rows of a weight as they are stored, or as float32.
+  private static func bytes(of weight: Weight, rows: Range<Int>, isKept: Bool) -> Bytes {
+    if isKept {
+      let size = weight.values.bytes.count / max(1, weight.rows)
+      return weight.values.bytes[rows.lowerBound * size..<rows.upperBound * size]
+    }
+    let buffer = ByteBuffer(count: rows.count * weight.columns * 4)
+    weight.encoding.decode(
+      weight, rows: rows, columns: 0..<weight.columns,
+      into: buffer.bytes.bindMemory(to: Float.self).baseAddress!, stride: weight.columns)
+    return Bytes(buffer)
+  }
+
+  private func joined(
+    _ tensor: GGUFTensor, _ encoding: any Encoding, _ part: Part, _ shares: [(GGUFTensor, Bytes)],
+    isBuilt: Bool, byteCount: Int? = nil, make: @escaping @Sendable () throws -> Weight
+  ) -> JoinedWeight {
+    JoinedWeight(
+      name: tensor.name, file: fileName(tensor.file), shape: shape, encoding: encoding,
+      parts: [
+        JoinedWeight.StoredPart(
+          name: .values, dtype: part.dtype, shape: part.shape, byteCount: byteCount ?? part.bytes.count)
+      ],
+      tensors: shares.map { ($0.0.name, $0.1.count) }, layout: "gguf", isBuilt: isBuilt,
+      mapped: shares.map(\.1), make: make)
+  }
+}
+
+extension UnsafeMutableRawBufferPointer {
+  /// A part of the memory.
+  fileprivate subscript(rebasing range: Range<Int>) -> UnsafeMutableRawBufferPointer {
+    UnsafeMutableRawBufferPointer(rebasing: self[range])
+  }
+}

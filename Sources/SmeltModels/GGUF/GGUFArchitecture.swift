@@ -1,0 +1,251 @@
+// What llama.cpp calls an architecture, and how its keys and tensors say what config.json and a family's weights table say.
+// A new one is an enum in this folder and a line in `GGUFArchitectures.all`. Formats/gguf.md, sections 4 and 5.
+
+public import SmeltStorage
+public import SmeltTensors
+
+/// One value of `general.architecture`. Sources: llama.cpp's `llama-arch.cpp`, its `src/models`, and what its conversion
+/// writes for each family.
+public protocol GGUFArchitecture: Sendable {
+  /// The value of `general.architecture`, which is also the prefix of the architecture's keys.
+  static var name: String { get }
+  /// The families' `model_type` values it stands for.
+  static var modelTypes: [String] { get }
+
+  /// The members of a config.json that the family reads to the same numbers.
+  /// - Throws: `CFG_VALUE` for missing or impossible keys; `RequestError` unsupported for variants without a family.
+  static func config(_ model: GGUFModel) throws -> [(String, JSON)]
+
+  /// The architecture's keys for a model of the family.
+  static func keys(of family: any ModelFamily, _ config: ConfigReader) throws -> [(String, MetadataValue)]
+
+  /// Where the file keeps a weight.
+  static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace
+
+  /// What llama.cpp would compute otherwise than this model asks, in sentences for a warning.
+  static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String]
+}
+
+/// The architectures.
+public enum GGUFArchitectures {
+  /// All of them.
+  public static let all: [any GGUFArchitecture.Type] = [
+    GGUFDeepSeek2.self, GGUFDeepSeek32.self, GGUFDeepSeek4.self, GGUFLlama.self, GGUFQwen2MoE.self,
+    GGUFQwen3MoE.self, GGUFOLMoE.self, GGUFGPTOSS.self, GGUFGLM4MoE.self, GGUFMiniMaxM2.self,
+  ]
+
+  /// The architecture of a family.
+  public static func of(_ family: any ModelFamily) -> (any GGUFArchitecture.Type)? {
+    all.first { $0.modelTypes.contains(family.modelType) }
+  }
+
+  /// The architecture that a file names.
+  /// - Throws: `CFG_VALUE` without `general.architecture`; `RequestError` unsupported, listing what is known.
+  public static func of(_ metadata: Metadata) throws -> any GGUFArchitecture.Type {
+    guard let name = try metadata.string("general.architecture") else {
+      throw metadata.error("general.architecture", "is missing")
+    }
+    guard let found = all.first(where: { $0.name == name }) else {
+      throw RequestError(
+        .unsupported, "architecture '\(name)' in '\(metadata.file)' is not supported",
+        help: "supported are: \(all.map { $0.name }.joined(separator: ", "))")
+    }
+    return found
+  }
+}
+
+extension GGUFArchitecture {
+  /// Canonical names are GGUF's: experts of a layer are stacked, all else is a tensor of its own.
+  static func usualPlace(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
+    guard let expert = spec.name.expert else { return .whole(spec.name.base) }
+    return .stacked(spec.name.base, index: expert, count: family.dimensions.experts)
+  }
+
+  /// As canonical names have it, unless an architecture says otherwise.
+  public static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
+    usualPlace(of: spec, in: family)
+  }
+
+  /// A key of the architecture.
+  static func key(_ name: String) -> String { "\(Self.name).\(name)" }
+
+  /// A config.json of the family, read from a file's metadata.
+  /// - Throws: what `config(_:)` throws.
+  public static func config(of model: GGUFModel) throws -> JSON {
+    JSON(members: try config(model))
+  }
+}
+
+/// Places of weights whose norm after attention llama.cpp names `post_attention_norm`.
+func postAttentionPlace(_ place: GGUFPlace) -> GGUFPlace {
+  guard case .whole(let name) = place, name.hasSuffix(".ffn_norm.weight") else { return place }
+  return .whole(name.dropLast("ffn_norm.weight".count) + "post_attention_norm.weight")
+}
+
+/// A GGUF model as an architecture sees it: keys, and which tensors there are.
+public struct GGUFModel {
+  /// The keys.
+  public let metadata: Metadata
+  /// The architecture's name, the prefix of its keys.
+  public let architecture: String
+  /// The dimensions of a tensor, or nil when the file has none of the name.
+  private let shapes: (String) -> Shape?
+
+  /// A model.
+  public init(_ metadata: Metadata, architecture: String, shapes: @escaping (String) -> Shape?) {
+    self.metadata = metadata
+    self.architecture = architecture
+    self.shapes = shapes
+  }
+
+  func key(_ name: String) -> String { "\(architecture).\(name)" }
+
+  func has(_ tensor: String) -> Bool { shapes(tensor) != nil }
+
+  /// Whether the file has the key.
+  func hasKey(_ name: String) -> Bool { metadata[key(name)] != nil }
+
+  /// A whole number of at least 0. Absent: the default, or a refusal without one.
+  func integer(_ name: String, default fallback: Int? = nil) throws(FormatError) -> Int {
+    let key = key(name)
+    // Some keys may hold one number a layer; only lists of one and the same number are known to our families.
+    if case .integers(let list)? = metadata[key] {
+      guard let first = list.first, list.allSatisfy({ $0 == first }), first >= 0 else {
+        throw metadata.error(key, "holds different numbers for different layers, expected one for all")
+      }
+      return first
+    }
+    guard let value = try metadata.integer(key) else {
+      guard let fallback else { throw metadata.error(key, "is missing, expected a whole number") }
+      return fallback
+    }
+    guard value >= 0 else { throw metadata.error(key, "found \(value), expected at least 0") }
+    return value
+  }
+
+  /// A finite number, or nil when the key is absent.
+  func number(_ name: String) throws(FormatError) -> Double? {
+    guard let value = try metadata.number(key(name)) else { return nil }
+    guard value.isFinite else { throw metadata.error(key(name), "found \(value), expected a finite number") }
+    return value
+  }
+
+  /// A finite number. Absent: the default, or a refusal without one.
+  func number(_ name: String, default fallback: Double? = nil) throws(FormatError) -> Double {
+    guard let value = try number(name) ?? fallback else {
+      throw metadata.error(key(name), "is missing, expected a number")
+    }
+    return value
+  }
+
+  func bool(_ name: String, default fallback: Bool) throws(FormatError) -> Bool {
+    try metadata.bool(key(name)) ?? fallback
+  }
+
+  /// Layers that take part in the pass; layers that draft tokens stand behind them.
+  func layers() throws(FormatError) -> Int {
+    let (all, drafts) = (try integer("block_count"), try integer("nextn_predict_layers", default: 0))
+    guard drafts < all else {
+      throw metadata.error(
+        key("nextn_predict_layers"), "found \(drafts), expected fewer than the \(all) layers")
+    }
+    return all - drafts
+  }
+
+  /// The members that all families read alike.
+  func commonConfig(_ modelType: String) throws -> [(String, JSON)] {
+    var members: [(String, JSON)] = [("model_type", JSON(modelType))]
+    func add(_ key: String, _ value: JSON) { members.append((key, value)) }
+    let vocabulary = shapes("token_embd.weight")?.rows ?? 0
+    add("vocab_size", JSON(vocabulary))
+    add("hidden_size", JSON(try integer("embedding_length")))
+    add("num_hidden_layers", JSON(try layers()))
+    if hasKey("nextn_predict_layers") {
+      add("num_nextn_predict_layers", JSON(try integer("nextn_predict_layers")))
+    }
+    add("num_attention_heads", JSON(try integer("attention.head_count")))
+    if hasKey("context_length") { add("max_position_embeddings", JSON(try integer("context_length"))) }
+    add("rms_norm_eps", JSON(try number("attention.layer_norm_rms_epsilon")))
+    add("rope_theta", JSON(try number("rope.freq_base", default: 10000)))
+    add("tie_word_embeddings", JSON(!has("output.weight")))
+    add("hidden_act", "silu")
+    add("torch_dtype", "bfloat16")
+    for (name, token) in [("bos_token_id", "bos"), ("eos_token_id", "eos")] {
+      if let id = try metadata.integer("tokenizer.ggml.\(token)_token_id") { add(name, JSON(id)) }
+    }
+    return members
+  }
+
+  /// The stretching of the rotation as `rope_scaling`, or nil for none.
+  /// - Parameter more: members beside those that keys tell.
+  func ropeScaling(_ more: [(String, JSON)] = []) throws -> JSON? {
+    guard let type = try metadata.string(key("rope.scaling.type")), type != "none" else { return nil }
+    var members: [(String, JSON)] = [("type", JSON(type))]
+    let names = [
+      ("factor", "factor"), ("original_max_position_embeddings", "original_context_length"),
+      ("beta_fast", "yarn_beta_fast"), ("beta_slow", "yarn_beta_slow"),
+      ("attention_factor", "yarn_attn_factor"),
+    ]
+    for (member, name) in names {
+      if let value = try number("rope.scaling.\(name)") { members.append((member, JSON(value))) }
+    }
+    return JSON(members: members + more)
+  }
+}
+
+/// The keys that llama.cpp's conversion writes for all families, in its order.
+struct GGUFKeys {
+  private let prefix: String
+  private(set) var entries: [(String, MetadataValue)] = []
+
+  init(_ architecture: any GGUFArchitecture.Type) { prefix = architecture.name + "." }
+
+  mutating func add(_ name: String, _ value: Int) { entries.append((prefix + name, .integer(value))) }
+  mutating func add(_ name: String, _ value: Double) { entries.append((prefix + name, .number(value))) }
+  mutating func add(_ name: String, _ value: Bool) { entries.append((prefix + name, .bool(value))) }
+  mutating func add(_ name: String, _ value: String) { entries.append((prefix + name, .string(value))) }
+  mutating func add(_ name: String, _ value: [Int]) { entries.append((prefix + name, .integers(value))) }
+  mutating func add(_ name: String, _ value: [Double]) { entries.append((prefix + name, .numbers(value))) }
+
+  /// Sizes, rotation and experts.
+  mutating func common(
+    _ family: any ModelFamily, _ config: ConfigReader, heads: Int, keyHeads: Int, feedForward: Int?,
+    rope: (theta: Double, yarn: YarnScaling?), headWidth: Int?
+  ) throws {
+    let dimensions = family.dimensions
+    add("block_count", dimensions.layers)
+    if config.value("max_position_embeddings") != nil {
+      add("context_length", try config.integer("max_position_embeddings", in: 1...1 << 31))
+    }
+    add("embedding_length", dimensions.hidden)
+    if let feedForward { add("feed_forward_length", feedForward) }
+    add("attention.head_count", heads)
+    add("attention.head_count_kv", keyHeads)
+    if let yarn = rope.yarn {
+      add("rope.scaling.type", "yarn")
+      add("rope.scaling.factor", yarn.factor)
+      add("rope.scaling.original_context_length", Int(yarn.originalPositions))
+      add("rope.scaling.yarn_beta_fast", yarn.betaFast)
+      add("rope.scaling.yarn_beta_slow", yarn.betaSlow)
+    }
+    add("rope.freq_base", rope.theta)
+    add("attention.layer_norm_rms_epsilon", try config.number("rms_norm_eps", in: 0...1))
+    add("expert_count", dimensions.experts)
+    add("expert_used_count", dimensions.expertsPerToken)
+    if let headWidth {
+      add("attention.key_length", headWidth)
+      add("attention.value_length", headWidth)
+    }
+  }
+}
+
+/// `expert_gating_func`: how llama.cpp numbers the functions that score experts.
+enum GGUFGating {
+  static let softmax = 1
+  static let sigmoid = 2
+  static let softmaxOfChosen = 3
+  static let sqrtSoftplus = 4
+}
+
+/// What a model asks and llama.cpp does not compute, in the words of a warning.
+func whereTrue(_ pairs: [(Bool, String)]) -> [String] { pairs.filter(\.0).map(\.1) }

@@ -1,0 +1,197 @@
+// The architectures of families on a `LatentDecoder`: `deepseek2` for V2, V3 and Kimi-K2, `deepseek32` for V3.2. The matrix
+// that makes keys and values lies in two pieces, for the absorbed form of attention; older files have it whole.
+
+import SmeltStorage
+import SmeltTensors
+
+extension GGUFModel {
+  /// What `deepseek2` and `deepseek32` have alike.
+  func latentConfig(_ modelType: String) throws -> [(String, JSON)] {
+    let rotated = try integer("rope.dimension_count")
+    let isSplit = hasKey("attention.key_length_mla")
+    let keyWidth = try integer(isSplit ? "attention.key_length_mla" : "attention.key_length")
+    guard keyWidth > rotated else {
+      throw metadata.error(
+        key(isSplit ? "attention.key_length_mla" : "attention.key_length"),
+        "found \(keyWidth), expected more than the \(rotated) rotated channels")
+    }
+    let dense = try integer("leading_dense_block_count", default: 0)
+    var members = try commonConfig(modelType)
+    let heads = try integer("attention.head_count")
+    func add(_ key: String, _ value: JSON) { members.append((key, value)) }
+    add("num_key_value_heads", JSON(heads))
+    if hasKey("attention.q_lora_rank") { add("q_lora_rank", JSON(try integer("attention.q_lora_rank"))) }
+    add("kv_lora_rank", JSON(try integer("attention.kv_lora_rank")))
+    add("qk_rope_head_dim", JSON(rotated))
+    add("qk_nope_head_dim", JSON(keyWidth - rotated))
+    add(
+      "v_head_dim", JSON(try integer(isSplit ? "attention.value_length_mla" : "attention.value_length")))
+    add("intermediate_size", JSON(try integer("feed_forward_length")))
+    add("moe_intermediate_size", JSON(try integer("expert_feed_forward_length")))
+    add("n_routed_experts", JSON(try integer("expert_count")))
+    add("n_shared_experts", JSON(try integer("expert_shared_count", default: 0)))
+    add("num_experts_per_tok", JSON(try integer("expert_used_count")))
+    add("first_k_dense_replace", JSON(dense))
+    add("routed_scaling_factor", JSON(try number("expert_weights_scale", default: 1)))
+    add("norm_topk_prob", JSON(try bool("expert_weights_norm", default: false)))
+    add("attention_bias", JSON(has("blk.0.attn_kv_a_mqa.bias")))
+    let groups = try integer("expert_group_count", default: 1)
+    add("n_group", JSON(groups))
+    add("topk_group", JSON(try integer("expert_group_used_count", default: groups)))
+    // The conversion stores a tenth of mscale_all_dim, and its mscale is taken to be the same.
+    var more: [(String, JSON)] = []
+    if let tenth = try number("rope.scaling.yarn_log_multiplier") {
+      let all = JSON(shortest(Float(tenth * 10)))
+      more = [("mscale", all), ("mscale_all_dim", all)]
+    }
+    if let scaling = try ropeScaling(more) { add("rope_scaling", scaling) }
+    return members
+  }
+}
+
+extension GGUFKeys {
+  mutating func latent(_ family: any LatentFamily, _ config: ConfigReader) throws {
+    let decoder = family.decoder
+    let attention = decoder.attention
+    let router = decoder.feedForward.router
+    let settings = try RopeSettings(config)
+    let width = decoder.dense.contains(true) ? decoder.denseWidth : decoder.expertWidth
+    try common(
+      family, config, heads: attention.heads, keyHeads: 1, feedForward: width,
+      rope: (settings.theta, settings.yarn), headWidth: nil)
+    if router.groups > 1 || config.value("n_group") != nil {
+      add("expert_group_count", router.groups)
+      add("expert_group_used_count", router.keptGroups)
+    }
+    add("expert_gating_func", router.score == .softmax ? GGUFGating.softmax : GGUFGating.sigmoid)
+    add("attention.key_length", attention.latentWidth + attention.rotaryWidth)
+    add("attention.value_length", attention.latentWidth)
+    add("leading_dense_block_count", decoder.dense.prefix { $0 }.count)
+    add("vocab_size", decoder.vocabulary)
+    if let rank = attention.queryRank { add("attention.q_lora_rank", rank) }
+    add("attention.kv_lora_rank", attention.latentWidth)
+    add("attention.key_length_mla", attention.plainWidth + attention.rotaryWidth)
+    add("attention.value_length_mla", attention.valueWidth)
+    add("expert_feed_forward_length", decoder.expertWidth)
+    add("expert_shared_count", decoder.sharedExperts)
+    add("expert_weights_scale", shortest(router.scaling))
+    if router.weighting == .normalized { add("expert_weights_norm", true) }
+    add("rope.dimension_count", attention.rotaryWidth)
+    if let all = try mscale(config, "mscale_all_dim") { add("rope.scaling.yarn_log_multiplier", 0.1 * all) }
+  }
+}
+
+/// A magnitude of `rope_scaling`, or nil when there is none.
+private func mscale(_ config: ConfigReader, _ key: String) throws -> Double? {
+  guard let scaling = try config.object("rope_parameters") ?? config.object("rope_scaling"),
+    scaling.value(key) != nil
+  else { return nil }
+  return try scaling.number(key, in: 0...1e6)
+}
+
+private func latentPlace(of spec: WeightSpec, in family: any ModelFamily, _ usual: GGUFPlace) -> GGUFPlace {
+  guard case .whole(let name) = usual, name.hasSuffix(".attn_kv_b.weight"),
+    let attention = (family as? any LatentFamily)?.decoder.attention
+  else { return usual }
+  let prefix = name.dropLast("kv_b.weight".count)
+  return .keysAndValues(
+    keys: prefix + "k_b.weight", values: prefix + "v_b.weight", heads: attention.heads,
+    keyWidth: attention.plainWidth)
+}
+
+private func latentDifferences(_ family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
+  guard let decoder = (family as? any LatentFamily)?.decoder else { return [] }
+  let (part, all) = (try mscale(config, "mscale"), try mscale(config, "mscale_all_dim"))
+  let isStretched = try RopeSettings(config).yarn != nil
+  let dense = decoder.dense
+  return whereTrue([
+    (
+      isStretched && (part ?? 0) != (all ?? 0),
+      "'mscale' and 'mscale_all_dim' differ here, and a GGUF file has room for one of them"
+    ),
+    (
+      dense.dropFirst(dense.prefix { $0 }.count).contains(true),
+      "dense layers follow layers with experts here, and llama.cpp has them first"
+    ),
+    (decoder.attention.hasBiases, "attention has biases here, and llama.cpp has none"),
+    (
+      decoder.attention.pairing == .halves,
+      "the rotation turns halves here, and llama.cpp turns neighbouring channels"
+    ),
+  ])
+}
+
+/// `deepseek2`: V2, V3, Kimi-K2.
+enum GGUFDeepSeek2: GGUFArchitecture {
+  static let name = "deepseek2"
+  static let modelTypes = ["deepseek_v3", "deepseek_v2"]
+
+  static func config(_ model: GGUFModel) throws -> [(String, JSON)] {
+    let gating = try model.integer("expert_gating_func", default: GGUFGating.softmax)
+    switch gating {
+    case GGUFGating.sigmoid:
+      return try model.latentConfig("deepseek_v3") + [
+        ("scoring_func", "sigmoid"), ("topk_method", "noaux_tc"),
+      ]
+    case GGUFGating.softmax, 0:
+      let groups = try model.integer("expert_group_count", default: 1)
+      return try model.latentConfig("deepseek_v2") + [
+        ("scoring_func", "softmax"),
+        ("topk_method", JSON(groups > 1 ? "group_limited_greedy" : "greedy")),
+      ]
+    default:
+      throw RequestError(
+        .unsupported, "'\(model.key("expert_gating_func"))' is \(gating) in '\(model.metadata.file)'",
+        help: "supported: \(GGUFGating.softmax) and \(GGUFGating.sigmoid)")
+    }
+  }
+
+  static func keys(of family: any ModelFamily, _ config: ConfigReader) throws -> [(String, MetadataValue)] {
+    var keys = GGUFKeys(Self.self)
+    if let family = family as? any LatentFamily { try keys.latent(family, config) }
+    return keys.entries
+  }
+
+  static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
+    latentPlace(of: spec, in: family, usualPlace(of: spec, in: family))
+  }
+
+  static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
+    try latentDifferences(family, config)
+  }
+}
+
+/// `deepseek32`: V3.2.
+enum GGUFDeepSeek32: GGUFArchitecture {
+  static let name = "deepseek32"
+  static let modelTypes = ["deepseek_v32"]
+
+  static func config(_ model: GGUFModel) throws -> [(String, JSON)] {
+    try model.latentConfig("deepseek_v32") + [
+      ("scoring_func", "sigmoid"), ("topk_method", "noaux_tc"),
+      ("index_n_heads", JSON(try model.integer("attention.indexer.head_count"))),
+      ("index_head_dim", JSON(try model.integer("attention.indexer.key_length"))),
+      ("index_topk", JSON(try model.integer("attention.indexer.top_k"))),
+    ]
+  }
+
+  static func keys(of family: any ModelFamily, _ config: ConfigReader) throws -> [(String, MetadataValue)] {
+    var keys = GGUFKeys(Self.self)
+    guard let family = family as? any LatentFamily else { return [] }
+    try keys.latent(family, config)
+    if let indexer = family.decoder.attention.indexer {
+      keys.add("attention.indexer.head_count", indexer.heads)
+      keys.add("attention.indexer.key_length", indexer.width)
+      keys.add("attention.indexer.top_k", indexer.keep)
+    }
+    return keys.entries
+  }
+
+  static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
+    latentPlace(of: spec, in: family, usualPlace(of: spec, in: family))
+  }
+
+  static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
+    try latentDifferences(family, config)
+  }
+}
