@@ -86,6 +86,14 @@ public final class GGUFFile: Sendable {
   /// The files that hold the tensors, with their sizes.
   public var files: [(path: String, byteCount: Int)] { mapped.map { ($0.path, $0.file.count) } }
 
+  /// Why a text cannot be a tensor's name, or nil: 1 to 63 bytes, nothing that cannot be seen. Rule 39.
+  public static func problem(withName name: String) -> String? {
+    if name.utf8.count > GGUFHeader.nameBytes {
+      return "the name has \(name.utf8.count) bytes, expected at most \(GGUFHeader.nameBytes)"
+    }
+    return SafetensorsFile.problem(withName: name)
+  }
+
   /// Throws `SRC_CHANGED` when a file's size or time is no longer what it was.
   public func checkUnchanged() throws(FormatError) {
     for part in mapped {

@@ -117,9 +117,8 @@ struct GGUFHeader {
     for _ in 0..<count {
       let place = reader.offset
       let key = try text("key", limit: GGUFHeader.keyBytes, code: .ggString)
-      if key.isEmpty { throw failure(.ggString, nil, place, "the key is empty, expected 1 to 65,535 bytes") }
-      if printable(key) != key {
-        throw failure(.ggString, excerpt(key), place, "the key holds control or invisible characters")
+      if let problem = GGUFHeader.problem(withKey: key) {
+        throw failure(.ggString, key.isEmpty ? nil : excerpt(key), place, problem)
       }
       guard keys.insert(key).inserted else {
         throw failure(.ggDuplicate, excerpt(key), place, "found the key twice, expected it once")
@@ -134,14 +133,35 @@ struct GGUFHeader {
   }
 
   private mutating func align(_ value: GGUFValue, _ place: Int) throws(FormatError) {
-    guard case .u32(let number) = value else {
-      throw failure(.ggAlign, "general.alignment", place, "found a value of type \(value.type), expected u32")
+    if let problem = GGUFHeader.problem(withAlignment: value) {
+      throw failure(.ggAlign, "general.alignment", place, problem)
     }
-    guard number.nonzeroBitCount == 1, GGUFHeader.alignments.contains(Int(number)) else {
-      throw failure(
-        .ggAlign, "general.alignment", place, "found \(number), expected a power of two from 8 to 65,536")
+    alignment = value.integer ?? alignment
+  }
+
+  // MARK: what the writer must keep too (rules 34, 38, 39, 40)
+
+  /// Why a text cannot be a key, or nil.
+  static func problem(withKey key: String) -> String? {
+    if key.isEmpty { return "the key is empty, expected 1 to 65,535 bytes" }
+    if key.utf8.count > keyBytes {
+      return "the key has \(key.utf8.count) bytes, expected at most \(keyBytes)"
     }
-    alignment = Int(number)
+    return printable(key) == key ? nil : "the key holds control or invisible characters"
+  }
+
+  /// Why a value cannot be the alignment, or nil.
+  static func problem(withAlignment value: GGUFValue) -> String? {
+    guard case .u32(let number) = value else { return "found a value of type \(value.type), expected u32" }
+    return number.nonzeroBitCount == 1 && alignments.contains(Int(number))
+      ? nil : "found \(number), expected a power of two from 8 to 65,536"
+  }
+
+  /// The bytes of whole rows of a type, or nil when they cannot be counted in 63 bits.
+  static func byteCount(_ type: GGUFTensorType, _ dimensions: [Int]) -> Int? {
+    guard let elements = Shape.checkedCount(dimensions) else { return nil }
+    let (bytes, overflow) = (elements / type.blockElements).multipliedReportingOverflow(by: type.blockBytes)
+    return overflow ? nil : bytes
   }
 
   private mutating func valueType(_ key: String) throws(FormatError) -> GGUFValueType {
@@ -250,7 +270,7 @@ struct GGUFHeader {
     for _ in 0..<count {
       let place = reader.offset
       let name = try text("tensor name", limit: GGUFHeader.nameBytes, code: .ggName)
-      if let problem = SafetensorsFile.problem(withName: name) {
+      if let problem = GGUFFile.problem(withName: name) {
         throw failure(.ggName, name.isEmpty ? nil : name, place, problem)
       }
       guard names.insert(name).inserted else {
@@ -270,10 +290,7 @@ struct GGUFHeader {
           "found rows of \(dims[0]) elements, expected a multiple of \(type.blockElements), the block of \(type)"
         )
       }
-      let elements = Shape.checkedCount(dims)
-      let (bytes, overflow) = (elements.map { $0 / type.blockElements } ?? .max)
-        .multipliedReportingOverflow(by: type.blockBytes)
-      guard elements != nil, !overflow else {
+      guard let bytes = GGUFHeader.byteCount(type, dims) else {
         throw failure(
           .ggDims, name, dimsPlace + 4, "the bytes of \(Shape(dims.reversed())) do not fit in 63 bits")
       }

@@ -24,6 +24,11 @@ struct GGUFPart {
 
 /// What a part says of the whole.
 struct GGUFSplit {
+  /// The most parts.
+  static let countLimit = 65535
+  /// The keys that say so, in the order in which llama.cpp's tools leave them.
+  static let keys = ["split.no", "split.tensors.count", "split.count"]
+
   /// The number of parts; 0 and 1 mean one file.
   let count: Int
   /// This part, counted from 0.
@@ -40,8 +45,8 @@ struct GGUFSplit {
         .ggSplit, file: part.path, subject: key, offset: part.header.keyPlaces[index],
         "found a value that is no whole number of 0 to \(limit)")
     }
-    count = try number("split.count", 65535) ?? 0
-    self.number = try number("split.no", 65535) ?? 0
+    count = try number("split.count", GGUFSplit.countLimit) ?? 0
+    self.number = try number("split.no", GGUFSplit.countLimit) ?? 0
     tensors = try number("split.tensors.count", Int(Int32.max))
     guard self.number < max(count, 1) else {
       throw GGUFSplit.failure(
@@ -66,7 +71,7 @@ struct GGUFSplit {
       guard split.number == 0 else {
         throw failure(
           first, "split.no", "found part \(split.number + 1) of \(split.count), expected the first",
-          help: "open the part whose name ends in -00001-of-\(digits(split.count)).gguf")
+          help: "open the part whose name ends in \(ending(0, of: split.count))")
       }
       parts += try others(first, split.count)
     }
@@ -79,7 +84,7 @@ struct GGUFSplit {
   }
 
   private static func others(_ first: GGUFPart, _ count: Int) throws -> [GGUFPart] {
-    let ending = "-00001-of-\(digits(count)).gguf"
+    let ending = GGUFSplit.ending(0, of: count)
     let name = fileName(first.path)
     guard name.hasSuffix(ending) else {
       throw failure(
@@ -89,7 +94,7 @@ struct GGUFSplit {
     }
     let prefix = name.dropLast(ending.utf8.count)
     let folder = try ShardFolder(parentFolder(first.path))
-    let names = (2...count).map { "\(prefix)-\(digits($0))-of-\(digits(count)).gguf" }
+    let names = (1..<count).map { String(prefix) + GGUFSplit.ending($0, of: count) }
     let here = Set(folder.names)
     let missing = names.filter { !here.contains($0) }
     guard missing.isEmpty else {
@@ -110,6 +115,11 @@ struct GGUFSplit {
       }
       return part
     }
+  }
+
+  /// How the name of a part ends; `number` counts from 0, in the name from 1.
+  static func ending(_ number: Int, of count: Int) -> String {
+    "-\(digits(number + 1))-of-\(digits(count)).gguf"
   }
 
   private static func digits(_ value: Int) -> String {

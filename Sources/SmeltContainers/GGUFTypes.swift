@@ -43,6 +43,9 @@ public struct GGUFTensorType: Sendable, Hashable, CustomStringConvertible {
   /// The type of a number, or nil when no type in use has it.
   public static func named(_ id: UInt32) -> GGUFTensorType? { byID[id] }
 
+  /// The type of a name as ggml spells it, or nil when no type in use has it.
+  public static func named(_ name: String) -> GGUFTensorType? { all.first { $0.name == name } }
+
   private init(_ id: UInt32, _ name: String, _ elements: Int, _ bytes: Int) {
     self.id = id
     self.name = name

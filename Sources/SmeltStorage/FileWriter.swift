@@ -17,7 +17,8 @@ public struct FileWriter: ~Copyable {
   public let path: String
   private let overwrite: Bool
   private let partial: String
-  private let descriptor: Int32
+  /// -1 once finished.
+  private var descriptor: Int32
   /// The place where the next `write` goes, in bytes from the start.
   public private(set) var position = 0
   /// Where the pages that are not yet on their way to the disk begin, and those that are not yet dropped.
@@ -50,7 +51,7 @@ public struct FileWriter: ~Copyable {
   }
 
   deinit {
-    close(descriptor)
+    if descriptor >= 0 { close(descriptor) }
     unlink(partial)
   }
 
@@ -112,11 +113,20 @@ public struct FileWriter: ~Copyable {
     }
   }
 
+  /// Syncs and closes a file that waits for others to be written before it is committed. Nothing can be appended any
+  /// more.
+  /// - Throws: `RequestError` io.
+  public mutating func finish() throws {
+    try sync()
+    close(descriptor)
+    descriptor = -1
+  }
+
   /// Syncs, renames to the final name, and syncs the folder: from here on the file is there, whole.
   /// - Throws: `RequestError` io; cannot-create when something took the final name since the start and `overwrite` is
   ///   false.
   public consuming func commit() throws {
-    try sync()
+    if descriptor >= 0 { try sync() }
     try requireCreatable(path, overwrite: overwrite)
     guard rename(partial, path) == 0 else {
       throw RequestError(.cannotCreate, "cannot rename to '\(path)': \(Platform.lastError())")
