@@ -60,7 +60,7 @@ public func demo(modelPath: String, _ options: RunOptions, say: (String) throws 
     "calibrated with \(grouped(learned.tokens)) tokens of calibration.txt; experts reached:\n\(learned.coverage.text)"
   )
   try say(
-    "quantized int8-channel: \(byteText(facts.bytes)) to \(byteText(summary.byteCount)), content hash \(summary.contentHash.prefix(16))…"
+    "quantized int8-channel: \(byteText(facts.bytes)) to \(byteText(summary.byteCount)), content hash \((summary.contentHash ?? "").prefix(16))…"
   )
 
   let quantized = try Model.open(result)

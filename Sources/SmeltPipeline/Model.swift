@@ -75,7 +75,8 @@ public struct Model: Sendable {
     case .checkpoint(let checkpoint):
       zip(family.weights, checkpoint.joined).map { spec, joined in
         StoredWeight(
-          spec: spec, encoding: joined.encoding, tensors: joined.tensors, contentBytes: joined.byteCount)
+          spec: spec, encoding: joined.encoding, tensors: joined.tensors, contentBytes: joined.byteCount,
+          hasPowerScales: joined.parts.contains { $0.name == .scales && $0.dtype == .f8E8M0 })
       }
     case .ingot(let ingot):
       try family.weights.map { spec in
@@ -87,7 +88,8 @@ public struct Model: Sendable {
           spec: spec, encoding: encoding,
           tensors: entry.parts.map {
             ($0.name == .values ? name : "\(name) \($0.name.rawValue)", $0.frame.contentLength)
-          }, contentBytes: entry.contentLength)
+          }, contentBytes: entry.contentLength,
+          hasPowerScales: entry.parts.contains { $0.name == .scales && $0.dtype == .f8E8M0 })
       }
     }
   }
@@ -150,6 +152,8 @@ public struct StoredWeight: Sendable {
 
   /// Bytes of all parts, once they are in the encoding's order.
   public let contentBytes: Int
+  /// Whether its scales are powers of two by their type.
+  public var hasPowerScales = false
 
   /// Bytes of the tensors.
   public var byteCount: Int { tensors.reduce(0) { $0 + $1.byteCount } }

@@ -4,7 +4,7 @@ public import SmeltContainers
 import SmeltModels
 public import SmeltQuantization
 public import SmeltStorage
-public import SmeltTensors
+import SmeltTensors
 
 /// What a conversion is asked to do.
 public struct ConvertOptions: Sendable {
@@ -12,8 +12,8 @@ public struct ConvertOptions: Sendable {
   public var recipe: Recipe
   /// What calibration learned, if anything.
   public var statistics: Statistics?
-  /// Whether frames may be compressed.
-  public var compression: Compression
+  /// The container of the result.
+  public var target: any ResultTarget
   /// Refuse every step that may change a value.
   public var exactOnly: Bool
   /// Replace a result that exists.
@@ -23,12 +23,12 @@ public struct ConvertOptions: Sendable {
 
   /// Options; nothing changes values unless the recipe says so.
   public init(
-    recipe: Recipe, statistics: Statistics? = nil, compression: Compression = .auto, exactOnly: Bool = false,
-    overwrite: Bool = false, run: RunOptions = RunOptions()
+    recipe: Recipe, statistics: Statistics? = nil, target: any ResultTarget = IngotResult(.auto),
+    exactOnly: Bool = false, overwrite: Bool = false, run: RunOptions = RunOptions()
   ) {
     self.recipe = recipe
     self.statistics = statistics
-    self.compression = compression
+    self.target = target
     self.exactOnly = exactOnly
     self.overwrite = overwrite
     self.run = run
@@ -39,23 +39,30 @@ public struct ConvertOptions: Sendable {
 public struct PlannedWeight: Sendable {
   /// How it is stored in the source.
   public let stored: StoredWeight
-  /// What will be done with it.
+  /// What will be done with it. Its importance is read when its turn comes: a plan stays small.
   public let decision: QuantizeDecision
-  /// The encoding it will have.
-  public let encoding: any Encoding
+  /// Whether the statistics have an importance for it.
+  let usesImportance: Bool
   /// Why it gets its scheme.
   public let reason: String
-  /// Bytes of the result's parts, before compression.
-  public let bytesOut: Int
 
-  /// Whether the bytes stay as they are.
-  public var isKept: Bool { decision.scheme.keepsBytes || encoding is IntegerTable }
+  /// Whether the numbers stay as they are stored.
+  public var isKept: Bool { decision.scheme.keepsBytes || stored.encoding is IntegerTable }
+
+  /// Whether every value may turn out to be stored exactly, which only the data can tell.
+  var mayBeExact: Bool {
+    let scheme = decision.scheme
+    return !scheme.choosesScales || stored.encoding is FP4
+      || scheme.encoding(for: stored.encoding, shape: stored.spec.shape).name == stored.encoding.name
+  }
 }
 
 /// A conversion before it begins.
 public struct Plan: Sendable {
-  /// The weights in the order in which they will be written.
+  /// The weights in the order of the family's table.
   public let weights: [PlannedWeight]
+  /// The matrices of the result, in the order in which they will be written.
+  public let slabs: [ResultSlab]
   /// The ledger, without what only reading the data can tell.
   public let ledger: [LedgerEntry]
   /// Bytes of all source tensors.
@@ -69,40 +76,56 @@ public struct Plan: Sendable {
   public var dropped: Int { ledger.count { $0.fate == .dropped } }
 
   /// Plans a conversion of a model.
-  /// - Throws: `RequestError` when the recipe and the model do not fit, or a lossy step meets `exactOnly`.
+  /// - Throws: `RequestError` when the recipe and the model do not fit, a lossy step meets `exactOnly`, or the result's
+  ///   container cannot hold what the recipe asks for.
   public init(_ model: Model, _ options: ConvertOptions) throws {
     let stored = try model.storedWeights()
     let sources = Dictionary(uniqueKeysWithValues: stored.map { ($0.spec.name, $0.encoding) })
     try options.recipe.check(stored.map(\.spec)) { sources[$0.name] ?? Plain.f32 }
     weights = try stored.map { stored in
-      var decision = try options.recipe.decide(
+      let asked = try options.recipe.decide(
         stored.spec, source: stored.encoding, statistics: options.statistics)
-      decision.options.importance = nil  // read again when the weight's turn comes: a plan stays small
-      let encoding = decision.scheme.encoding(for: stored.encoding, shape: stored.spec.shape)
-      if options.exactOnly, decision.scheme.isLossy {
+      var (decision, reason) = try options.target.settle(asked, stored)
+      let usesImportance = decision.options.importance != nil
+      decision.options.importance = nil
+      let planned = PlannedWeight(
+        stored: stored, decision: decision, usesImportance: usesImportance,
+        reason: reason ?? options.recipe.reason(for: stored.spec, source: stored.encoding))
+      if options.exactOnly, decision.scheme.isLossy, !planned.mayBeExact {
         throw RequestError(
           .usage,
           "'\(stored.spec.name)' would be rounded by '\(decision.scheme.name)', and --exact-only allows no such step",
           help: "leave --exact-only away, or keep the weight by a recipe")
       }
-      let isKept = decision.scheme.keepsBytes || encoding is IntegerTable
-      return PlannedWeight(
-        stored: stored, decision: decision, encoding: encoding,
-        reason: options.recipe.reason(for: stored.spec, source: stored.encoding),
-        bytesOut: isKept ? stored.contentBytes : encoding.byteCount(of: stored.spec.shape))
+      return planned
     }
-    ledger = Plan.ledger(weights, model)
+    slabs = try options.target.slabs(weights, model)
+    var bytesOut = [Int](repeating: 0, count: weights.count)
+    for slab in slabs {
+      let share = slab.other == nil ? slab.byteCount : slab.byteCount / 2
+      bytesOut[slab.weight] += share
+      if let other = slab.other { bytesOut[other] += slab.byteCount - share }
+    }
+    ledger = Plan.ledger(weights, bytesOut, model)
     bytesIn = ledger.reduce(0) { $0 + $1.bytesIn }
-    bytesOut = ledger.reduce(0) { $0 + $1.bytesOut }
+    self.bytesOut = ledger.reduce(0) { $0 + $1.bytesOut }
+    peakMemoryBytes = Plan.memory(weights, slabs, model, options)
+  }
+
+  private static func memory(
+    _ weights: [PlannedWeight], _ slabs: [ResultSlab], _ model: Model, _ options: ConvertOptions
+  ) -> Int {
+    let threads = options.run.parallel.threads
     let widest = weights.map { $0.stored.spec.shape.columns * 8 }.max() ?? 0
     var builtBytes = 0
     if case .checkpoint(let checkpoint) = model.container {
-      builtBytes = checkpoint.builtBytes(threads: options.run.parallel.threads)
+      builtBytes = checkpoint.builtBytes(threads: threads)
     }
-    peakMemoryBytes =
-      (47 << 20) + Plan.tableBytes * weights.count + Plan.statisticsBytes
-      * (options.statistics?.tensors.count ?? 0)
-      + builtBytes + 2 * options.run.parallel.threads * (3 * ConvertJob.contentLimit + widest)
+    // An arranged weight is there decoded and in its new order, at most.
+    let arranged = slabs.lazy.filter { $0.arrangement != .asIs }.map { $0.shape.count * 8 }.max() ?? 0
+    let tables = tableBytes * weights.count + statisticsBytes * (options.statistics?.tensors.count ?? 0)
+    return (47 << 20) + tables + builtBytes + (threads > 1 ? 2 : 1) * arranged
+      + 2 * threads * (3 * ConvertJob.contentLimit + widest)
       + (weights.map { $0.stored.spec.shape.rows * 4 }.max() ?? 0)
   }
 
@@ -111,16 +134,16 @@ public struct Plan: Sendable {
   private static let tableBytes = 5 << 10
   private static let statisticsBytes = 640
 
-  private static func ledger(_ weights: [PlannedWeight], _ model: Model) -> [LedgerEntry] {
+  private static func ledger(_ weights: [PlannedWeight], _ bytesOut: [Int], _ model: Model) -> [LedgerEntry] {
     var ledger: [LedgerEntry] = []
-    for weight in weights {
+    for (place, weight) in weights.enumerated() {
       let spec = weight.stored.spec
       let (codes, others) = (weight.stored.tensors[0], weight.stored.tensors.dropFirst())
       ledger.append(
         LedgerEntry(
           source: codes.name, fate: weight.isKept ? .copied : .converted,
           rule: weight.reason, weight: spec.name.description,
-          scheme: weight.decision.scheme.name, bytesIn: codes.byteCount, bytesOut: weight.bytesOut,
+          scheme: weight.decision.scheme.name, bytesIn: codes.byteCount, bytesOut: bytesOut[place],
           note: weight.decision.note))
       for other in others {
         ledger.append(

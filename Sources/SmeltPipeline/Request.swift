@@ -24,11 +24,12 @@ public struct ConversionRequest: Sendable {
   var compression: String
   var kind: String?
   var overwrite: Bool
+  var splitMaxSize: Int?
 
   /// The words.
   public init(
     scheme: String?, recipePath: String?, statisticsPath: String?, observer: String?, exactOnly: Bool,
-    compression: String, kind: String?, overwrite: Bool
+    compression: String, kind: String?, overwrite: Bool, splitMaxSize: Int? = nil
   ) {
     self.scheme = scheme
     self.recipePath = recipePath
@@ -38,6 +39,7 @@ public struct ConversionRequest: Sendable {
     self.compression = compression
     self.kind = kind
     self.overwrite = overwrite
+    self.splitMaxSize = splitMaxSize
   }
 
   /// The canonical scheme names, for help.
@@ -46,7 +48,7 @@ public struct ConversionRequest: Sendable {
   /// The options, with recipe and statistics read and checked against the model.
   /// - Throws: `RequestError` usage or unsupported; `RECIPE_FORMAT`, `STAT_FORMAT`, `STAT_MISMATCH`.
   public func options(for model: Model, result: String, _ run: RunOptions) throws -> ConvertOptions {
-    try requireIngot(result)
+    let kind = try ResultKind(result, asked: kind)
     guard let compression = Compression(rawValue: compression) else {
       throw RequestError(
         .usage, "unknown compression '\(compression)'",
@@ -62,21 +64,43 @@ public struct ConversionRequest: Sendable {
     }
     if let observer { recipe.observer = try Observer.named(observer) }
     return ConvertOptions(
-      recipe: recipe, statistics: statistics, compression: compression, exactOnly: exactOnly,
-      overwrite: overwrite,
-      run: run)
+      recipe: recipe, statistics: statistics, target: try kind.target(compression, splitMaxSize, scheme),
+      exactOnly: exactOnly, overwrite: overwrite, run: run)
+  }
+}
+
+/// The kinds of results, and the names that mean them.
+enum ResultKind: String, CaseIterable {
+  case ingot
+  case gguf
+
+  /// The kind that was asked for, or the one that the result's name means.
+  init(_ result: String, asked: String?) throws {
+    if let asked {
+      guard let kind = ResultKind(rawValue: asked) else {
+        throw RequestError(
+          .unsupported, "results of kind '\(asked)' are not supported",
+          help: "supported: \(ResultKind.allCases.map(\.rawValue).joined(separator: ", "))")
+      }
+      self = kind
+    } else if let kind = ResultKind.allCases.first(where: { result.hasSuffix(".\($0.rawValue)") }) {
+      self = kind
+    } else {
+      throw RequestError(
+        .unsupported, "'\(result)': the name says no kind of result",
+        help: "name the result NAME.ingot or NAME.gguf")
+    }
   }
 
-  private func requireIngot(_ result: String) throws {
-    switch kind {
-    case "ingot": return
-    case nil where result.hasSuffix(".ingot"): return
-    case nil:
-      throw RequestError(
-        .unsupported, "'\(result)': this version writes ingots only", help: "name the result NAME.ingot")
-    case let kind?:
-      throw RequestError(
-        .unsupported, "results of kind '\(kind)' are not supported", help: "supported: ingot")
+  func target(_ compression: Compression, _ splitMaxSize: Int?, _ scheme: String?) throws -> any ResultTarget
+  {
+    guard splitMaxSize == nil || self == .gguf else {
+      throw RequestError(.usage, "--split-max-size is for .gguf results")
+    }
+    switch self {
+    case .ingot: return IngotResult(compression)
+    case .gguf:
+      return GGUFResult(split: splitMaxSize.map { GGUFPlan.Split(maxBytes: $0) }, recipeName: scheme)
     }
   }
 }
@@ -113,7 +137,7 @@ public struct KnownFormats: Sendable {
 public func knownFormats() -> KnownFormats {
   let families = ModelFamilies.all.flatMap { $0.modelTypes }
   let encodings = Encodings.all.map(\.name)
-  let containers = [("safetensors", "read"), ("ingot", "read, write")]
+  let containers = [("safetensors", "read"), ("gguf", "read, write"), ("ingot", "read, write")]
   var table = Table(["list", "name", ""])
   for family in families { table.add(["family", family, ""]) }
   for (name, use) in containers { table.add(["container", name, use]) }

@@ -91,10 +91,10 @@ private func bounds(_ scheme: String, _ checkpoint: String) -> (mean: Double, fo
       }
     }
     guard case .ingot(let ingot) = result.container else { return }
-    for weight in plan.weights {
-      let stored = try #require(ingot.file.entry(weight.stored.spec.name.description))
-      #expect(stored.encodingName == weight.encoding.name, "\(stored.name)")
-      #expect(stored.parts.reduce(0) { $0 + $1.frame.contentLength } == weight.bytesOut, "\(stored.name)")
+    for slab in plan.slabs {
+      let stored = try #require(ingot.file.entry(slab.name))
+      #expect(stored.encodingName == slab.encoding.name, "\(stored.name)")
+      #expect(stored.parts.reduce(0) { $0 + $1.frame.contentLength } == slab.byteCount, "\(stored.name)")
     }
     #expect(plan.bytesOut == ingot.file.entries.flatMap(\.parts).reduce(0) { $0 + $1.frame.contentLength })
   }

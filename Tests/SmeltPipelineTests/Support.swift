@@ -19,7 +19,7 @@ func options(
 ) throws -> ConvertOptions {
   ConvertOptions(
     recipe: Recipe(try Schemes.named(scheme), observer: observer), statistics: statistics,
-    compression: compression, exactOnly: exactOnly, overwrite: overwrite,
+    target: IngotResult(compression), exactOnly: exactOnly, overwrite: overwrite,
     run: RunOptions(parallel: Parallel(threads: threads)))
 }
 

@@ -2,7 +2,7 @@
 // copying them.
 
 internal import CKernels
-internal import SmeltStorage
+public import SmeltStorage
 internal import SmeltTensors
 
 /// Some rows of a tensor. All numbers count elements.
@@ -90,6 +90,6 @@ func reordered(
 }
 
 /// A matrix of elements of `size` bytes, turned round: [rows, columns] to [columns, rows].
-func transposed(_ bytes: Bytes, size: Int, rows: Int, columns: Int) -> Bytes {
+public func transposed(_ bytes: Bytes, size: Int, rows: Int, columns: Int) -> Bytes {
   reordered(bytes, count: rows * columns * size) { sk_gather($0, size, columns, rows, 1, columns, $1) }
 }

@@ -1,0 +1,146 @@
+// Jobs of a conversion: work is cut into a few chunks of one matrix, so that threads can carry it out in any order.
+
+import SmeltContainers
+import SmeltModels
+import SmeltQuantization
+import SmeltStorage
+import SmeltTensors
+
+internal import Synchronization
+
+/// A piece of one slab: some chunks of its codes.
+struct ConvertJob: Sendable {
+  /// Content of one job; a few chunks, so that a job is worth a thread's while.
+  static let contentLimit = 4 * FrameCodec.chunkBytes
+
+  /// The slab's place in the plan.
+  let slab: Int
+  /// The bytes of the codes that this job makes.
+  let content: Range<Int>
+
+  /// Whether these are the slab's first bytes.
+  var isFirst: Bool { content.lowerBound == 0 }
+
+  /// The jobs of a plan, in order.
+  static func all(_ slabs: [ResultSlab]) -> [ConvertJob] {
+    slabs.indices.flatMap { place in
+      let length = slabs[place].parts[0].byteCount
+      return stride(from: 0, to: max(length, 1), by: contentLimit).map {
+        ConvertJob(slab: place, content: $0..<min(length, $0 + contentLimit))
+      }
+    }
+  }
+}
+
+/// What a job made.
+public struct ConvertedPiece: Sendable {
+  var job: ConvertJob
+  /// The codes as they are, where the container does not compress.
+  var content: Bytes
+  var form: FrameForm
+  /// The codes as frames hold them, where it does.
+  var chunks: [EncodedChunk]
+  /// Scales of the rows that start in the piece.
+  var scales: [UInt8]
+  var inexactValues: Int
+  /// The source bytes behind the piece, for the ledger's hash.
+  var source: Bytes
+}
+
+/// Makes pieces; used from any thread.
+final class Converter: Sendable {
+  let arranged: ArrangedWeights
+  private let plan: Plan
+  private let options: ConvertOptions
+  private let forms: [FormBox]
+
+  init(_ model: Model, _ plan: Plan, _ options: ConvertOptions) {
+    arranged = ArrangedWeights(model, plan)
+    self.plan = plan
+    self.options = options
+    forms = plan.slabs.map { _ in FormBox() }
+  }
+
+  /// Carries out one job.
+  func piece(_ job: ConvertJob) throws -> ConvertedPiece {
+    let slab = plan.slabs[job.slab]
+    let weight = try arranged.weight(slab)
+    let content: Bytes
+    var scales: [UInt8] = []
+    var inexact = 0
+    var source: Bytes
+    if slab.isKept {
+      content = weight.values.bytes[job.content]
+      source = content
+    } else {
+      let rowBytes = slab.rowBytes
+      let rows = job.content.lowerBound / rowBytes..<ceilDivide(job.content.upperBound, rowBytes)
+      let own = ceilDivide(job.content.lowerBound, rowBytes)..<rows.upperBound
+      var codes: [UInt8] = []
+      if own.lowerBound > rows.lowerBound {  // the rest of a row that the piece before began
+        codes = try quantize(weight, rows.lowerBound..<own.lowerBound, slab).values
+      }
+      let result = try quantize(weight, own, slab)
+      codes += result.values
+      scales = result.scales
+      inexact = result.report.inexactValues
+      let first = rows.lowerBound * rowBytes
+      content = Bytes(codes)[job.content.lowerBound - first..<job.content.upperBound - first]
+      source = weight.values.bytes[sliceBytes(weight.values.bytes.count, rows: own, of: weight.rows)]
+    }
+    let form = try form(job, content, slab, weight)
+    var chunks: [EncodedChunk] = []
+    if options.target.compression != nil {
+      chunks = try stride(from: 0, to: content.count, by: FrameCodec.chunkBytes).map { start in
+        try FrameCodec.encode(content[start..<min(content.count, start + FrameCodec.chunkBytes)], form)
+      }
+    }
+    return ConvertedPiece(
+      job: job, content: content, form: form, chunks: chunks, scales: scales, inexactValues: inexact,
+      source: source)
+  }
+
+  private func quantize(_ weight: Weight, _ rows: Range<Int>, _ slab: ResultSlab) throws -> QuantizedRows {
+    let planned = plan.weights[slab.weight]
+    let spec = planned.stored.spec
+    var quantizing = planned.decision.options
+    if planned.usesImportance, weight.columns == spec.shape.columns {
+      // Read when the weight's turn comes: a plan stays small.
+      quantizing.importance = try options.recipe.decide(
+        spec, source: planned.stored.encoding, statistics: options.statistics
+      ).options.importance
+    }
+    return try planned.decision.scheme.quantize(weight, rows: rows, options: quantizing)
+  }
+
+  /// How the slab's codes are stored: decided by its first chunk, whichever job needs to know first.
+  private func form(_ job: ConvertJob, _ content: Bytes, _ slab: ResultSlab, _ weight: Weight) throws
+    -> FrameForm
+  {
+    guard let compression = options.target.compression, compression != .none else { return .raw }
+    return try forms[job.slab].value.withLock { known in
+      if let known { return known }
+      var sample = content
+      if !job.isFirst {
+        let rows = 0..<min(weight.rows, ceilDivide(FrameCodec.chunkBytes, slab.rowBytes))
+        sample = slab.isKept ? weight.values.bytes : Bytes(try quantize(weight, rows, slab).values)
+      }
+      let form = try FrameCodec.choose(
+        content: sample, dtype: slab.parts[0].dtype, compression: compression)
+      known = form
+      return form
+    }
+  }
+
+  /// The parts after the codes: the scales that the pieces brought, or the source's own.
+  func others(_ slab: ResultSlab, _ scales: [UInt8]) throws -> [(part: ResultPart, bytes: Bytes)] {
+    guard slab.parts.count > 1 else { return [] }
+    let weight = slab.isKept ? try arranged.weight(slab) : nil
+    return slab.parts.dropFirst().map { ($0, weight?.part($0.name)?.bytes ?? Bytes(scales)) }
+  }
+}
+
+/// A frame's form, found out once; a lock that an array can hold.
+private final class FormBox: Sendable {
+  let value = Mutex<FrameForm?>(nil)
+}

@@ -1,0 +1,257 @@
+// A matrix of a result and the weights it is made of: most are a weight as it is, some containers want rows in another
+// order, pieces, or several weights in one tensor.
+
+import SmeltContainers
+import SmeltModels
+public import SmeltQuantization
+import SmeltStorage
+public import SmeltTensors
+
+internal import Synchronization
+
+/// What happens to a weight's numbers on their way into a result, apart from rounding.
+public enum Arrangement: Sendable, Hashable {
+  /// Nothing.
+  case asIs
+  /// The rows of each head in the order of `GGUFPlace.pairedHeads`.
+  case pairedHeads(Int)
+  /// The keys' half of `GGUFPlace.keysAndValues`, turned round.
+  case keys(heads: Int, width: Int)
+  /// The values' half of it.
+  case values(heads: Int, keyWidth: Int)
+  /// Whole numbers of 32 bits.
+  case integers32
+  /// Whole numbers of 64 bits.
+  case integers64
+  /// The weight turned round: [input channels, output channels].
+  case turned
+  /// Rows of this weight and of the next one in turn; the result turned round where `turned` says so.
+  case alternating(turned: Bool)
+}
+
+/// One matrix of the result.
+public struct ResultSlab: Sendable {
+  /// The weight's place in the plan.
+  public let weight: Int
+  /// The place of a second weight that is joined with it.
+  public var other: Int?
+  /// A name of its own, for messages and caches.
+  public let name: String
+  /// What happens to the weight's numbers on the way.
+  public let arrangement: Arrangement
+  /// The dimensions of the arranged numbers.
+  public let shape: Shape
+  /// How they are stored.
+  public let encoding: any Encoding
+  /// Whether the arranged weight's bytes stay as they are.
+  public let isKept: Bool
+  /// The parts as they will be stored.
+  public let parts: [ResultPart]
+
+  /// Bytes of one row of codes.
+  var rowBytes: Int { shape.rows > 0 ? parts[0].byteCount / shape.rows : 0 }
+  /// Bytes of all parts.
+  public var byteCount: Int { parts.reduce(0) { $0 + $1.byteCount } }
+}
+
+/// Weights put in order for a result; used from any thread.
+final class ArrangedWeights: Sendable {
+  private let model: Model
+  private let plan: Plan
+  private let built = BuiltWeights()
+
+  init(_ model: Model, _ plan: Plan) {
+    self.model = model
+    self.plan = plan
+  }
+
+  /// The matrix of a slab, its values not yet rounded.
+  func weight(_ slab: ResultSlab) throws -> Weight {
+    let name = plan.weights[slab.weight].stored.spec.name
+    let source = try model.weights.weight(name)
+    if slab.arrangement == .asIs { return source }
+    let key = WeightName(slab.name)
+    if let kept = built.find(key) { return kept }
+    let weight: Weight
+    if case .alternating(let turned) = slab.arrangement {
+      let other = try model.weights.weight(plan.weights[slab.other ?? slab.weight].stored.spec.name)
+      let both = try source.alternating(with: other)
+      weight = turned ? try both.arranged(.turned) : both
+    } else {
+      weight = try source.arranged(slab.arrangement)
+    }
+    built.keep(key, weight)
+    return weight
+  }
+
+  /// The slab is written.
+  func finished(_ slab: ResultSlab) {
+    if slab.arrangement != .asIs { built.remove(WeightName(slab.name)) }
+    for place in [slab.weight, slab.other].compactMap({ $0 }) {
+      model.weights.finished(plan.weights[place].stored.spec.name)
+    }
+  }
+}
+
+extension Arrangement {
+  /// The dimensions of a weight's numbers once they are in order.
+  func shape(_ shape: Shape) -> Shape {
+    switch self {
+    case .asIs, .pairedHeads, .integers32, .integers64: shape
+    case .keys(let heads, let width): [heads, shape.columns, width]
+    case .values(let heads, let keyWidth): [heads, shape.rows / heads - keyWidth, shape.columns]
+    case .turned: [shape.columns, shape.rows]
+    case .alternating(let turned):
+      turned
+        ? [shape.columns, 2 * shape.rows]
+        : shape.rank < 2 ? [2 * shape.count] : [2 * shape.rows, shape.columns]
+    }
+  }
+
+  /// Whether the numbers stay in rows of their own, so that any encoding with one part can be arranged as it is stored.
+  var keepsRows: Bool {
+    switch self {
+    case .keys, .turned: false
+    case .alternating(let turned): !turned
+    default: true
+    }
+  }
+
+  /// The encoding of an arranged weight: the weight's own where its rows stay, or its numbers are plain; else float32.
+  func encoding(of source: any Encoding) -> any Encoding {
+    switch self {
+    case .asIs: source
+    case .integers32: IntegerTable.i32
+    case .integers64: IntegerTable.i64
+    default:
+      source is Plain || keepsRows && source is GGUFBlock || isRowwise && source is FP4 ? source : Plain.f32
+    }
+  }
+
+  /// Whether rows are taken one by one, with all parts of theirs.
+  private var isRowwise: Bool { self == .alternating(turned: false) }
+}
+
+extension Weight {
+  /// The weight with its numbers in another order.
+  func arranged(_ arrangement: Arrangement) throws -> Weight {
+    let encoding = arrangement.encoding(of: self.encoding)
+    let target = arrangement.shape(shape)
+    switch arrangement {
+    case .asIs: return self
+    case .integers32, .integers64:
+      let numbers = try integers()
+      if arrangement == .integers64 { return try made(encoding, target, numbers.map { Int64($0) }) }
+      return try made(
+        encoding, target,
+        try numbers.map { number in
+          guard let small = Int32(exactly: number) else {
+            throw FormatError(
+              .configValue, file: file, subject: name, "holds \(number), which has no 32 bits")
+          }
+          return small
+        })
+    case .pairedHeads(let heads):
+      let headRows = rows / heads
+      var order = [Int](repeating: 0, count: rows)
+      for row in 0..<rows { order[GGUFPlace.pairedRow(row, headRows: headRows)] = row }
+      return try taking(order, encoding, target)
+    case .values(let heads, let keyWidth):
+      let headRows = rows / heads
+      return try taking(
+        (0..<heads).flatMap { head in head * headRows + keyWidth..<(head + 1) * headRows }, encoding, target)
+    case .keys(let heads, let width):
+      let headRows = rows / heads
+      return try turned(blocks: (0..<heads).map { $0 * headRows..<$0 * headRows + width }, encoding, target)
+    case .turned: return try turned(blocks: [0..<rows], encoding, target)
+    case .alternating: preconditionFailure("needs two weights")
+    }
+  }
+
+  /// Rows of this weight and of another of its shape in turn.
+  func alternating(with other: Weight) throws -> Weight {
+    let arrangement = Arrangement.alternating(turned: false)
+    let encoding = arrangement.encoding(of: self.encoding)
+    let target = arrangement.shape(shape)
+    let isVector = shape.rank < 2
+    let count = isVector ? shape.count : rows
+    let pairs = [self, other].map { $0.encoding.name == encoding.name ? $0 : $0.decoded() }
+    let layouts = try encoding.layout(of: target, name: name)
+    let parts = zip(pairs[0].parts, zip(pairs[1].parts, layouts)).map { first, rest in
+      let size = first.bytes.count / max(1, count)
+      let buffer = ByteBuffer(count: 2 * first.bytes.count)
+      for (phase, part) in [first, rest.0].enumerated() {
+        part.bytes.withUnsafeBytes { bytes in
+          for row in 0..<count {
+            let start = (2 * row + phase) * size
+            UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[start..<start + size]).copyMemory(
+              from: UnsafeRawBufferPointer(rebasing: bytes[row * size..<(row + 1) * size]))
+          }
+        }
+      }
+      return Part(first.name, dtype: first.dtype, shape: rest.1.shape, bytes: Bytes(buffer))
+    }
+    return try Weight(name: name, shape: target, encoding: encoding, parts: parts, file: file)
+  }
+
+  /// The same numbers in float32.
+  private func decoded() -> Weight {
+    let buffer = ByteBuffer(count: shape.count * 4)
+    if shape.count > 0 {
+      encoding.decode(
+        self, rows: 0..<rows, columns: 0..<columns,
+        into: buffer.bytes.bindMemory(to: Float.self).baseAddress!, stride: columns)
+    }
+    let part = Part(.values, dtype: .f32, shape: shape, bytes: Bytes(buffer))
+    guard let weight = try? Weight(name: name, shape: shape, encoding: Plain.f32, parts: [part], file: file)
+    else { preconditionFailure("float32 holds any shape") }
+    return weight
+  }
+
+  /// Some rows in the order given.
+  private func taking(_ order: [Int], _ encoding: any Encoding, _ target: Shape) throws -> Weight {
+    let source = encoding.name == self.encoding.name ? self : decoded()
+    let size = source.values.bytes.count / max(1, rows)
+    let buffer = ByteBuffer(count: order.count * size)
+    source.values.bytes.withUnsafeBytes { bytes in
+      for (place, row) in order.enumerated() {
+        UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[place * size..<(place + 1) * size]).copyMemory(
+          from: UnsafeRawBufferPointer(rebasing: bytes[row * size..<(row + 1) * size]))
+      }
+    }
+    return try made(encoding, target, Bytes(buffer))
+  }
+
+  /// Runs of rows, each turned round, one after another.
+  private func turned(blocks: [Range<Int>], _ encoding: any Encoding, _ target: Shape) throws -> Weight {
+    let source = encoding.name == self.encoding.name ? self : decoded()
+    let size = encoding is Plain ? source.values.dtype.bits / 8 : 4
+    let rowBytes = columns * size
+    let buffer = ByteBuffer(count: target.count * size)
+    var place = 0
+    for rows in blocks {
+      let block = transposed(
+        source.values.bytes[rows.lowerBound * rowBytes..<rows.upperBound * rowBytes], size: size,
+        rows: rows.count, columns: columns)
+      block.withUnsafeBytes {
+        UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[place..<place + block.count]).copyMemory(
+          from: $0)
+      }
+      place += block.count
+    }
+    return try made(encoding, target, Bytes(buffer))
+  }
+
+  private func made<T: FixedWidthInteger>(_ encoding: any Encoding, _ shape: Shape, _ values: [T]) throws
+    -> Weight
+  {
+    try made(encoding, shape, Bytes(values.withUnsafeBytes { Array($0) }))
+  }
+
+  private func made(_ encoding: any Encoding, _ shape: Shape, _ bytes: Bytes) throws -> Weight {
+    let layout = try encoding.layout(of: shape, name: name)[0]
+    return try Weight(
+      name: name, shape: shape, encoding: encoding,
+      parts: [Part(.values, dtype: layout.dtypes[0], shape: layout.shape, bytes: bytes)], file: file)
+  }
+}

@@ -1,0 +1,115 @@
+// The keys of a GGUF file that is written: what the model is, what its tokenizer is, and what makes a checkpoint of it again.
+
+import SmeltContainers
+import SmeltModels
+import SmeltStorage
+import SmeltTensors
+
+/// Makes the keys.
+enum GGUFHeaderKeys {
+  /// The keys in the order of the file, and what llama.cpp will do otherwise.
+  static func make(_ model: Model, _ plan: Plan, path: String, fileType: Int) throws -> (
+    metadata: Metadata, warnings: [String]
+  ) {
+    guard let architecture = GGUFArchitectures.of(model.family),
+      let configText = try model.smallFile("config.json")
+    else { preconditionFailure("a model has a family and a config.json") }
+    let json = try parseConfig(configText, file: "config.json")
+    let config = ConfigReader(json, file: "config.json")
+    var metadata = Metadata(file: fileName(path))
+    metadata["general.architecture"] = .string(architecture.name)
+    metadata["general.type"] = .string("model")
+    metadata["general.name"] = .string(try modelName(model))
+    metadata["general.size_label"] = .string(sizeLabel(model.family))
+    for (key, value) in try architecture.keys(of: model.family, config) { metadata[key] = value }
+    metadata["general.file_type"] = .integer(fileType)
+    metadata["general.quantization_version"] = .integer(2)
+    var warnings = try architecture.differences(of: model.family, config).map {
+      "llama.cpp will compute other numbers: \($0)"
+    }
+    do {
+      for (key, value) in try tokenizerKeys(model, json) { metadata[key] = value }
+    } catch let error as FormatError where error.code == .missingFile {
+      warnings.append("there is no tokenizer.json: llama.cpp cannot load the file without a tokenizer")
+    }
+    metadata[SmeltKey.config] = .string(String(decoding: configText.array, as: UTF8.self))
+    metadata[SmeltKey.dialect] = .string(dialect(model))
+    let dtypes = try storedTypes(plan, model)
+    if !dtypes.isEmpty { metadata[SmeltKey.dtypes] = .strings(dtypes) }
+    return (metadata, warnings)
+  }
+
+  /// The name in the source, or that of its folder.
+  private static func modelName(_ model: Model) throws -> String {
+    let path = model.path.hasSuffix("/") ? String(model.path.dropLast()) : model.path
+    let name = fileName(path)
+    for ending in [".gguf", ".ingot"] where name.hasSuffix(ending) {
+      return String(name.dropLast(ending.count))
+    }
+    return name
+  }
+
+  /// The names that the source's tensors had.
+  private static func dialect(_ model: Model) -> String {
+    if case .checkpoint(let checkpoint) = model.container, checkpoint.containerName == "safetensors" {
+      return checkpoint.dialect
+    }
+    return model.family.dialects[0]
+  }
+
+  /// Tensors whose numbers were of another plain type, for those who want the source back.
+  private static func storedTypes(_ plan: Plan, _ model: Model) throws -> [String] {
+    var seen: Set<String> = []
+    return try plan.slabs.compactMap { slab in
+      let source = plan.weights[slab.weight].stored.encoding
+      guard source.name != slab.encoding.name, slab.encoding is Plain || slab.encoding is IntegerTable,
+        source is Plain || source is IntegerTable,
+        let name = try GGUFResult.name(of: slab, plan, model.family), seen.insert(name).inserted
+      else { return nil }
+      return "\(name)=\(source.name)"
+    }
+  }
+
+  /// `8x7B`: experts and the numbers of one and of what all share. Source: gguf-py's `size_label`.
+  static func sizeLabel(_ family: any ModelFamily) -> String {
+    let numbers = family.weights.filter { $0.role != .hashTable }
+    let routed = numbers.filter { $0.name.expert != nil }.reduce(0) { $0 + $1.shape.count }
+    let shared = numbers.reduce(0) { $0 + $1.shape.count } - routed
+    let experts = max(1, family.dimensions.experts)
+    return "\(experts)x\(rounded(shared + routed / experts))"
+  }
+
+  private static func rounded(_ count: Int) -> String {
+    let scales: [(Double, String)] = [(1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")]
+    let (scale, suffix) = scales.first { Double(count) >= $0.0 } ?? (1e3, "K")
+    let value = Double(count) / scale
+    let digits = value < 10 ? 1 : 0
+    return fixed(value, digits) + suffix
+  }
+}
+
+extension Metadata {
+  /// The keys in the types that llama.cpp reads.
+  var values: [(key: String, value: GGUFValue)] {
+    entries.map { key, value in
+      switch value {
+      case .string(let text): (key, .string(text))
+      case .integer(let number):
+        (key, UInt32(exactly: number).map { .u32($0) } ?? .i64(Int64(number)))
+      case .number(let number): (key, .f32(Float(number)))
+      case .bool(let flag): (key, .bool(flag))
+      case .strings(let list): (key, .array(GGUFArray(strings: list)))
+      case .integers(let list):
+        // What does not fit into 32 bits is no number that llama.cpp reads.
+        (key, .array(GGUFArray(i32: list.map { Int32(clamping: $0) })))
+      case .numbers(let list): (key, .array(GGUFArray(f32: list.map { Float($0) })))
+      case .bools(let list): (key, .array(GGUFArray(bools: list)))
+      }
+    }
+  }
+}
+
+/// The tokenizer's keys.
+private func tokenizerKeys(_ model: Model, _ config: JSON) throws -> [(String, MetadataValue)] {
+  throw FormatError(.missingFile, file: model.path, "none")
+}

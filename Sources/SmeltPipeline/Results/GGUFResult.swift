@@ -1,0 +1,204 @@
+// GGUF as a result: experts stacked, names, types and keys as llama.cpp's loader wants them. Formats/gguf.md, section 7.
+
+public import SmeltContainers
+import SmeltModels
+public import SmeltQuantization
+import SmeltStorage
+import SmeltTensors
+
+/// Writes a GGUF model.
+public struct GGUFResult: ResultTarget {
+  /// `gguf`.
+  public let name = "gguf"
+  private let split: GGUFPlan.Split?
+  /// What a recipe of llama.cpp is called, which names the file's type.
+  private let recipeName: String?
+
+  /// A GGUF model in one file, or in several.
+  public init(split: GGUFPlan.Split? = nil, recipeName: String? = nil) {
+    self.split = split
+    self.recipeName = recipeName
+  }
+
+  /// Blocks are stored as they are.
+  public var compression: Compression? { nil }
+
+  /// Norms, biases, routers and other small weights become F32; what GGUF has no type for becomes a plain type that holds
+  /// it exactly.
+  public func settle(_ decision: QuantizeDecision, _ stored: StoredWeight) throws -> (
+    decision: QuantizeDecision, reason: String?
+  ) {
+    if stored.encoding is IntegerTable { return (decision, nil) }
+    var settled = decision
+    func stay(_ scheme: any Scheme, _ reason: String) -> (decision: QuantizeDecision, reason: String?) {
+      settled.scheme =
+        stored.encoding.name == scheme.encoding(for: stored.encoding, shape: stored.spec.shape).name
+        ? Keep() : scheme
+      settled.options.importance = nil
+      return (settled, reason)
+    }
+    if isSmall(stored.spec) {
+      return stay(PlainFloat.f32, "role \(stored.spec.role.rawValue): F32, as llama.cpp wants it")
+    }
+    let encoding = decision.scheme.encoding(for: stored.encoding, shape: stored.spec.shape)
+    if GGUFTensorType.storing(encoding) != nil { return (decision, nil) }
+    guard decision.scheme.keepsBytes else {
+      throw RequestError(
+        .unsupported, "GGUF has no type for '\(encoding.name)', which '\(decision.scheme.name)' gives",
+        help: "choose one of \(GGUFResult.schemeNames)")
+    }
+    if let scheme = exactScheme(stored) {
+      return stay(scheme, "GGUF has no \(stored.encoding.name): \(scheme.name) holds its numbers")
+    }
+    return stay(PlainFloat.f32, "GGUF has no \(stored.encoding.name): F32 holds its numbers")
+  }
+
+  /// The schemes whose results GGUF holds.
+  static var schemeNames: String {
+    Schemes.all.filter { scheme in
+      !scheme.keepsBytes
+        && GGUFTensorType.storing(scheme.encoding(for: Plain.f32, shape: [256, 256])) != nil
+    }.map(\.name).joined(separator: ", ")
+  }
+
+  /// What llama.cpp's loader multiplies or adds in float32.
+  private func isSmall(_ spec: WeightSpec) -> Bool {
+    if spec.shape.rank < 2 { return true }
+    switch spec.role {
+    case .norm, .bias, .selectionBias, .sink, .hyperConnection, .router: return true
+    default: return false
+    }
+  }
+
+  /// A scheme narrower than F32 that holds every number of a weight.
+  private func exactScheme(_ stored: StoredWeight) -> (any Scheme)? {
+    if stored.encoding is FP4 { return GGUFResult.mxfp4 }
+    // Four significant bits times a power of two.
+    if stored.encoding is FP8, stored.hasPowerScales { return PlainFloat.bf16 }
+    return nil
+  }
+
+  private static var mxfp4: (any Scheme)? { try? Schemes.named("mxfp4") }
+
+  /// The tensors in the order of the family's table, the experts of a stack side by side.
+  public func slabs(_ weights: [PlannedWeight], _ model: Model) throws -> [ResultSlab] {
+    var order: [String] = []
+    var stacks: [String: [ResultSlab]] = [:]
+    for (place, planned) in weights.enumerated() {
+      for (tensor, arrangement) in try GGUFResult.tensors(planned, model.family) {
+        if stacks[tensor] == nil { order.append(tensor) }
+        stacks[tensor, default: []].append(
+          try slab(place, planned, arrangement, model, suffix: arrangement == .asIs ? "" : " in \(tensor)"))
+      }
+    }
+    return order.flatMap { stacks[$0] ?? [] }
+  }
+
+  /// The tensors that hold a weight, and how it lies in them.
+  static func tensors(_ planned: PlannedWeight, _ family: any ModelFamily) throws -> [(String, Arrangement)] {
+    guard let architecture = GGUFArchitectures.of(family) else {
+      throw RequestError(.unsupported, "llama.cpp has no architecture for '\(family.modelType)'")
+    }
+    let place = architecture.place(of: planned.stored.spec, in: family)
+    switch place {
+    case .whole(let name), .stacked(let name, _, _):
+      return [(name, planned.stored.encoding.name == IntegerTable.i64.name ? .integers32 : .asIs)]
+    case .pairedHeads(let name, let heads): return [(name, .pairedHeads(heads))]
+    case .keysAndValues(let keys, let values, let heads, let width):
+      return [
+        (keys, .keys(heads: heads, width: width)), (values, .values(heads: heads, keyWidth: width)),
+      ]
+    }
+  }
+
+  /// Starts the files.
+  public func sink(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions) throws
+    -> any ResultSink
+  {
+    let tensors = try GGUFResult.declarations(plan, model.family)
+    let (metadata, warnings) = try GGUFHeaderKeys.make(
+      model, plan, path: path, fileType: GGUFFileType.of(recipeName, tensors))
+    let layout = try GGUFPlan(tensors: tensors, metadata: metadata.values, split: split)
+    return try GGUFSink(path, layout, plan, model.family, warnings, overwrite: options.overwrite)
+  }
+
+  /// What each tensor will be.
+  private static func declarations(_ plan: Plan, _ family: any ModelFamily) throws -> [GGUFPlan.Tensor] {
+    var tensors: [GGUFPlan.Tensor] = []
+    for slab in plan.slabs {
+      let spec = plan.weights[slab.weight].stored.spec
+      guard let type = GGUFTensorType.storing(slab.encoding),
+        let name = try GGUFResult.name(of: slab, plan, family)
+      else { preconditionFailure("'\(slab.name)' was settled") }
+      if tensors.last?.name == name { continue }
+      var dimensions = slab.shape.dimensions
+      if spec.name.expert != nil { dimensions.insert(family.dimensions.experts, at: 0) }
+      if spec.name.expert == nil, spec.shape.rank == 2, spec.shape.rows == 1 { dimensions.removeFirst() }
+      tensors.append(GGUFPlan.Tensor(name, type, Shape(dimensions)))
+    }
+    return tensors
+  }
+
+  /// The tensor that a slab is a part of.
+  static func name(of slab: ResultSlab, _ plan: Plan, _ family: any ModelFamily) throws -> String? {
+    try tensors(plan.weights[slab.weight], family).first { $0.1 == slab.arrangement }?.0
+  }
+}
+
+/// A GGUF model being written.
+private final class GGUFSink: ResultSink {
+  private var writer: GGUFWriter?
+  private let layout: GGUFPlan
+  private let path: String
+  private let plan: Plan
+  private let family: any ModelFamily
+  private let warnings: [String]
+  private var current = ""
+
+  init(
+    _ path: String, _ layout: GGUFPlan, _ plan: Plan, _ family: any ModelFamily, _ warnings: [String],
+    overwrite: Bool
+  ) throws {
+    writer = try GGUFWriter(path: path, plan: layout, overwrite: overwrite)
+    self.layout = layout
+    self.path = path
+    self.plan = plan
+    self.family = family
+    self.warnings = warnings
+  }
+
+  func begin(_ slab: ResultSlab, form: FrameForm) throws {
+    current = try GGUFResult.name(of: slab, plan, family) ?? ""
+  }
+
+  func append(_ piece: ConvertedPiece) throws { try writer?.write(current, piece.content) }
+
+  func end(_ slab: ResultSlab, others: [(part: ResultPart, bytes: Bytes)]) {}
+
+  func finish(ledger: [LedgerEntry]) throws -> ResultSummary {
+    guard let writer = writer.take() else { preconditionFailure("a model is finished once") }
+    try writer.commit()
+    return ResultSummary(byteCount: layout.byteCount, files: layout.paths(path), warnings: warnings)
+  }
+}
+
+/// `general.file_type`: what most of a file's numbers are stored as. Source: llama.cpp's `llama_ftype`.
+enum GGUFFileType {
+  private static let numbers: [String: Int] = [
+    "f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q8_0": 7, "q5_0": 8, "q5_1": 9, "q2_k": 10, "q3_k": 11,
+    "q3_k_s": 11, "q3_k_m": 12, "q3_k_l": 13, "q4_k": 14, "q4_k_s": 14, "q4_k_m": 15, "q5_k": 16,
+    "q5_k_s": 16, "q5_k_m": 17, "q6_k": 18, "iq2_xxs": 19, "iq2_xs": 20, "q2_k_s": 21, "iq3_xs": 22,
+    "iq3_xxs": 23, "iq1_s": 24, "iq4_nl": 25, "iq3_s": 26, "iq3_m": 27, "iq2_s": 28, "iq2_m": 29,
+    "iq4_xs": 30, "iq1_m": 31, "bf16": 32, "tq1_0": 36, "tq2_0": 37, "mxfp4": 38, "mxfp4_moe": 38,
+    "nvfp4": 39, "q1_0": 40, "q2_0": 41,
+  ]
+
+  /// By the recipe's name, else by the type that holds most numbers.
+  static func of(_ recipe: String?, _ tensors: [GGUFPlan.Tensor]) -> Int {
+    if let recipe, let number = numbers[recipe.lowercased()] { return number }
+    var counts: [String: Int] = [:]
+    for tensor in tensors { counts[tensor.type.name.lowercased(), default: 0] += tensor.shape.count }
+    let most = counts.max { ($0.value, $1.key) < ($1.value, $0.key) }
+    return most.flatMap { numbers[$0.key] } ?? 0
+  }
+}

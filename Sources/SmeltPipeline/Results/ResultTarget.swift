@@ -1,0 +1,88 @@
+// What a conversion needs to know of the container it writes: which encodings it holds, how weights become its matrices, and
+// where the bytes go. One file a container; the main path in Convert.swift knows none of them.
+
+public import SmeltContainers
+import SmeltModels
+public import SmeltQuantization
+public import SmeltStorage
+import SmeltTensors
+
+/// A container that models are written in.
+public protocol ResultTarget: Sendable {
+  /// What the command line and summaries call it.
+  var name: String { get }
+
+  /// The decision for a weight, changed where the container cannot hold what a recipe asks for.
+  /// - Returns: the decision, and the reason where it was changed.
+  /// - Throws: `RequestError` unsupported when the container has no place for a scheme's result.
+  func settle(_ decision: QuantizeDecision, _ stored: StoredWeight) throws -> (
+    decision: QuantizeDecision, reason: String?
+  )
+
+  /// The matrices of the result, in the order they will be written.
+  func slabs(_ weights: [PlannedWeight], _ model: Model) throws -> [ResultSlab]
+
+  /// How codes are kept: nil where they are stored as they are.
+  var compression: Compression? { get }
+
+  /// Starts the result.
+  /// - Throws: `RequestError` cannot-create when it exists or cannot be created.
+  func sink(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions) throws -> any ResultSink
+}
+
+/// Takes a result's bytes, slab after slab in the plan's order.
+public protocol ResultSink: AnyObject {
+  /// The next slab begins.
+  func begin(_ slab: ResultSlab, form: FrameForm) throws
+  /// The next bytes of its codes.
+  func append(_ piece: ConvertedPiece) throws
+  /// Its codes are whole; the other parts follow, in the encoding's order.
+  func end(_ slab: ResultSlab, others: [(part: ResultPart, bytes: Bytes)]) throws
+  /// Everything is there.
+  /// - Returns: the size of all files, and what proves their content.
+  func finish(ledger: [LedgerEntry]) throws -> ResultSummary
+}
+
+/// What was written.
+public struct ResultSummary: Sendable {
+  /// Bytes of all files.
+  public var byteCount: Int
+  /// A hash of the content, where the container has one.
+  public var contentHash: String?
+  /// The files, where there are several.
+  public var files: [String] = []
+  /// Things worth saying.
+  public var warnings: [String] = []
+}
+
+extension ResultTarget {
+  /// One slab for each weight, as it is.
+  func plainSlabs(_ weights: [PlannedWeight], _ model: Model) throws -> [ResultSlab] {
+    try weights.indices.map { try slab($0, weights[$0], .asIs, model) }
+  }
+
+  /// The slab of a weight.
+  func slab(
+    _ place: Int, _ planned: PlannedWeight, _ arrangement: Arrangement, _ model: Model, suffix: String = ""
+  ) throws -> ResultSlab {
+    let spec = planned.stored.spec
+    let name = spec.name.description + suffix
+    let shape = arrangement.shape(spec.shape)
+    let arranged = arrangement.encoding(of: planned.stored.encoding)
+    let keeps = planned.isKept
+    let encoding = keeps ? arranged : planned.decision.scheme.encoding(for: arranged, shape: shape)
+    let parts: [ResultPart]
+    if keeps, arrangement == .asIs {
+      parts = try model.partsOf(spec.name)
+    } else {
+      parts = try encoding.layout(of: shape, name: name).map {
+        ResultPart(
+          name: $0.name, dtype: $0.dtypes[0], shape: $0.shape,
+          byteCount: $0.dtypes[0].byteCount($0.shape.count) ?? 0)
+      }
+    }
+    return ResultSlab(
+      weight: place, name: name, arrangement: arrangement, shape: shape, encoding: encoding, isKept: keeps,
+      parts: parts)
+  }
+}
