@@ -17,6 +17,8 @@ MAKERS = {
     "malformed": {"script": "Fixtures/make/malformed.py", "versions": {}},
     "ingot": {"script": "Fixtures/make/ingot.py", "versions": {"xxhash": "4.1.0"}},
     "gguf_malformed": {"script": "Fixtures/make/gguf_malformed.py", "versions": {}},
+    "imatrix": {"script": "llama-imatrix, both forms of one run; the text's name was exchanged for another as long",
+                "versions": {"llama.cpp": "0c1e57098"}},
     "gguf": {"script": "llama.cpp's ggml_quantize_chunk and llama-gguf-split", "versions": {
         "llama.cpp": "0c1e57098", "ggml": "0.25.3", "transformers": "5.23.0"}},
     "checkpoint": {"script": "Tests/SmeltPipelineTests/CheckpointFaults.swift", "versions": {}},
@@ -37,6 +39,7 @@ FOLDERS = [
     ("tokenizers/", "tokenizers"),
     ("configs/", "configs"),
     ("layouts/", "layouts"),
+    ("gguf/imatrix.", "imatrix"),
     ("gguf/", "gguf"),
 ]
 SKIPPED = ("make/", "README.md", "MANIFEST.json")

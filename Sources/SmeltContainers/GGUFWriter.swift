@@ -66,8 +66,8 @@ public struct GGUFWriter: ~Copyable {
     try elements.withUnsafeBytes { try write(name, $0) }
   }
 
-  /// Syncs and renames, the first file last: a model of several files cannot be opened before all are there. Every
-  /// planned tensor must have been written whole.
+  /// Syncs and renames, the first file last: a model of several files cannot be opened before all are there. Where the
+  /// system refuses one, none stays. Every planned tensor must have been written whole.
   /// - Throws: `RequestError` io or cannot-create when the system refuses.
   public consuming func commit() throws {
     try advance()
@@ -82,7 +82,16 @@ public struct GGUFWriter: ~Copyable {
       // The first file of what is replaced must not open the new ones.
       if overwrite { removeFile(paths[0]) }
     }
-    for file in files.reversed() { try file.writer.take()?.commit() }
+    var renamed: [String] = []
+    do {
+      for (file, path) in zip(files, paths).reversed() {
+        try file.writer.take()?.commit()
+        renamed.append(path)
+      }
+    } catch {
+      for path in renamed { removeFile(path) }
+      throw error
+    }
   }
 
   /// Goes on to the next tensor when the one at hand is whole, and to the next file when its last is.

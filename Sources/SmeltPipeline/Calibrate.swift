@@ -47,7 +47,8 @@ public struct CalibrationSummary: Sendable {
   }
 }
 
-/// Runs the windows and writes the statistics file of Formats/statistics.md.
+/// Runs the windows and writes the statistics file of Formats/statistics.md; an importance matrix of llama.cpp when
+/// `path` ends in `.gguf`.
 /// - Throws: `RequestError` cannot-create, io, interrupted; `OUT_ALIASES_INPUT`; refusals of the model's content.
 public func calibrate(
   _ model: Model, _ windows: Windows, textPath: String, to path: String, overwrite: Bool,
@@ -65,24 +66,65 @@ public func calibrate(
   )
   statistics.notes = [("text_sha256", SHA256.hex(try MappedFile(path: textPath).bytes))]
   let layout = StatisticsLayout(family)
-  var writer = try SafetensorsWriter(
-    path: path, tensors: layout.declarations, metadata: statistics.metadata.map { ($0.key, $0.value) },
-    overwrite: overwrite)
-  options.progress.begin("calibrate", total: family.dimensions.layers + 1, unit: "layers")
-  let tokens = try observe(family, model.weights, batch, layout, &writer, options)
-  options.progress.end()
-  try model.checkUnchanged()
-  try writer.commit()
+  let tokens =
+    if path.hasSuffix(".gguf") {
+      try observe(
+        model, batch,
+        into: try ImatrixSink(
+          path: path, layout, dataset: fileName(textPath), statistics, overwrite: overwrite), layout, options)
+    } else {
+      try observe(
+        model, batch, into: try SafetensorsSink(path: path, layout, statistics, overwrite: overwrite), layout,
+        options)
+    }
   return CalibrationSummary(
     path: path, tokens: batch.count, windows: batch.sequenceCount,
     windowsLeftOut: windows.sequences.count - batch.sequenceCount, coverage: Coverage(tokens),
     seconds: monotonicSeconds() - start, peakMemoryBytes: peakMemoryBytes())
 }
 
-/// The pass itself; each layer's statistics are written as soon as the layer is over.
-private func observe(
+/// Where statistics go as they are learned: entries and counts of one section of the layout after the other.
+protocol StatisticsSink: ~Copyable {
+  /// Takes a section: an entry for each of its weights, in order, and the tokens of its experts, if it has any.
+  mutating func write(_ entries: [StatisticsEntry], _ tokens: ExpertTokens?) throws
+  /// Everything was written.
+  consuming func commit() throws
+}
+
+/// A statistics file of our own.
+private struct SafetensorsSink: StatisticsSink, ~Copyable {
+  var writer: SafetensorsWriter
+
+  init(path: String, _ layout: StatisticsLayout, _ statistics: Statistics, overwrite: Bool) throws {
+    writer = try SafetensorsWriter(
+      path: path, tensors: layout.declarations, metadata: statistics.metadata.map { ($0.key, $0.value) },
+      overwrite: overwrite)
+  }
+
+  mutating func write(_ entries: [StatisticsEntry], _ tokens: ExpertTokens?) throws {
+    for tensor in entries.flatMap(\.tensors) { try writer.write(tensor.name, tensor.bytes) }
+    if let tokens { try writer.write(tokens.tensor.name, tokens.tensor.bytes) }
+  }
+
+  consuming func commit() throws { try writer.commit() }
+}
+
+/// The pass itself; each layer's statistics are written as soon as the layer is over, and the file is there at the end.
+private func observe<Sink: StatisticsSink & ~Copyable>(
+  _ model: Model, _ batch: TokenBatch, into sink: consuming Sink, _ layout: StatisticsLayout,
+  _ options: RunOptions
+) throws -> [ExpertTokens] {
+  options.progress.begin("calibrate", total: model.family.dimensions.layers + 1, unit: "layers")
+  let tokens = try observe(model.family, model.weights, batch, layout, &sink, options)
+  options.progress.end()
+  try model.checkUnchanged()
+  try sink.commit()
+  return tokens
+}
+
+private func observe<Sink: StatisticsSink & ~Copyable>(
   _ family: some ModelFamily, _ weights: some Weights, _ batch: TokenBatch, _ layout: StatisticsLayout,
-  _ writer: inout SafetensorsWriter, _ options: RunOptions
+  _ sink: inout Sink, _ options: RunOptions
 ) throws -> [ExpertTokens] {
   let observed = ObservedWeights(weights, specs: family.weights)
   let pass = Pass(parallel: options.parallel)
@@ -95,72 +137,65 @@ private func observe(
     }
     let counts = observed.drainRouting()
     tokens += counts
-    try layout.write(observed.drain(), counts.first, layer: layer, &writer)
+    let section = layout.sections[layer]
+    try sink.write(section.entries(observed.drain()), section.tokens(counts.first))
     giveBackFreeMemory()
     options.progress.advance(1)
   }
   try eachLogits(family, x, batch, observed, pass) { _, _ in }
-  try layout.write(observed.drain(), nil, layer: nil, &writer)
+  try sink.write(layout.sections[family.dimensions.layers].entries(observed.drain()), nil)
   options.progress.advance(1)
   return tokens
 }
 
 /// Which statistics a model has, in file order: layer by layer, then what lies outside the layers.
-private struct StatisticsLayout {
-  private let sections: [(layer: Int?, specs: [WeightSpec])]
-  private let experts: Int
+struct StatisticsLayout {
+  /// A layer, or what lies outside the layers.
+  struct Section {
+    let layer: Int?
+    let specs: [WeightSpec]
+    /// Routed experts; 0 for a section without.
+    let experts: Int
+
+    /// An entry for each weight; weights that no token reached get one that says so.
+    func entries(_ found: [StatisticsEntry]) -> [StatisticsEntry] {
+      let found = Dictionary(uniqueKeysWithValues: found.map { ($0.weight, $0) })
+      return specs.map {
+        found[$0.name]
+          ?? StatisticsEntry(unreached: $0.name, groups: $0.inputGroups, columns: $0.shape.columns)
+      }
+    }
+
+    /// The tokens of the section's experts; nil when it has none.
+    func tokens(_ found: ExpertTokens?) -> ExpertTokens? {
+      guard let layer, experts > 0 else { return nil }
+      return found ?? ExpertTokens(layer: layer, counts: [Int](repeating: 0, count: experts))
+    }
+  }
+
+  /// Layers in order, then what lies outside.
+  let sections: [Section]
 
   init(_ family: any ModelFamily) {
     let layers = family.dimensions.layers
     var specs = [[WeightSpec]](repeating: [], count: layers + 1)
     for spec in family.weights where spec.isMultiplied { specs[spec.layer ?? layers].append(spec) }
-    sections = specs.enumerated().map { ($0 < layers ? $0 : nil, $1) }
-    experts = family.dimensions.experts
+    sections = specs.enumerated().map { index, specs in
+      let layer = index < layers ? index : nil
+      let hasExperts = layer != nil && specs.contains { $0.role.isRouted }
+      return Section(layer: layer, specs: specs, experts: hasExperts ? family.dimensions.experts : 0)
+    }
   }
-
-  private func hasExperts(_ specs: [WeightSpec]) -> Bool { specs.contains { $0.role.isRouted } }
 
   var declarations: [SafetensorsWriter.Declaration] {
     sections.flatMap { section in
       var tensors = section.specs.flatMap {
         StatisticsEntry.layout($0.name, groups: $0.inputGroups, columns: $0.shape.columns)
       }
-      if let layer = section.layer, hasExperts(section.specs) {
-        tensors.append((ExpertTokens.tensorName(layer), .i64, [experts]))
+      if let layer = section.layer, section.experts > 0 {
+        tensors.append((ExpertTokens.tensorName(layer), .i64, [section.experts]))
       }
       return tensors.map { SafetensorsWriter.Declaration($0.name, $0.dtype, $0.shape) }
     }
   }
-
-  /// Writes one section; weights that no token reached get an entry that says so.
-  func write(
-    _ entries: [StatisticsEntry], _ tokens: ExpertTokens?, layer: Int?, _ writer: inout SafetensorsWriter
-  ) throws {
-    let found = Dictionary(uniqueKeysWithValues: entries.map { ($0.weight, $0) })
-    let section = sections[layer ?? sections.count - 1]
-    for spec in section.specs {
-      let entry =
-        found[spec.name]
-        ?? StatisticsEntry(unreached: spec.name, groups: spec.inputGroups, columns: spec.shape.columns)
-      for tensor in entry.tensors { try writer.write(tensor.name, tensor.bytes) }
-    }
-    if let layer, hasExperts(section.specs) {
-      let counts = tokens ?? ExpertTokens(layer: layer, counts: [Int](repeating: 0, count: experts))
-      try writer.write(counts.tensor.name, counts.tensor.bytes)
-    }
-  }
-}
-
-/// Reads a statistics file and checks that it belongs to a model. Values stay in the mapping until they are asked for.
-/// - Throws: `STAT_FORMAT`, `STAT_MISMATCH`.
-public func readStatistics(_ path: String, for model: Model) throws -> Statistics {
-  let file = try SafetensorsFile(path: path)
-  let statistics = try Statistics(
-    tensors: file.tensors.map {
-      StatisticsTensor(name: $0.name, dtype: $0.dtype, shape: $0.shape, bytes: $0.bytes)
-    }, metadata: file.metadata.map { ($0.0, $0.1) }, file: path)
-  try statistics.check(
-    modelType: model.family.modelType, experts: model.family.dimensions.experts, weights: model.family.weights
-  )
-  return statistics
 }

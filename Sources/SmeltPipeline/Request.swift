@@ -55,6 +55,9 @@ public struct ConversionRequest: Sendable {
         help: "known: \(Compression.allCases.map(\.rawValue).joined(separator: ", "))")
     }
     let statistics = try statisticsPath.map { try readStatistics($0, for: model) }
+    if let note = statistics?.notes.first(where: { $0.key == Statistics.leftOutNote }) {
+      run.progress.announce("the statistics of other tensors are left out: \(excerpt(note.value))")
+    }
     var recipe: Recipe
     if let recipePath {
       guard scheme == nil else { throw RequestError(.usage, "give --scheme or --recipe, not both") }

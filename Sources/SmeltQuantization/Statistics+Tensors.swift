@@ -5,12 +5,14 @@ internal import SmeltStorage
 public import SmeltTensors
 
 extension StatisticsEntry {
-  /// The tensors of an entry: `.absmax`, `.mean_square`, `.count`.
+  /// The tensors of an entry: `.absmax` where it is known, `.mean_square`, `.count`.
   public var tensors: [StatisticsTensor] {
     zip(
       StatisticsEntry.layout(weight, groups: groups, columns: columns),
-      [littleEndian(absmax), littleEndian(meanSquare), littleEndian(counts)]
-    ).map { StatisticsTensor(name: $0.name, dtype: $0.dtype, shape: $0.shape, bytes: $1) }
+      [absmax.map(littleEndian), littleEndian(meanSquare), littleEndian(counts)]
+    ).compactMap { layout, bytes in
+      bytes.map { StatisticsTensor(name: layout.name, dtype: layout.dtype, shape: layout.shape, bytes: $0) }
+    }
   }
 
   /// Names, dtypes and shapes of an entry's tensors, for writers that need the header before the values.
@@ -46,6 +48,8 @@ extension ExpertTokens {
 
 extension Statistics {
   private static let kinds = [".absmax", ".mean_square", ".count"]
+  /// Those that a weight must have.
+  private static let required = [".mean_square", ".count"]
 
   /// Every tensor has a known name, its dtype and a shape that fits its siblings'.
   func checkLayout() throws(FormatError) {
@@ -58,11 +62,11 @@ extension Statistics {
         throw refusal(tensor, "is no name of a statistic")
       }
       let weight = String(tensor.name.dropLast(kind.count))
-      for sibling in Statistics.kinds where self.tensor(weight + sibling) == nil {
+      for sibling in Statistics.required where self.tensor(weight + sibling) == nil {
         throw refusal(tensor, "has no \(weight + sibling) beside it")
       }
       try require(tensor, kind == ".count" ? .i64 : .f32, rank: kind == ".count" ? 1 : 2)
-      guard let first = self.tensor(weight + ".absmax") else { continue }
+      guard let first = self.tensor(weight + ".mean_square") else { continue }
       let expected: Shape = kind == ".count" ? [first.shape.rows] : first.shape
       guard tensor.shape == expected, tensor.shape.count > 0 else {
         throw refusal(tensor, "is \(tensor.shape), expected \(expected), none of them 0")
@@ -85,13 +89,21 @@ extension Statistics {
 
   /// The values of an F32 tensor: finite, not negative.
   func floats(_ tensor: StatisticsTensor) throws(FormatError) -> [Float] {
-    let values = tensor.bytes.withUnsafeBytes { bytes in
+    var values = tensor.bytes.withUnsafeBytes { bytes in
       (0..<tensor.shape.count).map {
         Float(bitPattern: UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: $0 * 4, as: UInt32.self)))
       }
     }
     if let bad = values.firstIndex(where: { !($0 >= 0 && $0.isFinite) }) {
       throw refusal(tensor, "value \(bad) is \(values[bad]), expected a finite number of at least 0")
+    }
+    if let divisors = tensor.rowDivisors {
+      let columns = tensor.shape.columns
+      for (row, divisor) in divisors.enumerated() {
+        for index in row * columns..<(row + 1) * columns {
+          values[index] = divisor == 0 ? 0 : values[index] / divisor
+        }
+      }
     }
     return values
   }
@@ -118,7 +130,7 @@ private func littleEndian(_ values: [Float]) -> Bytes {
   return Bytes(buffer)
 }
 
-private func littleEndian(_ values: [Int]) -> Bytes {
+func littleEndian(_ values: [Int]) -> Bytes {
   let buffer = ByteBuffer(count: values.count * 8)
   for (index, value) in values.enumerated() {
     buffer.bytes.storeBytes(of: Int64(value).littleEndian, toByteOffset: index * 8, as: Int64.self)

@@ -13,8 +13,9 @@ public struct StatisticsEntry: Sendable, Equatable {
   public let groups: Int
   /// Input channels.
   public let columns: Int
-  /// The largest magnitude of each input channel, [groups, columns].
-  public let absmax: [Float]
+  /// The largest magnitude of each input channel, [groups, columns]; nil where it is not known, as from an importance
+  /// matrix.
+  public let absmax: [Float]?
   /// The mean square of each input channel, [groups, columns]; 0 where no token came.
   public let meanSquare: [Float]
   /// Tokens that came, [groups].
@@ -22,10 +23,11 @@ public struct StatisticsEntry: Sendable, Equatable {
 
   /// An entry of known values.
   public init(
-    _ weight: WeightName, groups: Int, columns: Int, absmax: [Float], meanSquare: [Float], counts: [Int]
+    _ weight: WeightName, groups: Int, columns: Int, absmax: [Float]?, meanSquare: [Float], counts: [Int]
   ) {
     precondition(
-      absmax.count == groups * columns && meanSquare.count == groups * columns && counts.count == groups,
+      absmax?.count ?? groups * columns == groups * columns && meanSquare.count == groups * columns
+        && counts.count == groups,
       "statistics of '\(weight)' need \(groups) × \(columns) values")
     self.weight = weight
     self.groups = groups
@@ -68,6 +70,8 @@ public struct StatisticsTensor: Sendable {
   public let shape: Shape
   /// Little-endian bytes.
   public let bytes: Bytes
+  /// What the values of each row are divided by when they are read, a row of 0 being 0; nil when they stand as they are.
+  let rowDivisors: [Float]?
 
   /// A tensor; whether bytes fit the shape is checked by `Statistics`.
   public init(name: String, dtype: DType, shape: Shape, bytes: Bytes) {
@@ -75,6 +79,17 @@ public struct StatisticsTensor: Sendable {
     self.dtype = dtype
     self.shape = shape
     self.bytes = bytes
+    rowDivisors = nil
+  }
+
+  /// A tensor of sums.
+  init(name: String, shape: Shape, sums: Bytes, rowDivisors: [Float]) {
+    precondition(rowDivisors.count == shape.rows && sums.count == shape.count * 4)
+    self.name = name
+    dtype = .f32
+    self.shape = shape
+    bytes = sums
+    self.rowDivisors = rowDivisors
   }
 }
 
@@ -83,8 +98,8 @@ public struct Statistics: Sendable {
   /// The `format` of the metadata.
   public static let format = "smelt.statistics/1"
 
-  /// The model's `model_type`.
-  public var modelType: String
+  /// The model's `model_type`; nil where it is not known, as from an importance matrix.
+  public var modelType: String?
   /// Tokens that ran.
   public var tokens: Int
   /// Tokens of a sequence.
@@ -100,7 +115,7 @@ public struct Statistics: Sendable {
   private var places: [String: Int] = [:]
 
   /// Statistics without entries.
-  public init(modelType: String, tokens: Int, context: Int, sequences: Int) {
+  public init(modelType: String?, tokens: Int, context: Int, sequences: Int) {
     self.modelType = modelType
     self.tokens = tokens
     self.context = context
@@ -117,6 +132,18 @@ public struct Statistics: Sendable {
     for layer in layers { append(layer.tensor) }
   }
 
+  /// Adds the sums of squares of a weight's inputs, F32 [groups, columns], where counts has a number for each group. They
+  /// are lent, and divided by `counts` in float32 when they are asked for; a group of count 0 has zeros.
+  public mutating func add(_ weight: WeightName, sums: Bytes, columns: Int, counts: [Int]) {
+    append(
+      StatisticsTensor(
+        name: "\(weight).mean_square", shape: [counts.count, columns], sums: sums,
+        rowDivisors: counts.map(Float.init)))
+    append(
+      StatisticsTensor(
+        name: "\(weight).count", dtype: .i64, shape: [counts.count], bytes: littleEndian(counts)))
+  }
+
   private mutating func append(_ tensor: StatisticsTensor) {
     precondition(places[tensor.name] == nil, "'\(tensor.name)' was added twice")
     places[tensor.name] = tensors.count
@@ -125,9 +152,8 @@ public struct Statistics: Sendable {
 
   /// The metadata of a statistics file, in order.
   public var metadata: [(key: String, value: String)] {
-    [
-      ("format", Statistics.format), ("model_type", modelType), ("tokens", String(tokens)),
-      ("context", String(context)), ("sequences", String(sequences)),
+    [("format", Statistics.format)] + (modelType.map { [("model_type", $0)] } ?? []) + [
+      ("tokens", String(tokens)), ("context", String(context)), ("sequences", String(sequences)),
     ] + notes
   }
 
@@ -180,11 +206,13 @@ public struct Statistics: Sendable {
   /// The entry of a weight, or nil when the file has none.
   /// - Throws: `STAT_FORMAT` for values that no calibration can give.
   public func entry(_ weight: WeightName) throws(FormatError) -> StatisticsEntry? {
-    guard let absmax = tensor("\(weight).absmax"), let square = tensor("\(weight).mean_square"),
-      let count = tensor("\(weight).count")
-    else { return nil }
+    guard let square = tensor("\(weight).mean_square"), let count = tensor("\(weight).count") else {
+      return nil
+    }
+    var absmax: [Float]?
+    if let tensor = tensor("\(weight).absmax") { absmax = try floats(tensor) }
     return StatisticsEntry(
-      weight, groups: absmax.shape.rows, columns: absmax.shape.columns, absmax: try floats(absmax),
+      weight, groups: square.shape.rows, columns: square.shape.columns, absmax: absmax,
       meanSquare: try floats(square), counts: try counts(count))
   }
 
@@ -222,14 +250,14 @@ public struct Statistics: Sendable {
     return found
   }
 
-  /// Refuses statistics of another model: another `model_type`, weights the model lacks, other shapes, other experts.
+  /// Refuses statistics of another model: another `model_type` where it is known, weights the model lacks, other shapes, other experts.
   /// - Throws: `STAT_MISMATCH` naming the first difference.
   public func check(modelType: String, experts: Int, weights: [WeightSpec]) throws(FormatError) {
     func refuse(_ subject: String, _ problem: String) -> FormatError {
       FormatError(.statisticsMismatch, file: file, subject: subject, problem)
     }
-    guard self.modelType == modelType else {
-      throw refuse("model_type", "is '\(self.modelType)', expected '\(modelType)'")
+    if let found = self.modelType, found != modelType {
+      throw refuse("model_type", "is '\(found)', expected '\(modelType)'")
     }
     let specs = Dictionary(weights.map { ($0.name.description, $0) }) { first, _ in first }
     for tensor in tensors {
@@ -237,8 +265,8 @@ public struct Statistics: Sendable {
         guard tensor.shape.count == experts else {
           throw refuse(tensor.name, "has \(tensor.shape.count) experts, expected \(experts)")
         }
-      } else if tensor.name.hasSuffix(".absmax") {
-        let name = String(tensor.name.dropLast(".absmax".count))
+      } else if let kind = [".absmax", ".mean_square"].first(where: { tensor.name.hasSuffix($0) }) {
+        let name = String(tensor.name.dropLast(kind.count))
         guard let spec = specs[name] else {
           throw refuse(name, "has statistics, but the model has no such weight")
         }

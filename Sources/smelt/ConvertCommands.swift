@@ -17,7 +17,10 @@ struct SchemeOptions: ParsableArguments {
     name: .long, help: ArgumentHelp("A recipe file: which scheme for which role or name.", valueName: "file"))
   var recipe: String?
 
-  @Option(name: .long, help: ArgumentHelp("Statistics that `smelt calibrate` wrote.", valueName: "file"))
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Statistics of `smelt calibrate`, or an importance matrix of llama.cpp.", valueName: "file"))
   var statistics: String?
 
   @Option(
@@ -99,12 +102,15 @@ struct CalibrateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "calibrate",
     abstract: "Runs a text through a model and writes what each weight gets to see.",
-    discussion: "Example: smelt calibrate DIR statistics.safetensors --text text.txt")
+    discussion: """
+      Example: smelt calibrate DIR statistics.safetensors --text text.txt
+      A file named .gguf becomes an importance matrix for llama-quantize.
+      """)
 
   @Argument(help: "A directory or an .ingot.")
   var model: String
   @OptionGroup var opening: OpenOptions
-  @Argument(help: "The statistics file to write.")
+  @Argument(help: "The statistics file to write: .gguf for an importance matrix, else safetensors.")
   var statistics: String
   @OptionGroup var text: TextOptions
   @Flag(name: .long, help: "Replace a result that exists.")

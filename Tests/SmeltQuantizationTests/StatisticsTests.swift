@@ -41,6 +41,32 @@ import Testing
     #expect(try read.importance(grouped.weight)?.groups == 2)
   }
 
+  /// An entry without the largest magnitudes, and one of sums that are divided when they are read.
+  @Test func whatAnImportanceMatrixKnows() throws {
+    let bare = StatisticsEntry(
+      WeightName("blk.0.attn_k.weight"), groups: 1, columns: 2, absmax: nil, meanSquare: [1, 2], counts: [3])
+    var written = Statistics(modelType: "x", tokens: 1, context: 1, sequences: 1)
+    written.add([bare])
+    #expect(written.tensors.map(\.name) == ["blk.0.attn_k.weight.mean_square", "blk.0.attn_k.weight.count"])
+    let read = try Statistics(tensors: written.tensors, metadata: written.metadata)
+    #expect(try read.entry(bare.weight) == bare)
+
+    var sums = Statistics(modelType: nil, tokens: 0, context: 0, sequences: 0)
+    let values: [Float] = [1, 2, 9, 9, 5, 7]
+    sums.add(
+      grouped.weight, sums: Bytes(values.withUnsafeBytes { Array($0) }), columns: 2, counts: [3, 0, 2])
+    #expect(try sums.entry(grouped.weight)?.meanSquare == [1 / Float(3), 2 / Float(3), 0, 0, 2.5, 3.5])
+    #expect(try sums.entry(grouped.weight)?.counts == [3, 0, 2])
+    #expect(try sums.importance(grouped.weight) == nil)
+    let spec = WeightSpec(grouped.weight, [6, 2], .attention, layer: 0, inputGroups: 3, spellings: [])
+    try sums.check(modelType: "whatever", experts: 1, weights: [spec])
+    let other = WeightSpec(grouped.weight, [6, 2], .attention, layer: 0, inputGroups: 2, spellings: [])
+    let error = #expect(throws: FormatError.self) {
+      try sums.check(modelType: "whatever", experts: 1, weights: [other])
+    }
+    #expect(error?.code.name == "STAT_MISMATCH")
+  }
+
   @Test func namesAreThoseOfTheDocument() {
     #expect(
       statistics.tensors.map(\.name) == [
