@@ -17,6 +17,10 @@ struct OpenedSource {
   var dialect: String
   var joined: [JoinedWeight]
   var dropped: [(tensor: TensorInfo, rule: DropRule)]
+  /// The dialect whose names the weights once had, where the container keeps that in mind.
+  var sourceDialect: String?
+  /// The encodings that tensors once had, by name.
+  var sourceTypes: [String: String] = [:]
   /// Makes or hands over the files beside the weights.
   var smallFiles: @Sendable () throws -> [(name: String, bytes: Bytes)]
 }
@@ -37,6 +41,10 @@ public final class Checkpoint: Weights {
   public let joined: [JoinedWeight]
   /// Tensors left out, with the rule that says so.
   public let dropped: [(tensor: TensorInfo, rule: DropRule)]
+  /// The dialect whose names the weights once had, where the container keeps that in mind.
+  public let sourceDialect: String?
+  /// The encodings that tensors once had, by name, where the container keeps that in mind.
+  public let sourceTypes: [String: String]
   private let places: [WeightName: Int]
   private let validated = ScannedWeights()
   private let built = BuiltWeights()
@@ -59,6 +67,8 @@ public final class Checkpoint: Weights {
     dialect = opened.dialect
     joined = opened.joined
     dropped = opened.dropped
+    sourceDialect = opened.sourceDialect
+    sourceTypes = opened.sourceTypes
     makeFiles = opened.smallFiles
     places = Dictionary(uniqueKeysWithValues: opened.family.weights.enumerated().map { ($1.name, $0) })
     try checkExperts()

@@ -23,7 +23,8 @@ extension OpenedSource {
     }
     self.init(
       container: "gguf", source: source, family: family, dialect: architecture.name, joined: joined,
-      dropped: dropped, smallFiles: { try opening.smallFiles() })
+      dropped: dropped, sourceDialect: try opening.metadata.string(SmeltKey.dialect),
+      sourceTypes: try opening.sourceTypes(), smallFiles: { try opening.smallFiles() })
   }
 }
 
@@ -33,7 +34,7 @@ private struct GGUFOpening {
   let architecture: any GGUFArchitecture.Type
   let family: any ModelFamily
   private let configText: Bytes
-  private let metadata: Metadata
+  let metadata: Metadata
 
   init(_ file: GGUFFile) throws {
     self.file = file
@@ -100,6 +101,19 @@ private struct GGUFOpening {
     return DropRule(
       "mtp", "layers that draft tokens take no part in the forward pass",
       prefixes: (layers..<layers + max(0, min(drafts, 64))).map { "blk.\($0)." })
+  }
+
+  /// The types that tensors had before the file was made.
+  func sourceTypes() throws -> [String: String] {
+    var types: [String: String] = [:]
+    for line in try metadata.strings(SmeltKey.dtypes) ?? [] {
+      let parts = line.split(separator: "=", omittingEmptySubsequences: false)
+      guard parts.count == 2, Encodings.named(String(parts[1])) != nil else {
+        throw metadata.error(SmeltKey.dtypes, "holds '\(excerpt(line))', expected TENSOR=ENCODING")
+      }
+      types[String(parts[0])] = String(parts[1])
+    }
+    return types
   }
 
   func smallFiles() throws -> [(name: String, bytes: Bytes)] {

@@ -115,7 +115,7 @@ public func convert(_ model: Model, to path: String, _ options: ConvertOptions) 
       for place in [slab.weight, slab.other].compactMap({ $0 }) {
         let weight = plan.weights[place].stored.spec.name
         guard let entry = entryPlaces[weight.description] else { continue }
-        if slab.arrangement != .asIs {
+        if !slab.steps.isEmpty {
           hash = XXH64()
           try model.weights.weight(weight).values.bytes.withUnsafeBytes { hash.update($0) }
         }

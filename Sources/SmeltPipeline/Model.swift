@@ -69,6 +69,17 @@ public struct Model: Sendable {
     }
   }
 
+  /// The dialect whose names the weights have, or had before they came into this container; the hub's where nothing is
+  /// known.
+  var dialect: String {
+    var name: String?
+    switch container {
+    case .checkpoint(let checkpoint): name = checkpoint.sourceDialect ?? checkpoint.dialect
+    case .ingot(let ingot): name = ingot.file.metadata["source"]?["dialect"]?.string
+    }
+    return family.dialects.first { $0 == name } ?? family.dialects[0]
+  }
+
   /// How the weights are stored, in the order of the family's table; from headers alone.
   public func storedWeights() throws -> [StoredWeight] {
     switch container {
@@ -76,6 +87,7 @@ public struct Model: Sendable {
       zip(family.weights, checkpoint.joined).map { spec, joined in
         StoredWeight(
           spec: spec, encoding: joined.encoding, tensors: joined.tensors, contentBytes: joined.byteCount,
+          sourceType: checkpoint.sourceTypes[joined.name],
           hasPowerScales: joined.parts.contains { $0.name == .scales && $0.dtype == .f8E8M0 })
       }
     case .ingot(let ingot):
@@ -152,6 +164,8 @@ public struct StoredWeight: Sendable {
 
   /// Bytes of all parts, once they are in the encoding's order.
   public let contentBytes: Int
+  /// The encoding it had before it came into this container, where that is known.
+  public var sourceType: String?
   /// Whether its scales are powers of two by their type.
   public var hasPowerScales = false
 

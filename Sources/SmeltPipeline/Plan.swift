@@ -85,7 +85,7 @@ public struct Plan: Sendable {
     weights = try stored.map { stored in
       let asked = try options.recipe.decide(
         stored.spec, source: stored.encoding, statistics: options.statistics)
-      var (decision, reason) = try options.target.settle(asked, stored)
+      var (decision, reason) = try options.target.settle(asked, stored, model)
       let usesImportance = decision.options.importance != nil
       decision.options.importance = nil
       let planned = PlannedWeight(
@@ -122,7 +122,7 @@ public struct Plan: Sendable {
       builtBytes = checkpoint.builtBytes(threads: threads)
     }
     // An arranged weight is there decoded and in its new order, at most.
-    let arranged = slabs.lazy.filter { $0.arrangement != .asIs }.map { $0.shape.count * 8 }.max() ?? 0
+    let arranged = slabs.lazy.filter { !$0.steps.isEmpty }.map { $0.shape.count * 8 }.max() ?? 0
     let tables = tableBytes * weights.count + statisticsBytes * (options.statistics?.tensors.count ?? 0)
     return (47 << 20) + tables + builtBytes + (threads > 1 ? 2 : 1) * arranged
       + 2 * threads * (3 * ConvertJob.contentLimit + widest)

@@ -25,11 +25,12 @@ public struct ConversionRequest: Sendable {
   var kind: String?
   var overwrite: Bool
   var splitMaxSize: Int?
+  var maxShardSize: Int?
 
   /// The words.
   public init(
     scheme: String?, recipePath: String?, statisticsPath: String?, observer: String?, exactOnly: Bool,
-    compression: String, kind: String?, overwrite: Bool, splitMaxSize: Int? = nil
+    compression: String, kind: String?, overwrite: Bool, splitMaxSize: Int? = nil, maxShardSize: Int? = nil
   ) {
     self.scheme = scheme
     self.recipePath = recipePath
@@ -40,6 +41,7 @@ public struct ConversionRequest: Sendable {
     self.kind = kind
     self.overwrite = overwrite
     self.splitMaxSize = splitMaxSize
+    self.maxShardSize = maxShardSize
   }
 
   /// The canonical scheme names, for help.
@@ -67,7 +69,9 @@ public struct ConversionRequest: Sendable {
     }
     if let observer { recipe.observer = try Observer.named(observer) }
     return ConvertOptions(
-      recipe: recipe, statistics: statistics, target: try kind.target(compression, splitMaxSize, scheme),
+      recipe: recipe, statistics: statistics,
+      target: try kind.target(
+        compression, splitMaxSize, maxShardSize: maxShardSize, scheme),
       exactOnly: exactOnly, overwrite: overwrite, run: run)
   }
 }
@@ -76,6 +80,7 @@ public struct ConversionRequest: Sendable {
 enum ResultKind: String, CaseIterable {
   case ingot
   case gguf
+  case safetensors
 
   /// The kind that was asked for, or the one that the result's name means.
   init(_ result: String, asked: String?) throws {
@@ -86,22 +91,23 @@ enum ResultKind: String, CaseIterable {
           help: "supported: \(ResultKind.allCases.map(\.rawValue).joined(separator: ", "))")
       }
       self = kind
-    } else if let kind = ResultKind.allCases.first(where: { result.hasSuffix(".\($0.rawValue)") }) {
-      self = kind
     } else {
-      throw RequestError(
-        .unsupported, "'\(result)': the name says no kind of result",
-        help: "name the result NAME.ingot or NAME.gguf")
+      self = result.hasSuffix(".ingot") ? .ingot : result.hasSuffix(".gguf") ? .gguf : .safetensors
     }
   }
 
-  func target(_ compression: Compression, _ splitMaxSize: Int?, _ scheme: String?) throws -> any ResultTarget
-  {
+  func target(
+    _ compression: Compression, _ splitMaxSize: Int?, maxShardSize: Int?, _ scheme: String?
+  ) throws -> any ResultTarget {
     guard splitMaxSize == nil || self == .gguf else {
       throw RequestError(.usage, "--split-max-size is for .gguf results")
     }
+    guard maxShardSize == nil || self == .safetensors else {
+      throw RequestError(.usage, "--max-shard-size is for directories of safetensors")
+    }
     switch self {
     case .ingot: return IngotResult(compression)
+    case .safetensors: return SafetensorsResult(shardBytes: maxShardSize ?? SafetensorsResult.usualShardBytes)
     case .gguf:
       return GGUFResult(split: splitMaxSize.map { GGUFPlan.Split(maxBytes: $0) }, recipeName: scheme)
     }
@@ -115,7 +121,7 @@ public func quantize(
   _ options: ConvertOptions
 ) throws -> (CalibrationSummary, ConvertSummary) {
   try model.refuseAlias(path, and: [textPath])
-  try requireCreatable(path, overwrite: options.overwrite)
+  try options.target.requireRoom(path, overwrite: options.overwrite)
   _ = try Plan(model, options)  // what the plan refuses is refused before the long pass, not after it
   let statisticsPath = "\(path).statistics-\(getpid())"
   defer { removeFile(statisticsPath) }
@@ -140,7 +146,7 @@ public struct KnownFormats: Sendable {
 public func knownFormats() -> KnownFormats {
   let families = ModelFamilies.all.flatMap { $0.modelTypes }
   let encodings = Encodings.all.map(\.name)
-  let containers = [("safetensors", "read"), ("gguf", "read, write"), ("ingot", "read, write")]
+  let containers = [("safetensors", "read, write"), ("gguf", "read, write"), ("ingot", "read, write")]
   var table = Table(["list", "name", ""])
   for family in families { table.add(["family", family, ""]) }
   for (name, use) in containers { table.add(["container", name, use]) }

@@ -40,8 +40,21 @@ struct SchemeOptions: ParsableArguments {
 
   @Option(
     name: .long,
-    help: ArgumentHelp("The kind of result, where its name does not say it: ingot.", valueName: "kind"))
+    help: ArgumentHelp(
+      "The kind of result, where its name does not say it: ingot, gguf or safetensors.", valueName: "kind"))
   var to: String?
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Cut a .gguf into files of at most so many bytes of tensors, for example 48G.", valueName: "size"))
+  var splitMaxSize: MemorySize?
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "The bytes of tensors in one shard of a directory, for example 10G. Default: 5 GB.", valueName: "size"))
+  var maxShardSize: MemorySize?
 
   @Flag(name: .long, help: "Replace a result that exists.")
   var overwrite = false
@@ -50,7 +63,8 @@ struct SchemeOptions: ParsableArguments {
     try ConversionRequest(
       scheme: scheme, recipePath: recipe, statisticsPath: statistics, observer: observer,
       exactOnly: exactOnly,
-      compression: compression, kind: to, overwrite: overwrite
+      compression: compression, kind: to, overwrite: overwrite, splitMaxSize: splitMaxSize?.bytes,
+      maxShardSize: maxShardSize?.bytes
     ).options(for: model, result: result, run)
   }
 }
@@ -60,7 +74,7 @@ struct PlanCommand: ParsableCommand {
     commandName: "plan", abstract: "Shows what a conversion would do, from headers alone.",
     discussion: "Example: smelt plan DIR out.ingot --scheme fp8-channel --json")
 
-  @Argument(help: "A directory or an .ingot.")
+  @Argument(help: "A directory, a .gguf or an .ingot.")
   var model: String
   @OptionGroup var opening: OpenOptions
   @Argument(help: "The result's path; nothing is written.")
@@ -82,10 +96,10 @@ struct ConvertCommand: ParsableCommand {
     abstract: "Converts a model; without a scheme or recipe every value stays as it is.",
     discussion: "Example: smelt convert DIR out.ingot")
 
-  @Argument(help: "A directory or an .ingot.")
+  @Argument(help: "A directory, a .gguf or an .ingot.")
   var model: String
   @OptionGroup var opening: OpenOptions
-  @Argument(help: "The result: NAME.ingot.")
+  @Argument(help: "The result: NAME.ingot, NAME.gguf, or a folder for safetensors.")
   var result: String
   @OptionGroup var scheme: SchemeOptions
   @OptionGroup var common: CommonOptions
@@ -107,7 +121,7 @@ struct CalibrateCommand: ParsableCommand {
       A file named .gguf becomes an importance matrix for llama-quantize.
       """)
 
-  @Argument(help: "A directory or an .ingot.")
+  @Argument(help: "A directory, a .gguf or an .ingot.")
   var model: String
   @OptionGroup var opening: OpenOptions
   @Argument(help: "The statistics file to write: .gguf for an importance matrix, else safetensors.")
@@ -135,10 +149,10 @@ struct QuantizeCommand: ParsableCommand {
         smelt quantize DIR out.ingot --scheme int8-channel --calibration text.txt
       """)
 
-  @Argument(help: "A directory or an .ingot.")
+  @Argument(help: "A directory, a .gguf or an .ingot.")
   var model: String
   @OptionGroup var opening: OpenOptions
-  @Argument(help: "The result: NAME.ingot.")
+  @Argument(help: "The result: NAME.ingot, NAME.gguf, or a folder for safetensors.")
   var result: String
   @Option(name: .long, help: ArgumentHelp("A UTF-8 file to calibrate with.", valueName: "file"))
   var calibration: String?

@@ -9,7 +9,7 @@ struct InspectCommand: ParsableCommand {
     commandName: "inspect", abstract: "Shows what a model is, from its headers alone.",
     discussion: "Example: smelt inspect DeepSeek-V4-Flash --tensors")
 
-  @Argument(help: "A directory or an .ingot.")
+  @Argument(help: "A directory, a .gguf or an .ingot.")
   var model: String
   @OptionGroup var opening: OpenOptions
   @Flag(name: .long, help: "List every tensor.")
@@ -27,7 +27,7 @@ struct CheckCommand: ParsableCommand {
     commandName: "check", abstract: "Scans a model whole: every rule, every checksum, every code and scale.",
     discussion: "Example: smelt check model.ingot")
 
-  @Argument(help: "A directory or an .ingot.")
+  @Argument(help: "A directory, a .gguf or an .ingot.")
   var model: String
   @OptionGroup var opening: OpenOptions
   @OptionGroup var common: CommonOptions
@@ -104,7 +104,7 @@ struct EvaluateCommand: ParsableCommand {
       Example: smelt evaluate model.ingot --text evaluation.txt
       """)
 
-  @Argument(help: "A directory or an .ingot.")
+  @Argument(help: "A directory, a .gguf or an .ingot.")
   var model: String
   @OptionGroup var opening: OpenOptions
   @OptionGroup var text: TextOptions
@@ -132,7 +132,7 @@ struct LogitsCommand: ParsableCommand {
       Example: smelt logits DIR out.safetensors --tokens ids.json --routing
       """)
 
-  @Argument(help: "A directory or an .ingot.")
+  @Argument(help: "A directory, a .gguf or an .ingot.")
   var model: String
   @OptionGroup var opening: OpenOptions
   @Argument(help: "The safetensors file to write.")

@@ -14,10 +14,10 @@ struct VerifyCommand: ParsableCommand {
       Example: smelt verify DIR out.ingot --text text.txt --max-kl 1e-3 --json
       """)
 
-  @Argument(help: "The source: a directory or an .ingot.")
+  @Argument(help: "The source: a directory, a .gguf or an .ingot.")
   var source: String
   @OptionGroup var opening: OpenOptions
-  @Argument(help: "The result: a directory or an .ingot.")
+  @Argument(help: "The result: a directory, a .gguf or an .ingot.")
   var result: String
   @OptionGroup var text: TextOptions
   @Option(

@@ -9,10 +9,8 @@ public import SmeltTensors
 
 internal import Synchronization
 
-/// What happens to a weight's numbers on their way into a result, apart from rounding.
+/// One step that a weight's numbers take on their way into a result, apart from rounding.
 public enum Arrangement: Sendable, Hashable {
-  /// Nothing.
-  case asIs
   /// The rows of each head in the order of `GGUFPlace.pairedHeads`.
   case pairedHeads(Int)
   /// The keys' half of `GGUFPlace.keysAndValues`, turned round.
@@ -23,10 +21,12 @@ public enum Arrangement: Sendable, Hashable {
   case integers32
   /// Whole numbers of 64 bits.
   case integers64
+  /// Rows of this weight and of a second one in turn. Always the first step.
+  case alternating
   /// The weight turned round: [input channels, output channels].
   case turned
-  /// Rows of this weight and of the next one in turn; the result turned round where `turned` says so.
-  case alternating(turned: Bool)
+  /// GGUF's MXFP4 in the order of safetensors: the same codes, the scales apart.
+  case hubFP4
 }
 
 /// One matrix of the result.
@@ -37,8 +37,8 @@ public struct ResultSlab: Sendable {
   public var other: Int?
   /// A name of its own, for messages and caches.
   public let name: String
-  /// What happens to the weight's numbers on the way.
-  public let arrangement: Arrangement
+  /// What happens to the weight's numbers on the way; nothing for most.
+  public let steps: [Arrangement]
   /// The dimensions of the arranged numbers.
   public let shape: Shape
   /// How they are stored.
@@ -69,16 +69,17 @@ final class ArrangedWeights: Sendable {
   func weight(_ slab: ResultSlab) throws -> Weight {
     let name = plan.weights[slab.weight].stored.spec.name
     let source = try model.weights.weight(name)
-    if slab.arrangement == .asIs { return source }
+    if slab.steps.isEmpty { return source }
     let key = WeightName(slab.name)
     if let kept = built.find(key) { return kept }
-    let weight: Weight
-    if case .alternating(let turned) = slab.arrangement {
-      let other = try model.weights.weight(plan.weights[slab.other ?? slab.weight].stored.spec.name)
-      let both = try source.alternating(with: other)
-      weight = turned ? try both.arranged(.turned) : both
-    } else {
-      weight = try source.arranged(slab.arrangement)
+    var weight = source
+    for step in slab.steps {
+      if step == .alternating, let other = slab.other {
+        weight = try weight.alternating(
+          with: try model.weights.weight(plan.weights[other].stored.spec.name))
+      } else {
+        weight = try weight.arranged(step)
+      }
     }
     built.keep(key, weight)
     return weight
@@ -86,50 +87,46 @@ final class ArrangedWeights: Sendable {
 
   /// The slab is written.
   func finished(_ slab: ResultSlab) {
-    if slab.arrangement != .asIs { built.remove(WeightName(slab.name)) }
+    if !slab.steps.isEmpty { built.remove(WeightName(slab.name)) }
     for place in [slab.weight, slab.other].compactMap({ $0 }) {
       model.weights.finished(plan.weights[place].stored.spec.name)
     }
   }
 }
 
+extension [Arrangement] {
+  /// The dimensions of a weight's numbers after all steps.
+  func shape(_ shape: Shape) -> Shape { reduce(shape) { $1.shape($0) } }
+
+  /// The encoding after all steps.
+  func encoding(of source: any Encoding) -> any Encoding {
+    reduce(source) { encoding, step in step.encoding(of: encoding) }
+  }
+}
+
 extension Arrangement {
-  /// The dimensions of a weight's numbers once they are in order.
+  /// The dimensions of a weight's numbers after the step.
   func shape(_ shape: Shape) -> Shape {
     switch self {
-    case .asIs, .pairedHeads, .integers32, .integers64: shape
+    case .pairedHeads, .integers32, .integers64, .hubFP4: shape
     case .keys(let heads, let width): [heads, shape.columns, width]
     case .values(let heads, let keyWidth): [heads, shape.rows / heads - keyWidth, shape.columns]
     case .turned: [shape.columns, shape.rows]
-    case .alternating(let turned):
-      turned
-        ? [shape.columns, 2 * shape.rows]
-        : shape.rank < 2 ? [2 * shape.count] : [2 * shape.rows, shape.columns]
+    case .alternating: shape.rank < 2 ? [2 * shape.count] : [2 * shape.rows, shape.columns]
     }
   }
 
-  /// Whether the numbers stay in rows of their own, so that any encoding with one part can be arranged as it is stored.
-  var keepsRows: Bool {
-    switch self {
-    case .keys, .turned: false
-    case .alternating(let turned): !turned
-    default: true
-    }
-  }
-
-  /// The encoding of an arranged weight: the weight's own where its rows stay, or its numbers are plain; else float32.
+  /// The encoding after the step: the same where whole rows move or numbers are plain; else float32.
   func encoding(of source: any Encoding) -> any Encoding {
     switch self {
-    case .asIs: source
     case .integers32: IntegerTable.i32
     case .integers64: IntegerTable.i64
-    default:
-      source is Plain || keepsRows && source is GGUFBlock || isRowwise && source is FP4 ? source : Plain.f32
+    case .hubFP4: FP4.mxfp4
+    case .keys, .turned: source is Plain ? source : Plain.f32
+    case .pairedHeads, .values: source is Plain || source is GGUFBlock ? source : Plain.f32
+    case .alternating: source is Plain || source is GGUFBlock || source is FP4 ? source : Plain.f32
     }
   }
-
-  /// Whether rows are taken one by one, with all parts of theirs.
-  private var isRowwise: Bool { self == .alternating(turned: false) }
 }
 
 extension Weight {
@@ -138,7 +135,6 @@ extension Weight {
     let encoding = arrangement.encoding(of: self.encoding)
     let target = arrangement.shape(shape)
     switch arrangement {
-    case .asIs: return self
     case .integers32, .integers64:
       let numbers = try integers()
       if arrangement == .integers64 { return try made(encoding, target, numbers.map { Int64($0) }) }
@@ -164,15 +160,15 @@ extension Weight {
       let headRows = rows / heads
       return try turned(blocks: (0..<heads).map { $0 * headRows..<$0 * headRows + width }, encoding, target)
     case .turned: return try turned(blocks: [0..<rows], encoding, target)
+    case .hubFP4: return try inHubOrder()
     case .alternating: preconditionFailure("needs two weights")
     }
   }
 
   /// Rows of this weight and of another of its shape in turn.
   func alternating(with other: Weight) throws -> Weight {
-    let arrangement = Arrangement.alternating(turned: false)
-    let encoding = arrangement.encoding(of: self.encoding)
-    let target = arrangement.shape(shape)
+    let encoding = Arrangement.alternating.encoding(of: self.encoding)
+    let target = Arrangement.alternating.shape(shape)
     let isVector = shape.rank < 2
     let count = isVector ? shape.count : rows
     let pairs = [self, other].map { $0.encoding.name == encoding.name ? $0 : $0.decoded() }
@@ -192,6 +188,31 @@ extension Weight {
       return Part(first.name, dtype: first.dtype, shape: rest.1.shape, bytes: Bytes(buffer))
     }
     return try Weight(name: name, shape: target, encoding: encoding, parts: parts, file: file)
+  }
+
+  /// MXFP4 blocks of GGUF (a scale, then columns j and j + 16 in byte j) as codes of neighbouring columns, and scales.
+  private func inHubOrder() throws -> Weight {
+    let groups = shape.count / FP4.group
+    let codes = ByteBuffer(count: groups * 16)
+    let scales = ByteBuffer(count: groups)
+    values.bytes.withUnsafeBytes { blocks in
+      for group in 0..<groups {
+        let block = UnsafeRawBufferPointer(rebasing: blocks[group * 17..<(group + 1) * 17])
+        scales.bytes[group] = block[0]
+        for pair in 0..<16 {
+          // Columns 2 × pair and the next: the lower half of the block holds columns 0 to 15 in its low nibbles.
+          let (first, shift) = (1 + 2 * pair % 16, UInt8(pair < 8 ? 0 : 4))
+          codes.bytes[group * 16 + pair] = block[first] >> shift & 15 | (block[first + 1] >> shift & 15) << 4
+        }
+      }
+    }
+    return try Weight(
+      name: name, shape: shape, encoding: FP4.mxfp4,
+      parts: [
+        Part(
+          .values, dtype: .i8, shape: Shape(shape.dimensions.dropLast() + [columns / 2]), bytes: Bytes(codes)),
+        Part(.scales, dtype: .f8E8M0, shape: [rows, columns / FP4.group], bytes: Bytes(scales)),
+      ], file: file)
   }
 
   /// The same numbers in float32.

@@ -33,7 +33,7 @@ enum GGUFHeaderKeys {
       warnings.append("there is no tokenizer.json: llama.cpp cannot load the file without a tokenizer")
     }
     metadata[SmeltKey.config] = .string(String(decoding: configText.array, as: UTF8.self))
-    metadata[SmeltKey.dialect] = .string(dialect(model))
+    metadata[SmeltKey.dialect] = .string(model.dialect)
     let dtypes = try storedTypes(plan, model)
     if !dtypes.isEmpty { metadata[SmeltKey.dtypes] = .strings(dtypes) }
     return (metadata, warnings)
@@ -47,14 +47,6 @@ enum GGUFHeaderKeys {
       return String(name.dropLast(ending.count))
     }
     return name
-  }
-
-  /// The names that the source's tensors had.
-  private static func dialect(_ model: Model) -> String {
-    if case .checkpoint(let checkpoint) = model.container, checkpoint.containerName == "safetensors" {
-      return checkpoint.dialect
-    }
-    return model.family.dialects[0]
   }
 
   /// Tensors whose numbers were of another plain type, for those who want the source back.

@@ -25,7 +25,7 @@ public struct GGUFResult: ResultTarget {
 
   /// Norms, biases, routers and other small weights become F32; what GGUF has no type for becomes a plain type that holds
   /// it exactly.
-  public func settle(_ decision: QuantizeDecision, _ stored: StoredWeight) throws -> (
+  public func settle(_ decision: QuantizeDecision, _ stored: StoredWeight, _ model: Model) throws -> (
     decision: QuantizeDecision, reason: String?
   ) {
     if stored.encoding is IntegerTable { return (decision, nil) }
@@ -85,28 +85,29 @@ public struct GGUFResult: ResultTarget {
     var order: [String] = []
     var stacks: [String: [ResultSlab]] = [:]
     for (place, planned) in weights.enumerated() {
-      for (tensor, arrangement) in try GGUFResult.tensors(planned, model.family) {
+      for (tensor, steps) in try GGUFResult.tensors(planned, model.family) {
         if stacks[tensor] == nil { order.append(tensor) }
         stacks[tensor, default: []].append(
-          try slab(place, planned, arrangement, model, suffix: arrangement == .asIs ? "" : " in \(tensor)"))
+          try slab(place, planned, steps, model, suffix: steps.isEmpty ? "" : " in \(tensor)"))
       }
     }
     return order.flatMap { stacks[$0] ?? [] }
   }
 
   /// The tensors that hold a weight, and how it lies in them.
-  static func tensors(_ planned: PlannedWeight, _ family: any ModelFamily) throws -> [(String, Arrangement)] {
+  static func tensors(_ planned: PlannedWeight, _ family: any ModelFamily) throws -> [(String, [Arrangement])]
+  {
     guard let architecture = GGUFArchitectures.of(family) else {
       throw RequestError(.unsupported, "llama.cpp has no architecture for '\(family.modelType)'")
     }
     let place = architecture.place(of: planned.stored.spec, in: family)
     switch place {
     case .whole(let name), .stacked(let name, _, _):
-      return [(name, planned.stored.encoding.name == IntegerTable.i64.name ? .integers32 : .asIs)]
-    case .pairedHeads(let name, let heads): return [(name, .pairedHeads(heads))]
+      return [(name, planned.stored.encoding.name == IntegerTable.i64.name ? [.integers32] : [])]
+    case .pairedHeads(let name, let heads): return [(name, [.pairedHeads(heads)])]
     case .keysAndValues(let keys, let values, let heads, let width):
       return [
-        (keys, .keys(heads: heads, width: width)), (values, .values(heads: heads, keyWidth: width)),
+        (keys, [.keys(heads: heads, width: width)]), (values, [.values(heads: heads, keyWidth: width)]),
       ]
     }
   }
@@ -141,7 +142,7 @@ public struct GGUFResult: ResultTarget {
 
   /// The tensor that a slab is a part of.
   static func name(of slab: ResultSlab, _ plan: Plan, _ family: any ModelFamily) throws -> String? {
-    try tensors(plan.weights[slab.weight], family).first { $0.1 == slab.arrangement }?.0
+    try tensors(plan.weights[slab.weight], family).first { $0.1 == slab.steps }?.0
   }
 }
 

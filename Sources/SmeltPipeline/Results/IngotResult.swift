@@ -19,7 +19,7 @@ public struct IngotResult: ResultTarget {
   public var compression: Compression? { how }
 
   /// An ingot holds every encoding.
-  public func settle(_ decision: QuantizeDecision, _ stored: StoredWeight) -> (
+  public func settle(_ decision: QuantizeDecision, _ stored: StoredWeight, _ model: Model) -> (
     decision: QuantizeDecision, reason: String?
   ) { (decision, nil) }
 

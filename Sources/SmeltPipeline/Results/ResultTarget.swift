@@ -15,7 +15,7 @@ public protocol ResultTarget: Sendable {
   /// The decision for a weight, changed where the container cannot hold what a recipe asks for.
   /// - Returns: the decision, and the reason where it was changed.
   /// - Throws: `RequestError` unsupported when the container has no place for a scheme's result.
-  func settle(_ decision: QuantizeDecision, _ stored: StoredWeight) throws -> (
+  func settle(_ decision: QuantizeDecision, _ stored: StoredWeight, _ model: Model) throws -> (
     decision: QuantizeDecision, reason: String?
   )
 
@@ -24,6 +24,10 @@ public protocol ResultTarget: Sendable {
 
   /// How codes are kept: nil where they are stored as they are.
   var compression: Compression? { get }
+
+  /// Refuses a result that cannot be created, before the work that it would take.
+  /// - Throws: `RequestError` cannot-create.
+  func requireRoom(_ path: String, overwrite: Bool) throws
 
   /// Starts the result.
   /// - Throws: `RequestError` cannot-create when it exists or cannot be created.
@@ -56,23 +60,29 @@ public struct ResultSummary: Sendable {
 }
 
 extension ResultTarget {
+  /// The result is one file.
+  public func requireRoom(_ path: String, overwrite: Bool) throws {
+    try requireCreatable(path, overwrite: overwrite)
+  }
+
   /// One slab for each weight, as it is.
   func plainSlabs(_ weights: [PlannedWeight], _ model: Model) throws -> [ResultSlab] {
-    try weights.indices.map { try slab($0, weights[$0], .asIs, model) }
+    try weights.indices.map { try slab($0, weights[$0], [], model) }
   }
 
   /// The slab of a weight.
   func slab(
-    _ place: Int, _ planned: PlannedWeight, _ arrangement: Arrangement, _ model: Model, suffix: String = ""
+    _ place: Int, _ planned: PlannedWeight, _ steps: [Arrangement], _ model: Model, other: Int? = nil,
+    suffix: String = ""
   ) throws -> ResultSlab {
     let spec = planned.stored.spec
     let name = spec.name.description + suffix
-    let shape = arrangement.shape(spec.shape)
-    let arranged = arrangement.encoding(of: planned.stored.encoding)
+    let shape = steps.shape(spec.shape)
+    let arranged = steps.encoding(of: planned.stored.encoding)
     let keeps = planned.isKept
     let encoding = keeps ? arranged : planned.decision.scheme.encoding(for: arranged, shape: shape)
     let parts: [ResultPart]
-    if keeps, arrangement == .asIs {
+    if keeps, steps.isEmpty {
       parts = try model.partsOf(spec.name)
     } else {
       parts = try encoding.layout(of: shape, name: name).map {
@@ -82,7 +92,7 @@ extension ResultTarget {
       }
     }
     return ResultSlab(
-      weight: place, name: name, arrangement: arrangement, shape: shape, encoding: encoding, isKept: keeps,
+      weight: place, other: other, name: name, steps: steps, shape: shape, encoding: encoding, isKept: keeps,
       parts: parts)
   }
 }

@@ -1,0 +1,179 @@
+// A directory of safetensors being written: shards one after another, in a folder beside the target that is renamed when
+// everything is there.
+
+import SmeltContainers
+import SmeltModels
+import SmeltQuantization
+import SmeltStorage
+import SmeltTensors
+
+/// A directory being written.
+final class SafetensorsFolderSink: ResultSink {
+  private var folder: FolderWriter?
+  private var writer: SafetensorsWriter?
+  private let model: Model
+  private let plan: Plan
+  private let tensors: [NamedTensor]
+  /// For each slab's name its tensor.
+  private let owners: [String: Int]
+  /// The tensors of each shard, and for each tensor its shard.
+  private let shards: [[SafetensorsWriter.Declaration]]
+  private let shardOf: [String: Int]
+  private var shard = -1
+  private var current = 0
+  /// Codes that the tensor at hand still needs, and parts that wait for them.
+  private var left = 0
+  private var waiting: [[Bytes]] = []
+  private var byteCount = 0
+
+  init(_ path: String, _ plan: Plan, _ model: Model, shardBytes: Int, overwrite: Bool) throws {
+    self.plan = plan
+    self.model = model
+    tensors = TensorNaming(model).tensors(plan)
+    var owners: [String: Int] = [:]
+    for (index, tensor) in tensors.enumerated() {
+      for slab in tensor.slabs { owners[plan.slabs[slab].name] = index }
+    }
+    self.owners = owners
+    shards = SafetensorsFolderSink.shards(tensors, shardBytes)
+    shardOf = Dictionary(
+      shards.enumerated().flatMap { index, shard in shard.map { ($0.name, index) } },
+      uniquingKeysWith: { first, _ in first })
+    folder = try FolderWriter(path: path, overwrite: overwrite)
+  }
+
+  /// Tensors in order, a new shard where the next one no longer fits; scales lie with their codes.
+  private static func shards(_ tensors: [NamedTensor], _ limit: Int) -> [[SafetensorsWriter.Declaration]] {
+    var shards: [[SafetensorsWriter.Declaration]] = [[]]
+    var bytes = 0
+    for tensor in tensors {
+      let declarations = tensor.entries.map { SafetensorsWriter.Declaration($0.name, $0.dtype, $0.shape) }
+      let size = declarations.reduce(0) { $0 + $1.byteCount }
+      if bytes > 0, bytes + size > limit {
+        shards.append([])
+        bytes = 0
+      }
+      shards[shards.count - 1] += declarations
+      bytes += size
+    }
+    return shards
+  }
+
+  private func shardName(_ index: Int) -> String {
+    guard shards.count > 1 else { return "model.safetensors" }
+    func digits(_ value: Int) -> String {
+      let text = String(value)
+      return String(repeating: "0", count: max(0, 5 - text.utf8.count)) + text
+    }
+    return "model-\(digits(index + 1))-of-\(digits(shards.count)).safetensors"
+  }
+
+  func begin(_ slab: ResultSlab, form: FrameForm) {
+    current = owners[slab.name] ?? 0
+    if left == 0 { left = declaration(0).byteCount }
+  }
+
+  private func declaration(_ part: Int) -> SafetensorsWriter.Declaration {
+    let entry = tensors[current].entries[part]
+    return SafetensorsWriter.Declaration(entry.name, entry.dtype, entry.shape)
+  }
+
+  func append(_ piece: ConvertedPiece) throws {
+    try write(tensors[current].entries[0].name, piece.content)
+    left -= piece.content.count
+  }
+
+  func end(_ slab: ResultSlab, others: [(part: ResultPart, bytes: Bytes)]) throws {
+    waiting.append(others.map(\.bytes))
+    guard left == 0 else { return }
+    for part in 1..<max(1, tensors[current].entries.count) {
+      for bytes in waiting { try write(tensors[current].entries[part].name, bytes[part - 1]) }
+    }
+    waiting = []
+  }
+
+  private func write(_ name: String, _ bytes: Bytes) throws {
+    let wanted = shardOf[name] ?? 0
+    while shard < wanted { try startNextShard() }
+    try writer?.write(name, bytes)
+  }
+
+  private func startNextShard() throws {
+    try writer.take()?.commit()
+    shard += 1
+    guard let path = folder?.file(shardName(shard)) else { return }
+    let metadata = [("format", "pt")]
+    byteCount += SafetensorsWriter.byteCount(tensors: shards[shard], metadata: metadata)
+    writer = try SafetensorsWriter(path: path, tensors: shards[shard], metadata: metadata)
+  }
+
+  func finish(ledger: [LedgerEntry]) throws -> ResultSummary {
+    while shard < shards.count - 1 { try startNextShard() }
+    try writer.take()?.commit()
+    if shards.count > 1 { try write(file: "model.safetensors.index.json", index()) }
+    for (name, bytes) in try model.smallFiles() where name != Model.ledgerName {
+      try write(file: name, name == "config.json" ? try config(bytes) : bytes.array)
+    }
+    guard let folder = folder.take() else { preconditionFailure("a directory is finished once") }
+    try folder.commit()
+    return ResultSummary(byteCount: byteCount, files: shards.indices.map { shardName($0) })
+  }
+
+  private func write(file name: String, _ bytes: [UInt8]) throws {
+    guard let path = folder?.file(name) else { return }
+    try writeFile(path, bytes, overwrite: true)
+    byteCount += bytes.count
+  }
+
+  /// `model.safetensors.index.json`: names in order of their bytes, as other writers have them.
+  private func index() -> [UInt8] {
+    let names = shardOf.keys.sorted { Array($0.utf8).lexicographicallyPrecedes(Array($1.utf8)) }
+    let total = shards.reduce(0) { $0 + $1.reduce(0) { $0 + $1.byteCount } }
+    let json = JSON(members: [
+      ("metadata", ["total_size": JSON(total)]),
+      ("weight_map", JSON(members: names.map { ($0, JSON(shardName(shardOf[$0] ?? 0))) })),
+    ])
+    return Array((json.text(indented: true) + "\n").utf8)
+  }
+
+  /// config.json with a `quantization_config` that is true of the result: the source's bytes where nothing changes.
+  private func config(_ bytes: Bytes) throws -> [UInt8] {
+    let config = try parseConfig(bytes, file: "config.json")
+    let kept = plan.slabs.contains { $0.encoding is FP8 || $0.encoding is FP4 }
+    let wasQuantized = ["quantization_config", "compression_config"].contains { key in
+      config[key].map { !$0.isNull } ?? false
+    }
+    if kept == wasQuantized { return bytes.array }
+    guard let object = config.object else { return bytes.array }
+    let dropped: Set<String> = ["quantization_config", "compression_config", "expert_dtype"]
+    var members = zip(object.keys, object.values).filter { !dropped.contains($0.0) }.map { ($0.0, $0.1) }
+    if kept {
+      members += SafetensorsFolderSink.quantization(
+        isV4: model.family is DeepSeekV4, hasFP4: plan.slabs.contains { $0.encoding is FP4 })
+    }
+    return Array((JSON(members: members).text(indented: true) + "\n").utf8)
+  }
+
+  /// What the makers' own files say.
+  private static func quantization(isV4: Bool, hasFP4: Bool) -> [(String, JSON)] {
+    if hasFP4, !isV4 {
+      return [
+        (
+          "quantization_config",
+          [
+            "quant_method": "mxfp4",
+            "modules_to_not_convert": [
+              "model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head",
+            ],
+          ]
+        )
+      ]
+    }
+    var members: [(String, JSON)] = [
+      ("activation_scheme", "dynamic"), ("fmt", "e4m3"), ("quant_method", "fp8"),
+    ]
+    if isV4 { members.append(("scale_fmt", "ue8m0")) }
+    members.append(("weight_block_size", [128, 128]))
+    return (hasFP4 ? [("expert_dtype", "fp4")] : []) + [("quantization_config", JSON(members: members))]
+  }
+}

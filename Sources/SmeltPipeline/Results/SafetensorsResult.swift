@@ -1,0 +1,92 @@
+// A directory of safetensors as a result: the family's published names, shards with an index, config.json and the other
+// small files. Formats/layouts.md says how each encoding lies in tensors.
+
+public import SmeltContainers
+import SmeltModels
+public import SmeltQuantization
+import SmeltStorage
+import SmeltTensors
+
+/// Writes a directory of safetensors.
+public struct SafetensorsResult: ResultTarget {
+  /// `safetensors`.
+  public let name = "safetensors"
+  private let shardBytes: Int
+
+  /// The bytes of tensors in one shard unless the user says otherwise.
+  public static let usualShardBytes = 5_000_000_000
+
+  /// A directory whose shards have at most so many bytes of tensors; a larger tensor has a shard for itself.
+  public init(shardBytes: Int = SafetensorsResult.usualShardBytes) { self.shardBytes = shardBytes }
+
+  /// Tensors are stored as they are.
+  public var compression: Compression? { nil }
+
+  /// Numbers that a GGUF file widened go back to the type they had; blocks of GGUF have no place here but FP4.
+  /// - Throws: `RequestError` unsupported.
+  public func settle(_ decision: QuantizeDecision, _ stored: StoredWeight, _ model: Model) throws -> (
+    decision: QuantizeDecision, reason: String?
+  ) {
+    let naming = TensorNaming(model)
+    var settled = decision
+    var reason: String?
+    if decision.scheme.keepsBytes {
+      if naming.isBlockFP4(stored.encoding), naming.holds(FP4.mxfp4, stored.spec) {
+        return (decision, "the same FP4 codes and scales in the order of safetensors")
+      }
+      if stored.encoding is Plain, let type = stored.sourceType, type != stored.encoding.name,
+        let scheme = [PlainFloat.bf16, .f16, .f32].first(where: { $0.name == type })
+      {
+        settled.scheme = scheme
+        reason = "\(SmeltKey.dtypes): was \(type) in the source"
+      }
+    }
+    let encoding = settled.scheme.encoding(for: stored.encoding, shape: stored.spec.shape)
+    if encoding.name == IntegerTable.i32.name { return (settled, reason) }
+    guard naming.holds(encoding, stored.spec) else {
+      throw RequestError(
+        .unsupported,
+        "'\(stored.spec.name)' would be \(encoding.name), which has no layout in safetensors here",
+        help: "choose a scheme such as bf16 or f32, or an .ingot or a .gguf as the result")
+    }
+    return (settled, reason)
+  }
+
+  /// The tensors of the dialect in the order of the family's table; what the dialect stacks or fuses is put together.
+  public func slabs(_ weights: [PlannedWeight], _ model: Model) throws -> [ResultSlab] {
+    let naming = TensorNaming(model)
+    var slabs: [ResultSlab] = []
+    for (place, planned) in weights.enumerated() {
+      guard let (steps, other) = naming.steps(place, weights) else { continue }
+      slabs.append(
+        try slab(
+          place, planned, steps, model, other: other, suffix: steps.isEmpty ? "" : " in safetensors"))
+    }
+    return naming.inOrder(slabs, weights)
+  }
+
+  /// The result is a folder.
+  public func requireRoom(_ path: String, overwrite: Bool) throws {
+    try requireCreatableFolder(path, overwrite: overwrite)
+  }
+
+  /// Starts the directory.
+  public func sink(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions) throws
+    -> any ResultSink
+  {
+    try refuseNesting(path, model)
+    return try SafetensorsFolderSink(
+      path, plan, model, shardBytes: shardBytes, overwrite: options.overwrite)
+  }
+
+  /// A result inside its source, or around it, would change what is being read.
+  private func refuseNesting(_ path: String, _ model: Model) throws {
+    guard let source = resolvedPath(model.path), let parent = resolvedPath(parentFolder(path)) else { return }
+    let result = joinPath(parent, fileName(path))
+    let isInside = result == source || result.hasPrefix(source + "/")
+    guard !isInside, !source.hasPrefix(result + "/") else {
+      throw FormatError(
+        .outputAliasesInput, file: path, "the result and the source '\(model.path)' lie in one another")
+    }
+  }
+}

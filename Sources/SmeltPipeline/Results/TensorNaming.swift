@@ -1,0 +1,137 @@
+// Which tensor of a dialect holds which weight: most are a tensor of their own; some dialects stack experts, fuse gate and
+// up, let their rows alternate, or keep matrices turned round. The way back from `Spelling`.
+
+import SmeltContainers
+import SmeltModels
+import SmeltQuantization
+import SmeltStorage
+import SmeltTensors
+
+/// One tensor with codes, the slabs that fill it, and the tensors with their scales.
+struct NamedTensor {
+  /// The slabs in the order of their bytes, as places in the plan.
+  var slabs: [Int]
+  /// Codes first, then one for each further part.
+  var entries: [Entry]
+
+  /// One tensor of a file.
+  struct Entry {
+    var name: String
+    var dtype: DType
+    var shape: Shape
+  }
+}
+
+/// The names of a dialect.
+struct TensorNaming {
+  private let family: any ModelFamily
+  private let column: Int
+
+  /// The dialect that the model's tensors have or once had, else the hub's.
+  init(_ model: Model) {
+    family = model.family
+    column = model.family.dialects.firstIndex(of: model.dialect) ?? 0
+  }
+
+  private func spelling(_ spec: WeightSpec) -> Spelling { spec.spellings[column] }
+
+  private var isDeepSeekV4: Bool { family is DeepSeekV4 }
+
+  /// Whether a weight of this encoding has a layout here.
+  func holds(_ encoding: any Encoding, _ spec: WeightSpec) -> Bool {
+    let place = spelling(spec)
+    if encoding is Plain { return true }
+    if let table = encoding as? IntegerTable { return place.isWhole && table.name == IntegerTable.i64.name }
+    if encoding is FP4 {
+      // DeepSeek-V4's experts beside `.scale`, gpt-oss's `_blocks` and `_scales`.
+      return isDeepSeekV4 ? place.isWhole : place.stackIndex != nil && place.transposed
+    }
+    return encoding.name == FP8(.e4m3, .block128).name && place.isWhole
+  }
+
+  /// The steps of a weight, and the second weight it is joined with; nil for that second weight, which has no slab of its
+  /// own.
+  func steps(_ place: Int, _ weights: [PlannedWeight]) -> (steps: [Arrangement], other: Int?)? {
+    let planned = weights[place]
+    let spelling = spelling(planned.stored.spec)
+    var steps: [Arrangement] = []
+    var other: Int?
+    if spelling.rowStride > 1 {
+      guard spelling.rowPhase == 0 else { return nil }
+      // Both halves of a fused matrix belong to one expert, whose weights lie side by side in the table.
+      let partner = (place..<min(weights.count, place + 16)).first {
+        let found = self.spelling(weights[$0].stored.spec)
+        return found.tensor == spelling.tensor && found.stackIndex == spelling.stackIndex
+          && found.rowPhase == 1
+      }
+      steps.append(.alternating)
+      other = partner
+    }
+    let isFP4 = planned.stored.encoding is FP4 || isBlockFP4(planned.stored.encoding)
+    if planned.isKept, isBlockFP4(planned.stored.encoding) { steps.append(.hubFP4) }
+    if planned.stored.encoding.name == IntegerTable.i32.name { steps.append(.integers64) }
+    let staysFP4 = planned.isKept && isFP4
+    if spelling.transposed, !staysFP4, planned.stored.spec.shape.rank == 2 { steps.append(.turned) }
+    return (steps, other)
+  }
+
+  func isBlockFP4(_ encoding: any Encoding) -> Bool { (encoding as? GGUFBlock)?.kind == .mxfp4 }
+
+  /// The slabs in the order of their tensors' bytes: tensors as they first come, inside a stack by expert and row.
+  func inOrder(_ slabs: [ResultSlab], _ weights: [PlannedWeight]) -> [ResultSlab] {
+    var order: [String] = []
+    var groups: [String: [ResultSlab]] = [:]
+    for slab in slabs {
+      let name = spelling(weights[slab.weight].stored.spec).tensor
+      if groups[name] == nil { order.append(name) }
+      groups[name, default: []].append(slab)
+    }
+    func key(_ slab: ResultSlab) -> (Int, Int) {
+      let place = spelling(weights[slab.weight].stored.spec)
+      return (place.stackIndex ?? 0, place.rows?.lowerBound ?? 0)
+    }
+    return order.flatMap { name in (groups[name] ?? []).sorted { key($0) < key($1) } }
+  }
+
+  /// The tensors that a plan's slabs fill, in their order.
+  func tensors(_ plan: Plan) -> [NamedTensor] {
+    var tensors: [NamedTensor] = []
+    var names: [String] = []
+    for (index, slab) in plan.slabs.enumerated() {
+      let name = spelling(plan.weights[slab.weight].stored.spec).tensor
+      if names.last == name {
+        tensors[tensors.count - 1].slabs.append(index)
+      } else {
+        names.append(name)
+        tensors.append(NamedTensor(slabs: [index], entries: []))
+      }
+    }
+    for index in tensors.indices {
+      tensors[index].entries = entries(names[index], tensors[index].slabs.map { plan.slabs[$0] }, plan)
+    }
+    return tensors
+  }
+
+  private func entries(_ name: String, _ slabs: [ResultSlab], _ plan: Plan) -> [NamedTensor.Entry] {
+    let first = slabs[0]
+    let isStack = spelling(plan.weights[first.weight].stored.spec).stackIndex != nil
+    let module = name.hasSuffix(".weight") ? String(name.dropLast(".weight".count)) : name
+    return first.parts.enumerated().map { index, part in
+      var dimensions = part.shape.dimensions
+      if isStack {
+        let experts = family.dimensions.experts
+        let rows = slabs.reduce(0) { $0 + ($1.parts[index].shape.dimensions.first ?? 0) } / experts
+        dimensions = [experts, rows] + dimensions.dropFirst()
+      }
+      var entry = NamedTensor.Entry(name: name, dtype: part.dtype, shape: Shape(dimensions))
+      if first.encoding is FP4, isStack {
+        entry.dtype = .u8
+        entry.name = name + (index == 0 ? "_blocks" : "_scales")
+        if index == 0 { entry.shape = Shape(dimensions.dropLast() + [first.shape.columns / FP4.group, 16]) }
+      } else if index > 0 {
+        entry.name = isDeepSeekV4 ? "\(module).scale" : "\(name)_scale_inv"
+      }
+      return entry
+    }
+  }
+}
