@@ -134,6 +134,19 @@ import Testing
     }
   }
 
+  /// Formats/encodings.md, section 20: the worked bytes, and how the rest of the block begins.
+  @Test(arguments: [
+    (GGUFBlock.Kind.q8_0, [0: Float(127), 1: -63.5, 2: 0.5], [UInt8]([0x00, 0x3C, 0x7F, 0xC0, 0x01, 0x00])),
+    (.q4_0, [0: -8, 16: 3.5], [0x00, 0x3C, 0xC0, 0x88]),
+    (.q4_1, [0: 14, 16: -1], [0x00, 0x3C, 0x00, 0xBC, 0x0F, 0x11]),
+    (.mxfp4, [0: 6, 1: -0.25], [0x7F, 0x07, 0x00]),
+  ])
+  func workedBytesOfTheDocument(_ kind: GGUFBlock.Kind, _ numbers: [Int: Float], _ expected: [UInt8]) throws {
+    let values = (0..<32).map { numbers[$0] ?? 0 }
+    let found = try #require(Self.encoded(kind, values, nil))
+    #expect(Array(found.bytes.prefix(expected.count)) == expected)
+  }
+
   /// ggml takes a logarithm in float32, which for a few numbers just below a power of two comes out whole.
   @Test func exponentsAreThoseOfARoundedLogarithm() throws {
     for (bits, exponent) in [
