@@ -57,25 +57,37 @@ SK_INLINE void pack_fifth_32(const uint8_t *codes, uint8_t *dst) {
   store32(dst, fifth);
 }
 
+// Sixteen blocks at a time, so that their scales are one vector's work.
 static int64_t k_encode_q8_0(const float *restrict src, const float *w, uint8_t *restrict dst, size_t n) {
   (void)w;
   int64_t inexact = 0;
-  for (size_t b = 0; b < n / 32; b++) {
-    const float *x = src + 32 * b;
-    uint8_t *out = dst + 34 * b;
-    const float d = block_absmax(x, 32) / 127.0f, inverse = inverse_of(d);
-    if (!fits_half(d)) return -1 - (int64_t)b;
-    const uint16_t half = half_of_float(d);
-    const float scale = float_of_half(half);
-    store16(out, half);
-    int32_t codes[32];
-    int32_t count = 0;
-    for (size_t j = 0; j < 32; j++) {
-      codes[j] = round_away(x[j] * inverse);
-      count += (float)codes[j] * scale != x[j];
+  float reciprocals[16], scales[16];
+  uint16_t halves[16];
+  for (size_t first = 0; first < n / 32; first += 16) {
+    const size_t count = n / 32 - first < 16 ? n / 32 - first : 16;
+    float largest[16] = {0};
+    for (size_t b = 0; b < count; b++) largest[b] = block_absmax(src + 32 * (first + b), 32);
+    for (size_t b = 0; b < 16; b++) {
+      const float d = largest[b] / 127.0f;
+      largest[b] = d;
+      reciprocals[b] = inverse_of(d);
+      halves[b] = half_of_float(d);
     }
-    for (size_t j = 0; j < 32; j++) out[2 + j] = (uint8_t)codes[j];
-    inexact += count;
+    for (size_t b = 0; b < 16; b++) scales[b] = float_of_half(halves[b]);
+    for (size_t b = 0; b < count; b++) {
+      const float *x = src + 32 * (first + b);
+      uint8_t *out = dst + 34 * (first + b);
+      const float inverse = reciprocals[b], scale = scales[b];
+      if (!fits_half(largest[b])) return -1 - (int64_t)(first + b);
+      store16(out, halves[b]);
+      int32_t codes[32], different = 0;
+      for (size_t j = 0; j < 32; j++) {
+        codes[j] = round_away(x[j] * inverse);
+        different += (float)codes[j] * scale != x[j];
+      }
+      for (size_t j = 0; j < 32; j++) out[2 + j] = (uint8_t)codes[j];
+      inexact += different;
+    }
   }
   return inexact;
 }
