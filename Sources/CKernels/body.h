@@ -411,6 +411,12 @@ static void k_join32_rotate(const uint8_t *restrict src, uint8_t *restrict dst, 
   }
 }
 
+// ---- GGUF's blocks ----
+
+#include "blocks.h"
+#include "search.h"
+#include "superblocks.h"
+
 const sk_table SK_TABLE = {
 #define SK_ENTRY(result, name, parameters, arguments) .name = k_##name,
     SK_KERNELS(SK_ENTRY)

@@ -76,6 +76,7 @@ const char *sk_isa_name(int isa) {
 #define SK_RETURN_float return
 #define SK_RETURN_double return
 #define SK_RETURN_size_t return
+#define SK_RETURN_int64_t return
 #define SK_PUBLIC(result, name, parameters, arguments)                                                               \
   result sk_##name parameters { SK_RETURN_##result sk_current_table()->name arguments; }
 SK_KERNELS(SK_PUBLIC)

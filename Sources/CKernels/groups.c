@@ -76,3 +76,27 @@ void sk_pack_nibbles(const uint8_t *src, uint8_t *dst, size_t n) {
 void sk_flip_top_bit(const uint8_t *src, uint8_t *dst, size_t n) {
   for (size_t i = 0; i < n; i++) dst[i] = src[i] ^ 0x80;
 }
+
+void sk_mxfp4_to_gguf(const uint8_t *codes, const uint8_t *scales, uint8_t *blocks, size_t groups) {
+  for (size_t g = 0; g < groups; g++) {
+    const uint8_t *s = codes + 16 * g;
+    uint8_t *d = blocks + 17 * g;
+    d[0] = scales[g];
+    for (size_t j = 0; j < 8; j++) { // columns 2j, 2j + 1 and 16 more
+      d[1 + 2 * j] = (uint8_t)((s[j] & 15) | s[j + 8] << 4);
+      d[2 + 2 * j] = (uint8_t)(s[j] >> 4 | (s[j + 8] & 0xf0));
+    }
+  }
+}
+
+void sk_mxfp4_from_gguf(const uint8_t *blocks, uint8_t *codes, uint8_t *scales, size_t groups) {
+  for (size_t g = 0; g < groups; g++) {
+    const uint8_t *s = blocks + 17 * g;
+    uint8_t *d = codes + 16 * g;
+    scales[g] = s[0];
+    for (size_t j = 0; j < 8; j++) {
+      d[j] = (uint8_t)((s[1 + 2 * j] & 15) | s[2 + 2 * j] << 4);
+      d[j + 8] = (uint8_t)(s[1 + 2 * j] >> 4 | (s[2 + 2 * j] & 0xf0));
+    }
+  }
+}

@@ -6,6 +6,9 @@
 
 #include "include/CKernels.h"
 
+#define SK_BLOCK_KERNEL(X, type)                                                                                     \
+  X(int64_t, encode_##type, (const float *src, const float *w, uint8_t *dst, size_t n), (src, w, dst, n))
+
 // X(result, name, parameters, arguments)
 #define SK_KERNELS(X)                                                                                                \
   X(void, decode_bf16, (const uint8_t *src, float *dst, size_t n), (src, dst, n))                                    \
@@ -48,7 +51,25 @@
   X(void, split16, (const uint8_t *src, uint8_t *dst, size_t n), (src, dst, n))                                      \
   X(void, join16, (const uint8_t *src, uint8_t *dst, size_t n), (src, dst, n))                                       \
   X(void, split32_rotate, (const uint8_t *src, uint8_t *dst, size_t n), (src, dst, n))                               \
-  X(void, join32_rotate, (const uint8_t *src, uint8_t *dst, size_t n), (src, dst, n))
+  X(void, join32_rotate, (const uint8_t *src, uint8_t *dst, size_t n), (src, dst, n))                                 \
+  SK_BLOCK_KERNEL(X, q8_0)                                                                                           \
+  SK_BLOCK_KERNEL(X, q4_0)                                                                                           \
+  SK_BLOCK_KERNEL(X, q4_1)                                                                                           \
+  SK_BLOCK_KERNEL(X, q5_0)                                                                                           \
+  SK_BLOCK_KERNEL(X, q5_1)                                                                                           \
+  SK_BLOCK_KERNEL(X, q2_k)                                                                                           \
+  SK_BLOCK_KERNEL(X, q3_k)                                                                                           \
+  SK_BLOCK_KERNEL(X, q4_k)                                                                                           \
+  SK_BLOCK_KERNEL(X, q5_k)                                                                                           \
+  SK_BLOCK_KERNEL(X, q6_k)                                                                                           \
+  SK_BLOCK_KERNEL(X, iq4_nl)                                                                                         \
+  SK_BLOCK_KERNEL(X, iq4_xs)                                                                                         \
+  SK_BLOCK_KERNEL(X, mxfp4_gguf)                                                                                     \
+  SK_BLOCK_KERNEL(X, nvfp4_gguf)                                                                                     \
+  SK_BLOCK_KERNEL(X, q1_0)                                                                                           \
+  SK_BLOCK_KERNEL(X, q2_0)                                                                                           \
+  SK_BLOCK_KERNEL(X, tq1_0)                                                                                          \
+  SK_BLOCK_KERNEL(X, tq2_0)
 
 typedef struct {
 #define SK_FIELD(result, name, parameters, arguments) result(*name) parameters;

@@ -45,7 +45,9 @@ public struct ConversionRequest: Sendable {
   }
 
   /// The canonical scheme names, for help.
-  public static var schemeNames: String { Schemes.all.map(\.name).joined(separator: ", ") }
+  public static var schemeNames: String {
+    (Schemes.all.map(\.name) + Recipe.mixtureNames).joined(separator: ", ")
+  }
 
   /// The options, with recipe and statistics read and checked against the model.
   /// - Throws: `RequestError` usage or unsupported; `RECIPE_FORMAT`, `STAT_FORMAT`, `STAT_MISMATCH`.
@@ -65,7 +67,8 @@ public struct ConversionRequest: Sendable {
       guard scheme == nil else { throw RequestError(.usage, "give --scheme or --recipe, not both") }
       recipe = try Recipe(try readSmallFile(recipePath, limit: 16 << 20, code: .recipe), file: recipePath)
     } else {
-      recipe = Recipe(try Schemes.named(scheme ?? "keep"), observer: statistics == nil ? .absmax : .mse)
+      recipe = try Self.recipe(scheme ?? "keep", for: model, hasImportances: statistics != nil)
+      recipe.observer = statistics == nil ? .absmax : .mse
     }
     if let observer { recipe.observer = try Observer.named(observer) }
     return ConvertOptions(
@@ -73,6 +76,17 @@ public struct ConversionRequest: Sendable {
       target: try kind.target(
         compression, splitMaxSize, maxShardSize: maxShardSize, scheme),
       exactOnly: exactOnly, overwrite: overwrite, run: run)
+  }
+
+  /// The recipe of a scheme's name, or of one of GGUF's mixtures, which look at the model.
+  private static func recipe(_ name: String, for model: Model, hasImportances: Bool) throws -> Recipe {
+    let isMixture = Recipe.mixtureNames.contains(name.lowercased())
+    if isMixture,
+      let recipe = Recipe.gguf(name, for: model.family.weights, hasImportances: hasImportances)
+    {
+      return recipe
+    }
+    return Recipe(try Schemes.named(name))
   }
 }
 

@@ -59,14 +59,17 @@ extension Recipe {
       (
         "rules",
         JSON(
-          rules.map { rule in
-            let match =
+          rules.flatMap { rule in
+            let matches =
               switch rule.match {
-              case .role(let role): ("role", JSON(role.rawValue))
-              case .name(let glob): ("name", JSON(glob))
+              case .role(let role): [("role", role.rawValue)]
+              case .name(let glob): [("name", glob)]
+              case .names(let names, _): names.sorted().map { ("name", $0) }
               }
             let observer = rule.observer.map { [("observer", JSON($0.description))] } ?? []
-            return JSON(members: [match, ("scheme", JSON(rule.scheme.name))] + observer)
+            return matches.map {
+              JSON(members: [($0.0, JSON($0.1)), ("scheme", JSON(rule.scheme.name))] + observer)
+            }
           })
       ),
     ])

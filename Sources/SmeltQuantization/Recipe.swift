@@ -13,6 +13,8 @@ public struct Recipe: Sendable {
     /// A glob over canonical names: `*` any text, `?` any one character. Without `#` it is compared with the name
     /// without the expert's number.
     case name(String)
+    /// These names without the expert's number, which the recipe of a name chose.
+    case names(Set<String>, of: String)
 
     /// Whether a weight is meant.
     public func covers(_ spec: WeightSpec) -> Bool {
@@ -20,6 +22,7 @@ public struct Recipe: Sendable {
       case .role(let role): spec.role == role
       case .name(let glob):
         matchesGlob(glob, glob.utf8.contains(UInt8(ascii: "#")) ? spec.name.description : spec.name.base)
+      case .names(let names, _): names.contains(spec.name.base)
       }
     }
   }
@@ -77,6 +80,7 @@ public struct Recipe: Sendable {
       switch rules[index].match {
       case .role(let role): return "recipe rule \(index): role \(role.rawValue)"
       case .name(let glob): return "recipe rule \(index): name \(glob)"
+      case .names(_, let recipe): return "\(recipe): \(rules[index].scheme.name) for \(spec.role.rawValue)"
       }
     }
     return reaches(spec, source)
@@ -92,11 +96,14 @@ public struct Recipe: Sendable {
     -> QuantizeDecision
   {
     let (scheme, observer) = choose(spec, source)
-    var decision = QuantizeDecision(scheme: scheme, options: QuantizeOptions(observer: observer), note: nil)
+    var decision = QuantizeDecision(
+      scheme: scheme, options: QuantizeOptions(observer: observer),
+      note: scheme.note(for: source, shape: spec.shape))
     guard scheme.choosesScales, let statistics else { return decision }
     guard let reach = try statistics.reach(spec.name) else {
-      decision.note =
-        spec.role.isRouted ? QuantizeDecision.unreached : "weights alone: the statistics do not name it"
+      decision.add(
+        note: spec.role.isRouted
+          ? QuantizeDecision.unreached : "weights alone: the statistics do not name it")
       return decision
     }
     guard reach.columns == spec.shape.columns, spec.shape.rows % reach.groups == 0 else {
@@ -106,7 +113,7 @@ public struct Recipe: Sendable {
           + "which does not fit \(spec.shape)")
     }
     guard reach.counts.allSatisfy({ $0 > 0 }) else {
-      decision.note = QuantizeDecision.unreached
+      decision.add(note: QuantizeDecision.unreached)
       return decision
     }
     if observer == .mse { decision.options.importance = try statistics.importance(spec.name) }
@@ -197,4 +204,6 @@ public struct QuantizeDecision: Sendable {
     self.options = options
     self.note = note
   }
+
+  mutating func add(note more: String) { note = note.map { "\($0); \(more)" } ?? more }
 }

@@ -30,9 +30,14 @@ public protocol Scheme: Sendable {
   var keepsBytes: Bool { get }
   /// What it applies to unless a recipe says otherwise.
   var reach: SchemeReach { get }
+  /// Whether there are scales to choose, so that observers and statistics matter.
+  var choosesScales: Bool { get }
 
   /// The encoding that a weight of this encoding and shape gets. Tables of integers keep theirs.
   func encoding(for source: any Encoding, shape: Shape) -> any Encoding
+
+  /// What the ledger says where a weight of this encoding and shape gets another encoding than the scheme is named for.
+  func note(for source: any Encoding, shape: Shape) -> String?
 
   /// Quantizes some rows into memory of the caller's: the bytes of `rows` in each part, from its first row on.
   /// The source must be a valid weight (`Weight.validate`); what is not finite is refused here too.
@@ -157,8 +162,11 @@ public struct ResultPart: Sendable {
 }
 
 extension Scheme {
-  /// Whether there are scales to choose, so that observers and statistics matter.
+  /// Schemes that are for the big matrices inside layers choose scales, unless they say otherwise.
   public var choosesScales: Bool { reach == .layerMatrices }
+
+  /// Nothing: every weight gets the scheme's encoding.
+  public func note(for source: any Encoding, shape: Shape) -> String? { nil }
 
   /// The parts of the result for a weight, known before anything is quantized.
   /// - Throws: `Q_PACK` when the shape cannot be stored in the result's encoding.

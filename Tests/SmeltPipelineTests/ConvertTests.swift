@@ -24,8 +24,16 @@ private func bounds(_ scheme: String, _ checkpoint: String) -> (mean: Double, fo
 }
 
 @Suite struct ConvertTests {
-  @Test(arguments: Schemes.all.map(\.name), checkpoints)
+  @Test(arguments: Schemes.all.filter { !($0 is GGUFScheme) }.map(\.name), checkpoints)
   func everySchemeEndToEnd(scheme: String, checkpoint: String) throws {
+    try endToEnd(scheme: scheme, checkpoint: checkpoint)
+  }
+
+  /// Of GGUF's block types, which differ in one kernel each, one of ggml's bytes and one that searches.
+  @Test(arguments: ["q8_0", "q4_k"])
+  func blocksEndToEnd(scheme: String) throws { try endToEnd(scheme: scheme, checkpoint: checkpoints[0]) }
+
+  private func endToEnd(scheme: String, checkpoint: String) throws {
     let folder = TemporaryFolder()
     let path = folder.file("result.ingot")
     let source = try openFixture(checkpoint)

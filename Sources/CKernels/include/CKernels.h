@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "sk_blocks.h"
 #include "sk_forward.h"
 #include "sk_groups.h"
 #include "sk_quantize.h"

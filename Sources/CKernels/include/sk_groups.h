@@ -30,6 +30,10 @@ void sk_unpack_awq(const uint8_t *src, size_t words, uint8_t *dst);
 void sk_pack_nibbles(const uint8_t *src, uint8_t *dst, size_t n);
 // dst[i] = src[i] ^ 0x80: bytes offset by 128 to two's complement. Swift twin: Reference.flipTopBit.
 void sk_flip_top_bit(const uint8_t *src, uint8_t *dst, size_t n);
+// MXFP4 between the hub's order (codes of columns 2j, 2j + 1 in byte j; scales apart) and GGUF's blocks (scale, then
+// columns j and j + 16 in byte j), 32 columns a group. Swift twin: Reference.repackMXFP4.
+void sk_mxfp4_to_gguf(const uint8_t *codes, const uint8_t *scales, uint8_t *blocks, size_t groups);
+void sk_mxfp4_from_gguf(const uint8_t *blocks, uint8_t *codes, uint8_t *scales, size_t groups);
 
 #ifdef __cplusplus
 }

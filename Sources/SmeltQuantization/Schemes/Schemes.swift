@@ -6,11 +6,12 @@ internal import SmeltStorage
 /// The schemes Smelt knows.
 public enum Schemes {
   /// All of them, in the order help shows them.
-  public static let all: [any Scheme] = [
-    Keep(),
-    PlainFloat.bf16, PlainFloat.f16, PlainFloat.f32,
-    ChannelScheme.fp8, ChannelScheme.int8,
-  ]
+  public static let all: [any Scheme] =
+    [
+      Keep(),
+      PlainFloat.bf16, PlainFloat.f16, PlainFloat.f32,
+      ChannelScheme.fp8, ChannelScheme.int8,
+    ] + GGUFScheme.all
 
   /// The scheme of a name or synonym, in any case.
   /// - Throws: `RequestError` usage, listing what is known and the nearest name.
@@ -20,7 +21,8 @@ public enum Schemes {
       ([scheme.name] + scheme.synonyms).contains { $0.lowercased() == lower }
     }
     guard let found else {
-      throw unknownName(text, kind: "scheme", among: all.map(\.name), or: all.flatMap(\.synonyms))
+      throw unknownName(
+        text, kind: "scheme", among: all.map(\.name), or: all.flatMap(\.synonyms) + Recipe.mixtureNames)
     }
     return found
   }

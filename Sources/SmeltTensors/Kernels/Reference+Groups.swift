@@ -32,6 +32,13 @@ extension Reference {
     }
   }
 
+  /// `sk_mxfp4_to_gguf`: a group's scale, then byte j with column j in the low nibble and column j + 16 in the high one.
+  public static func repackMXFP4(_ codes: [UInt8], scales: [UInt8]) -> [UInt8] {
+    scales.indices.flatMap { g in
+      [scales[g]] + (0..<16).map { nibble(codes, 32 * g + $0) | nibble(codes, 32 * g + $0 + 16) << 4 }
+    }
+  }
+
   /// `sk_pack_nibbles`: two a byte, the even one low.
   public static func packNibbles(_ nibbles: [UInt8]) -> [UInt8] {
     stride(from: 0, to: nibbles.count, by: 2).map { i in

@@ -1,0 +1,42 @@
+// Encoders of GGUF's blocks, dispatched at run time.
+//
+// Each takes n finite floats, n a whole number of blocks, and `w`, how much each column's square error counts (not
+// negative, at most about 1, or NULL: all alike), and writes n / columns-of-a-block blocks. The result is how many values
+// are stored as another number (-0 equals +0), or -1 - b when a scale of block b is beyond F16; nothing from there on
+// is written then. Swift twins: Reference.encodeBlocks.
+#ifndef SK_BLOCKS_H
+#define SK_BLOCKS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SK_ENCODER(type) int64_t sk_encode_##type(const float *src, const float *w, uint8_t *dst, size_t n);
+SK_ENCODER(q8_0)
+SK_ENCODER(q4_0)
+SK_ENCODER(q4_1)
+SK_ENCODER(q5_0)
+SK_ENCODER(q5_1)
+SK_ENCODER(q2_k)
+SK_ENCODER(q3_k)
+SK_ENCODER(q4_k)
+SK_ENCODER(q5_k)
+SK_ENCODER(q6_k)
+SK_ENCODER(iq4_nl)
+SK_ENCODER(iq4_xs)
+SK_ENCODER(mxfp4_gguf)
+SK_ENCODER(nvfp4_gguf)
+SK_ENCODER(q1_0)
+SK_ENCODER(q2_0)
+SK_ENCODER(tq1_0)
+SK_ENCODER(tq2_0)
+
+#undef SK_ENCODER
+
+#ifdef __cplusplus
+}
+#endif
+#endif
