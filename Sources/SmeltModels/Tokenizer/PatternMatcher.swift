@@ -40,6 +40,14 @@ final class SplitPattern: @unchecked Sendable {
   }
 }
 
+extension SplitPattern: Equatable {
+  /// Whether two patterns became the same program: `\p{N}` is `[\p{N}]`, and `\n` is the line feed itself.
+  static func == (a: SplitPattern, b: SplitPattern) -> Bool {
+    a.start == b.start && a.registerCount == b.registerCount && a.instructions.elementsEqual(b.instructions)
+      && a.pages.elementsEqual(b.pages) && a.words.elementsEqual(b.words)
+  }
+}
+
 /// Finds the matches of one pattern; keeps its stack from text to text.
 struct PatternMatcher {
   private struct Entry {
