@@ -58,13 +58,14 @@ struct GGUFVocabulary {
   }
 
   /// The `added_tokens` of tokenizer.json. What the file does not say is as published tokenizers have it: white space
-  /// round a token stays, and it counts inside words.
-  var addedTokens: JSON {
+  /// round a token stays, and it counts inside words. Where texts are composed, tokens of the user's are too.
+  func addedTokens(areComposed: Bool) -> JSON {
     JSON(
       added.map { id in
         [
           "id": JSON(id), "content": JSON(texts[id]), "single_word": false, "lstrip": false, "rstrip": false,
-          "normalized": false, "special": JSON(types[id] != .userDefined),
+          "normalized": JSON(areComposed && types[id] == .userDefined),
+          "special": JSON(types[id] != .userDefined),
         ]
       })
   }
@@ -92,7 +93,7 @@ extension GGUFTokenizerReader {
     unknown: String?
   ) -> [UInt8] {
     var out = #"{"version":"1.0","truncation":null,"padding":null,"added_tokens":"#
-    out += vocabulary.addedTokens.text()
+    out += vocabulary.addedTokens(areComposed: form.isByteLevel && !form.normalizer.isNull).text()
     for (name, part) in [
       ("normalizer", form.normalizer), ("pre_tokenizer", form.preTokenizer), ("post_processor", post),
       ("decoder", form.decoder),

@@ -16,7 +16,7 @@ final class SplitPattern: @unchecked Sendable {
     func copy<T>(_ array: [T]) -> UnsafeMutableBufferPointer<T> {
       let buffer = UnsafeMutableBufferPointer<T>.allocate(capacity: max(array.count, 1))
       _ = buffer.initialize(from: array)
-      return buffer
+      return UnsafeMutableBufferPointer(rebasing: buffer[..<array.count])
     }
     instructions = copy(program.instructions)
     pages = copy(program.bitmaps.pages)
