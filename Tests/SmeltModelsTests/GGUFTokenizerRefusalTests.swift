@@ -139,4 +139,46 @@ private func keys(_ changes: [String: MetadataValue?], model: String = "gpt2") -
     let merges = try JSON.scan(files[0].bytes)["model"]?["merges"]?.array ?? []
     #expect(merges.count == 16 * 16 + 2 * 16 * 16 * 16)
   }
+
+  /// Random keys: what is not refused makes a tokenizer.json that is not refused either, and can be asked to be written.
+  @Test func whatIsReadIsATokenizer() throws {
+    var generator = Generator(seed: 12)
+    let words = [
+      "a", "b", "ab", "ba", "\u{2581}", "\u{2581}a", "<unk>", "<s>", "<0x41>", "\"", "\\", "\u{0}",
+      "e\u{301}", "\u{e9}", " ",
+      "a b", "", "[PAD3]", "[PAD0]", "\u{120}", "\u{120}a", "<|x|>", "𠮷",
+    ]
+    func some<T>(_ list: [T]) -> T { list[Int.random(in: list.indices, using: &generator)] }
+    var readable = 0
+    for _ in 0..<400 {
+      let tokens = Array(words.shuffled(using: &generator).prefix(Int.random(in: 1...12, using: &generator)))
+      let model = some(["gpt2", "llama", "gemma4"])
+      let metadata = keys(
+        [
+          "tokens": .strings(tokens),
+          "token_type": .integers(tokens.map { _ in some([1, 1, 1, 1, 0, 2, 3, 4, 5, 6]) }),
+          "scores": .numbers(tokens.map { _ in some([0, -1, -2, 1e30, -0.0]) }),
+          "merges": .strings(some([[], [], ["a b"], ["b a", "a b"], ["\u{2581} a"], ["\u{120} a"]])),
+          "bos_token_id": .integer(some([0, 0, 0, 1, 7])),
+          "unknown_token_id": some([nil, .integer(0), .integer(3)]),
+          "add_bos_token": some([nil, .bool(true), .bool(false)]),
+          "add_eos_token": some([nil, .bool(true)]), "eos_token_id": some([nil, .integer(0), .integer(1)]),
+        ], model: model)
+      let files: [(name: String, bytes: Bytes)]
+      do {
+        files = try GGUFTokenizer.files(from: metadata)
+      } catch {
+        #expect(error is FormatError)
+        continue
+      }
+      readable += 1
+      let tokenizer = try Tokenizer(json: files[0].bytes, file: "t")
+      _ = tokenizer.decode(tokenizer.encode("ab <s>ba e\u{301}𠮷\u{2581}a<0x41>"))
+      do {
+        _ = try GGUFTokenizer.entries(
+          for: .init(tokenizer: files[0].bytes, tokenizerConfig: files[1].bytes), config: [:])
+      } catch { #expect(error is FormatError || error is RequestError) }
+    }
+    #expect(readable > 50, "\(readable)")
+  }
 }

@@ -41,7 +41,11 @@ struct GGUFTokenizerReader {
       last: try flag("add_eos_token") ?? false ? token("eos") : nil)
     let unknown =
       form.isByteLevel
-      ? nil : token("unk")?.text ?? types.firstIndex(of: .unknown).map { vocabulary.texts[$0] }
+      ? nil
+      : token("unk")?.text
+        ?? vocabulary.texts.indices.first { types[$0] == .unknown && !vocabulary.texts[$0].isEmpty }.map {
+          vocabulary.texts[$0]
+        }
     let json = json(form, vocabulary, merges, post, unknown: unknown)
     return [
       (GGUFTokenizer.tokenizerFile, Bytes(json)),

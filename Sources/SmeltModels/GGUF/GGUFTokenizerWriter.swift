@@ -212,8 +212,9 @@ struct GGUFTokenizerWriter {
         tokens.types[id] = .control
       } else {
         tokens.types[id] = .userDefined
-        // Such tokens are looked for in the text as it was before spaces became marks.
-        if token["normalized"]?.bool == true || !isByteLevel {
+        // llama.cpp looks for such tokens in the text as it was before spaces became marks. Where merges are listed, they
+        // may name the token.
+        if case .scored = kind, token["normalized"]?.bool == true {
           tokens.texts[id] = String(text.unicodeScalars.map { $0 == "\u{2581}" ? " " : Character($0) })
         }
       }
