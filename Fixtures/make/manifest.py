@@ -24,6 +24,8 @@ MAKERS = {
     "checkpoint": {"script": "Tests/SmeltPipelineTests/CheckpointFaults.swift", "versions": {}},
     "safetensors": {"script": "Fixtures/make/safetensors_good.py", "versions": {"safetensors": "0.8.0"}},
     "tokenizers": {"script": "Fixtures/make/tokenizer_cases.py", "versions": {"tokenizers": "0.23.3"}},
+    "gguf_tokenizers": {"script": "Fixtures/make/gguf_tokenizers.py", "versions": {
+        "tokenizers": "0.23.3", "llama.cpp": "0c1e57098"}},
     "layouts": {"script": "Fixtures/make/layouts.py", "versions": {
         "compressed-tensors": "0.20.0", "torch": "2.13.0", "ml_dtypes": "0.6.0", "safetensors": "0.8.0"}},
     "configs": {"script": "save_pretrained of the model of the same name", "versions": {"transformers": "5.23.0"}},
@@ -36,6 +38,8 @@ FOLDERS = [
     ("malformed/gguf/", "gguf_malformed"),
     ("malformed/checkpoint/", "checkpoint"),
     ("safetensors/", "safetensors"),
+    ("tokenizers/spm.json", "gguf_tokenizers"),
+    ("tokenizers/gguf-", "gguf_tokenizers"),
     ("tokenizers/", "tokenizers"),
     ("configs/", "configs"),
     ("layouts/", "layouts"),

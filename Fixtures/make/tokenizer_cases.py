@@ -2,6 +2,7 @@
 ids that the `tokenizers` library gives for many texts.
 
 Run: python3 Fixtures/make/tokenizer_cases.py (half a minute). Needs: tokenizers 0.23. The training text is written here.
+Run gguf_tokenizers.py spm behind it, which adds the ids of spm.json.
 The library's training breaks some ties by chance: clip and word-prefix come out differently each time, with their ids.
 cases.json: {"cases": [{"name", "text" | "hex" | "unit" and "count"}], "tokenizers": {NAME: [{"ids" | "count" and "fnv",
 "decoded"?}]}}; `hex` are bytes that are not UTF-8 and count as decoded with errors="replace"; `fnv` is FNV-1a (64 bits) over
@@ -294,6 +295,12 @@ def main():
         with open(f"{OUT}/{name}.json", "w") as file:
             file.write(text + "\n")
         results[name] = ids_of(Tokenizer.from_file(f"{OUT}/{name}.json"), cases)
+    write_cases(cases, results)
+    sizes = sum(os.path.getsize(f"{OUT}/{name}") for name in os.listdir(OUT))
+    print(len(results), "tokenizers", len(cases), "cases", sizes, "bytes")
+
+
+def write_cases(cases, results):
     with open(f"{OUT}/cases.json", "w") as file:
         file.write('{"cases": [\n')
         file.write(",\n".join(json.dumps(case, ensure_ascii=False) for case in cases))
@@ -303,8 +310,6 @@ def main():
             file.write(",\n".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in rows))
             file.write("\n]" + ("," if index < len(results) - 1 else "") + "\n")
         file.write("}}\n")
-    sizes = sum(os.path.getsize(f"{OUT}/{name}") for name in os.listdir(OUT))
-    print(len(results), "tokenizers", len(cases), "cases", sizes, "bytes")
 
 
 def ids_of(tokenizer, cases):

@@ -1,5 +1,5 @@
 // A weight found among the tensors of a GGUF model: lent where it lies as we want it, put in order where it does not.
-// Formats/gguf.md, section 5.
+// Formats/gguf.md, section 6.
 
 internal import SmeltStorage
 public import SmeltTensors

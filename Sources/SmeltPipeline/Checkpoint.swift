@@ -21,6 +21,8 @@ struct OpenedSource {
   var sourceDialect: String?
   /// The encodings that tensors once had, by name.
   var sourceTypes: [String: String] = [:]
+  /// The text of config.json.
+  var config: Bytes
   /// Makes or hands over the files beside the weights.
   var smallFiles: @Sendable () throws -> [(name: String, bytes: Bytes)]
 }
@@ -45,6 +47,8 @@ public final class Checkpoint: Weights {
   public let sourceDialect: String?
   /// The encodings that tensors once had, by name, where the container keeps that in mind.
   public let sourceTypes: [String: String]
+  /// The text of config.json, or what stands for it.
+  public let config: Bytes
   private let places: [WeightName: Int]
   private let validated = ScannedWeights()
   private let built = BuiltWeights()
@@ -69,6 +73,7 @@ public final class Checkpoint: Weights {
     dropped = opened.dropped
     sourceDialect = opened.sourceDialect
     sourceTypes = opened.sourceTypes
+    config = opened.config
     makeFiles = opened.smallFiles
     places = Dictionary(uniqueKeysWithValues: opened.family.weights.enumerated().map { ($1.name, $0) })
     try checkExperts()

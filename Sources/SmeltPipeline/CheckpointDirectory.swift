@@ -41,7 +41,7 @@ extension OpenedSource {
     }
     self.init(
       container: "safetensors", source: source, family: family, dialect: family.dialects[column],
-      joined: joined, dropped: dropped, smallFiles: { smallFiles })
+      joined: joined, dropped: dropped, config: configBytes, smallFiles: { smallFiles })
   }
 }
 

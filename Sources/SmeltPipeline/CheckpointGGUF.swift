@@ -1,5 +1,5 @@
 // Opening a GGUF file: its keys name the architecture and say what config.json would, its tensors are found by canonical
-// names. Formats/gguf.md, sections 4 to 6.
+// names. Formats/gguf.md, sections 5 to 7.
 
 import SmeltContainers
 import SmeltModels
@@ -24,7 +24,7 @@ extension OpenedSource {
     self.init(
       container: "gguf", source: source, family: family, dialect: architecture.name, joined: joined,
       dropped: dropped, sourceDialect: try opening.metadata.string(SmeltKey.dialect),
-      sourceTypes: try opening.sourceTypes(), smallFiles: { try opening.smallFiles() })
+      sourceTypes: try opening.sourceTypes(), config: opening.configText, smallFiles: { try opening.smallFiles() })
   }
 }
 
@@ -33,7 +33,7 @@ private struct GGUFOpening {
   let file: GGUFFile
   let architecture: any GGUFArchitecture.Type
   let family: any ModelFamily
-  private let configText: Bytes
+  let configText: Bytes
   let metadata: Metadata
 
   init(_ file: GGUFFile) throws {
@@ -116,7 +116,8 @@ private struct GGUFOpening {
     return types
   }
 
+  /// config.json, and the tokenizer's files as the keys tell them.
   func smallFiles() throws -> [(name: String, bytes: Bytes)] {
-    [("config.json", configText)]
+    [("config.json", configText)] + (try GGUFTokenizer.files(from: Metadata(file)))
   }
 }

@@ -109,7 +109,8 @@ public struct Model: Sendable {
   /// A small file that came with the model, such as `tokenizer.json`.
   public func smallFile(_ name: String) throws -> Bytes? {
     switch container {
-    case .checkpoint(let checkpoint): try checkpoint.smallFiles().first { $0.name == name }?.bytes
+    case .checkpoint(let checkpoint):
+      name == "config.json" ? checkpoint.config : try checkpoint.smallFiles().first { $0.name == name }?.bytes
     case .ingot(let ingot): try ingot.file.file(name)
     }
   }

@@ -7,7 +7,7 @@ import Testing
 @testable import SmeltModels
 
 /// The texts and what the library made of them.
-private struct TokenizerCases: Sendable {
+struct TokenizerCases: Sendable {
   struct Text: Sendable {
     var name: String
     var bytes: [UInt8]
@@ -42,7 +42,7 @@ private struct TokenizerCases: Sendable {
 
 private let tokenizerNames = [
   "gpt2", "gpt2-prefix", "deepseek", "qwen", "llama3", "gpt-oss", "tekken", "kimi", "cl100k", "starcoder",
-  "llama2",
+  "llama2", "spm",
   "mixtral", "gemma", "metaspace", "clip", "word-prefix", "merged-next", "whitespace",
 ]
 

@@ -1,5 +1,5 @@
 // What llama.cpp calls an architecture, and how its keys and tensors say what config.json and a family's weights table say.
-// A new one is an enum in this folder and a line in `GGUFArchitectures.all`. Formats/gguf.md, sections 4 and 5.
+// A new one is an enum in this folder and a line in `GGUFArchitectures.all`. Formats/gguf.md, sections 5 and 6.
 
 public import SmeltStorage
 public import SmeltTensors

@@ -16,7 +16,7 @@ final class SplitPattern: @unchecked Sendable {
     func copy<T>(_ array: [T]) -> UnsafeMutableBufferPointer<T> {
       let buffer = UnsafeMutableBufferPointer<T>.allocate(capacity: max(array.count, 1))
       _ = buffer.initialize(from: array)
-      return buffer
+      return UnsafeMutableBufferPointer(rebasing: buffer[..<array.count])
     }
     instructions = copy(program.instructions)
     pages = copy(program.bitmaps.pages)
@@ -37,6 +37,14 @@ final class SplitPattern: @unchecked Sendable {
     pages.deallocate()
     words.deallocate()
     firstBytes.deallocate()
+  }
+}
+
+extension SplitPattern: Equatable {
+  /// Whether two patterns became the same program: `\p{N}` is `[\p{N}]`, and `\n` is the line feed itself.
+  static func == (a: SplitPattern, b: SplitPattern) -> Bool {
+    a.start == b.start && a.registerCount == b.registerCount && a.instructions.elementsEqual(b.instructions)
+      && a.pages.elementsEqual(b.pages) && a.words.elementsEqual(b.words)
   }
 }
 

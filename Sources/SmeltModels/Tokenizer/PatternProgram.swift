@@ -1,7 +1,7 @@
 // A regular expression as a flat program for the matcher: instructions, bitmaps of sets, bitmaps of first bytes.
 
 /// One step of a program. The meaning of `a`, `b`, `c` is the operation's.
-struct PatternInstruction {
+struct PatternInstruction: Equatable {
   enum Operation {
     /// The byte `a`.
     case byte

@@ -2,7 +2,7 @@
 // pre-tokenizer, one after the other; each piece of one step is a text of its own for the next.
 
 /// One step of cutting.
-enum PreTokenizerStep: Sendable {
+enum PreTokenizerStep: Sendable, Equatable {
   /// Cut at the matches of a pattern.
   case split(SplitPattern, SplitBehavior, inverted: Bool)
   /// Put a space before a piece that does not begin with one.

@@ -27,10 +27,15 @@ enum GGUFHeaderKeys {
     var warnings = try architecture.differences(of: model.family, config).map {
       "llama.cpp will compute other numbers: \($0)"
     }
-    do {
-      for (key, value) in try tokenizerKeys(model, json) { metadata[key] = value }
-    } catch let error as FormatError where error.code == .missingFile {
-      warnings.append("there is no tokenizer.json: llama.cpp cannot load the file without a tokenizer")
+    if let tokenizer = try model.smallFile("tokenizer.json") {
+      let files = GGUFTokenizer.Files(
+        tokenizer: tokenizer, tokenizerConfig: try model.smallFile("tokenizer_config.json"),
+        chatTemplate: try model.smallFile("chat_template.jinja"))
+      let made = try GGUFTokenizer.entries(for: files, config: json)
+      for (key, value) in made.entries { metadata[key] = value }
+      warnings += made.notes
+    } else {
+      warnings.append("there is no tokenizer.json, and llama.cpp loads no file without a tokenizer")
     }
     metadata[SmeltKey.config] = .string(String(decoding: configText.array, as: UTF8.self))
     metadata[SmeltKey.dialect] = .string(model.dialect)
@@ -99,9 +104,4 @@ extension Metadata {
       }
     }
   }
-}
-
-/// The tokenizer's keys.
-private func tokenizerKeys(_ model: Model, _ config: JSON) throws -> [(String, MetadataValue)] {
-  throw FormatError(.missingFile, file: model.path, "none")
 }

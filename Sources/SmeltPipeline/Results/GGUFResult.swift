@@ -1,4 +1,4 @@
-// GGUF as a result: experts stacked, names, types and keys as llama.cpp's loader wants them. Formats/gguf.md, section 7.
+// GGUF as a result: experts stacked, names, types and keys as llama.cpp's loader wants them. Formats/gguf.md, section 8.
 
 public import SmeltContainers
 import SmeltModels

@@ -1,0 +1,99 @@
+// Tokenizers between tokenizer.json and the keys of a GGUF file, both ways. There is one tokenizer in this program, that of
+// tokenizer.json; what a GGUF file says is brought into that form, so that a model from either source gives the same ids.
+
+public import SmeltStorage
+
+/// The `tokenizer.*` keys of a GGUF file. Formats/gguf.md, Tokenizer.
+public enum GGUFTokenizer {
+  /// The files of a tokenizer as a checkpoint holds them. What is nil is not there.
+  public struct Files: Sendable {
+    /// tokenizer.json.
+    public var tokenizer: Bytes
+    /// tokenizer_config.json: names of special tokens, which of them go round a text, the chat template.
+    public var tokenizerConfig: Bytes?
+    /// chat_template.jinja; counts where tokenizer_config.json holds no template.
+    public var chatTemplate: Bytes?
+
+    /// The files as they were read.
+    public init(tokenizer: Bytes, tokenizerConfig: Bytes? = nil, chatTemplate: Bytes? = nil) {
+      self.tokenizer = tokenizer
+      self.tokenizerConfig = tokenizerConfig
+      self.chatTemplate = chatTemplate
+    }
+  }
+
+  /// What a GGUF file says of a tokenizer.
+  public struct Entries: Sendable {
+    /// Keys and values in the order of llama.cpp's converter.
+    public var entries: [(key: String, value: MetadataValue)]
+    /// What the keys cannot say, one sentence each; empty when reading them back gives the same ids for every text.
+    public var notes: [String]
+  }
+
+  /// The tokenizer files that a GGUF file's keys stand for, by the names that a checkpoint gives them: tokenizer.json and
+  /// tokenizer_config.json. None when the file holds no tokenizer. `Tokenizer(json:file:)` gives the ids of the tokenizer
+  /// that the model was made with, as far as the keys tell. A chat template is carried as text, never run.
+  /// - Throws: `FormatError` `TOK_VALUE` naming the key, what was found and what expected; `RequestError` `unsupported`
+  ///   for a tokenizer model or a `tokenizer.ggml.pre` that is not known.
+  public static func files(from metadata: Metadata) throws -> [(name: String, bytes: Bytes)] {
+    try GGUFTokenizerReader(metadata: metadata).files()
+  }
+
+  /// The keys for a checkpoint's tokenizer.
+  /// - Parameters:
+  ///   - files: the tokenizer's files.
+  ///   - config: config.json, or an empty object: `vocab_size`, to which tokens are padded, and the ids that
+  ///     tokenizer_config.json does not name.
+  /// - Throws: what `Tokenizer(json:file:)` throws; `FormatError` `TOK_VALUE` for ids beyond `vocab_size`; `RequestError`
+  ///   `unsupported` for a tokenizer that no `tokenizer.ggml.pre` stands for, since a name that nearly fits would give
+  ///   other ids.
+  public static func entries(for files: Files, config: JSON) throws -> Entries {
+    try GGUFTokenizerWriter(files: files, config: config).entries()
+  }
+
+  // MARK: shared between the two ways
+
+  static let tokenizerFile = "tokenizer.json"
+  static let configFile = "tokenizer_config.json"
+  /// Above this id nothing is read; `Tokenizer` has the same limit.
+  static let idLimit = 1 << 24
+
+  /// `tokenizer.ggml.` and a name.
+  static func key(_ name: String) -> String { "tokenizer.ggml." + name }
+
+  /// A token with a task: its name in tokenizer_config.json is `NAME_token`, in config.json `NAME_token_id`.
+  struct Task: Sendable {
+    let name: String
+    /// The key; the misspelling is the format's.
+    let key: String
+
+    init(_ name: String, _ keyName: String) {
+      self.name = name
+      key = GGUFTokenizer.key(keyName + "_token_id")
+    }
+  }
+
+  /// The tasks in the order in which they are written.
+  static let tasks = [
+    Task("bos", "bos"), Task("eos", "eos"), Task("unk", "unknown"), Task("sep", "seperator"),
+    Task("pad", "padding"), Task("cls", "cls"), Task("mask", "mask"), Task("eot", "eot"), Task("eom", "eom"),
+    Task("fim_pre", "fim_pre"), Task("fim_suf", "fim_suf"), Task("fim_mid", "fim_mid"),
+    Task("fim_pad", "fim_pad"), Task("fim_rep", "fim_rep"), Task("fim_sep", "fim_sep"),
+  ]
+
+  /// What a token is. Source: ggml's `llama_token_type`.
+  enum TokenType: Int {
+    case undefined = 0
+    case normal = 1
+    case unknown = 2
+    case control = 3
+    case userDefined = 4
+    case unused = 5
+    case byte = 6
+  }
+
+  /// What stands in a vocabulary for an id without a token.
+  static func padding(_ id: Int) -> String { "[PAD\(id)]" }
+
+  static let mark = "\u{2581}"
+}
