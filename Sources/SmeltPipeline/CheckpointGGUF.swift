@@ -24,7 +24,8 @@ extension OpenedSource {
     self.init(
       container: "gguf", source: source, family: family, dialect: architecture.name, joined: joined,
       dropped: dropped, sourceDialect: try opening.metadata.string(SmeltKey.dialect),
-      sourceTypes: try opening.sourceTypes(), config: opening.configText, smallFiles: { try opening.smallFiles() })
+      sourceTypes: try opening.sourceTypes(), config: opening.configText,
+      smallFiles: { try opening.smallFiles() })
   }
 }
 

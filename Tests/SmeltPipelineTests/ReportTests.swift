@@ -155,7 +155,10 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
     _ = try calibrate(fp4, windows, textPath: text, to: statistics, overwrite: false, RunOptions())
     let informed = try options("int8-channel", statistics: try readStatistics(statistics, for: fp4))
     try expect("plan", [try Plan(fp4, informed).json])
-    try expect("convert", [converted.json])
+    var options = try options("keep")
+    options.target = GGUFResult()
+    try expect(
+      "convert", [converted.json, try convert(fp4, to: folder.file("a.gguf"), options).json])
     try expect("calibrate", [learned.json])
     try expect("evaluate", [try evaluate(fp4, windows, RunOptions()).json])
     var warned = try inspect(fp4)

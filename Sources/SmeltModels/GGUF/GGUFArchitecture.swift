@@ -239,12 +239,31 @@ struct GGUFKeys {
   }
 }
 
+extension GGUFKeys {
+  /// The groups of experts, where not all of them are kept: llama.cpp stops at groups that leave nothing out.
+  mutating func groups(_ router: Router) {
+    guard router.limitsGroups else { return }
+    add("expert_group_count", router.groups)
+    add("expert_group_used_count", router.keptGroups)
+  }
+}
+
+extension Router {
+  /// Whether some groups of experts are left out for a token.
+  var limitsGroups: Bool { keptGroups < groups }
+}
+
 /// `expert_gating_func`: how llama.cpp numbers the functions that score experts.
 enum GGUFGating {
   static let softmax = 1
   static let sigmoid = 2
   static let softmaxOfChosen = 3
   static let sqrtSoftplus = 4
+}
+
+/// llama.cpp rotates the indexer's channels by matrices of 64 × 64 at least.
+func indexerWidthDifference(_ width: Int) -> String {
+  "the indexer's heads have \(width) channels here, and llama.cpp stops at a number that is no multiple of 64"
 }
 
 /// What a model asks and llama.cpp does not compute, in the words of a warning.

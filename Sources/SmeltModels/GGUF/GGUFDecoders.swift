@@ -328,8 +328,7 @@ enum GGUFGLM4MoE: GGUFArchitecture {
     let decoder = family.decoder
     let router = decoder.feedForward.router
     try keys.decoder(family, config, feedForward: decoder.denseWidth)
-    keys.add("expert_group_count", router.groups)
-    keys.add("expert_group_used_count", router.keptGroups)
+    keys.groups(router)
     keys.add("expert_gating_func", GGUFGating.sigmoid)
     keys.add("rope.dimension_count", 2 * decoder.attention.rope.frequencies.count)
     keys.add("expert_feed_forward_length", decoder.expertWidth)

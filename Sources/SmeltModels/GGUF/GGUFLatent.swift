@@ -59,10 +59,7 @@ extension GGUFKeys {
     try common(
       family, config, heads: attention.heads, keyHeads: 1, feedForward: width,
       rope: (settings.theta, settings.yarn), headWidth: nil)
-    if router.groups > 1 || config.value("n_group") != nil {
-      add("expert_group_count", router.groups)
-      add("expert_group_used_count", router.keptGroups)
-    }
+    groups(router)
     add("expert_gating_func", router.score == .softmax ? GGUFGating.softmax : GGUFGating.sigmoid)
     add("attention.key_length", attention.latentWidth + attention.rotaryWidth)
     add("attention.value_length", attention.latentWidth)
@@ -112,6 +109,14 @@ private func latentDifferences(_ family: any ModelFamily, _ config: ConfigReader
     (
       dense.dropFirst(dense.prefix { $0 }.count).contains(true),
       "dense layers follow layers with experts here, and llama.cpp has them first"
+    ),
+    (
+      decoder.feedForward.router.groupScore == .largest && decoder.feedForward.router.limitsGroups,
+      "groups of experts are scored by their best here, and llama.cpp takes the sum of their two best"
+    ),
+    (
+      decoder.attention.indexer.map { $0.width % 64 != 0 } ?? false,
+      indexerWidthDifference(decoder.attention.indexer?.width ?? 0)
     ),
     (decoder.attention.hasBiases, "attention has biases here, and llama.cpp has none"),
     (
