@@ -100,7 +100,7 @@ SK_INLINE f32x16 errors_above(const float *x, const float *w, const size_t n, f3
   return sum;
 }
 
-// Scale and least value of a group (least >= 0 unless `free`), each lane from another first guess.
+// Scale and least value of a group, each lane from another first guess. `free`: of any sign and F16, else >= 0.
 typedef struct { float scale, least; } affine_fit;
 
 SK_INLINE affine_fit fit_above(const float *x, const float *w, const size_t n, const float top, const int free,
@@ -134,6 +134,7 @@ SK_INLINE affine_fit fit_above(const float *x, const float *w, const size_t n, c
     least = fits ? m : least;
     inverse = inverses(scale);
   }
+  if (free) scale = halves(scale), least = halves(least); // as they will be stored
   const int best = least_lane(errors_above(x, w, n, scale, least, top));
   return (affine_fit){scale[best], least[best]};
 }

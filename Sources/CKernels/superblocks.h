@@ -169,7 +169,7 @@ static int64_t k_encode_q3_k(const float *src, const float *w, uint8_t *restrict
 }
 
 static int64_t k_encode_q4_k(const float *src, const float *w, uint8_t *restrict dst, size_t n) {
-  SK_EACH_BLOCK(144, search_affine(x, weights, 8, 32, 15, 63, -1.0f, 0.15f, &block))
+  SK_EACH_BLOCK(144, search_affine(x, weights, 8, 32, 15, 63, -1.5f, 0.2f, &block))
   store16(out, block.d);
   store16(out + 2, block.m);
   pack_six_bits(&block, out + 4);
@@ -180,7 +180,7 @@ static int64_t k_encode_q4_k(const float *src, const float *w, uint8_t *restrict
 }
 
 static int64_t k_encode_q5_k(const float *src, const float *w, uint8_t *restrict dst, size_t n) {
-  SK_EACH_BLOCK(176, search_affine(x, weights, 8, 32, 31, 63, -1.0f, 0.15f, &block))
+  SK_EACH_BLOCK(176, search_affine(x, weights, 8, 32, 31, 63, -2.0f, 0.25f, &block))
   store16(out, block.d);
   store16(out + 2, block.m);
   pack_six_bits(&block, out + 4);
@@ -271,7 +271,7 @@ SK_INLINE int64_t affine_32(const float *x, const float *w, uint8_t *out, const 
   if (block_absmax(x, 32) > SK_SEARCH_LIMIT) return -1;
   float weights[32];
   group_weights(w, weights, 32);
-  const affine_fit fit = fit_above(x, weights, 32, (float)top, 1, -1.0f, 0.15f);
+  const affine_fit fit = fit_above(x, weights, 32, (float)top, 1, top == 15 ? -1.5f : -2.0f, top == 15 ? 0.2f : 0.25f);
   const uint16_t half = half_of_float(fit.scale), least = half_of_float(-fit.least);
   if (!fits_half(fit.scale) || !fits_half(fit.least)) return -1;
   const float d = float_of_half(half), m = float_of_half(least), inverse = inverse_of(d);

@@ -33,6 +33,27 @@ private func bounds(_ scheme: String, _ checkpoint: String) -> (mean: Double, fo
   @Test(arguments: ["q8_0", "q4_k"])
   func blocksEndToEnd(scheme: String) throws { try endToEnd(scheme: scheme, checkpoint: checkpoints[0]) }
 
+  /// A mixture's name stands where a scheme's does: embeddings and head are quantized, the router is not, and the ledger
+  /// says which rule chose, and which type stands in where blocks are too wide.
+  @Test func mixturesStandForSchemes() throws {
+    let source = try openFixture(checkpoints[0])
+    let request = ConversionRequest(
+      scheme: "Q4_K_M", recipePath: nil, statisticsPath: nil, observer: nil, exactOnly: false,
+      compression: "auto", kind: nil, overwrite: false)
+    let plan = try Plan(source, request.options(for: source, result: "r.ingot", RunOptions()))
+    let schemes = Dictionary(
+      plan.weights.map { ($0.stored.spec.role, $0.decision.scheme.name) }, uniquingKeysWith: { a, _ in a })
+    #expect(schemes[.embedding] == "q4_k" && schemes[.outputHead] == "q8_0" || schemes[.outputHead] == "q6_k")
+    #expect(schemes[.router] == "keep" && schemes[.norm] == "keep" && schemes[.routedGate] == "q4_k")
+    let embedding = try #require(plan.ledger.first { $0.weight == "token_embd.weight" })
+    #expect(embedding.rule == "q4_k_m: q4_k for embedding")
+    let columns = try #require(plan.weights.first { $0.stored.spec.role == .embedding }).stored.spec.shape
+      .columns
+    if columns % 256 != 0 {
+      #expect(embedding.note?.hasSuffix("\(columns) columns are no multiple of 256, as q4_k needs") == true)
+    }
+  }
+
   private func endToEnd(scheme: String, checkpoint: String) throws {
     let folder = TemporaryFolder()
     let path = folder.file("result.ingot")

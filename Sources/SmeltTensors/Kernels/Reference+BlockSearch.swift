@@ -109,7 +109,7 @@ extension Reference {
         if determinant > 0, s > 0 { (scale, least) = (s, m) }
         inverse = scale == 0 ? 0 : 1 / scale
       }
-      return (scale: scale, least: least)
+      return isFree ? (scale: half(scale), least: half(least)) : (scale: scale, least: least)
     }
     return guesses[best(16) { error(x, w, guesses[$0].scale, guesses[$0].least, top) }]
   }
@@ -135,7 +135,8 @@ extension Reference {
 
   static func searchedAffine(_ x: [Float], _ w: [Float], top: Float) -> PlainBlock? {
     guard absmax(x) <= searchLimit else { return nil }
-    let fit = fit(x, weights(w, 0..<x.count), top: top, isFree: true, from: -1, step: 0.15)
+    let (from, step): (Float, Float) = top == 15 ? (-1.5, 0.2) : (-2, 0.25)
+    let fit = fit(x, weights(w, 0..<x.count), top: top, isFree: true, from: from, step: step)
     guard fits(fit.scale), fits(fit.least) else { return nil }
     let (d, m) = (half(fit.scale), half(-fit.least))
     return PlainBlock(
@@ -231,8 +232,10 @@ extension Reference {
       guard let b = affineBlock(x, w, width: 16, top: 3, most: 15, from: -0.7, step: 0.12) else { return nil }
       return zip(b.scales, b.leasts).map { byte($0 | $1 << 4) } + pairs(b.codes) + bytes(b.d) + bytes(b.m)
     default:
-      let top: Float = kind == .q4_k ? 15 : 31
-      guard let b = affineBlock(x, w, width: 32, top: top, most: 63, from: -1, step: 0.15) else { return nil }
+      let (top, from, step): (Float, Float, Float) = kind == .q4_k ? (15, -1.5, 0.2) : (31, -2, 0.25)
+      guard let b = affineBlock(x, w, width: 32, top: top, most: 63, from: from, step: step) else {
+        return nil
+      }
       let (s, m) = (b.scales, b.leasts)
       let first = (0..<4).map { byte(s[$0] | (s[$0 + 4] >> 4) << 6) }
       let second = (0..<4).map { byte(m[$0] | (m[$0 + 4] >> 4) << 6) }
