@@ -11,6 +11,9 @@ extension GGUFTensorType {
     case "F32": Plain.f32
     case "F16": Plain.f16
     case "BF16": Plain.bf16
+    case "F64": Plain.f64
+    case "I8": IntegerTable.i8
+    case "I16": IntegerTable.i16
     case "I32": IntegerTable.i32
     case "I64": IntegerTable.i64
     case "MXFP4": GGUFBlock(.mxfp4)
@@ -63,7 +66,7 @@ private struct GGUFJoin {
 
   func encoding(of tensor: GGUFTensor, isTable: Bool) throws(FormatError) -> any Encoding {
     guard let encoding = tensor.type.encoding, encoding is IntegerTable == isTable else {
-      throw refuse(tensor, "is \(tensor.type), expected \(isTable ? "I32 or I64" : "numbers")")
+      throw refuse(tensor, "is \(tensor.type), expected \(isTable ? "whole numbers" : "numbers")")
     }
     return encoding
   }

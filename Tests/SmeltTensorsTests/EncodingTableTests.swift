@@ -18,7 +18,8 @@ import Testing
   @Test func namesAreStable() {
     #expect(
       Encodings.all.map(\.name) == [
-        "f32", "f16", "bf16", "i64", "i32", "f8_e4m3.tensor", "f8_e4m3.channel", "f8_e4m3.block",
+        "f32", "f16", "bf16", "f64", "i64", "i32", "i16", "i8", "f8_e4m3.tensor", "f8_e4m3.channel",
+        "f8_e4m3.block",
         "f8_e5m2.tensor", "f8_e5m2.channel", "f8_e5m2.block", "int8.channel", "mxfp4", "nvfp4",
         "nvfp4.divided", "int8.tensor", "int8.group128", "int4.channel", "int4.group128",
         "int4.group128.zero", "int4.group128.zero.indexed",

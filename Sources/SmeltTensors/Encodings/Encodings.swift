@@ -9,8 +9,8 @@ public enum Encodings {
   /// for them.
   public static let all: [any Encoding] =
     [
-      Plain.f32, Plain.f16, Plain.bf16,
-      IntegerTable.i64, IntegerTable.i32,
+      Plain.f32, Plain.f16, Plain.bf16, Plain.f64,
+      IntegerTable.i64, IntegerTable.i32, IntegerTable.i16, IntegerTable.i8,
       FP8(.e4m3, .tensor), FP8(.e4m3, .channel), FP8(.e4m3, .block128),
       FP8(.e5m2, .tensor), FP8(.e5m2, .channel), FP8(.e5m2, .block128),
       INT8.channel,

@@ -1,4 +1,4 @@
-// Numbers stored one by one without scales: F32, F16, BF16, and tables of integers.
+// Numbers stored one by one without scales: F32, F16, BF16, F64, and tables of integers.
 // Formats/encodings.md, sections 2 and 3.
 
 internal import CKernels
@@ -6,7 +6,7 @@ public import SmeltStorage
 
 /// Floats stored as they are.
 public struct Plain: Encoding {
-  /// The stable name: `f32`, `f16` or `bf16`.
+  /// The stable name: `f32`, `f16`, `bf16` or `f64`.
   public let name: String
   /// How an element is stored.
   public let dtype: DType
@@ -17,6 +17,8 @@ public struct Plain: Encoding {
   public static let f16 = Plain(name: "f16", dtype: .f16)
   /// The upper half of a single.
   public static let bf16 = Plain(name: "bf16", dtype: .bf16)
+  /// IEEE double; read as the nearest single, never chosen for a result.
+  public static let f64 = Plain(name: "f64", dtype: .f64)
 
   /// One part: the values.
   public func layout(of shape: Shape, name: String) -> [PartLayout] {
@@ -49,7 +51,7 @@ public struct Plain: Encoding {
     }
   }
 
-  /// Widens to float32; exact.
+  /// Widens to float32, exactly; doubles are rounded to nearest, ties to even.
   public func decode(
     _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
     stride: Int
@@ -64,6 +66,11 @@ public struct Plain: Encoding {
         switch dtype {
         case .bf16: sk_decode_bf16(source, target, columns.count)
         case .f16: sk_decode_f16(source, target, columns.count)
+        case .f64:
+          for column in 0..<columns.count {
+            let bits = UnsafeRawPointer(source).loadUnaligned(fromByteOffset: column * 8, as: UInt64.self)
+            target[column] = Float(Double(bitPattern: UInt64(littleEndian: bits)))
+          }
         default: UnsafeMutableRawPointer(target).copyMemory(from: source, byteCount: columns.count * 4)
         }
       }
@@ -75,6 +82,11 @@ public struct Plain: Encoding {
     switch dtype {
     case .bf16: sk_encode_bf16(row, out, count)
     case .f16: sk_encode_f16(row, out, count)
+    case .f64:
+      for index in 0..<count {
+        UnsafeMutableRawPointer(out).storeBytes(
+          of: Double(row[index]).bitPattern.littleEndian, toByteOffset: index * 8, as: UInt64.self)
+      }
     default: UnsafeMutableRawPointer(out).copyMemory(from: row, byteCount: count * 4)
     }
   }
@@ -82,7 +94,7 @@ public struct Plain: Encoding {
 
 /// Whole numbers, such as the expert ids of a hash router. They never take part in a product.
 public struct IntegerTable: Encoding {
-  /// The stable name: `i64` or `i32`.
+  /// The stable name: `i64`, `i32`, `i16` or `i8`.
   public let name: String
   /// How an element is stored.
   public let dtype: DType
@@ -91,6 +103,10 @@ public struct IntegerTable: Encoding {
   public static let i64 = IntegerTable(name: "i64", dtype: .i64)
   /// Signed 32-bit.
   public static let i32 = IntegerTable(name: "i32", dtype: .i32)
+  /// Signed 16-bit.
+  public static let i16 = IntegerTable(name: "i16", dtype: .i16)
+  /// Signed bytes.
+  public static let i8 = IntegerTable(name: "i8", dtype: .i8)
 
   /// One part: the values.
   public func layout(of shape: Shape, name: String) -> [PartLayout] {
@@ -118,9 +134,15 @@ public struct IntegerTable: Encoding {
 
   private func element(_ weight: Weight, _ index: Int) -> Int {
     weight.values.bytes.withUnsafeBytes { bytes in
-      dtype == .i64
-        ? Int(Int64(littleEndian: bytes.loadUnaligned(fromByteOffset: index * 8, as: Int64.self)))
-        : Int(Int32(littleEndian: bytes.loadUnaligned(fromByteOffset: index * 4, as: Int32.self)))
+      func load<T: FixedWidthInteger>(_: T.Type) -> Int {
+        Int(T(littleEndian: bytes.loadUnaligned(fromByteOffset: index * MemoryLayout<T>.size, as: T.self)))
+      }
+      switch dtype {
+      case .i8: return load(Int8.self)
+      case .i16: return load(Int16.self)
+      case .i32: return load(Int32.self)
+      default: return load(Int64.self)
+      }
     }
   }
 }
