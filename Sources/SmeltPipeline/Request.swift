@@ -50,8 +50,11 @@ public struct ConversionRequest: Sendable {
   }
 
   /// The options, with recipe and statistics read and checked against the model.
+  /// - Parameter calibrates: whether statistics will be there when the conversion begins.
   /// - Throws: `RequestError` usage or unsupported; `RECIPE_FORMAT`, `STAT_FORMAT`, `STAT_MISMATCH`.
-  public func options(for model: Model, result: String, _ run: RunOptions) throws -> ConvertOptions {
+  public func options(
+    for model: Model, result: String, calibrates: Bool = false, _ run: RunOptions
+  ) throws -> ConvertOptions {
     let kind = try ResultKind(result, asked: kind)
     guard let compression = Compression(rawValue: compression) else {
       throw RequestError(
@@ -67,7 +70,7 @@ public struct ConversionRequest: Sendable {
       guard scheme == nil else { throw RequestError(.usage, "give --scheme or --recipe, not both") }
       recipe = try Recipe(try readSmallFile(recipePath, limit: 16 << 20, code: .recipe), file: recipePath)
     } else {
-      recipe = try Self.recipe(scheme ?? "keep", for: model, hasImportances: statistics != nil)
+      recipe = try Self.recipe(scheme ?? "keep", for: model, hasImportances: statistics != nil || calibrates)
       recipe.observer = statistics == nil ? .absmax : .mse
     }
     if let observer { recipe.observer = try Observer.named(observer) }

@@ -59,13 +59,15 @@ struct SchemeOptions: ParsableArguments {
   @Flag(name: .long, help: "Replace a result that exists.")
   var overwrite = false
 
-  func request(_ model: Model, _ result: String, _ run: RunOptions) throws -> ConvertOptions {
+  func request(
+    _ model: Model, _ result: String, calibrates: Bool = false, _ run: RunOptions
+  ) throws -> ConvertOptions {
     try ConversionRequest(
       scheme: scheme, recipePath: recipe, statisticsPath: statistics, observer: observer,
       exactOnly: exactOnly,
       compression: compression, kind: to, overwrite: overwrite, splitMaxSize: splitMaxSize?.bytes,
       maxShardSize: maxShardSize?.bytes
-    ).options(for: model, result: result, run)
+    ).options(for: model, result: result, calibrates: calibrates, run)
   }
 }
 
@@ -172,7 +174,7 @@ struct QuantizeCommand: ParsableCommand {
 
   func run() throws {
     let model = try opening.open(model)
-    let options = try scheme.request(model, result, common.run)
+    let options = try scheme.request(model, result, calibrates: calibration != nil, common.run)
     guard let calibration else {
       let summary = try convert(model, to: result, options)
       return try output.show(["calibration": JSON(.null), "conversion": summary.json], summary.text)
