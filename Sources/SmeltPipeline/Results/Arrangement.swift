@@ -160,7 +160,7 @@ extension Weight {
       let headRows = rows / heads
       return try turned(blocks: (0..<heads).map { $0 * headRows..<$0 * headRows + width }, encoding, target)
     case .turned: return try turned(blocks: [0..<rows], encoding, target)
-    case .hubFP4: return try inHubOrder()
+    case .hubFP4: return try repackedMXFP4FromGGUF()
     case .alternating: preconditionFailure("needs two weights")
     }
   }
@@ -188,31 +188,6 @@ extension Weight {
       return Part(first.name, dtype: first.dtype, shape: rest.1.shape, bytes: Bytes(buffer))
     }
     return try Weight(name: name, shape: target, encoding: encoding, parts: parts, file: file)
-  }
-
-  /// MXFP4 blocks of GGUF (a scale, then columns j and j + 16 in byte j) as codes of neighbouring columns, and scales.
-  private func inHubOrder() throws -> Weight {
-    let groups = shape.count / FP4.group
-    let codes = ByteBuffer(count: groups * 16)
-    let scales = ByteBuffer(count: groups)
-    values.bytes.withUnsafeBytes { blocks in
-      for group in 0..<groups {
-        let block = UnsafeRawBufferPointer(rebasing: blocks[group * 17..<(group + 1) * 17])
-        scales.bytes[group] = block[0]
-        for pair in 0..<16 {
-          // Columns 2 × pair and the next: the lower half of the block holds columns 0 to 15 in its low nibbles.
-          let (first, shift) = (1 + 2 * pair % 16, UInt8(pair < 8 ? 0 : 4))
-          codes.bytes[group * 16 + pair] = block[first] >> shift & 15 | (block[first + 1] >> shift & 15) << 4
-        }
-      }
-    }
-    return try Weight(
-      name: name, shape: shape, encoding: FP4.mxfp4,
-      parts: [
-        Part(
-          .values, dtype: .i8, shape: Shape(shape.dimensions.dropLast() + [columns / 2]), bytes: Bytes(codes)),
-        Part(.scales, dtype: .f8E8M0, shape: [rows, columns / FP4.group], bytes: Bytes(scales)),
-      ], file: file)
   }
 
   /// The same numbers in float32.

@@ -94,8 +94,24 @@ final class SafetensorsFolderSink: ResultSink {
 
   private func write(_ name: String, _ bytes: Bytes) throws {
     let wanted = shardOf[name] ?? 0
-    while shard < wanted { try startNextShard() }
-    try writer?.write(name, bytes)
+    try told {
+      while shard < wanted { try startNextShard() }
+      try writer?.write(name, bytes)
+    }
+  }
+
+  /// People know the folder by its final name.
+  private func told(_ body: () throws -> Void) throws {
+    do {
+      try body()
+    } catch var error as RequestError {
+      if let partial = folder?.partial, let path = folder?.path,
+        let place = error.problem.firstRange(of: partial)
+      {
+        error.problem.replaceSubrange(place, with: path)
+      }
+      throw error
+    }
   }
 
   private func startNextShard() throws {
@@ -108,8 +124,10 @@ final class SafetensorsFolderSink: ResultSink {
   }
 
   func finish(ledger: [LedgerEntry]) throws -> ResultSummary {
-    while shard < shards.count - 1 { try startNextShard() }
-    try writer.take()?.commit()
+    try told {
+      while shard < shards.count - 1 { try startNextShard() }
+      try writer.take()?.commit()
+    }
     if shards.count > 1 { try write(file: "model.safetensors.index.json", index()) }
     for (name, bytes) in try model.smallFiles() where name != Model.ledgerName {
       try write(file: name, name == "config.json" ? try config(bytes) : bytes.array)
@@ -121,7 +139,7 @@ final class SafetensorsFolderSink: ResultSink {
 
   private func write(file name: String, _ bytes: [UInt8]) throws {
     guard let path = folder?.file(name) else { return }
-    try writeFile(path, bytes, overwrite: true)
+    try told { try writeFile(path, bytes, overwrite: true) }
     byteCount += bytes.count
   }
 
