@@ -67,8 +67,7 @@ final class ArrangedWeights: Sendable {
 
   /// The matrix of a slab, its values not yet rounded.
   func weight(_ slab: ResultSlab) throws -> Weight {
-    let name = plan.weights[slab.weight].stored.spec.name
-    let source = try model.weights.weight(name)
+    let source = try source(slab)
     if slab.steps.isEmpty { return source }
     let key = WeightName(slab.name)
     if let kept = built.find(key) { return kept }
@@ -83,6 +82,15 @@ final class ArrangedWeights: Sendable {
     }
     built.keep(key, weight)
     return weight
+  }
+
+  /// The slab's weight. Schemes look at every number they round: a weight of plain numbers needs no scan before.
+  private func source(_ slab: ResultSlab) throws -> Weight {
+    let stored = plan.weights[slab.weight].stored
+    if !slab.isKept, stored.encoding is Plain, case .checkpoint(let checkpoint) = model.container {
+      return try checkpoint.unscanned(stored.spec.name)
+    }
+    return try model.weights.weight(stored.spec.name)
   }
 
   /// The slab is written.
