@@ -29,11 +29,14 @@ public struct IngotWriter: ~Copyable {
   private var fileNames: Set<String> = []
   private var weight: PendingWeight?
   private var part: PendingPart?
+  /// Bytes of the index that `takeRecords` has handed over.
+  private var recorded = 0
 
   /// Starts an ingot.
+  /// - Parameter isResumable: whether another run may go on with it.
   /// - Throws: `RequestError` cannot-create when `path` exists and `overwrite` is false, or its folder is not writable.
-  public init(path: String, overwrite: Bool) throws {
-    var started = try FileWriter(path: path, overwrite: overwrite)
+  public init(path: String, overwrite: Bool, isResumable: Bool = false) throws {
+    var started = try FileWriter(path: path, overwrite: overwrite, isResumable: isResumable)
     // Zeros until the end: a file that was never finished has no header.
     try started.write([UInt8](repeating: 0, count: IngotLimits.headerBytes))
     file = started
@@ -41,6 +44,36 @@ public struct IngotWriter: ~Copyable {
 
   /// The place of the next byte: what the file holds so far.
   public var position: Int { file.position }
+
+  // MARK: going on
+
+  /// Goes on with an ingot that another run began: the records that it handed over, and the bytes behind them, which are
+  /// read and held against their checksums.
+  /// - Throws: `RequestError` cannot-create, io; `C_INDEX`, `C_CHECKSUM` when the file does not hold what the records say.
+  public init(
+    resuming path: String, records: [UInt8], weights: [String], position: Int, contentBytes: Int,
+    overwrite: Bool, parallel: Parallel
+  ) throws {
+    try IngotFile.checkPartial(
+      FileWriter.resumablePath(path), records: records, count: weights.count, position: position, parallel)
+    file = try FileWriter(resuming: path, at: position, overwrite: overwrite)
+    index = records
+    recorded = records.count
+    entryCount = weights.count
+    weightNames = Set(weights)
+    self.contentBytes = contentBytes
+  }
+
+  /// The index records of all weights that ended since the last call, once their bytes are on the disk, and the bytes of
+  /// content so far. From the first call on, the unfinished file stays when the writer is dropped.
+  /// - Throws: `RequestError` io.
+  public mutating func takeRecords() throws -> (records: [UInt8], contentBytes: Int) {
+    precondition(weight == nil, "a weight has not ended")
+    try file.sync()
+    file.keepPartial()
+    defer { recorded = index.count }
+    return (Array(index[recorded...]), contentBytes)
+  }
 
   // MARK: weights
 

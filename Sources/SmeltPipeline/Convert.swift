@@ -89,42 +89,57 @@ public func convert(_ model: Model, to path: String, _ options: ConvertOptions) 
   var scales: [UInt8] = []
   var hash = XXH64()
   var inexact = 0
-  let jobs = ConvertJob.all(plan.slabs)
-  try options.run.parallel.ordered(jobs.count) {
-    try converter.piece(jobs[$0])
-  } consume: { piece in
-    try Interrupt.check()
-    let slab = plan.slabs[piece.job.slab]
-    if piece.job.isFirst {
-      try sink.begin(slab, form: piece.form)
-      (scales, hash, inexact) = ([], XXH64(), 0)
+  do {
+    let done = sink.done
+    let jobs = ConvertJob.all(plan.slabs).filter { done[plan.slabs[$0.slab].name] == nil }
+    for slab in plan.slabs {
+      guard let known = done[slab.name] else { continue }
+      options.run.progress.advance(slab.parts[0].byteCount)
+      let weight = plan.weights[slab.weight].stored.spec.name.description
+      guard let entry = entryPlaces[weight] else { continue }
+      ledger[entry].inexactValues = known.inexactValues
+      ledger[entry].sourceHash = known.sourceHash
     }
-    try sink.append(piece)
-    piece.source.withUnsafeBytes { hash.update($0) }
-    piece.source.evict()
-    scales += piece.scales
-    inexact += piece.inexactValues
-    if options.exactOnly, inexact > 0 {
-      throw RequestError(
-        .unsupported,
-        "'\(slab.name)' holds numbers that '\(slab.encoding.name)' does not, and --exact-only allows no rounding",
-        help: "leave --exact-only away, or keep the weight by a recipe")
-    }
-    if piece.job.content.upperBound == slab.parts[0].byteCount {
-      try sink.end(slab, others: try converter.others(slab, scales))
-      for place in [slab.weight, slab.other].compactMap({ $0 }) {
-        let weight = plan.weights[place].stored.spec.name
-        guard let entry = entryPlaces[weight.description] else { continue }
-        if !slab.steps.isEmpty {
-          hash = XXH64()
-          try model.weights.weight(weight).values.bytes.withUnsafeBytes { hash.update($0) }
-        }
-        ledger[entry].inexactValues = (ledger[entry].inexactValues ?? 0) + inexact
-        ledger[entry].sourceHash = hexadecimal(hash.value())
+    try options.run.parallel.ordered(jobs.count) {
+      try converter.piece(jobs[$0])
+    } consume: { piece in
+      try Interrupt.check()
+      let slab = plan.slabs[piece.job.slab]
+      if piece.job.isFirst {
+        try sink.begin(slab, form: piece.form)
+        (scales, hash, inexact) = ([], XXH64(), 0)
       }
-      converter.arranged.finished(slab)
+      try sink.append(piece)
+      piece.source.withUnsafeBytes { hash.update($0) }
+      piece.source.evict()
+      scales += piece.scales
+      inexact += piece.inexactValues
+      if options.exactOnly, inexact > 0 {
+        throw RequestError(
+          .unsupported,
+          "'\(slab.name)' holds numbers that '\(slab.encoding.name)' does not, and --exact-only allows no rounding",
+          help: "leave --exact-only away, or keep the weight by a recipe")
+      }
+      if piece.job.content.upperBound == slab.parts[0].byteCount {
+        try sink.end(slab, others: try converter.others(slab, scales))
+        for place in [slab.weight, slab.other].compactMap({ $0 }) {
+          let weight = plan.weights[place].stored.spec.name
+          guard let entry = entryPlaces[weight.description] else { continue }
+          if !slab.steps.isEmpty {
+            hash = XXH64()
+            try model.weights.weight(weight).values.bytes.withUnsafeBytes { hash.update($0) }
+          }
+          ledger[entry].inexactValues = (ledger[entry].inexactValues ?? 0) + inexact
+          ledger[entry].sourceHash = hexadecimal(hash.value())
+        }
+        try sink.ended(slab, inexactValues: inexact, sourceHash: hexadecimal(hash.value()))
+        converter.arranged.finished(slab)
+      }
+      options.run.progress.advance(piece.job.content.count)
     }
-    options.run.progress.advance(piece.job.content.count)
+  } catch var error as RequestError where sink.canResume && [.interrupted, .io].contains(error.kind) {
+    error.help = "what is done is kept; give the same command with --resume to go on"
+    throw error
   }
   options.run.progress.end()
   try model.checkUnchanged()

@@ -18,8 +18,15 @@ public struct ConvertOptions: Sendable {
   public var exactOnly: Bool
   /// Replace a result that exists.
   public var overwrite: Bool
+  /// Go on with what a run that was stopped has left.
+  public var resume = false
+  /// Bytes of the result after which the work is secured for another run to go on with.
+  public var journalStep = ConvertOptions.usualJournalStep
   /// Threads, memory, progress.
   public var run: RunOptions
+
+  /// A second of writing: what a run that is stopped loses at most, and seldom enough to cost nothing.
+  public static let usualJournalStep = 256 << 20
 
   /// Options; nothing changes values unless the recipe says so.
   public init(

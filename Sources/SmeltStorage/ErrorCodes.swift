@@ -3,6 +3,10 @@
 extension ErrorCode {
   // MARK: any source
 
+  /// A journal of another source or recipe than the one at hand.
+  public static let resumeMismatch = ErrorCode(
+    "RESUME_MISMATCH", "the run that was stopped had another source, recipe or program",
+    "start without --resume once the .partial and the .journal are removed, or give what was given then")
   /// A git-LFS pointer where weights were expected.
   public static let lfsPointer = ErrorCode(
     "SRC_LFS_POINTER", "the file is a git-LFS pointer, not the weights it stands for",
@@ -301,7 +305,7 @@ extension ErrorCode {
 
   /// All codes, in the order of `Formats/errors.md`.
   public static let all: [ErrorCode] = [
-    lfsPointer, notWeights, notFile, missingFile, changed, notModel, outputAliasesInput,
+    lfsPointer, notWeights, notFile, missingFile, changed, notModel, outputAliasesInput, resumeMismatch,
     stTruncated, stHeaderSize, stZeroPage, stHeaderJSON, stHeaderLimit, stDuplicate, stDtype, stNumber,
     stRank,
     stOverflow, stSubbyte, stOffsets, stSizeMismatch, stLayout, stTrailing, stMetadata, stName,

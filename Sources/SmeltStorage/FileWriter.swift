@@ -27,10 +27,17 @@ public struct FileWriter: ~Copyable {
   /// Bytes between two flushes; files below it are left to the system.
   private static let flushStep = 32 << 20
 
+  /// Whether what was written stays beside the target when the writer is dropped.
+  private var keepsPartial = false
+
+  /// Where a result is written that can be gone on with: a name that the next run finds.
+  public static func resumablePath(_ path: String) -> String { "\(path).partial" }
+
   /// Starts writing.
+  /// - Parameter isResumable: whether the file beside the target has a name that another run can find.
   /// - Throws: `RequestError` cannot-create when `path` exists and `overwrite` is false, or its folder is not writable.
-  public init(path: String, overwrite: Bool) throws {
-    let partial = "\(path).partial-\(getpid())"
+  public init(path: String, overwrite: Bool, isResumable: Bool = false) throws {
+    let partial = isResumable ? FileWriter.resumablePath(path) : "\(path).partial-\(getpid())"
     descriptor = try FileWriter.create(path, partial, overwrite: overwrite)
     self.path = path
     self.overwrite = overwrite
@@ -50,9 +57,35 @@ public struct FileWriter: ~Copyable {
     return descriptor
   }
 
+  /// Goes on with what another run left of `path`, after `position` bytes.
+  /// - Throws: `RequestError` cannot-create; io when the file is not there, or is shorter.
+  public init(resuming path: String, at position: Int, overwrite: Bool) throws {
+    let partial = FileWriter.resumablePath(path)
+    try requireCreatable(path, overwrite: overwrite)
+    let opened = open(partial, O_RDWR | O_CLOEXEC | O_NOFOLLOW)
+    var status = stat()
+    guard opened >= 0, fstat(opened, &status) == 0, Int(status.st_size) >= position,
+      ftruncate(opened, off_t(position)) == 0
+    else {
+      if opened >= 0 { close(opened) }
+      throw RequestError(
+        .io, "'\(partial)' is not what an interrupted run left",
+        help: "remove it and the .journal beside it, and start again without --resume")
+    }
+    descriptor = opened
+    self.path = path
+    self.overwrite = overwrite
+    self.partial = partial
+    self.position = position
+    (flushed, dropped, keepsPartial) = (position, position, true)
+  }
+
+  /// From here on, what was written stays beside the target when the writer is dropped.
+  public mutating func keepPartial() { keepsPartial = true }
+
   deinit {
     if descriptor >= 0 { close(descriptor) }
-    unlink(partial)
+    if !keepsPartial { unlink(partial) }
   }
 
   /// Appends bytes.

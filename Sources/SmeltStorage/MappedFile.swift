@@ -20,6 +20,8 @@ public final class MappedFile: @unchecked Sendable {
   private let base: UnsafeMutableRawPointer?
   private let size: Int
   private let modified: Int64
+  /// When the file was changed last, in nanoseconds of the system's clock.
+  public var changed: Int { Int(modified) }
 
   /// Maps `path`.
   /// - Throws: `SRC_MISSING`, `SRC_NOT_FILE`, or a `RequestError` of kind io when the system refuses.

@@ -59,15 +59,27 @@ struct SchemeOptions: ParsableArguments {
   @Flag(name: .long, help: "Replace a result that exists.")
   var overwrite = false
 
+  @Flag(name: .long, help: "Go on with an .ingot that a run which was stopped has left.")
+  var resume = false
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "How many bytes of an .ingot may be lost when the run is stopped. Default: 256M.", valueName: "size"))
+  var journalStep: MemorySize?
+
   func request(
     _ model: Model, _ result: String, calibrates: Bool = false, _ run: RunOptions
   ) throws -> ConvertOptions {
-    try ConversionRequest(
+    var options = try ConversionRequest(
       scheme: scheme, recipePath: recipe, statisticsPath: statistics, observer: observer,
       exactOnly: exactOnly,
       compression: compression, kind: to, overwrite: overwrite, splitMaxSize: splitMaxSize?.bytes,
       maxShardSize: maxShardSize?.bytes
     ).options(for: model, result: result, calibrates: calibrates, run)
+    options.resume = resume
+    options.journalStep = journalStep?.bytes ?? options.journalStep
+    return options
   }
 }
 

@@ -32,22 +32,69 @@ public struct IngotResult: ResultTarget {
   public func sink(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions) throws
     -> any ResultSink
   {
-    try IngotSink(path, model, options, compression: how)
+    try IngotSink(path, plan, model, options, compression: how)
   }
 }
 
-/// An ingot being written.
+/// An ingot being written, with a journal beside it.
 private final class IngotSink: ResultSink {
   private var writer: IngotWriter?
+  private var journal: Journal?
+  private let header: JSON
+  private let path: String
   private let model: Model
   private let options: ConvertOptions
   private let compression: Compression
+  /// Weights that ended since the journal was written last, and where the file ended then.
+  private var unsecured: [ConversionJournal.Done] = []
+  private var secured = 0
+  private(set) var done: [String: (inexactValues: Int, sourceHash: String)] = [:]
 
-  init(_ path: String, _ model: Model, _ options: ConvertOptions, compression: Compression) throws {
-    writer = try IngotWriter(path: path, overwrite: options.overwrite)
+  init(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions, compression: Compression)
+    throws
+  {
+    self.path = path
     self.model = model
     self.options = options
     self.compression = compression
+    header = try ConversionJournal.header(model, plan, options)
+    let journalPath = ConversionJournal.path(path)
+    let left = try Journal.read(journalPath)
+    if options.resume {
+      guard let left else {
+        throw RequestError(
+          .usage, "there is nothing to resume: '\(journalPath)' is not there", help: "start without --resume")
+      }
+      try ConversionJournal.check(left.header, is: header, file: journalPath)
+      let state = try ConversionJournal.state(left.entries, file: journalPath)
+      for entry in state.done { done[entry.slab] = (entry.inexactValues, entry.sourceHash) }
+      writer = try IngotWriter(
+        resuming: path, records: state.records, weights: state.done.map(\.slab), position: state.position,
+        contentBytes: state.contentBytes, overwrite: options.overwrite, parallel: options.run.parallel)
+      journal = try Journal(resuming: journalPath, left)
+      secured = state.position
+    } else {
+      guard left == nil || left?.entries.isEmpty == true else {
+        throw RequestError(
+          .cannotCreate, "'\(FileWriter.resumablePath(path))' was left by a run that was stopped",
+          help: "give --resume to go on with it, or remove it and '\(fileName(journalPath))' to begin anew")
+      }
+      writer = try IngotWriter(path: path, overwrite: options.overwrite, isResumable: true)
+    }
+  }
+
+  var canResume: Bool { secured > 0 }
+
+  /// Brings what is done to the disk and into the journal.
+  private func secure() throws {
+    if journal == nil { journal = try Journal(creating: ConversionJournal.path(path), header: header) }
+    let position = writer?.position ?? 0
+    guard let (records, contentBytes) = try writer?.takeRecords() else { return }
+    try journal?.append([
+      ConversionJournal.entry(unsecured, records: records, position: position, contentBytes: contentBytes)
+    ])
+    unsecured = []
+    secured = position
   }
 
   func begin(_ slab: ResultSlab, form: FrameForm) throws {
@@ -76,6 +123,12 @@ private final class IngotSink: ResultSink {
     writer?.endWeight()
   }
 
+  func ended(_ slab: ResultSlab, inexactValues: Int, sourceHash: String) throws {
+    unsecured.append(
+      ConversionJournal.Done(slab: slab.name, inexactValues: inexactValues, sourceHash: sourceHash))
+    if (writer?.position ?? 0) - secured >= options.journalStep { try secure() }
+  }
+
   func finish(ledger: [LedgerEntry]) throws -> ResultSummary {
     for (name, bytes) in try model.smallFiles() where name != Model.ledgerName {
       try writer?.addFile(name: name, bytes: bytes, compression: .auto)
@@ -83,6 +136,7 @@ private final class IngotSink: ResultSink {
     try writer?.addFile(name: Model.ledgerName, bytes: ledgerFile(ledger), compression: .auto)
     guard let writer = writer.take() else { preconditionFailure("an ingot is finished once") }
     let summary = try writer.finish(metadata: try provenance(model, options))
+    removeFile(ConversionJournal.path(path))
     return ResultSummary(byteCount: summary.byteCount, contentHash: summary.contentHash)
   }
 }

@@ -42,9 +42,24 @@ public protocol ResultSink: AnyObject {
   func append(_ piece: ConvertedPiece) throws
   /// Its codes are whole; the other parts follow, in the encoding's order.
   func end(_ slab: ResultSlab, others: [(part: ResultPart, bytes: Bytes)]) throws
+  /// What happened to the slab's numbers; the slab is done.
+  func ended(_ slab: ResultSlab, inexactValues: Int, sourceHash: String) throws
+  /// Slabs that an earlier run has done, by name, with what it told of them.
+  var done: [String: (inexactValues: Int, sourceHash: String)] { get }
+  /// Whether another run can go on when this one is stopped.
+  var canResume: Bool { get }
   /// Everything is there.
   /// - Returns: the size of all files, and what proves their content.
   func finish(ledger: [LedgerEntry]) throws -> ResultSummary
+}
+
+extension ResultSink {
+  /// Nothing to keep.
+  public func ended(_ slab: ResultSlab, inexactValues: Int, sourceHash: String) {}
+  /// None.
+  public var done: [String: (inexactValues: Int, sourceHash: String)] { [:] }
+  /// It cannot.
+  public var canResume: Bool { false }
 }
 
 /// What was written.

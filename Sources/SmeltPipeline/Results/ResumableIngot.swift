@@ -1,0 +1,124 @@
+// Going on with a conversion that was stopped: what it was (the header of the journal) must be what is asked for now, and what
+// is done (its entries) is not done again. Formats/ingot.md, section 8.
+
+import SmeltContainers
+import SmeltModels
+import SmeltQuantization
+import SmeltStorage
+import SmeltTensors
+
+/// The journal of a conversion to an ingot.
+struct ConversionJournal {
+  /// The journal's path for a result.
+  static func path(_ result: String) -> String { "\(result).journal" }
+
+  /// A weight that is done.
+  struct Done {
+    var slab: String
+    var inexactValues: Int
+    var sourceHash: String
+  }
+
+  /// What a conversion is: program, source, recipe, statistics, and every slab of the plan.
+  static func header(_ model: Model, _ plan: Plan, _ options: ConvertOptions) throws -> JSON {
+    var slabs = XXH64()
+    for slab in plan.slabs {
+      Array("\(slab.name) \(slab.encoding.name) \(slab.shape)\n".utf8).withUnsafeBytes { slabs.update($0) }
+    }
+    let files = try model.files.map { file -> JSON in
+      let mapping = try MappedFile(path: file.path)
+      let head = mapping.bytes[0..<min(mapping.count, 1 << 20)].withUnsafeBytes { xxh64($0) }
+      return [
+        "name": JSON(fileName(file.path)), "bytes": JSON(file.byteCount), "changed": JSON(mapping.changed),
+        "head_xxh64": JSON(hexadecimal(head)),
+      ]
+    }
+    return [
+      "schema": "smelt.journal/1", "origin": try provenance(model, options), "files": JSON(files),
+      "compression": JSON(options.target.compression?.rawValue ?? ""),
+      "plan_xxh64": JSON(hexadecimal(slabs.value())), "slabs": JSON(plan.slabs.count),
+    ]
+  }
+
+  /// Refuses a journal of another conversion.
+  /// - Throws: `RESUME_MISMATCH` naming the first member that differs.
+  static func check(_ found: JSON, is expected: JSON, file: String) throws(FormatError) {
+    guard let found = found.object, let expected = expected.object else {
+      throw FormatError(.resumeMismatch, file: file, "is no journal of a conversion")
+    }
+    for (key, value) in zip(expected.keys, expected.values) where found[key]?.text() != value.text() {
+      throw FormatError(
+        .resumeMismatch, file: file, subject: key,
+        "was \(excerpt(found[key]?.text() ?? "absent", limit: 200)), "
+          + "is now \(excerpt(value.text(), limit: 200))")
+    }
+  }
+
+  /// An entry: the slabs that ended since the last one, their index records, and how far the file goes.
+  static func entry(_ done: [Done], records: [UInt8], position: Int, contentBytes: Int) -> JSON {
+    [
+      "done": JSON(
+        done.map {
+          [
+            "slab": JSON($0.slab), "inexact_values": JSON($0.inexactValues),
+            "source_xxh64": JSON($0.sourceHash),
+          ]
+        }),
+      "records": JSON(records.map { hexadecimalByte($0) }.joined()), "position": JSON(position),
+      "content_bytes": JSON(contentBytes),
+    ]
+  }
+
+  /// What all entries say together.
+  struct State {
+    var done: [Done] = []
+    var records: [UInt8] = []
+    var position = 0
+    var contentBytes = 0
+  }
+
+  /// Reads entries.
+  /// - Throws: `RESUME_MISMATCH` for an entry that is none.
+  static func state(_ entries: [JSON], file: String) throws(FormatError) -> State {
+    var state = State()
+    for entry in entries {
+      guard let done = entry["done"]?.array, let records = entry["records"]?.string.flatMap(bytes(ofHex:)),
+        let position = entry["position"]?.integer, let content = entry["content_bytes"]?.integer,
+        position >= state.position
+      else { throw FormatError(.resumeMismatch, file: file, "holds an entry that is none") }
+      for item in done {
+        guard let slab = item["slab"]?.string, let inexact = item["inexact_values"]?.integer,
+          let hash = item["source_xxh64"]?.string
+        else { throw FormatError(.resumeMismatch, file: file, "holds an entry that is none") }
+        state.done.append(Done(slab: slab, inexactValues: inexact, sourceHash: hash))
+      }
+      state.records += records
+      (state.position, state.contentBytes) = (position, content)
+    }
+    return state
+  }
+}
+
+private func hexadecimalByte(_ byte: UInt8) -> String {
+  let text = String(byte, radix: 16)
+  return text.count == 1 ? "0" + text : text
+}
+
+private func bytes(ofHex text: String) -> [UInt8]? {
+  let digits = Array(text.utf8)
+  guard digits.count % 2 == 0 else { return nil }
+  func value(_ digit: UInt8) -> UInt8? {
+    switch digit {
+    case 0x30...0x39: digit - 0x30
+    case 0x61...0x66: digit - 0x61 + 10
+    default: nil
+    }
+  }
+  var bytes: [UInt8] = []
+  bytes.reserveCapacity(digits.count / 2)
+  for place in stride(from: 0, to: digits.count, by: 2) {
+    guard let high = value(digits[place]), let low = value(digits[place + 1]) else { return nil }
+    bytes.append(high << 4 | low)
+  }
+  return bytes
+}

@@ -1,0 +1,101 @@
+// What was done so far, in a file beside the result: lines that are added one after another and each carry a checksum, so
+// that whatever stops the program, the lines that are whole are true.
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// A journal being written. Its file stays until `remove`.
+public struct Journal: ~Copyable {
+  /// The file.
+  public let path: String
+  private let descriptor: Int32
+
+  /// What a journal holds: the header that says of what it is, and the entries.
+  public struct Content: Sendable {
+    /// The first line.
+    public let header: JSON
+    /// The lines after it.
+    public let entries: [JSON]
+    /// Bytes of the lines that are whole.
+    let byteCount: Int
+  }
+
+  /// Starts a journal; one of the same name goes.
+  /// - Throws: `RequestError` cannot-create, io.
+  public init(creating path: String, header: JSON) throws {
+    unlink(path)
+    descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0o644)
+    self.path = path
+    guard descriptor >= 0 else {
+      throw RequestError(.cannotCreate, "cannot create '\(path)': \(Platform.lastError())")
+    }
+    try append([header])
+  }
+
+  /// Goes on with a journal after its whole lines.
+  /// - Throws: `RequestError` io.
+  public init(resuming path: String, _ content: Content) throws {
+    descriptor = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW)
+    self.path = path
+    guard descriptor >= 0, ftruncate(descriptor, off_t(content.byteCount)) == 0 else {
+      throw RequestError(.io, "cannot go on with '\(path)': \(Platform.lastError())")
+    }
+  }
+
+  deinit { if descriptor >= 0 { close(descriptor) } }
+
+  /// The whole lines of a journal; nil when there is no journal, or not even its first line.
+  public static func read(_ path: String) throws -> Content? {
+    guard pathKind(path) == .file, !isSymbolicLink(path) else { return nil }
+    let bytes = try MappedFile(path: path).bytes.array
+    var values: [JSON] = []
+    var start = 0
+    while let end = bytes[start...].firstIndex(of: 0x0A) {
+      guard let value = value(bytes[start..<end]) else { break }
+      values.append(value)
+      start = end + 1
+    }
+    guard let header = values.first else { return nil }
+    return Content(header: header, entries: Array(values.dropFirst()), byteCount: start)
+  }
+
+  /// The value of a line, or nil when the line is not what was written.
+  private static func value(_ line: ArraySlice<UInt8>) -> JSON? {
+    guard line.count > 17 else { return nil }
+    let text = Array(line.dropFirst(17))
+    guard Array(line.prefix(17)) == checksum(text) else { return nil }
+    return try? JSON.scan(Bytes(text), limits: JSONLimits(values: 1 << 20))
+  }
+
+  private static func checksum(_ text: [UInt8]) -> [UInt8] {
+    let digits = String(text.withUnsafeBytes { xxh64($0) }, radix: 16)
+    return Array((String(repeating: "0", count: 16 - digits.count) + digits + " ").utf8)
+  }
+
+  /// Adds lines and waits until they are on the disk.
+  /// - Throws: `RequestError` io.
+  public func append(_ entries: [JSON]) throws {
+    var lines: [UInt8] = []
+    for entry in entries {
+      let text = Array(entry.text().utf8)
+      lines += Journal.checksum(text) + text + [0x0A]
+    }
+    var done = 0
+    while done < lines.count {
+      let step = lines.withUnsafeBytes { write(descriptor, $0.baseAddress! + done, lines.count - done) }
+      if step < 0 && errno == EINTR { continue }
+      guard step > 0 else {
+        throw RequestError(.io, "cannot write '\(path)': \(Platform.lastError())")
+      }
+      done += step
+    }
+    guard Platform.syncData(descriptor) == 0 else {
+      throw RequestError(.io, "cannot flush '\(path)': \(Platform.lastError())")
+    }
+  }
+}
