@@ -49,6 +49,11 @@ public struct PlannedWeight: Sendable {
   /// Whether the numbers stay as they are stored.
   public var isKept: Bool { decision.scheme.keepsBytes || stored.encoding is IntegerTable }
 
+  /// How the result holds the weight, arrangements apart.
+  var resultEncoding: any Encoding {
+    isKept ? stored.encoding : decision.scheme.encoding(for: stored.encoding, shape: stored.spec.shape)
+  }
+
   /// Whether every value may turn out to be stored exactly, which only the data can tell.
   var mayBeExact: Bool {
     let scheme = decision.scheme
