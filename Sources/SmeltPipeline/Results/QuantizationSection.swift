@@ -148,7 +148,8 @@ enum ModulePatterns {
     for module in modules {
       let found = levels.indices.lazy.map { ($0, levels[$0](module)) }.first { !taken[$0.0].contains($0.1) }?
         .1
-      let pattern = found ?? module
+      // A pattern without a number is a name.
+      let pattern = found.flatMap { $0.contains(#"\d+"#) ? $0 : nil } ?? module
       if seen.insert(pattern).inserted { patterns.append(pattern) }
     }
     return patterns

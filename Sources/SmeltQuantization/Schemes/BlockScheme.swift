@@ -10,7 +10,8 @@ public import SmeltTensors
 /// A block's scale, first rule that holds:
 /// 1. a block of zeros gets scale 1;
 /// 2. the scale that the block has in the source, when every value is exact under it;
-/// 3. the smallest power of two ≥ absmax ÷ 448, when every value is exact under it;
+/// 3. the smallest power of two ≥ absmax ÷ 448, when every value is exact under it; its double where it is absmax ÷ 448 itself
+///    and every value is exact under the double too;
 /// 4. the observer's choice: absmax ÷ 448 (DeepSeek's formula), or with E8M0 scales the power of two of rule 3.
 ///
 /// Bound of the error as for `fp8-channel`.
@@ -175,7 +176,10 @@ private struct BlockChooser {
     var scale: Float = 1
     if absmax > 0 {
       let fits = sourceScale.flatMap { !isPower || E8M0.code(of: $0) != nil ? $0 : nil }
-      let exact = [fits, code.powerOfTwo(absmax)].lazy.compactMap { $0 }.first { isExact(under: $0) }
+      let power = code.powerOfTwo(absmax)
+      // A writer that rounds scales up leaves the top of the range to codes that were rounded down, see the page.
+      let double = power * code.largest == absmax ? power * 2 : nil
+      let exact = [fits, double, power].lazy.compactMap { $0 }.first { isExact(under: $0) }
       if let exact { return exact }
       scale = choose(observer, absmax, importance)
     }

@@ -9,7 +9,8 @@ public import SmeltTensors
 ///
 /// A group's scale, from 2⁻¹²⁶:
 /// 1. a group of zeros gets scale 1;
-/// 2. a group of GGUF's `mxfp4.gguf` keeps its scale; else the smallest power of two ≥ absmax ÷ 6, when every value is exact under it;
+/// 2. a group of GGUF's `mxfp4.gguf` keeps its scale; else the smallest power of two ≥ absmax ÷ 6, when every value is exact
+///    under it; its double where it is absmax ÷ 6 itself and every value is exact under the double too;
 /// 3. `absmax`: a quarter of the largest power of two ≤ absmax × 8/7, so that up to 7 becomes 6, as compressed-tensors
 ///    has it; `percentile`: the same of the percentile; `mse`: the best of it, its double and its half.
 ///
@@ -70,7 +71,10 @@ public struct MXFP4Scheme: Scheme {
     scale: Float, inexact: Int
   ) {
     let absmax = trial.absmax
-    for scale in [own, absmax > 0 ? powerNotBelow(absmax / FP4.largest) : 1] {
+    let power = absmax > 0 ? powerNotBelow(absmax / FP4.largest) : 1
+    // A writer that rounds scales up leaves 6 to codes that were rounded down from above, see the page.
+    let double = power * FP4.largest == absmax ? power * 2 : nil
+    for scale in [own, double, power] {
       if let scale, trial.inexact(under: scale) == 0 { return (scale, 0) }
     }
     var best = scale(of: trial.magnitude(observer, absmax))
