@@ -114,7 +114,8 @@ def mxfp4(state):
 
 
 def power(scale):
-    return torch.ldexp(torch.ones(()), scale.view(torch.uint8).int() - 127)
+    exponent = scale.view(torch.uint8).int() - 127
+    return torch.ldexp(torch.ones_like(exponent, dtype=torch.float32), exponent)
 
 
 def check_own(folder, plain):

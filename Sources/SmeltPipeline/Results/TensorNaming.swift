@@ -88,11 +88,11 @@ struct TensorNaming {
       steps.append(.alternating)
       other = partner
     }
-    let isFP4 = planned.stored.encoding is FP4 || TensorNaming.isBlockFP4(planned.stored.encoding)
     if planned.isKept, TensorNaming.isBlockFP4(planned.stored.encoding) { steps.append(.hubFP4) }
     if planned.stored.encoding.name == IntegerTable.i32.name { steps.append(.integers64) }
-    let staysFP4 = planned.isKept && isFP4
-    if spelling.transposed, !staysFP4, planned.stored.spec.shape.rank == 2 { steps.append(.turned) }
+    // Blocks of FP4 have output channels first whatever the plain spelling does.
+    let isFP4 = planned.resultEncoding is FP4 || TensorNaming.isBlockFP4(planned.resultEncoding)
+    if spelling.transposed, !isFP4, planned.stored.spec.shape.rank == 2 { steps.append(.turned) }
     return (steps, other)
   }
 

@@ -75,7 +75,7 @@ public struct MXFP4Scheme: Scheme {
     // A writer that rounds scales up leaves 6 to codes that were rounded down from above, see the page.
     let double = power * FP4.largest == absmax ? power * 2 : nil
     for scale in [own, double, power] {
-      if let scale, trial.inexact(under: scale) == 0 { return (scale, 0) }
+      if let scale, trial.isExact(under: scale) { return (scale, 0) }
     }
     var best = scale(of: trial.magnitude(observer, absmax))
     if observer == .mse {

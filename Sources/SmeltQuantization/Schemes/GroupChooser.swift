@@ -65,6 +65,14 @@ struct GroupTrial {
     return sk_count_different(values, spare, count)
   }
 
+  /// Whether every value is exact under a scale; the first few tell most often. Writes the codes if so.
+  func isExact(under scale: Float) -> Bool {
+    let few = min(8, count)
+    code.encode(values, scale, codes, few, spare + count)
+    code.decode(codes, scale, spare, few)
+    return sk_count_different(values, spare, few) == 0 && inexact(under: scale) == 0
+  }
+
   /// The sum of importance × square error under a scale.
   func error(under scale: Float) -> Double {
     write(scale)

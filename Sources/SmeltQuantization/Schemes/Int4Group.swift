@@ -97,7 +97,7 @@ public struct Int4Group: Scheme {
     let absmax = trial.absmax
     guard absmax > 0 else { return (1, trial.inexact(under: 1)) }
     for scale in [powerNotBelow(absmax / 8), usable(absmax / 7), usable(absmax / 8)] {
-      if trial.inexact(under: scale) == 0 { return (scale, 0) }
+      if trial.isExact(under: scale) { return (scale, 0) }
     }
     var best = usable(trial.magnitude(observer, absmax) / 7.5)
     if observer == .mse {
