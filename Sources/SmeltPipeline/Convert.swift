@@ -86,7 +86,7 @@ public func convert(_ model: Model, to path: String, _ options: ConvertOptions) 
   let room = freeDiskBytes(parentFolder(path)).map { "; \(byteText($0)) free on the disk" } ?? ""
   options.run.progress.announce("\(path): \(plan.summary)\(room)")
   options.run.progress.begin("convert", total: plan.bytesOut, unit: "bytes")
-  var scales: [UInt8] = []
+  var (scales, global): ([UInt8], [UInt8]) = ([], [])
   var hash = XXH64()
   var inexact = 0
   do {
@@ -107,12 +107,13 @@ public func convert(_ model: Model, to path: String, _ options: ConvertOptions) 
       let slab = plan.slabs[piece.job.slab]
       if piece.job.isFirst {
         try sink.begin(slab, form: piece.form)
-        (scales, hash, inexact) = ([], XXH64(), 0)
+        (scales, global, hash, inexact) = ([], [], XXH64(), 0)
       }
       try sink.append(piece)
       piece.source.withUnsafeBytes { hash.update($0) }
       piece.source.evict()
       scales += piece.scales
+      global += piece.global
       inexact += piece.inexactValues
       if options.exactOnly, inexact > 0 {
         throw RequestError(
@@ -121,7 +122,7 @@ public func convert(_ model: Model, to path: String, _ options: ConvertOptions) 
           help: "leave --exact-only away, or keep the weight by a recipe")
       }
       if piece.job.content.upperBound == slab.parts[0].byteCount {
-        try sink.end(slab, others: try converter.others(slab, scales))
+        try sink.end(slab, others: try converter.others(slab, scales, global))
         for place in [slab.weight, slab.other].compactMap({ $0 }) {
           let weight = plan.weights[place].stored.spec.name
           guard let entry = entryPlaces[weight.description] else { continue }

@@ -42,6 +42,8 @@ public struct ConvertedPiece: Sendable {
   var chunks: [EncodedChunk]
   /// Scales of the rows that start in the piece.
   var scales: [UInt8]
+  /// The whole weight's one number, with its first rows.
+  var global: [UInt8]
   var inexactValues: Int
   /// The source bytes behind the piece, for the ledger's hash.
   var source: Bytes
@@ -53,12 +55,14 @@ final class Converter: Sendable {
   private let plan: Plan
   private let options: ConvertOptions
   private let forms: [FormBox]
+  private let surveys: [SurveyBox]
 
   init(_ model: Model, _ plan: Plan, _ options: ConvertOptions) {
     arranged = ArrangedWeights(model, plan)
     self.plan = plan
     self.options = options
     forms = plan.slabs.map { _ in FormBox() }
+    surveys = plan.slabs.map { _ in SurveyBox() }
   }
 
   /// Carries out one job.
@@ -66,25 +70,29 @@ final class Converter: Sendable {
     let slab = plan.slabs[job.slab]
     let weight = try arranged.weight(slab)
     let content: Bytes
-    var scales: [UInt8] = []
+    var (scales, global): ([UInt8], [UInt8]) = ([], [])
     var inexact = 0
     var source: Bytes
     if slab.isKept {
       content = weight.values.bytes[job.content]
       source = content
     } else {
-      let rowBytes = slab.rowBytes
-      let rows = job.content.lowerBound / rowBytes..<ceilDivide(job.content.upperBound, rowBytes)
-      let own = ceilDivide(job.content.lowerBound, rowBytes)..<rows.upperBound
+      // Pieces are cut between bytes; whole rows, or whole blocks of rows, are quantized for them.
+      let block = plan.weights[slab.weight].decision.scheme.rowBlock
+      let unit = slab.rowBytes * block
+      func row(_ unit: Int) -> Int { min(weight.rows, unit * block) }
+      let last = row(ceilDivide(job.content.upperBound, unit))
+      let rows = row(job.content.lowerBound / unit)..<last
+      let own = row(ceilDivide(job.content.lowerBound, unit))..<last
       var codes: [UInt8] = []
       if own.lowerBound > rows.lowerBound {  // the rest of a row that the piece before began
-        codes = try quantize(weight, rows.lowerBound..<own.lowerBound, slab).values
+        codes = try quantize(weight, rows.lowerBound..<own.lowerBound, slab, job.slab).values
       }
-      let result = try quantize(weight, own, slab)
+      let result = try quantize(weight, own, slab, job.slab)
       codes += result.values
-      scales = result.scales
+      (scales, global) = (result.scales, result.global)
       inexact = result.report.inexactValues
-      let first = rows.lowerBound * rowBytes
+      let first = rows.lowerBound * slab.rowBytes
       content = Bytes(codes)[job.content.lowerBound - first..<job.content.upperBound - first]
       source = weight.values.bytes[sliceBytes(weight.values.bytes.count, rows: own, of: weight.rows)]
     }
@@ -96,11 +104,13 @@ final class Converter: Sendable {
       }
     }
     return ConvertedPiece(
-      job: job, content: content, form: form, chunks: chunks, scales: scales, inexactValues: inexact,
-      source: source)
+      job: job, content: content, form: form, chunks: chunks, scales: scales, global: global,
+      inexactValues: inexact, source: source)
   }
 
-  private func quantize(_ weight: Weight, _ rows: Range<Int>, _ slab: ResultSlab) throws -> QuantizedRows {
+  private func quantize(_ weight: Weight, _ rows: Range<Int>, _ slab: ResultSlab, _ place: Int) throws
+    -> QuantizedRows
+  {
     let planned = plan.weights[slab.weight]
     let spec = planned.stored.spec
     var quantizing = planned.decision.options
@@ -110,7 +120,12 @@ final class Converter: Sendable {
         spec, source: planned.stored.encoding, statistics: options.statistics
       ).options.importance
     }
-    return try planned.decision.scheme.quantize(weight, rows: rows, options: quantizing)
+    let scheme = planned.decision.scheme
+    quantizing.surveyed = try surveys[place].value.withLock { known in
+      if known == nil { known = .some(try scheme.survey(weight, options: quantizing)) }
+      return known ?? nil
+    }
+    return try scheme.quantize(weight, rows: rows, options: quantizing)
   }
 
   /// How the slab's codes are stored: decided by its first chunk, whichever job needs to know first.
@@ -122,8 +137,9 @@ final class Converter: Sendable {
       if let known { return known }
       var sample = content
       if !job.isFirst {
-        let rows = 0..<min(weight.rows, ceilDivide(FrameCodec.chunkBytes, slab.rowBytes))
-        sample = slab.isKept ? weight.values.bytes : Bytes(try quantize(weight, rows, slab).values)
+        let block = plan.weights[slab.weight].decision.scheme.rowBlock
+        let rows = 0..<min(weight.rows, ceilDivide(FrameCodec.chunkBytes, slab.rowBytes * block) * block)
+        sample = slab.isKept ? weight.values.bytes : Bytes(try quantize(weight, rows, slab, job.slab).values)
       }
       let form = try FrameCodec.choose(
         content: sample, dtype: slab.parts[0].dtype, compression: compression)
@@ -133,14 +149,23 @@ final class Converter: Sendable {
   }
 
   /// The parts after the codes: the scales that the pieces brought, or the source's own.
-  func others(_ slab: ResultSlab, _ scales: [UInt8]) throws -> [(part: ResultPart, bytes: Bytes)] {
+  func others(_ slab: ResultSlab, _ scales: [UInt8], _ global: [UInt8]) throws -> [(
+    part: ResultPart, bytes: Bytes
+  )] {
     guard slab.parts.count > 1 else { return [] }
     let weight = slab.isKept ? try arranged.weight(slab) : nil
-    return slab.parts.dropFirst().map { ($0, weight?.part($0.name)?.bytes ?? Bytes(scales)) }
+    return slab.parts.dropFirst().map {
+      ($0, weight?.part($0.name)?.bytes ?? Bytes($0.name == .globalScale ? global : scales))
+    }
   }
 }
 
 /// A frame's form, found out once; a lock that an array can hold.
 private final class FormBox: Sendable {
   let value = Mutex<FrameForm?>(nil)
+}
+
+/// What a scheme knows of a whole weight, found out once.
+private final class SurveyBox: Sendable {
+  let value = Mutex<Float??>(nil)
 }

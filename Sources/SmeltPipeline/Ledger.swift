@@ -16,6 +16,16 @@ public struct LedgerEntry: Sendable {
     case dropped
   }
 
+  /// What headers alone tell about a weight's numbers.
+  public enum Step: String, Sendable, CaseIterable {
+    /// Every number stays what it is.
+    case exact
+    /// Whether every number stays what it is, the data decides.
+    case mayBeExact = "may_be_exact"
+    /// Numbers change.
+    case rounded
+  }
+
   /// The source tensor's name.
   public var source: String
   /// What became of it.
@@ -34,6 +44,8 @@ public struct LedgerEntry: Sendable {
   public var inexactValues: Int?
   /// Something a reader must know: which statistics a scale came from, for example.
   public var note: String?
+  /// Whether numbers change, as far as headers tell; nil for what is no weight's codes.
+  public var step: Step?
   /// XXH64 of the source bytes that were read, in hexadecimal.
   public var sourceHash: String?
 
@@ -43,6 +55,7 @@ public struct LedgerEntry: Sendable {
       ("source", JSON(source)), ("fate", JSON(fate.rawValue)), ("rule", JSON(rule)), ("weight", JSON(weight)),
       ("scheme", JSON(scheme)), ("bytes_in", JSON(bytesIn)), ("bytes_out", JSON(bytesOut)),
     ]
+    if let step { members.append(("step", JSON(step.rawValue))) }
     if let inexactValues {
       members.append(("exact", JSON(inexactValues == 0)))
       members.append(("inexact_values", JSON(inexactValues)))

@@ -56,11 +56,23 @@ public struct PlannedWeight: Sendable {
   /// Whether the numbers stay as they are stored.
   public var isKept: Bool { decision.scheme.keepsBytes || stored.encoding is IntegerTable }
 
-  /// Whether every value may turn out to be stored exactly, which only the data can tell.
-  var mayBeExact: Bool {
-    let scheme = decision.scheme
-    return !scheme.choosesScales || stored.encoding is FP4
-      || scheme.encoding(for: stored.encoding, shape: stored.spec.shape).name == stored.encoding.name
+  /// How the result holds the weight, arrangements apart.
+  var resultEncoding: any Encoding {
+    isKept ? stored.encoding : decision.scheme.encoding(for: stored.encoding, shape: stored.spec.shape)
+  }
+
+  /// What the headers tell about the weight's numbers.
+  var step: LedgerEntry.Step {
+    isKept || !decision.scheme.isLossy ? .exact : mayBeExact ? .mayBeExact : .rounded
+  }
+
+  /// Whether every value may turn out to be stored exactly, which only the data can tell: a source with few bits, the
+  /// result's own encoding, or numbers that may once have come from the result's grid.
+  private var mayBeExact: Bool {
+    let (scheme, source, result) = (decision.scheme, stored.encoding, resultEncoding)
+    return !scheme.choosesScales || source is FP4 || TensorNaming.isBlockFP4(source)
+      || (source is FP8 || source is NVFP4) && result is FP8 || source is NVFP4 && result is NVFP4
+      || scheme is BlockScheme || scheme is MXFP4Scheme || result.name == source.name
   }
 }
 
@@ -98,7 +110,7 @@ public struct Plan: Sendable {
       let planned = PlannedWeight(
         stored: stored, decision: decision, usesImportance: usesImportance,
         reason: reason ?? options.recipe.reason(for: stored.spec, source: stored.encoding))
-      if options.exactOnly, decision.scheme.isLossy, !planned.mayBeExact {
+      if options.exactOnly, planned.step == .rounded {
         throw RequestError(
           .usage,
           "'\(stored.spec.name)' would be rounded by '\(decision.scheme.name)', and --exact-only allows no such step",
@@ -131,7 +143,9 @@ public struct Plan: Sendable {
     // An arranged weight is there decoded and in its new order, at most.
     let arranged = slabs.lazy.filter { !$0.steps.isEmpty }.map { $0.shape.count * 8 }.max() ?? 0
     let tables = tableBytes * weights.count + statisticsBytes * (options.statistics?.tensors.count ?? 0)
-    return (47 << 20) + tables + builtBytes + (threads > 1 ? 2 : 1) * arranged
+    let blocks = slabs.lazy.map { $0.isKept ? 0 : $0.rowBytes * weights[$0.weight].decision.scheme.rowBlock }
+      .max()
+    return (47 << 20) + tables + builtBytes + (threads > 1 ? 2 : 1) * arranged + 2 * threads * (blocks ?? 0)
       + 2 * threads * (3 * ConvertJob.contentLimit + widest)
       + (weights.map { $0.stored.spec.shape.rows * 4 }.max() ?? 0)
   }
@@ -151,7 +165,7 @@ public struct Plan: Sendable {
           source: codes.name, fate: weight.isKept ? .copied : .converted,
           rule: weight.reason, weight: spec.name.description,
           scheme: weight.decision.scheme.name, bytesIn: codes.byteCount, bytesOut: bytesOut[place],
-          note: weight.decision.note))
+          note: weight.decision.note, step: weight.step))
       for other in others {
         ledger.append(
           LedgerEntry(

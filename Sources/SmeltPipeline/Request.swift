@@ -124,7 +124,9 @@ enum ResultKind: String, CaseIterable {
     }
     switch self {
     case .ingot: return IngotResult(compression)
-    case .safetensors: return SafetensorsResult(shardBytes: maxShardSize ?? SafetensorsResult.usualShardBytes)
+    case .safetensors:
+      return SafetensorsResult(
+        shardBytes: maxShardSize ?? SafetensorsResult.usualShardBytes, schemeWord: scheme)
     case .gguf:
       return GGUFResult(split: splitMaxSize.map { GGUFPlan.Split(maxBytes: $0) }, recipeName: scheme)
     }

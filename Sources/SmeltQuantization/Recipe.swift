@@ -95,10 +95,11 @@ public struct Recipe: Sendable {
   public func decide(_ spec: WeightSpec, source: any Encoding, statistics: Statistics?) throws(FormatError)
     -> QuantizeDecision
   {
-    let (scheme, observer) = choose(spec, source)
+    var (scheme, observer) = choose(spec, source)
+    var note = scheme.note(for: source, shape: spec.shape)
+    if let other = scheme.standIn(for: source, shape: spec.shape) { (scheme, note) = other }
     var decision = QuantizeDecision(
-      scheme: scheme, options: QuantizeOptions(observer: observer),
-      note: scheme.note(for: source, shape: spec.shape))
+      scheme: scheme, options: QuantizeOptions(observer: observer), note: note)
     guard scheme.choosesScales, let statistics else { return decision }
     guard let reach = try statistics.reach(spec.name) else {
       decision.add(

@@ -39,7 +39,7 @@ func forEachDecodedRow(
 }
 
 /// Refuses NaN codes of FP8 sources: their decoding is bit arithmetic that would turn them into numbers.
-private func refuseNaNCodes(_ weight: Weight, rows: Range<Int>) throws(FormatError) {
+func refuseNaNCodes(_ weight: Weight, rows: Range<Int>) throws(FormatError) {
   guard let source = weight.encoding as? FP8 else { return }
   let columns = weight.columns
   let count = rows.count * columns
@@ -76,16 +76,31 @@ struct SourceScales {
     }
   }
 
+  /// The scale of the block that holds a row and a column, where blocks are cut as `rows` × `columns` or coarser.
+  static func blocks(_ weight: Weight, rows: Int, columns: Int) -> (
+    @Sendable (_ row: Int, _ column: Int) -> Float?
+  )? {
+    guard let source = weight.encoding as? FP8, let part = weight.part(.scales) else { return nil }
+    switch source.granularity {
+    case .tensor: return { _, _ in value(part, 0) }
+    case .block(let height, let width) where height % rows == 0 && width % columns == 0:
+      let across = ceilDivide(weight.columns, width)
+      return { value(part, $0 / height * across + $1 / width) }
+    default: return nil
+    }
+  }
+
   /// The row's scale, or nil when it is no normal positive number.
-  subscript(row: Int) -> Float? {
-    let index = index(row)
+  subscript(row: Int) -> Float? { SourceScales.value(part, index(row)) }
+
+  private static func value(_ part: Part, _ index: Int) -> Float? {
     let scale: Float? = part.bytes.withUnsafeBytes { bytes in
       switch part.dtype {
       case .f32:
         Float(
           bitPattern: UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: index * 4, as: UInt32.self)))
       case .bf16, .f16:
-        decoded16(bytes.baseAddress! + index * 2)
+        decoded16(bytes.baseAddress! + index * 2, part.dtype)
       case .f8E8M0, .u8: sk_e8m0(bytes[index])
       default: nil
       }
@@ -94,10 +109,10 @@ struct SourceScales {
     return scale
   }
 
-  private func decoded16(_ place: UnsafeRawPointer) -> Float {
+  private static func decoded16(_ place: UnsafeRawPointer, _ dtype: DType) -> Float {
     var value: Float = 0
     let bytes = place.assumingMemoryBound(to: UInt8.self)
-    if part.dtype == .bf16 { sk_decode_bf16(bytes, &value, 1) } else { sk_decode_f16(bytes, &value, 1) }
+    if dtype == .bf16 { sk_decode_bf16(bytes, &value, 1) } else { sk_decode_f16(bytes, &value, 1) }
     return value
   }
 }

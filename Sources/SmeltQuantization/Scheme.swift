@@ -39,6 +39,20 @@ public protocol Scheme: Sendable {
   /// What the ledger says where a weight of this encoding and shape gets another encoding than the scheme is named for.
   func note(for source: any Encoding, shape: Shape) -> String?
 
+  /// Rows that share scales: slices of a weight begin at multiples of it.
+  var rowBlock: Int { get }
+
+  /// The type that a part of the result is stored in.
+  func dtype(of part: PartLayout) -> DType
+
+  /// The scheme that takes this one's place for a weight whose shape or source it does not suit, and why.
+  func standIn(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)?
+
+  /// The number that rows need to know of the whole weight, where there is one: the scale of a tensor, for example.
+  /// Reads all of it; callers keep the number for the weight's other rows in `QuantizeOptions.surveyed`.
+  /// - Throws: what `quantize` throws.
+  func survey(_ weight: Weight, options: QuantizeOptions) throws -> Float?
+
   /// Quantizes some rows into memory of the caller's: the bytes of `rows` in each part, from its first row on.
   /// The source must be a valid weight (`Weight.validate`); what is not finite is refused here too.
   /// - Throws: `Q_CODE_NAN` naming row and column; `STAT_MISMATCH` when the importance does not fit the weight;
@@ -53,6 +67,8 @@ public struct QuantizeOptions: Sendable {
   public var observer: Observer
   /// How much each input channel matters; nil: all the same.
   public var importance: ImportanceView?
+  /// What the scheme's `survey` of the weight gave, once it is known.
+  public var surveyed: Float?
 
   /// Options; the default is the largest magnitude, all input channels alike.
   public init(observer: Observer = .absmax, importance: ImportanceView? = nil) {
@@ -95,14 +111,26 @@ public struct RowTarget: @unchecked Sendable {
   public let values: UnsafeMutablePointer<UInt8>
   /// Scales; nil for encodings without.
   public let scales: UnsafeMutablePointer<UInt8>?
+  /// The one number of the whole weight, written with its first rows; nil for encodings without.
+  public let global: UnsafeMutablePointer<UInt8>?
 
   /// A place in memory that nobody else uses until the call returns.
-  public init(values: UnsafeMutablePointer<UInt8>, scales: UnsafeMutablePointer<UInt8>?) {
+  public init(
+    values: UnsafeMutablePointer<UInt8>, scales: UnsafeMutablePointer<UInt8>?,
+    global: UnsafeMutablePointer<UInt8>? = nil
+  ) {
     self.values = values
     self.scales = scales
+    self.global = global
   }
 
-  func part(_ name: PartName) -> UnsafeMutablePointer<UInt8>? { name == .values ? values : scales }
+  func part(_ name: PartName) -> UnsafeMutablePointer<UInt8>? {
+    switch name {
+    case .values: values
+    case .globalScale: global
+    default: scales
+    }
+  }
 }
 
 /// What rounding did to some rows.
@@ -137,6 +165,8 @@ public struct QuantizedRows: Sendable {
   public var values: [UInt8]
   /// The rows' scales, F32 little-endian for channel schemes; empty for encodings without.
   public var scales: [UInt8]
+  /// The whole weight's one number, with its first rows; else empty.
+  public var global: [UInt8]
   /// What rounding did.
   public var report: RowReport
 }
@@ -168,6 +198,30 @@ extension Scheme {
   /// Nothing: every weight gets the scheme's encoding.
   public func note(for source: any Encoding, shape: Shape) -> String? { nil }
 
+  /// Each row stands for itself.
+  public var rowBlock: Int { 1 }
+
+  /// The first that the encoding allows.
+  public func dtype(of part: PartLayout) -> DType { part.dtypes[0] }
+
+  /// None: the scheme suits every weight.
+  public func standIn(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)? { nil }
+
+  /// Nothing: rows need to know only themselves.
+  public func survey(_ weight: Weight, options: QuantizeOptions) throws -> Float? { nil }
+
+  /// The parts of a result of this encoding and shape, with the types that the scheme gives them.
+  /// - Throws: `Q_PACK` when the shape cannot be stored in the encoding.
+  public func parts(_ encoding: any Encoding, of shape: Shape, name: String) throws(FormatError)
+    -> [ResultPart]
+  {
+    try encoding.layout(of: shape, name: name).map { part in
+      let dtype = dtype(of: part)
+      return ResultPart(
+        name: part.name, dtype: dtype, shape: part.shape, byteCount: dtype.byteCount(part.shape.count) ?? 0)
+    }
+  }
+
   /// The parts of the result for a weight, known before anything is quantized.
   /// - Throws: `Q_PACK` when the shape cannot be stored in the result's encoding.
   public func resultParts(of weight: Weight) throws(FormatError) -> [ResultPart] {
@@ -177,33 +231,40 @@ extension Scheme {
         ResultPart(name: $0.name, dtype: $0.dtype, shape: $0.shape, byteCount: $0.bytes.count)
       }
     }
-    return try result.layout(of: weight.shape, name: weight.name).map { part in
-      ResultPart(
-        name: part.name, dtype: part.dtypes[0], shape: part.shape,
-        byteCount: part.dtypes[0].byteCount(part.shape.count) ?? 0)
-    }
+    return try parts(result, of: weight.shape, name: weight.name)
   }
 
   /// Quantizes some rows into fresh arrays.
   /// - Throws: what `quantize(_:rows:options:into:)` throws.
   public func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions) throws -> QuantizedRows {
-    var sizes = (values: 0, scales: 0)
+    var sizes: [PartName: Int] = [:]
     for part in try resultParts(of: weight) {
-      let count = sliceBytes(part.byteCount, rows: rows, of: weight.rows).count
-      if part.name == .values { sizes.values = count } else { sizes.scales = count }
+      sizes[part.name] = part.slice(rows, of: weight.rows, rowBlock: rowBlock).count
     }
+    let options = try surveyed(weight, options)
     var report = RowReport()
-    var scales: [UInt8] = []
-    let values = try [UInt8](unsafeUninitializedCapacity: max(1, sizes.values)) { values, valueCount in
-      scales = try [UInt8](unsafeUninitializedCapacity: max(1, sizes.scales)) { scales, scaleCount in
-        report = try quantize(
-          weight, rows: rows, options: options,
-          into: RowTarget(values: values.baseAddress!, scales: scales.baseAddress!))
-        scaleCount = sizes.scales
+    var (scales, global): ([UInt8], [UInt8]) = ([], [UInt8](repeating: 0, count: 4))
+    let values = try [UInt8](unsafeUninitializedCapacity: max(1, sizes[.values] ?? 0)) { values, valueCount in
+      scales = try [UInt8](unsafeUninitializedCapacity: max(1, sizes[.scales] ?? 0)) { scales, scaleCount in
+        report = try global.withUnsafeMutableBufferPointer { global in
+          try quantize(
+            weight, rows: rows, options: options,
+            into: RowTarget(
+              values: values.baseAddress!, scales: scales.baseAddress!, global: global.baseAddress!))
+        }
+        scaleCount = sizes[.scales] ?? 0
       }
-      valueCount = sizes.values
+      valueCount = sizes[.values] ?? 0
     }
-    return QuantizedRows(values: values, scales: scales, report: report)
+    global.removeLast(4 - (sizes[.globalScale] ?? 0))
+    return QuantizedRows(values: values, scales: scales, global: global, report: report)
+  }
+
+  private func surveyed(_ weight: Weight, _ options: QuantizeOptions) throws -> QuantizeOptions {
+    guard options.surveyed == nil, !(weight.encoding is IntegerTable) else { return options }
+    var options = options
+    options.surveyed = try survey(weight, options: options)
+    return options
   }
 
   /// Quantizes a whole weight in memory, slices of rows spread over the threads.
@@ -217,8 +278,9 @@ extension Scheme {
     let places = zip(parts, buffers).map { part, buffer in
       (part: part, base: buffer.bytes.baseAddress!.assumingMemoryBound(to: UInt8.self))
     }
-    let targets = SliceTargets(places: places)
-    let sliceRows = max(1, (1 << 19) / max(1, weight.columns))
+    let targets = SliceTargets(places: places, rowBlock: rowBlock)
+    let sliceRows = max(1, (1 << 19) / max(1, weight.columns * rowBlock)) * rowBlock
+    let options = try surveyed(weight, options)
     let slices = ceilDivide(weight.rows, sliceRows)
     var reports = [RowReport](repeating: RowReport(), count: slices)
     try reports.withUnsafeMutableBufferPointer { reports in
@@ -243,14 +305,28 @@ extension Scheme {
 /// Where slices of a whole result lie.
 private struct SliceTargets: @unchecked Sendable {
   let places: [(part: ResultPart, base: UnsafeMutablePointer<UInt8>)]
+  let rowBlock: Int
 
   func target(_ rows: Range<Int>, of count: Int) -> RowTarget {
     func place(_ name: PartName) -> UnsafeMutablePointer<UInt8>? {
       places.first { $0.part.name == name }.map {
-        $0.base + sliceBytes($0.part.byteCount, rows: rows, of: count).lowerBound
+        $0.base + $0.part.slice(rows, of: count, rowBlock: rowBlock).lowerBound
       }
     }
-    return RowTarget(values: place(.values)!, scales: place(.scales))
+    return RowTarget(values: place(.values)!, scales: place(.scales), global: place(.globalScale))
+  }
+}
+
+extension ResultPart {
+  /// The bytes that belong to some rows of a weight of `count` rows. One number for the whole weight belongs to the first row;
+  /// scales of blocks of rows are cut between blocks.
+  public func slice(_ rows: Range<Int>, of count: Int, rowBlock: Int = 1) -> Range<Int> {
+    if name == .globalScale || (name == .scales && shape == [1]) {
+      return rows.lowerBound == 0 ? 0..<byteCount : byteCount..<byteCount
+    }
+    guard name == .scales, rowBlock > 1 else { return sliceBytes(byteCount, rows: rows, of: count) }
+    let each = byteCount / max(1, ceilDivide(count, rowBlock))
+    return ceilDivide(rows.lowerBound, rowBlock) * each..<ceilDivide(rows.upperBound, rowBlock) * each
   }
 }
 

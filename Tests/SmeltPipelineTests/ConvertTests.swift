@@ -16,9 +16,12 @@ private let checkpoints = ["deepseek_v4", "deepseek_v4-fp4"]
 /// checkpoints' values fit BF16 and F32, and FP8 and FP4 codes with scales of powers of two fit FP8 by channel.
 private func bounds(_ scheme: String, _ checkpoint: String) -> (mean: Double, forced: Double) {
   switch (scheme, checkpoint) {
-  case ("keep", _), ("bf16", _), ("f32", _), ("fp8-channel", "deepseek_v4-fp4"): (0, 0)
+  case ("keep", _), ("bf16", _), ("f32", _), ("fp8-channel", "deepseek_v4-fp4"),
+    ("fp8-block", "deepseek_v4-fp4"), ("fp8-block-e8m0", "deepseek_v4-fp4"):
+    (0, 0)
   case ("f16", _): (1e-12, 1e-12)
   case ("int8-channel", _): (0.1, 0.02)
+  case ("int4-group", _), ("nvfp4", _), ("mxfp4", _): (1, 1)
   default: (0.2, 0.08)
   }
 }

@@ -39,39 +39,39 @@ import Testing
     #expect(try logits(fused.family, fused, ids) == logits(hub.family, hub, ids))
   }
 
-  /// Writes a checkpoint's tensors anew with the experts of each layer stacked.
-  private func fuse(_ source: SafetensorsFile, into path: String) throws {
-    var tensors: [(declaration: SafetensorsWriter.Declaration, bytes: [UInt8])] = []
-    var stacks: [String: (shape: [Int], parts: [Int: [UInt8]])] = [:]
-    let roles = ["gate_proj": 0, "w1": 0, "up_proj": 1, "w3": 1, "down_proj": 2, "w2": 2]
-    for tensor in source.tensors {
-      let pieces = tensor.name.split(separator: ".").map(String.init)
-      if let place = pieces.firstIndex(of: "experts"), let expert = Int(pieces[place + 1]),
-        let role = roles[pieces[place + 2]]
-      {
-        let stack = "model.layers.\(pieces[2]).mlp.experts.\(role == 2 ? "down_proj" : "gate_up_proj")"
-        var entry = stacks[stack] ?? (tensor.shape.dimensions, [:])
-        entry.parts[role == 2 ? expert : 2 * expert + role] = tensor.bytes.array
-        stacks[stack] = entry
-      } else {
-        let name = tensor.name.replacing("block_sparse_moe", with: "mlp")
-        tensors.append((.init(name, tensor.dtype, tensor.shape), tensor.bytes.array))
-      }
-    }
-    for (name, entry) in stacks.sorted(by: { $0.key < $1.key }) {
-      let halves = name.hasSuffix("gate_up_proj") ? 2 : 1
-      let shape = Shape([entry.parts.count / halves, halves * entry.shape[0], entry.shape[1]])
-      tensors.append((.init(name, .bf16, shape), entry.parts.sorted { $0.key < $1.key }.flatMap(\.value)))
-    }
-    var writer = try SafetensorsWriter(path: path, tensors: tensors.map(\.declaration))
-    for tensor in tensors { try writer.write(tensor.declaration.name, tensor.bytes) }
-    try writer.commit()
-  }
-
   private func logits(_ family: some ModelFamily, _ weights: some Weights, _ ids: [Int]) throws -> [Float] {
     let batch = TokenBatch([ids])
     var x = try family.embed(batch, weights)
     for layer in 0..<family.dimensions.layers { _ = try family.layer(layer, &x, batch, weights, Pass()) }
     return try family.logits(x, weights, Pass()).values
   }
+}
+
+/// Writes a checkpoint's tensors anew with the experts of each layer stacked.
+func fuse(_ source: SafetensorsFile, into path: String) throws {
+  var tensors: [(declaration: SafetensorsWriter.Declaration, bytes: [UInt8])] = []
+  var stacks: [String: (shape: [Int], parts: [Int: [UInt8]])] = [:]
+  let roles = ["gate_proj": 0, "w1": 0, "up_proj": 1, "w3": 1, "down_proj": 2, "w2": 2]
+  for tensor in source.tensors {
+    let pieces = tensor.name.split(separator: ".").map(String.init)
+    if let place = pieces.firstIndex(of: "experts"), let expert = Int(pieces[place + 1]),
+      let role = roles[pieces[place + 2]]
+    {
+      let stack = "model.layers.\(pieces[2]).mlp.experts.\(role == 2 ? "down_proj" : "gate_up_proj")"
+      var entry = stacks[stack] ?? (tensor.shape.dimensions, [:])
+      entry.parts[role == 2 ? expert : 2 * expert + role] = tensor.bytes.array
+      stacks[stack] = entry
+    } else {
+      let name = tensor.name.replacing("block_sparse_moe", with: "mlp")
+      tensors.append((.init(name, tensor.dtype, tensor.shape), tensor.bytes.array))
+    }
+  }
+  for (name, entry) in stacks.sorted(by: { $0.key < $1.key }) {
+    let halves = name.hasSuffix("gate_up_proj") ? 2 : 1
+    let shape = Shape([entry.parts.count / halves, halves * entry.shape[0], entry.shape[1]])
+    tensors.append((.init(name, .bf16, shape), entry.parts.sorted { $0.key < $1.key }.flatMap(\.value)))
+  }
+  var writer = try SafetensorsWriter(path: path, tensors: tensors.map(\.declaration))
+  for tensor in tensors { try writer.write(tensor.declaration.name, tensor.bytes) }
+  try writer.commit()
 }

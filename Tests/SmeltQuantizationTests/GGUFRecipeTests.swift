@@ -63,7 +63,7 @@ import Testing
   static let golden: [(String, String)] = [
     ("IQ4_NL", "iq4_nl q6_k iq4_nl iq4_nl q5_k iq4_nl iq4_nl iq4_nl iq4_nl"),
     ("IQ4_XS", "iq4_xs q6_k iq4_xs iq4_xs q5_k iq4_xs iq4_xs iq4_xs iq4_xs"),
-    ("MXFP4_MOE", "q8_0 q8_0 q8_0 q8_0 q8_0 q8_0 mxfp4 mxfp4 mxfp4"),
+    ("MXFP4_MOE", "q8_0 q8_0 q8_0 q8_0 q8_0 q8_0 mxfp4.gguf mxfp4.gguf mxfp4.gguf"),
     ("Q1_0", "q1_0 q6_k q1_0 q1_0 q1_0 q1_0 q1_0 q1_0 q1_0"),
     ("Q2_0", "q4_k q6_k q2_0 q2_0 q2_0 q2_0 q2_0 q2_0 q2_0"),
     ("Q2_K", "q2_k q6_k q2_k q2_k q4_k q3_k q2_k q2_k q3_k"),

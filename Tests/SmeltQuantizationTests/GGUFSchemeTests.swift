@@ -67,7 +67,7 @@ import Testing
   @Test func fp4CodesAreMovedToGGUFsOrderAndBack() throws {
     var generator = Generator(seed: 34)
     let source = try fp4Weight(&generator, rows: 7, columns: 96, octaves: 20)
-    let scheme = try scheme("mxfp4")
+    let scheme = try scheme("mxfp4.gguf")
     let (result, report) = try scheme.quantize(source)
     #expect(result.encoding.name == "mxfp4.gguf")
     #expect(result.decode() == source.decode())
@@ -126,7 +126,7 @@ import Testing
     ("q2_k", 320, "q4_0"), ("q3_k", 320, "q4_0"), ("q4_k", 320, "q5_0"), ("q5_k", 320, "q5_1"),
     ("q6_k", 320, "q8_0"), ("iq4_xs", 320, "iq4_nl"), ("tq1_0", 96, "q4_0"), ("tq2_0", 96, "q4_0"),
     ("q1_0", 64, "q4_0"), ("q2_0", 96, "q4_0"), ("nvfp4.gguf", 96, "mxfp4.gguf"), ("q8_0", 40, "f16"),
-    ("q4_k", 40, "f16"), ("mxfp4", 33, "f16"), ("iq4_nl", 1, "f16"),
+    ("q4_k", 40, "f16"), ("mxfp4.gguf", 33, "f16"), ("iq4_nl", 1, "f16"),
   ])
   func oddWidthsGetAnotherType(_ name: String, _ columns: Int, _ expected: String) throws {
     let scheme = try scheme(name)
@@ -144,7 +144,7 @@ import Testing
     #expect(try Recipe(scheme).decide(spec, source: Plain.bf16, statistics: nil).note == words)
   }
 
-  @Test(arguments: names.filter { $0 != "mxfp4" })
+  @Test(arguments: names.filter { $0 != "mxfp4.gguf" })
   func aScaleBeyondF16IsRefused(_ name: String) throws {
     let scheme = try scheme(name)
     var generator = Generator(seed: 37)

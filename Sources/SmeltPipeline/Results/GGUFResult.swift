@@ -40,6 +40,9 @@ public struct GGUFResult: ResultTarget {
     if isSmall(stored.spec) {
       return stay(PlainFloat.f32, "role \(stored.spec.role.rawValue): F32, as llama.cpp wants it")
     }
+    if decision.scheme is MXFP4Scheme {
+      return stay(GGUFResult.mxfp4, "\(decision.scheme.name): the same numbers in GGUF's order")
+    }
     let encoding = decision.scheme.encoding(for: stored.encoding, shape: stored.spec.shape)
     if GGUFTensorType.storing(encoding) != nil { return (decision, nil) }
     guard decision.scheme.keepsBytes else {
@@ -78,7 +81,7 @@ public struct GGUFResult: ResultTarget {
     return nil
   }
 
-  private static var mxfp4: (any Scheme)? { try? Schemes.named("mxfp4") }
+  private static var mxfp4: any Scheme { GGUFScheme.of(.mxfp4) }
 
   /// The tensors in the order of the family's table, the experts of a stack side by side.
   public func slabs(_ weights: [PlannedWeight], _ model: Model) throws -> [ResultSlab] {

@@ -100,11 +100,7 @@ extension ResultTarget {
     if keeps, steps.isEmpty {
       parts = try model.partsOf(spec.name)
     } else {
-      parts = try encoding.layout(of: shape, name: name).map {
-        ResultPart(
-          name: $0.name, dtype: $0.dtypes[0], shape: $0.shape,
-          byteCount: $0.dtypes[0].byteCount($0.shape.count) ?? 0)
-      }
+      parts = try planned.decision.scheme.parts(encoding, of: shape, name: name)
     }
     return ResultSlab(
       weight: place, other: other, name: name, steps: steps, shape: shape, encoding: encoding, isKept: keeps,

@@ -13,6 +13,8 @@ final class SafetensorsFolderSink: ResultSink {
   private var writer: SafetensorsWriter?
   private let model: Model
   private let plan: Plan
+  private let options: ConvertOptions
+  private let naming: TensorNaming
   private let tensors: [NamedTensor]
   /// For each slab's name its tensor.
   private let owners: [String: Int]
@@ -25,11 +27,18 @@ final class SafetensorsFolderSink: ResultSink {
   private var left = 0
   private var waiting: [[Bytes]] = []
   private var byteCount = 0
+  private let title: String
 
-  init(_ path: String, _ plan: Plan, _ model: Model, shardBytes: Int, overwrite: Bool) throws {
+  init(
+    _ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions, naming: TensorNaming,
+    shardBytes: Int
+  ) throws {
     self.plan = plan
     self.model = model
-    tensors = TensorNaming(model).tensors(plan)
+    self.options = options
+    self.naming = naming
+    title = fileName(path)
+    tensors = naming.tensors(plan)
     var owners: [String: Int] = [:]
     for (index, tensor) in tensors.enumerated() {
       for slab in tensor.slabs { owners[plan.slabs[slab].name] = index }
@@ -39,7 +48,7 @@ final class SafetensorsFolderSink: ResultSink {
     shardOf = Dictionary(
       shards.enumerated().flatMap { index, shard in shard.map { ($0.name, index) } },
       uniquingKeysWith: { first, _ in first })
-    folder = try FolderWriter(path: path, overwrite: overwrite)
+    folder = try FolderWriter(path: path, overwrite: options.overwrite)
   }
 
   /// Tensors in order, a new shard where the next one no longer fits; scales lie with their codes.
@@ -79,15 +88,20 @@ final class SafetensorsFolderSink: ResultSink {
   }
 
   func append(_ piece: ConvertedPiece) throws {
-    try write(tensors[current].entries[0].name, piece.content)
+    let entry = tensors[current].entries[0]
+    try write(entry.name, entry.flipsTopBits ? piece.content.topBitsFlipped : piece.content)
     left -= piece.content.count
   }
 
   func end(_ slab: ResultSlab, others: [(part: ResultPart, bytes: Bytes)]) throws {
     waiting.append(others.map(\.bytes))
     guard left == 0 else { return }
-    for part in 1..<max(1, tensors[current].entries.count) {
-      for bytes in waiting { try write(tensors[current].entries[part].name, bytes[part - 1]) }
+    for (part, entry) in tensors[current].entries.enumerated().dropFirst() {
+      if let constant = entry.constant {
+        try write(entry.name, constant)
+      } else {
+        for bytes in waiting { try write(entry.name, bytes[part - 1]) }
+      }
     }
     waiting = []
   }
@@ -129,8 +143,20 @@ final class SafetensorsFolderSink: ResultSink {
       try writer.take()?.commit()
     }
     if shards.count > 1 { try write(file: "model.safetensors.index.json", index()) }
+    let section = QuantizationSection(plan, naming)
+    let changes = plan.weights.contains { !$0.isKept }
+    var card: Bytes?
     for (name, bytes) in try model.smallFiles() where name != Model.ledgerName {
-      try write(file: name, name == "config.json" ? try config(bytes) : bytes.array)
+      if name == "README.md", changes {
+        card = bytes
+      } else if name == "config.json" {
+        try write(file: name, try section.config(bytes))
+      } else if !changes || !QuantizationSection.sidecars.contains(name) {
+        try write(file: name, bytes.array)
+      }
+    }
+    if changes {
+      try write(file: "README.md", try ModelCard(title, model, options, ledger).text(after: card))
     }
     guard let folder = folder.take() else { preconditionFailure("a directory is finished once") }
     try folder.commit()
@@ -153,45 +179,9 @@ final class SafetensorsFolderSink: ResultSink {
     ])
     return Array((json.text(indented: true) + "\n").utf8)
   }
+}
 
-  /// config.json with a `quantization_config` that is true of the result: the source's bytes where nothing changes.
-  private func config(_ bytes: Bytes) throws -> [UInt8] {
-    let config = try parseConfig(bytes, file: "config.json")
-    let kept = plan.slabs.contains { $0.encoding is FP8 || $0.encoding is FP4 }
-    let wasQuantized = ["quantization_config", "compression_config"].contains { key in
-      config[key].map { !$0.isNull } ?? false
-    }
-    if kept == wasQuantized { return bytes.array }
-    guard let object = config.object else { return bytes.array }
-    let dropped: Set<String> = ["quantization_config", "compression_config", "expert_dtype"]
-    var members = zip(object.keys, object.values).filter { !dropped.contains($0.0) }.map { ($0.0, $0.1) }
-    if kept {
-      members += SafetensorsFolderSink.quantization(
-        isV4: model.family is DeepSeekV4, hasFP4: plan.slabs.contains { $0.encoding is FP4 })
-    }
-    return Array((JSON(members: members).text(indented: true) + "\n").utf8)
-  }
-
-  /// What the makers' own files say.
-  private static func quantization(isV4: Bool, hasFP4: Bool) -> [(String, JSON)] {
-    if hasFP4, !isV4 {
-      return [
-        (
-          "quantization_config",
-          [
-            "quant_method": "mxfp4",
-            "modules_to_not_convert": [
-              "model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head",
-            ],
-          ]
-        )
-      ]
-    }
-    var members: [(String, JSON)] = [
-      ("activation_scheme", "dynamic"), ("fmt", "e4m3"), ("quant_method", "fp8"),
-    ]
-    if isV4 { members.append(("scale_fmt", "ue8m0")) }
-    members.append(("weight_block_size", [128, 128]))
-    return (hasFP4 ? [("expert_dtype", "fp4")] : []) + [("quantization_config", JSON(members: members))]
-  }
+extension Bytes {
+  /// Each byte with its top bit turned over.
+  fileprivate var topBitsFlipped: Bytes { Bytes(array.map { $0 ^ 0x80 }) }
 }

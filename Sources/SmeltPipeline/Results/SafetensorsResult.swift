@@ -12,12 +12,18 @@ public struct SafetensorsResult: ResultTarget {
   /// `safetensors`.
   public let name = "safetensors"
   private let shardBytes: Int
+  private let layout: CompressedLayout
 
   /// The bytes of tensors in one shard unless the user says otherwise.
   public static let usualShardBytes = 5_000_000_000
 
   /// A directory whose shards have at most so many bytes of tensors; a larger tensor has a shard for itself.
-  public init(shardBytes: Int = SafetensorsResult.usualShardBytes) { self.shardBytes = shardBytes }
+  /// - Parameter schemeWord: the scheme as the user spelled it: `W8A16` and `W8A8` are one scheme, but tell engines
+  ///   different things about activations; `FP8_BLOCK` asks for compressed-tensors where `fp8-block` is DeepSeek's.
+  public init(shardBytes: Int = SafetensorsResult.usualShardBytes, schemeWord: String? = nil) {
+    self.shardBytes = shardBytes
+    layout = CompressedLayout(schemeWord: schemeWord)
+  }
 
   /// Tensors are stored as they are.
   public var compression: Compression? { nil }
@@ -27,11 +33,10 @@ public struct SafetensorsResult: ResultTarget {
   public func settle(_ decision: QuantizeDecision, _ stored: StoredWeight, _ model: Model) throws -> (
     decision: QuantizeDecision, reason: String?
   ) {
-    let naming = TensorNaming(model)
     var settled = decision
     var reason: String?
     if decision.scheme.keepsBytes {
-      if naming.isBlockFP4(stored.encoding), naming.holds(FP4.mxfp4, stored.spec) {
+      if TensorNaming.isBlockFP4(stored.encoding), holds(FP4.mxfp4, stored.spec, model) {
         return (decision, "the same FP4 codes and scales in the order of safetensors")
       }
       if stored.encoding is Plain, let type = stored.sourceType, type != stored.encoding.name,
@@ -43,18 +48,33 @@ public struct SafetensorsResult: ResultTarget {
     }
     let encoding = settled.scheme.encoding(for: stored.encoding, shape: stored.spec.shape)
     if encoding.name == IntegerTable.i32.name { return (settled, reason) }
-    guard naming.holds(encoding, stored.spec) else {
-      throw RequestError(
-        .unsupported,
-        "'\(stored.spec.name)' would be \(encoding.name), which has no layout in safetensors here",
-        help: "choose a scheme such as bf16 or f32, or an .ingot or a .gguf as the result")
+    if model.family is DeepSeekV4, !layout.isAsked, let scheme = settled.scheme as? BlockScheme,
+      !scheme.isPower
+    {
+      settled.scheme = BlockScheme.power
+      return (settled, "DeepSeek-V4 has power-of-two scales")
+    }
+    guard holds(encoding, stored.spec, model) else {
+      throw SafetensorsResult.unsupported(encoding, stored.spec)
     }
     return (settled, reason)
   }
 
+  private func holds(_ encoding: any Encoding, _ spec: WeightSpec, _ model: Model) -> Bool {
+    TensorNaming.holds(encoding, spec, model)
+      || spec.spellings.indices.contains { layout.format(encoding, spec, column: $0) != nil }
+  }
+
+  static func unsupported(_ encoding: any Encoding, _ spec: WeightSpec) -> RequestError {
+    RequestError(
+      .unsupported,
+      "'\(spec.name)' (\(spec.shape)) would be \(encoding.name), which has no layout in safetensors here",
+      help: "choose a scheme such as bf16 or f32, or an .ingot or a .gguf as the result")
+  }
+
   /// The tensors of the dialect in the order of the family's table; what the dialect stacks or fuses is put together.
   public func slabs(_ weights: [PlannedWeight], _ model: Model) throws -> [ResultSlab] {
-    let naming = TensorNaming(model)
+    let naming = try TensorNaming(model, weights, layout)
     var slabs: [ResultSlab] = []
     for (place, planned) in weights.enumerated() {
       guard let (steps, other) = naming.steps(place, weights) else { continue }
@@ -76,7 +96,8 @@ public struct SafetensorsResult: ResultTarget {
   {
     try refuseNesting(path, model)
     return try SafetensorsFolderSink(
-      path, plan, model, shardBytes: shardBytes, overwrite: options.overwrite)
+      path, plan, model, options, naming: try TensorNaming(model, plan.weights, layout),
+      shardBytes: shardBytes)
   }
 
   /// A result inside its source, or around it, would change what is being read.

@@ -19,32 +19,53 @@ struct NamedTensor {
     var name: String
     var dtype: DType
     var shape: Shape
+    /// The bytes, where no part of the weight is meant.
+    var constant: Bytes?
+    /// Whether the top bit of each byte is turned over: signed bytes as bytes offset by 128.
+    var flipsTopBits = false
   }
 }
 
 /// The names of a dialect.
 struct TensorNaming {
-  private let family: any ModelFamily
+  let family: any ModelFamily
   private let column: Int
+  /// What quantized weights are written for, where it is compressed-tensors.
+  let compressed: CompressedLayout?
 
-  /// The dialect that the model's tensors have or once had, else the hub's.
-  init(_ model: Model) {
+  /// The dialect that the model's tensors have or once had, else the hub's. For compressed-tensors a dialect that stacks what
+  /// is quantized gives way to the hub's, which has every expert's matrix for itself.
+  init(_ model: Model, _ weights: [PlannedWeight], _ layout: CompressedLayout) throws {
     family = model.family
-    column = model.family.dialects.firstIndex(of: model.dialect) ?? 0
+    let own = model.family.dialects.firstIndex(of: model.dialect) ?? 0
+    guard layout.isNeeded(weights, family, column: own) else {
+      (column, compressed) = (own, nil)
+      return
+    }
+    let quantized = weights.filter { CompressedLayout.isQuantized($0.resultEncoding) }
+    column = quantized.allSatisfy { $0.stored.spec.spellings[own].isWhole } ? own : 0
+    compressed = layout
+    for planned in quantized {
+      let encoding = TensorNaming.isBlockFP4(planned.resultEncoding) ? FP4.mxfp4 : planned.resultEncoding
+      guard layout.format(encoding, planned.stored.spec, column: column) != nil else {
+        throw SafetensorsResult.unsupported(encoding, planned.stored.spec)
+      }
+    }
   }
 
-  private func spelling(_ spec: WeightSpec) -> Spelling { spec.spellings[column] }
+  /// Where the result keeps a weight.
+  func spelling(_ spec: WeightSpec) -> Spelling { spec.spellings[column] }
 
   private var isDeepSeekV4: Bool { family is DeepSeekV4 }
 
-  /// Whether a weight of this encoding has a layout here.
-  func holds(_ encoding: any Encoding, _ spec: WeightSpec) -> Bool {
-    let place = spelling(spec)
+  /// Whether a weight of this encoding has a layout of its family's makers, or plain.
+  static func holds(_ encoding: any Encoding, _ spec: WeightSpec, _ model: Model) -> Bool {
+    let place = spec.spellings[model.family.dialects.firstIndex(of: model.dialect) ?? 0]
     if encoding is Plain { return true }
     if let table = encoding as? IntegerTable { return place.isWhole && table.name == IntegerTable.i64.name }
     if encoding is FP4 {
       // DeepSeek-V4's experts beside `.scale`, gpt-oss's `_blocks` and `_scales`.
-      return isDeepSeekV4 ? place.isWhole : place.stackIndex != nil && place.transposed
+      return model.family is DeepSeekV4 ? place.isWhole : place.stackIndex != nil && place.transposed
     }
     return encoding.name == FP8(.e4m3, .block128).name && place.isWhole
   }
@@ -67,15 +88,15 @@ struct TensorNaming {
       steps.append(.alternating)
       other = partner
     }
-    let isFP4 = planned.stored.encoding is FP4 || isBlockFP4(planned.stored.encoding)
-    if planned.isKept, isBlockFP4(planned.stored.encoding) { steps.append(.hubFP4) }
+    if planned.isKept, TensorNaming.isBlockFP4(planned.stored.encoding) { steps.append(.hubFP4) }
     if planned.stored.encoding.name == IntegerTable.i32.name { steps.append(.integers64) }
-    let staysFP4 = planned.isKept && isFP4
-    if spelling.transposed, !staysFP4, planned.stored.spec.shape.rank == 2 { steps.append(.turned) }
+    // Blocks of FP4 have output channels first whatever the plain spelling does.
+    let isFP4 = planned.resultEncoding is FP4 || TensorNaming.isBlockFP4(planned.resultEncoding)
+    if spelling.transposed, !isFP4, planned.stored.spec.shape.rank == 2 { steps.append(.turned) }
     return (steps, other)
   }
 
-  func isBlockFP4(_ encoding: any Encoding) -> Bool { (encoding as? GGUFBlock)?.kind == .mxfp4 }
+  static func isBlockFP4(_ encoding: any Encoding) -> Bool { (encoding as? GGUFBlock)?.kind == .mxfp4 }
 
   /// The slabs in the order of their tensors' bytes: tensors as they first come, inside a stack by expert and row.
   func inOrder(_ slabs: [ResultSlab], _ weights: [PlannedWeight]) -> [ResultSlab] {
@@ -114,6 +135,11 @@ struct TensorNaming {
 
   private func entries(_ name: String, _ slabs: [ResultSlab], _ plan: Plan) -> [NamedTensor.Entry] {
     let first = slabs[0]
+    if let compressed, CompressedLayout.isQuantized(first.encoding),
+      let format = compressed.format(first.encoding, plan.weights[first.weight].stored.spec, column: column)
+    {
+      return format.entries(name, first)
+    }
     let isStack = spelling(plan.weights[first.weight].stored.spec).stackIndex != nil
     let module = name.hasSuffix(".weight") ? String(name.dropLast(".weight".count)) : name
     return first.parts.enumerated().map { index, part in

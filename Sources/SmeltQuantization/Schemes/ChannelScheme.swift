@@ -108,6 +108,20 @@ enum ChannelCode: Sendable {
     }
   }
 
+  /// The smallest power of two under which nothing is clipped.
+  func powerOfTwo(_ absmax: Float) -> Float {
+    let quotient = max(absmax / largest, .leastNormalMagnitude)
+    let power = Float(sign: .plus, exponent: quotient.exponent, significand: 1)
+    return power * largest < absmax ? power * 2 : power
+  }
+
+  /// The scale under which `magnitude` is the largest code.
+  func scale(of magnitude: Float) -> Float {
+    var scale = max(magnitude / largest, .leastNormalMagnitude)
+    while !(scale * largest).isFinite { scale = scale.nextDown }  // rounding up at float32's very end
+    return scale
+  }
+
   func error(_ x: UnsafePointer<Float>, _ importance: UnsafePointer<Float>?, _ scale: Float, _ count: Int)
     -> Double
   {
@@ -136,7 +150,7 @@ struct RowChooser {
   {
     let absmax = sk_absmax_f32(values, count)
     guard absmax > 0 else { return (1, inexact(under: 1, into: out, count)) }
-    for scale in [sourceScale, powerOfTwo(absmax)] {
+    for scale in [sourceScale, code.powerOfTwo(absmax)] {
       if let scale, isExact(under: scale, into: out) { return (scale, 0) }
     }
     let scale = scale(observer, absmax)
@@ -154,38 +168,24 @@ struct RowChooser {
     return sk_count_different(values, spare, count)
   }
 
-  /// The smallest power of two under which nothing is clipped.
-  private func powerOfTwo(_ absmax: Float) -> Float {
-    let quotient = max(absmax / code.largest, .leastNormalMagnitude)
-    let power = Float(sign: .plus, exponent: quotient.exponent, significand: 1)
-    return power * code.largest < absmax ? power * 2 : power
-  }
-
-  /// The scale under which `magnitude` is the largest code.
-  private func scale(of magnitude: Float) -> Float {
-    var scale = max(magnitude / code.largest, .leastNormalMagnitude)
-    while !(scale * code.largest).isFinite { scale = scale.nextDown }  // rounding up at float32's very end
-    return scale
-  }
-
   private func scale(_ observer: Observer, _ absmax: Float) -> Float {
     switch observer {
-    case .absmax: return scale(of: absmax)
+    case .absmax: return code.scale(of: absmax)
     case .percentile(let p):
       let rank = nearestRank(p, count: count)
-      guard rank < count else { return scale(of: absmax) }
+      guard rank < count else { return code.scale(of: absmax) }
       let magnitude = spare.withMemoryRebound(to: UInt32.self, capacity: count) { bits in
         for index in 0..<count { bits[index] = values[index].bitPattern & 0x7FFF_FFFF }
         return Float(bitPattern: selected(rank, of: bits, count: count))
       }
-      return scale(of: magnitude > 0 ? magnitude : absmax)  // most of the row is zero: clip nothing
+      return code.scale(of: magnitude > 0 ? magnitude : absmax)  // most of the row is zero: clip nothing
     case .mse: return leastError(absmax)
     }
   }
 
   /// The best of a fixed list of candidates; the first of equals, absmax before all others.
   private func leastError(_ absmax: Float) -> Float {
-    var best = scale(of: absmax)
+    var best = code.scale(of: absmax)
     var least = code.error(values, importance, best, count)
     func consider(_ candidate: Float) -> Bool {
       guard candidate >= .leastNormalMagnitude, (candidate * code.largest).isFinite else { return false }
@@ -199,18 +199,18 @@ struct RowChooser {
       // Half a step costs the largest value no more than rounding does. Then clip: to 97 %, 94 % … 37 % of the
       // largest magnitude; then the percents beside the best.
       var percent = 100
-      _ = consider(scale(of: absmax * (127 / 127.5)))
+      _ = consider(code.scale(of: absmax * (127 / 127.5)))
       for candidate in stride(from: 97, through: 37, by: -3) {
-        if consider(scale(of: absmax * Float(candidate) / 100)) { percent = candidate }
+        if consider(code.scale(of: absmax * Float(candidate) / 100)) { percent = candidate }
       }
       for candidate in [percent - 2, percent - 1, percent + 1, percent + 2] where candidate < 100 {
-        _ = consider(scale(of: absmax * Float(candidate) / 100))
+        _ = consider(code.scale(of: absmax * Float(candidate) / 100))
       }
     case .e4m3:
       // A factor of two moves every code by one exponent, so that the octave above absmax ÷ 448 shows every way the
       // values can fall between codes; clipping costs more than it gains.
       let first = best
-      _ = consider(powerOfTwo(absmax))
+      _ = consider(code.powerOfTwo(absmax))
       for step in 1..<32 { _ = consider(first * (1 + Float(step) / 32)) }
     }
     return best

@@ -4,7 +4,7 @@ internal import CKernels
 internal import SmeltStorage
 public import SmeltTensors
 
-/// Blocks of one of GGUF's types, for example `q4_k`. Named as the type, but `mxfp4` for `mxfp4.gguf`.
+/// Blocks of one of GGUF's types, for example `q4_k`. Named as the type.
 ///
 /// Types of one scale (`q8_0 q4_0 q4_1 q5_0 q5_1 mxfp4 nvfp4.gguf q1_0 q2_0 tq1_0 tq2_0`) get the bytes that ggml's reference
 /// gives. `q2_k … q6_k iq4_nl iq4_xs`, and with importances `q4_0 q4_1 q5_0 q5_1` too, are searched: the sum over the
@@ -12,7 +12,7 @@ public import SmeltTensors
 ///
 /// Widths that are no whole number of blocks get a type of smaller blocks, as llama-quantize chooses it, or F16.
 ///
-/// A source in the result's own type is copied; MXFP4 in the hub's order becomes `mxfp4` by moving nibbles.
+/// A source in the result's own type is copied; MXFP4 in the hub's order becomes `mxfp4.gguf` by moving nibbles.
 ///
 /// Bound, for normal numbers: the root of the mean square error is at most 1.1 × `relativeError` of theirs.
 public struct GGUFScheme: Scheme {
@@ -26,7 +26,7 @@ public struct GGUFScheme: Scheme {
   private init(_ kind: GGUFBlock.Kind, _ relativeError: Double, _ summary: String) {
     block = GGUFBlock(kind)
     self.relativeError = relativeError
-    self.summary = "GGUF \(kind == .mxfp4 ? "MXFP4" : block.name): " + summary
+    self.summary = "GGUF \(block.name): " + summary
   }
 
   /// All of them, the widest codes first.
@@ -48,7 +48,7 @@ public struct GGUFScheme: Scheme {
   ]
 
   /// The scheme of a type.
-  static func of(_ kind: GGUFBlock.Kind) -> GGUFScheme {
+  public static func of(_ kind: GGUFBlock.Kind) -> GGUFScheme {
     guard let scheme = all.first(where: { $0.block.kind == kind }) else {
       preconditionFailure("no scheme gives \(kind)")
     }
@@ -56,7 +56,7 @@ public struct GGUFScheme: Scheme {
   }
 
   /// The type's name.
-  public var name: String { block.kind == .mxfp4 ? "mxfp4" : block.name }
+  public var name: String { block.name }
   /// None: other tools' spellings differ in case only.
   public var synonyms: [String] { [] }
   /// Values are rounded.

@@ -10,7 +10,8 @@ public enum Schemes {
     [
       Keep(),
       PlainFloat.bf16, PlainFloat.f16, PlainFloat.f32,
-      ChannelScheme.fp8, ChannelScheme.int8,
+      ChannelScheme.fp8, TensorScheme.fp8, BlockScheme.fp8, BlockScheme.power,
+      ChannelScheme.int8, Int4Group.usual, NVFP4Scheme(), MXFP4Scheme(),
     ] + GGUFScheme.all
 
   /// The scheme of a name or synonym, in any case.
@@ -19,6 +20,15 @@ public enum Schemes {
     let lower = text.lowercased()
     let found = all.first { scheme in
       ([scheme.name] + scheme.synonyms).contains { $0.lowercased() == lower }
+    }
+    let prefix = "int4-group:"
+    if found == nil, lower.hasPrefix(prefix) {
+      guard let size = Int(lower.dropFirst(prefix.count)), Int4Group.sizes.contains(size) else {
+        throw RequestError(
+          .usage, "'\(text)' has no length of groups, expected 32, 64 or 128",
+          help: "for example int4-group:32")
+      }
+      return Int4Group(size: size)
     }
     guard let found else {
       throw unknownName(

@@ -1,0 +1,182 @@
+"""Compares directories that smelt wrote with what other programs make of them.
+
+    python3 check_ecosystem.py SMELT [MODELS]
+
+SMELT is the built command, MODELS the folder with the fixtures' models. For each model and scheme a directory is written, and
+
+1. config.json is read by compressed-tensors (0.20) as its own configuration, every module matched against targets and `ignore`;
+2. every quantized module is decompressed by the package, in float32, and compared bit for bit with what smelt reads from the same
+   directory (`convert DIR OUT --scheme f32`);
+3. the format that the package infers for the module is the one that was written;
+4. DeepSeek's layouts, which the package does not read, are decoded with numpy: code x scale of its block;
+5. where transformers is installed and knows the family, the directory is loaded by it on the CPU.
+
+Needs numpy, safetensors, torch, compressed-tensors; transformers if it is to be asked.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import torch
+from compressed_tensors.compressors import BaseCompressor
+from compressed_tensors.compressors.format import infer_module_format
+from compressed_tensors.quantization import QuantizationConfig
+from compressed_tensors.utils import match_name
+from safetensors.torch import load_file
+
+WORDS = ["W8A8", "W8A16", "FP8_DYNAMIC", "fp8-tensor", "FP8_BLOCK", "W4A16", "nvfp4", "mxfp4"]
+MODELS = ["qwen3_moe", "mixtral", "deepseek_v3", "deepseek_v4", "minimax_m2"]
+OWN = [("deepseek_v3", "fp8-block"), ("deepseek_v4", "fp8-block"), ("deepseek_v3-fp8", "keep"), ("deepseek_v4-fp4", "keep")]
+SUFFIXES = ("weight_packed", "weight_scale", "weight_shape", "weight_global_scale")
+
+
+def tensors(folder):
+    out = {}
+    for path in sorted(pathlib.Path(folder).glob("*.safetensors")):
+        out.update(load_file(path))
+    return out
+
+
+def scheme_of(config, module):
+    """The scheme of a linear module: names before patterns before classes, nothing for those on `ignore`."""
+    if any(match_name(module, entry) for entry in config.ignore):
+        return None
+    for kind in (lambda t: not t.startswith("re:") and t != "Linear", lambda t: t.startswith("re:"), lambda t: t == "Linear"):
+        for scheme in config.config_groups.values():
+            for target in scheme.targets:
+                if kind(target) and (target == "Linear" or match_name(module, target)):
+                    return scheme
+    return None
+
+
+def check_compressed(folder, plain):
+    config = QuantizationConfig.model_validate(json.loads((folder / "config.json").read_text())["quantization_config"])
+    stored, numbers = tensors(folder), tensors(plain)
+    modules = sorted({name.rsplit(".", 1)[0] for name in stored if name.endswith(".weight_scale")})
+    plain_linear = [
+        name[: -len(".weight")]
+        for name, value in stored.items()
+        if name.endswith(".weight") and value.ndim == 2 and name[: -len(".weight")] not in modules
+        and not any(word in name for word in ("embed", "norm"))
+    ]
+    for module in plain_linear:
+        assert scheme_of(config, module) is None, f"{module} is plain, but the configuration targets it"
+    for module in modules:
+        scheme = scheme_of(config, module)
+        assert scheme is not None, f"{module} is quantized, but no group targets it"
+        state = {
+            key: stored[f"{module}.{key}"] for key in ("weight", *SUFFIXES) if f"{module}.{key}" in stored
+        }
+        name = scheme.format
+        name = getattr(name, "value", name)
+        compressor = BaseCompressor.get_value_from_registry(name)
+        inferred = infer_module_format(torch.nn.Linear, scheme).value
+        assert inferred == name, f"{module}: the package would write {inferred}, found {name}"
+        wanted = set(compressor.compression_param_names(scheme))
+        assert wanted == set(state), f"{module}: the package has {sorted(wanted)}, found {sorted(state)}"
+        if "weight_scale" in state and state["weight_scale"].dtype in (torch.bfloat16, torch.float16):
+            state["weight_scale"] = state["weight_scale"].float()
+        if name == "nvfp4-pack-quantized":
+            weight = nvfp4(state)
+        elif name == "mxfp4-pack-quantized":
+            weight = mxfp4(state)
+        else:
+            weight = compressor.decompress(state, scheme)["weight"]
+        if name.startswith(("nvfp4", "mxfp4")):
+            # The package unpacks to BF16: its numbers are ours, rounded to that type.
+            rounded = compressor.decompress(state, scheme)["weight"].float()
+            error = (rounded - weight).abs().max() / weight.abs().max()
+            assert error <= 2**-7, f"{module}: the package's numbers are {error} off"
+        ours = numbers[f"{module}.weight"]
+        assert ours.dtype == torch.float32
+        assert torch.equal(weight.float(), ours), f"{module}: {(weight.float() - ours).abs().max()} off"
+    return len(modules), len(plain_linear)
+
+
+E2M1 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
+
+
+def codes(packed):
+    packed = packed.view(torch.uint8).long()
+    return torch.stack([E2M1[packed & 15], E2M1[packed >> 4]], dim=-1).flatten(-2)
+
+
+def nvfp4(state):
+    scale = state["weight_scale"].float() / state["weight_global_scale"]
+    return codes(state["weight_packed"]) * scale.repeat_interleave(16, dim=-1)
+
+
+def mxfp4(state):
+    return codes(state["weight_packed"]) * power(state["weight_scale"]).repeat_interleave(32, dim=-1)
+
+
+def power(scale):
+    exponent = scale.view(torch.uint8).int() - 127
+    return torch.ldexp(torch.ones_like(exponent, dtype=torch.float32), exponent)
+
+
+def check_own(folder, plain):
+    """DeepSeek's FP8 blocks and FP4 groups."""
+    stored, numbers = tensors(folder), tensors(plain)
+    count = 0
+    for name, value in stored.items():
+        if not name.endswith(".weight") or value.dtype not in (torch.float8_e4m3fn, torch.int8):
+            continue
+        key = next(k for k in (f"{name}_scale_inv", f"{name[:-len('.weight')]}.scale") if k in stored)
+        scale = stored[key]
+        scale = scale if scale.dtype == torch.float32 else power(scale)
+        if value.dtype == torch.int8:
+            weight = codes(value) * scale.repeat_interleave(32, dim=-1)
+        else:
+            scale = scale.repeat_interleave(128, dim=0).repeat_interleave(128, dim=1)
+            weight = value.float() * scale[: value.shape[0], : value.shape[1]]
+        assert torch.equal(weight, numbers[name]), f"{name} differs"
+        count += 1
+    return count
+
+
+def check_transformers(folder):
+    try:
+        from transformers import AutoModelForCausalLM
+    except ImportError:
+        return "transformers is not installed"
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        with torch.no_grad():
+            logits = model(torch.tensor([[1, 2, 3, 4]])).logits
+        return f"loaded, logits finite: {bool(torch.isfinite(logits).all())}"
+    except Exception as error:  # what it does not support is a result, not our failure
+        return f"not loaded: {type(error).__name__}: {str(error).splitlines()[0][:100] if str(error) else ''}"
+
+
+def main():
+    smelt = sys.argv[1]
+    models = pathlib.Path(sys.argv[2] if len(sys.argv) > 2 else pathlib.Path(__file__).parent.parent / "models")
+    ask_transformers = "--transformers" in sys.argv
+    failures = 0
+    with tempfile.TemporaryDirectory() as temporary:
+        temporary = pathlib.Path(temporary)
+        for model, word, own in [(m, w, False) for m in MODELS for w in WORDS] + [(m, w, True) for m, w in OWN]:
+            folder, plain = temporary / f"{model}.{word}", temporary / f"{model}.{word}.f32"
+            for source, target, scheme in [(models / model, folder, word), (folder, plain, "f32")]:
+                subprocess.run(
+                    [smelt, "convert", source, target, "--scheme", scheme, "--quiet"], check=True, stdout=subprocess.DEVNULL)
+            try:
+                if own:
+                    print(f"{model:18} {word:12} equal: {check_own(folder, plain)} weights (numpy decoder)")
+                else:
+                    quantized, kept = check_compressed(folder, plain)
+                    print(f"{model:18} {word:12} equal: {quantized} modules, {kept} linear layers ignored")
+            except AssertionError as error:
+                failures += 1
+                print(f"{model:18} {word:12} FAILED: {error}")
+            if ask_transformers:
+                print(f"{'':18} {'':12} transformers: {check_transformers(folder)}")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+// How the package compressed-tensors (0.20) lays out quantized weights: the way back from the reader of that name.
+// Formats/layouts.md, section 10.
+
+import SmeltContainers
+import SmeltModels
+import SmeltQuantization
+import SmeltStorage
+import SmeltTensors
+
+/// What the user's words for a scheme say beyond the numbers.
+struct CompressedLayout: Sendable {
+  /// Whether activations stay as they are (`…A16`).
+  let keepsActivations: Bool
+  /// Whether compressed-tensors was named where the makers have a layout of their own (`FP8_BLOCK`).
+  let isAsked: Bool
+
+  init(schemeWord: String?) {
+    let word = schemeWord?.uppercased() ?? ""
+    keepsActivations = word.hasSuffix("A16")
+    isAsked = word == "FP8_BLOCK"
+  }
+
+  /// Whether an encoding has codes and scales.
+  static func isQuantized(_ encoding: any Encoding) -> Bool {
+    !(encoding is Plain || encoding is IntegerTable)
+  }
+
+  /// Whether some weight has no layout that the family's makers use.
+  func isNeeded(_ weights: [PlannedWeight], _ family: any ModelFamily, column: Int) -> Bool {
+    let isV4 = family is DeepSeekV4
+    let isDeepSeek = isV4 || family.modelType.hasPrefix("deepseek")
+    return weights.contains { planned in
+      let (encoding, spec) = (planned.resultEncoding, planned.stored.spec)
+      guard CompressedLayout.isQuantized(encoding) else { return false }
+      let place = spec.spellings[column]
+      if encoding is FP4 || TensorNaming.isBlockFP4(encoding) {
+        return isV4 ? !(spec.role.isRouted && place.isWhole) : !(place.stackIndex != nil && place.transposed)
+      }
+      guard encoding.name == FP8(.e4m3, .block128).name, place.isWhole else { return true }
+      return isAsked || !isDeepSeek && !planned.isKept
+    }
+  }
+
+  /// The format of a weight, or nil where the package has none.
+  func format(_ encoding: any Encoding, _ spec: WeightSpec, column: Int) -> CompressedFormat? {
+    guard spec.shape.rank == 2, spec.spellings[column].isWhole,
+      spec.spellings[column].tensor.hasSuffix(".weight")
+    else { return nil }
+    return CompressedFormat(encoding, spec.shape, keepsActivations: keepsActivations)
+  }
+}
+
+/// How one weight is laid out, and what the configuration says about it.
+struct CompressedFormat: Hashable {
+  /// What shares a scale.
+  enum Strategy: Hashable {
+    case tensor, channel
+    case group(Int)
+    case block(rows: Int, columns: Int)
+    /// Groups under one scale for all.
+    case tensorGroup(Int)
+  }
+
+  /// Activations that the engine rounds as it goes.
+  enum Activations: Hashable {
+    case token(isFloat: Bool)
+    case group(Int)
+  }
+
+  /// The package's name.
+  let name: String
+  let bits: Int
+  let isFloat: Bool
+  let strategy: Strategy
+  let activations: Activations?
+  /// The type of the stored scales, where the package wants to know.
+  var scaleType: String?
+
+  /// Whether the codes are in `weight_packed`.
+  private var isPacked: Bool { name.hasSuffix("pack-quantized") }
+
+  init?(_ encoding: any Encoding, _ shape: Shape, keepsActivations: Bool) {
+    func floats(_ strategy: Strategy, _ activations: Activations) -> (
+      String, Int, Bool, Strategy, Activations?
+    ) {
+      keepsActivations
+        ? ("naive-quantized", 8, true, strategy, nil) : ("float-quantized", 8, true, strategy, activations)
+    }
+    let found: (String, Int, Bool, Strategy, Activations?)
+    switch encoding {
+    case is INT8:
+      found =
+        keepsActivations
+        ? ("pack-quantized", 8, false, .channel, nil)
+        : ("int-quantized", 8, false, .channel, .token(isFloat: false))
+      guard !keepsActivations || shape.columns % 4 == 0 else { return nil }
+    case let integers as GroupedIntegers where !integers.hasZeroPoints && !integers.isIndexed:
+      let bits = integers.width.rawValue
+      guard shape.columns % (32 / bits) == 0 else { return nil }
+      switch integers.granularity {
+      case .group(let size):
+        guard shape.columns % size == 0 else { return nil }
+        found = ("pack-quantized", bits, false, .group(size), nil)
+      case .channel: found = ("pack-quantized", bits, false, .channel, nil)
+      case .tensor: return nil
+      }
+    case let fp8 as FP8 where fp8.format == .e4m3:
+      switch fp8.granularity {
+      case .tensor: found = floats(.tensor, .token(isFloat: true))
+      case .channel: found = floats(.channel, .token(isFloat: true))
+      case .block(let rows, let columns):
+        found = floats(.block(rows: rows, columns: columns), .group(columns))
+      }
+    case let fp4 as NVFP4 where fp4.isDivided:
+      found = ("nvfp4-pack-quantized", 4, true, .tensorGroup(NVFP4.group), nil)
+      scaleType = "torch.float8_e4m3fn"
+    case is FP4:
+      found = ("mxfp4-pack-quantized", 4, true, .group(FP4.group), nil)
+      scaleType = "torch.uint8"
+    default: return nil
+    }
+    (name, bits, isFloat, strategy, activations) = found
+  }
+
+  /// The tensors of a weight, codes first, in the order of the slab's parts.
+  func entries(_ tensor: String, _ slab: ResultSlab) -> [NamedTensor.Entry] {
+    let module = String(tensor.dropLast(".weight".count))
+    var entries = slab.parts.map { part in
+      var entry = NamedTensor.Entry(name: tensor, dtype: part.dtype, shape: part.shape)
+      switch part.name {
+      case .values where isPacked:
+        entry.name = "\(module).weight_packed"
+        entry.dtype = isFloat ? .u8 : .i32
+        if !isFloat { entry.shape = [slab.shape.rows, slab.shape.columns * bits / 32] }
+        entry.flipsTopBits = !isFloat && bits == 8
+      case .values: break
+      case .globalScale: entry.name = "\(module).weight_global_scale"
+      default:
+        entry.name = "\(module).weight_scale"
+        if strategy == .channel { entry.shape = [slab.shape.rows, 1] }
+        if name == "mxfp4-pack-quantized" { entry.dtype = .u8 }
+      }
+      return entry
+    }
+    if isPacked, !isFloat {
+      let numbers = [slab.shape.rows, slab.shape.columns].map { Int64($0).littleEndian }
+      entries.append(
+        NamedTensor.Entry(
+          name: "\(module).weight_shape", dtype: .i64, shape: [2],
+          constant: Bytes(numbers.withUnsafeBytes { Array($0) })))
+    }
+    return entries
+  }
+
+  /// One entry of `config_groups`.
+  func group(targets: [String]) -> JSON {
+    [
+      "targets": JSON(targets.map { JSON($0) }), "weights": weights, "input_activations": inputs,
+      "output_activations": JSON(.null), "format": JSON(name),
+    ]
+  }
+
+  private var weights: JSON {
+    var members: [(String, JSON)] = [
+      ("num_bits", JSON(bits)), ("type", JSON(isFloat ? "float" : "int")), ("symmetric", true),
+      ("group_size", JSON(.null)), ("strategy", "tensor"), ("dynamic", false),
+    ]
+    switch strategy {
+    case .tensor: break
+    case .channel: members[4].1 = "channel"
+    case .group(let size): (members[3].1, members[4].1) = (JSON(size), "group")
+    case .tensorGroup(let size): (members[3].1, members[4].1) = (JSON(size), "tensor_group")
+    case .block(let rows, let columns):
+      members[4].1 = "block"
+      members.append(("block_structure", [JSON(rows), JSON(columns)]))
+    }
+    if let scaleType { members.append(("scale_dtype", JSON(scaleType))) }
+    return JSON(members: members)
+  }
+
+  private var inputs: JSON {
+    guard let activations else { return JSON(.null) }
+    var (size, strategy, isFloat): (JSON, JSON, Bool) = (JSON(.null), "token", true)
+    switch activations {
+    case .token(let float): isFloat = float
+    case .group(let columns): (size, strategy) = (JSON(columns), "group")
+    }
+    return [
+      "num_bits": 8, "type": isFloat ? "float" : "int", "symmetric": true, "group_size": size,
+      "strategy": strategy, "dynamic": true,
+    ]
+  }
+}

@@ -1,0 +1,167 @@
+// What config.json says about the quantized weights of a directory: nothing, what the family's makers say, or what
+// compressed-tensors says.
+
+import SmeltContainers
+import SmeltModels
+import SmeltQuantization
+import SmeltStorage
+import SmeltTensors
+
+/// The `quantization_config` of a result.
+struct QuantizationSection {
+  private let plan: Plan
+  private let naming: TensorNaming
+
+  /// Files beside config.json in which other tools describe the source's codes.
+  static let sidecars: Set<String> = [
+    QuantizationConfig.sidecarName, "quantize_config.json", "quant_config.json",
+  ]
+
+  init(_ plan: Plan, _ naming: TensorNaming) {
+    self.plan = plan
+    self.naming = naming
+  }
+
+  private var isV4: Bool { naming.family is DeepSeekV4 }
+  private var hasFP4: Bool { plan.slabs.contains { $0.encoding is FP4 } }
+  private var isQuantized: Bool { plan.slabs.contains { CompressedLayout.isQuantized($0.encoding) } }
+
+  /// config.json with a section that is true of the result: the source's bytes where that is so already.
+  func config(_ bytes: Bytes) throws -> [UInt8] {
+    let config = try parseConfig(bytes, file: "config.json")
+    guard let object = config.object else { return bytes.array }
+    let keys = ["quantization_config", "compression_config"]
+    let section = keys.lazy.compactMap { config[$0] }.first { !$0.isNull }
+    let wanted = isQuantized ? (naming.compressed == nil ? makers : compressed) : []
+    let isTrue =
+      naming.compressed == nil && section?["quant_method"]?.string == method
+      && (config["expert_dtype"] == nil || hasFP4)
+    if isTrue { return bytes.array }
+    let dropped = Set(keys + ["expert_dtype"])
+    let members = zip(object.keys, object.values).filter { !dropped.contains($0.0) }.map { ($0.0, $0.1) }
+    return Array((JSON(members: members + wanted).text(indented: true) + "\n").utf8)
+  }
+
+  /// The makers' `quant_method`; nil where nothing is quantized.
+  private var method: String? { isQuantized ? (hasFP4 && !isV4 ? "mxfp4" : "fp8") : nil }
+
+  /// What the makers' own files say.
+  private var makers: [(String, JSON)] {
+    if method == "mxfp4" {
+      return [
+        (
+          "quantization_config",
+          [
+            "quant_method": "mxfp4",
+            "modules_to_not_convert": [
+              "model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head",
+            ],
+          ]
+        )
+      ]
+    }
+    var members: [(String, JSON)] = [
+      ("activation_scheme", "dynamic"), ("fmt", "e4m3"), ("quant_method", "fp8"),
+    ]
+    if isV4 { members.append(("scale_fmt", "ue8m0")) }
+    members.append(("weight_block_size", [128, 128]))
+    return (hasFP4 ? [("expert_dtype", "fp4")] : []) + [("quantization_config", JSON(members: members))]
+  }
+
+  /// What compressed-tensors says: a group for each format, and every linear layer that stays as it is.
+  private var compressed: [(String, JSON)] {
+    var formats: [CompressedFormat] = []
+    var modules: [CompressedFormat: [String]] = [:]
+    var ignored: [String] = []
+    for slab in plan.slabs {
+      let spec = plan.weights[slab.weight].stored.spec
+      let place = naming.spelling(spec)
+      guard place.tensor.hasSuffix(".weight") else { continue }
+      let module = String(place.tensor.dropLast(".weight".count))
+      if CompressedLayout.isQuantized(slab.encoding) {
+        guard
+          let format = CompressedFormat(
+            slab.encoding, slab.shape, keepsActivations: naming.compressed?.keepsActivations ?? false)
+        else { continue }
+        if modules[format] == nil { formats.append(format) }
+        modules[format, default: []].append(module)
+      } else if spec.isLinear {
+        ignored.append(module)
+      }
+    }
+    if !plan.weights.contains(where: { $0.stored.spec.role == .outputHead }) { ignored.append("lm_head") }
+    formats.sort { (modules[$0]?.count ?? 0) > (modules[$1]?.count ?? 0) }
+    let groups = formats.enumerated().map { index, format in
+      let own = modules[format] ?? []
+      let others = formats.filter { $0 != format }.flatMap { modules[$0] ?? [] }
+      // The largest group is all linear layers that no other names.
+      return (
+        "group_\(index)", format.group(targets: index == 0 ? ["Linear"] : ModulePatterns.of(own, but: others))
+      )
+    }
+    let names = Set(formats.map(\.name))
+    let all = modules.values.flatMap { $0 }
+    let section: JSON = JSON(members: [
+      ("config_groups", JSON(members: groups)),
+      ("format", JSON(names.count == 1 ? formats[0].name : "mixed-precision")),
+      ("global_compression_ratio", JSON(.null)),
+      (
+        "ignore",
+        JSON(
+          (ignored.count > ModulePatterns.mostNames ? ModulePatterns.of(ignored, but: all) : ignored).map {
+            JSON($0)
+          }
+        )
+      ),
+      ("kv_cache_scheme", JSON(.null)), ("quant_method", "compressed-tensors"),
+      ("quantization_status", "compressed"), ("version", "0.20.0"),
+    ])
+    return [("quantization_config", section)]
+  }
+}
+
+extension WeightSpec {
+  /// Whether frameworks keep it as a linear layer, so that a configuration must say where it is left alone.
+  fileprivate var isLinear: Bool {
+    guard shape.rank == 2 else { return false }
+    switch role {
+    case .embedding, .norm, .bias, .selectionBias, .hashTable, .sink, .hyperConnection: return false
+    default: return true
+    }
+  }
+}
+
+/// Lists of modules as few patterns.
+enum ModulePatterns {
+  /// Names that are listed one by one.
+  static let mostNames = 2000
+
+  /// Patterns that match all of some modules and none of the others: a number stands for any where that is so of all modules
+  /// of the pattern, else an expert's number for any, else the name itself.
+  static func of(_ modules: [String], but others: [String]) -> [String] {
+    let levels: [(String) -> String] = [
+      { pattern($0, onlyExperts: false) }, { pattern($0, onlyExperts: true) },
+    ]
+    let taken = levels.map { level in Set(others.map(level)) }
+    var seen: Set<String> = []
+    var patterns: [String] = []
+    for module in modules {
+      let found = levels.indices.lazy.map { ($0, levels[$0](module)) }.first { !taken[$0.0].contains($0.1) }?
+        .1
+      // A pattern without a number is a name.
+      let pattern = found.flatMap { $0.contains(#"\d+"#) ? $0 : nil } ?? module
+      if seen.insert(pattern).inserted { patterns.append(pattern) }
+    }
+    return patterns
+  }
+
+  private static func pattern(_ module: String, onlyExperts: Bool) -> String {
+    let words = module.split(separator: ".", omittingEmptySubsequences: false)
+    let parts = words.enumerated().map { index, word in
+      let isNumber = !word.isEmpty && word.allSatisfy { $0.isASCII && $0.isNumber }
+      guard isNumber, !onlyExperts || index > 0 && words[index - 1] == "experts" else { return String(word) }
+      return #"\d+"#
+    }
+    return "re:^" + parts.joined(separator: #"\."#) + "$"
+  }
+}

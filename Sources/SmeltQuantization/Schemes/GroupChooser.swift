@@ -1,0 +1,133 @@
+// What the schemes of 4-bit codes share: a row is cut into groups of columns, each with a scale that is tried on its numbers.
+
+internal import CKernels
+internal import SmeltStorage
+internal import SmeltTensors
+
+/// Codes of four bits, two a byte, low nibble first.
+enum SmallCode {
+  /// 0…15 for -8…7.
+  case int4
+  /// E2M1.
+  case e2m1
+
+  /// Writes `count / 2` bytes; `spare` is scratch of `count` bytes.
+  func encode(
+    _ x: UnsafePointer<Float>, _ scale: Float, _ out: UnsafeMutablePointer<UInt8>, _ count: Int,
+    _ spare: UnsafeMutablePointer<Float>
+  ) {
+    guard self == .int4 else {
+      sk_encode_e2m1(x, scale, out, count)
+      return
+    }
+    // Rounding is the 8-bit kernel's; what it leaves beyond four bits is saturated here.
+    UnsafeMutableRawPointer(spare).withMemoryRebound(to: Int8.self, capacity: count) { codes in
+      sk_encode_int8(x, scale, codes, count)
+      for pair in 0..<count / 2 {
+        let low = UInt8(bitPattern: min(7, max(-8, codes[2 * pair])) + 8)
+        let high = UInt8(bitPattern: min(7, max(-8, codes[2 * pair + 1])) + 8)
+        out[pair] = low | high << 4
+      }
+    }
+  }
+
+  func decode(_ codes: UnsafePointer<UInt8>, _ scale: Float, _ out: UnsafeMutablePointer<Float>, _ count: Int)
+  {
+    switch self {
+    case .int4: sk_decode_int4(codes, 8, scale, out, count)
+    case .e2m1: sk_decode_e2m1(codes, scale, out, count)
+    }
+  }
+}
+
+/// One group of one row, its codes written for one scale after another.
+struct GroupTrial {
+  let code: SmallCode
+  let values: UnsafePointer<Float>
+  let count: Int
+  let importance: UnsafePointer<Float>?
+  /// Scratch of twice `count` floats.
+  let spare: UnsafeMutablePointer<Float>
+  let codes: UnsafeMutablePointer<UInt8>
+
+  var absmax: Float { sk_absmax_f32(values, count) }
+
+  /// The codes under a scale; `spare` holds their numbers.
+  private func write(_ scale: Float) {
+    code.encode(values, scale, codes, count, spare + count)
+    code.decode(codes, scale, spare, count)
+  }
+
+  /// Writes the codes under a scale.
+  /// - Returns: how many values changed.
+  func inexact(under scale: Float) -> Int {
+    write(scale)
+    return sk_count_different(values, spare, count)
+  }
+
+  /// Whether every value is exact under a scale; the first few tell most often. Writes the codes if so.
+  func isExact(under scale: Float) -> Bool {
+    let few = min(8, count)
+    code.encode(values, scale, codes, few, spare + count)
+    code.decode(codes, scale, spare, few)
+    return sk_count_different(values, spare, few) == 0 && inexact(under: scale) == 0
+  }
+
+  /// The sum of importance × square error under a scale.
+  func error(under scale: Float) -> Double {
+    write(scale)
+    var sum = 0.0
+    for index in 0..<count {
+      let difference = Double(values[index]) - Double(spare[index])
+      sum += difference * difference * Double(importance?[index] ?? 1)
+    }
+    return sum
+  }
+
+  /// The magnitude that an observer takes for the largest: a percentile of it where asked for.
+  func magnitude(_ observer: Observer, _ absmax: Float) -> Float {
+    guard case .percentile(let p) = observer else { return absmax }
+    let rank = nearestRank(p, count: count)
+    guard rank < count else { return absmax }
+    let found = spare.withMemoryRebound(to: UInt32.self, capacity: count) { bits in
+      for index in 0..<count { bits[index] = values[index].bitPattern & 0x7FFF_FFFF }
+      return Float(bitPattern: selected(rank, of: bits, count: count))
+    }
+    return found > 0 ? found : absmax
+  }
+}
+
+/// Calls `body` with a trial of each group of each row, rows in order, the groups' codes in `codes`; counts what changed.
+/// - Throws: `Q_CODE_NAN`, `STAT_MISMATCH`.
+func forEachGroup(
+  _ weight: Weight, rows: Range<Int>, size: Int, _ code: SmallCode, importance: ImportanceView?,
+  codes: UnsafeMutablePointer<UInt8>,
+  _ body: (_ trial: GroupTrial, _ row: Int, _ group: Int) throws -> Int
+) throws -> RowReport {
+  try importance?.check(weight)
+  let columns = weight.columns
+  let groupRows = max(1, weight.rows / (importance?.groups ?? 1))
+  var report = RowReport()
+  try (importance?.values ?? []).withUnsafeBufferPointer { all in
+    try forEachDecodedRow(weight, rows: rows, spareRows: 2) { row, values, spare in
+      let weights = importance == nil ? nil : all.baseAddress.map { $0 + row / groupRows * columns }
+      var inexact = 0
+      for start in stride(from: 0, to: columns, by: size) {
+        let trial = GroupTrial(
+          code: code, values: values + start, count: min(size, columns - start),
+          importance: weights.map { $0 + start }, spare: spare,
+          codes: codes + ((row - rows.lowerBound) * columns + start) / 2)
+        inexact += try body(trial, row, start / size)
+      }
+      report.add(row: columns, inexact: inexact)
+    }
+  }
+  return report
+}
+
+/// The smallest power of two, from 2⁻¹²⁶, that is not below a positive number.
+func powerNotBelow(_ value: Float) -> Float {
+  let value = max(value, .leastNormalMagnitude)
+  let power = Float(sign: .plus, exponent: value.exponent, significand: 1)
+  return power < value ? power * 2 : power
+}

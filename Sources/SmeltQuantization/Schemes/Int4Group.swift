@@ -1,0 +1,125 @@
+// 4-bit integers with a scale for each group of columns. Formats/recipe.md, section 9.
+
+internal import CKernels
+internal import SmeltStorage
+public import SmeltTensors
+
+/// Codes -8…7 under a BF16 scale for each group of 128, 64 or 32 columns. Named `int4-group`, which takes the longest group that
+/// the columns are a multiple of, or `int4-group:32` and so on; encoding `int4.group128` and so on.
+///
+/// A group's scale, rounded to BF16, which is the type that engines multiply by:
+/// 1. a group of zeros gets scale 1;
+/// 2. the first of the smallest power of two ≥ absmax ÷ 8, absmax ÷ 7 and absmax ÷ 8 under which every value is exact;
+/// 3. the observer's choice: `absmax` absmax ÷ 7.5 (the middle of the range, as compressed-tensors has it), `percentile` the
+///    same of the percentile, `mse` the best of absmax ÷ 7.5 × {1, 15/14, 15/16, 0.95, 0.9 … 0.5}.
+///
+/// Bound of the error, nothing clipped: half a scale and 2⁻⁹ of the value. A source in the result's encoding is kept.
+public struct Int4Group: Scheme {
+  /// The lengths of groups there are, the usual one first.
+  public static let sizes = [128, 64, 32]
+
+  /// Columns of a group.
+  public let size: Int
+
+  /// Groups of 128, or as the columns demand.
+  public static let usual = Int4Group(size: 128)
+
+  /// Groups of a length of `sizes`.
+  public init(size: Int) {
+    precondition(Int4Group.sizes.contains(size), "groups of \(size)")
+    self.size = size
+  }
+
+  /// The canonical name.
+  public var name: String { size == 128 ? "int4-group" : "int4-group:\(size)" }
+  /// Other tools' spellings.
+  public var synonyms: [String] { ["W4A16", "int4", "int4-group:128"] }
+  /// One line for help.
+  public var summary: String {
+    "INT4, a BF16 scale for each \(size) columns; int4-group:64 and int4-group:32 for shorter groups"
+  }
+  /// Values are rounded.
+  public var isLossy: Bool { true }
+  /// Values are stored anew.
+  public var keepsBytes: Bool { false }
+  /// The big matrices inside layers.
+  public var reach: SchemeReach { .layerMatrices }
+
+  /// The group encoding; tables of integers keep theirs.
+  public func encoding(for source: any Encoding, shape: Shape) -> any Encoding {
+    if source is IntegerTable { return source }
+    guard let encoding = GroupedIntegers(.four, .group(size)) else {
+      preconditionFailure("groups of \(size)")
+    }
+    return encoding
+  }
+
+  /// Scales are BF16.
+  public func dtype(of part: PartLayout) -> DType { part.name == .scales ? .bf16 : part.dtypes[0] }
+
+  /// Shorter groups where the columns are no multiple; none at all where they are no multiple of 32.
+  public func standIn(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)? {
+    if source is IntegerTable { return nil }
+    if source.name == encoding(for: source, shape: shape).name {
+      return (Keep(), "is \(source.name) already")
+    }
+    guard shape.columns % size != 0 else { return nil }
+    let why = "\(shape.columns) columns are no multiple of \(size)"
+    guard let fit = Int4Group.sizes.first(where: { $0 < size && shape.columns % $0 == 0 }) else {
+      return (Keep(), "kept: \(why)")
+    }
+    let other = Int4Group(size: fit)
+    if source.name == other.encoding(for: source, shape: shape).name {
+      return (Keep(), "is \(source.name) already")
+    }
+    return (other, "\(other.name): \(why)")
+  }
+
+  /// Chooses each group's scale and encodes the group under it.
+  /// - Throws: `Q_CODE_NAN`, `STAT_MISMATCH`.
+  public func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions, into target: RowTarget)
+    throws -> RowReport
+  {
+    if weight.encoding is IntegerTable { return copyRows(weight, rows: rows, into: target) }
+    guard let scales = target.scales else { preconditionFailure("\(name) needs a place for scales") }
+    let across = ceilDivide(weight.columns, size)
+    return try forEachGroup(
+      weight, rows: rows, size: size, .int4, importance: options.importance, codes: target.values
+    ) { trial, row, group in
+      let (scale, inexact) = encode(trial, options.observer)
+      UnsafeMutableRawPointer(scales + ((row - rows.lowerBound) * across + group) * 2).storeBytes(
+        of: UInt16(scale.bitPattern >> 16).littleEndian, as: UInt16.self)
+      return inexact
+    }
+  }
+
+  private func encode(_ trial: GroupTrial, _ observer: Observer) -> (scale: Float, inexact: Int) {
+    let absmax = trial.absmax
+    guard absmax > 0 else { return (1, trial.inexact(under: 1)) }
+    for scale in [powerNotBelow(absmax / 8), usable(absmax / 7), usable(absmax / 8)] {
+      if trial.isExact(under: scale) { return (scale, 0) }
+    }
+    var best = usable(trial.magnitude(observer, absmax) / 7.5)
+    if observer == .mse {
+      var least = trial.error(under: best)
+      let first = absmax / 7.5
+      let factors: [Float] = [15 / 14, 15 / 16, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5]
+      for factor in factors {
+        let candidate = usable(first * factor)
+        let error = trial.error(under: candidate)
+        if error < least { (best, least) = (candidate, error) }
+      }
+    }
+    return (best, trial.inexact(under: best))
+  }
+
+  /// The nearest BF16 that is a normal number and makes no code infinite.
+  private func usable(_ scale: Float) -> Float {
+    let scale = max(scale, .leastNormalMagnitude)
+    let bits = scale.bitPattern
+    let rounded = (bits &+ 0x7FFF &+ (bits >> 16 & 1)) & 0xFFFF_0000
+    var result = Float(bitPattern: rounded)
+    while !(result * 8).isFinite { result = Float(bitPattern: result.bitPattern - 0x1_0000) }
+    return result
+  }
+}
