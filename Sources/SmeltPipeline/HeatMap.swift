@@ -78,7 +78,7 @@ struct HeatMap {
           "<rect x=\"\(x)\" y=\"\(y)\" width=\"\(cell)\" height=\"\(row)\" fill=\"\(colour(count, most: most))\"><title>\(title)</title></rect>"
         if count < minTokens {
           out +=
-            "<circle cx=\"\(x + cell / 2)\" cy=\"\(y + row / 2)\" r=\"\(max(1, cell / 6))\" fill=\"#ffb000\"/>"
+            "<circle cx=\"\(x + cell / 2)\" cy=\"\(y + row / 2)\" r=\"\(fixed(0.3 * Double(cell), 1))\" fill=\"#ffb000\"/>"
         }
       }
       out += "\n"
