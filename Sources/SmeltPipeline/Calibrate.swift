@@ -149,9 +149,10 @@ private struct Calibration {
     var learned = Learned()
     var stream = try TokenStream(groups, family, observed, folder: folder)
     learned.spilledBytes = stream.spilledBytes
+    let wanted = policy.kind == .topUp ? policy.minTokens : 0
+    let inputs = groups.count > 1 && wanted > 0 ? try ScratchFile(in: folder) : nil
     for layer in 0..<family.dimensions.layers {
-      let wanted = policy.kind == .topUp ? policy.minTokens : 0
-      var nearest = NearestTokens(experts: experts, wanted: wanted)
+      var nearest = NearestTokens(experts: experts, wanted: wanted, scratch: inputs)
       var drawn = [Int](repeating: 0, count: experts)
       try stream.update { batch, first, x in
         let routing = try family.layer(layer, &x, batch, observed, pass)
@@ -160,16 +161,17 @@ private struct Calibration {
         observed.record(routing, layer: layer, experts: experts)
         let drawnHere = min(max(0, drawnTokens - first), batch.count)
         for expert in routing.experts.prefix(drawnHere * routing.perToken) { drawn[Int(expert)] += 1 }
-        if let seen { nearest.add(routing, seen, first: first) }
+        if let seen { try nearest.add(routing, seen, first: first) }
       }
       let section = layout.sections[layer]
       let counts = section.tokens(observed.drainRouting().first)
       var replayed = [Int](repeating: 0, count: experts)
       if counts != nil {
-        for replay in nearest.replays() {
+        for expert in 0..<experts {
+          guard let rows = try nearest.replay(expert) else { continue }
           try Interrupt.check()
-          _ = try family.expert(replay.expert, layer: layer, replay.rows, observed, pass)
-          replayed[replay.expert] = replay.rows.rows
+          _ = try family.expert(expert, layer: layer, rows, observed, pass)
+          replayed[expert] = rows.rows
         }
       }
       let sources = counts.map { origins($0, drawn: drawn, replayed: replayed) }
@@ -181,6 +183,7 @@ private struct Calibration {
       giveBackFreeMemory()
       options.progress.advance(1)
     }
+    learned.spilledBytes += inputs?.byteCount ?? 0
     try stream.forEach { batch, x in try eachLogits(family, x, batch, observed, pass) { _, _ in } }
     let outside = layout.sections[family.dimensions.layers].entries(observed.drain())
     try sink.write(outside, nil, nil)

@@ -6,14 +6,6 @@ import SmeltTensors
 
 internal import Synchronization
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
-
 /// Weights that keep what the router of a layer is multiplied with, and what comes out.
 final class RouterTap<Base: Weights>: Weights {
   private let base: Base
@@ -48,37 +40,45 @@ final class RouterTap<Base: Weights>: Weights {
 /// For each expert of a layer that has too few tokens so far, the tokens that went elsewhere and came nearest.
 ///
 /// Near is what has a large share in the softmax over the router's logits, whatever the family makes of them; of equal
-/// shares the earlier token. A row is held once however many experts want it; at most `wanted` rows an expert.
+/// shares the earlier token. The inputs of tokens stay in memory where all tokens are one group; of several groups they
+/// wait in a file, so that memory does not grow with the experts.
 struct NearestTokens {
   private struct Candidate {
     var score: Double
     var token: Int
-    var row: [Float]
   }
 
   private let wanted: Int
+  private let scratch: ScratchFile?
+  private var held: Matrix?
+  private var columns = 0
   private var counts: [Int]
   private var nearest: [[Candidate]]
 
-  init(experts: Int, wanted: Int) {
+  /// Nothing seen yet.
+  /// - Parameters:
+  ///   - wanted: tokens that an expert should have; 0 looks for none.
+  ///   - scratch: where inputs wait; nil when one group is all there is.
+  init(experts: Int, wanted: Int, scratch: ScratchFile?) {
     self.wanted = wanted
+    self.scratch = scratch
     counts = [Int](repeating: 0, count: experts)
     nearest = [[Candidate]](repeating: [], count: experts)
   }
 
   /// Looks at a group of tokens, `first` of which came before.
-  mutating func add(_ routing: Routing, _ seen: (inputs: Matrix, logits: Matrix), first: Int) {
+  mutating func add(_ routing: Routing, _ seen: (inputs: Matrix, logits: Matrix), first: Int) throws {
     for expert in routing.experts { counts[Int(expert)] += 1 }
     let starved = counts.indices.filter { counts[$0] < wanted }
-    for expert in counts.indices where counts[expert] >= wanted { nearest[expert] = [] }
     guard !starved.isEmpty else { return }
-    var rows: [Int: [Float]] = [:]
-    let experts = seen.logits.columns
-    let sums = (0..<seen.logits.rows).map { token in
-      seen.logits.values.withUnsafeBufferPointer {
-        Metrics.logSumExp(UnsafeBufferPointer(rebasing: $0[token * experts..<(token + 1) * experts]))
-      }
+    columns = seen.inputs.columns
+    if let scratch {
+      try seen.inputs.values.withUnsafeBytes { try scratch.write($0, at: first * columns * 4) }
+    } else {
+      held = seen.inputs
     }
+    let experts = seen.logits.columns
+    let sums = (0..<seen.logits.rows).map { token in Metrics.withRow(seen.logits, token, Metrics.logSumExp) }
     for expert in starved {
       var best = nearest[expert]
       for token in 0..<seen.logits.rows {
@@ -88,25 +88,24 @@ struct NearestTokens {
         guard !chosen.contains(Int32(expert)) else { continue }
         var place = best.count
         while place > 0, score > best[place - 1].score { place -= 1 }
-        best.insert(Candidate(score: score, token: first + token, row: []), at: place)
+        best.insert(Candidate(score: score, token: first + token), at: place)
         if best.count > wanted { best.removeLast() }
-      }
-      for place in best.indices where best[place].row.isEmpty {
-        let token = best[place].token - first
-        let row = rows[token] ?? Array(seen.inputs[token])
-        rows[token] = row
-        best[place].row = row
       }
       nearest[expert] = best
     }
   }
 
-  /// The rows to run through each starved expert, in the order of the tokens: as many as it lacks, or as there are.
-  func replays() -> [(expert: Int, rows: Matrix)] {
-    nearest.indices.compactMap { expert in
-      let lacking = nearest[expert].prefix(max(0, wanted - counts[expert])).sorted { $0.token < $1.token }
-      guard let columns = lacking.first?.row.count else { return nil }
-      return (expert, Matrix(rows: lacking.count, columns: columns, values: lacking.flatMap(\.row)))
+  /// The inputs to run through an expert, in the order of the tokens: as many as it lacks, or as there are; nil for none.
+  func replay(_ expert: Int) throws -> Matrix? {
+    let tokens = nearest[expert].prefix(max(0, wanted - counts[expert])).map(\.token).sorted()
+    guard !tokens.isEmpty else { return nil }
+    guard let scratch else { return held?.gather(tokens) }
+    return try Matrix(rows: tokens.count, columns: columns) { out in
+      for (place, token) in tokens.enumerated() {
+        try scratch.read(
+          into: UnsafeMutableRawBufferPointer(start: out + place * columns, count: columns * 4),
+          at: token * columns * 4)
+      }
     }
   }
 }

@@ -54,31 +54,45 @@ public struct ActivationRounding: Sendable {
 
   /// Rows rounded to the grid and back; a row of zeros stays one. Weights without a range of their own get a scale for
   /// each token.
-  func round(_ x: Matrix, _ name: WeightName, _ parallel: Parallel) -> Matrix {
+  /// - Parameter block: channels that share a scale where scales are a token's own; nil for all of them.
+  func round(_ x: Matrix, _ name: WeightName, block: Int? = nil, _ parallel: Parallel) -> Matrix {
     var rounded = x
     let columns = x.columns
     let range = ranges[name].flatMap { $0 > 0 ? $0 : nil }
+    let width = max(1, range == nil ? block ?? columns : columns)
     rounded.forEachRow(parallel) { _, row in
-      var largest: Float = 0
-      if let range {
-        largest = range
-      } else {
-        for column in 0..<columns { largest = max(largest, abs(row[column])) }
-      }
-      let scale = largest / kind.largest
-      guard scale >= .leastNormalMagnitude, scale.isFinite else { return }
-      withUnsafeTemporaryAllocation(of: UInt8.self, capacity: columns) { codes in
-        guard let codes = codes.baseAddress else { return }
-        if kind.largest == INT8.largest {
-          INT8.channel.encode(row, count: columns, scale: scale, into: codes)
-          for column in 0..<columns { row[column] = Float(Int8(bitPattern: codes[column])) * scale }
-        } else {
-          FP8(.e4m3, .tensor).encode(row, count: columns, scale: scale, into: codes)
-          for column in 0..<columns { row[column] = ActivationRounding.e4m3[Int(codes[column])] * scale }
-        }
+      for start in stride(from: 0, to: columns, by: width) {
+        round(row + start, min(width, columns - start), range: range)
       }
     }
     return rounded
+  }
+
+  /// Rounds numbers that share a scale.
+  private func round(_ row: UnsafeMutablePointer<Float>, _ count: Int, range: Float?) {
+    var largest = range ?? 0
+    if range == nil { for index in 0..<count { largest = max(largest, abs(row[index])) } }
+    let scale = largest / kind.largest
+    guard scale >= .leastNormalMagnitude, scale.isFinite else { return }
+    withUnsafeTemporaryAllocation(of: UInt8.self, capacity: count) { codes in
+      guard let codes = codes.baseAddress else { return }
+      if kind.largest == INT8.largest {
+        INT8.channel.encode(row, count: count, scale: scale, into: codes)
+        for index in 0..<count { row[index] = Float(Int8(bitPattern: codes[index])) * scale }
+      } else {
+        FP8(.e4m3, .tensor).encode(row, count: count, scale: scale, into: codes)
+        for index in 0..<count { row[index] = ActivationRounding.e4m3[Int(codes[index])] * scale }
+      }
+    }
+  }
+
+  /// The channels that share a scale before a product with a weight of this encoding: of FP8 in blocks as many as a
+  /// block has columns, as engines for it have it; nil for all. Source: DeepSeek-V3's reference inference, `act_quant`.
+  static func block(_ encoding: any Encoding) -> Int? {
+    guard let encoding = encoding as? FP8, case .block(_, let columns) = encoding.granularity else {
+      return nil
+    }
+    return columns
   }
 
   /// The value of each E4M3 code. Formats/encodings.md, section 4.
@@ -99,9 +113,13 @@ struct RoundedActivations<Base: Weights>: Weights {
   func weight(_ name: WeightName) throws -> Weight { try base.weight(name) }
   func finished(_ name: WeightName) { base.finished(name) }
   func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws -> Matrix {
-    let reached = ActivationRounding.reaches(try base.weight(name).encoding)
+    let encoding = try base.weight(name).encoding
+    guard ActivationRounding.reaches(encoding) else {
+      return try base.multiply(x, name, rows: rows, parallel: parallel)
+    }
     return try base.multiply(
-      reached ? rounding.round(x, name, parallel) : x, name, rows: rows, parallel: parallel)
+      rounding.round(x, name, block: ActivationRounding.block(encoding), parallel), name, rows: rows,
+      parallel: parallel)
   }
 }
 

@@ -33,6 +33,16 @@ import Testing
     }
   }
 
+  @Test func blocksHaveScalesOfTheirOwn() throws {
+    let model = try openFixture("deepseek_v4")
+    let x = Matrix(rows: 1, columns: 5, values: [127, 0.3, 1270, 3, 64.4])
+    let rounded = try ActivationRounding(.int8, for: model).round(
+      x, WeightName("a"), block: 2, .serial)
+    #expect(rounded.values == [127, 0, 1270, 0, Float(64.4) / 127 * 127])
+    #expect(ActivationRounding.block(FP8(.e4m3, .block128)) == 128)
+    #expect(ActivationRounding.block(FP8(.e4m3, .channel)) == nil)
+  }
+
   @Test func staticScalesSaturate() throws {
     let folder = TemporaryFolder()
     let model = try openFixture("deepseek_v4")
