@@ -1,92 +1,82 @@
 // `calibrate`: the forward pass over a text, watched. Layers outside, experts inside: one layer's statistics are in
-// memory at a time and go to the file as the layer ends.
+// memory at a time and go to the file as the layer ends. Activations that do not fit wait in a file.
 
 import SmeltContainers
 import SmeltModels
-public import SmeltQuantization
-public import SmeltStorage
+import SmeltQuantization
+import SmeltStorage
 import SmeltTensors
-
-/// What a calibration did.
-public struct CalibrationSummary: Sendable {
-  /// The statistics file; nil when it was not kept.
-  public var path: String?
-  /// Tokens that ran.
-  public var tokens: Int
-  /// Windows that ran.
-  public var windows: Int
-  /// Windows of the text that did not fit into the memory allowed.
-  public var windowsLeftOut: Int
-  /// Which experts the text reached.
-  public var coverage: Coverage
-  /// Wall time.
-  public var seconds: Double
-  /// Peak resident memory of the process.
-  public var peakMemoryBytes: Int
-
-  /// For machines.
-  public var json: JSON {
-    [
-      "path": JSON(path), "tokens": JSON(tokens), "windows": JSON(windows),
-      "windows_left_out": JSON(windowsLeftOut), "coverage": coverage.json, "seconds": JSON(seconds),
-      "tokens_per_second": JSON(Double(tokens) / max(seconds, 1e-9)),
-      "peak_memory_bytes": JSON(peakMemoryBytes),
-    ]
-  }
-
-  /// For people.
-  public var text: String {
-    var lines = [coverage.text]
-    if windowsLeftOut > 0 {
-      lines.append("note: \(windowsLeftOut) windows did not fit into --max-memory and were left out")
-    }
-    lines.append(
-      "\(path ?? "calibration"): \(grouped(tokens)) tokens in \(fixed(seconds, 1)) s, peak memory \(byteText(peakMemoryBytes))"
-    )
-    return lines.joined(separator: "\n")
-  }
-}
 
 /// Runs the windows and writes the statistics file of Formats/statistics.md; an importance matrix of llama.cpp when
 /// `path` ends in `.gguf`.
-/// - Throws: `RequestError` cannot-create, io, interrupted; `OUT_ALIASES_INPUT`; refusals of the model's content.
+/// - Parameters:
+///   - textPath: what the windows came from, unless they say so themselves.
+///   - policy: what becomes of experts that few tokens reach.
+/// - Throws: `RequestError` cannot-create, io, interrupted; `OUT_ALIASES_INPUT`, `CAL_STARVED`; refusals of the model's
+///   content.
 public func calibrate(
   _ model: Model, _ windows: Windows, textPath: String, to path: String, overwrite: Bool,
-  _ options: RunOptions
+  policy: CalibrationPolicy = CalibrationPolicy(), _ options: RunOptions
 ) throws -> CalibrationSummary {
   let start = monotonicSeconds()
-  try model.refuseAlias(path, and: [textPath])
-  let family = model.family
-  let groups = windows.groups(family.dimensions, streams: 1, maxMemory: options.maxMemory)
-  let batch = groups[0]
+  let files = windows.files.isEmpty ? [textPath] : windows.files
+  try model.refuseAlias(path, and: files)
+  try requireCreatable(path, overwrite: overwrite)
+  let folder = parentFolder(path)
+  let added =
+    policy.kind == .topUp
+    ? try topUpWindows(
+      model.family, model.weights, windows, minTokens: policy.minTokens, folder: folder, options) : []
+  let calibration = Calibration(
+    layout: StatisticsLayout(model.family), policy: policy,
+    groups: Windows(windows.sequences + added, context: windows.context).groups(
+      model.family.dimensions, streams: 1, maxMemory: options.maxMemory), drawnTokens: windows.tokenCount,
+    file: files.first, folder: folder, options: options)
+  let tokens = calibration.groups.reduce(0) { $0 + $1.count }
   options.progress.announce(
-    "\(grouped(batch.count)) of \(grouped(windows.tokenCount)) tokens, in one pass over the layers")
+    "\(grouped(tokens)) tokens in one pass over the layers, in \(grouped(calibration.groups.count)) groups")
   var statistics = Statistics(
-    modelType: family.modelType, tokens: batch.count, context: windows.context, sequences: batch.sequenceCount
-  )
-  statistics.notes = [("text_sha256", SHA256.hex(try MappedFile(path: textPath).bytes))]
-  let layout = StatisticsLayout(family)
-  let tokens =
-    if path.hasSuffix(".gguf") {
-      try observe(
-        model, batch,
-        into: try ImatrixSink(
-          path: path, layout, dataset: fileName(textPath), statistics, overwrite: overwrite), layout, options)
-    } else {
-      try observe(
-        model, batch, into: try SafetensorsSink(path: path, layout, statistics, overwrite: overwrite), layout,
-        options)
-    }
+    modelType: model.family.modelType, tokens: tokens, context: windows.context,
+    sequences: windows.sequences.count + added.count)
+  statistics.notes =
+    try windows.notes(files) + [
+      ("policy", policy.kind.rawValue), ("min_tokens", String(policy.minTokens)),
+      ("topped_up_windows", String(added.count)),
+    ]
+  let declarations = calibration.layout.declarations
+  let learned: Learned
+  if path.hasSuffix(".gguf") {
+    learned = try calibration.observe(
+      model,
+      into: try ImatrixSink(
+        path: path, calibration.layout, dataset: fileName(files[0]), statistics, overwrite: overwrite))
+  } else {
+    learned = try calibration.observe(
+      model,
+      into: try SafetensorsSink(path: path, declarations, statistics, overwrite: overwrite))
+  }
   return CalibrationSummary(
-    path: path, tokens: batch.count, windows: batch.sequenceCount,
-    windowsLeftOut: windows.sequences.count - batch.sequenceCount, coverage: Coverage(tokens),
-    seconds: monotonicSeconds() - start, peakMemoryBytes: peakMemoryBytes())
+    path: path, tokens: tokens, windows: statistics.sequences, toppedUpWindows: added.count,
+    spilledBytes: learned.spilledBytes, policy: policy, coverage: Coverage(learned.tokens),
+    expertTokens: learned.tokens, sources: learned.sources, seconds: monotonicSeconds() - start,
+    peakMemoryBytes: peakMemoryBytes())
+}
+
+extension Windows {
+  /// What a statistics file says of its text.
+  fileprivate func notes(_ files: [String]) throws -> [(key: String, value: String)] {
+    var notes = [("text_sha256", try TextSource.hash(files)), ("text_files", String(files.count))]
+    if let samples = draw.samples {
+      notes += [("samples", String(samples)), ("seed", String(draw.seed))]
+    }
+    return notes
+  }
 }
 
 /// Where statistics go as they are learned: entries and counts of one section of the layout after the other.
 protocol StatisticsSink: ~Copyable {
-  /// Takes a section: an entry for each of its weights, in order, and the tokens of its experts, if it has any.
-  mutating func write(_ entries: [StatisticsEntry], _ tokens: ExpertTokens?) throws
+  /// Takes a section: an entry for each of its weights, in order, and the tokens and sources of its experts, if any.
+  mutating func write(_ entries: [StatisticsEntry], _ tokens: ExpertTokens?, _ sources: ExpertSources?) throws
   /// Everything was written.
   consuming func commit() throws
 }
@@ -95,107 +85,152 @@ protocol StatisticsSink: ~Copyable {
 private struct SafetensorsSink: StatisticsSink, ~Copyable {
   var writer: SafetensorsWriter
 
-  init(path: String, _ layout: StatisticsLayout, _ statistics: Statistics, overwrite: Bool) throws {
+  init(
+    path: String, _ declarations: [SafetensorsWriter.Declaration], _ statistics: Statistics, overwrite: Bool
+  ) throws {
     writer = try SafetensorsWriter(
-      path: path, tensors: layout.declarations, metadata: statistics.metadata.map { ($0.key, $0.value) },
+      path: path, tensors: declarations, metadata: statistics.metadata.map { ($0.key, $0.value) },
       overwrite: overwrite)
   }
 
-  mutating func write(_ entries: [StatisticsEntry], _ tokens: ExpertTokens?) throws {
+  mutating func write(_ entries: [StatisticsEntry], _ tokens: ExpertTokens?, _ sources: ExpertSources?) throws
+  {
     for tensor in entries.flatMap(\.tensors) { try writer.write(tensor.name, tensor.bytes) }
-    if let tokens { try writer.write(tokens.tensor.name, tokens.tensor.bytes) }
+    for tensor in [tokens?.tensor, sources?.tensor].compactMap({ $0 }) {
+      try writer.write(tensor.name, tensor.bytes)
+    }
   }
 
   consuming func commit() throws { try writer.commit() }
 }
 
-/// The pass itself; each layer's statistics are written as soon as the layer is over, and the file is there at the end.
-private func observe<Sink: StatisticsSink & ~Copyable>(
-  _ model: Model, _ batch: TokenBatch, into sink: consuming Sink, _ layout: StatisticsLayout,
-  _ options: RunOptions
-) throws -> [ExpertTokens] {
-  options.progress.begin("calibrate", total: model.family.dimensions.layers + 1, unit: "layers")
-  let tokens = try observe(model.family, model.weights, batch, layout, &sink, options)
-  options.progress.end()
-  try model.checkUnchanged()
-  try sink.commit()
-  return tokens
-}
-
-private func observe<Sink: StatisticsSink & ~Copyable>(
-  _ family: some ModelFamily, _ weights: some Weights, _ batch: TokenBatch, _ layout: StatisticsLayout,
-  _ sink: inout Sink, _ options: RunOptions
-) throws -> [ExpertTokens] {
-  let observed = ObservedWeights(weights, specs: family.weights)
-  let pass = Pass(parallel: options.parallel)
+/// What a pass told beside the statistics.
+private struct Learned {
   var tokens: [ExpertTokens] = []
-  var x = try family.embed(batch, observed)
-  for layer in 0..<family.dimensions.layers {
-    try Interrupt.check()
-    if let routing = try family.layer(layer, &x, batch, observed, pass) {
-      observed.record(routing, layer: layer, experts: family.dimensions.experts)
-    }
-    let counts = observed.drainRouting()
-    tokens += counts
-    let section = layout.sections[layer]
-    try sink.write(section.entries(observed.drain()), section.tokens(counts.first))
-    giveBackFreeMemory()
-    options.progress.advance(1)
-  }
-  try eachLogits(family, x, batch, observed, pass) { _, _ in }
-  try sink.write(layout.sections[family.dimensions.layers].entries(observed.drain()), nil)
-  options.progress.advance(1)
-  return tokens
+  var sources: [ExpertSources] = []
+  var spilledBytes = 0
 }
 
-/// Which statistics a model has, in file order: layer by layer, then what lies outside the layers.
-struct StatisticsLayout {
-  /// A layer, or what lies outside the layers.
-  struct Section {
-    let layer: Int?
-    let specs: [WeightSpec]
-    /// Routed experts; 0 for a section without.
-    let experts: Int
+/// One calibration: what runs and what is done about starved experts.
+private struct Calibration {
+  let layout: StatisticsLayout
+  let policy: CalibrationPolicy
+  let groups: [TokenBatch]
+  /// Tokens of the windows that were asked for; those after them were added.
+  let drawnTokens: Int
+  /// The text, for a refusal.
+  let file: String?
+  /// Where activations wait.
+  let folder: String
+  let options: RunOptions
 
-    /// An entry for each weight; weights that no token reached get one that says so.
-    func entries(_ found: [StatisticsEntry]) -> [StatisticsEntry] {
-      let found = Dictionary(uniqueKeysWithValues: found.map { ($0.weight, $0) })
-      return specs.map {
-        found[$0.name]
-          ?? StatisticsEntry(unreached: $0.name, groups: $0.inputGroups, columns: $0.shape.columns)
-      }
+  /// The pass itself; each layer's statistics are written as soon as the layer is over, and the file is there at the end.
+  func observe<Sink: StatisticsSink & ~Copyable>(_ model: Model, into sink: consuming Sink) throws -> Learned
+  {
+    options.progress.begin("calibrate", total: model.family.dimensions.layers + 1, unit: "layers")
+    let learned = try observe(model.family, model.weights, &sink)
+    options.progress.end()
+    try model.checkUnchanged()
+    let starved = Starved(learned.sources)
+    if policy.kind == .refuse, !starved.experts.isEmpty {
+      throw starved.refusal(minTokens: policy.minTokens, file: file)
     }
-
-    /// The tokens of the section's experts; nil when it has none.
-    func tokens(_ found: ExpertTokens?) -> ExpertTokens? {
-      guard let layer, experts > 0 else { return nil }
-      return found ?? ExpertTokens(layer: layer, counts: [Int](repeating: 0, count: experts))
-    }
+    try sink.commit()
+    return learned
   }
 
-  /// Layers in order, then what lies outside.
-  let sections: [Section]
-
-  init(_ family: any ModelFamily) {
-    let layers = family.dimensions.layers
-    var specs = [[WeightSpec]](repeating: [], count: layers + 1)
-    for spec in family.weights where spec.isMultiplied { specs[spec.layer ?? layers].append(spec) }
-    sections = specs.enumerated().map { index, specs in
-      let layer = index < layers ? index : nil
-      let hasExperts = layer != nil && specs.contains { $0.role.isRouted }
-      return Section(layer: layer, specs: specs, experts: hasExperts ? family.dimensions.experts : 0)
+  private func observe<Sink: StatisticsSink & ~Copyable>(
+    _ family: some ModelFamily, _ weights: some Weights, _ sink: inout Sink
+  ) throws -> Learned {
+    let tap = RouterTap(weights)
+    let observed = ObservedWeights(tap, specs: family.weights)
+    let pass = Pass(parallel: options.parallel)
+    let experts = family.dimensions.experts
+    var learned = Learned()
+    var stream = try TokenStream(groups, family, observed, folder: folder)
+    learned.spilledBytes = stream.spilledBytes
+    let wanted = policy.kind == .topUp ? policy.minTokens : 0
+    let inputs = groups.count > 1 && wanted > 0 ? try ScratchFile(in: folder) : nil
+    for layer in 0..<family.dimensions.layers {
+      var nearest = NearestTokens(experts: experts, wanted: wanted, scratch: inputs)
+      var drawn = [Int](repeating: 0, count: experts)
+      try stream.update { batch, first, x in
+        let routing = try family.layer(layer, &x, batch, observed, pass)
+        let seen = tap.drain()
+        guard let routing else { return }
+        observed.record(routing, layer: layer, experts: experts)
+        let drawnHere = min(max(0, drawnTokens - first), batch.count)
+        for expert in routing.experts.prefix(drawnHere * routing.perToken) { drawn[Int(expert)] += 1 }
+        if let seen { try nearest.add(routing, seen, first: first) }
+      }
+      let section = layout.sections[layer]
+      let counts = section.tokens(observed.drainRouting().first)
+      var replayed = [Int](repeating: 0, count: experts)
+      if counts != nil {
+        for expert in 0..<experts {
+          guard let rows = try nearest.replay(expert) else { continue }
+          try Interrupt.check()
+          _ = try family.expert(expert, layer: layer, rows, observed, pass)
+          replayed[expert] = rows.rows
+        }
+      }
+      let sources = counts.map { origins($0, drawn: drawn, replayed: replayed) }
+      var entries = section.entries(observed.drain())
+      if policy.kind == .peerMax, let sources { entries = entries.withRangesOfPeers(sources) }
+      try sink.write(entries, counts, sources)
+      learned.tokens += [counts].compactMap { $0 }
+      learned.sources += [sources].compactMap { $0 }
+      giveBackFreeMemory()
+      options.progress.advance(1)
     }
+    learned.spilledBytes += inputs?.byteCount ?? 0
+    try stream.forEach { batch, x in try eachLogits(family, x, batch, observed, pass) { _, _ in } }
+    let outside = layout.sections[family.dimensions.layers].entries(observed.drain())
+    try sink.write(outside, nil, nil)
+    options.progress.advance(1)
+    return learned
   }
 
-  var declarations: [SafetensorsWriter.Declaration] {
-    sections.flatMap { section in
-      var tensors = section.specs.flatMap {
-        StatisticsEntry.layout($0.name, groups: $0.inputGroups, columns: $0.shape.columns)
-      }
-      if let layer = section.layer, section.experts > 0 {
-        tensors.append((ExpertTokens.tensorName(layer), .i64, [section.experts]))
-      }
-      return tensors.map { SafetensorsWriter.Declaration($0.name, $0.dtype, $0.shape) }
+  /// What each expert of a layer got.
+  private func origins(_ counts: ExpertTokens, drawn: [Int], replayed: [Int]) -> ExpertSources {
+    ExpertSources(
+      layer: counts.layer,
+      experts: counts.counts.enumerated().map { expert, routed in
+        let own = drawn[expert]
+        let kind: ExpertSource.Kind =
+          if own >= policy.minTokens {
+            .own
+          } else if routed >= policy.minTokens {
+            .toppedUp
+          } else {
+            switch policy.kind {
+            case .topUp: replayed[expert] > 0 ? .replayed : .weightsAlone
+            case .peerMax: .peers
+            case .weightOnly, .refuse: .weightsAlone
+            }
+          }
+        return ExpertSource(own: own, toppedUp: routed - own, replayed: replayed[expert], kind: kind)
+      })
+  }
+}
+
+extension [StatisticsEntry] {
+  /// The entries of a layer, with the activation ranges of its peers for those experts whose source says so.
+  fileprivate func withRangesOfPeers(_ sources: ExpertSources) -> [StatisticsEntry] {
+    var ranges: [String: [Float]] = [:]
+    for entry in self where entry.weight.expert != nil {
+      guard let absmax = entry.absmax else { continue }
+      let widest = ranges[entry.weight.base] ?? absmax
+      ranges[entry.weight.base] = zip(widest, absmax).map(Swift.max)
+    }
+    return map { entry in
+      guard let expert = entry.weight.expert, sources.experts[expert].kind == .peers,
+        let range = ranges[entry.weight.base]
+      else { return entry }
+      return StatisticsEntry(
+        entry.weight, groups: entry.groups, columns: entry.columns, absmax: range,
+        meanSquare: entry.meanSquare,
+        counts: entry.counts)
     }
   }
 }

@@ -5,19 +5,7 @@ import SmeltStorage
 extension Report {
   /// The page.
   public var html: String {
-    var page = """
-      <!doctype html>
-      <html lang="en"><head><meta charset="utf-8"><title>smelt verify</title><style>
-      body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-      table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }
-      th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd }
-      th:first-child, td:first-child { text-align: left }
-      .pass { color: #06703a } .fail { color: #b00020 }
-      .bar { background: #4a7fb5; height: .7rem; display: inline-block }
-      </style></head><body>
-      <h1>Parity report</h1>
-
-      """
+    var page = HTML.head("smelt verify") + "<h1>Parity report</h1>\n"
     page +=
       "<p class=\"\(passes ? "pass" : "fail")\"><strong>verdict: \(passes ? "pass" : "fail")</strong></p>\n"
     page += HTML.table(
@@ -41,6 +29,21 @@ extension Report {
         ["top-1 agreement", fixed(top1, 4)], ["top-5 agreement", fixed(top5, 4)],
         ["exact weights", "\(exactWeights) of \(weights.count)"],
       ])
+    if let activations {
+      page += "<h2>With activations rounded to \(HTML.escape(activations.rounding))</h2>\n"
+      page += HTML.table(
+        ["measure", "weights alone", "weights and activations"],
+        [
+          ["weights that meet rounded activations", "–", grouped(activations.roundedWeights)],
+          ["perplexity", fixed(perplexity.result, 4), fixed(activations.perplexity, 4)],
+          ["KL mean", scientific(kl.mean), scientific(activations.kl.mean)],
+          ["KL median", scientific(kl.median), scientific(activations.kl.median)],
+          ["KL 99th percentile", scientific(kl.p99), scientific(activations.kl.p99)],
+          ["KL largest", scientific(kl.max), scientific(activations.kl.max)],
+          ["top-1 agreement", fixed(top1, 4), fixed(activations.top1, 4)],
+          ["top-5 agreement", fixed(top5, 4), fixed(activations.top5, 4)],
+        ])
+    }
     let widest = max(layers.map(\.relativeError).max() ?? 0, 1e-300)
     page +=
       "<h2>Layers</h2>\n<table><tr><th>layer</th><th>relative error</th><th>cosine</th><th>router sets</th><th></th></tr>\n"
@@ -62,7 +65,24 @@ extension Report {
 }
 
 /// Text made safe for a page.
-private enum HTML {
+enum HTML {
+  /// The beginning of a page, up to its body.
+  static func head(_ title: String) -> String {
+    """
+    <!doctype html>
+    <html lang="en"><head><meta charset="utf-8"><title>\(escape(title))</title><style>
+    body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+    table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }
+    th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd }
+    th:first-child, td:first-child { text-align: left }
+    svg { max-width: 100%; height: auto }
+    .pass { color: #06703a } .fail { color: #b00020 }
+    .bar { background: #4a7fb5; height: .7rem; display: inline-block }
+    </style></head><body>
+
+    """
+  }
+
   static func escape(_ text: String) -> String {
     var out = ""
     for character in printable(text) {

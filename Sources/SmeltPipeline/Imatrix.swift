@@ -150,7 +150,8 @@ struct ImatrixSink: StatisticsSink, ~Copyable {
       chunkSize: statistics.context, overwrite: overwrite)
   }
 
-  mutating func write(_ entries: [StatisticsEntry], _ tokens: ExpertTokens?) throws {
+  mutating func write(_ entries: [StatisticsEntry], _ tokens: ExpertTokens?, _ sources: ExpertSources?) throws
+  {
     // llama-imatrix leaves the output head out unless told otherwise, and so does this.
     for (base, stack) in ImatrixSink.stacks(entries, \.weight) where base.hasPrefix("blk.") {
       let sums = stack.map(ImatrixSink.sums)

@@ -15,6 +15,12 @@ import SmeltTensors
 /// e^x in double precision.
 func exponential(_ x: Double) -> Double { exp(x) }
 
+/// ln x in double precision.
+func logarithm(_ x: Double) -> Double { log(x) }
+
+/// x^y in double precision.
+func powered(_ x: Double, _ y: Double) -> Double { pow(x, y) }
+
 /// Formulas over logits, activations and weights. Sums are taken in double precision, in the order of the tokens.
 enum Metrics {
   /// log of the sum of e^logit over the vocabulary, in double precision.

@@ -82,6 +82,8 @@ public struct Report: Sendable {
   public internal(set) var layers: [LayerError] = []
   /// By weight.
   public internal(set) var weights: [WeightError] = []
+  /// The result with its activations rounded; nil where that was not asked for.
+  public internal(set) var activations: Activations?
   /// Wall time.
   public internal(set) var seconds = 0.0
   /// Peak resident memory of the process.
@@ -118,6 +120,16 @@ public struct Report: Sendable {
       p99: Metrics.percentile(sorted, 0.99), max: sorted.last ?? 0, floor: mean(comparison.floorDivergences),
       forcedRoutingMean: mean(comparison.forcedDivergences))
     let count = Double(max(1, comparison.divergences.count))
+    if activations != nil {
+      let rounded = comparison.rounded
+      let sorted = rounded.divergences.sorted()
+      activations?.perplexity = exponential(mean(rounded.losses))
+      activations?.kl = Divergence(
+        mean: mean(rounded.divergences), median: Metrics.percentile(sorted, 0.5),
+        p99: Metrics.percentile(sorted, 0.99), max: sorted.last ?? 0)
+      activations?.top1 = Double(rounded.sameTop) / count
+      activations?.top5 = rounded.top5 / count
+    }
     top1 = Double(comparison.sameTop) / count
     top5 = comparison.top5 / count
     router = comparison.routing.enumerated().compactMap { layer, sums in
@@ -184,6 +196,7 @@ public struct Report: Sendable {
             })
         ),
         ("exact_weights", JSON(exactWeights)),
+      ] + (activations.map { [("activations", $0.json)] } ?? []) + [
         ("resources", ["seconds": JSON(seconds), "peak_memory_bytes": JSON(peakMemoryBytes)]),
         (
           "thresholds",
@@ -216,6 +229,12 @@ public struct Report: Sendable {
     ])
     facts.add(["top-1 agreement", fixed(top1, 4), "same most likely token"])
     facts.add(["top-5 agreement", fixed(top5, 4), "mean overlap of the five most likely"])
+    if let activations {
+      facts.add([
+        "with \(activations.rounding) activations", scientific(activations.kl.mean),
+        "KL, mean; top-1 \(fixed(activations.top1, 4)), perplexity \(fixed(activations.perplexity, 4))",
+      ])
+    }
     if let flips {
       facts.add([
         "router, worst layer", fixed(flips.setAgreement, 4),

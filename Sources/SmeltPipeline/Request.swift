@@ -137,15 +137,16 @@ enum ResultKind: String, CaseIterable {
 /// - Parameter choosesObserver: whether the observer is ours to choose: the weighted mean square error then.
 public func quantize(
   _ model: Model, to path: String, calibration: Windows, textPath: String, choosesObserver: Bool,
-  _ options: ConvertOptions
+  policy: CalibrationPolicy = CalibrationPolicy(), _ options: ConvertOptions
 ) throws -> (CalibrationSummary, ConvertSummary) {
-  try model.refuseAlias(path, and: [textPath])
+  try model.refuseAlias(path, and: calibration.files + [textPath])
   try options.target.requireRoom(path, overwrite: options.overwrite)
   _ = try Plan(model, options)  // what the plan refuses is refused before the long pass, not after it
   let statisticsPath = "\(path).statistics-\(getpid())"
   defer { removeFile(statisticsPath) }
   var summary = try calibrate(
-    model, calibration, textPath: textPath, to: statisticsPath, overwrite: true, options.run)
+    model, calibration, textPath: textPath, to: statisticsPath, overwrite: true, policy: policy,
+    options.run)
   var options = options
   options.statistics = try readStatistics(statisticsPath, for: model)
   summary.path = nil

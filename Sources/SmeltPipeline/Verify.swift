@@ -23,17 +23,21 @@ public struct Thresholds: Sendable {
 private let floorTokens = 2048
 
 /// Compares a result with its source over the windows of a text.
+/// - Parameter rounding: how the result's activations are rounded in a further pass; nil for none.
 /// - Throws: `RequestError` usage when the two are not the same architecture.
 public func verify(
-  source: Model, result: Model, _ windows: Windows, thresholds: Thresholds, _ options: RunOptions
+  source: Model, result: Model, _ windows: Windows, thresholds: Thresholds,
+  rounding: ActivationRounding? = nil, _ options: RunOptions
 ) throws -> Report {
   let start = monotonicSeconds()
   try requireComparable(source, result)
   var report = Report(source: source, result: result, windows: windows, thresholds: thresholds)
-  let groups = windows.groups(source.family.dimensions, streams: 4, maxMemory: options.maxMemory)
+  report.activations = try rounding.map { try Report.activations($0, of: result) }
+  let groups = windows.groups(
+    source.family.dimensions, streams: rounding == nil ? 4 : 5, maxMemory: options.maxMemory)
   options.progress.announce(windows.summary(passes: groups.count))
   report.weights = try compareWeights(source, result, options)
-  var comparison = Comparison(source.family.dimensions.layers)
+  var comparison = Comparison(source.family.dimensions.layers, rounding: rounding)
   options.progress.begin(
     "compare layers", total: groups.count * source.family.dimensions.layers, unit: "layers")
   var noiseLeft = floorTokens
@@ -103,6 +107,9 @@ func compareWeights(_ source: Model, _ result: Model, _ options: RunOptions) thr
 
 /// Sums over tokens that become the report.
 struct Comparison {
+  /// How the result's activations are rounded, where they are.
+  let rounding: ActivationRounding?
+  var rounded = Agreements()
   var sourceLosses: [Double] = []
   var resultLosses: [Double] = []
   var divergences: [Double] = []
@@ -113,6 +120,14 @@ struct Comparison {
   var layers: [Metrics.Distance]
   var routing: [RouterSums?]
 
+  /// Sums of a further stream against the source.
+  struct Agreements {
+    var losses: [Double] = []
+    var divergences: [Double] = []
+    var sameTop = 0
+    var top5 = 0.0
+  }
+
   /// Sums of a layer's router agreement.
   struct RouterSums {
     var tokens = 0
@@ -120,7 +135,8 @@ struct Comparison {
     var overlap = 0.0
   }
 
-  init(_ layerCount: Int) {
+  init(_ layerCount: Int, rounding: ActivationRounding? = nil) {
+    self.rounding = rounding
     layers = Array(repeating: Metrics.Distance(), count: layerCount)
     routing = Array(repeating: nil, count: layerCount)
   }
@@ -137,6 +153,8 @@ struct Comparison {
     var x = try family.embed(batch, source)
     var y = try family.embed(batch, result)
     var forced = y
+    let rounded = rounding.map { RoundedActivations(base: result, rounding: $0) }
+    var z = rounded == nil ? nil : y
     var noise = try noisy.map { try family.embed($0, source) }
     for layer in 0..<family.dimensions.layers {
       try Interrupt.check()
@@ -144,6 +162,11 @@ struct Comparison {
       let resultRouting = try family.layer(layer, &y, batch, result, pass)
       _ = try family.layer(
         layer, &forced, batch, result, Pass(parallel: options.parallel, forcedRouting: sourceRouting))
+      if let rounded, var stream = z {
+        z = nil  // one owner, so that the layer works in place
+        _ = try family.layer(layer, &stream, batch, rounded, pass)
+        z = stream
+      }
       if let noisy, var stream = noise {
         _ = try family.layer(layer, &stream, noisy, permuted, pass)
         noise = stream
@@ -156,6 +179,17 @@ struct Comparison {
       options.progress.advance(1)
     }
     try compareLogits(batch, noisy, family, source, permuted, result, (x, y, forced, noise), options)
+    if let rounded, let z {
+      try eachLogits(family, x, batch, source, pass) { a, range in
+        let b = try family.logits(z[range], rounded, pass)
+        self.rounded.losses += Metrics.negativeLogLikelihoods(b, range, batch, options.parallel)
+        for agreement in agreements(a, b, options) {
+          self.rounded.divergences.append(agreement.divergence)
+          self.rounded.sameTop += agreement.sameTop ? 1 : 0
+          self.rounded.top5 += agreement.top5
+        }
+      }
+    }
   }
 
   private mutating func compare(_ source: Routing, _ result: Routing, _ layer: Int) {

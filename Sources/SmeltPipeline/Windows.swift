@@ -21,6 +21,13 @@ public struct Windows: Sendable {
     case bytes
   }
 
+  /// Windows that calibration may run besides, in search of tokens for experts that got few.
+  public private(set) var pool: [[Int]] = []
+  /// The files they came from; empty where nobody said.
+  public private(set) var files: [String] = []
+  /// How they were drawn, for the statistics' notes.
+  private(set) var draw = WindowDraw()
+
   /// Cuts a text.
   /// - Parameters:
   ///   - textPath: a UTF-8 file; ill-formed bytes become U+FFFD, as the reference tokenizers have it.
@@ -31,32 +38,54 @@ public struct Windows: Sendable {
   public init(
     textPath: String, context: Int, limit: Int? = nil, model: Model, bytesWithoutTokenizer: Bool = false
   ) throws {
-    let text = try MappedFile(path: textPath).bytes.array
+    try self.init(
+      try TextSource([textPath]), context: context, WindowDraw(limit: limit), model: model,
+      bytesWithoutTokenizer: bytesWithoutTokenizer)
+  }
+
+  /// Cuts texts: each is tokenized by itself, their ids are laid end to end.
+  /// - Throws: `TEXT_FORMAT` when they are shorter than one window, or for records that are none; `SRC_MISSING`.
+  public init(
+    _ source: TextSource, context: Int, _ draw: WindowDraw, model: Model, bytesWithoutTokenizer: Bool = false
+  ) throws {
     let vocabulary = model.family.dimensions.vocabulary
-    let hasTokenizer = try model.smallFile("tokenizer.json") != nil
-    if !hasTokenizer, bytesWithoutTokenizer, vocabulary >= 256 {
-      try self.init(ids: text.map(Int.init), context: context, limit: limit, file: textPath)
-      tokenization = .bytes
-      return
+    let takesBytes =
+      try bytesWithoutTokenizer && vocabulary >= 256 && model.smallFile("tokenizer.json") == nil
+    let tokenizer = takesBytes ? nil : try model.tokenizer()
+    let limit = draw.samples == nil ? draw.limit ?? .max : .max
+    var ids: [Int] = []
+    try source.forEach { text, _ in
+      guard ids.count < limit else { return }
+      ids += tokenizer?.encode(text) ?? text.map(Int.init)
     }
-    let ids = try model.tokenizer().encode(text)
     if let stray = ids.first(where: { $0 >= vocabulary }) {
       throw FormatError(
         .tokenizerValue, file: "tokenizer.json", subject: "vocab",
         "yields id \(stray), the model's vocabulary ends at \(vocabulary - 1)")
     }
-    try self.init(ids: ids, context: context, limit: limit, file: textPath)
+    let count = min(ids.count, limit) / context
+    guard count > 0 else {
+      let limited = draw.samples == nil ? draw.limit.map { " (limited to \($0))" } ?? "" : ""
+      throw FormatError(
+        .text, file: source.files.first,
+        "found \(ids.count) tokens\(limited)"
+          + (source.files.count > 1 ? " in \(source.files.count) files" : "")
+          + ", expected at least one window of \(context)")
+    }
+    self.init(
+      (0..<count).map { Array(ids[$0 * context..<($0 + 1) * context]) }, context: context, draw,
+      files: source.files)
+    if takesBytes { tokenization = .bytes }
   }
 
-  private init(ids: [Int], context: Int, limit: Int?, file: String) throws {
-    let count = min(ids.count, limit ?? .max) / context
-    guard count > 0 else {
-      throw FormatError(
-        .text, file: file,
-        "found \(ids.count) tokens\(limit.map { " (limited to \($0))" } ?? ""), expected at least one window of \(context)"
-      )
-    }
-    self.init((0..<count).map { Array(ids[$0 * context..<($0 + 1) * context]) }, context: context)
+  /// Windows drawn from given ids.
+  public init(_ sequences: [[Int]], context: Int, _ draw: WindowDraw, files: [String]) {
+    let split = draw.split(sequences)
+    self.sequences = split.run
+    pool = split.pool
+    self.context = context
+    self.files = files
+    self.draw = draw
   }
 
   /// Windows of given ids.

@@ -69,7 +69,7 @@ public struct Coverage: Sendable, Equatable {
     let unreached =
       neverReached == 0
       ? "every expert was reached"
-      : "\(neverReached) of \(experts) experts were never reached: their scales come from their weights alone"
+      : "\(neverReached) of \(experts) experts were never reached"
     return line(head) + body.map(line).joined() + unreached + "\n"
   }
 

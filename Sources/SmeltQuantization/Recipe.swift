@@ -114,8 +114,12 @@ public struct Recipe: Sendable {
           + "which does not fit \(spec.shape)")
     }
     guard reach.counts.allSatisfy({ $0 > 0 }) else {
-      decision.add(note: QuantizeDecision.unreached)
+      decision.add(note: try statistics.source(of: spec.name)?.note ?? QuantizeDecision.unreached)
       return decision
+    }
+    if let source = try statistics.source(of: spec.name) {
+      if let note = source.note { decision.add(note: note) }
+      if source.kind == .weightsAlone || source.kind == .peers { return decision }
     }
     if observer == .mse { decision.options.importance = try statistics.importance(spec.name) }
     return decision

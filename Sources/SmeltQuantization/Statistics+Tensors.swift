@@ -58,6 +58,13 @@ extension Statistics {
         try require(tensor, .i64, rank: 1)
         continue
       }
+      if ExpertSources.layer(ofTensor: tensor.name) != nil {
+        try require(tensor, .i64, rank: 2)
+        guard tensor.shape.columns == 4 else {
+          throw refusal(tensor, "is \(tensor.shape), expected 4 columns")
+        }
+        continue
+      }
       guard let kind = Statistics.kinds.first(where: { tensor.name.hasSuffix($0) }) else {
         throw refusal(tensor, "is no name of a statistic")
       }

@@ -132,6 +132,11 @@ public struct Statistics: Sendable {
     for layer in layers { append(layer.tensor) }
   }
 
+  /// Adds where the experts' statistics come from; a layer may have one only.
+  public mutating func add(_ layers: [ExpertSources]) {
+    for layer in layers { append(layer.tensor) }
+  }
+
   /// Adds the sums of squares of a weight's inputs, F32 [groups, columns], where counts has a number for each group. They
   /// are lent, and divided by `counts` in float32 when they are asked for; a group of count 0 has zeros.
   public mutating func add(_ weight: WeightName, sums: Bytes, columns: Int, counts: [Int]) {
@@ -264,6 +269,10 @@ public struct Statistics: Sendable {
       if ExpertTokens.layer(ofTensor: tensor.name) != nil {
         guard tensor.shape.count == experts else {
           throw refuse(tensor.name, "has \(tensor.shape.count) experts, expected \(experts)")
+        }
+      } else if ExpertSources.layer(ofTensor: tensor.name) != nil {
+        guard tensor.shape.rows == experts else {
+          throw refuse(tensor.name, "has \(tensor.shape.rows) experts, expected \(experts)")
         }
       } else if let kind = [".absmax", ".mean_square"].first(where: { tensor.name.hasSuffix($0) }) {
         let name = String(tensor.name.dropLast(kind.count))

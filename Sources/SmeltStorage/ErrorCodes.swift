@@ -291,6 +291,10 @@ extension ErrorCode {
   /// Statistics of another model.
   public static let statisticsMismatch = ErrorCode(
     "STAT_MISMATCH", "the statistics belong to another model", "calibrate this model")
+  /// Experts that calibration cannot speak for.
+  public static let starvedExperts = ErrorCode(
+    "CAL_STARVED", "experts got fewer calibration tokens than --min-tokens, and --policy refuse allows none",
+    "give more or other text, or another --policy")
   /// A recipe that is none.
   public static let recipe = ErrorCode(
     "RECIPE_FORMAT", "the recipe file is not of the form of Formats/recipe.md", "see Formats/recipe.md")
@@ -315,6 +319,6 @@ extension ErrorCode {
     scaleMissing, scaleShape, scaleValue, codeNaN, packed, block, quantConfig, mixedExperts,
     configValue, configJSON, configShape, incomplete, unknownTensor, tokenizerValue, tokenizerJSON,
     ingotHeader, ingotIndex, ingotBomb, ingotFrame, ingotChecksum,
-    statistics, statisticsMismatch, recipe, tokens, text,
+    statistics, statisticsMismatch, starvedExperts, recipe, tokens, text,
   ]
 }

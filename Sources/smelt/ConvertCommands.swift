@@ -131,6 +131,8 @@ struct CalibrateCommand: ParsableCommand {
     commandName: "calibrate",
     abstract: "Runs a text through a model and writes what each weight gets to see.",
     discussion: """
+      Every expert below --min-tokens is listed with what it got instead.
+
       Example: smelt calibrate DIR statistics.safetensors --text text.txt
       A file named .gguf becomes an importance matrix for llama-quantize.
       """)
@@ -141,6 +143,7 @@ struct CalibrateCommand: ParsableCommand {
   @Argument(help: "The statistics file to write: .gguf for an importance matrix, else safetensors.")
   var statistics: String
   @OptionGroup var text: TextOptions
+  @OptionGroup var starved: PolicyOptions
   @Flag(name: .long, help: "Replace a result that exists.")
   var overwrite = false
   @OptionGroup var common: CommonOptions
@@ -148,9 +151,12 @@ struct CalibrateCommand: ParsableCommand {
 
   func run() throws {
     let model = try opening.open(model)
+    let policy = try starved.chosen()
+    let windows = try text.windows(model, bytesWithoutTokenizer: true)
+    try starved.checkReport(model, texts: windows.files, overwrite: overwrite)
     let summary = try calibrate(
-      model, try text.windows(model, bytesWithoutTokenizer: true), textPath: text.path, to: statistics,
-      overwrite: overwrite, common.run)
+      model, windows, textPath: text.path, to: statistics, overwrite: overwrite, policy: policy, common.run)
+    try starved.writeReport(summary, overwrite: overwrite)
     try output.show(summary.json, summary.text)
   }
 }
@@ -168,10 +174,15 @@ struct QuantizeCommand: ParsableCommand {
   @OptionGroup var opening: OpenOptions
   @Argument(help: "The result: NAME.ingot, NAME.gguf, or a folder for safetensors.")
   var result: String
-  @Option(name: .long, help: ArgumentHelp("A UTF-8 file to calibrate with.", valueName: "file"))
-  var calibration: String?
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "A UTF-8 file to calibrate with, a .jsonl, or a quoted pattern of such; may be repeated.",
+      valueName: "file"))
+  var calibration: [String] = []
   @OptionGroup var scheme: SchemeOptions
   @OptionGroup var cut: WindowOptions
+  @OptionGroup var starved: PolicyOptions
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
@@ -179,22 +190,26 @@ struct QuantizeCommand: ParsableCommand {
     guard scheme.scheme != nil || scheme.recipe != nil else {
       throw ValidationError("quantize needs --scheme or --recipe")
     }
-    guard calibration == nil || scheme.statistics == nil else {
+    guard calibration.isEmpty || scheme.statistics == nil else {
       throw ValidationError("give --calibration or --statistics, not both")
     }
   }
 
   func run() throws {
     let model = try opening.open(model)
-    let options = try scheme.request(model, result, calibrates: calibration != nil, common.run)
-    guard let calibration else {
+    let options = try scheme.request(model, result, calibrates: !calibration.isEmpty, common.run)
+    let policy = try starved.chosen()
+    guard let text = calibration.first else {
+      guard starved.report == nil else { throw ValidationError("--report shows a calibration") }
       let summary = try convert(model, to: result, options)
       return try output.show(["calibration": JSON(.null), "conversion": summary.json], summary.text)
     }
+    let windows = try cut.windows(calibration, model, bytesWithoutTokenizer: true)
+    try starved.checkReport(model, texts: windows.files, overwrite: scheme.overwrite)
     let (learned, summary) = try quantize(
-      model, to: result, calibration: try cut.windows(calibration, model, bytesWithoutTokenizer: true),
-      textPath: calibration,
-      choosesObserver: scheme.observer == nil && scheme.recipe == nil, options)
+      model, to: result, calibration: windows, textPath: text,
+      choosesObserver: scheme.observer == nil && scheme.recipe == nil, policy: policy, options)
+    try starved.writeReport(learned, overwrite: scheme.overwrite)
     try output.show(
       ["calibration": learned.json, "conversion": summary.json], learned.text + "\n" + summary.text)
   }

@@ -39,61 +39,6 @@ struct CheckCommand: ParsableCommand {
   }
 }
 
-/// A text, or token ids, and how they are cut.
-struct TextOptions: ParsableArguments {
-  @Option(name: .long, help: ArgumentHelp("A UTF-8 file.", valueName: "file"))
-  var text: String?
-
-  @Option(
-    name: .long,
-    help: ArgumentHelp(
-      "Instead of a text: {\"sequences\": [[ids…], …]}, each run as it is.", valueName: "file"))
-  var tokens: String?
-
-  @OptionGroup var cut: WindowOptions
-
-  func validate() throws {
-    guard (text == nil) != (tokens == nil) else { throw ValidationError("give --text or --tokens") }
-  }
-
-  /// The file that was given.
-  var path: String { text ?? tokens ?? "" }
-
-  func windows(_ model: Model, bytesWithoutTokenizer: Bool = false) throws -> Windows {
-    guard let text else {
-      let sequences = try readTokenFile(path, for: model)
-      return Windows(sequences, context: sequences.map(\.count).max() ?? 0)
-    }
-    return try cut.windows(text, model, bytesWithoutTokenizer: bytesWithoutTokenizer)
-  }
-}
-
-/// How a text is cut.
-struct WindowOptions: ParsableArguments {
-  @Option(name: .long, help: ArgumentHelp("Tokens a window.", valueName: "n"))
-  var context: Int = 256
-
-  @Option(name: .long, help: ArgumentHelp("Use at most so many tokens of the text.", valueName: "n"))
-  var tokensLimit: Int?
-
-  func validate() throws {
-    guard (2...1 << 24).contains(context) else { throw ValidationError("--context must be at least 2") }
-    if let tokensLimit, tokensLimit < context {
-      throw ValidationError("--tokens-limit must be at least --context (\(context))")
-    }
-  }
-
-  func windows(_ text: String, _ model: Model, bytesWithoutTokenizer: Bool = false) throws -> Windows {
-    let windows = try Windows(
-      textPath: text, context: context, limit: tokensLimit, model: model,
-      bytesWithoutTokenizer: bytesWithoutTokenizer)
-    if windows.tokenization == .bytes {
-      Terminal.error("warning: the model has no tokenizer.json, so the text's bytes are taken as token ids")
-    }
-    return windows
-  }
-}
-
 struct EvaluateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "evaluate", abstract: "Measures the perplexity of a text.",

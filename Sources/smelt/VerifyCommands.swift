@@ -9,7 +9,9 @@ struct VerifyCommand: ParsableCommand {
     commandName: "verify",
     abstract: "Runs source and result through the same forward pass and says how far apart they are.",
     discussion: """
-      Fails with exit status 1 beyond --max-kl or --min-top1.
+      Fails with exit status 1 beyond --max-kl or --min-top1. With --activations
+      the result runs once more, its activations rounded before each product with
+      an INT8 or FP8 weight, as engines multiply; both figures are reported.
 
       Example: smelt verify DIR out.ingot --text text.txt --max-kl 1e-3 --json
       """)
@@ -33,26 +35,46 @@ struct VerifyCommand: ParsableCommand {
   @Option(
     name: .long, help: ArgumentHelp("The smallest top-1 agreement that passes, 0 to 1.", valueName: "x"))
   var minTop1: Double?
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Also run with rounded activations: int8 or fp8 with a scale for each token, static-int8 or static-fp8 with one for each weight.",
+      valueName: "kind"))
+  var activations: String?
+  @Option(
+    name: .long,
+    help: ArgumentHelp("Statistics of `smelt calibrate`, for static activation scales.", valueName: "file"))
+  var statistics: String?
   @Flag(name: .long, help: "Replace report files that exist.")
   var overwrite = false
   @OptionGroup var common: CommonOptions
 
   func validate() throws {
     if let maxKl, !(maxKl >= 0) { throw ValidationError("--max-kl must be a number of at least 0") }
+    guard statistics == nil || activations?.hasPrefix("static-") == true else {
+      throw ValidationError("--statistics is for --activations static-int8 and static-fp8")
+    }
     if let minTop1, !(0...1).contains(minTop1) { throw ValidationError("--min-top1 must be from 0 to 1") }
   }
 
   func run() throws {
     let (a, b) = (try opening.open(source), try opening.open(result))
     for path in [json, html].compactMap({ $0 }) where path != "-" {
-      try a.refuseAlias(path, and: [text.path])
+      try a.refuseAlias(path, and: text.text + [text.path])
       try b.refuseAlias(path)
       try requireCreatable(path, overwrite: overwrite)
     }
+    let rounding = try activations.map { name in
+      guard let kind = ActivationRounding.Kind(rawValue: name) else {
+        throw unknownName(
+          name, kind: "rounding of activations", among: ActivationRounding.Kind.allCases.map(\.rawValue))
+      }
+      return try ActivationRounding(
+        kind, statistics: try statistics.map { try readStatistics($0, for: b) }, for: b)
+    }
     let report = try verify(
       source: a, result: b, try text.windows(a, bytesWithoutTokenizer: true),
-      thresholds: Thresholds(maxKL: maxKl, minTop1: minTop1),
-      common.run)
+      thresholds: Thresholds(maxKL: maxKl, minTop1: minTop1), rounding: rounding, common.run)
     let object = report.json.text(indented: true)
     if let json, json != "-" { try writeFile(json, Array((object + "\n").utf8), overwrite: overwrite) }
     if let html { try writeFile(html, Array(report.html.utf8), overwrite: overwrite) }

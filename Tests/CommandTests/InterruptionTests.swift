@@ -37,6 +37,17 @@ import Testing
     #expect(try shell.names() == [])
   }
 
+  /// Activations that wait in a file have no name there.
+  @Test func aSignalLeavesNoActivations() throws {
+    let shell = Shell()
+    let process = try launched(
+      "calibrate tiny s.safetensors --text tiny/calibration.txt --max-memory 1M", in: shell)
+    #expect(try shell.names().count == 1)
+    kill(process, SIGINT)
+    #expect(try shell.finish(process).exit == 75)
+    #expect(try shell.names() == [])
+  }
+
   @Test func quantizeLeavesNoStatistics() throws {
     let shell = Shell()
     let process = try launched(

@@ -67,7 +67,8 @@ private func expect(_ entry: StatisticsEntry, of inputs: [[Float]]) {
     let path = folder.file("statistics-\(threads)")
     let options = RunOptions(parallel: Parallel(threads: threads))
     let summary = try calibrate(
-      model, windows, textPath: text, to: path, overwrite: false, options)
+      model, windows, textPath: text, to: path, overwrite: false,
+      policy: CalibrationPolicy(.weightOnly, minTokens: 1), options)
     return (path, summary)
   }
 
@@ -129,7 +130,7 @@ private func expect(_ entry: StatisticsEntry, of inputs: [[Float]]) {
     let windows = Windows([[Int](repeating: 7, count: 64)], context: 64)
     let (learned, _) = try quantize(
       source, to: path, calibration: windows, textPath: text, choosesObserver: true,
-      try options("int8-channel"))
+      policy: CalibrationPolicy(.weightOnly, minTokens: 1), try options("int8-channel"))
     #expect(try names(folder) == ["result.ingot"])
     let dimensions = source.family.dimensions
     #expect(learned.coverage.layers[0].neverReached.count == dimensions.experts - dimensions.expertsPerToken)

@@ -150,7 +150,9 @@ import Testing
     let windows = try referenceWindows(fixture)
     let paths = ["s.safetensors", "s.imatrix.gguf"].map(folder.file)
     let summaries = try paths.map {
-      try calibrate(model, windows, textPath: text, to: $0, overwrite: false, RunOptions())
+      try calibrate(
+        model, windows, textPath: text, to: $0, overwrite: false,
+        policy: CalibrationPolicy(.weightOnly, minTokens: 1), RunOptions())
     }
     #expect(summaries[0].coverage == summaries[1].coverage)
     let file = try ImatrixFile(path: paths[1])

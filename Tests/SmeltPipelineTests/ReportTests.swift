@@ -148,7 +148,8 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
     let verified = try verify(
       source: fp4, result: ingot, windows, thresholds: Thresholds(maxKL: 1), RunOptions())
     let turned = try verify(
-      source: ingot, result: fp4, windows, thresholds: Thresholds(minTop1: 0), RunOptions())
+      source: ingot, result: fp4, windows, thresholds: Thresholds(minTop1: 0),
+      rounding: try ActivationRounding(.fp8, for: fp4), RunOptions())
     try expect("verify", [verified.json, turned.json])
     try expect("ledger.json", [try ledger(in: ingot)])
     let statistics = folder.file("s")

@@ -168,7 +168,7 @@ import Testing
         layer  experts  never reached  fewest tokens  mean   most tokens
             0        4              2   0 (expert 1)     2  5 (expert 0)
            11        4              0   1 (expert 1)     2  4 (expert 3)
-        2 of 8 experts were never reached: their scales come from their weights alone
+        2 of 8 experts were never reached
 
         """)
     #expect(

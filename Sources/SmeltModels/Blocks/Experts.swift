@@ -54,6 +54,14 @@ enum Experts {
     return try Linear.apply(inner, names.down, bias: names.downBias, weights, pass)
   }
 
+  /// expert(x) for all rows, after which the expert's weights are needed no more.
+  static func one(
+    _ x: Matrix, _ names: ExpertNames, _ activation: Activation, _ weights: some Weights, _ pass: Pass
+  ) throws -> Matrix {
+    defer { for name in [names.gate, names.up, names.down] { weights.finished(name) } }
+    return try gated(x, names, activation, weights, pass)
+  }
+
   /// Adds factor × expert(x) to `out` for the tokens of one expert, a chunk of tokens at a time.
   static func add(
     to out: inout Matrix, _ x: Matrix, tokens: [Int], factors: [Float], _ names: ExpertNames,

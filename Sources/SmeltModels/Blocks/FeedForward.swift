@@ -51,6 +51,13 @@ struct FeedForward: Sendable {
     return (out, routing)
   }
 
+  /// One routed expert's output for all rows, without the router's factors.
+  func expert(_ expert: Int, _ x: Matrix, _ name: LayerName, _ weights: some Weights, _ pass: Pass) throws
+    -> Matrix
+  {
+    try Experts.one(x, name.expert(expert, biases: hasExpertBiases), activation, weights, pass)
+  }
+
   /// The experts of each token: the router's own, or the pass's.
   private func route(_ x: Matrix, _ name: LayerName, _ weights: some Weights, _ pass: Pass) throws -> Routing
   {

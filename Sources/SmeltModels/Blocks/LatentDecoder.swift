@@ -31,6 +31,13 @@ extension LatentFamily {
     try decoder.layer(index, &x, batch, weights, pass)
   }
 
+  /// One routed expert's output for rows of its layer's router input: [rows, hidden].
+  public func expert(_ expert: Int, layer: Int, _ x: Matrix, _ weights: some Weights, _ pass: Pass) throws
+    -> Matrix
+  {
+    try decoder.feedForward.expert(expert, x, LayerName(layer: layer), weights, pass)
+  }
+
   /// The normalized stream times the output head.
   public func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
     try decoder.logits(x, weights, pass)

@@ -138,6 +138,14 @@ public struct DeepSeekV4: ModelFamily {
     return try weights.multiply(h, head, rows: nil, parallel: pass.parallel)
   }
 
+  /// One routed expert's output for rows of its layer's router input: [rows, hidden].
+  public func expert(_ expert: Int, layer: Int, _ x: Matrix, _ weights: some Weights, _ pass: Pass) throws
+    -> Matrix
+  {
+    try Experts.one(
+      x, Name(layer: layer).expert(expert), .swiglu(limit: configuration.swigluLimit), weights, pass)
+  }
+
   private var hyperConnections: HyperConnections {
     HyperConnections(
       streams: configuration.streams, hidden: configuration.hidden,

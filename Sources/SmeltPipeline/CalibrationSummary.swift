@@ -1,0 +1,63 @@
+// What a calibration did, for machines and for people.
+
+public import SmeltQuantization
+public import SmeltStorage
+
+/// What a calibration did.
+public struct CalibrationSummary: Sendable {
+  /// The statistics file; nil when it was not kept.
+  public var path: String?
+  /// Tokens that ran.
+  public var tokens: Int
+  /// Windows that ran.
+  public var windows: Int
+  /// Those of them that were added for the sake of starved experts.
+  public var toppedUpWindows: Int
+  /// Bytes of activations that waited in a file.
+  public var spilledBytes: Int
+  /// What was done about starved experts.
+  public var policy: CalibrationPolicy
+  /// Which experts the text reached.
+  public var coverage: Coverage
+  /// Tokens of each expert, layer by layer.
+  public var expertTokens: [ExpertTokens]
+  /// Where each expert's statistics come from, layer by layer.
+  public var sources: [ExpertSources]
+  /// Wall time.
+  public var seconds: Double
+  /// Peak resident memory of the process.
+  public var peakMemoryBytes: Int
+
+  /// Experts that fewer than `--min-tokens` tokens of the drawn text reached.
+  public var starvedExperts: Int { Starved(sources).experts.count }
+
+  /// For machines.
+  public var json: JSON {
+    [
+      "path": JSON(path), "tokens": JSON(tokens), "windows": JSON(windows), "windows_left_out": JSON(0),
+      "topped_up_windows": JSON(toppedUpWindows), "spilled_bytes": JSON(spilledBytes),
+      "policy": JSON(policy.kind.rawValue), "min_tokens": JSON(policy.minTokens), "coverage": coverage.json,
+      "starved": Starved(sources).json, "seconds": JSON(seconds),
+      "tokens_per_second": JSON(Double(tokens) / max(seconds, 1e-9)),
+      "peak_memory_bytes": JSON(peakMemoryBytes),
+    ]
+  }
+
+  /// For people.
+  public var text: String {
+    var lines = [coverage.text]
+    let starved = Starved(sources)
+    if !starved.experts.isEmpty {
+      lines.append(
+        "\(starved.experts.count) of \(coverage.experts) experts got fewer than \(policy.minTokens) tokens; "
+          + "--policy \(policy.kind.rawValue) gave them:")
+      lines += starved.lines.map { "  " + $0 }
+    }
+    if toppedUpWindows > 0 { lines.append("\(toppedUpWindows) windows were added for them") }
+    if spilledBytes > 0 { lines.append("\(byteText(spilledBytes)) of activations waited in a file") }
+    lines.append(
+      "\(path ?? "calibration"): \(grouped(tokens)) tokens in \(fixed(seconds, 1)) s, peak memory \(byteText(peakMemoryBytes))"
+    )
+    return lines.joined(separator: "\n")
+  }
+}

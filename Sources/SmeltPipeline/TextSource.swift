@@ -1,0 +1,113 @@
+// What a command reads as text: files, patterns of files, and records of JSON lines.
+
+import SmeltStorage
+
+/// Texts in the order they are read.
+public struct TextSource: Sendable {
+  /// The files, patterns resolved.
+  public let files: [String]
+  /// The member of a record that holds its text, in files named `.jsonl`.
+  public let field: String
+
+  /// The files of some paths and patterns, each pattern's in the order of their names.
+  /// - Throws: `SRC_MISSING` when a pattern fits no file.
+  public init(_ patterns: [String], field: String = "text") throws {
+    files = try patterns.flatMap(SmeltStorage.files(matching:))
+    self.field = field
+  }
+
+  /// Calls `body` with each text: a whole file, or one record of a `.jsonl` file after the other.
+  /// - Throws: `TEXT_FORMAT` for a line that is no JSON object with a string in the field; what `body` throws.
+  func forEach(_ body: (_ text: [UInt8], _ file: String) throws -> Void) throws {
+    for file in files {
+      let bytes = try MappedFile(path: file).bytes
+      guard file.lowercased().hasSuffix(".jsonl") else {
+        try body(bytes.array, file)
+        continue
+      }
+      let array = bytes.array
+      var start = 0
+      var line = 0
+      while start < array.count {
+        line += 1
+        let end = array[start...].firstIndex(of: 0x0A) ?? array.count
+        defer { start = end + 1 }
+        let record = array[start..<end]
+        guard !record.allSatisfy({ $0 == 0x20 || $0 == 0x09 || $0 == 0x0D }) else { continue }
+        try body(Array(try text(of: Bytes(Array(record)), line: line, offset: start, file).utf8), file)
+      }
+    }
+  }
+
+  private func text(of record: Bytes, line: Int, offset: Int, _ file: String) throws(FormatError) -> String {
+    func refuse(_ place: Int, _ problem: String) -> FormatError {
+      FormatError(
+        .text, file: file, subject: "line \(line)", offset: offset + place, problem,
+        help: "each line is a JSON object with the text in \"\(excerpt(field))\"; --text-field names another")
+    }
+    let json: JSON
+    do {
+      json = try JSON.scan(record)
+    } catch {
+      throw refuse(error.offset, error.problem)
+    }
+    guard json.object != nil else { throw refuse(0, "found \(json.kind), expected an object") }
+    guard let text = json[field]?.string else {
+      throw refuse(0, "found \(json[field]?.kind ?? "nothing") in '\(excerpt(field))', expected a string")
+    }
+    return text
+  }
+
+  /// SHA-256 of all files end to end, in lower-case hexadecimal.
+  static func hash(_ files: [String]) throws -> String {
+    var hash = SHA256()
+    for file in files { try MappedFile(path: file).bytes.withUnsafeBytes { hash.update($0) } }
+    return hash.hex()
+  }
+}
+
+/// Which windows of a text run.
+public struct WindowDraw: Sendable {
+  /// Windows to draw; nil for the first ones, as many as `limit` allows.
+  public var samples: Int?
+  /// Decides which windows are drawn.
+  public var seed: UInt64
+  /// Tokens that may run: of the first windows, or with `samples` of the drawn windows and of those that calibration may
+  /// add to them.
+  public var limit: Int?
+
+  /// A draw; everything by default.
+  public init(samples: Int? = nil, seed: UInt64 = 0, limit: Int? = nil) {
+    self.samples = samples
+    self.seed = seed
+    self.limit = limit
+  }
+
+  /// How many times the drawn tokens calibration may look at where no limit is given.
+  static let usualPool = 4
+
+  /// The sequences that run, and those that calibration may add; both in the order of the text.
+  func split(_ sequences: [[Int]]) -> (run: [[Int]], pool: [[Int]]) {
+    guard let samples else { return (sequences, []) }
+    // Fisher and Yates's shuffle with SplitMix64 (Steele, Lea and Flood 2014): the same on every machine.
+    var order = Array(sequences.indices)
+    var state = seed
+    for place in stride(from: order.count - 1, to: 0, by: -1) {
+      state &+= 0x9E37_79B9_7F4A_7C15
+      var z = state
+      z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+      z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+      z ^= z >> 31
+      order.swapAt(place, Int(z.multipliedFullWidth(by: UInt64(place + 1)).high))
+    }
+    var drawn = Array(order.prefix(samples))
+    func tokens(_ places: [Int]) -> Int { places.reduce(0) { $0 + sequences[$1].count } }
+    while let limit, drawn.count > 1, tokens(drawn) > limit { drawn.removeLast() }
+    var room = (limit ?? WindowDraw.usualPool * tokens(drawn)) - tokens(drawn)
+    let pool = order.dropFirst(drawn.count).prefix { place in
+      room -= sequences[place].count
+      return room >= 0
+    }
+    return (drawn.sorted().map { sequences[$0] }, pool.sorted().map { sequences[$0] })
+  }
+}

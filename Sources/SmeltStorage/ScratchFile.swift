@@ -1,0 +1,74 @@
+// Numbers that do not fit into memory for a while: a file without a name, which the system removes with the process,
+// however that ends.
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// A temporary file that is read and written by place. Its name is gone as soon as it is open, so that nothing is left
+/// behind by an error, a signal or a crash.
+public final class ScratchFile {
+  private let descriptor: Int32
+  private let folder: String
+  /// The end of the furthest write, in bytes.
+  public private(set) var byteCount = 0
+
+  /// Makes a file in `folder`, or in the system's folder for temporary files where that is not writable.
+  /// - Throws: `RequestError` cannot-create.
+  public init(in folder: String) throws {
+    let temporary = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+    for place in [folder, temporary] {
+      var template = Array(joinPath(place, ".smelt-XXXXXX").utf8CString)
+      let made = template.withUnsafeMutableBufferPointer { mkstemp($0.baseAddress!) }
+      guard made >= 0 else { continue }
+      unlink(template)
+      _ = fcntl(made, F_SETFD, FD_CLOEXEC)
+      self.descriptor = made
+      self.folder = place
+      return
+    }
+    throw RequestError(
+      .cannotCreate, "cannot make a temporary file in '\(folder)' or '\(temporary)': \(Platform.lastError())",
+      help: "set TMPDIR to a folder with room, or allow more with --max-memory")
+  }
+
+  deinit { close(descriptor) }
+
+  /// Writes bytes at a place.
+  /// - Throws: `RequestError` io with the system's reason, such as a full disk.
+  public func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws {
+    var done = 0
+    while done < bytes.count {
+      let step = pwrite(
+        descriptor, bytes.baseAddress! + done, min(bytes.count - done, 1 << 30), off_t(offset + done))
+      if step < 0 && errno == EINTR { continue }
+      guard step > 0 else {
+        throw RequestError(
+          .io, "cannot write a temporary file in '\(folder)': \(Platform.lastError())",
+          help: "free some space there, or allow more with --max-memory")
+      }
+      done += step
+    }
+    byteCount = max(byteCount, offset + bytes.count)
+  }
+
+  /// Reads bytes that were written before.
+  /// - Throws: `RequestError` io.
+  public func read(into bytes: UnsafeMutableRawBufferPointer, at offset: Int) throws {
+    var done = 0
+    while done < bytes.count {
+      let step = pread(
+        descriptor, bytes.baseAddress! + done, min(bytes.count - done, 1 << 30), off_t(offset + done))
+      if step < 0 && errno == EINTR { continue }
+      guard step > 0 else {
+        throw RequestError(
+          .io, "cannot read a temporary file in '\(folder)': \(step < 0 ? Platform.lastError() : "it ended")")
+      }
+      done += step
+    }
+  }
+}

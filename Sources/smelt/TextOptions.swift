@@ -1,0 +1,132 @@
+// Options of the commands that read a text.
+
+import ArgumentParser
+import SmeltPipeline
+import SmeltStorage
+
+/// Texts, or token ids, and how they are cut.
+struct TextOptions: ParsableArguments {
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "A UTF-8 file, a .jsonl of records, or a quoted pattern of such; may be repeated.", valueName: "file"))
+  var text: [String] = []
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Instead of a text: {\"sequences\": [[ids…], …]}, each run as it is.", valueName: "file"))
+  var tokens: String?
+
+  @OptionGroup var cut: WindowOptions
+
+  func validate() throws {
+    guard text.isEmpty != (tokens == nil) else { throw ValidationError("give --text or --tokens") }
+  }
+
+  /// What was given, as it was given.
+  var path: String { text.first ?? tokens ?? "" }
+
+  func windows(_ model: Model, bytesWithoutTokenizer: Bool = false) throws -> Windows {
+    guard text.isEmpty else {
+      return try cut.windows(text, model, bytesWithoutTokenizer: bytesWithoutTokenizer)
+    }
+    let sequences = try readTokenFile(path, for: model)
+    var draw = cut.draw
+    if draw.samples == nil { draw.limit = nil }
+    return Windows(sequences, context: sequences.map(\.count).max() ?? 0, draw, files: [path])
+  }
+}
+
+/// How texts are cut, and which windows run.
+struct WindowOptions: ParsableArguments {
+  @Option(name: .long, help: ArgumentHelp("Tokens a window.", valueName: "n"))
+  var context: Int = 256
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Use at most so many tokens. With --samples, of those calibration may add too: four times the drawn ones by default.",
+      valueName: "n"))
+  var tokensLimit: Int?
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp("Draw so many windows from all of the text, not the first ones.", valueName: "n"))
+  var samples: Int?
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp("Which windows --samples draws: the same seed, the same windows.", valueName: "n"))
+  var seed: UInt64 = 0
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp("The member of a .jsonl file's records that holds their text.", valueName: "name"))
+  var textField: String = "text"
+
+  func validate() throws {
+    guard (2...1 << 24).contains(context) else { throw ValidationError("--context must be at least 2") }
+    if let tokensLimit, tokensLimit < context {
+      throw ValidationError("--tokens-limit must be at least --context (\(context))")
+    }
+    if let samples, samples < 1 { throw ValidationError("--samples must be at least 1") }
+  }
+
+  /// Which windows run.
+  var draw: WindowDraw { WindowDraw(samples: samples, seed: seed, limit: tokensLimit) }
+
+  func windows(_ texts: [String], _ model: Model, bytesWithoutTokenizer: Bool = false) throws -> Windows {
+    let windows = try Windows(
+      try TextSource(texts, field: textField), context: context, draw, model: model,
+      bytesWithoutTokenizer: bytesWithoutTokenizer)
+    if windows.tokenization == .bytes {
+      Terminal.error("warning: the model has no tokenizer.json, so the text's bytes are taken as token ids")
+    }
+    return windows
+  }
+}
+
+/// What calibration does about experts that few tokens reach, and where it shows them.
+struct PolicyOptions: ParsableArguments {
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "What experts below --min-tokens get: top-up (more of the text, then the tokens that came nearest), weight-only, peer-max (activation ranges of their peers) or refuse.",
+      valueName: "policy"))
+  var policy: String = CalibrationPolicy.Kind.topUp.rawValue
+
+  @Option(
+    name: .long, help: ArgumentHelp("Tokens below which an expert is starved; 0 for none.", valueName: "n"))
+  var minTokens: Int = CalibrationPolicy.usualTokens
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Write a heat map of tokens by layer and expert: a .svg, or else a page.", valueName: "file"))
+  var report: String?
+
+  func validate() throws {
+    guard (0...1 << 20).contains(minTokens) else { throw ValidationError("--min-tokens must be at least 0") }
+  }
+
+  func chosen() throws -> CalibrationPolicy {
+    guard let kind = CalibrationPolicy.Kind(rawValue: policy) else {
+      throw unknownName(policy, kind: "policy", among: CalibrationPolicy.Kind.allCases.map(\.rawValue))
+    }
+    return CalibrationPolicy(kind, minTokens: minTokens)
+  }
+
+  /// Refuses a report that cannot be written, before the pass.
+  func checkReport(_ model: Model, texts: [String], overwrite: Bool) throws {
+    guard let report else { return }
+    try model.refuseAlias(report, and: texts)
+    try requireCreatable(report, overwrite: overwrite)
+  }
+
+  func writeReport(_ summary: CalibrationSummary, overwrite: Bool) throws {
+    guard let report else { return }
+    let text = report.lowercased().hasSuffix(".svg") ? summary.heatMap : summary.page
+    try writeFile(report, Array(text.utf8), overwrite: overwrite)
+  }
+}
