@@ -157,16 +157,25 @@ struct QuantizeCommand: ParsableCommand {
   @Option(name: .long, help: ArgumentHelp("A UTF-8 file to calibrate with.", valueName: "file"))
   var calibration: String?
   @OptionGroup var scheme: SchemeOptions
+  @OptionGroup var method: MethodFlags
   @OptionGroup var cut: WindowOptions
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
   func validate() throws {
-    guard scheme.scheme != nil || scheme.recipe != nil else {
-      throw ValidationError("quantize needs --scheme or --recipe")
+    let hasBudget = try method.budget() != nil
+    guard scheme.scheme != nil || scheme.recipe != nil || hasBudget else {
+      throw ValidationError("quantize needs --scheme, --recipe, --target-size or --bits")
+    }
+    guard !hasBudget || (calibration != nil && scheme.scheme == nil && scheme.recipe == nil) else {
+      throw ValidationError("--target-size and --bits choose the schemes themselves, and need --calibration")
     }
     guard calibration == nil || scheme.statistics == nil else {
       throw ValidationError("give --calibration or --statistics, not both")
+    }
+    let needsInputs = try method.options().needsInputs
+    guard calibration != nil || !needsInputs else {
+      throw ValidationError("--method \(method.method) and --distill need --calibration")
     }
   }
 
@@ -180,8 +189,12 @@ struct QuantizeCommand: ParsableCommand {
     let (learned, summary) = try quantize(
       model, to: result, calibration: try cut.windows(calibration, model, bytesWithoutTokenizer: true),
       textPath: calibration,
-      choosesObserver: scheme.observer == nil && scheme.recipe == nil, options)
+      choosesObserver: scheme.observer == nil && scheme.recipe == nil, method: try method.options(),
+      budget: try method.budget(), options)
     try output.show(
-      ["calibration": learned.json, "conversion": summary.json], learned.text + "\n" + summary.text)
+      [
+        "calibration": learned.json, "conversion": summary.json,
+        "budget": summary.budget?.json ?? JSON(.null),
+      ], learned.text + "\n" + (summary.budget.map { $0.text + "\n" } ?? "") + summary.text)
   }
 }

@@ -10,7 +10,7 @@ public enum Schemes {
     [
       Keep(),
       PlainFloat.bf16, PlainFloat.f16, PlainFloat.f32,
-      ChannelScheme.fp8, ChannelScheme.int8,
+      ChannelScheme.fp8, ChannelScheme.int8, GroupScheme.int4,
     ] + GGUFScheme.all
 
   /// The scheme of a name or synonym, in any case.
