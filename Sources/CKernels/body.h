@@ -368,6 +368,10 @@ static void k_mix_streams(const float *restrict x, const float *restrict c, size
 #include "search.h"
 #include "superblocks.h"
 
+// ---- methods ----
+
+#include "methods.h"
+
 const sk_table SK_TABLE = {
 #define SK_ENTRY(result, name, parameters, arguments) .name = k_##name,
     SK_KERNELS(SK_ENTRY)

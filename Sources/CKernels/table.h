@@ -52,6 +52,23 @@
   X(void, join16, (const uint8_t *src, uint8_t *dst, size_t n), (src, dst, n))                                       \
   X(void, split32_rotate, (const uint8_t *src, uint8_t *dst, size_t n), (src, dst, n))                               \
   X(void, join32_rotate, (const uint8_t *src, uint8_t *dst, size_t n), (src, dst, n))                                 \
+  X(double, round_columns,                                                                                           \
+    (float *w, const float *u, size_t n, size_t from, size_t to, int kind, float low, float high,                    \
+     const float *scales, uint8_t *codes, float *errors),                                                            \
+    (w, u, n, from, to, kind, low, high, scales, codes, errors))                                                     \
+  X(void, round_grid,                                                                                                \
+    (float *w, int kind, float low, float high, float scale, uint8_t *codes, size_t n),                              \
+    (w, kind, low, high, scale, codes, n))                                                                           \
+  X(double, refine_row,                                                                                              \
+    (float *v, float *g, const float *h, size_t n, size_t group, int kind, float low, float high, int format,        \
+     float *scales, uint8_t *codes, float *spare),                                                                   \
+    (v, g, h, n, group, kind, low, high, format, scales, codes, spare))                                              \
+  X(double, grid_error,                                                                                              \
+    (const float *x, const float *weight, float scale, int kind, float low, float high, size_t n),                   \
+    (x, weight, scale, kind, low, high, n))                                                                          \
+  X(void, subtract_product,                                                                                          \
+    (double *c, size_t ldc, const double *a, size_t lda, const double *b, size_t ldb, size_t m, size_t k, size_t n), \
+    (c, ldc, a, lda, b, ldb, m, k, n))                                                                               \
   SK_BLOCK_KERNEL(X, q8_0)                                                                                           \
   SK_BLOCK_KERNEL(X, q4_0)                                                                                           \
   SK_BLOCK_KERNEL(X, q4_1)                                                                                           \

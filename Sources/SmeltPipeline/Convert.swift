@@ -32,6 +32,8 @@ public struct ConvertSummary: Sendable {
   public var processorSeconds: Double
   /// Peak resident memory of the process.
   public var peakMemoryBytes: Int
+  /// The table that a budget was met with, if there was one.
+  public var budget: BudgetSummary?
 
   /// Input bytes per second of wall time, in 10⁹.
   public var gigabytesPerSecond: Double { Double(bytesIn) / max(seconds, 1e-9) / 1e9 }
@@ -126,11 +128,13 @@ public func convert(_ model: Model, to path: String, _ options: ConvertOptions) 
         for place in [slab.weight, slab.other].compactMap({ $0 }) {
           let weight = plan.weights[place].stored.spec.name
           guard let entry = entryPlaces[weight.description] else { continue }
-          if !slab.steps.isEmpty {
+          let prepared = plan.weights[place].stored.prepared
+          if !slab.steps.isEmpty || prepared != nil {
             hash = XXH64()
-            try model.weights.weight(weight).values.bytes.withUnsafeBytes { hash.update($0) }
+            try model.sourceWeights.weight(weight).values.bytes.withUnsafeBytes { hash.update($0) }
           }
-          ledger[entry].inexactValues = (ledger[entry].inexactValues ?? 0) + inexact
+          ledger[entry].inexactValues =
+            (ledger[entry].inexactValues ?? 0) + (prepared?.inexactValues ?? inexact)
           ledger[entry].sourceHash = hexadecimal(hash.value())
         }
         try sink.ended(slab, inexactValues: inexact, sourceHash: hexadecimal(hash.value()))
@@ -174,7 +178,12 @@ extension Model {
 
   /// The parts of a weight as they are stored.
   func partsOf(_ name: WeightName) throws -> [ResultPart] {
-    switch container {
+    if let weight = prepared?.find(name)?.weight {
+      return weight.parts.map {
+        ResultPart(name: $0.name, dtype: $0.dtype, shape: $0.shape, byteCount: $0.bytes.count)
+      }
+    }
+    return switch container {
     case .checkpoint(let checkpoint):
       checkpoint.stored(name).parts.map {
         ResultPart(name: $0.name, dtype: $0.dtype, shape: $0.shape, byteCount: $0.byteCount)

@@ -21,6 +21,8 @@ public struct Model: Sendable {
   public let path: String
   /// Where it lies.
   public let container: Container
+  /// Weights that a method chose, in place of the container's own; nil unless a conversion is under way.
+  var prepared: PreparedStore?
 
   /// Opens a model: a directory, a GGUF file or an ingot (named so, or known by their first bytes).
   /// - Parameter allowDrop: globs of tensors that may be left out where no rule explains them; the ledger names them.
@@ -55,6 +57,15 @@ public struct Model: Sendable {
 
   /// What the forward pass multiplies by.
   public var weights: any Weights {
+    guard let prepared else { return sourceWeights }
+    switch container {
+    case .checkpoint(let checkpoint): return OverlaidWeights(base: checkpoint, store: prepared)
+    case .ingot(let ingot): return OverlaidWeights(base: ingot, store: prepared)
+    }
+  }
+
+  /// The container's weights, whatever a method chose.
+  var sourceWeights: any Weights {
     switch container {
     case .checkpoint(let checkpoint): checkpoint
     case .ingot(let ingot): ingot
@@ -82,6 +93,18 @@ public struct Model: Sendable {
 
   /// How the weights are stored, in the order of the family's table; from headers alone.
   public func storedWeights() throws -> [StoredWeight] {
+    let stored = try sourceStoredWeights()
+    guard let prepared else { return stored }
+    return stored.map { weight in
+      guard let found = prepared.find(weight.spec.name) else { return weight }
+      return StoredWeight(
+        spec: weight.spec, encoding: found.weight.encoding, tensors: weight.tensors,
+        contentBytes: found.weight.byteCount, hasPowerScales: found.weight.part(.scales)?.dtype == .f8E8M0,
+        prepared: found)
+    }
+  }
+
+  private func sourceStoredWeights() throws -> [StoredWeight] {
     switch container {
     case .checkpoint(let checkpoint):
       zip(family.weights, checkpoint.joined).map { spec, joined in
@@ -169,6 +192,8 @@ public struct StoredWeight: Sendable {
   public var sourceType: String?
   /// Whether its scales are powers of two by their type.
   public var hasPowerScales = false
+  /// What a method made of it, where one did.
+  var prepared: PreparedWeight?
 
   /// Bytes of the tensors.
   public var byteCount: Int { tensors.reduce(0) { $0 + $1.byteCount } }

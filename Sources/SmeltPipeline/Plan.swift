@@ -102,8 +102,9 @@ public struct Plan: Sendable {
     let sources = Dictionary(uniqueKeysWithValues: stored.map { ($0.spec.name, $0.encoding) })
     try options.recipe.check(stored.map(\.spec)) { sources[$0.name] ?? Plain.f32 }
     weights = try stored.map { stored in
-      let asked = try options.recipe.decide(
-        stored.spec, source: stored.encoding, statistics: options.statistics)
+      let asked =
+        try stored.prepared.map { PreparedScheme.decision($0) }
+        ?? options.recipe.decide(stored.spec, source: stored.encoding, statistics: options.statistics)
       var (decision, reason) = try options.target.settle(asked, stored, model)
       let usesImportance = decision.options.importance != nil
       decision.options.importance = nil
@@ -162,7 +163,7 @@ public struct Plan: Sendable {
       let (codes, others) = (weight.stored.tensors[0], weight.stored.tensors.dropFirst())
       ledger.append(
         LedgerEntry(
-          source: codes.name, fate: weight.isKept ? .copied : .converted,
+          source: codes.name, fate: weight.isKept && weight.stored.prepared == nil ? .copied : .converted,
           rule: weight.reason, weight: spec.name.description,
           scheme: weight.decision.scheme.name, bytesIn: codes.byteCount, bytesOut: bytesOut[place],
           note: weight.decision.note, step: weight.step))

@@ -134,10 +134,14 @@ enum ResultKind: String, CaseIterable {
 }
 
 /// Calibrates and converts in one: the statistics lie beside the result while they are needed.
-/// - Parameter choosesObserver: whether the observer is ours to choose: the weighted mean square error then.
+/// - Parameters:
+///   - choosesObserver: whether the observer is ours to choose: the weighted mean square error then.
+///   - method: what chooses codes and scales; nil: rounding to nearest.
+///   - budget: how large the result may be; the recipe is chosen by measured sensitivity then.
 public func quantize(
   _ model: Model, to path: String, calibration: Windows, textPath: String, choosesObserver: Bool,
-  policy: CalibrationPolicy = CalibrationPolicy(), _ options: ConvertOptions
+  method: MethodOptions? = nil, budget: Budget? = nil, policy: CalibrationPolicy = CalibrationPolicy(),
+  _ options: ConvertOptions
 ) throws -> (CalibrationSummary, ConvertSummary) {
   try model.refuseAlias(path, and: calibration.files + [textPath])
   try options.target.requireRoom(path, overwrite: options.overwrite)
@@ -151,7 +155,19 @@ public func quantize(
   options.statistics = try readStatistics(statisticsPath, for: model)
   summary.path = nil
   if choosesObserver { options.recipe.observer = .mse }
-  return (summary, try convert(model, to: path, options))
+  var table: BudgetSummary?
+  if let budget {
+    let (recipe, chosen) = try choose(model, calibration, budget, options)
+    (options.recipe, table) = (recipe, chosen)
+    if let file = budget.recipePath {
+      try writeFile(file, Array((recipe.json.text() + "\n").utf8), overwrite: options.overwrite)
+    }
+  }
+  var prepared = model
+  if let method, method.needsInputs { prepared = try prepare(model, calibration, for: path, method, options) }
+  var converted = try convert(prepared, to: path, options)
+  converted.budget = table
+  return (summary, converted)
 }
 
 /// The open lists of this version.

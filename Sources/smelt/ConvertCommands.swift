@@ -181,17 +181,26 @@ struct QuantizeCommand: ParsableCommand {
       valueName: "file"))
   var calibration: [String] = []
   @OptionGroup var scheme: SchemeOptions
+  @OptionGroup var method: MethodFlags
   @OptionGroup var cut: WindowOptions
   @OptionGroup var starved: PolicyOptions
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
   func validate() throws {
-    guard scheme.scheme != nil || scheme.recipe != nil else {
-      throw ValidationError("quantize needs --scheme or --recipe")
+    let hasBudget = try method.budget() != nil
+    guard scheme.scheme != nil || scheme.recipe != nil || hasBudget else {
+      throw ValidationError("quantize needs --scheme, --recipe, --target-size or --bits")
+    }
+    guard !hasBudget || (!calibration.isEmpty && scheme.scheme == nil && scheme.recipe == nil) else {
+      throw ValidationError("--target-size and --bits choose the schemes themselves, and need --calibration")
     }
     guard calibration.isEmpty || scheme.statistics == nil else {
       throw ValidationError("give --calibration or --statistics, not both")
+    }
+    let needsInputs = try method.options().needsInputs
+    guard !calibration.isEmpty || !needsInputs else {
+      throw ValidationError("--method \(method.method) and --distill need --calibration")
     }
   }
 
@@ -208,9 +217,13 @@ struct QuantizeCommand: ParsableCommand {
     try starved.checkReport(model, texts: windows.files, overwrite: scheme.overwrite)
     let (learned, summary) = try quantize(
       model, to: result, calibration: windows, textPath: text,
-      choosesObserver: scheme.observer == nil && scheme.recipe == nil, policy: policy, options)
+      choosesObserver: scheme.observer == nil && scheme.recipe == nil, method: try method.options(),
+      budget: try method.budget(), policy: policy, options)
     try starved.writeReport(learned, overwrite: scheme.overwrite)
     try output.show(
-      ["calibration": learned.json, "conversion": summary.json], learned.text + "\n" + summary.text)
+      [
+        "calibration": learned.json, "conversion": summary.json,
+        "budget": summary.budget?.json ?? JSON(.null),
+      ], learned.text + "\n" + (summary.budget.map { $0.text + "\n" } ?? "") + summary.text)
   }
 }

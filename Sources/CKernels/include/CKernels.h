@@ -15,6 +15,7 @@
 #include "sk_blocks.h"
 #include "sk_forward.h"
 #include "sk_groups.h"
+#include "sk_methods.h"
 #include "sk_quantize.h"
 #include "sk_system.h"
 

@@ -1,0 +1,48 @@
+// What methods that look at whole rows need: a grid's rounding with the error passed on, and a factorization.
+#ifndef SK_METHODS_H
+#define SK_METHODS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// The numbers that a code may be: whole numbers low...high (codes in two's complement), E2M1 (low nibble), E4M3.
+#define SK_GRID_WHOLE 0
+#define SK_GRID_E2M1 1
+#define SK_GRID_E4M3 2
+
+// Rounds the columns from...to of one row in a block of n columns: code = nearest(w[c] / scales[c]), ties to even; then
+// e = (w[c] - value) / u[c][c] is passed on, w[j] -= e * u[c][j] for the block's j > c. w[c] becomes the value, errors[c]
+// is -e. u is [n, n], upper. The result is the sum of e^2. Swift twin: Reference.roundColumns.
+double sk_round_columns(float *w, const float *u, size_t n, size_t from, size_t to, int kind, float low, float high,
+                        const float *scales, uint8_t *codes, float *errors);
+// One round of making e h e^T smaller, e what rounding changed in one row of n columns, g = h e, h [n, n] symmetric, v the
+// rounded values: each group's scale becomes the best for its codes, as its format holds it (kept where that is E8M0 or
+// not positive and normal), then each code the nearest to the best number for its column. spare is n floats. The result
+// is the change of e h e^T. Swift twin: Reference.refineRow.
+#define SK_SCALE_F32 0
+#define SK_SCALE_BF16 1
+#define SK_SCALE_F16 2
+#define SK_SCALE_E8M0 3
+double sk_refine_row(float *v, float *g, const float *h, size_t n, size_t group, int kind, float low, float high,
+                     int format, float *scales, uint8_t *codes, float *spare);
+// code[i] = nearest(w[i] / scale), w[i] becomes the code's value.
+void sk_round_grid(float *w, int kind, float low, float high, float scale, uint8_t *codes, size_t n);
+// sum over i of weight[i] * (x[i] - value(x[i] / scale))^2 in double, i ascending in 8 lanes; weight may be NULL.
+double sk_grid_error(const float *x, const float *weight, float scale, int kind, float low, float high, size_t n);
+// c -= a * b; a is [m, k], b [k, n], rows lda, ldb and ldc doubles apart; for each sum k ascending, not fused.
+void sk_subtract_product(double *c, size_t ldc, const double *a, size_t lda, const double *b, size_t ldb, size_t m,
+                         size_t k, size_t n);
+// The first `width` columns of a [rows, *] become those of its lower Cholesky factor. 0, or -1 where a pivot is not
+// positive.
+int sk_cholesky_panel(double *a, size_t lda, size_t rows, size_t width);
+// The inverse of a lower triangle [n, n], in place.
+void sk_invert_lower(double *a, size_t lda, size_t n);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

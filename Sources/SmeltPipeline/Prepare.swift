@@ -1,0 +1,214 @@
+// Methods that look at calibration inputs: the pass walks the layers, and each weight is encoded as soon as what it is
+// multiplied with is known. `convert` takes these weights as they are. Formats/methods.md.
+
+import SmeltModels
+public import SmeltQuantization
+import SmeltStorage
+import SmeltTensors
+
+/// How a method is carried out.
+public struct MethodOptions: Sendable {
+  /// The method.
+  public var method: Method
+  /// GPTQ's settings.
+  public var gptq = GPTQ()
+  /// Whether a layer sees what the layers before it give once they are quantized, or what the source gives.
+  public var isSequential = true
+  /// An expert that fewer tokens reach is rounded to nearest.
+  public var minTokens = 32
+  /// Rounds of refinement against the source's own outputs.
+  public var distillRounds = 0
+
+  /// A method with its usual settings.
+  public init(_ method: Method) { self.method = method }
+
+  /// A method of a name, with its usual settings.
+  /// - Throws: `RequestError` usage.
+  public init(named text: String) throws { self.init(try Method.named(text)) }
+
+  /// A method of a name with GPTQ's settings as given.
+  /// - Throws: `RequestError` usage.
+  public init(named text: String, damping: Double, ordersByActivation: Bool) throws {
+    try self.init(named: text)
+    gptq = GPTQ(damping: damping, ordersByActivation: ordersByActivation)
+  }
+
+  /// The names, for help.
+  public static var methodNames: String { Method.allCases.map(\.rawValue).joined(separator: ", ") }
+
+  /// Whether the calibration inputs themselves are needed, more than their statistics.
+  public var needsInputs: Bool { method != .rtn || distillRounds > 0 }
+  /// Whether moments of inputs are gathered while layers run.
+  var needsMoments: Bool { method == .gptq || distillRounds > 0 }
+}
+
+/// A weight that a method will encode.
+struct MethodTarget: Sendable {
+  let spec: WeightSpec
+  let decision: QuantizeDecision
+  let grid: Grid
+}
+
+/// Runs the method over the calibration windows.
+/// - Returns: the model with the chosen weights in place of its own.
+func prepare(
+  _ model: Model, _ windows: Windows, for result: String, _ method: MethodOptions, _ options: ConvertOptions
+) throws -> Model {
+  let plan = try Plan(model, options)
+  var targets: [WeightName: MethodTarget] = [:]
+  for planned in plan.weights where !planned.isKept && planned.stored.spec.isMultiplied {
+    let (spec, scheme) = (planned.stored.spec, planned.decision.scheme)
+    let encoding = scheme.encoding(for: planned.stored.encoding, shape: spec.shape)
+    guard scheme.isLossy, let grid = Grid(encoding, shape: spec.shape) else { continue }
+    let decision = try options.recipe.decide(
+      spec, source: planned.stored.encoding, statistics: nil)
+    targets[spec.name] = MethodTarget(spec: spec, decision: decision, grid: grid)
+  }
+  guard !targets.isEmpty else { return model }
+  let store = try PreparedStore(result: result)
+  let preparation = Preparation(targets: targets, store: store, method: method, options: options)
+  try preparation.run(model.family, model.weights) {
+    windows.groups(model.family.dimensions, streams: 2, maxMemory: options.run.maxMemory)[0]
+  }
+  var model = model
+  model.prepared = store
+  return model
+}
+
+/// A method at work.
+struct Preparation: Sendable {
+  let targets: [WeightName: MethodTarget]
+  let store: PreparedStore
+  let method: MethodOptions
+  let options: ConvertOptions
+
+  private var parallel: Parallel { options.run.parallel }
+
+  /// Chooses factors where the method has them, then encodes layer by layer.
+  func run(_ family: some ModelFamily, _ weights: some Weights, _ tokens: () -> TokenBatch) throws {
+    let folding = try folding(family, weights)
+    let folded = FoldedWeights(base: weights, factors: folding.factors)
+    if method.needsMoments {
+      try walk(family, folded, tokens(), folding)
+    } else {
+      try eachLayer(family) { layer in
+        for spec in family.weights where spec.layer == layer && folding.factors[spec.name] != nil {
+          try Interrupt.check()
+          try put(try folded.weight(spec.name), spec, folding)
+          folded.finished(spec.name)
+        }
+        try store.seal()
+      }
+    }
+  }
+
+  private func eachLayer(_ family: some ModelFamily, _ body: (Int) throws -> Void) throws {
+    let layers = family.dimensions.layers
+    options.run.progress.begin(method.method.rawValue, total: layers, unit: "layers")
+    for layer in 0..<layers {
+      try Interrupt.check()
+      try body(layer)
+      giveBackFreeMemory()
+      options.run.progress.advance(1)
+    }
+    options.run.progress.end()
+  }
+
+  /// Runs the calibration tokens through the layers, and encodes each layer's weights by what they saw.
+  private func walk(
+    _ family: some ModelFamily, _ weights: some Weights, _ batch: TokenBatch, _ folding: Folding
+  ) throws {
+    let pass = Pass(parallel: parallel)
+    let collecting = CollectingWeights(weights, self, folding)
+    let replayed = OverlaidWeights(base: weights, store: store)
+    var x = try family.embed(batch, weights)
+    try eachLayer(family) { layer in
+      if method.isSequential {
+        var y = x
+        _ = try family.layer(layer, &y, batch, collecting, pass)
+      } else {
+        _ = try family.layer(layer, &x, batch, collecting, pass)
+      }
+      try collecting.finish(family.weights.filter { $0.layer == layer })
+      try store.seal()
+      if method.isSequential { _ = try family.layer(layer, &x, batch, replayed, pass) }
+    }
+  }
+
+  /// What folding changes, and what is said about it.
+  struct Folding: Sendable {
+    var factors: [WeightName: FoldFactors] = [:]
+    var notes: [WeightName: String] = [:]
+  }
+
+  private func folding(_ family: some ModelFamily, _ weights: some Weights) throws -> Folding {
+    var folding = Folding()
+    guard method.method == .awq || method.method == .smooth, let statistics = options.statistics else {
+      return folding
+    }
+    let chooser = FoldChooser(
+      family: family, weights: weights, targets: targets, statistics: statistics, recipe: options.recipe,
+      parallel: parallel)
+    for layer in 0..<family.dimensions.layers {
+      let chosen = try chooser.choose(method.method, layer: layer)
+      folding.factors.merge(FoldFactors.all(chosen.map { ($0.site, $0.factors) })) { _, new in new }
+      for (site, _, note) in chosen {
+        for name in [site.giver] + site.readers {
+          folding.notes[name] = folding.notes[name].map { "\($0); \(note)" } ?? note
+        }
+      }
+    }
+    return folding
+  }
+
+  /// Stores a folded weight: rounded where the recipe says so, else as it was stored if that holds it, else in float32.
+  func put(_ folded: Weight, _ spec: WeightSpec, _ folding: Folding) throws {
+    if let target = targets[spec.name] { return try encode(target, folded, nil, folding) }
+    let note = folding.notes[spec.name] ?? "as it is"
+    for scheme in [PlainFloat.bf16, .f16] {
+      let (result, report) = try scheme.quantize(folded, parallel: parallel)
+      if report.inexactValues == 0 {
+        return try store.put(
+          spec.name, result, scheme: scheme.name, note: note, inexactValues: spec.shape.count)
+      }
+    }
+    try store.put(spec.name, folded, scheme: PlainFloat.f32.name, note: note, inexactValues: spec.shape.count)
+  }
+
+  /// Encodes a weight by the moments of its inputs, or to nearest where there are too few.
+  func encode(_ target: MethodTarget, _ weight: Weight, _ moments: Moments?, _ folding: Folding) throws {
+    let (scheme, name) = (target.decision.scheme, target.spec.name)
+    var decision = try options.recipe.decide(
+      target.spec, source: weight.encoding, statistics: options.statistics)
+    if let multipliers = folding.factors[name]?.multipliers {
+      decision.options.importance = decision.options.importance?.divided(bySquaresOf: multipliers)
+    }
+    let plain = try scheme.quantize(weight, options: decision.options, parallel: parallel)
+    let tokens = moments?.tokens ?? 0
+    var result = plain.weight
+    var notes = [folding.notes[name], decision.note].compactMap { $0 }
+    var inexact = plain.report.inexactValues
+    if inexact > 0, method.needsMoments, tokens < method.minTokens {
+      notes.append(
+        "rounded to nearest: \(tokens) tokens, \(method.method.rawValue) needs \(method.minTokens)")
+    } else if inexact > 0, let moments {
+      if method.method == .gptq,
+        let outcome = try method.gptq.quantize(weight, to: target.grid, moments.all(), parallel: parallel)
+      {
+        result = outcome.weight
+        inexact = outcome.report.inexactValues
+        notes.append("gptq: \(tokens) tokens")
+      }
+      if method.distillRounds > 0 {
+        let outcome = try Refinement(rounds: method.distillRounds, damping: method.gptq.damping).refine(
+          weight, result, target.grid, seen: moments.seen, heldOut: moments.heldOut, parallel: parallel)
+        result = outcome.weight
+        let share = outcome.heldOut.after / max(outcome.heldOut.before, .leastNormalMagnitude)
+        notes.append("distilled: held-out error × \(fixed(share, 3)), \(outcome.changedRows) rows")
+      }
+    }
+    if notes.isEmpty { notes = [inexact == 0 ? "exact" : "rounded to nearest"] }
+    try store.put(
+      name, result, scheme: scheme.name, note: notes.joined(separator: "; "), inexactValues: inexact)
+  }
+}

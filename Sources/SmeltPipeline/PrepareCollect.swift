@@ -1,0 +1,151 @@
+// The moments of what weights are multiplied with, gathered while a layer runs.
+
+import SmeltModels
+import SmeltQuantization
+import SmeltStorage
+import SmeltTensors
+
+internal import Synchronization
+
+/// Second moments of a weight's inputs, one matrix for each of its input groups.
+struct Moments {
+  /// Those to learn from.
+  var seen: [Hessian]
+  /// Those to accept by; empty where nothing is to be accepted.
+  var heldOut: [Hessian]
+
+  /// Inputs in runs of 32; of eight runs the last is held out.
+  private static let run = 32
+
+  init(columns: Int, groups: Int, holdsOut: Bool) {
+    seen = (0..<groups).map { _ in Hessian(columns: columns) }
+    heldOut = holdsOut ? (0..<groups).map { _ in Hessian(columns: columns) } : []
+  }
+
+  /// The fewest inputs of a group.
+  var tokens: Int {
+    let held = heldOut.isEmpty ? seen.map { _ in 0 } : heldOut.map(\.tokens)
+    return zip(seen, held).map { $0.tokens + $1 }.min() ?? 0
+  }
+
+  func add(_ x: Matrix, groups: Range<Int>, _ parallel: Parallel) {
+    guard !heldOut.isEmpty else {
+      for group in groups { seen[group].add(x, parallel: parallel) }
+      return
+    }
+    let held = (0..<x.rows).filter { $0 / Moments.run % 8 == 7 }
+    let rest = (0..<x.rows).filter { $0 / Moments.run % 8 != 7 }
+    let (a, b) = (x.gather(rest), x.gather(held))
+    for group in groups {
+      seen[group].add(a, parallel: parallel)
+      if b.rows > 0 { heldOut[group].add(b, parallel: parallel) }
+    }
+  }
+
+  /// All inputs.
+  func all() -> [Hessian] {
+    guard !heldOut.isEmpty else { return seen }
+    return zip(seen, heldOut).map { seen, held in
+      let sum = Hessian(columns: seen.columns)
+      sum.add(seen, factor: 1)
+      sum.add(held, factor: 1)
+      return sum
+    }
+  }
+}
+
+/// Weights that gather the moments of what they are multiplied with, and are encoded when the pass needs them no more.
+final class CollectingWeights<Base: Weights>: Weights {
+  private let base: Base
+  private let preparation: Preparation
+  private let folding: Preparation.Folding
+  private let state = Mutex(State())
+
+  private struct State {
+    /// Moments by what tells inputs apart.
+    var moments: [WeightName: Moments] = [:]
+    /// Whose moments a weight uses.
+    var leaders: [WeightName: WeightName] = [:]
+    var done: Set<WeightName> = []
+    var failure: (any Error)?
+  }
+
+  init(_ base: Base, _ preparation: Preparation, _ folding: Preparation.Folding) {
+    self.base = base
+    self.preparation = preparation
+    self.folding = folding
+  }
+
+  func weight(_ name: WeightName) throws -> Weight { try base.weight(name) }
+
+  func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws -> Matrix {
+    if x.rows > 0, let target = preparation.targets[name] {
+      try state.withLock { state in
+        if let failure = state.failure { throw failure }
+        let groups = target.spec.inputGroups
+        var group = 0..<groups
+        if let rows {
+          let groupRows = max(1, target.spec.shape.rows / groups)
+          group = ceilDivide(rows.lowerBound, groupRows)..<ceilDivide(rows.upperBound, groupRows)
+        }
+        let key = inputKey(name)
+        let leader = state.leaders[key] ?? name
+        state.leaders[key] = leader
+        guard leader == name else { return }
+        if state.moments[key] == nil {
+          state.moments[key] = Moments(
+            columns: x.columns, groups: groups, holdsOut: preparation.method.distillRounds > 0)
+        }
+        state.moments[key]?.add(x, groups: group, parallel)
+      }
+    }
+    return try base.multiply(x, name, rows: rows, parallel: parallel)
+  }
+
+  /// Weights that see the same inputs have one key: gate and up of an expert.
+  private func inputKey(_ name: WeightName) -> WeightName {
+    guard !name.base.contains("ffn_gate_inp") else { return name }
+    return WeightName(name.base.replacing("ffn_up", with: "ffn_gate"), expert: name.expert)
+  }
+
+  func finished(_ name: WeightName) {
+    state.withLock { state in
+      guard let target = preparation.targets[name], target.spec.role.isRouted, state.failure == nil else {
+        return
+      }
+      do { try encode(target, &state) } catch { state.failure = error }
+    }
+    base.finished(name)
+  }
+
+  /// The layer is over: its weights that are not yet encoded are encoded now.
+  func finish(_ specs: [WeightSpec]) throws {
+    try state.withLock { state in
+      if let failure = state.failure { throw failure }
+      for spec in specs where !state.done.contains(spec.name) {
+        try Interrupt.check()
+        if let target = preparation.targets[spec.name] {
+          try encode(target, &state)
+        } else if folding.factors[spec.name] != nil {
+          try preparation.put(try base.weight(spec.name), spec, folding)
+        } else {
+          continue
+        }
+        base.finished(spec.name)
+      }
+      (state.moments, state.leaders, state.done) = ([:], [:], [])
+    }
+  }
+
+  private func encode(_ target: MethodTarget, _ state: inout State) throws {
+    let name = target.spec.name
+    guard state.done.insert(name).inserted else { return }
+    let key = inputKey(name)
+    try preparation.encode(target, try base.weight(name), state.moments[key], folding)
+    // What gate and up share goes when both are done.
+    let pair = [key, WeightName(key.base.replacing("ffn_gate", with: "ffn_up"), expert: key.expert)]
+    if pair.allSatisfy({ state.done.contains($0) || preparation.targets[$0] == nil }) {
+      state.moments[key] = nil
+    }
+  }
+}

@@ -1,0 +1,126 @@
+// The factors that AWQ and SmoothQuant give to input channels. Formats/methods.md, section 3.
+
+public import SmeltStorage
+public import SmeltTensors
+
+/// A weight that reads a site's output and will be rounded: what it is, how it is rounded, and what it sees.
+public struct ScalingReader: Sendable {
+  /// The weight as it is.
+  public let weight: Weight
+  /// What rounds it.
+  public let scheme: any Scheme
+  /// How its scales are chosen; its importance is that of the unscaled inputs.
+  public let options: QuantizeOptions
+
+  /// A reader.
+  public init(weight: Weight, scheme: any Scheme, options: QuantizeOptions) {
+    self.weight = weight
+    self.scheme = scheme
+    self.options = options
+  }
+
+  /// Σ importance × square error over the weight's values when its columns are multiplied by `factors` before rounding
+  /// and divided after it.
+  func error(_ factors: [Float], parallel: Parallel) throws -> Double {
+    let columns = weight.columns
+    let scaled = try FoldFactors(divisors: nil, multipliers: factors).apply(weight)
+    var options = options
+    options.importance = options.importance?.divided(bySquaresOf: factors)
+    let result = try scheme.quantize(scaled, options: options, parallel: parallel).weight
+    let groups = options.importance?.groups ?? 1
+    let groupRows = max(1, weight.rows / groups)
+    let view = options.importance
+    var sums = [Double](repeating: 0, count: weight.rows)
+    let step = 64
+    sums.withUnsafeMutableBufferPointer { sums in
+      let target = SharedPointer(sums.baseAddress!)
+      parallel.forEach(ceilDivide(weight.rows, step)) { task in
+        let rows = task * step..<min(weight.rows, (task + 1) * step)
+        let (a, b) = (scaled.decode(rows: rows), result.decode(rows: rows))
+        for row in rows {
+          let place = (row - rows.lowerBound) * columns
+          var sum = 0.0
+          for column in 0..<columns {
+            let d = Double(a[place + column] - b[place + column])
+            let share = view.map { Double($0.values[row / groupRows * columns + column]) } ?? 1
+            sum += share * d * d
+          }
+          target.pointer[row] = sum
+        }
+      }
+    }
+    return sums.reduce(0, +)
+  }
+}
+
+extension ImportanceView {
+  /// The importances of inputs that were divided by `factors`.
+  public func divided(bySquaresOf factors: [Float]) -> ImportanceView {
+    ImportanceView(
+      groups: groups, columns: columns,
+      values: values.enumerated().map { $1 / (factors[$0 % columns] * factors[$0 % columns]) })
+  }
+}
+
+/// Choosing factors for the channels between a giver and its readers.
+public enum ChannelScaling {
+  /// AWQ: s = x^α with x the root of the mean square of each channel, α the one of 0, 1/8 … 1 whose rounding costs the
+  /// readers least; the geometric middle of s is 1. α = 0 leaves everything as it is.
+  ///
+  /// Source: Lin et al., "AWQ: Activation-aware Weight Quantization", 2023, section 3.2. The paper takes the mean
+  /// magnitude for x and measures the error of the outputs; here the root of the mean square stands for the first and
+  /// Σ importance × square error for the second, so that no further pass over the text is needed.
+  /// - Returns: nil where α = 0 is best.
+  public static func activationAware(_ meanSquare: [Float], _ readers: [ScalingReader], parallel: Parallel)
+    throws
+    -> (factors: [Float], exponent: Double)?
+  {
+    var best: (factors: [Float]?, exponent: Double, error: Double)?
+    for step in 0...8 {
+      let factors = step == 0 ? nil : factors(meanSquare.map { power(Double($0), sixteenths: step) })
+      let ones = [Float](repeating: 1, count: meanSquare.count)
+      let error = try readers.reduce(0.0) { try $0 + $1.error(factors ?? ones, parallel: parallel) }
+      if best == nil || error < best!.error { best = (factors, Double(step) / 8, error) }
+    }
+    guard let best, let factors = best.factors else { return nil }
+    return (factors, best.exponent)
+  }
+
+  /// SmoothQuant: s = absmax(x)^α ÷ absmax(w)^(1 − α) with α = ½ for each channel, over all readers.
+  ///
+  /// Source: Xiao et al., "SmoothQuant: Accurate and Efficient Post-Training Quantization for Large Language Models",
+  /// 2022, equation 4. It moves the difficulty of rounding activations into the weights, for schemes that round both.
+  public static func smooth(_ absmax: [Float], _ readers: [Weight]) -> [Float] {
+    var largest = [Float](repeating: 0, count: absmax.count)
+    for reader in readers {
+      let columns = reader.columns
+      for (index, value) in reader.decode().enumerated() {
+        largest[index % columns] = max(largest[index % columns], abs(value))
+      }
+    }
+    return factors(
+      zip(absmax, largest).map { Double($0).squareRoot() / max(Double($1).squareRoot(), 1e-12) })
+  }
+
+  /// Factors with a geometric middle of 1 between the largest and the smallest; channels that see nothing get 1.
+  private static func factors(_ raw: [Double]) -> [Float] {
+    let used = raw.filter { $0 > 0 && $0.isFinite }
+    guard let least = used.min(), let most = used.max() else { return raw.map { _ in 1 } }
+    let middle = least.squareRoot() * most.squareRoot()
+    return raw.map { value in
+      guard value > 0, value.isFinite else { return 1 }
+      return Float(min(1e4, max(1e-4, value / middle)))
+    }
+  }
+
+  /// base^(sixteenths ÷ 16) by square roots alone, which every machine rounds alike.
+  private static func power(_ base: Double, sixteenths: Int) -> Double {
+    guard base > 0 else { return 0 }
+    var (root, result) = (base, 1.0)
+    for bit in [8, 4, 2, 1] {
+      root = root.squareRoot()
+      if sixteenths & bit != 0 { result *= root }
+    }
+    return result
+  }
+}

@@ -1,0 +1,218 @@
+// GPTQ: rounding column by column, each column's error made good by those after it. Formats/methods.md, section 2.
+
+internal import CKernels
+public import SmeltStorage
+public import SmeltTensors
+
+/// GPTQ's settings. Source: Frantar, Ashkboos, Hoefler, Alistarh, "GPTQ: Accurate Post-Training Quantization for
+/// Generative Pre-trained Transformers", 2022.
+public struct GPTQ: Sendable, Hashable {
+  /// The share of the mean of H's diagonal that is added to it.
+  public var damping: Double
+  /// Whether the columns with the largest inputs are rounded first; scales are then chosen before all rounding.
+  public var ordersByActivation: Bool
+
+  /// The paper's damping; columns in their own order.
+  public init(damping: Double = 0.01, ordersByActivation: Bool = false) {
+    self.damping = damping
+    self.ordersByActivation = ordersByActivation
+  }
+
+  /// What became of a weight.
+  public struct Outcome: Sendable {
+    /// The weight in its new encoding.
+    public var weight: Weight
+    /// For each row, Σ e²: the square error of its outputs over the calibration inputs, damping included.
+    public var losses: [Double]
+    /// What rounding did.
+    public var report: RowReport
+  }
+
+  /// Rounds a weight's rows to a grid. Rows are independent: the bits do not depend on the threads.
+  /// - Parameter hessians: the moments of the weight's inputs, one for each of its input groups.
+  /// - Returns: nil where a Hessian is zero or not finite.
+  /// - Throws: `Q_CODE_NAN`.
+  public func quantize(_ weight: Weight, to grid: Grid, _ hessians: [Hessian], parallel: Parallel) throws
+    -> Outcome?
+  {
+    let (rows, columns) = (weight.rows, weight.columns)
+    let groupRows = max(1, rows / max(1, hessians.count))
+    let sizes = grid.rowBytes(columns: columns)
+    let codes = ByteBuffer(count: rows * sizes.values)
+    let scales = ByteBuffer(count: rows * sizes.scales)
+    let target = RowPlaces(
+      values: SharedPointer(codes.bytes.baseAddress!.assumingMemoryBound(to: UInt8.self)),
+      scales: sizes.scales > 0
+        ? SharedPointer(scales.bytes.baseAddress!.assumingMemoryBound(to: UInt8.self)) : nil,
+      sizes: sizes)
+    var losses = [Double](repeating: 0, count: rows)
+    var reports = [RowReport](repeating: RowReport(), count: rows)
+    for (index, hessian) in hessians.enumerated() {
+      let order = order(hessian)
+      guard let factor = InverseFactor(hessian, order: order, damping: damping, parallel: parallel) else {
+        return nil
+      }
+      let range = index * groupRows..<(index == hessians.count - 1 ? rows : (index + 1) * groupRows)
+      let rounding = RowRounding(grid: grid, factor: factor, order: order, isOrdered: ordersByActivation)
+      try losses.withUnsafeMutableBufferPointer { losses in
+        try reports.withUnsafeMutableBufferPointer { reports in
+          let (losses, reports) = (SharedPointer(losses.baseAddress!), SharedPointer(reports.baseAddress!))
+          let step = RowRounding.rows
+          try parallel.forEach(ceilDivide(range.count, step)) { task in
+            let first = range.lowerBound + task * step
+            let some = first..<min(range.upperBound, first + step)
+            try rounding.round(weight, some, target, losses, reports)
+          }
+        }
+      }
+    }
+    let layouts = try grid.encoding.layout(of: weight.shape, name: weight.name)
+    let parts = zip(layouts, [codes, scales]).map {
+      Part($0.name, dtype: $0.dtypes[0], shape: $0.shape, bytes: Bytes($1))
+    }
+    return Outcome(
+      weight: try Weight(
+        name: weight.name, shape: weight.shape, encoding: grid.encoding, parts: parts, file: weight.file),
+      losses: losses, report: reports.reduce(into: RowReport()) { $0 += $1 })
+  }
+
+  private func order(_ hessian: Hessian) -> [Int] {
+    guard ordersByActivation else { return Array(0..<hessian.columns) }
+    let diagonal = hessian.diagonal
+    return (0..<hessian.columns).sorted { (diagonal[$0], $1) > (diagonal[$1], $0) }
+  }
+}
+
+/// Where rows go.
+struct RowPlaces: Sendable {
+  let values: SharedPointer<UInt8>
+  let scales: SharedPointer<UInt8>?
+  let sizes: (values: Int, scales: Int)
+}
+
+/// Rounds some rows at a time.
+struct RowRounding: Sendable {
+  /// Rows that share a read of the factor.
+  static let rows = 32
+
+  let grid: Grid
+  let factor: InverseFactor
+  let order: [Int]
+  let isOrdered: Bool
+  /// How much a column's rounding costs: 1 ÷ U[c][c]², by place in the order.
+  let costs: [Float]
+
+  init(grid: Grid, factor: InverseFactor, order: [Int], isOrdered: Bool) {
+    self.grid = grid
+    self.factor = factor
+    self.order = order
+    self.isOrdered = isOrdered
+    costs = (0..<factor.columns).map { 1 / (factor.diagonal($0) * factor.diagonal($0)) }
+  }
+
+  func round(
+    _ weight: Weight, _ rows: Range<Int>, _ target: RowPlaces, _ losses: SharedPointer<Double>,
+    _ reports: SharedPointer<RowReport>
+  ) throws {
+    let n = factor.columns
+    let groups = ceilDivide(n, grid.group ?? n)
+    var original: [Float] = []
+    original.reserveCapacity(rows.count * n)
+    try forEachDecodedRow(weight, rows: rows, spareRows: 0) { _, values, _ in
+      original += UnsafeBufferPointer(start: values, count: n)
+    }
+    var w = isOrdered ? (0..<rows.count).flatMap { row in order.map { original[row * n + $0] } } : original
+    var scales = [Float](repeating: 1, count: rows.count * groups)
+    if isOrdered || grid.group == nil { chooseAll(&scales, w, rows.count, groups) }
+    var codes = [UInt8](repeating: 0, count: rows.count * n)
+    var sums = [Double](repeating: 0, count: rows.count)
+    var errors = [Float](repeating: 0, count: rows.count * InverseFactor.block)
+    var columnScales = [Float](repeating: 1, count: InverseFactor.block)
+    withPointers(&w, &codes, &errors) { w, codes, errors in
+      for first in stride(from: 0, to: n, by: InverseFactor.block) {
+        let width = min(InverseFactor.block, n - first)
+        factor.blocks.withUnsafeBufferPointer { blocks in
+          let u = blocks.baseAddress! + first * InverseFactor.block
+          for row in 0..<rows.count {
+            let place = w + row * n + first
+            let step = isOrdered ? width : min(width, grid.group ?? width)
+            for start in stride(from: 0, to: width, by: step) {
+              let end = min(width, start + step)
+              if !isOrdered, grid.group != nil {
+                let scale = costs.withUnsafeBufferPointer {
+                  grid.scale(place + start, $0.baseAddress! + first + start, end - start)
+                }
+                scales[row * groups + (first + start) / grid.group!] = scale
+              }
+              for column in start..<end {
+                let group = grid.group.map { order[first + column] / $0 } ?? 0
+                columnScales[column] = scales[row * groups + group]
+              }
+              sums[row] += sk_round_columns(
+                place, u, width, start, end, grid.kind, grid.low, grid.high, columnScales,
+                codes + row * n + first, errors + row * InverseFactor.block)
+            }
+          }
+        }
+        let rest = first + width
+        guard rest < n else { break }
+        factor.lower.withUnsafeBufferPointer { lower in
+          sk_gemm_f32(
+            errors, InverseFactor.block, lower.baseAddress! + rest * n + first, n, w + rest, n, rows.count,
+            n - rest,
+            width, 1)
+        }
+      }
+    }
+    for (place, row) in rows.enumerated() {
+      losses.pointer[row] = sums[place]
+      var own = Array(codes[place * n..<(place + 1) * n])
+      var inexact = 0
+      for (column, source) in order.enumerated() {
+        own[source] = codes[place * n + column]
+        if w[place * n + column] != original[place * n + source] { inexact += 1 }
+      }
+      reports.pointer[row].add(row: n, inexact: inexact)
+      scales.withUnsafeBufferPointer {
+        grid.pack(
+          own, $0.baseAddress! + place * groups, columns: n,
+          values: target.values.pointer + row * target.sizes.values,
+          scaleBytes: target.scales.map { $0.pointer + row * target.sizes.scales })
+      }
+    }
+  }
+
+  /// The scales of all groups, from values that no error has reached yet; `w` in the order of rounding.
+  private func chooseAll(_ scales: inout [Float], _ w: [Float], _ rows: Int, _ groups: Int) {
+    let n = factor.columns
+    let width = grid.group ?? n
+    var costs = costs
+    for (place, column) in order.enumerated() { costs[column] = self.costs[place] }
+    var own = [Float](repeating: 0, count: n)
+    for row in 0..<rows {
+      for (place, column) in order.enumerated() { own[column] = w[row * n + place] }
+      for group in 0..<groups {
+        let first = group * width
+        let count = min(width, n - first)
+        own.withUnsafeBufferPointer { own in
+          costs.withUnsafeBufferPointer { costs in
+            scales[row * groups + group] = grid.scale(
+              own.baseAddress! + first, costs.baseAddress! + first, count)
+          }
+        }
+      }
+    }
+  }
+}
+
+/// The addresses of three arrays, for the while.
+private func withPointers<A, B, C>(
+  _ a: inout [A], _ b: inout [B], _ c: inout [C],
+  _ body: (UnsafeMutablePointer<A>, UnsafeMutablePointer<B>, UnsafeMutablePointer<C>) throws -> Void
+) rethrows {
+  try a.withUnsafeMutableBufferPointer { a in
+    try b.withUnsafeMutableBufferPointer { b in
+      try c.withUnsafeMutableBufferPointer { c in try body(a.baseAddress!, b.baseAddress!, c.baseAddress!) }
+    }
+  }
+}

@@ -1,0 +1,126 @@
+// Methods end to end on small models: folding changes nothing, prepared weights arrive in every container, refinement
+// never costs, and what is written does not depend on the threads.
+
+import SmeltContainers
+import SmeltModels
+import SmeltQuantization
+import SmeltStorage
+import SmeltTensors
+import SmeltTestSupport
+import Testing
+
+@testable import SmeltPipeline
+
+private let text = fixture("models/tiny-v4/calibration.txt")
+
+/// Windows of tokens from a fixed generator.
+private func someWindows(_ model: Model, count: Int, context: Int) -> Windows {
+  var generator = Generator(seed: 9)
+  let vocabulary = model.family.dimensions.vocabulary
+  return Windows(
+    (0..<count).map { _ in (0..<context).map { _ in Int.random(in: 0..<vocabulary, using: &generator) } },
+    context: context)
+}
+
+private func logits(_ family: some ModelFamily, _ weights: some Weights, _ batch: TokenBatch) throws
+  -> [Float]
+{
+  let pass = Pass(parallel: .serial)
+  var x = try family.embed(batch, weights)
+  for layer in 0..<family.dimensions.layers { _ = try family.layer(layer, &x, batch, weights, pass) }
+  return try family.logits(x, weights, pass).values
+}
+
+private func foldedLogits(
+  _ family: some ModelFamily, _ weights: some Weights, _ batch: TokenBatch,
+  _ factors: [WeightName: FoldFactors]
+)
+  throws -> [Float]
+{
+  try logits(family, FoldedWeights(base: weights, factors: factors), batch)
+}
+
+@Suite struct MethodTests {
+  /// Powers of two move between weights without a bit of the logits changing.
+  @Test(arguments: [
+    "deepseek_v4", "deepseek_v2", "deepseek_v3", "olmoe", "qwen3_moe", "mixtral", "gpt_oss", "qwen2_moe",
+  ])
+  func foldingPowersOfTwoChangesNothing(name: String) throws {
+    let model = try openFixture(name)
+    var generator = Generator(seed: 4)
+    var chosen: [(site: FoldSite, factors: [Float])] = []
+    for layer in 0..<model.family.dimensions.layers {
+      let specs = model.family.weights.filter { $0.layer == layer }
+      for site in FoldSite.all(specs, modelType: model.family.modelType) {
+        let factors = (0..<site.channels).map { _ in
+          Float(sign: .plus, exponent: Int.random(in: -2...2, using: &generator), significand: 1)
+        }
+        chosen.append((site, factors))
+      }
+    }
+    #expect(!chosen.isEmpty)
+    let batch = TokenBatch(someWindows(model, count: 2, context: 24).sequences)
+    let expected = try logits(model.family, model.weights, batch)
+    let found = try foldedLogits(model.family, model.weights, batch, FoldFactors.all(chosen))
+    #expect(found == expected)
+  }
+
+  @Test(arguments: ["gptq", "awq", "smooth"], ["result.ingot", "result.gguf"])
+  func everyMethodWritesEveryContainer(method: String, result: String) throws {
+    let folder = TemporaryFolder()
+    let model = try openFixture("deepseek_v4")
+    let windows = someWindows(model, count: 4, context: 32)
+    let isGGUF = result.hasSuffix(".gguf")
+    var hashes: [[UInt8]] = []
+    for threads in [1, 2] {
+      let path = folder.file("\(threads)-\(result)")
+      var options = try options(isGGUF ? "q4_0" : "int4-group", threads: threads)
+      if isGGUF { options.target = GGUFResult(split: nil, recipeName: nil) }
+      _ = try quantize(
+        model, to: path, calibration: windows, textPath: text, choosesObserver: true,
+        method: try MethodOptions(named: method), options)
+      hashes.append(try contents(path))
+    }
+    #expect(hashes[0] == hashes[1])
+    let converted = try Model.open(folder.file("1-\(result)"))
+    _ = try check(converted, RunOptions())
+    let entries = try #require(try isGGUF ? [] : ledger(in: converted)["ledger"]?.array)
+    if method == "gptq", !isGGUF {
+      #expect(
+        entries.contains {
+          $0["note"]?.string?.hasPrefix("gptq") == true && $0["fate"]?.string == "converted"
+        })
+    }
+    #expect(try names(folder).allSatisfy { !$0.contains("prepared") })
+  }
+
+  @Test func starvedExpertsAreRoundedToNearest() throws {
+    let folder = TemporaryFolder()
+    let model = try openFixture("deepseek_v4")
+    let path = folder.file("result.ingot")
+    let windows = Windows([[Int](repeating: 7, count: 64)], context: 64)
+    var method = MethodOptions(.gptq)
+    method.distillRounds = 2
+    _ = try quantize(
+      model, to: path, calibration: windows, textPath: text, choosesObserver: true, method: method,
+      try options("int8-channel"))
+    let entries = try #require(try ledger(in: try Model.open(path))["ledger"]?.array)
+    #expect(entries.contains { $0["note"]?.string?.contains("0 tokens") == true })
+  }
+
+  @Test func aBudgetIsMet() throws {
+    let folder = TemporaryFolder()
+    let model = try openFixture("deepseek_v4")
+    let windows = someWindows(model, count: 2, context: 32)
+    let path = folder.file("result.gguf")
+    var options = try options("keep")
+    options.target = GGUFResult(split: nil, recipeName: nil)
+    let (_, converted) = try quantize(
+      model, to: path, calibration: windows, textPath: text, choosesObserver: true,
+      budget: Budget(.bits(9), candidates: ["q4_0", "q8_0"], recipePath: folder.file("recipe.json")), options)
+    let budget = try #require(converted.budget)
+    #expect(budget.bytes.planned <= budget.bytes.allowed)
+    let recipe = try Recipe(try MappedFile(path: folder.file("recipe.json")).bytes, file: "recipe.json")
+    #expect(!recipe.rules.isEmpty)
+  }
+}
