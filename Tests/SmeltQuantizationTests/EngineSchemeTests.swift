@@ -130,6 +130,22 @@ private let names = [
     }
   }
 
+  @Test(arguments: names, [Float.nan, .infinity])
+  func whatIsNotFiniteIsRefused(_ name: String, bad: Float) throws {
+    var values = [Float](repeating: 0.5, count: 140 * 128)
+    values[133 * 128 + 40] = bad
+    let weight = try floatWeight(values, rows: 140)
+    let error = #expect(throws: FormatError.self) { try Schemes.named(name).quantize(weight) }
+    #expect(error?.code == .codeNaN && error?.problem.hasPrefix("row 133, column 40 ") == true)
+    let view = ImportanceView(groups: 1, columns: 3, values: [1, 1, 1])
+    let misfit = #expect(throws: FormatError.self) {
+      try Schemes.named(name).quantize(
+        try floatWeight(values.map { $0.isFinite ? $0 : 1 }, rows: 140),
+        options: QuantizeOptions(observer: .mse, importance: view))
+    }
+    #expect(misfit?.code == .statisticsMismatch)
+  }
+
   @Test func oddColumnsGetShorterGroupsOrStay() throws {
     for (name, columns, expected) in [
       ("int4-group", 256, nil), ("int4-group", 192, "int4-group:64"), ("int4-group", 96, "int4-group:32"),
