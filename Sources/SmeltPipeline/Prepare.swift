@@ -59,7 +59,9 @@ func prepare(
   for planned in plan.weights where !planned.isKept && planned.stored.spec.isMultiplied {
     let (spec, scheme) = (planned.stored.spec, planned.decision.scheme)
     let encoding = scheme.encoding(for: planned.stored.encoding, shape: spec.shape)
-    guard scheme.isLossy, let grid = Grid(encoding, shape: spec.shape) else { continue }
+    let scales = try encoding.layout(of: spec.shape, name: spec.name.description)
+      .first { $0.name == .scales }.map { scheme.dtype(of: $0) }
+    guard scheme.isLossy, let grid = Grid(encoding, shape: spec.shape, scales: scales) else { continue }
     let decision = try options.recipe.decide(
       spec, source: planned.stored.encoding, statistics: nil)
     targets[spec.name] = MethodTarget(spec: spec, decision: decision, grid: grid)

@@ -88,7 +88,7 @@ private func foldedLogits(
     if method == "gptq", !isGGUF {
       #expect(
         entries.contains {
-          $0["note"]?.string?.hasPrefix("gptq") == true && $0["fate"]?.string == "converted"
+          $0["note"]?.string?.contains("gptq: ") == true && $0["fate"]?.string == "converted"
         })
     }
     #expect(try names(folder).allSatisfy { !$0.contains("prepared") })
@@ -117,7 +117,8 @@ private func foldedLogits(
     options.target = GGUFResult(split: nil, recipeName: nil)
     let (_, converted) = try quantize(
       model, to: path, calibration: windows, textPath: text, choosesObserver: true,
-      budget: Budget(.bits(9), candidates: ["q4_0", "q8_0"], recipePath: folder.file("recipe.json")), options)
+      budget: Budget(.bits(11), candidates: ["q4_0", "q8_0"], recipePath: folder.file("recipe.json")), options
+    )
     let budget = try #require(converted.budget)
     #expect(budget.bytes.planned <= budget.bytes.allowed)
     let recipe = try Recipe(try MappedFile(path: folder.file("recipe.json")).bytes, file: "recipe.json")

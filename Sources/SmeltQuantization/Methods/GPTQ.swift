@@ -68,7 +68,9 @@ public struct GPTQ: Sendable, Hashable {
     }
     let layouts = try grid.encoding.layout(of: weight.shape, name: weight.name)
     let parts = zip(layouts, [codes, scales]).map {
-      Part($0.name, dtype: $0.dtypes[0], shape: $0.shape, bytes: Bytes($1))
+      Part(
+        $0.name, dtype: ($0.name == .scales ? grid.scaleDType : nil) ?? $0.dtypes[0], shape: $0.shape,
+        bytes: Bytes($1))
     }
     return Outcome(
       weight: try Weight(

@@ -24,6 +24,8 @@ public struct Grid: Sendable {
 
   /// The encoding.
   public let encoding: any Encoding
+  /// The type of the scales; nil where they lie among the codes.
+  public private(set) var scaleDType: DType?
   /// Columns that share a scale; nil: all of a row.
   public let group: Int?
   let kind: Int32
@@ -35,7 +37,8 @@ public struct Grid: Sendable {
   let hasSignedScales: Bool
 
   /// The grid of an encoding, or nil for one that is none: several scales a code, zero points, or plain floats.
-  public init?(_ encoding: any Encoding, shape: Shape) {
+  /// - Parameter scales: the type that scales are to have, where the encoding leaves a choice.
+  public init?(_ encoding: any Encoding, shape: Shape, scales: DType? = nil) {
     func plain(_ dtype: DType?) -> ScaleFormat? {
       switch dtype {
       case .f32: .f32
@@ -44,7 +47,8 @@ public struct Grid: Sendable {
       default: nil
       }
     }
-    let dtype = (try? encoding.layout(of: shape, name: ""))?.dropFirst().first?.dtypes[0]
+    let layout = (try? encoding.layout(of: shape, name: ""))?.dropFirst().first
+    let dtype = scales.flatMap { layout?.dtypes.contains($0) == true ? $0 : nil } ?? layout?.dtypes[0]
     switch encoding {
     case let source as INT8 where source == .channel:
       guard let format = plain(dtype) else { return nil }
@@ -76,6 +80,7 @@ public struct Grid: Sendable {
       }
     default: return nil
     }
+    scaleDType = dtype
   }
 
   private init(
