@@ -106,7 +106,7 @@ func rewrite(_ path: String, to copy: String, _ change: (inout [(key: String, va
     #expect(try allLogits(model, windows) == allLogits(result, windows))
   }
 
-  @Test(arguments: plainModels + ["tiny-v4"])
+  @Test(arguments: plainModels + ["tiny-v4", "deepseek_v4-fp4", "gpt_oss-mxfp4"])
   func aFileBecomesTheCheckpointAgain(name: String) throws {
     let folder = TemporaryFolder()
     var options = try options("keep", exactOnly: true)
@@ -114,7 +114,10 @@ func rewrite(_ path: String, to copy: String, _ change: (inout [(key: String, va
     _ = try convert(try written(name, in: folder), to: folder.file("back"), options)
     let original = try SafetensorsDirectory(path: fixture("models/\(name)"))
     let back = try SafetensorsDirectory(path: folder.file("back"))
-    #expect(Set(back.tensors.map(\.name)) == Set(original.tensors.map(\.name)))
+    let drafts = name == "deepseek_v4-fp4" ? "mtp." : "none"
+    #expect(
+      Set(back.tensors.map(\.name))
+        == Set(original.tensors.map(\.name).filter { !$0.hasPrefix(drafts) }))
     for tensor in back.tensors {
       let old = try #require(original.tensor(tensor.name))
       #expect(old.dtype == tensor.dtype && old.shape == tensor.shape, "\(tensor.name)")

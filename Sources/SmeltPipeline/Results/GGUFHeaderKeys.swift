@@ -54,13 +54,16 @@ enum GGUFHeaderKeys {
     return name
   }
 
-  /// Tensors whose numbers were of another plain type, for those who want the source back.
+  /// Tensors whose numbers were of another type, for those who want the source back.
   private static func storedTypes(_ plan: Plan, _ model: Model) throws -> [String] {
     var seen: Set<String> = []
     return try plan.slabs.compactMap { slab in
-      let source = plan.weights[slab.weight].stored.encoding
+      let stored = plan.weights[slab.weight].stored
+      let source = stored.encoding
+      // FP8 under powers of two is found again in the BF16 that holds it.
+      let isFP8 = source is FP8 && stored.hasPowerScales && slab.encoding.name == Plain.bf16.name
       guard source.name != slab.encoding.name, slab.encoding is Plain || slab.encoding is IntegerTable,
-        source is Plain || source is IntegerTable,
+        source is Plain || source is IntegerTable || isFP8,
         let name = try GGUFResult.name(of: slab, plan, model.family), seen.insert(name).inserted
       else { return nil }
       return "\(name)=\(source.name)"

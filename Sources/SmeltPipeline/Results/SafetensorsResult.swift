@@ -28,6 +28,12 @@ public struct SafetensorsResult: ResultTarget {
   /// Tensors are stored as they are.
   public var compression: Compression? { nil }
 
+  /// What brings numbers back to the type they had.
+  private static func scheme(ofSource type: String) -> (any Scheme)? {
+    if type == FP8(.e4m3, .block128).name { return BlockScheme.power }
+    return [PlainFloat.bf16, .f16, .f32].first { $0.name == type }
+  }
+
   /// Numbers that a GGUF file widened go back to the type they had; blocks of GGUF have no place here but FP4.
   /// - Throws: `RequestError` unsupported.
   public func settle(_ decision: QuantizeDecision, _ stored: StoredWeight, _ model: Model) throws -> (
@@ -40,7 +46,7 @@ public struct SafetensorsResult: ResultTarget {
         return (decision, "the same FP4 codes and scales in the order of safetensors")
       }
       if stored.encoding is Plain, let type = stored.sourceType, type != stored.encoding.name,
-        let scheme = [PlainFloat.bf16, .f16, .f32].first(where: { $0.name == type })
+        let scheme = SafetensorsResult.scheme(ofSource: type)
       {
         settled.scheme = scheme
         reason = "\(SmeltKey.dtypes): was \(type) in the source"
