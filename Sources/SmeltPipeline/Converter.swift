@@ -89,11 +89,15 @@ final class Converter: Sendable {
         codes = try quantize(weight, rows.lowerBound..<own.lowerBound, slab, job.slab).values
       }
       let result = try quantize(weight, own, slab, job.slab)
+      let isWhole = codes.isEmpty
       codes += result.values
       (scales, global) = (result.scales, result.global)
       inexact = result.report.inexactValues
       let first = rows.lowerBound * slab.rowBytes
-      content = Bytes(codes)[job.content.lowerBound - first..<job.content.upperBound - first]
+      let made = Bytes(codes)
+      try Converter.scan(
+        isWhole ? made : Bytes(result.values), result, Shape([own.count, slab.shape.columns]), slab)
+      content = made[job.content.lowerBound - first..<job.content.upperBound - first]
       source = weight.values.bytes[sliceBytes(weight.values.bytes.count, rows: own, of: weight.rows)]
     }
     let form = try form(job, content, slab, weight)
@@ -106,6 +110,23 @@ final class Converter: Sendable {
     return ConvertedPiece(
       job: job, content: content, form: form, chunks: chunks, scales: scales, global: global,
       inexactValues: inexact, source: source)
+  }
+
+  /// What is written is read as any source is: every code legal, every scale a finite number above zero.
+  /// - Throws: `Q_CODE_NAN`, `Q_SCALE_VALUE`, `Q_BLOCK`: a scheme is wrong, or memory is.
+  private static func scan(_ codes: Bytes, _ rows: QuantizedRows, _ shape: Shape, _ slab: ResultSlab) throws {
+    guard shape.rows > 0, !(slab.encoding is Plain) else { return }
+    let parts = try slab.encoding.layout(of: shape, name: slab.name).map { layout -> Part? in
+      let dtype = slab.parts.first { $0.name == layout.name }?.dtype ?? layout.dtypes[0]
+      let bytes =
+        layout.name == .values ? codes : Bytes(layout.name == .globalScale ? rows.global : rows.scales)
+      // A number of the whole weight comes with its first rows only.
+      guard dtype.byteCount(layout.shape.count) == bytes.count else { return nil }
+      return Part(layout.name, dtype: dtype, shape: layout.shape, bytes: bytes)
+    }
+    guard !parts.contains(where: { $0 == nil }) else { return }
+    try Weight(name: slab.name, shape: shape, encoding: slab.encoding, parts: parts.compactMap { $0 })
+      .validate()
   }
 
   private func quantize(_ weight: Weight, _ rows: Range<Int>, _ slab: ResultSlab, _ place: Int) throws

@@ -123,6 +123,12 @@ public struct GGUFResult: ResultTarget {
     let (metadata, warnings) = try GGUFHeaderKeys.make(
       model, plan, path: path, fileType: GGUFFileType.of(recipeName, tensors))
     let layout = try GGUFPlan(tensors: tensors, metadata: metadata.values, split: split)
+    if case .string(let model)? = metadata["general.name"],
+      case .string(let size)? = metadata["general.size_label"]
+    {
+      let type = (recipeName ?? GGUFFileType.name(tensors)).uppercased()
+      options.run.progress.announce("hubs know such a file as \(model)-\(size)-\(type).gguf")
+    }
     return try GGUFSink(path, layout, plan, model.family, warnings, overwrite: options.overwrite)
   }
 
@@ -200,9 +206,14 @@ enum GGUFFileType {
   /// By the recipe's name, else by the type that holds most numbers.
   static func of(_ recipe: String?, _ tensors: [GGUFPlan.Tensor]) -> Int {
     if let recipe, let number = numbers[recipe.lowercased()] { return number }
+    return numbers[name(tensors)] ?? 0
+  }
+
+  /// The type that holds most numbers.
+  static func name(_ tensors: [GGUFPlan.Tensor]) -> String {
     var counts: [String: Int] = [:]
     for tensor in tensors { counts[tensor.type.name.lowercased(), default: 0] += tensor.shape.count }
     let most = counts.max { ($0.value, $1.key) < ($1.value, $0.key) }
-    return most.flatMap { numbers[$0.key] } ?? 0
+    return most?.key ?? "f32"
   }
 }
