@@ -112,7 +112,7 @@ public func convert(_ model: Model, to path: String, _ options: ConvertOptions) 
         (scales, global, hash, inexact) = ([], [], XXH64(), 0)
       }
       try sink.append(piece)
-      piece.source.withUnsafeBytes { hash.update($0) }
+      if piece.sourceHash == nil { piece.source.withUnsafeBytes { hash.update($0) } }
       piece.source.evict()
       scales += piece.scales
       global += piece.global
@@ -124,20 +124,20 @@ public func convert(_ model: Model, to path: String, _ options: ConvertOptions) 
           help: "leave --exact-only away, or keep the weight by a recipe")
       }
       if piece.job.content.upperBound == slab.parts[0].byteCount {
+        var sourceHash = piece.sourceHash ?? hash.value()
         try sink.end(slab, others: try converter.others(slab, scales, global))
         for place in [slab.weight, slab.other].compactMap({ $0 }) {
           let weight = plan.weights[place].stored.spec.name
           guard let entry = entryPlaces[weight.description] else { continue }
           let prepared = plan.weights[place].stored.prepared
           if !slab.steps.isEmpty || prepared != nil {
-            hash = XXH64()
-            try model.sourceWeights.weight(weight).values.bytes.withUnsafeBytes { hash.update($0) }
+            sourceHash = try model.sourceWeights.weight(weight).values.bytes.withUnsafeBytes { xxh64($0) }
           }
           ledger[entry].inexactValues =
             (ledger[entry].inexactValues ?? 0) + (prepared?.inexactValues ?? inexact)
-          ledger[entry].sourceHash = hexadecimal(hash.value())
+          ledger[entry].sourceHash = hexadecimal(sourceHash)
         }
-        try sink.ended(slab, inexactValues: inexact, sourceHash: hexadecimal(hash.value()))
+        try sink.ended(slab, inexactValues: inexact, sourceHash: hexadecimal(sourceHash))
         converter.arranged.finished(slab)
       }
       options.run.progress.advance(piece.job.content.count)

@@ -47,6 +47,8 @@ public struct ConvertedPiece: Sendable {
   var inexactValues: Int
   /// The source bytes behind the piece, for the ledger's hash.
   var source: Bytes
+  /// Their hash, where the piece is the whole weight: made where there are several threads.
+  var sourceHash: UInt64?
 }
 
 /// Makes pieces; used from any thread.
@@ -109,7 +111,9 @@ final class Converter: Sendable {
     }
     return ConvertedPiece(
       job: job, content: content, form: form, chunks: chunks, scales: scales, global: global,
-      inexactValues: inexact, source: source)
+      inexactValues: inexact, source: source,
+      sourceHash: job.isFirst && job.content.upperBound == slab.parts[0].byteCount
+        ? source.withUnsafeBytes { xxh64($0) } : nil)
   }
 
   /// What is written is read as any source is: every code legal, every scale a finite number above zero.
