@@ -70,7 +70,13 @@ func prepare(
   let store = try PreparedStore(result: result)
   let preparation = Preparation(targets: targets, store: store, method: method, options: options)
   try preparation.run(model.family, model.weights) {
-    windows.groups(model.family.dimensions, streams: 2, maxMemory: options.run.maxMemory)[0]
+    let batch = windows.groups(model.family.dimensions, streams: 2, maxMemory: options.run.maxMemory)[0]
+    if batch.count < windows.tokenCount {
+      options.run.progress.announce(
+        "\(method.method.rawValue) learns from \(grouped(batch.count)) of \(grouped(windows.tokenCount)) tokens, which fit into --max-memory"
+      )
+    }
+    return batch
   }
   var model = model
   model.prepared = store
