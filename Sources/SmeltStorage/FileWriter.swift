@@ -120,17 +120,10 @@ public struct FileWriter: ~Copyable {
 
   /// Writes bytes at a place of their own, leaving `position` alone. Used for headers that are known last.
   public func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws {
-    var done = 0
-    while done < bytes.count {
-      let step = pwrite(
-        descriptor, bytes.baseAddress! + done, min(bytes.count - done, 1 << 30), off_t(offset + done))
-      if step < 0 && errno == EINTR { continue }
-      guard step > 0 else {
-        throw RequestError(
-          .io, "cannot write '\(path)': \(Platform.lastError())",
-          help: "nothing was left under the final name; free some space and start again")
-      }
-      done += step
+    guard Platform.write(descriptor, bytes, at: offset) else {
+      throw RequestError(
+        .io, "cannot write '\(path)': \(Platform.lastError())",
+        help: "nothing was left under the final name; free some space and start again")
     }
   }
 

@@ -27,6 +27,20 @@ enum Platform {
     #endif
   }
 
+  /// Writes all bytes at a place of a file, however often the system takes a part only.
+  /// - Returns: false when the system refuses; `lastError` says why.
+  static func write(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer, at offset: Int) -> Bool {
+    var done = 0
+    while done < bytes.count {
+      let step = pwrite(
+        descriptor, bytes.baseAddress! + done, min(bytes.count - done, 1 << 30), off_t(offset + done))
+      if step < 0 && errno == EINTR { continue }
+      guard step > 0 else { return false }
+      done += step
+    }
+    return true
+  }
+
   /// A time stamp of a file's last change in nanoseconds.
   static func modified(_ status: stat) -> Int64 {
     #if canImport(Darwin)

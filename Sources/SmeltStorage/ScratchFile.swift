@@ -41,17 +41,10 @@ public final class ScratchFile {
   /// Writes bytes at a place.
   /// - Throws: `RequestError` io with the system's reason, such as a full disk.
   public func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws {
-    var done = 0
-    while done < bytes.count {
-      let step = pwrite(
-        descriptor, bytes.baseAddress! + done, min(bytes.count - done, 1 << 30), off_t(offset + done))
-      if step < 0 && errno == EINTR { continue }
-      guard step > 0 else {
-        throw RequestError(
-          .io, "cannot write a temporary file in '\(folder)': \(Platform.lastError())",
-          help: "free some space there, or allow more with --max-memory")
-      }
-      done += step
+    guard Platform.write(descriptor, bytes, at: offset) else {
+      throw RequestError(
+        .io, "cannot write a temporary file in '\(folder)': \(Platform.lastError())",
+        help: "free some space there, or allow more with --max-memory")
     }
     byteCount = max(byteCount, offset + bytes.count)
   }
