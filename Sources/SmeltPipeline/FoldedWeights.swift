@@ -5,6 +5,8 @@ import SmeltQuantization
 import SmeltStorage
 import SmeltTensors
 
+internal import Synchronization
+
 /// A model's weights with factors folded in; those that no factor touches are the base's.
 struct FoldedWeights<Base: Weights>: Weights {
   let base: Base
@@ -44,7 +46,10 @@ struct FoldChooser<Base: Weights> {
   let parallel: Parallel
 
   /// The factors of all sites where they help, and a line on each for the notes.
-  func choose(_ method: Method, layer: Int) throws -> [(site: FoldSite, factors: [Float], note: String)] {
+  /// - Parameter moments: those of each site's output, by the giver.
+  func choose(_ method: Method, layer: Int, _ moments: [WeightName: Hessian]) throws -> [(
+    site: FoldSite, factors: [Float], note: String
+  )] {
     let specs = family.weights.filter { $0.layer == layer }
     let sites = FoldSite.all(specs, modelType: family.modelType)
     return try sites.compactMap { site in
@@ -67,11 +72,13 @@ struct FoldChooser<Base: Weights> {
           let weight = try weights.weight(name)
           let decision = try recipe.decide(target.spec, source: weight.encoding, statistics: statistics)
           guard decision.options.importance != nil || recipe.observer != .mse else { return nil }
-          return ScalingReader(weight: weight, scheme: target.decision.scheme, options: decision.options)
+          return ScalingReader(
+            weight: weight, scheme: target.decision.scheme, options: decision.options,
+            tokens: try statistics.entry(name)?.counts.max() ?? 0)
         }
-        guard !readers.isEmpty,
+        guard !readers.isEmpty, let moments = moments[site.giver],
           let (factors, exponent) = try ChannelScaling.activationAware(
-            most.meanSquare, readers, parallel: parallel)
+            most.meanSquare, moments, readers, parallel: parallel)
         else { return nil }
         return (site, factors, "awq: exponent \(exponent)")
       }
@@ -83,5 +90,40 @@ struct FoldChooser<Base: Weights> {
     guard experts.count > Self.expertLimit else { return names }
     let chosen = Set((0..<Self.expertLimit).map { experts[$0 * experts.count / Self.expertLimit] })
     return names.filter { $0.expert.map { chosen.contains($0) } ?? true }
+  }
+}
+
+/// Weights that gather the moments of what sites give: each site's first reader is watched, in the order of the table one
+/// that sees all tokens where there is one.
+final class SiteWeights<Base: Weights>: Weights {
+  private let base: Base
+  private let givers: [WeightName: WeightName]
+  private let moments: Mutex<[WeightName: Hessian]> = Mutex([:])
+
+  init(_ base: Base, _ sites: [FoldSite]) {
+    self.base = base
+    givers = Dictionary(sites.map { ($0.readers[0], $0.giver) }) { first, _ in first }
+  }
+
+  func weight(_ name: WeightName) throws -> Weight { try base.weight(name) }
+  func finished(_ name: WeightName) { base.finished(name) }
+
+  func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws -> Matrix {
+    if let giver = givers[name], x.rows > 0 {
+      moments.withLock { moments in
+        let hessian = moments[giver] ?? Hessian(columns: x.columns)
+        moments[giver] = hessian
+        hessian.add(x, parallel: parallel)
+      }
+    }
+    return try base.multiply(x, name, rows: rows, parallel: parallel)
+  }
+
+  /// Lends what was gathered, by giver, and forgets it.
+  func take(_ body: ([WeightName: Hessian]) throws -> Void) rethrows {
+    try moments.withLock { moments in
+      try body(moments)
+      moments = [:]
+    }
   }
 }

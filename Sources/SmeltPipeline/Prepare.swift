@@ -13,7 +13,7 @@ public struct MethodOptions: Sendable {
   /// GPTQ's settings.
   public var gptq = GPTQ()
   /// Whether a layer sees what the layers before it give once they are quantized, or what the source gives.
-  public var isSequential = true
+  public var isSequential = false
   /// An expert that fewer tokens reach is rounded to nearest.
   public var minTokens = 32
   /// Rounds of refinement against the source's own outputs.
@@ -94,7 +94,7 @@ struct Preparation: Sendable {
 
   /// Chooses factors where the method has them, then encodes layer by layer.
   func run(_ family: some ModelFamily, _ weights: some Weights, _ tokens: () -> TokenBatch) throws {
-    let folding = try folding(family, weights)
+    let folding = try folding(family, weights, tokens)
     let folded = FoldedWeights(base: weights, factors: folding.factors)
     if method.needsMoments {
       try walk(family, folded, tokens(), folding)
@@ -149,7 +149,9 @@ struct Preparation: Sendable {
     var notes: [WeightName: String] = [:]
   }
 
-  private func folding(_ family: some ModelFamily, _ weights: some Weights) throws -> Folding {
+  private func folding(
+    _ family: some ModelFamily, _ weights: some Weights, _ tokens: () -> TokenBatch
+  ) throws -> Folding {
     var folding = Folding()
     guard method.method == .awq || method.method == .smooth, let statistics = options.statistics else {
       return folding
@@ -157,17 +159,66 @@ struct Preparation: Sendable {
     let chooser = FoldChooser(
       family: family, weights: weights, targets: targets, statistics: statistics, recipe: options.recipe,
       parallel: parallel)
+    let pass = Pass(parallel: parallel)
+    let batch = method.method == .awq ? tokens() : TokenBatch([])
+    var x = try family.embed(batch, weights)
     for layer in 0..<family.dimensions.layers {
-      let chosen = try chooser.choose(method.method, layer: layer)
-      folding.factors.merge(FoldFactors.all(chosen.map { ($0.site, $0.factors) })) { _, new in new }
-      for (site, _, note) in chosen {
-        for name in [site.giver] + site.readers {
-          folding.notes[name] = folding.notes[name].map { "\($0); \(note)" } ?? note
+      try Interrupt.check()
+      let sites = FoldSite.all(family.weights.filter { $0.layer == layer }, modelType: family.modelType)
+      let watched = SiteWeights(weights, sites)
+      let before = x
+      if batch.count > 0 { _ = try family.layer(layer, &x, batch, watched, pass) }
+      try watched.take { moments in
+        var chosen = try chooser.choose(method.method, layer: layer, moments)
+        if method.method == .awq {
+          chosen = try helpful(chosen, family, weights, layer, batch, before: before, after: x)
+        }
+        folding.factors.merge(FoldFactors.all(chosen.map { ($0.site, $0.factors) })) { _, new in new }
+        for (site, _, note) in chosen {
+          for name in [site.giver] + site.readers {
+            folding.notes[name] = folding.notes[name].map { "\($0); \(note)" } ?? note
+          }
         }
       }
     }
     return folding
   }
+
+  /// The sites, one after another, whose factors bring the layer's rounded output nearer to the source's.
+  private func helpful(
+    _ chosen: [(site: FoldSite, factors: [Float], note: String)], _ family: some ModelFamily,
+    _ weights: some Weights, _ layer: Int, _ batch: TokenBatch, before: Matrix, after: Matrix
+  ) throws -> [(site: FoldSite, factors: [Float], note: String)] {
+    var sequences = 1
+    while sequences < batch.sequenceCount, batch.starts[sequences + 1] <= Preparation.judgedTokens {
+      sequences += 1
+    }
+    let rows = 0..<batch.starts[sequences]
+    let few = TokenBatch((0..<sequences).map { Array(batch.ids[batch.range($0)]) })
+    let (input, output) = (before[rows], after[rows])
+    let specs = targets.filter { $0.value.spec.layer == layer }.mapValues(\.spec)
+    func error(_ sites: [(site: FoldSite, factors: [Float], note: String)]) throws -> Double {
+      let factors = FoldFactors.all(sites.map { ($0.site, $0.factors) })
+      let rounded = RoundedWeights(
+        base: FoldedWeights(base: weights, factors: factors), specs: specs, recipe: options.recipe,
+        statistics: options.statistics, parallel: parallel, factors: factors)
+      var z = input
+      _ = try family.layer(layer, &z, few, rounded, Pass(parallel: parallel))
+      return zip(output.values, z.values).reduce(0) { $0 + Double($1.0 - $1.1) * Double($1.0 - $1.1) }
+    }
+    var taken: [(site: FoldSite, factors: [Float], note: String)] = []
+    var least = try error([])
+    for choice in chosen {
+      try Interrupt.check()
+      let found = try error(taken + [choice])
+      guard found < least else { continue }
+      (taken, least) = (taken + [choice], found)
+    }
+    return taken
+  }
+
+  /// Tokens by which the factors of a site are judged.
+  private static let judgedTokens = 4096
 
   /// Stores a folded weight: rounded where the recipe says so, else as it was stored if that holds it, else in float32.
   func put(_ folded: Weight, _ spec: WeightSpec, _ folding: Folding) throws {

@@ -12,8 +12,8 @@ struct MethodFlags: ParsableArguments {
       valueName: "method"))
   var method: String = "rtn"
 
-  @Flag(name: .long, help: "gptq: round the columns with the largest inputs first.")
-  var actOrder = false
+  @Flag(inversion: .prefixedNo, help: "gptq: round the columns with the largest inputs first.")
+  var actOrder = true
 
   @Option(
     name: .long,
@@ -26,7 +26,7 @@ struct MethodFlags: ParsableArguments {
     help: ArgumentHelp(
       "What a layer sees while its weights are chosen: 'result' (the layers before it quantized) or 'source'.",
       valueName: "which"))
-  var inputs: String = "result"
+  var inputs: String = "source"
 
   @Option(
     name: .long,

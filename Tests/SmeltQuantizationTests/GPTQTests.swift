@@ -87,7 +87,8 @@ private func textbookRow(_ row: [Float], scale: Float, _ u: [[Double]]) -> [Doub
     let hessian = Hessian(columns: columns)
     hessian.add(x, parallel: .serial)
     let grid = try #require(Grid(INT8.channel, shape: weight.shape))
-    let outcome = try #require(try GPTQ().quantize(weight, to: grid, [hessian], parallel: .serial))
+    let outcome = try #require(
+      try GPTQ(ordersByActivation: false).quantize(weight, to: grid, [hessian], parallel: .serial))
     let result = outcome.weight
     let scales = result.parts[1].bytes.array
     let u = textbookFactor(x, damping: 0.01)

@@ -11,45 +11,40 @@ public struct ScalingReader: Sendable {
   public let scheme: any Scheme
   /// How its scales are chosen; its importance is that of the unscaled inputs.
   public let options: QuantizeOptions
+  /// Calibration tokens that it saw: an expert that many reach counts for more.
+  public let tokens: Int
 
   /// A reader.
-  public init(weight: Weight, scheme: any Scheme, options: QuantizeOptions) {
+  public init(weight: Weight, scheme: any Scheme, options: QuantizeOptions, tokens: Int) {
     self.weight = weight
     self.scheme = scheme
     self.options = options
+    self.tokens = tokens
   }
 
-  /// Σ importance × square error over the weight's values when its columns are multiplied by `factors` before rounding
-  /// and divided after it.
-  func error(_ factors: [Float], parallel: Parallel) throws -> Double {
+  /// Tokens × the square error of the weight's outputs ÷ their square, when its columns are multiplied by `factors`
+  /// before rounding and divided after it.
+  /// - Parameter moments: those of the inputs, or of what many inputs look like.
+  func error(_ factors: [Float], _ moments: Hessian, parallel: Parallel) throws -> Double {
     let columns = weight.columns
     let scaled = try FoldFactors(divisors: nil, multipliers: factors).apply(weight)
     var options = options
     options.importance = options.importance?.divided(bySquaresOf: factors)
     let result = try scheme.quantize(scaled, options: options, parallel: parallel).weight
-    let groups = options.importance?.groups ?? 1
-    let groupRows = max(1, weight.rows / groups)
-    let view = options.importance
-    var sums = [Double](repeating: 0, count: weight.rows)
-    let step = 64
-    sums.withUnsafeMutableBufferPointer { sums in
-      let target = SharedPointer(sums.baseAddress!)
-      parallel.forEach(ceilDivide(weight.rows, step)) { task in
-        let rows = task * step..<min(weight.rows, (task + 1) * step)
-        let (a, b) = (scaled.decode(rows: rows), result.decode(rows: rows))
-        for row in rows {
-          let place = (row - rows.lowerBound) * columns
-          var sum = 0.0
-          for column in 0..<columns {
-            let d = Double(a[place + column] - b[place + column])
-            let share = view.map { Double($0.values[row / groupRows * columns + column]) } ?? 1
-            sum += share * d * d
-          }
-          target.pointer[row] = sum
-        }
+    var (error, whole) = (0.0, 0.0)
+    let step = 256
+    for first in stride(from: 0, to: weight.rows, by: step) {
+      let rows = first..<min(weight.rows, first + step)
+      let (a, b) = (weight.decode(rows: rows), result.decode(rows: rows))
+      let changes = Matrix(rows: rows.count, columns: columns) { out in
+        for index in a.indices { out[index] = b[index] / factors[index % columns] - a[index] }
       }
+      error += moments.errors(changes, parallel: parallel).reduce(0, +)
+      whole += moments.errors(
+        Matrix(rows: rows.count, columns: columns, values: a), parallel: parallel
+      ).reduce(0, +)
     }
-    return sums.reduce(0, +)
+    return Double(tokens) * error / max(whole, .leastNormalMagnitude)
   }
 }
 
@@ -68,10 +63,11 @@ public enum ChannelScaling {
   /// readers least; the geometric middle of s is 1. α = 0 leaves everything as it is.
   ///
   /// Source: Lin et al., "AWQ: Activation-aware Weight Quantization", 2023, section 3.2. The paper takes the mean
-  /// magnitude for x and measures the error of the outputs; here the root of the mean square stands for the first and
-  /// Σ importance × square error for the second, so that no further pass over the text is needed.
+  /// magnitude for x; here the root of the mean square stands for it, which the statistics hold.
   /// - Returns: nil where α = 0 is best.
-  public static func activationAware(_ meanSquare: [Float], _ readers: [ScalingReader], parallel: Parallel)
+  public static func activationAware(
+    _ meanSquare: [Float], _ moments: Hessian, _ readers: [ScalingReader], parallel: Parallel
+  )
     throws
     -> (factors: [Float], exponent: Double)?
   {
@@ -79,7 +75,7 @@ public enum ChannelScaling {
     for step in 0...8 {
       let factors = step == 0 ? nil : factors(meanSquare.map { power(Double($0), sixteenths: step) })
       let ones = [Float](repeating: 1, count: meanSquare.count)
-      let error = try readers.reduce(0.0) { try $0 + $1.error(factors ?? ones, parallel: parallel) }
+      let error = try readers.reduce(0.0) { try $0 + $1.error(factors ?? ones, moments, parallel: parallel) }
       if best == nil || error < best!.error { best = (factors, Double(step) / 8, error) }
     }
     guard let best, let factors = best.factors else { return nil }

@@ -12,8 +12,8 @@ public struct GPTQ: Sendable, Hashable {
   /// Whether the columns with the largest inputs are rounded first; scales are then chosen before all rounding.
   public var ordersByActivation: Bool
 
-  /// The paper's damping; columns in their own order.
-  public init(damping: Double = 0.01, ordersByActivation: Bool = false) {
+  /// The paper's damping; columns with the largest inputs first.
+  public init(damping: Double = 0.01, ordersByActivation: Bool = true) {
     self.damping = damping
     self.ordersByActivation = ordersByActivation
   }
