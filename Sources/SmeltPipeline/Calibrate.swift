@@ -184,7 +184,7 @@ private struct Calibration {
       options.progress.advance(1)
     }
     learned.spilledBytes += inputs?.byteCount ?? 0
-    try stream.forEach { batch, x in try eachLogits(family, x, batch, observed, pass) { _, _ in } }
+    try stream.forEach { batch, _, x in try eachLogits(family, x, batch, observed, pass) { _, _ in } }
     let outside = layout.sections[family.dimensions.layers].entries(observed.drain())
     try sink.write(outside, nil, nil)
     options.progress.advance(1)

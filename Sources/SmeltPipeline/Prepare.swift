@@ -40,6 +40,32 @@ public struct MethodOptions: Sendable {
   public var needsInputs: Bool { method != .rtn || distillRounds > 0 }
   /// Whether moments of inputs are gathered while layers run.
   var needsMoments: Bool { method == .gptq || distillRounds > 0 }
+
+  /// Bytes that a weight with so many inputs takes while it is rounded: its moments, and their factor on the way.
+  func momentBytes(_ columns: Int) -> Int { columns * columns * (distillRounds > 0 ? 24 : 16) }
+
+  /// Weights whose moments would take more than half of the memory allowed; the other half is the activations'. An expert's
+  /// are there alone, those of a layer's other weights together.
+  func tooLarge(_ targets: [WeightName: MethodTarget], maxMemory: Int) -> Set<WeightName> {
+    var left = Set(targets.filter { momentBytes($1.spec.shape.columns) > maxMemory / 2 }.keys)
+    let dense = targets.values.map(\.spec).filter { !$0.role.isRouted && !left.contains($0.name) }
+    for layer in Set(dense.map(\.layer)) {
+      let own = dense.filter { $0.layer == layer }.sorted {
+        ($0.shape.columns, $0.name.description) < ($1.shape.columns, $1.name.description)
+      }
+      var held = 0
+      for spec in own {
+        let columns = spec.shape.columns
+        let moments = columns * columns * spec.inputGroups * (distillRounds > 0 ? 8 : 4)
+        if held + momentBytes(columns) > maxMemory / 2 {
+          left.insert(spec.name)
+        } else {
+          held += moments
+        }
+      }
+    }
+    return left
+  }
 }
 
 /// A weight that a method will encode.
@@ -68,16 +94,18 @@ func prepare(
   }
   guard !targets.isEmpty else { return model }
   let store = try PreparedStore(result: result)
-  let preparation = Preparation(targets: targets, store: store, method: method, options: options)
-  try preparation.run(model.family, model.weights) {
-    let batch = windows.groups(model.family.dimensions, streams: 2, maxMemory: options.run.maxMemory)[0]
-    if batch.count < windows.tokenCount {
-      options.run.progress.announce(
-        "\(method.method.rawValue) learns from \(grouped(batch.count)) of \(grouped(windows.tokenCount)) tokens, which fit into --max-memory"
-      )
-    }
-    return batch
+  let tooLarge = method.needsMoments ? method.tooLarge(targets, maxMemory: options.run.maxMemory) : []
+  if let widest = tooLarge.compactMap({ targets[$0]?.spec.shape.columns }).max() {
+    options.run.progress.announce(
+      "\(grouped(tooLarge.count)) weights are rounded to nearest: the moments of \(grouped(widest)) inputs need \(byteText(2 * method.momentBytes(widest))) of --max-memory"
+    )
   }
+  let preparation = Preparation(
+    targets: targets, tooLarge: tooLarge, store: store, method: method, options: options)
+  try preparation.run(
+    model.family, model.weights,
+    windows.groups(model.family.dimensions, streams: 2, maxMemory: options.run.maxMemory),
+    folder: parentFolder(result))
   var model = model
   model.prepared = store
   return model
@@ -86,6 +114,8 @@ func prepare(
 /// A method at work.
 struct Preparation: Sendable {
   let targets: [WeightName: MethodTarget]
+  /// Targets whose moments do not fit into the memory allowed.
+  let tooLarge: Set<WeightName>
   let store: PreparedStore
   let method: MethodOptions
   let options: ConvertOptions
@@ -93,11 +123,15 @@ struct Preparation: Sendable {
   private var parallel: Parallel { options.run.parallel }
 
   /// Chooses factors where the method has them, then encodes layer by layer.
-  func run(_ family: some ModelFamily, _ weights: some Weights, _ tokens: () -> TokenBatch) throws {
-    let folding = try folding(family, weights, tokens)
+  /// - Parameters:
+  ///   - groups: the calibration tokens, in groups that fit into memory.
+  ///   - folder: where activations wait that do not.
+  func run(_ family: some ModelFamily, _ weights: some Weights, _ groups: [TokenBatch], folder: String) throws
+  {
+    let folding = try folding(family, weights, groups[0])
     let folded = FoldedWeights(base: weights, factors: folding.factors)
     if method.needsMoments {
-      try walk(family, folded, tokens(), folding)
+      try walk(family, folded, groups, folder, folding)
     } else {
       try eachLayer(family) { layer in
         for spec in family.weights where spec.layer == layer && folding.factors[spec.name] != nil {
@@ -123,23 +157,55 @@ struct Preparation: Sendable {
   }
 
   /// Runs the calibration tokens through the layers, and encodes each layer's weights by what they saw.
+  ///
+  /// Of one group of tokens, an expert's moments are whole when the layer is done with it. Of several, what the experts
+  /// see waits in a file until the layer is over, and each expert runs over all of it, so that the moments of one expert
+  /// are there at a time.
   private func walk(
-    _ family: some ModelFamily, _ weights: some Weights, _ batch: TokenBatch, _ folding: Folding
+    _ family: some ModelFamily, _ weights: some Weights, _ groups: [TokenBatch], _ folder: String,
+    _ folding: Folding
   ) throws {
     let pass = Pass(parallel: parallel)
     let collecting = CollectingWeights(weights, self, folding)
+    let tap = RouterTap(collecting)
     let replayed = OverlaidWeights(base: weights, store: store)
-    var x = try family.embed(batch, weights)
+    var stream = try TokenStream(groups, family, weights, folder: folder)
     try eachLayer(family) { layer in
-      if method.isSequential {
-        var y = x
-        _ = try family.layer(layer, &y, batch, collecting, pass)
-      } else {
-        _ = try family.layer(layer, &x, batch, collecting, pass)
+      let specs = family.weights.filter { $0.layer == layer }
+      let inputs = groups.count > 1 ? RoutedInputs(try ScratchFile(in: folder)) : nil
+      collecting.leavesExperts = inputs != nil
+      func run(_ batch: TokenBatch, _ first: Int, _ x: inout Matrix) throws {
+        guard let inputs else {
+          _ = try family.layer(layer, &x, batch, collecting, pass)
+          return
+        }
+        let routing = try family.layer(layer, &x, batch, tap, pass)
+        if let seen = tap.drain()?.inputs, let routing { try inputs.add(seen, routing, first: first) }
       }
-      try collecting.finish(family.weights.filter { $0.layer == layer })
+      if method.isSequential {
+        try stream.forEach { batch, first, x in
+          var y = x
+          try run(batch, first, &y)
+        }
+      } else {
+        try stream.update(run)
+      }
+      collecting.leavesExperts = false
+      if let inputs {
+        for (expert, own) in specs.byExpert {
+          try Interrupt.check()
+          try collecting.keepingOpen {
+            try inputs.forEach(expert) { _ = try family.expert(expert, layer: layer, $0, collecting, pass) }
+          }
+          try collecting.finish(own)
+        }
+      }
+      try collecting.finish(specs)
+      collecting.forget()
       try store.seal()
-      if method.isSequential { _ = try family.layer(layer, &x, batch, replayed, pass) }
+      if method.isSequential {
+        try stream.update { batch, _, x in _ = try family.layer(layer, &x, batch, replayed, pass) }
+      }
     }
   }
 
@@ -150,7 +216,7 @@ struct Preparation: Sendable {
   }
 
   private func folding(
-    _ family: some ModelFamily, _ weights: some Weights, _ tokens: () -> TokenBatch
+    _ family: some ModelFamily, _ weights: some Weights, _ tokens: TokenBatch
   ) throws -> Folding {
     var folding = Folding()
     guard method.method == .awq || method.method == .smooth, let statistics = options.statistics else {
@@ -160,7 +226,7 @@ struct Preparation: Sendable {
       family: family, weights: weights, targets: targets, statistics: statistics, recipe: options.recipe,
       parallel: parallel)
     let pass = Pass(parallel: parallel)
-    let batch = method.method == .awq ? tokens() : TokenBatch([])
+    let batch = method.method == .awq ? tokens : TokenBatch([])
     var x = try family.embed(batch, weights)
     for layer in 0..<family.dimensions.layers {
       try Interrupt.check()
@@ -247,7 +313,11 @@ struct Preparation: Sendable {
     var result = plain.weight
     var notes = [folding.notes[name], decision.note].compactMap { $0 }
     var inexact = plain.report.inexactValues
-    if inexact > 0, method.needsMoments, tokens < method.minTokens {
+    if inexact > 0, tooLarge.contains(name) {
+      notes.append(
+        "rounded to nearest: \(method.method.rawValue) needs \(byteText(2 * method.momentBytes(weight.columns))) of --max-memory"
+      )
+    } else if inexact > 0, method.needsMoments, tokens < method.minTokens {
       notes.append(
         "rounded to nearest: \(tokens) tokens, \(method.method.rawValue) needs \(method.minTokens)")
     } else if inexact > 0, let moments {

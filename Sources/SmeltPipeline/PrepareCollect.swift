@@ -33,8 +33,9 @@ struct Moments {
       for group in groups { seen[group].add(x, parallel: parallel) }
       return
     }
-    let held = (0..<x.rows).filter { $0 / Moments.run % 8 == 7 }
-    let rest = (0..<x.rows).filter { $0 / Moments.run % 8 != 7 }
+    let before = seen[groups.lowerBound].tokens + heldOut[groups.lowerBound].tokens
+    let held = (0..<x.rows).filter { (before + $0) / Moments.run % 8 == 7 }
+    let rest = (0..<x.rows).filter { (before + $0) / Moments.run % 8 != 7 }
     let (a, b) = (x.gather(rest), x.gather(held))
     for group in groups {
       seen[group].add(a, parallel: parallel)
@@ -68,6 +69,21 @@ final class CollectingWeights<Base: Weights>: Weights {
     var leaders: [WeightName: WeightName] = [:]
     var done: Set<WeightName> = []
     var failure: (any Error)?
+    var leavesExperts = false
+    var keepsOpen = false
+  }
+
+  /// Whether experts are passed by for now: neither watched nor encoded.
+  var leavesExperts: Bool {
+    get { state.withLock { $0.leavesExperts } }
+    set { state.withLock { $0.leavesExperts = newValue } }
+  }
+
+  /// Watches what `body` runs; what is finished in it is not encoded yet.
+  func keepingOpen(_ body: () throws -> Void) rethrows {
+    state.withLock { $0.keepsOpen = true }
+    defer { state.withLock { $0.keepsOpen = false } }
+    try body()
   }
 
   init(_ base: Base, _ preparation: Preparation, _ folding: Preparation.Folding) {
@@ -79,9 +95,10 @@ final class CollectingWeights<Base: Weights>: Weights {
   func weight(_ name: WeightName) throws -> Weight { try base.weight(name) }
 
   func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws -> Matrix {
-    if x.rows > 0, let target = preparation.targets[name] {
+    if x.rows > 0, let target = preparation.targets[name], !preparation.tooLarge.contains(name) {
       try state.withLock { state in
         if let failure = state.failure { throw failure }
+        guard !(state.leavesExperts && target.spec.role.isRouted) else { return }
         let groups = target.spec.inputGroups
         var group = 0..<groups
         if let rows {
@@ -110,15 +127,15 @@ final class CollectingWeights<Base: Weights>: Weights {
 
   func finished(_ name: WeightName) {
     state.withLock { state in
-      guard let target = preparation.targets[name], target.spec.role.isRouted, state.failure == nil else {
-        return
-      }
+      guard let target = preparation.targets[name], target.spec.role.isRouted, state.failure == nil,
+        !state.leavesExperts, !state.keepsOpen
+      else { return }
       do { try encode(target, &state) } catch { state.failure = error }
     }
     base.finished(name)
   }
 
-  /// The layer is over: its weights that are not yet encoded are encoded now.
+  /// Weights that saw all they will see: those that are not yet encoded are encoded now.
   func finish(_ specs: [WeightSpec]) throws {
     try state.withLock { state in
       if let failure = state.failure { throw failure }
@@ -133,9 +150,11 @@ final class CollectingWeights<Base: Weights>: Weights {
         }
         base.finished(spec.name)
       }
-      (state.moments, state.leaders, state.done) = ([:], [:], [])
     }
   }
+
+  /// The layer is over.
+  func forget() { state.withLock { ($0.moments, $0.leaders, $0.done) = ([:], [:], []) } }
 
   private func encode(_ target: MethodTarget, _ state: inout State) throws {
     let name = target.spec.name
@@ -147,5 +166,52 @@ final class CollectingWeights<Base: Weights>: Weights {
     if pair.allSatisfy({ state.done.contains($0) || preparation.targets[$0] == nil }) {
       state.moments[key] = nil
     }
+  }
+}
+
+/// What the experts of a layer see, in a file: the inputs of all tokens and where each was sent.
+final class RoutedInputs {
+  private let scratch: ScratchFile
+  private var columns = 0
+  private var tokens: [Int: [Int]] = [:]
+
+  init(_ scratch: ScratchFile) { self.scratch = scratch }
+
+  /// Takes the inputs of a group of tokens, `first` of which came before.
+  func add(_ inputs: Matrix, _ routing: Routing, first: Int) throws {
+    columns = inputs.columns
+    try inputs.values.withUnsafeBytes { try scratch.write($0, at: first * columns * 4) }
+    for (place, expert) in routing.experts.enumerated() {
+      tokens[Int(expert), default: []].append(first + place / routing.perToken)
+    }
+  }
+
+  /// Calls `body` with what an expert sees, some tokens at a time, in their order.
+  func forEach(_ expert: Int, _ body: (Matrix) throws -> Void) throws {
+    let own = tokens[expert] ?? []
+    for start in stride(from: 0, to: own.count, by: tokenChunk) {
+      try body(try scratch.rows(own[start..<min(own.count, start + tokenChunk)], columns: columns))
+    }
+  }
+}
+
+extension ScratchFile {
+  /// Rows of floats that were written one after another from the file's start.
+  func rows(_ places: some Collection<Int>, columns: Int) throws -> Matrix {
+    try Matrix(rows: places.count, columns: columns) { out in
+      for (row, place) in places.enumerated() {
+        try read(
+          into: UnsafeMutableRawBufferPointer(start: out + row * columns, count: columns * 4),
+          at: place * columns * 4)
+      }
+    }
+  }
+}
+
+extension [WeightSpec] {
+  /// The weights of each expert, in the order of the experts.
+  var byExpert: [(expert: Int, weights: [WeightSpec])] {
+    Dictionary(grouping: filter { $0.name.expert != nil }) { $0.name.expert ?? 0 }
+      .sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
   }
 }

@@ -100,12 +100,6 @@ struct NearestTokens {
     let tokens = nearest[expert].prefix(max(0, wanted - counts[expert])).map(\.token).sorted()
     guard !tokens.isEmpty else { return nil }
     guard let scratch else { return held?.gather(tokens) }
-    return try Matrix(rows: tokens.count, columns: columns) { out in
-      for (place, token) in tokens.enumerated() {
-        try scratch.read(
-          into: UnsafeMutableRawBufferPointer(start: out + place * columns, count: columns * 4),
-          at: token * columns * 4)
-      }
-    }
+    return try scratch.rows(tokens, columns: columns)
   }
 }

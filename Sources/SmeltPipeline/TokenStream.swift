@@ -53,12 +53,12 @@ struct TokenStream: ~Copyable {
     }
   }
 
-  /// Calls `body` with the activations of each group.
-  func forEach(_ body: (TokenBatch, Matrix) throws -> Void) throws {
+  /// Calls `body` with the activations of each group and the number of tokens before it.
+  func forEach(_ body: (TokenBatch, Int, Matrix) throws -> Void) throws {
     var first = 0
     for batch in groups {
       try Interrupt.check()
-      try body(batch, try scratch.map { try read(batch, first, $0) } ?? held)
+      try body(batch, first, try scratch.map { try read(batch, first, $0) } ?? held)
       first += batch.count
     }
   }

@@ -81,7 +81,8 @@ private func foldedLogits(
         method: try MethodOptions(named: method), options)
       hashes.append(try contents(path))
     }
-    #expect(hashes[0] == hashes[1])
+    let isSame = hashes[0] == hashes[1]
+    #expect(isSame)
     let converted = try Model.open(folder.file("1-\(result)"))
     _ = try check(converted, RunOptions())
     let entries = try #require(try isGGUF ? [] : ledger(in: converted)["ledger"]?.array)
@@ -92,6 +93,51 @@ private func foldedLogits(
         })
     }
     #expect(try names(folder).allSatisfy { !$0.contains("prepared") })
+  }
+
+  /// Tokens in one group or in many, and experts that run again over what waits in a file: the same codes.
+  @Test(arguments: ["deepseek_v4", "qwen3_moe", "gpt_oss"], [false, true])
+  func memoryDoesNotChangeTheResult(name: String, isSequential: Bool) throws {
+    let folder = TemporaryFolder()
+    let model = try openFixture(name)
+    // Three groups, in a memory that holds the moments.
+    let perWindow = 33 * Windows.activationBytes(model.family.dimensions, streams: 2)
+    let columns = model.family.weights.map(\.shape.columns).max() ?? 0
+    let group = 40 * columns * columns / perWindow + 1
+    let windows = someWindows(model, count: 2 * group + 1, context: 33)
+    var method = MethodOptions(.gptq)
+    method.minTokens = 1
+    method.isSequential = isSequential
+    method.distillRounds = isSequential ? 1 : 0
+    var hashes: [[UInt8]] = []
+    for memory in [1 << 30, 2 * group * perWindow] {
+      let path = folder.file("\(memory).ingot")
+      var options = try options("int4-group:32")
+      options.run.maxMemory = memory
+      #expect(
+        windows.groups(model.family.dimensions, streams: 2, maxMemory: memory).count
+          == (hashes.isEmpty ? 1 : 3))
+      _ = try quantize(
+        model, to: path, calibration: windows, textPath: text, choosesObserver: true, method: method, options)
+      hashes.append(try contents(path))
+    }
+    let isSame = hashes[0] == hashes[1]
+    #expect(isSame)
+  }
+
+  @Test func momentsThatDoNotFitAreSaid() throws {
+    let folder = TemporaryFolder()
+    let model = try openFixture("deepseek_v4")
+    let path = folder.file("result.ingot")
+    var options = try options("int4-group:32")
+    options.run.maxMemory = 80_000
+    _ = try quantize(
+      model, to: path, calibration: someWindows(model, count: 2, context: 16), textPath: text,
+      choosesObserver: true, method: MethodOptions(.gptq), options)
+    let entries = try #require(try ledger(in: try Model.open(path))["ledger"]?.array)
+    let notes = entries.compactMap { $0["note"]?.string }
+    #expect(notes.contains { $0.contains("rounded to nearest: gptq needs") })
+    #expect(notes.contains { $0.contains("gptq: ") })
   }
 
   @Test func starvedExpertsAreRoundedToNearest() throws {

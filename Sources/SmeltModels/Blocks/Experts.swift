@@ -5,8 +5,8 @@ internal import CKernels
 import SmeltStorage
 import SmeltTensors
 
-/// Tokens whose intermediate activations exist at once.
-let tokenChunk = 1024
+/// Tokens of an expert whose intermediate activations exist at once.
+public let tokenChunk = 1024
 
 /// The matrices of an expert, and its biases where it has any.
 struct ExpertNames {

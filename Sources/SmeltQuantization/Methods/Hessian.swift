@@ -13,7 +13,9 @@ public final class Hessian {
   /// Inputs that were added.
   public private(set) var tokens = 0
   /// [columns, columns]; only what is on and below the diagonal is kept.
-  private var values: [Float]
+  private var sums: [Float]
+  /// Inputs that wait until there are enough to be added, so that the sums do not depend on how inputs were handed over.
+  private var pending: [Float] = []
 
   private static let tile = 64
   private static let chunk = 1024
@@ -21,38 +23,63 @@ public final class Hessian {
   /// Nothing added yet.
   public init(columns: Int) {
     self.columns = columns
-    values = [Float](repeating: 0, count: columns * columns)
+    sums = [Float](repeating: 0, count: columns * columns)
   }
 
-  /// Adds inputs [tokens, columns]. Each tile of sums takes the tokens in their order, so that the bits do not depend on
-  /// the threads.
+  /// The sums over all inputs that were added.
+  private var values: [Float] {
+    pending.withUnsafeBufferPointer {
+      if let base = $0.baseAddress { sum(base, $0.count / columns, .serial) }
+    }
+    pending = []
+    return sums
+  }
+
+  /// Adds inputs [tokens, columns]. Each tile of sums takes the tokens in their order, so that the bits depend neither on
+  /// the threads nor on how many tokens come at a time.
   public func add(_ x: Matrix, parallel: Parallel) {
     precondition(x.columns == columns, "inputs of \(x.columns) channels do not fit \(columns)")
     tokens += x.rows
-    let tiles = ceilDivide(columns, Hessian.tile)
-    let columns = columns
-    for first in stride(from: 0, to: x.rows, by: Hessian.chunk) {
-      let count = min(Hessian.chunk, x.rows - first)
-      let turned = Matrix(rows: columns, columns: count) { out in
-        x.values.withUnsafeBytes { bytes in
-          let source = bytes.baseAddress!.assumingMemoryBound(to: UInt8.self) + first * columns * 4
-          sk_gather(
-            source, 4, columns, count, 1, columns,
-            UnsafeMutableRawPointer(out).assumingMemoryBound(to: UInt8.self))
+    x.values.withUnsafeBufferPointer { x in
+      var place = 0
+      while place < x.count {
+        let left = Hessian.chunk * columns - pending.count
+        if pending.isEmpty, x.count - place >= left {
+          sum(x.baseAddress! + place, Hessian.chunk, parallel)
+          place += left
+          continue
+        }
+        let count = min(left, x.count - place)
+        pending += x[place..<place + count]
+        place += count
+        if count == left {
+          pending.withUnsafeBufferPointer { sum($0.baseAddress!, Hessian.chunk, parallel) }
+          pending = []
         }
       }
-      values.withUnsafeMutableBufferPointer { values in
-        turned.values.withUnsafeBufferPointer { turned in
-          let target = SharedPointer(values.baseAddress!)
-          let source = SharedReadPointer(turned.baseAddress!)
-          parallel.forEach(tiles * (tiles + 1) / 2) { task in
-            let (row, column) = Hessian.place(task)
-            let (i, j) = (row * Hessian.tile, column * Hessian.tile)
-            sk_gemm_f32(
-              source.pointer + i * count, count, source.pointer + j * count, count,
-              target.pointer + i * columns + j, columns, min(Hessian.tile, columns - i),
-              min(Hessian.tile, columns - j), count, 1)
-          }
+    }
+  }
+
+  /// Adds `count` inputs to the sums.
+  private func sum(_ x: UnsafePointer<Float>, _ count: Int, _ parallel: Parallel) {
+    let tiles = ceilDivide(columns, Hessian.tile)
+    let columns = columns
+    let turned = Matrix(rows: columns, columns: count) { out in
+      sk_gather(
+        UnsafeRawPointer(x).assumingMemoryBound(to: UInt8.self), 4, columns, count, 1, columns,
+        UnsafeMutableRawPointer(out).assumingMemoryBound(to: UInt8.self))
+    }
+    sums.withUnsafeMutableBufferPointer { sums in
+      turned.values.withUnsafeBufferPointer { turned in
+        let target = SharedPointer(sums.baseAddress!)
+        let source = SharedReadPointer(turned.baseAddress!)
+        parallel.forEach(tiles * (tiles + 1) / 2) { task in
+          let (row, column) = Hessian.place(task)
+          let (i, j) = (row * Hessian.tile, column * Hessian.tile)
+          sk_gemm_f32(
+            source.pointer + i * count, count, source.pointer + j * count, count,
+            target.pointer + i * columns + j, columns, min(Hessian.tile, columns - i),
+            min(Hessian.tile, columns - j), count, 1)
         }
       }
     }
@@ -70,7 +97,7 @@ public final class Hessian {
   public func add(_ other: Hessian, factor: Float) {
     precondition(other.columns == columns, "moments of \(other.columns) channels do not fit \(columns)")
     let count = values.count
-    values.withUnsafeMutableBufferPointer { a in
+    sums.withUnsafeMutableBufferPointer { a in
       other.values.withUnsafeBufferPointer { sk_axpy_f32(factor, $0.baseAddress!, a.baseAddress!, count) }
     }
   }
@@ -79,6 +106,7 @@ public final class Hessian {
   func completed(damping: Double) -> [Float] {
     let mean = diagonal.reduce(0.0) { $0 + Double($1) } / Double(max(1, columns))
     let n = columns
+    let values = values
     return [Float](unsafeUninitializedCapacity: n * n) { out, count in
       for i in 0..<n {
         for j in 0..<i {
@@ -97,14 +125,17 @@ public final class Hessian {
   }
 
   /// The sums of squares.
-  public var diagonal: [Float] { (0..<columns).map { values[$0 * columns + $0] } }
+  public var diagonal: [Float] {
+    let values = values
+    return (0..<columns).map { values[$0 * columns + $0] }
+  }
 
   /// d H dᵀ for each of some rows d [rows, columns]: the square error of their outputs.
   public func errors(_ d: Matrix, parallel: Parallel) -> [Double] {
     precondition(d.columns == columns, "rows of \(d.columns) channels do not fit \(columns)")
-    var sums = [Double](repeating: 0, count: d.rows)
-    let columns = columns
-    sums.withUnsafeMutableBufferPointer { sums in
+    var found = [Double](repeating: 0, count: d.rows)
+    let (values, columns) = (values, columns)
+    found.withUnsafeMutableBufferPointer { sums in
       values.withUnsafeBufferPointer { values in
         d.values.withUnsafeBufferPointer { d in
           let target = SharedPointer(sums.baseAddress!)
@@ -126,7 +157,7 @@ public final class Hessian {
         }
       }
     }
-    return sums
+    return found
   }
 
   /// The matrix in double precision, rows and columns in the given order, `damping` × the mean of the diagonal added to
@@ -134,10 +165,14 @@ public final class Hessian {
   func reversed(order: [Int], damping: Double) -> [Double] {
     let n = columns
     let mean = diagonal.reduce(0.0) { $0 + Double($1) } / Double(max(1, n))
+    let values = values
     return [Double](unsafeUninitializedCapacity: n * n) { out, count in
       for i in 0..<n {
         let row = order[n - 1 - i]
-        for j in 0..<n { out[i * n + j] = Double(self[row, order[n - 1 - j]]) }
+        for j in 0..<n {
+          let column = order[n - 1 - j]
+          out[i * n + j] = Double(values[max(row, column) * n + min(row, column)])
+        }
         out[i * n + i] += damping * mean
       }
       count = n * n

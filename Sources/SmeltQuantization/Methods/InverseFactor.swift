@@ -33,6 +33,7 @@ struct InverseFactor {
     while !InverseFactor.factor(&a, n, parallel) {
       damping = max(2 * damping, 1e-6)
       guard damping < 1e6 else { return nil }
+      a = []  // one such matrix at a time
       a = hessian.reversed(order: order, damping: damping)
     }
     InverseFactor.invert(&a, n, parallel)
