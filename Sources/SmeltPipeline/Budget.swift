@@ -78,80 +78,107 @@ public struct BudgetSummary: Sendable {
         }),
     ]
   }
-
-  private func scientific(_ value: Double) -> String {
-    guard value > 0 else { return "0" }
-    var (exponent, rest) = (0, value)
-    while rest < 1 { (exponent, rest) = (exponent - 1, rest * 10) }
-    while rest >= 10 { (exponent, rest) = (exponent + 1, rest / 10) }
-    return "\(fixed(rest, 2))e\(exponent)"
-  }
 }
 
 /// Weights of one role in one layer.
-private struct RoleGroup {
+struct RoleGroup {
   let layer: Int
   let role: Role
   let specs: [WeightSpec]
 }
 
-/// Measures each role of each layer, and chooses.
-/// - Returns: the recipe, and the table it was chosen from.
-/// - Throws: `RequestError` usage when even the smallest choices are larger than the budget.
-func choose(_ model: Model, _ windows: Windows, _ budget: Budget, _ options: ConvertOptions) throws -> (
-  recipe: Recipe, summary: BudgetSummary
-) {
-  let schemes = try budget.schemes(options.target)
-  let stored = Dictionary(uniqueKeysWithValues: try model.storedWeights().map { ($0.spec.name, $0) })
-  var roles: [RoleGroup] = []
-  for layer in 0..<model.family.dimensions.layers {
-    let specs = model.family.weights.filter {
-      $0.layer == layer && $0.role.isQuantizedByDefault && $0.isMultiplied
-        && stored[$0.name]?.encoding is Plain
+/// What a budget chooses between: groups of weights and the bytes that each scheme would give them.
+struct BudgetTable {
+  fileprivate let schemes: [any Scheme]
+  fileprivate let roles: [RoleGroup]
+  /// Bytes by group and scheme.
+  fileprivate let sizes: [[Int]]
+  /// Bytes of all other weights.
+  private let others: Int
+  /// Bytes that all weights may have.
+  private let allowed: Int
+
+  /// The table of a model.
+  /// - Throws: `RequestError` usage when even the smallest choices are larger than the budget.
+  init(_ model: Model, _ budget: Budget, _ options: ConvertOptions) throws {
+    let schemes = try budget.schemes(options.target)
+    let stored = Dictionary(uniqueKeysWithValues: try model.storedWeights().map { ($0.spec.name, $0) })
+    var roles: [RoleGroup] = []
+    for layer in 0..<model.family.dimensions.layers {
+      let specs = model.family.weights.filter {
+        $0.layer == layer && $0.role.isQuantizedByDefault && $0.isMultiplied
+          && stored[$0.name]?.encoding is Plain
+      }
+      for role in Role.allCases {
+        let own = specs.filter { $0.role == role }
+        if !own.isEmpty { roles.append(RoleGroup(layer: layer, role: role, specs: own)) }
+      }
     }
-    for role in Role.allCases {
-      let own = specs.filter { $0.role == role }
-      if !own.isEmpty { roles.append(RoleGroup(layer: layer, role: role, specs: own)) }
-    }
-  }
-  let errors = try measure(model.family, model.weights, windows.first(Budget.tokens), roles, schemes, options)
-  let groups = zip(roles, errors).map { role, errors in
-    BudgetGroup(
-      name: "blk.\(role.layer) \(role.role.rawValue)",
-      choices: zip(schemes, errors).map { scheme, error in
-        let bytes = role.specs.reduce(0) { sum, spec in
+    self.schemes = schemes
+    self.roles = roles
+    sizes = roles.map { role in
+      schemes.map { scheme in
+        role.specs.reduce(0) { sum, spec in
           guard let source = stored[spec.name] else { return sum }
           if scheme.keepsBytes { return sum + source.contentBytes }
           return sum + scheme.encoding(for: source.encoding, shape: spec.shape).byteCount(of: spec.shape)
         }
-        return BudgetGroup.Choice(scheme: scheme.name, bytes: bytes, error: error)
-      })
-  }
-  let grouped = Set(roles.flatMap { $0.specs.map(\.name) })
-  let others = stored.values.reduce(0) { $0 + (grouped.contains($1.spec.name) ? 0 : $1.contentBytes) }
-  let parameters = stored.values.reduce(0) { $0 + $1.spec.shape.count }
-  let allowed =
-    switch budget.size {
-    case .bits(let bits): Int(bits * Double(parameters) / 8)
-    case .bytes(let bytes): bytes - (try model.smallFiles().reduce(0) { $0 + $1.bytes.count })
+      }
     }
-  guard let chosen = Budgeting.choose(groups, bytes: allowed - others) else {
-    let least = others + groups.reduce(0) { $0 + ($1.choices.map(\.bytes).min() ?? 0) }
-    throw RequestError(
-      .usage, "the weights take at least \(byteText(least)), found a budget of \(byteText(allowed)) for them",
-      help: "ask for more, or for schemes of fewer bits with --candidates")
-  }
-  var rules: [Recipe.Rule] = []
-  for (role, choice) in zip(roles, chosen) where !schemes[choice].keepsBytes {
-    for base in Set(role.specs.map(\.name.base)).sorted() {
-      rules.append(Recipe.Rule(.name(base), schemes[choice]))
+    let grouped = Set(roles.flatMap { $0.specs.map(\.name) })
+    others = stored.values.reduce(0) { $0 + (grouped.contains($1.spec.name) ? 0 : $1.contentBytes) }
+    let parameters = stored.values.reduce(0) { $0 + $1.spec.shape.count }
+    allowed =
+      switch budget.size {
+      case .bits(let bits): Int(bits * Double(parameters) / 8)
+      case .bytes(let bytes): bytes - (try model.smallFiles().reduce(0) { $0 + $1.bytes.count })
+      }
+    let least = others + sizes.reduce(0) { $0 + ($1.min() ?? 0) }
+    guard least <= allowed else {
+      throw RequestError(
+        .usage,
+        "the weights take at least \(byteText(least)), found a budget of \(byteText(max(0, allowed))) for them",
+        help: "ask for more, or for schemes of fewer bits with --candidates")
     }
   }
-  let planned = others + zip(groups, chosen).reduce(0) { $0 + $1.0.choices[$1.1].bytes }
-  return (
-    Recipe(Keep(), rules: rules, observer: options.recipe.observer),
-    BudgetSummary(groups: groups, chosen: chosen, bytes: (allowed, planned))
-  )
+
+  /// The choice of least error within the budget.
+  /// - Parameter errors: by group and scheme.
+  fileprivate func choose(_ errors: [[Double]], observer: Observer) -> (
+    recipe: Recipe, summary: BudgetSummary
+  ) {
+    let groups = roles.indices.map { place in
+      BudgetGroup(
+        name: "blk.\(roles[place].layer) \(roles[place].role.rawValue)",
+        choices: schemes.indices.map {
+          BudgetGroup.Choice(scheme: schemes[$0].name, bytes: sizes[place][$0], error: errors[place][$0])
+        })
+    }
+    guard let chosen = Budgeting.choose(groups, bytes: allowed - others) else {
+      preconditionFailure("the smallest choices fit")
+    }
+    var rules: [Recipe.Rule] = []
+    for (role, choice) in zip(roles, chosen) where !schemes[choice].keepsBytes {
+      for base in Set(role.specs.map(\.name.base)).sorted() {
+        rules.append(Recipe.Rule(.name(base), schemes[choice]))
+      }
+    }
+    let planned = others + zip(groups, chosen).reduce(0) { $0 + $1.0.choices[$1.1].bytes }
+    return (
+      Recipe(Keep(), rules: rules, observer: observer),
+      BudgetSummary(groups: groups, chosen: chosen, bytes: (allowed, planned))
+    )
+  }
+}
+
+/// Measures each role of each layer, and chooses.
+/// - Returns: the recipe, and the table it was chosen from.
+func choose(_ model: Model, _ windows: Windows, _ table: BudgetTable, _ options: ConvertOptions) throws -> (
+  recipe: Recipe, summary: BudgetSummary
+) {
+  let errors = try measure(
+    model.family, model.weights, windows.first(Budget.tokens), table.roles, table.schemes, options)
+  return table.choose(errors, observer: options.recipe.observer)
 }
 
 /// For each group and scheme the relative square error of the layer's output; the layers' inputs are the source's.

@@ -105,7 +105,7 @@ private enum CheckpointDirectory {
       (name.hasSuffix(".json") && name != "model.safetensors.index.json")
         || name.hasSuffix(".jinja") || name == "tokenizer.model" || name == "merges.txt"
         || name == "vocab.txt"
-        || name.hasPrefix("LICENSE") || name == "README.md"
+        || name.hasPrefix("LICENSE") || name == ModelCard.fileName
     }
     return try names.compactMap { name in
       guard pathKind(folder.file(name)) == .file else { return nil }

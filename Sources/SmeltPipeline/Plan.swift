@@ -18,6 +18,8 @@ public struct ConvertOptions: Sendable {
   public var exactOnly: Bool
   /// Replace a result that exists.
   public var overwrite: Bool
+  /// How codes and scales were chosen, for the provenance; null: rounding to nearest.
+  var method = JSON(.null)
   /// Go on with what a run that was stopped has left.
   public var resume = false
   /// Bytes of the result after which the work is secured for another run to go on with.

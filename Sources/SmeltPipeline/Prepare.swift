@@ -36,6 +36,21 @@ public struct MethodOptions: Sendable {
   /// The names, for help.
   public static var methodNames: String { Method.allCases.map(\.rawValue).joined(separator: ", ") }
 
+  /// What a result says of how it was made; null for rounding to nearest.
+  var json: JSON {
+    guard needsInputs else { return JSON(.null) }
+    var members: [(String, JSON)] = [("name", JSON(method.rawValue))]
+    if method == .gptq {
+      members += [
+        ("damping", JSON(gptq.damping)), ("act_order", JSON(gptq.ordersByActivation)),
+        ("inputs", JSON(isSequential ? "result" : "source")),
+      ]
+    }
+    if needsMoments { members.append(("min_tokens", JSON(minTokens))) }
+    if distillRounds > 0 { members.append(("distill", JSON(distillRounds))) }
+    return JSON(members: members)
+  }
+
   /// Whether the calibration inputs themselves are needed, more than their statistics.
   public var needsInputs: Bool { method != .rtn || distillRounds > 0 }
   /// Whether moments of inputs are gathered while layers run.

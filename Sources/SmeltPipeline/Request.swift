@@ -145,7 +145,9 @@ public func quantize(
 ) throws -> (CalibrationSummary, ConvertSummary) {
   try model.refuseAlias(path, and: calibration.files + [textPath])
   try options.target.requireRoom(path, overwrite: options.overwrite)
-  _ = try Plan(model, options)  // what the plan refuses is refused before the long pass, not after it
+  // What the plan or the budget refuses is refused before the long pass, not after it.
+  _ = try Plan(model, options)
+  let choices = try budget.map { try BudgetTable(model, $0, options) }
   let statisticsPath = "\(path).statistics-\(getpid())"
   defer { removeFile(statisticsPath) }
   var summary = try calibrate(
@@ -156,13 +158,14 @@ public func quantize(
   summary.path = nil
   if choosesObserver { options.recipe.observer = .mse }
   var table: BudgetSummary?
-  if let budget {
-    let (recipe, chosen) = try choose(model, calibration, budget, options)
+  if let choices {
+    let (recipe, chosen) = try choose(model, calibration, choices, options)
     (options.recipe, table) = (recipe, chosen)
-    if let file = budget.recipePath {
+    if let file = budget?.recipePath {
       try writeFile(file, Array((recipe.json.text() + "\n").utf8), overwrite: options.overwrite)
     }
   }
+  options.method = method?.json ?? JSON(.null)
   var prepared = model
   if let method, method.needsInputs { prepared = try prepare(model, calibration, for: path, method, options) }
   var converted = try convert(prepared, to: path, options)

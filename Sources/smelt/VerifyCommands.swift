@@ -47,6 +47,8 @@ struct VerifyCommand: ParsableCommand {
   var statistics: String?
   @Flag(name: .long, help: "Replace report files that exist.")
   var overwrite = false
+  @Flag(name: .long, help: "Write the report into the result too: into README.md of a directory.")
+  var seal = false
   @OptionGroup var common: CommonOptions
 
   func validate() throws {
@@ -64,6 +66,7 @@ struct VerifyCommand: ParsableCommand {
       try b.refuseAlias(path)
       try requireCreatable(path, overwrite: overwrite)
     }
+    if seal { try Report.requireSealable(b) }
     let rounding = try activations.map { name in
       guard let kind = ActivationRounding.Kind(rawValue: name) else {
         throw unknownName(
@@ -77,6 +80,7 @@ struct VerifyCommand: ParsableCommand {
       thresholds: Thresholds(maxKL: maxKl, minTop1: minTop1), rounding: rounding, common.run)
     let object = report.json.text(indented: true)
     if let json, json != "-" { try writeFile(json, Array((object + "\n").utf8), overwrite: overwrite) }
+    if seal { try report.seal(b) }
     if let html { try writeFile(html, Array(report.html.utf8), overwrite: overwrite) }
     try Output.line(json == "-" ? object : report.text)
     if !report.passes { throw ExitCode(1) }

@@ -170,4 +170,50 @@ private func foldedLogits(
     let recipe = try Recipe(try MappedFile(path: folder.file("recipe.json")).bytes, file: "recipe.json")
     #expect(!recipe.rules.isEmpty)
   }
+
+  /// A budget that nothing fits into is refused before anything is run.
+  @Test func anImpossibleBudgetIsRefusedAtOnce() throws {
+    let folder = TemporaryFolder()
+    let model = try openFixture("deepseek_v4")
+    let error = #expect(throws: RequestError.self) {
+      _ = try quantize(
+        model, to: folder.file("result.ingot"), calibration: Windows([[0, 1, 1 << 20]], context: 3),
+        textPath: text, choosesObserver: true, budget: Budget(.bytes(1000)), try options("keep"))
+    }
+    #expect(error?.problem.contains("the weights take at least") == true)
+    #expect(try names(folder) == [])
+  }
+}
+
+@Suite struct SealTests {
+  /// The card of a directory says how it was made, and once verified, how far it is from its source.
+  @Test func aDirectorysCardHoldsTheReport() throws {
+    let folder = TemporaryFolder()
+    let source = try openFixture("qwen3_moe")
+    let path = folder.file("out")
+    let windows = someWindows(source, count: 3, context: 32)
+    var options = try options("int8-channel")
+    options.target = SafetensorsResult(schemeWord: "W8A8")
+    var method = MethodOptions(.gptq)
+    method.minTokens = 1
+    _ = try quantize(
+      source, to: path, calibration: windows, textPath: text, choosesObserver: true, method: method, options)
+    func card() throws -> String { String(decoding: try contents("\(path)/README.md"), as: UTF8.self) }
+    #expect(try card().contains("Not verified yet"))
+    #expect(try card().contains("\"name\": \"gptq\""))
+    for count in [1, 2] {
+      let result = try Model.open(path)
+      try Report.requireSealable(result)
+      let report = try verify(
+        source: source, result: result, someWindows(source, count: count, context: 32),
+        thresholds: Thresholds(),
+        RunOptions())
+      try report.seal(result)
+      #expect(try !card().contains("Not verified yet"))
+      #expect(try card().contains("| KL divergence, mean | \(scientific(report.kl.mean)) nats a token |"))
+      #expect(try card().contains("\(32 * count) tokens in windows of 32"))
+      #expect(try card().ranges(of: "Verified by smelt").count == 1)
+    }
+    #expect(throws: RequestError.self) { try Report.requireSealable(source) }
+  }
 }

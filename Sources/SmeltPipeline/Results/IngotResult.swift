@@ -162,7 +162,7 @@ func provenance(_ model: Model, _ options: ConvertOptions) throws -> JSON {
   }
   return [
     "format": "smelt.ingot/1", "tool": JSON("smelt \(smeltVersion)"), "family": JSON(model.family.modelType),
-    "source": JSON(members: source), "recipe": options.recipe.json,
+    "source": JSON(members: source), "recipe": options.recipe.json, "method": options.method,
     "statistics": options.statistics.map { JSON(members: $0.metadata.map { ($0.key, JSON($0.value)) }) }
       ?? JSON(.null),
   ]

@@ -7,6 +7,13 @@ import SmeltTensors
 
 /// The section of a model card that a conversion adds.
 struct ModelCard {
+  /// The card's name in a directory.
+  static let fileName = "README.md"
+
+  /// Between these lines stands what verification found.
+  private static let open = "<!-- smelt: verification -->"
+  private static let close = "<!-- smelt: end -->"
+
   private let title: String
   private let model: Model
   private let options: ConvertOptions
@@ -40,11 +47,58 @@ struct ModelCard {
       \(JSON(members: members.map { ($0.0, $0.1) }).text(indented: true))
       ```
 
-      Not verified yet: `smelt verify SOURCE RESULT --text FILE` says how far the two are apart.
+      \(ModelCard.open)
+      Not verified yet: `smelt verify SOURCE RESULT --text FILE --seal` says how far the two are apart, and writes it here.
+      \(ModelCard.close)
 
       """
     let start = card.map { $0.array } ?? Array("# \(title)\n".utf8)
     let gap = start.last == UInt8(ascii: "\n") ? "\n" : "\n\n"
     return start + Array((gap + section).utf8)
+  }
+
+  /// A card with a report in the place for it, the last one where a card was copied along; nil where there is none.
+  static func sealed(_ card: [UInt8], with report: Report) -> [UInt8]? {
+    let text = String(decoding: card, as: UTF8.self)
+    guard let place = place(in: text), Array(text.utf8) == card else { return nil }
+    return Array((text[..<place.lowerBound] + "\n\(report.card)\n" + text[place.upperBound...]).utf8)
+  }
+
+  /// Whether a card has a place for a report.
+  static func hasPlace(_ card: [UInt8]) -> Bool { place(in: String(decoding: card, as: UTF8.self)) != nil }
+
+  private static func place(in text: String) -> Range<String.Index>? {
+    guard let start = text.ranges(of: open).last, let end = text[start.upperBound...].firstRange(of: close)
+    else { return nil }
+    return start.upperBound..<end.lowerBound
+  }
+}
+
+extension Report {
+  /// The lines of a model card.
+  var card: String {
+    var rows = [
+      ("perplexity", "\(fixed(perplexity.source, 4)) → \(fixed(perplexity.result, 4))"),
+      ("KL divergence, mean", "\(scientific(kl.mean)) nats a token"),
+      ("KL, median / p99 / max", "\(scientific(kl.median)) / \(scientific(kl.p99)) / \(scientific(kl.max))"),
+      ("KL, source against itself", scientific(kl.floor)),
+      ("KL with the source's expert choices", scientific(kl.forcedRoutingMean)),
+      ("top-1 agreement", fixed(top1, 4)), ("top-5 agreement", fixed(top5, 4)),
+    ]
+    if let flips = router.min(by: { $0.setAgreement < $1.setAgreement }) {
+      rows.append(("router agreement, worst layer", "\(fixed(flips.setAgreement, 4)) (layer \(flips.layer))"))
+    }
+    if let activations {
+      rows.append(("KL with \(activations.rounding) activations", scientific(activations.kl.mean)))
+    }
+    rows.append(("exact weights", "\(exactWeights) of \(weights.count)"))
+    rows.append(("verdict", passes ? "pass" : "FAIL"))
+    return """
+      Verified by smelt \(smeltVersion): source and result through the same forward pass, \(grouped(tokens)) tokens in windows of \(context).
+
+      | measure | value |
+      |---|---|
+      \(rows.map { "| \($0.0) | \($0.1) |" }.joined(separator: "\n"))
+      """
   }
 }

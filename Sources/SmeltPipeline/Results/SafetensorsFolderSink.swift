@@ -144,10 +144,10 @@ final class SafetensorsFolderSink: ResultSink {
     }
     if shards.count > 1 { try write(file: "model.safetensors.index.json", index()) }
     let section = QuantizationSection(plan, naming)
-    let changes = plan.weights.contains { !$0.isKept }
+    let changes = plan.weights.contains { !$0.isKept || $0.stored.prepared != nil }
     var card: Bytes?
     for (name, bytes) in try model.smallFiles() where name != Model.ledgerName {
-      if name == "README.md", changes {
+      if name == ModelCard.fileName, changes {
         card = bytes
       } else if name == "config.json" {
         try write(file: name, try section.config(bytes))
@@ -156,7 +156,7 @@ final class SafetensorsFolderSink: ResultSink {
       }
     }
     if changes {
-      try write(file: "README.md", try ModelCard(title, model, options, ledger).text(after: card))
+      try write(file: ModelCard.fileName, try ModelCard(title, model, options, ledger).text(after: card))
     }
     guard let folder = folder.take() else { preconditionFailure("a directory is finished once") }
     try folder.commit()

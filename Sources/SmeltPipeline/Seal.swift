@@ -1,0 +1,31 @@
+// What verification found, kept in the result itself.
+
+import SmeltStorage
+
+extension Report {
+  /// Refuses, before the long pass, a result that has no place for a report.
+  /// - Throws: `RequestError` usage.
+  public static func requireSealable(_ result: Model) throws {
+    guard pathKind(result.path) == .directory else {
+      throw RequestError(
+        .usage, "'\(result.path)' has no place for a report", help: "write it to a file with --json or --html"
+      )
+    }
+    guard let card = try result.smallFile(ModelCard.fileName), ModelCard.hasPlace(card.array) else {
+      throw RequestError(
+        .usage,
+        "'\(joinPath(result.path, ModelCard.fileName))' has no place for a report: it was not written by smelt",
+        help: "write the report to a file with --json or --html")
+    }
+  }
+
+  /// Writes the report into the result it is about: into README.md of a directory.
+  /// - Throws: `RequestError` usage where there is no place for it; cannot-create, io.
+  public func seal(_ result: Model) throws {
+    try Report.requireSealable(result)
+    guard let card = try result.smallFile(ModelCard.fileName),
+      let sealed = ModelCard.sealed(card.array, with: self)
+    else { return }
+    try writeFile(joinPath(result.path, ModelCard.fileName), sealed, overwrite: true)
+  }
+}
