@@ -1,19 +1,20 @@
 """Compares directories that smelt wrote with what other programs make of them.
 
-    python3 check_ecosystem.py SMELT [MODELS]
+    python3 check_ecosystem.py SMELT [--models FOLDER] [--transformers]
 
-SMELT is the built command, MODELS the folder with the fixtures' models. For each model and scheme a directory is written, and
+SMELT is the built command, FOLDER the one with the fixtures' models. For each model and scheme a directory is written, and
 
 1. config.json is read by compressed-tensors (0.20) as its own configuration, every module matched against targets and `ignore`;
 2. every quantized module is decompressed by the package, in float32, and compared bit for bit with what smelt reads from the same
    directory (`convert DIR OUT --scheme f32`);
 3. the format that the package infers for the module is the one that was written;
 4. DeepSeek's layouts, which the package does not read, are decoded with numpy: code x scale of its block;
-5. where transformers is installed and knows the family, the directory is loaded by it on the CPU.
+5. with --transformers the directory is loaded by it on the CPU with `dequantize=True`, and its logits are compared with smelt's.
 
 Needs numpy, safetensors, torch, compressed-tensors; transformers if it is to be asked.
 """
 
+import argparse
 import json
 import pathlib
 import subprocess
@@ -138,24 +139,31 @@ def check_own(folder, plain):
     return count
 
 
-def check_transformers(folder):
+def check_transformers(smelt, folder, compressed):
+    from transformers import AutoModelForCausalLM, CompressedTensorsConfig
+
+    ids = list(range(1, 17))
+    tokens, found = folder.with_suffix(".ids"), folder.with_suffix(".logits")
+    tokens.write_text(json.dumps({"sequences": [ids]}))
+    subprocess.run([smelt, "logits", folder, found, "--tokens", tokens, "--quiet", "--overwrite"], check=True, stdout=subprocess.DEVNULL)
+    ours = load_file(found)["logits.0"]
+    options = {"quantization_config": CompressedTensorsConfig(dequantize=True)} if compressed else {}
     try:
-        from transformers import AutoModelForCausalLM
-    except ImportError:
-        return "transformers is not installed"
-    try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
         with torch.no_grad():
-            logits = model(torch.tensor([[1, 2, 3, 4]])).logits
-        return f"loaded, logits finite: {bool(torch.isfinite(logits).all())}"
+            logits = model(torch.tensor([ids])).logits[0]
+        return f"loaded, largest logit difference {(logits - ours).abs().max().item():.2g} of {ours.abs().max().item():.3g}"
     except Exception as error:  # what it does not support is a result, not our failure
         return f"not loaded: {type(error).__name__}: {str(error).splitlines()[0][:100] if str(error) else ''}"
 
 
 def main():
-    smelt = sys.argv[1]
-    models = pathlib.Path(sys.argv[2] if len(sys.argv) > 2 else pathlib.Path(__file__).parent.parent / "models")
-    ask_transformers = "--transformers" in sys.argv
+    parser = argparse.ArgumentParser(description="Compares directories that smelt wrote with what other programs make of them.")
+    parser.add_argument("smelt", help="the built command")
+    parser.add_argument("--models", type=pathlib.Path, default=pathlib.Path(__file__).parent.parent / "models")
+    parser.add_argument("--transformers", action="store_true", help="load each directory with transformers too")
+    arguments = parser.parse_args()
+    smelt, models = arguments.smelt, arguments.models
     failures = 0
     with tempfile.TemporaryDirectory() as temporary:
         temporary = pathlib.Path(temporary)
@@ -173,8 +181,8 @@ def main():
             except AssertionError as error:
                 failures += 1
                 print(f"{model:18} {word:12} FAILED: {error}")
-            if ask_transformers:
-                print(f"{'':18} {'':12} transformers: {check_transformers(folder)}")
+            if arguments.transformers:
+                print(f"{'':18} {'':12} transformers: {check_transformers(smelt, folder, not own)}", flush=True)
     sys.exit(1 if failures else 0)
 
 

@@ -274,6 +274,40 @@ static double k_error_e4m3(const float *x, const float *w, float scale, size_t n
   return total;
 }
 
+static double k_error_int4(const float *x, const float *w, float scale, size_t n) {
+  float y[SK_BLOCK];
+  double total = 0;
+  for (size_t start = 0; start < n; start += SK_BLOCK) {
+    const size_t count = n - start < SK_BLOCK ? n - start : SK_BLOCK;
+    SK_INDEPENDENT
+    for (size_t i = 0; i < count; i++) {
+      float t = x[start + i] / scale;
+      t = t > 7 ? 7 : t;
+      t = t < -8 ? -8 : t;
+      y[i] = ((t + 12582912.0f) - 12582912.0f) * scale;
+    }
+    total += weighted_error(x + start, w ? w + start : w, y, count);
+  }
+  return total;
+}
+
+static double k_error_e2m1(const float *x, const float *w, float scale, size_t n) {
+  float y[SK_BLOCK];
+  double total = 0;
+  for (size_t start = 0; start < n; start += SK_BLOCK) {
+    const size_t count = n - start < SK_BLOCK ? n - start : SK_BLOCK;
+    SK_INDEPENDENT
+    for (size_t i = 0; i < count; i++) {
+      const uint32_t code = e2m1_of_float(x[start + i] / scale), a = code & 7;
+      // 1.m times 2^(e-1); below one, half of m.
+      const float normal = float_of(((a >> 1) + 126) << 23 | (a & 1) << 22), small = (float)(int32_t)a * 0.5f;
+      y[i] = float_of(bits_of(a < 2 ? small : normal) | (code & 8) << 28) * scale;
+    }
+    total += weighted_error(x + start, w ? w + start : w, y, count);
+  }
+  return total;
+}
+
 // ---- pieces of a forward pass ----
 
 static void k_rms_norm(const float *x, const float *w, float eps, float *dst, size_t n) {

@@ -199,12 +199,18 @@ func midpoints(_ largest: UInt32, exponent: Int, mantissa: Int, scale: Float) ->
     let scale: Float = 0.031
     let int8 = x.map { Float(Reference.encodeInt8($0, scale: scale)) * scale }
     let e4m3 = x.map { Reference.decodeE4M3(Reference.encodeE4M3($0, scale: scale), scale: scale) }
+    let int4 = x.map { Float(min(7, max(-8, Reference.encodeInt8($0, scale: scale)))) * scale }
+    let e2m1 = x.map {
+      Reference.decodeE2M1([Reference.encodeE2M1($0, scale: scale)], scale: scale, count: 1)[0]
+    }
     for n in sumLengths {
       let place = n % 4
       let (xs, ws) = (Array(x[place..<place + n]), Array(w[place..<place + n]))
       for weights in [nil, ws] {
         let wantedInt8 = Reference.weightedError(xs, weights, restored: Array(int8[place..<place + n]))
         let wantedE4M3 = Reference.weightedError(xs, weights, restored: Array(e4m3[place..<place + n]))
+        let wantedInt4 = Reference.weightedError(xs, weights, restored: Array(int4[place..<place + n]))
+        let wantedE2M1 = Reference.weightedError(xs, weights, restored: Array(e2m1[place..<place + n]))
         onEveryISA { isa in
           w.withUnsafeBufferPointer { wp in
             let pointer = weights == nil ? nil : wp.baseAddress! + place
@@ -215,6 +221,12 @@ func midpoints(_ largest: UInt32, exponent: Int, mantissa: Int, scale: Float) ->
               expectSame(
                 [sk_error_e4m3(xp.baseAddress! + place, pointer, scale, n)], [wantedE4M3],
                 "\(isa), e4m3, \(n)")
+              expectSame(
+                [sk_error_int4(xp.baseAddress! + place, pointer, scale, n)], [wantedInt4],
+                "\(isa), int4, \(n)")
+              expectSame(
+                [sk_error_e2m1(xp.baseAddress! + place, pointer, scale, n)], [wantedE2M1],
+                "\(isa), e2m1, \(n)")
             }
           }
         }

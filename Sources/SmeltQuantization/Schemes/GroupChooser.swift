@@ -75,13 +75,10 @@ struct GroupTrial {
 
   /// The sum of importance × square error under a scale.
   func error(under scale: Float) -> Double {
-    write(scale)
-    var sum = 0.0
-    for index in 0..<count {
-      let difference = Double(values[index]) - Double(spare[index])
-      sum += difference * difference * Double(importance?[index] ?? 1)
+    switch code {
+    case .int4: sk_error_int4(values, importance, scale, count)
+    case .e2m1: sk_error_e2m1(values, importance, scale, count)
     }
-    return sum
   }
 
   /// The magnitude that an observer takes for the largest: a percentile of it where asked for.

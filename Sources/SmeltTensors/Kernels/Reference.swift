@@ -124,7 +124,7 @@ public enum Reference {
   /// `sk_count_nonfinite_f32`: how many are NaN or infinite.
   public static func countNonfinite(_ x: [Float]) -> Int { x.count { !$0.isFinite } }
 
-  /// `sk_error_int8` and `sk_error_e4m3`: Σ w·(x − y)² in double, in the order of a dot product; `w` nil counts as ones.
+  /// `sk_error_int8`, `sk_error_e4m3`, `sk_error_int4`, `sk_error_e2m1`: Σ w·(x − y)² in double, in the order of a dot product; `w` nil counts as ones.
   public static func weightedError(_ x: [Float], _ w: [Float]?, restored y: [Float]) -> Double {
     laneSum(x.count) { i, sum in
       let d = Double(x[i]) - Double(y[i])
