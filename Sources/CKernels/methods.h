@@ -13,8 +13,8 @@ SK_INLINE float grid_round(float t, int kind, float low, float high, uint8_t *co
     k_decode_e4m3(code, 1, &value, 1);
     return value;
   }
-  t = t > high ? high : t;
-  t = t < low ? low : t;
+  t = t > low ? t : low; // NaN to `low`
+  t = t < high ? t : high;
   const float whole = (t + 12582912.0f) - 12582912.0f;
   *code = (uint8_t)(int8_t)whole;
   return whole;

@@ -57,6 +57,31 @@ import Testing
     #expect(try shell.names() == [])
   }
 
+  /// A method keeps a folder of chosen weights beside the result; activations that wait in a file have no name.
+  @Test(arguments: [
+    "q.ingot --scheme int4-group:32 --method gptq", "q.gguf --scheme q4_0 --method gptq --inputs result",
+    "q --scheme int8 --method gptq --max-memory 2M", "q --scheme int4-group:32 --method awq",
+    "q.ingot --scheme int8 --method rtn --distill 20",
+  ])
+  func aMethodLeavesNothing(words: String) throws {
+    let shell = Shell()
+    let process = try shell.launch(
+      "quantize tiny \(words) --calibration tiny/calibration.txt --tokens-limit 1024")
+    #expect(
+      try shell.wait {
+        guard let folder = try shell.names().first(where: { $0.contains(".prepared.partial-") }) else {
+          return false
+        }
+        // awq looks at all layers before it stores the first weight; the others are stopped with some in the folder.
+        return try words.hasSuffix("awq") || !namesInFolder(shell.file(folder)).isEmpty
+      })
+    kill(process, SIGINT)
+    let outcome = try shell.finish(process)
+    #expect(outcome.exit == 75 && outcome.stdout == "", "\(outcome.stderr)")
+    #expect(outcome.stderr.contains("error[interrupted]: stopped by a signal; nothing was left"))
+    #expect(try shell.names() == [])
+  }
+
   @Test func theDemoTidiesUp() throws {
     let shell = Shell()
     let process = try shell.launch("demo")

@@ -30,22 +30,6 @@ private func write(
   return try convert(source, to: path, options)
 }
 
-/// The numbers of all weights, their bits.
-private func expectEqual(_ a: Model, _ b: Model) throws {
-  for spec in a.family.weights {
-    let (x, y) = (try a.weights.weight(spec.name), try b.weights.weight(spec.name))
-    if x.encoding is IntegerTable {
-      #expect(try x.integers() == y.integers())
-    } else {
-      #expect(x.decode() == y.decode(), "\(spec.name): \(x.encoding.name), \(y.encoding.name)")
-    }
-  }
-}
-
-private func section(_ path: String) throws -> JSON {
-  try #require(try JSON.scan(Bytes(contents(path + "/config.json")))["quantization_config"])
-}
-
 @Suite struct EngineResultTests {
   @Test(arguments: words.map(\.word), ["qwen3_moe", "deepseek_v3", "deepseek_v4"])
   func whatIsWrittenIsReadBack(_ word: String, family: String) throws {

@@ -13,15 +13,6 @@ import Testing
 
 private let text = fixture("models/tiny-v4/calibration.txt")
 
-/// Windows of tokens from a fixed generator.
-private func someWindows(_ model: Model, count: Int, context: Int) -> Windows {
-  var generator = Generator(seed: 9)
-  let vocabulary = model.family.dimensions.vocabulary
-  return Windows(
-    (0..<count).map { _ in (0..<context).map { _ in Int.random(in: 0..<vocabulary, using: &generator) } },
-    context: context)
-}
-
 private func logits(_ family: some ModelFamily, _ weights: some Weights, _ batch: TokenBatch) throws
   -> [Float]
 {

@@ -57,6 +57,32 @@ func contents(_ path: String) throws -> [UInt8] { try MappedFile(path: path).byt
 /// The names in a folder.
 func names(_ folder: TemporaryFolder) throws -> [String] { try namesInFolder(folder.path) }
 
+/// Windows of tokens from a fixed generator.
+func someWindows(_ model: Model, count: Int, context: Int) -> Windows {
+  var generator = Generator(seed: 9)
+  let vocabulary = model.family.dimensions.vocabulary
+  return Windows(
+    (0..<count).map { _ in (0..<context).map { _ in Int.random(in: 0..<vocabulary, using: &generator) } },
+    context: context)
+}
+
+/// The numbers of all weights, their bits.
+func expectEqual(_ a: Model, _ b: Model) throws {
+  for spec in a.family.weights {
+    let (x, y) = (try a.weights.weight(spec.name), try b.weights.weight(spec.name))
+    if x.encoding is IntegerTable {
+      #expect(try x.integers() == y.integers())
+    } else {
+      #expect(x.decode() == y.decode(), "\(spec.name): \(x.encoding.name), \(y.encoding.name)")
+    }
+  }
+}
+
+/// What a directory's config.json says of its quantized weights.
+func section(_ path: String) throws -> JSON {
+  try #require(try JSON.scan(Bytes(contents(path + "/config.json")))["quantization_config"])
+}
+
 /// A small deepseek_v4 checkpoint made here: one window layer with as many experts and as wide as wanted, BF16 matrices and
 /// F32 vectors of a fixed pattern.
 func makeCheckpoint(in folder: String, experts: Int, expertWidth: Int) throws {

@@ -5,7 +5,7 @@
 //   columns are cut into blocks of SK_BLOCK; in a block, 16 partial sums, sum[l] = fma(a[16i+l], b[16i+l], sum[l]),
 //   columns beyond k counting as zeros up to the next multiple of 16;
 //   the 16 are added as a tree (l with l+8, then +4, +2, +1); block totals are added in order, first to last.
-// Every function has a slow Swift twin in SmeltTensors/Kernels/Reference.swift.
+// Every function has a slow Swift twin in SmeltTensors/Kernels/Reference*.swift.
 #ifndef CKERNELS_H
 #define CKERNELS_H
 

@@ -9,7 +9,8 @@
 extern "C" {
 #endif
 
-// The numbers that a code may be: whole numbers low...high (codes in two's complement), E2M1 (low nibble), E4M3.
+// The numbers that a code may be: whole numbers low...high (codes in two's complement), E2M1 (low nibble), E4M3. NaN has
+// the code low, 7 or 0x7f, and that code's value (0x7f reads as 480).
 #define SK_GRID_WHOLE 0
 #define SK_GRID_E2M1 1
 #define SK_GRID_E4M3 2
@@ -20,26 +21,28 @@ extern "C" {
 double sk_round_columns(float *w, const float *u, size_t n, size_t from, size_t to, int kind, float low, float high,
                         const float *scales, uint8_t *codes, float *errors);
 // One round of making e h e^T smaller, e what rounding changed in one row of n columns, g = h e, h [n, n] symmetric, v the
-// rounded values: each group's scale becomes the best for its codes, as its format holds it (kept where that is E8M0 or
-// not positive and normal), then each code the nearest to the best number for its column. spare is n floats. The result
-// is the change of e h e^T. Swift twin: Reference.refineRow.
+// rounded values: each group's scale becomes the best for its codes, as its format holds it (kept where that is E8M0, of
+// the other sign or not normal), then each code the nearest to the best number for its column. spare is n floats. The
+// result is the change of e h e^T. Swift twin: Reference.refineRow.
 #define SK_SCALE_F32 0
 #define SK_SCALE_BF16 1
 #define SK_SCALE_F16 2
 #define SK_SCALE_E8M0 3
 double sk_refine_row(float *v, float *g, const float *h, size_t n, size_t group, int kind, float low, float high,
                      int format, float *scales, uint8_t *codes, float *spare);
-// code[i] = nearest(w[i] / scale), w[i] becomes the code's value.
+// code[i] = nearest(w[i] / scale), w[i] becomes the code's value. Swift twin: Reference.roundGrid.
 void sk_round_grid(float *w, int kind, float low, float high, float scale, uint8_t *codes, size_t n);
-// sum over i of weight[i] * (x[i] - value(x[i] / scale))^2 in double, i ascending in 8 lanes; weight may be NULL.
+// sum over i of weight[i] * (x[i] - value(x[i] / scale))^2 in double, i ascending in 8 lanes; weight may be NULL. Swift
+// twin: Reference.gridError.
 double sk_grid_error(const float *x, const float *weight, float scale, int kind, float low, float high, size_t n);
-// c -= a * b; a is [m, k], b [k, n], rows lda, ldb and ldc doubles apart; for each sum k ascending, not fused.
+// c -= a * b; a is [m, k], b [k, n], rows lda, ldb and ldc doubles apart; for each sum k ascending, not fused. Swift twin:
+// Reference.subtractProduct.
 void sk_subtract_product(double *c, size_t ldc, const double *a, size_t lda, const double *b, size_t ldb, size_t m,
                          size_t k, size_t n);
 // The first `width` columns of a [rows, *] become those of its lower Cholesky factor. 0, or -1 where a pivot is not
-// positive.
+// positive. Swift twin: Reference.choleskyPanel.
 int sk_cholesky_panel(double *a, size_t lda, size_t rows, size_t width);
-// The inverse of a lower triangle [n, n], in place.
+// The inverse of a lower triangle [n, n], in place. Swift twin: Reference.invertLower.
 void sk_invert_lower(double *a, size_t lda, size_t n);
 
 #ifdef __cplusplus
