@@ -1,6 +1,7 @@
 // Schemes by measured sensitivity, within a budget of bytes: each layer runs once as it is and once for each role and
 // candidate; what the layer's output loses is what the candidate costs. Formats/methods.md, section 5.
 
+import SmeltContainers
 import SmeltModels
 public import SmeltQuantization
 public import SmeltStorage
@@ -33,14 +34,35 @@ public struct Budget: Sendable {
   /// Tokens that the sensitivity is measured with.
   static let tokens = 2048
 
+  /// The scheme that has any number of bits.
+  public static var codedScheme: String { Int8Coded.usual.name }
+
+  /// The recipe that meets the size with one number of bits for all weights, without a look at what they are multiplied with.
+  /// - Throws: `RequestError` usage where nothing fits.
+  public func recipe(_ model: Model, _ options: ConvertOptions) throws -> Recipe {
+    try BudgetTable(model, self, options).uniform()
+  }
+
+  /// What is chosen from, in this order.
   fileprivate func schemes(_ target: any ResultTarget) throws -> [any Scheme] {
     let usual =
       switch target.name {
       case "safetensors": ["int4-group", "int8-channel"]
       default: ["q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q8_0"]
       }
-    return try (candidates ?? usual).map { try Schemes.named($0) } + [Keep()]
+    return try (candidates ?? usual).flatMap { name -> [any Scheme] in
+      let scheme = try Schemes.named(name)
+      // The one without a number stands for all of them.
+      guard scheme.name == Int8Coded.usual.name else { return [scheme] }
+      return stride(from: 2, through: 8.5, by: 0.125).map { Int8Coded(bits: $0) }
+    } + [Keep()]
   }
+
+  /// What a weight takes in the index and the ledger of an ingot, about.
+  fileprivate static let indexBytes = 224
+
+  /// The bits of `int8-coded` that are run; what lies between is interpolated.
+  fileprivate static let measuredBits = [3.0, 4, 5, 6, 7, 8, 8.5]
 }
 
 /// What a budget came to.
@@ -89,7 +111,7 @@ struct RoleGroup {
 
 /// What a budget chooses between: groups of weights and the bytes that each scheme would give them.
 struct BudgetTable {
-  fileprivate let schemes: [any Scheme]
+  private let schemes: [any Scheme]
   fileprivate let roles: [RoleGroup]
   /// Bytes by group and scheme.
   fileprivate let sizes: [[Int]]
@@ -121,17 +143,28 @@ struct BudgetTable {
         role.specs.reduce(0) { sum, spec in
           guard let source = stored[spec.name] else { return sum }
           if scheme.keepsBytes { return sum + source.contentBytes }
+          if let coded = scheme as? Int8Coded {
+            return sum + Int(Double(spec.shape.count) * coded.bits / 8)
+              + (coded.group == nil ? 4 * spec.shape.rows : 0)
+          }
           return sum + scheme.encoding(for: source.encoding, shape: spec.shape).byteCount(of: spec.shape)
         }
       }
     }
     let grouped = Set(roles.flatMap { $0.specs.map(\.name) })
-    others = stored.values.reduce(0) { $0 + (grouped.contains($1.spec.name) ? 0 : $1.contentBytes) }
+    let compression = options.target.compression ?? .none
+    others = try stored.values.reduce(0) { sum, weight in
+      guard !grouped.contains(weight.spec.name) else { return sum }
+      return try sum + Int(Double(weight.contentBytes) * model.storedShare(weight.spec.name, compression))
+    }
     let parameters = stored.values.reduce(0) { $0 + $1.spec.shape.count }
     allowed =
       switch budget.size {
       case .bits(let bits): Int(bits * Double(parameters) / 8)
-      case .bytes(let bytes): bytes - (try model.smallFiles().reduce(0) { $0 + $1.bytes.count })
+      case .bytes(let bytes):
+        bytes
+          - (try model.smallFiles().reduce(0) { try $0 + FrameCodec.storedBytes($1.bytes, .u8, compression) })
+          - (compression == .none ? 0 : Budget.indexBytes * stored.count)
       }
     let least = others + sizes.reduce(0) { $0 + ($1.min() ?? 0) }
     guard least <= allowed else {
@@ -142,11 +175,43 @@ struct BudgetTable {
     }
   }
 
+  /// The schemes that are run to see what they cost.
+  fileprivate var measured: [any Scheme] {
+    schemes.filter { ($0 as? Int8Coded).map { Budget.measuredBits.contains($0.bits) } ?? true }
+  }
+
+  /// The error of each scheme by those of the measured ones. Between two numbers of bits the error falls as a power of two.
+  private func errors(_ found: [Double]) -> [Double] {
+    let measured = measured
+    let coded = zip(measured, found).compactMap { scheme, error in
+      (scheme as? Int8Coded).map { (bits: $0.bits, error: error) }
+    }
+    return schemes.map { scheme in
+      if let place = measured.firstIndex(where: { $0.name == scheme.name }) { return found[place] }
+      guard let bits = (scheme as? Int8Coded)?.bits, let first = coded.first else { return .infinity }
+      guard bits > first.bits else { return first.error * powered(4, first.bits - bits) }
+      let after = coded.firstIndex { $0.bits >= bits } ?? coded.count - 1
+      let (low, high) = (coded[max(0, after - 1)], coded[after])
+      guard low.error > 0, high.error > 0 else { return max(low.error, high.error) }
+      return low.error * powered(high.error / low.error, (bits - low.bits) / (high.bits - low.bits))
+    }
+  }
+
+  /// All groups in as many bits a code as the budget has room for, without a look at the data.
+  func uniform() throws -> Recipe {
+    let codes = roles.reduce(0) { $0 + $1.specs.reduce(0) { $0 + $1.shape.count } }
+    let rows = roles.reduce(0) { $0 + $1.specs.reduce(0) { $0 + $1.shape.rows } }
+    let bits = Double(allowed - others - 4 * rows) * 8 / Double(max(1, codes))
+    let range = Int8Coded.range
+    return Recipe(
+      Int8Coded(bits: min(range.upperBound, max(range.lowerBound, (bits * 1000).rounded(.down) / 1000))))
+  }
+
   /// The choice of least error within the budget.
-  /// - Parameter errors: by group and scheme.
-  fileprivate func choose(_ errors: [[Double]], observer: Observer) -> (
-    recipe: Recipe, summary: BudgetSummary
-  ) {
+  /// - Parameter found: errors by group and measured scheme.
+  fileprivate func choose(_ found: [[Double]], observer: Observer) -> (recipe: Recipe, summary: BudgetSummary)
+  {
+    let errors = found.map(errors)
     let groups = roles.indices.map { place in
       BudgetGroup(
         name: "blk.\(roles[place].layer) \(roles[place].role.rawValue)",
@@ -171,13 +236,39 @@ struct BudgetTable {
   }
 }
 
+extension Model {
+  /// The share of a weight's bytes that an ingot stores, by the first chunk of its codes.
+  fileprivate func storedShare(_ name: WeightName, _ compression: Compression) throws -> Double {
+    guard compression != .none else { return 1 }
+    let weight = try sourceWeights.weight(name)
+    defer { sourceWeights.finished(name) }
+    let sample = weight.values.bytes[0..<min(weight.values.bytes.count, FrameCodec.chunkBytes)]
+    guard sample.count > 0 else { return 1 }
+    let stored = try FrameCodec.storedBytes(sample, weight.values.dtype, compression)
+    return Double(stored) / Double(sample.count)
+  }
+}
+
+extension FrameCodec {
+  /// The bytes that some content takes once it is stored.
+  fileprivate static func storedBytes(_ content: Bytes, _ dtype: DType, _ compression: Compression) throws
+    -> Int
+  {
+    guard compression != .none, content.count > 0 else { return content.count }
+    let form = try choose(content: content, dtype: dtype, compression: compression)
+    return try (0..<chunkCount(content.count)).reduce(0) {
+      try $0 + encode(content[chunkRange($1, of: content.count)], form).stored.count
+    }
+  }
+}
+
 /// Measures each role of each layer, and chooses.
 /// - Returns: the recipe, and the table it was chosen from.
 func choose(_ model: Model, _ windows: Windows, _ table: BudgetTable, _ options: ConvertOptions) throws -> (
   recipe: Recipe, summary: BudgetSummary
 ) {
   let errors = try measure(
-    model.family, model.weights, windows.first(Budget.tokens), table.roles, table.schemes, options)
+    model.family, model.weights, windows.first(Budget.tokens), table.roles, table.measured, options)
   return table.choose(errors, observer: options.recipe.observer)
 }
 

@@ -107,6 +107,12 @@ public struct Plan: Sendable {
       let asked =
         try stored.prepared.map { PreparedScheme.decision($0) }
         ?? options.recipe.decide(stored.spec, source: stored.encoding, statistics: options.statistics)
+      if asked.scheme.isEntropyCoded, (options.target.compression ?? Compression.none) == Compression.none {
+        throw RequestError(
+          .unsupported,
+          "'\(stored.spec.name)' would be \(asked.scheme.name), which only a compressed .ingot stores in fewer bits",
+          help: "choose int8-channel, or an .ingot as the result")
+      }
       var (decision, reason) = try options.target.settle(asked, stored, model)
       let usesImportance = decision.options.importance != nil
       decision.options.importance = nil

@@ -323,6 +323,11 @@ struct Preparation: Sendable {
     if let multipliers = folding.factors[name]?.multipliers {
       decision.options.importance = decision.options.importance?.divided(bySquaresOf: multipliers)
     }
+    var grid = target.grid
+    if let coded = scheme as? Int8Coded {
+      decision.options.surveyed = try coded.survey(weight, options: decision.options)
+      grid = grid.with(decision.options.surveyed.map { CodedScales(step: $0, group: coded.group) })
+    }
     let plain = try scheme.quantize(weight, options: decision.options, parallel: parallel)
     let tokens = moments?.tokens ?? 0
     var result = plain.weight
@@ -337,7 +342,7 @@ struct Preparation: Sendable {
         "rounded to nearest: \(tokens) tokens, \(method.method.rawValue) needs \(method.minTokens)")
     } else if inexact > 0, let moments {
       if method.method == .gptq,
-        let outcome = try method.gptq.quantize(weight, to: target.grid, moments.all(), parallel: parallel)
+        let outcome = try method.gptq.quantize(weight, to: grid, moments.all(), parallel: parallel)
       {
         result = outcome.weight
         inexact = outcome.report.inexactValues
@@ -345,7 +350,7 @@ struct Preparation: Sendable {
       }
       if method.distillRounds > 0 {
         let outcome = try Refinement(rounds: method.distillRounds, damping: method.gptq.damping).refine(
-          weight, result, target.grid, seen: moments.seen, heldOut: moments.heldOut, parallel: parallel)
+          weight, result, grid, seen: moments.seen, heldOut: moments.heldOut, parallel: parallel)
         result = outcome.weight
         let share = outcome.heldOut.after / max(outcome.heldOut.before, .leastNormalMagnitude)
         notes.append("distilled: held-out error × \(fixed(share, 3)), \(outcome.changedRows) rows")

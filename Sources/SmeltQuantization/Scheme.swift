@@ -33,6 +33,9 @@ public protocol Scheme: Sendable {
   /// Whether there are scales to choose, so that observers and statistics matter.
   var choosesScales: Bool { get }
 
+  /// Whether the result is made for an entropy coder: stored raw, it would be larger than it was meant to be.
+  var isEntropyCoded: Bool { get }
+
   /// The encoding that a weight of this encoding and shape gets. Tables of integers keep theirs.
   func encoding(for source: any Encoding, shape: Shape) -> any Encoding
 
@@ -194,6 +197,9 @@ public struct ResultPart: Sendable {
 extension Scheme {
   /// Schemes that are for the big matrices inside layers choose scales, unless they say otherwise.
   public var choosesScales: Bool { reach == .layerMatrices }
+
+  /// Codes are as small as they will be.
+  public var isEntropyCoded: Bool { false }
 
   /// Nothing: every weight gets the scheme's encoding.
   public func note(for source: any Encoding, shape: Shape) -> String? { nil }

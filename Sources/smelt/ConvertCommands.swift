@@ -189,11 +189,15 @@ struct QuantizeCommand: ParsableCommand {
 
   func validate() throws {
     let hasBudget = try method.budget() != nil
+    let isCoded = scheme.scheme?.lowercased() == Budget.codedScheme
     guard scheme.scheme != nil || scheme.recipe != nil || hasBudget else {
       throw ValidationError("quantize needs --scheme, --recipe, --target-size or --bits")
     }
-    guard !hasBudget || (!calibration.isEmpty && scheme.scheme == nil && scheme.recipe == nil) else {
-      throw ValidationError("--target-size and --bits choose the schemes themselves, and need --calibration")
+    guard !hasBudget || scheme.recipe == nil && (isCoded || !calibration.isEmpty && scheme.scheme == nil)
+    else {
+      throw ValidationError(
+        "--target-size and --bits choose the schemes themselves, and need --calibration; \(Budget.codedScheme) alone goes with them"
+      )
     }
     guard calibration.isEmpty || scheme.statistics == nil else {
       throw ValidationError("give --calibration or --statistics, not both")
@@ -206,10 +210,13 @@ struct QuantizeCommand: ParsableCommand {
 
   func run() throws {
     let model = try opening.open(model)
-    let options = try scheme.request(model, result, calibrates: !calibration.isEmpty, common.run)
+    var options = try scheme.request(model, result, calibrates: !calibration.isEmpty, common.run)
     let policy = try starved.chosen()
+    var budget = try method.budget()
+    if scheme.scheme != nil { budget?.candidates = [Budget.codedScheme] }
     guard let text = calibration.first else {
       guard starved.report == nil else { throw ValidationError("--report shows a calibration") }
+      if let budget { options.recipe = try budget.recipe(model, options) }
       let summary = try convert(model, to: result, options)
       return try output.show(["calibration": JSON(.null), "conversion": summary.json], summary.text)
     }
@@ -218,7 +225,7 @@ struct QuantizeCommand: ParsableCommand {
     let (learned, summary) = try quantize(
       model, to: result, calibration: windows, textPath: text,
       choosesObserver: scheme.observer == nil && scheme.recipe == nil, method: try method.options(),
-      budget: try method.budget(), policy: policy, options)
+      budget: budget, policy: policy, options)
     try starved.writeReport(learned, overwrite: scheme.overwrite)
     try output.show(
       [

@@ -162,6 +162,22 @@ private func foldedLogits(
     #expect(!recipe.rules.isEmpty)
   }
 
+  /// Any size within what the codes allow; and only where an entropy coder stores them.
+  @Test func codesMeetASize() throws {
+    let folder = TemporaryFolder()
+    let model = try Model.open(fixture("models/tiny-v4"))
+    var options = try options("int8-coded", compression: .auto)
+    for size in [8_600_000, 11_300_000] {
+      let path = folder.file("\(size).ingot")
+      options.recipe = try Budget(.bytes(size), candidates: [Budget.codedScheme]).recipe(model, options)
+      _ = try convert(model, to: path, options)
+      let found = try MappedFile(path: path).bytes.count
+      #expect(found <= size && found > size - size / 100, "\(found) for \(size)")
+    }
+    options.target = SafetensorsResult()
+    #expect(throws: RequestError.self) { try convert(model, to: folder.file("out"), options) }
+  }
+
   /// A budget that nothing fits into is refused before anything is run.
   @Test func anImpossibleBudgetIsRefusedAtOnce() throws {
     let folder = TemporaryFolder()

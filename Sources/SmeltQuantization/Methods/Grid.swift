@@ -35,6 +35,8 @@ public struct Grid: Sendable {
   let packing: Packing
   /// Whether a scale may be negative, which turns a lopsided grid round.
   let hasSignedScales: Bool
+  /// The scales where a scheme chose the step.
+  var coded: CodedScales?
 
   /// The grid of an encoding, or nil for one that is none: several scales a code, zero points, or plain floats.
   /// - Parameter scales: the type that scales are to have, where the encoding leaves a choice.
@@ -99,6 +101,13 @@ public struct Grid: Sendable {
 
   // MARK: scales
 
+  /// The grid under scales that a scheme chose.
+  public func with(_ coded: CodedScales?) -> Grid {
+    var grid = self
+    grid.coded = coded
+    return grid
+  }
+
   /// The scale as it is stored; nil when it would be zero, subnormal or infinite.
   func stored(_ scale: Float) -> Float? {
     var value = scale
@@ -153,6 +162,7 @@ public struct Grid: Sendable {
 
   /// The scale of some values with the least Σ weight × square error.
   func scale(_ values: UnsafePointer<Float>, _ weights: UnsafePointer<Float>?, _ count: Int) -> Float {
+    if let coded { return coded.scale(values, count).scale }
     var best: (scale: Float, error: Double)?
     for candidate in candidates(values, count) {
       let error = sk_grid_error(values, weights, candidate, kind, low, high, count)

@@ -11,7 +11,7 @@ public enum Schemes {
       Keep(),
       PlainFloat.bf16, PlainFloat.f16, PlainFloat.f32,
       ChannelScheme.fp8, TensorScheme.fp8, BlockScheme.fp8, BlockScheme.power,
-      ChannelScheme.int8, Int4Group.usual, NVFP4Scheme(), MXFP4Scheme(),
+      ChannelScheme.int8, Int4Group.usual, Int8Coded.usual, NVFP4Scheme(), MXFP4Scheme(),
     ] + GGUFScheme.all
 
   /// The scheme of a name or synonym, in any case.
@@ -29,6 +29,14 @@ public enum Schemes {
           help: "for example int4-group:32")
       }
       return Int4Group(size: size)
+    }
+    if found == nil, lower.hasPrefix(Int8Coded.word + ":") {
+      guard let bits = Double(lower.dropFirst(Int8Coded.word.count + 1)), Int8Coded.range.contains(bits)
+      else {
+        throw RequestError(
+          .usage, "'\(text)' has no number of bits from 1.5 to 8", help: "for example int8-coded:5.25")
+      }
+      return Int8Coded(bits: bits)
     }
     guard let found else {
       throw unknownName(
