@@ -1,6 +1,14 @@
-// Checksums: XXH64 against accidents, SHA-256 to name content.
+// Checksums: CRC-32C and XXH64 against accidents, SHA-256 to name content.
 
 internal import CKernels
+
+/// CRC-32C, Castagnoli's polynomial, as iSCSI, ext4 and SSE 4.2 have it. Source: RFC 3720, section 12.1.
+public enum CRC32C {
+  /// The sum of `bytes`, or of what `sum` is the sum of, followed by `bytes`. The sum of no bytes is 0.
+  public static func hash(_ bytes: UnsafeRawBufferPointer, after sum: UInt32 = 0) -> UInt32 {
+    sk_crc32c(sum, bytes.baseAddress, bytes.count)
+  }
+}
 
 /// XXH64 of bytes, seed 0. Source: the xxHash specification.
 public func xxh64(_ bytes: UnsafeRawBufferPointer) -> UInt64 {

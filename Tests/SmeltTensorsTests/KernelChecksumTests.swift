@@ -1,9 +1,67 @@
-// XXH64 and SHA-256 against published and independently computed sums, in pieces cut everywhere.
+// CRC-32C, XXH64 and SHA-256 against published and independently computed sums, in pieces cut everywhere.
 
 import CKernels
+import SmeltStorage
+import SmeltTensors
+import SmeltTestSupport
 import Testing
 
 extension KernelTests {
+  /// RFC 3720, appendix B.4, and the check value of the catalogue of parametrised CRC algorithms.
+  static let crcVectors: [([UInt8], UInt32)] = [
+    ([], 0), (Array("123456789".utf8), 0xE306_9283),
+    ([UInt8](repeating: 0, count: 32), 0x8A91_36AA), ([UInt8](repeating: 0xFF, count: 32), 0x62A8_AB43),
+    (Array(0..<32), 0x46DD_794E), ((0..<32).reversed(), 0x113F_DB5C),
+    (
+      [0x01, 0xC0] + [UInt8](repeating: 0, count: 14) + [
+        0x14, 0, 0, 0, 0, 0, 0x04, 0, 0, 0, 0, 0x14, 0, 0, 0, 0x18,
+      ]
+        + [0x28, 0, 0, 0, 0, 0, 0, 0, 0x02, 0, 0, 0, 0, 0, 0, 0], 0xD996_3A56
+    ),
+  ]
+
+  @Test func crc32cOfTheStandardsExamples() {
+    onEveryISA { isa in
+      for (bytes, sum) in Self.crcVectors {
+        #expect(bytes.withUnsafeBytes { CRC32C.hash($0) } == sum, "\(isa), \(bytes.count) bytes")
+      }
+    }
+    for (bytes, sum) in Self.crcVectors { #expect(Reference.crc32c(bytes) == sum) }
+  }
+
+  /// Around the steps of all three ways: 8 bytes, 64 and 256, three strands of 2048.
+  @Test func crc32cIsItsTwin() {
+    var generator = Generator(seed: 32)
+    let bytes = (0..<13_000).map { _ in UInt8.random(in: 0...255, using: &generator) }
+    for length in Array(0...600) + [
+      767, 768, 1023, 1024, 1100, 2048, 6143, 6144, 6145, 12_287, 12_289, 12_990,
+    ] {
+      let place = length % 9
+      let sum = UInt32(truncatingIfNeeded: length &* 0x9E37_79B1)
+      let expected = Reference.crc32c(bytes[place..<place + length], after: sum)
+      onEveryISA { isa in
+        bytes.withUnsafeBytes {
+          let found = CRC32C.hash(UnsafeRawBufferPointer(rebasing: $0[place..<place + length]), after: sum)
+          #expect(found == expected, "\(isa), length \(length)")
+        }
+      }
+    }
+  }
+
+  @Test func crc32cIsTheSameInPieces() {
+    let whole = Reference.crc32c(Self.sample)
+    onEveryISA { isa in
+      let wrong = (0...Self.sample.count).filter { split in
+        Self.sample.withUnsafeBytes {
+          CRC32C.hash(
+            UnsafeRawBufferPointer(rebasing: $0[split...]),
+            after: CRC32C.hash(UnsafeRawBufferPointer(rebasing: $0[..<split]))) != whole
+        }
+      }
+      #expect(wrong.isEmpty, "\(isa)")
+    }
+  }
+
   /// Bytes i·31 + 7 modulo 256; the sums below were made with the reference implementations from the same bytes.
   static let sample = (0..<300).map { UInt8(truncatingIfNeeded: $0 * 31 + 7) }
 

@@ -103,6 +103,8 @@ void sk_split32_rotate(const uint8_t *src, uint8_t *dst, size_t n); // rol32 by 
 void sk_join32_rotate(const uint8_t *src, uint8_t *dst, size_t n);
 
 // ---- checksums ----
+// CRC-32C of `crc`'s bytes followed by these; 0 is the sum of no bytes. Swift twin: Reference.crc32c.
+uint32_t sk_crc32c(uint32_t crc, const void *data, size_t length);
 uint64_t sk_xxh64(const void *data, size_t length, uint64_t seed);
 typedef struct { uint64_t v[4]; uint64_t total; uint8_t buffer[32]; uint32_t filled; uint64_t seed; } sk_xxh64_state;
 void sk_xxh64_init(sk_xxh64_state *s, uint64_t seed);
