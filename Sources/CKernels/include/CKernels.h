@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "sk_blocks.h"
+#include "sk_codecs.h"
 #include "sk_forward.h"
 #include "sk_groups.h"
 #include "sk_methods.h"
@@ -26,7 +27,7 @@ extern "C" {
 #define SK_BLOCK 1024 // columns whose products are summed before the sum joins the total
 
 // Instruction sets, in ascending order. sk_isa_best() is what this machine has.
-enum { SK_ISA_BASELINE = 0, SK_ISA_AVX2 = 1, SK_ISA_AVX512 = 2, SK_ISA_NEON = 3 };
+enum { SK_ISA_BASELINE = 0, SK_ISA_AVX2 = 1, SK_ISA_AVX512 = 2, SK_ISA_AVX512_VBMI2 = 3, SK_ISA_NEON = 4 };
 int sk_isa_best(void);
 int sk_isa_available(int isa); // 1 if the machine can run it
 int sk_isa_current(void);
