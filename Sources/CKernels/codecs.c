@@ -1,4 +1,4 @@
-// The header of a chunk in bit planes, Formats/codecs.md, section 3: read with suspicion, chosen from counts.
+// The header of a chunk in bit planes, Formats/codecs.md, section 4: read with suspicion, chosen from counts.
 #include "codecs.h"
 
 #include <string.h>
@@ -132,9 +132,14 @@ void sk_count_bytes(const uint8_t *src, size_t n, uint32_t counts[256]) {
 }
 
 uint8_t sk_pairs16_base(const uint8_t *src, size_t n) {
-  uint32_t part[2][256] = {{0}}, counts[256];
-  for (size_t i = 0; i < n; i++) part[i & 1][(uint8_t)(src[2 * i + 1] << 1 | src[2 * i] >> 7)]++;
-  for (int b = 0; b < 256; b++) counts[b] = part[0][b] + part[1][b];
+  uint32_t counts[256] = {0}, more[256];
+  for (size_t i = 0; i < n; i += 4096) {
+    const size_t m = n - i < 4096 ? n - i : 4096;
+    uint8_t exponents[4096];
+    for (size_t j = 0; j < m; j++) exponents[j] = (uint8_t)(src[2 * (i + j) + 1] << 1 | src[2 * (i + j)] >> 7);
+    sk_count_bytes(exponents, m, more);
+    for (int b = 0; b < 256; b++) counts[b] += more[b];
+  }
   uint64_t inside = 0, most = 0;
   int base = 14;
   for (int b = 0; b < 256; b++) {

@@ -1,11 +1,8 @@
-// How one chunk of content becomes stored bytes and back: byte planes, zstd, and the choice between them. The only
-// place that speaks to zstd. Formats/ingot.md, sections 3.2 to 3.5.
+// How one chunk of content becomes stored bytes and back: byte planes, zstd, and the choice X
 
 internal import CKernels
-internal import CZstd
 public import SmeltStorage
 public import SmeltTensors
-internal import Synchronization
 
 /// How much an ingot's writer compresses.
 public enum Compression: String, Sendable, CaseIterable {
@@ -134,12 +131,12 @@ public enum FrameCodec {
     guard compression == .auto, sample.count >= smallestCompressed else { return .raw }
     let coded = FrameForm(storage: .zstd, transform: transform(for: dtype, count: sample.count))
     let matched = FrameForm(storage: .zstd, transform: .none, searchesMatches: true)
-    return try FrameWorker.use { worker in
+    return try CodecWorker.use { worker in
       let trial = slices(of: sample, into: worker)
       var best = FrameForm.raw
       var bestSize = trial.count - trial.count / 50
       for (form, handicap) in [(coded, 0), (matched, trial.count / 100)] {
-        let size = try worker.compress(trial, form, trial: true) + handicap
+        let size = try compress(trial, form, trial: true, worker) + handicap
         if size < bestSize {
           best = form
           bestSize = size
@@ -162,7 +159,7 @@ public enum FrameCodec {
   }
 
   /// Sixteen evenly spread slices of 4 KiB, or everything when there is no more than that.
-  private static func slices(of sample: UnsafeRawBufferPointer, into worker: FrameWorker)
+  private static func slices(of sample: UnsafeRawBufferPointer, into worker: CodecWorker)
     -> UnsafeRawBufferPointer
   {
     let slice = 4096
@@ -188,8 +185,8 @@ public enum FrameCodec {
     return try content.withUnsafeBytes { bytes in
       let contentChecksum = xxh64(bytes)
       if form.storage == .zstd {
-        let packed: ByteBuffer? = try FrameWorker.use { worker in
-          let size = try worker.compress(bytes, form, trial: false)
+        let packed: ByteBuffer? = try CodecWorker.use { worker in
+          let size = try compress(bytes, form, trial: false, worker)
           guard size < bytes.count else { return nil }
           let packed = ByteBuffer(count: size)
           packed.bytes.copyMemory(from: UnsafeRawBufferPointer(rebasing: worker.output.bytes[0..<size]))
@@ -219,140 +216,32 @@ public enum FrameCodec {
       out.copyMemory(from: stored)
       return
     }
-    try checkHeader(stored, contentCount: out.count)
-    try FrameWorker.use { worker in
-      guard transform != .none else { return try worker.inflate(stored, into: out) }
-      let planes = UnsafeMutableRawBufferPointer(rebasing: worker.planes.bytes[0..<out.count])
-      try worker.inflate(stored, into: planes)
-      transform.join(planes.baseAddress!, out.baseAddress!, count: out.count)
-    }
-  }
-
-  /// Refuses zstd frames that are not of the form that ingots hold: RFC 8878, 3.1.1, and Formats/ingot.md, rule I14.
-  private static func checkHeader(_ stored: UnsafeRawBufferPointer, contentCount: Int) throws(FormatError) {
-    func refuse(_ problem: String) -> FormatError { FormatError(.ingotFrame, problem) }
-    guard stored.count >= 5, stored.loadUnaligned(as: UInt32.self).littleEndian == 0xFD2F_B528 else {
-      throw refuse("found no zstd frame, expected one that starts with 28 b5 2f fd")
-    }
-    let descriptor = stored[4]
-    guard descriptor & 0x08 == 0 else { throw refuse("the zstd frame uses a reserved bit") }
-    guard descriptor & 0x03 == 0 else { throw refuse("the zstd frame asks for a dictionary, expected none") }
-    let isSingleSegment = descriptor & 0x20 != 0
-    let sizeBytes = [isSingleSegment ? 1 : 0, 2, 4, 8][Int(descriptor >> 6)]
-    guard sizeBytes > 0 else { throw refuse("the zstd frame does not say its content size") }
-    let sizeOffset = isSingleSegment ? 5 : 6
-    guard stored.count >= sizeOffset + sizeBytes else { throw refuse("the zstd frame ends in its header") }
-    if !isSingleSegment {
-      let base = 1 << (10 + Int(stored[5] >> 3))
-      let window = base + base / 8 * Int(stored[5] & 7)
-      guard window <= windowLimit else {
-        throw refuse("the zstd frame needs a window of \(window) bytes, expected at most \(windowLimit)")
+    try CodecWorker.use { worker in
+      let isPlain = transform == .none
+      let target = isPlain ? out : UnsafeMutableRawBufferPointer(rebasing: worker.planes.bytes[0..<out.count])
+      do throws(ZstdFault) {
+        try worker.inflate(stored, into: target, windowLimit: windowLimit)
+      } catch {
+        throw FormatError(.ingotFrame, error.problem)
+      }
+      if !isPlain, let planes = target.baseAddress, let base = out.baseAddress {
+        transform.join(planes, base, count: out.count)
       }
     }
-    var size: UInt64 = sizeBytes == 2 ? 256 : 0
-    for index in 0..<sizeBytes { size &+= UInt64(stored[sizeOffset + index]) << (8 * UInt64(index)) }
-    guard size == UInt64(contentCount) else {
-      throw refuse("the zstd frame holds \(size) bytes of content, expected \(contentCount)")
-    }
-    let length = ZSTD_findFrameCompressedSize(stored.baseAddress, stored.count)
-    guard ZSTD_isError(length) == 0 else { throw refuse("the zstd frame is damaged: \(zstdError(length))") }
-    guard length == stored.count else {
-      throw refuse("the zstd frame ends after \(length) bytes, expected \(stored.count)")
-    }
-  }
-}
-
-private func zstdError(_ code: Int) -> String { String(cString: ZSTD_getErrorName(code)) }
-
-/// zstd's contexts and some scratch memory, used by one thread at a time and kept for the next.
-private final class FrameWorker: @unchecked Sendable {
-  private let compressor: OpaquePointer
-  private let decompressor: OpaquePointer
-  /// Room for one chunk in planes.
-  let planes = ByteBuffer(count: FrameCodec.chunkBytes)
-  /// Room for one compressed chunk, and a flush for each plane.
-  let output = ByteBuffer(count: ZSTD_compressBound(FrameCodec.chunkBytes) + 1024)
-  /// Room for the slices of a trial.
-  let sample = ByteBuffer(count: 65536)
-
-  private static let idle = Mutex<[FrameWorker]>([])
-
-  /// Lends a worker.
-  static func use<R>(_ body: (FrameWorker) throws -> R) throws -> R {
-    let worker = try idle.withLock { $0.popLast() } ?? FrameWorker()
-    defer { idle.withLock { $0.append(worker) } }
-    return try body(worker)
   }
 
-  private init() throws {
-    guard let compressor = ZSTD_createCCtx(), let decompressor = ZSTD_createDCtx() else {
-      throw RequestError(.io, "there is no memory for zstd")
-    }
-    self.compressor = compressor
-    self.decompressor = decompressor
-  }
-
-  deinit {
-    ZSTD_freeCCtx(compressor)
-    ZSTD_freeDCtx(decompressor)
-  }
-
-  /// Compresses one chunk into `output`.
+  /// Compresses one chunk into the worker's `output`.
   /// - Returns: its length there.
-  func compress(_ content: UnsafeRawBufferPointer, _ form: FrameForm, trial: Bool) throws -> Int {
+  private static func compress(
+    _ content: UnsafeRawBufferPointer, _ form: FrameForm, trial: Bool, _ worker: CodecWorker
+  ) throws -> Int {
     var source = content
-    if form.transform != .none, let base = content.baseAddress, let target = planes.bytes.baseAddress {
+    if form.transform != .none, let base = content.baseAddress, let target = worker.planes.bytes.baseAddress {
       form.transform.split(base, target, count: content.count)
       source = UnsafeRawBufferPointer(start: target, count: content.count)
     }
-    ZSTD_CCtx_reset(compressor, ZSTD_reset_session_and_parameters)
-    if form.searchesMatches {
-      try set(ZSTD_c_compressionLevel, trial ? 1 : 3)
-      try set(ZSTD_c_windowLog, 20)
-    } else {
-      // A Huffman coder in effect: matches are as good as never looked for, literals are always coded.
-      try set(ZSTD_c_compressionLevel, -1)
-      try set(ZSTD_c_strategy, Int32(bitPattern: ZSTD_fast.rawValue))
-      try set(ZSTD_c_targetLength, 131_072)
-      try set(ZSTD_c_minMatch, 7)
-      try set(ZSTD_c_hashLog, 6)
-      try set(ZSTD_c_windowLog, 17)
-      // ZSTD_c_literalCompressionMode = ZSTD_ps_enable; negative levels would store literals raw.
-      try set(ZSTD_c_experimentalParam5, 1)
-    }
-    try checked(ZSTD_CCtx_setPledgedSrcSize(compressor, UInt64(source.count)))
-    // A flush after each plane ends the block, since a block has one Huffman table for all its bytes.
-    let plane = source.count / form.transform.elementBytes
-    var out = ZSTD_outBuffer(dst: output.bytes.baseAddress, size: output.bytes.count, pos: 0)
-    for end in stride(from: plane, through: source.count, by: plane) {
-      var piece = ZSTD_inBuffer(src: source.baseAddress! + (end - plane), size: plane, pos: 0)
-      let left = try checked(
-        ZSTD_compressStream2(compressor, &out, &piece, end == source.count ? ZSTD_e_end : ZSTD_e_flush))
-      guard left == 0, piece.pos == plane else { throw RequestError(.io, "zstd stopped in the middle") }
-    }
-    return out.pos
-  }
-
-  /// Inflates one zstd frame that must yield exactly `out.count` bytes.
-  func inflate(_ stored: UnsafeRawBufferPointer, into out: UnsafeMutableRawBufferPointer) throws(FormatError)
-  {
-    let size = ZSTD_decompressDCtx(
-      decompressor, out.baseAddress, out.count, stored.baseAddress, stored.count)
-    guard ZSTD_isError(size) == 0 else {
-      throw FormatError(.ingotFrame, "the zstd frame is damaged: \(zstdError(size))")
-    }
-    guard size == out.count else {
-      throw FormatError(.ingotFrame, "the zstd frame yields \(size) bytes, expected \(out.count)")
-    }
-  }
-
-  private func set(_ parameter: ZSTD_cParameter, _ value: Int32) throws {
-    try checked(ZSTD_CCtx_setParameter(compressor, parameter, value))
-  }
-
-  @discardableResult
-  private func checked(_ code: Int) throws -> Int {
-    guard ZSTD_isError(code) == 0 else { throw RequestError(.io, "zstd cannot compress: \(zstdError(code))") }
-    return code
+    return try worker.compress(
+      source, planes: form.transform.elementBytes,
+      form.searchesMatches ? .matches(level: trial ? 1 : 3, windowLog: 20) : .none)
   }
 }

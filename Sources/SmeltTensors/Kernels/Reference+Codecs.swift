@@ -8,7 +8,7 @@ extension Reference {
     }
   }
 
-  // MARK: Bit planes. Formats/codecs.md, section 3
+  // MARK: Bit planes. Formats/codecs.md, section 4
 
   /// The bits of each stage, by the number in the first byte of a chunk.
   public static let stageLists = [[2, 2, 3], [2, 3], [3], [3, 3], [1, 2, 2, 3], [2, 2, 2, 3]]
@@ -160,7 +160,7 @@ extension Reference {
     (0..<4).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
   }
 
-  // MARK: Nibbles and pairs. Formats/codecs.md, sections 4 and 5
+  // MARK: Nibbles and pairs. Formats/codecs.md, sections 3 and 5
 
   /// `sk_split_nibbles`: high and low nibbles of bytes, rotated left by one bit or not.
   public static func splitNibbles(_ bytes: [UInt8], rotate: Bool) -> (high: [UInt8], low: [UInt8]) {
