@@ -110,32 +110,6 @@ struct DemoCommand: ParsableCommand {
   }
 }
 
-struct BenchCommand: ParsableCommand {
-  static let configuration = CommandConfiguration(
-    commandName: "bench", abstract: "Measures the kernels on one core against this machine's float32 peak.",
-    discussion: "Example: smelt bench --json")
-
-  @OptionGroup var output: JSONOption
-
-  func run() throws {
-    let rows = bench()
-    var table = Table(["kernel", "rate", "unit", "share of peak"])
-    for row in rows {
-      table.add([row.name, fixed(row.value, 1), row.unit, row.share.map { "\(fixed(100 * $0, 0)) %" } ?? ""])
-    }
-    try output.show(
-      [
-        "kernels": JSON(
-          rows.map { row in
-            [
-              "name": JSON(row.name), "value": JSON(row.value), "unit": JSON(row.unit),
-              "share_of_peak": row.share.map { JSON($0) } ?? JSON(.null),
-            ]
-          })
-      ], table.text)
-  }
-}
-
 struct FormatsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "formats",
