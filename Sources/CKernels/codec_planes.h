@@ -236,24 +236,37 @@ SK_INLINE uint32_t pair_nibble(uint32_t exponent, uint32_t base) {
   return d < 15 ? d : 15;
 }
 
+// One group of 64; gives how many escaped.
+SK_INLINE size_t split_pairs_64(const uint8_t *restrict src, const uint32_t base, uint8_t *restrict nibbles,
+                                uint8_t *restrict low, uint8_t *restrict escapes) {
+  uint8_t e[64], d[64];
+  uint8_t *const start = escapes;
+  split16_parts(src, 64, e, low);
+  for (size_t j = 0; j < 64; j++) d[j] = (uint8_t)pair_nibble(e[j], base);
+  for (size_t j = 0; j < 32; j++) nibbles[j] = (uint8_t)(d[j] | d[j + 32] << 4);
+  for (size_t j = 0; j < 64; j += 8) { // bit 4 of a byte is set by adding 1 to 15 only
+    uint64_t eight;
+    memcpy(&eight, d + j, 8);
+    if (((eight + 0x0101010101010101u) & 0x1010101010101010u) == 0) continue;
+    for (size_t k = j; k < j + 8; k++)
+      if (d[k] == 15) *escapes++ = e[k];
+  }
+  return (size_t)(escapes - start);
+}
+
 static size_t k_split_pairs16(const uint8_t *src, size_t n, uint8_t base, uint8_t *nibbles, uint8_t *low,
                               uint8_t *escapes) {
-  size_t count = 0;
-  for (size_t i = 0; i < n; i += 64) {
-    const size_t m = n - i < 64 ? n - i : 64;
-    uint8_t e[64], d[64] = {0};
-    split16_parts(src + 2 * i, m, e, low + i);
-    uint32_t any = 0;
-    for (size_t j = 0; j < m; j++) {
-      d[j] = (uint8_t)pair_nibble(e[j], base);
-      any |= d[j] == 15;
-    }
-    if (any)
-      for (size_t j = 0; j < m; j++)
-        if (d[j] == 15) escapes[count++] = e[j];
-    for (size_t j = 0; j < 32; j++) nibbles[i / 2 + j] = (uint8_t)(d[j] | d[j + 32] << 4);
-  }
-  return count;
+  size_t count = 0, i = 0;
+  for (; i + 64 <= n; i += 64) count += split_pairs_64(src + 2 * i, base, nibbles + i / 2, low + i, escapes + count);
+  if (i == n) return count;
+  // The rest, filled up with numbers whose nibble is 0.
+  uint8_t last[128], last_low[64], last_escapes[64];
+  for (size_t j = 0; j < 64; j++) store16(last + 2 * j, (uint16_t)(base << 7));
+  memcpy(last, src + 2 * i, 2 * (n - i));
+  const size_t more = split_pairs_64(last, base, nibbles + i / 2, last_low, last_escapes);
+  memcpy(low + i, last_low, n - i);
+  memcpy(escapes + count, last_escapes, more);
+  return count + more;
 }
 
 SK_INLINE uint32_t join_pairs_64(const uint8_t *restrict nibbles, const uint8_t *restrict low, const uint32_t base,

@@ -136,7 +136,11 @@ uint8_t sk_pairs16_base(const uint8_t *src, size_t n) {
   for (size_t i = 0; i < n; i += 4096) {
     const size_t m = n - i < 4096 ? n - i : 4096;
     uint8_t exponents[4096];
-    for (size_t j = 0; j < m; j++) exponents[j] = (uint8_t)(src[2 * (i + j) + 1] << 1 | src[2 * (i + j)] >> 7);
+    for (size_t j = 0; j < m; j++) {
+      uint16_t v;
+      memcpy(&v, src + 2 * (i + j), 2);
+      exponents[j] = (uint8_t)(v >> 7);
+    }
     sk_count_bytes(exponents, m, more);
     for (int b = 0; b < 256; b++) counts[b] += more[b];
   }

@@ -212,8 +212,9 @@ private func generated(_ draw: (inout BenchGenerator) -> Float) -> Matrix {
   return Matrix(rows: 2048, columns: 2048, values: (0..<2048 * 2048).map { _ in 0.02 * draw(&generator) })
 }
 
-/// The most values of a file that are measured.
-private let valueLimit = 16 << 20
+/// The most values of a dtype, and of one tensor, that are measured: all kinds of tensors have their say.
+private let valueLimit = 8 << 20
+private let tensorLimit = 1 << 20
 
 /// Its matrices as numbers, each kind at most as wide as they are; and what it holds in 8 bits, as it is.
 private func samples(ofFile path: String) throws -> [CodecSample] {
@@ -224,7 +225,7 @@ private func samples(ofFile path: String) throws -> [CodecSample] {
     var left = valueLimit
     for tensor in file.tensors
     where tensor.dtype == dtype && tensor.shape.rank >= 2 && tensor.shape.columns > 0 {
-      let rows = min(tensor.shape.rows, left / tensor.shape.columns)
+      let rows = min(tensor.shape.rows, min(left, tensorLimit) / tensor.shape.columns)
       guard rows * tensor.shape.columns >= ChunkCodec.smallestCompressed else { continue }
       left -= rows * tensor.shape.columns
       weights.matrices.append(floats(tensor, rows: rows))
@@ -234,7 +235,8 @@ private func samples(ofFile path: String) throws -> [CodecSample] {
   for dtype in [DType.f8E4M3, .f8E5M2, .i8, .f8E8M0] {
     var sample = CodecSample(kind: dtype.rawValue, dtype: dtype)
     for tensor in file.tensors where tensor.dtype == dtype && sample.bytes.count < valueLimit {
-      sample.bytes += tensor.bytes[0..<min(tensor.bytes.count, valueLimit - sample.bytes.count)].array
+      let count = min(tensor.bytes.count, tensorLimit, valueLimit - sample.bytes.count)
+      sample.bytes += tensor.bytes[0..<count].array
     }
     if sample.bytes.count >= ChunkCodec.smallestCompressed { result.append(sample) }
   }
