@@ -59,7 +59,7 @@ public func benchCodecs(input: String? = nil, passes: Int = 5) throws -> CodecBe
     instructionSet: String(cString: sk_isa_name(sk_isa_current())), passes: max(1, passes))
   var sources: [(name: String, samples: [CodecSample])] = []
   if let input {
-    sources = [(fileName(input), try samples(ofFile: input))]
+    sources = try samples(ofFile: input)
   } else {
     for (name, draw) in [("gaussian", gaussian), ("student-t 5", studentT)] {
       sources.append((name, samples(of: FloatWeights(matrices: [generated(draw)]))))
@@ -217,9 +217,9 @@ private let valueLimit = 8 << 20
 private let tensorLimit = 1 << 20
 
 /// Its matrices as numbers, each kind at most as wide as they are; and what it holds in 8 bits, as it is.
-private func samples(ofFile path: String) throws -> [CodecSample] {
+private func samples(ofFile path: String) throws -> [(name: String, samples: [CodecSample])] {
   let file = try SafetensorsFile(path: path)
-  var result: [CodecSample] = []
+  var result: [(name: String, samples: [CodecSample])] = []
   for dtype in [DType.f32, .f16, .bf16] {
     var weights = FloatWeights(dtype: dtype)
     var left = valueLimit
@@ -230,7 +230,7 @@ private func samples(ofFile path: String) throws -> [CodecSample] {
       left -= rows * tensor.shape.columns
       weights.matrices.append(floats(tensor, rows: rows))
     }
-    if !weights.matrices.isEmpty { result += samples(of: weights) }
+    if !weights.matrices.isEmpty { result.append(("\(fileName(path)), \(dtype)", samples(of: weights))) }
   }
   for dtype in [DType.f8E4M3, .f8E5M2, .i8, .f8E8M0] {
     var sample = CodecSample(kind: dtype.rawValue, dtype: dtype)
@@ -238,7 +238,9 @@ private func samples(ofFile path: String) throws -> [CodecSample] {
       let count = min(tensor.bytes.count, tensorLimit, valueLimit - sample.bytes.count)
       sample.bytes += tensor.bytes[0..<count].array
     }
-    if sample.bytes.count >= ChunkCodec.smallestCompressed { result.append(sample) }
+    if sample.bytes.count >= ChunkCodec.smallestCompressed {
+      result.append(("\(fileName(path)), \(dtype)", [sample]))
+    }
   }
   guard !result.isEmpty else {
     throw RequestError(
