@@ -111,10 +111,6 @@ typedef struct { uint64_t v[4]; uint64_t total; uint8_t buffer[32]; uint32_t fil
 void sk_xxh64_init(sk_xxh64_state *s, uint64_t seed);
 void sk_xxh64_update(sk_xxh64_state *s, const void *data, size_t length);
 uint64_t sk_xxh64_final(const sk_xxh64_state *s);
-typedef struct { uint32_t h[8]; uint64_t total; uint8_t buffer[64]; uint32_t filled; } sk_sha256_state;
-void sk_sha256_init(sk_sha256_state *s); // SHA-NI where the machine has it
-void sk_sha256_update(sk_sha256_state *s, const void *data, size_t length);
-void sk_sha256_final(sk_sha256_state *s, uint8_t digest[32]);
 
 // ---- peaks for `smelt bench` ----
 double sk_peak_f32_gflops(double seconds); // register-only fused multiply-adds, one core, current instruction set
