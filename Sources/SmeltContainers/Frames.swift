@@ -78,6 +78,31 @@ public struct FrameForm: Sendable, Hashable {
   /// The content itself.
   public static let raw = FrameForm(storage: .raw, transform: .none)
 
+  /// The number of the form in a frame record, or of what a reader needs to know of it.
+  public var codec: UInt8 {
+    switch transform {
+    case .none: storage == .raw ? 0 : 1
+    case .split16Rotate: 2
+    case .split16: 4
+    case .split32Rotate: 5
+    }
+  }
+
+  /// The form of a number in a frame record, or nil.
+  public init?(codec: UInt8) {
+    switch codec {
+    case 0: self = .raw
+    case 1: self.init(storage: .zstd, transform: .none)
+    case 2: self.init(storage: .zstd, transform: .split16Rotate)
+    case 4: self.init(storage: .zstd, transform: .split16)
+    case 5: self.init(storage: .zstd, transform: .split32Rotate)
+    default: return nil
+    }
+  }
+
+  /// Whether every chunk is the content itself.
+  public var isRaw: Bool { storage == .raw }
+
   /// A form; raw frames have no transform.
   public init(storage: FrameStorage, transform: FrameTransform, searchesMatches: Bool = false) {
     precondition(storage == .zstd || transform == .none, "a raw frame has no transform")
@@ -95,16 +120,19 @@ public struct EncodedChunk: Sendable {
   public let contentCount: Int
   /// Whether `stored` is the content itself.
   public let isRaw: Bool
-  /// XXH64 of `stored`.
-  public let checksum: UInt64
-  /// XXH64 of the content.
-  public let contentChecksum: UInt64
+  /// CRC-32C of `stored`.
+  public let checksum: UInt32
+  /// SHA-256 of the content.
+  public let contentHash: [UInt8]
 }
 
 /// Chooses, makes and reads the stored form of chunks. Everything is deterministic and may be called from any thread.
 public enum FrameCodec {
   /// Bytes of content in a chunk; the last chunk of a frame holds the rest.
-  public static let chunkBytes = 1 << 20
+  public static let chunkBytes = 1 << 18
+
+  /// Bytes at the start of a frame that its form is chosen from.
+  public static let sampleBytes = 1 << 20
 
   /// The largest window a stored zstd frame may ask for.
   static let windowLimit = 8 << 20
@@ -183,7 +211,7 @@ public enum FrameCodec {
     precondition(content.count > 0 && content.count <= chunkBytes, "a chunk has 1 to \(chunkBytes) bytes")
     precondition(content.count % form.transform.elementBytes == 0, "a chunk holds whole elements")
     return try content.withUnsafeBytes { bytes in
-      let contentChecksum = xxh64(bytes)
+      let contentHash = SHA256.digest(bytes)
       if form.storage == .zstd {
         let packed: ByteBuffer? = try CodecWorker.use { worker in
           let size = try compress(bytes, form, trial: false, worker)
@@ -195,12 +223,12 @@ public enum FrameCodec {
         if let packed {
           return EncodedChunk(
             stored: Bytes(packed), contentCount: bytes.count, isRaw: false,
-            checksum: xxh64(UnsafeRawBufferPointer(packed.bytes)), contentChecksum: contentChecksum)
+            checksum: CRC32C.hash(UnsafeRawBufferPointer(packed.bytes)), contentHash: contentHash)
         }
       }
       return EncodedChunk(
-        stored: content, contentCount: bytes.count, isRaw: true, checksum: contentChecksum,
-        contentChecksum: contentChecksum)
+        stored: content, contentCount: bytes.count, isRaw: true, checksum: CRC32C.hash(bytes),
+        contentHash: contentHash)
     }
   }
 

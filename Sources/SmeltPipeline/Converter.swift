@@ -11,7 +11,7 @@ internal import Synchronization
 /// A piece of one slab: some chunks of its codes.
 struct ConvertJob: Sendable {
   /// Content of one job; a few chunks, so that a job is worth a thread's while.
-  static let contentLimit = 4 * FrameCodec.chunkBytes
+  static let contentLimit = 16 * FrameCodec.chunkBytes
 
   /// The slab's place in the plan.
   let slab: Int
@@ -163,7 +163,7 @@ final class Converter: Sendable {
       var sample = content
       if !job.isFirst {
         let block = plan.weights[slab.weight].decision.scheme.rowBlock
-        let rows = 0..<min(weight.rows, ceilDivide(FrameCodec.chunkBytes, slab.rowBytes * block) * block)
+        let rows = 0..<min(weight.rows, ceilDivide(FrameCodec.sampleBytes, slab.rowBytes * block) * block)
         sample = slab.isKept ? weight.values.bytes : Bytes(try quantize(weight, rows, slab, job.slab).values)
       }
       let form = try FrameCodec.choose(

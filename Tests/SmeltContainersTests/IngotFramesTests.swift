@@ -68,7 +68,7 @@ import Testing
   func whatIsEncodedIsDecoded(transform: FrameTransform, searchesMatches: Bool) throws {
     let form = FrameForm(storage: .zstd, transform: transform, searchesMatches: searchesMatches)
     for length in [
-      4, 8, 60, 1000, 4096, 131_072, 131_076, 262_144, FrameCodec.chunkBytes - 4, FrameCodec.chunkBytes,
+      4, 8, 60, 1000, 4096, 131_072, 131_076, FrameCodec.chunkBytes - 4, FrameCodec.chunkBytes,
     ] {
       for (name, bytes) in [
         ("noise", noise(length, seed: UInt64(length))), ("zeros", [UInt8](repeating: 0, count: length)),
@@ -78,8 +78,8 @@ import Testing
         #expect(try decode(chunk, form) == bytes, "\(name) of \(length)")
         #expect(chunk.contentCount == length && chunk.stored.count <= length)
         #expect(chunk.isRaw == (chunk.stored.count == length))
-        #expect(chunk.contentChecksum == bytes.withUnsafeBytes { xxh64($0) })
-        #expect(chunk.checksum == chunk.stored.withUnsafeBytes { xxh64($0) })
+        #expect(hexadecimal(chunk.contentHash) == SHA256.hex(Bytes(bytes)))
+        #expect(chunk.checksum == chunk.stored.withUnsafeBytes { CRC32C.hash($0) })
         if !chunk.isRaw { #expect(Array(chunk.stored.array.prefix(4)) == [0x28, 0xB5, 0x2F, 0xFD]) }
         if name == "zeros" && length >= 4096 { #expect(!chunk.isRaw) }
       }
@@ -94,8 +94,8 @@ import Testing
 
   /// A context that compressed something else before gives the same bytes.
   @Test func bytesDoNotDependOnWhatCameBefore() throws {
-    let a = Bytes(normalBF16(300_000, seed: 1))
-    let others = (2..<5).map { Bytes(normalBF16(200_000, seed: UInt64($0))) }
+    let a = Bytes(normalBF16(100_000, seed: 1))
+    let others = (2..<5).map { Bytes(normalBF16(90_000, seed: UInt64($0))) }
     for form in [
       FrameForm(storage: .zstd, transform: .split16Rotate), FrameForm(storage: .zstd, transform: .none),
       FrameForm(storage: .zstd, transform: .none, searchesMatches: true),

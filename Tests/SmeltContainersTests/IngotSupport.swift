@@ -92,6 +92,13 @@ enum Stage: String, CaseIterable {
   case deep
 }
 
+extension IngotFile {
+  /// All damage, content hashes included.
+  func damage(threads: Int = 2) throws -> [IngotDamage] {
+    try check(deep: true, parallel: Parallel(threads: threads), progress: SilentProgress())
+  }
+}
+
 /// Opens an ingot, reads everything, checks it, checks it deeply; says where and how it was refused, or nil.
 func refusal(_ path: String) throws -> (stage: Stage, error: FormatError)? {
   var stage = Stage.open
@@ -100,10 +107,11 @@ func refusal(_ path: String) throws -> (stage: Stage, error: FormatError)? {
     stage = .read
     for entry in ingot.entries { _ = try ingot.weight(entry.name) }
     for name in ingot.fileNames { _ = try ingot.file(name) }
-    stage = .check
-    try ingot.check(deep: false, parallel: .serial, progress: SilentProgress())
-    stage = .deep
-    try ingot.check(deep: true, parallel: .serial, progress: SilentProgress())
+    for (next, deep) in [(Stage.check, false), (.deep, true)] {
+      stage = next
+      let damage = try ingot.check(deep: deep, parallel: .serial, progress: SilentProgress())
+      if let first = damage.first { return (stage, first.error) }
+    }
     return nil
   } catch let error as FormatError {
     return (stage, error)
