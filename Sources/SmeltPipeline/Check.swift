@@ -52,7 +52,8 @@ public struct CheckSummary: Sendable {
           : "sound: \(byteText(bytes)) of \(grouped(weights)) weights held against their checksums in \(fixed(seconds, 2)) s, "
             + "\(fixed(Double(bytes) / max(seconds, 1e-9) / 1e9, 2)) GB/s")
     } else {
-      lines.append("damaged: \(damage.count) parts; everything else still reads")
+      lines.append(
+        "damaged: \(damage.count) part\(damage.count == 1 ? "" : "s"); everything else still reads")
       var table = Table(["code", "what", "layer", "expert", "chunks", "in", "byte"])
       for damage in damage {
         table.add([
@@ -70,39 +71,51 @@ public struct CheckSummary: Sendable {
   public var refusal: FormatError? {
     guard let first = damage.first?.error else { return nil }
     return FormatError(
-      first.code, file: first.file, offset: first.offset, "\(damage.count) parts are damaged, listed above",
+      first.code, file: first.file, offset: first.offset,
+      "\(damage.count == 1 ? "one part is" : "\(damage.count) parts are") damaged; stdout lists all",
       help: "copy the file again, or convert anew")
   }
 }
 
 /// Scans a model whole: checksums and content hashes (of an ingot), codes, scales, tables and tokenizer. Damage of an ingot is
 /// collected; what is not damaged is scanned all the same.
-/// - Parameter isDeep: false: only what an ingot stores against its checksums, at the speed of the disk.
+/// - Parameters:
+///   - isDeep: false: only what an ingot stores against its checksums, at the speed of the disk.
+///   - open: opens the model, which an ingot with a damaged config.json does not survive.
 /// - Throws: the first thing that is wrong with a checkpoint, or with an ingot beside damage; `RequestError` usage when only
 ///   checksums are wanted of a model that has none.
-public func check(_ model: Model, isDeep: Bool = true, _ options: RunOptions) throws -> CheckSummary {
+public func check(
+  _ path: String, isDeep: Bool = true, _ options: RunOptions, open: (String) throws -> Model
+) throws -> CheckSummary {
   var summary = CheckSummary()
   summary.isDeep = isDeep
-  switch model.container {
-  case .checkpoint(let checkpoint):
-    guard isDeep else { throw RequestError(.usage, "--checksums is for ingots: '\(model.path)' has none") }
-    summary.warnings = checkpoint.source.warnings.map { "[\($0.code)] \($0.problem)" }
-  case .ingot(let ingot):
+  let isIngot = pathKind(path) == .file && (path.hasSuffix(".ingot") || IngotFile.isIngot(path))
+  if isIngot {
     let start = monotonicSeconds()
-    summary.damage = try ingot.file.check(
-      deep: isDeep, parallel: options.parallel, progress: options.progress)
+    let ingot = try IngotFile(path: path)
+    summary.damage = try ingot.check(deep: isDeep, parallel: options.parallel, progress: options.progress)
     summary.seconds = monotonicSeconds() - start
+    summary.weights = ingot.weightCount
+    summary.bytes = ingot.byteCount
+    if !isDeep || summary.damage.contains(where: { $0.error.subject == "config.json" }) { return summary }
+  } else if !isDeep {
+    throw RequestError(.usage, "--checksums is for ingots: '\(path)' is none")
   }
-  guard isDeep else {
-    summary.weights = model.family.weights.count
-    summary.bytes = model.files.reduce(0) { $0 + $1.byteCount }
-    return summary
+  return try check(try open(path), summary, options)
+}
+
+/// Scans what is not damaged.
+private func check(_ model: Model, _ found: CheckSummary, _ options: RunOptions) throws -> CheckSummary {
+  var summary = found
+  if case .checkpoint(let checkpoint) = model.container {
+    summary.warnings = checkpoint.source.warnings.map { "[\($0.code)] \($0.problem)" }
   }
   let damaged = Set(summary.damage.compactMap { $0.weight ?? $0.error.subject })
   let sizes = try model.storedWeights().map(\.byteCount)
   let specs = model.family.weights
   let sound = specs.indices.filter { !damaged.contains(specs[$0].name.description) }
   options.progress.begin("scan weights", total: sound.count, unit: "weights")
+  summary.bytes = 0
   for start in stride(from: 0, to: sound.count, by: 64) {
     try Interrupt.check()
     let batch = Array(sound[start..<min(sound.count, start + 64)])
@@ -124,4 +137,10 @@ public func check(_ model: Model, isDeep: Bool = true, _ options: RunOptions) th
     summary.warnings.append("there is no tokenizer.json: text cannot be evaluated")
   }
   return summary
+}
+
+/// Checks an opened model, an ingot from its file again.
+/// - Throws: as `check` of a path.
+public func check(_ model: Model, _ options: RunOptions) throws -> CheckSummary {
+  try check(model.path, options) { _ in model }
 }

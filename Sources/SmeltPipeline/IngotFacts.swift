@@ -62,16 +62,23 @@ public struct IngotFacts: Sendable {
 
   private func string(_ value: JSON?) -> String? { value?.string }
 
-  /// For machines: `tool`, `source`, `recipe`, `statistics`, and `report` with verdict and KL (null before a verification).
+  /// For machines: `tool`, `source`, `recipe` and `statistics` (JSON as text), and `report` once there is one.
   var members: [(String, JSON)] {
-    let known = ["tool", "source", "recipe", "statistics"].map { ($0, metadata[$0] ?? JSON(.null)) }
-    guard let report else { return known + [("report", JSON(.null))] }
+    var members: [(String, JSON)] = [("tool", JSON(string(metadata["tool"])))]
+    let source = ["container", "dialect", "sha256", "content_hash"].compactMap { key in
+      string(metadata["source"]?[key]).map { (key, JSON($0)) }
+    }
+    members.append(("source", JSON(members: source)))
+    members.append(("recipe", JSON(metadata["recipe"]?.text())))
+    if let statistics = metadata["statistics"], !statistics.isNull {
+      members.append(("statistics", JSON(statistics.text())))
+    }
+    guard let report else { return members }
     let found: JSON = [
-      "verdict": report["verdict"] ?? JSON(.null), "kl_mean": report["kl"]?["mean"] ?? JSON(.null),
+      "verdict": JSON(string(report["verdict"])), "kl_mean": report["kl"]?["mean"] ?? JSON(.null),
       "top1_agreement": report["top1_agreement"] ?? JSON(.null), "tokens": report["tokens"] ?? JSON(.null),
-      "source": report["source"] ?? JSON(.null),
     ]
-    return known + [("report", found)]
+    return members + [("report", found)]
   }
 
   /// For people: name and value.
