@@ -275,9 +275,12 @@ class Ingot:
                  f"kind {other.kind}, name {other.name!r}"))
             add_frame(other.frame)
         tables["frames"] = [piece for row in frame_rows for piece in row]
+        owned = {}
+        for row, weight in enumerate(self.weights):
+            owned.setdefault((weight.layer, weight.expert), []).append(row)
         for layer in range(self.layers):
             for expert in range(self.experts):
-                rows = [r for r, w in enumerate(self.weights) if (w.layer, w.expert) == (layer, expert)]
+                rows = owned.get((layer, expert), [])
                 tables["experts"].append(
                     (u32(rows[0] if rows else 0) + u32(len(rows)), f"layer {layer}, expert {expert}: weights {rows}"))
         order = sorted(range(len(self.weights)), key=lambda row: text(self.weights[row].name))
