@@ -118,7 +118,7 @@ public final class IngotFile: Sendable {
     let file = parts[entry.fileNumber]
     var inflated = 0
     let content = try entry.parts.map { part in
-      if !part.frame.form.isRaw { inflated += part.frame.contentLength }
+      if part.frame.codec != .raw { inflated += part.frame.contentLength }
       return Part(
         part.name, dtype: part.dtype, shape: part.shape, bytes: try file.content(part.frame, parallel))
     }
@@ -146,7 +146,7 @@ public final class IngotFile: Sendable {
         continue
       }
       let frame = part.index.frame(other.frame)
-      if frame.form.isRaw {
+      if frame.codec == .raw {
         for piece in part.pieces(of: frame) { try part.verify(piece, frame) }
       }
       return try part.content(frame, .serial)
@@ -204,7 +204,7 @@ struct IngotFilePart: Sendable {
 
   /// A frame's content: lent when raw, else verified and inflated into memory of exactly its length.
   func content(_ frame: IngotFrame, _ parallel: Parallel) throws -> Bytes {
-    guard !frame.form.isRaw else { return bytes[frame.offset..<frame.end] }
+    guard frame.codec != .raw else { return bytes[frame.offset..<frame.end] }
     let pieces = pieces(of: frame)
     let buffer = ByteBuffer(count: frame.contentLength)
     try parallel.forEach(pieces.count) { (index: Int) throws -> Void in
@@ -229,12 +229,12 @@ struct IngotFilePart: Sendable {
     try verify(piece, frame)
     do {
       try piece.stored.withUnsafeBytes {
-        try FrameCodec.decode($0, isRaw: piece.chunk.isRaw, frame.form.transform, into: out)
+        try FrameCodec.decode($0, isRaw: piece.chunk.isRaw, frame.codec, into: out)
       }
     } catch var error as FormatError {
       error.file = path
       error.subject = index.subject(frame.row)
-      error.offset = piece.offset
+      error.offset = piece.offset + (error.offset ?? 0)
       error.problem = "chunk \(piece.number): \(error.problem)"
       throw error
     }

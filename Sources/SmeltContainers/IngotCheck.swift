@@ -118,7 +118,7 @@ extension IngotFilePart {
     var offset = frame.offset
     for number in 0..<range.lowerBound { offset += frame.chunk(number).storedLength }
     let start = offset
-    let buffer = deep && !frame.form.isRaw ? ByteBuffer(count: FrameCodec.chunkBytes) : nil
+    let buffer = deep && frame.codec != .raw ? ByteBuffer(count: FrameCodec.chunkBytes) : nil
     for number in range {
       let chunk = frame.chunk(number)
       let piece = Piece(
@@ -170,7 +170,7 @@ extension IngotRecords {
       let chunks = index.places.chunks + 8 * frame.firstChunk
       return FrameRecord(
         offset: frame.offset, storedLength: frame.storedLength, contentLength: frame.contentLength,
-        contentHash: frame.contentHash, codec: frame.form.codec, dtype: frame.dtype, part: frame.part,
+        contentHash: frame.contentHash, codec: frame.codec.rawValue, dtype: frame.dtype, part: frame.part,
         shape: frame.shape, chunks: index.bytes[chunks..<chunks + 8 * frame.chunkCount].array)
     }
     for row in 0..<index.counts.weights {

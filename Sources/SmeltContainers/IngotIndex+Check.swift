@@ -169,7 +169,7 @@ extension IngotIndex {
     for row in 0..<counts.frames {
       let at = places.frames + row * IngotIndex.frameBytes
       let (offset, stored, content) = (long(at), long(at + 8), long(at + 16))
-      guard let form = FrameForm(codec: byte(at + 64)), Int(byte(at + 65)) < IngotLimits.dtypes.count,
+      guard let codec = ChunkCodec(rawValue: byte(at + 64)), Int(byte(at + 65)) < IngotLimits.dtypes.count,
         Int(byte(at + 66)) < IngotLimits.parts.count, word(at + 68) == 0
       else {
         throw refuse(
@@ -181,7 +181,7 @@ extension IngotIndex {
         throw refuse(
           subject(row), at: at, "lies at \(offset) with \(stored) bytes, beyond the index at \(start)")
       }
-      let expected = IngotFrame.place(after: end, form, storedLength: Int(stored))
+      let expected = IngotFrame.place(after: end, codec, storedLength: Int(stored))
       guard Int(offset) == expected else {
         throw refuse(
           subject(row), at: at, "lies at \(offset), expected \(expected) after the frame before it")
@@ -200,7 +200,7 @@ extension IngotIndex {
         throw refuse(
           subject(row), at: at + 60, "has \(byte(at + 67)) dimensions, expected at most 8 of the table's")
       }
-      try checkChunks(of: row, form, first: chunk, content: Int(content), stored: Int(stored))
+      try checkChunks(of: row, codec, first: chunk, content: Int(content), stored: Int(stored))
       chunk += FrameCodec.chunkCount(Int(content))
     }
     guard chunk == counts.chunks else {
@@ -213,7 +213,7 @@ extension IngotIndex {
     }
   }
 
-  private func checkChunks(of row: Int, _ form: FrameForm, first: Int, content: Int, stored: Int)
+  private func checkChunks(of row: Int, _ codec: ChunkCodec, first: Int, content: Int, stored: Int)
     throws(FormatError)
   {
     var (total, left) = (0, content)
@@ -223,7 +223,7 @@ extension IngotIndex {
       let word = word(at)
       let length = Int(word & ~IngotLimits.rawBit)
       let isRaw = word & IngotLimits.rawBit != 0
-      guard isRaw ? length == bytes : !form.isRaw && length > 0 && length < bytes else {
+      guard isRaw ? length == bytes : codec != .raw && length > 0 && length < bytes else {
         throw refuse(
           subject(row), at: at,
           "chunk \((at - places.chunks) / 8 - first) has \(length) \(isRaw ? "raw" : "compressed") bytes for \(bytes) of content"

@@ -30,7 +30,7 @@ public struct IngotFrame: Sendable {
   /// The hash of the content, whatever the storage: SHA-256 over the SHA-256s of its chunks.
   public var contentHash: [UInt8] { index.bytes[at + 24..<at + 24 + SHA256.byteCount].array }
   /// How its chunks are stored.
-  public var form: FrameForm { FrameForm(codec: index.byte(at + 64)) ?? .raw }
+  public var codec: ChunkCodec { ChunkCodec(rawValue: index.byte(at + 64)) ?? .raw }
   /// The byte after the last one.
   public var end: Int { offset + storedLength }
   /// The number of its chunks.
@@ -52,14 +52,14 @@ public struct IngotFrame: Sendable {
       checksum: index.word(at + 4))
   }
 
-  /// Where a frame of this form and length may start: multiples of this.
-  static func alignment(_ form: FrameForm, storedLength: Int) -> Int {
-    form.isRaw && storedLength >= 65536 ? 4096 : 64
+  /// Where a frame of this codec and length may start: multiples of this.
+  static func alignment(_ codec: ChunkCodec, storedLength: Int) -> Int {
+    codec == .raw && storedLength >= 65536 ? 4096 : 64
   }
 
   /// The place of the next frame after one that ends at `end`.
-  static func place(after end: Int, _ form: FrameForm, storedLength: Int) -> Int {
-    let alignment = alignment(form, storedLength: storedLength)
+  static func place(after end: Int, _ codec: ChunkCodec, storedLength: Int) -> Int {
+    let alignment = alignment(codec, storedLength: storedLength)
     return (end + alignment - 1) / alignment * alignment
   }
 }

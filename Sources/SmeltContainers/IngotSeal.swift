@@ -28,11 +28,11 @@ extension IngotFile {
       records.others[place].name = ""
     }
     var tail: [UInt8] = []
-    func append(_ kind: OtherRecord.Kind, _ name: String, at offset: Int, _ form: FrameForm, _ content: Bytes)
+    func append(_ kind: OtherRecord.Kind, _ name: String, at offset: Int, _ form: ChunkForm, _ content: Bytes)
       throws
       -> [UInt8]
     {
-      var record = FrameRecord(offset: offset, contentLength: content.count, codec: form.codec)
+      var record = FrameRecord(offset: offset, contentLength: content.count, codec: form.codec.rawValue)
       var (hash, stored) = (SHA256(), [UInt8]())
       for number in 0..<FrameCodec.chunkCount(content.count) {
         let chunk = try FrameCodec.encode(content[FrameCodec.chunkRange(number, of: content.count)], form)
@@ -46,10 +46,10 @@ extension IngotFile {
     }
     let end = part.bytes.count
     _ = try append(.retired, "", at: part.index.start, .raw, part.index.bytes)
-    var form = try FrameCodec.choose(content: bytes, dtype: .u8, compression: .auto)
+    var form = try FrameCodec.choose(content: bytes, dtype: .u8, mode: .small)
     // I28: what compresses too well is stored raw.
     if ceilDivide(bytes.count, IngotLimits.fileRatio) > 64 { form = .raw }
-    let offset = IngotFrame.place(after: end, form, storedLength: bytes.count)
+    let offset = IngotFrame.place(after: end, form.codec, storedLength: bytes.count)
     tail += [UInt8](repeating: 0, count: offset - end)
     tail += try append(.note, name, at: offset, form, bytes)
     let index = records.index

@@ -199,7 +199,7 @@ public struct IngotWriter: ~Copyable {
   }
 
   /// Starts the weight's next part, in the order of its encoding.
-  public mutating func beginPart(_ name: PartName, dtype: DType, shape: Shape, form: FrameForm) throws {
+  public mutating func beginPart(_ name: PartName, dtype: DType, shape: Shape, form: ChunkForm) throws {
     guard var weight, part == nil, !weight.layouts.isEmpty else {
       preconditionFailure("no part may begin here")
     }
@@ -225,7 +225,7 @@ public struct IngotWriter: ~Copyable {
     precondition(
       chunk.contentCount == expected && chunk.contentCount > 0,
       "the next chunk has \(expected) bytes of content, found \(chunk.contentCount)")
-    precondition(chunk.isRaw || part.record.codec != FrameForm.raw.codec, "a raw frame has raw chunks")
+    precondition(chunk.isRaw || part.record.codec != ChunkCodec.raw.rawValue, "a raw frame has raw chunks")
     try chunk.stored.withUnsafeBytes { try files[files.count - 1].write($0) }
     part.add(chunk)
     self.part = part
@@ -251,14 +251,14 @@ public struct IngotWriter: ~Copyable {
   /// - Parameter name: the name in the ingot; the weight's own when nil.
   /// - Throws: `C_INDEX` for a name that ingots do not hold; `RequestError` io when the disk is full.
   public mutating func write(
-    _ weight: Weight, name: String? = nil, layer: Int? = nil, expert: Int? = nil, compression: Compression,
+    _ weight: Weight, name: String? = nil, layer: Int? = nil, expert: Int? = nil, mode: CodecMode,
     parallel: Parallel = .serial
   ) throws {
     try beginWeight(
       name: name ?? weight.name, shape: weight.shape, encoding: weight.encoding.name, layer: layer,
       expert: expert)
     for part in weight.parts {
-      let form = try FrameCodec.choose(content: part.bytes, dtype: part.dtype, compression: compression)
+      let form = try FrameCodec.choose(content: part.bytes, dtype: part.dtype, mode: mode)
       try beginPart(part.name, dtype: part.dtype, shape: part.shape, form: form)
       let bytes = part.bytes
       try parallel.ordered(FrameCodec.chunkCount(bytes.count)) { index in
@@ -276,18 +276,18 @@ public struct IngotWriter: ~Copyable {
   /// Adds a small file of the model: config.json, tokenizer.json. It counts into the content hash.
   /// - Throws: `C_INDEX` when the name is no bare file name or stands in the ingot already; `C_BOMB` when the file is
   ///   larger than 1 GiB.
-  public mutating func addFile(name: String, bytes: Bytes, compression: Compression) throws {
-    try add(.file, name, bytes, compression)
+  public mutating func addFile(name: String, bytes: Bytes, mode: CodecMode) throws {
+    try add(.file, name, bytes, mode)
   }
 
   /// Adds a file about the ingot, which does not count into the content hash: ledger.json.
   /// - Throws: as `addFile`.
-  public mutating func addNote(name: String, bytes: Bytes, compression: Compression) throws {
-    try add(.note, name, bytes, compression)
+  public mutating func addNote(name: String, bytes: Bytes, mode: CodecMode) throws {
+    try add(.note, name, bytes, mode)
   }
 
   private mutating func add(
-    _ kind: OtherRecord.Kind, _ name: String, _ bytes: Bytes, _ compression: Compression
+    _ kind: OtherRecord.Kind, _ name: String, _ bytes: Bytes, _ mode: CodecMode
   )
     throws
   {
@@ -301,7 +301,7 @@ public struct IngotWriter: ~Copyable {
     guard bytes.count <= IngotLimits.fileBytes else {
       throw FormatError(.ingotBomb, subject: name, "has \(bytes.count) bytes, expected at most 2^30")
     }
-    var form = try FrameCodec.choose(content: bytes, dtype: .u8, compression: compression)
+    var form = try FrameCodec.choose(content: bytes, dtype: .u8, mode: mode)
     var chunks = try encodeAll(bytes, form)
     if ceilDivide(bytes.count, IngotLimits.fileRatio) > chunks.reduce(0, { $0 + $1.stored.count }) {
       form = .raw  // I28: readers refuse what compresses too well.
@@ -312,7 +312,7 @@ public struct IngotWriter: ~Copyable {
     files[files.count - 1].records.others.append(OtherRecord(kind: kind, name: name, frame: endFrame()))
   }
 
-  private func encodeAll(_ bytes: Bytes, _ form: FrameForm) throws -> [EncodedChunk] {
+  private func encodeAll(_ bytes: Bytes, _ form: ChunkForm) throws -> [EncodedChunk] {
     try (0..<FrameCodec.chunkCount(bytes.count)).map { index in
       try FrameCodec.encode(bytes[FrameCodec.chunkRange(index, of: bytes.count)], form)
     }
@@ -320,12 +320,12 @@ public struct IngotWriter: ~Copyable {
 
   // MARK: frames
 
-  private mutating func beginFrame(_ form: FrameForm, contentLength: Int) throws {
+  private mutating func beginFrame(_ form: ChunkForm, contentLength: Int) throws {
     // A compressed frame's stored length is not known yet, and not needed: its alignment does not depend on it.
     let file = files[files.count - 1]
-    try file.pad(to: IngotFrame.alignment(form, storedLength: contentLength))
+    try file.pad(to: IngotFrame.alignment(form.codec, storedLength: contentLength))
     part = PendingPart(
-      record: FrameRecord(offset: file.position, contentLength: contentLength, codec: form.codec))
+      record: FrameRecord(offset: file.position, contentLength: contentLength, codec: form.codec.rawValue))
   }
 
   private mutating func endFrame() -> FrameRecord {
@@ -373,14 +373,5 @@ public struct IngotWriter: ~Copyable {
       contentBytes: files.reduce(0) { $0 + $1.contentBytes }, weightCount: self.names.count, files: names)
     for (file, name) in zip(files, names) { try file.commit(as: name) }
     return summary
-  }
-}
-
-extension FrameCodec {
-  /// How a frame with this content is stored; looks at its first chunks.
-  public static func choose(content: Bytes, dtype: DType, compression: Compression) throws -> FrameForm {
-    try content[0..<min(content.count, sampleBytes)].withUnsafeBytes {
-      try choose(sample: $0, dtype: dtype, compression: compression)
-    }
   }
 }

@@ -37,7 +37,7 @@ public struct ConvertedPiece: Sendable {
   var job: ConvertJob
   /// The codes as they are, where the container does not compress.
   var content: Bytes
-  var form: FrameForm
+  var form: ChunkForm
   /// The codes as frames hold them, where it does.
   var chunks: [EncodedChunk]
   /// Scales of the rows that start in the piece.
@@ -155,9 +155,9 @@ final class Converter: Sendable {
 
   /// How the slab's codes are stored: decided by its first chunk, whichever job needs to know first.
   private func form(_ job: ConvertJob, _ content: Bytes, _ slab: ResultSlab, _ weight: Weight) throws
-    -> FrameForm
+    -> ChunkForm
   {
-    guard let compression = options.target.compression, compression != .none else { return .raw }
+    guard let compression = options.target.compression, compression != .raw else { return .raw }
     return try forms[job.slab].value.withLock { known in
       if let known { return known }
       var sample = content
@@ -167,7 +167,7 @@ final class Converter: Sendable {
         sample = slab.isKept ? weight.values.bytes : Bytes(try quantize(weight, rows, slab, job.slab).values)
       }
       let form = try FrameCodec.choose(
-        content: sample, dtype: slab.parts[0].dtype, compression: compression)
+        content: sample, dtype: slab.parts[0].dtype, mode: compression)
       known = form
       return form
     }
@@ -187,7 +187,7 @@ final class Converter: Sendable {
 
 /// A frame's form, found out once; a lock that an array can hold.
 private final class FormBox: Sendable {
-  let value = Mutex<FrameForm?>(nil)
+  let value = Mutex<ChunkForm?>(nil)
 }
 
 /// What a scheme knows of a whole weight, found out once.

@@ -59,10 +59,10 @@ public struct ConversionRequest: Sendable {
     for model: Model, result: String, calibrates: Bool = false, _ run: RunOptions
   ) throws -> ConvertOptions {
     let kind = try ResultKind(result, asked: kind)
-    guard let compression = Compression(rawValue: compression) else {
+    guard let compression = CodecMode(rawValue: compression) else {
       throw RequestError(
         .usage, "unknown compression '\(compression)'",
-        help: "known: \(Compression.allCases.map(\.rawValue).joined(separator: ", "))")
+        help: "known: \(CodecMode.allCases.map(\.rawValue).joined(separator: ", "))")
     }
     let statistics = try statisticsPath.map { try readStatistics($0, for: model) }
     if let note = statistics?.notes.first(where: { $0.key == Statistics.leftOutNote }) {
@@ -117,7 +117,7 @@ enum ResultKind: String, CaseIterable {
   }
 
   func target(
-    _ compression: Compression, _ splitMaxSize: Int?, maxShardSize: Int?, maxPartSize: Int?, _ scheme: String?
+    _ compression: CodecMode, _ splitMaxSize: Int?, maxShardSize: Int?, maxPartSize: Int?, _ scheme: String?
   ) throws -> any ResultTarget {
     guard splitMaxSize == nil || self == .gguf else {
       throw RequestError(.usage, "--split-max-size is for .gguf results")

@@ -35,8 +35,10 @@ struct SchemeOptions: ParsableArguments {
 
   @Option(
     name: .long,
-    help: ArgumentHelp("How frames are stored: auto (zstd where it pays) or none.", valueName: "how"))
-  var compression: String = "auto"
+    help: ArgumentHelp(
+      "How an .ingot stores weights: fast (codecs that decode near the speed of memory), small or raw.",
+      valueName: "how"))
+  var compression: String = "fast"
 
   @Option(
     name: .long,

@@ -120,7 +120,7 @@ import Testing
     ]
     try writeIngot(path, weights, files: [("config.json", Array("{\"a\": [1, 2]}".utf8))])
     let ingot = try IngotFile(path: path)
-    #expect(ingot.entries.map { $0.parts[0].frame.form.isRaw } == [false, true, false])
+    #expect(ingot.entries.map { $0.parts[0].frame.codec == .raw } == [false, true, false])
     return try readPlainly(path)
   }
 
@@ -180,7 +180,7 @@ import Testing
         let weight = try f32(
           "blk.7.\(matrix)#\(expert)", [3 * chunk / 4 - 1],
           noise(3 * chunk - 4, seed: UInt64(10 * expert + place)))
-        try writer.write(weight, layer: 7, expert: expert, compression: .none)
+        try writer.write(weight, layer: 7, expert: expert, mode: .raw)
       }
     }
     _ = try writer.finish(metadata: [:])
@@ -235,7 +235,7 @@ import Testing
 
   /// Rule I16: stored bytes that a forger has signed: zstd's own guards and the exact length hold.
   @Test func forgedFramesNeverTrap() throws {
-    let form = FrameForm(storage: .zstd, transform: .split16Rotate)
+    let form = ChunkForm(.bf16Planes)
     let chunk = try FrameCodec.encode(Bytes(normalBF16(3000, seed: 3)), form)
     let good = chunk.stored.array
     var generator = Generator(seed: 8)
@@ -251,7 +251,7 @@ import Testing
       var out = [UInt8](repeating: 0, count: chunk.contentCount)
       do {
         try out.withUnsafeMutableBytes { out in
-          try bytes.withUnsafeBytes { try FrameCodec.decode($0, isRaw: false, form.transform, into: out) }
+          try bytes.withUnsafeBytes { try FrameCodec.decode($0, isRaw: false, form.codec, into: out) }
         }
       } catch let error as FormatError {
         #expect(error.code == .ingotFrame)

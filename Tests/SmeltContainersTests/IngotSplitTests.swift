@@ -12,7 +12,7 @@ import Testing
 
   /// Six experts of two matrices of 32 KiB, cut into files of at most `limit` bytes.
   @discardableResult
-  private func write(_ name: String, limit: Int, compression: Compression = .none, seed: UInt64 = 0) throws
+  private func write(_ name: String, limit: Int, compression: CodecMode = .raw, seed: UInt64 = 0) throws
     -> IngotSummary
   {
     var writer = try IngotWriter(path: folder.file(name), overwrite: true, maxFileBytes: limit)
@@ -24,10 +24,10 @@ import Testing
         let weight = try bf16(
           "blk.0.\(matrix)#\(expert)", [128, 128],
           normalBF16(128 * 128, seed: seed + UInt64(2 * expert + place)))
-        try writer.write(weight, layer: 0, expert: expert, compression: compression)
+        try writer.write(weight, layer: 0, expert: expert, mode: compression)
       }
     }
-    try writer.addFile(name: "config.json", bytes: Bytes([1, 2, 3]), compression: .none)
+    try writer.addFile(name: "config.json", bytes: Bytes([1, 2, 3]), mode: .raw)
     return try writer.finish(metadata: ["format": "ingot"])
   }
 
@@ -89,7 +89,7 @@ import Testing
     try restore()
 
     // The same weights, stored otherwise: the content hash is the same, the identity is not.
-    let others = try write("y.ingot", limit: 180_000, compression: .auto)
+    let others = try write("y.ingot", limit: 180_000, compression: .fast)
     let same = try write("z.ingot", limit: 180_000, seed: 100)
     for donor in [try readPlainly(others.files[0]), try readPlainly(same.files[0])] {
       try writePlainly(donor, to: files[0])

@@ -75,12 +75,12 @@ func f32(_ name: String, _ shape: Shape, _ bytes: [UInt8]) throws -> Weight {
 /// Writes weights and files as an ingot.
 @discardableResult
 func writeIngot(
-  _ path: String, _ weights: [Weight], files: [(String, [UInt8])] = [], compression: Compression = .auto,
+  _ path: String, _ weights: [Weight], files: [(String, [UInt8])] = [], compression: CodecMode = .fast,
   parallel: Parallel = .serial, metadata: JSON = ["format": "ingot"]
 ) throws -> IngotSummary {
   var writer = try IngotWriter(path: path, overwrite: true)
-  for weight in weights { try writer.write(weight, compression: compression, parallel: parallel) }
-  for (name, bytes) in files { try writer.addFile(name: name, bytes: Bytes(bytes), compression: compression) }
+  for weight in weights { try writer.write(weight, mode: compression, parallel: parallel) }
+  for (name, bytes) in files { try writer.addFile(name: name, bytes: Bytes(bytes), mode: compression) }
   return try writer.finish(metadata: metadata)
 }
 

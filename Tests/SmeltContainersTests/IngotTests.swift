@@ -33,8 +33,8 @@ import Testing
   }
 
   /// Rules I24 to I26 from the writer's side, for every encoding there is.
-  @Test(arguments: Encodings.all.map(\.name), Compression.allCases)
-  func whatIsWrittenIsRead(encoding: String, compression: Compression) throws {
+  @Test(arguments: Encodings.all.map(\.name), CodecMode.allCases)
+  func whatIsWrittenIsRead(encoding: String, compression: CodecMode) throws {
     let encoding = try #require(Encodings.named(encoding))
     let shapes: [Shape] = [[130, 256], [0, 256], [1, 1024], [256], [2, 3, 128]]
     let weights = try shapes.enumerated().compactMap { try random(encoding, $1, seed: UInt64($0) * 10) }
@@ -69,15 +69,15 @@ import Testing
     let count = FrameCodec.chunkBytes + 2 * difference
     let bytes = isNoise ? noise(count, seed: 3) : normalBF16(count / 2, seed: 3)
     let weight = try bf16("w", [count / 2], bytes)
-    for compression in Compression.allCases {
+    for compression in CodecMode.allCases {
       let path = folder.file("\(compression).ingot")
       try writeIngot(path, [weight], compression: compression)
       let ingot = try IngotFile(path: path)
       expectEqual(try ingot.weight("w"), weight)
       let frame = try #require(ingot.entry("w")).parts[0].frame
       #expect(frame.chunks.count == (difference > 0 ? 2 : 1))
-      #expect(frame.form.isRaw == (isNoise || compression == .none))
-      if difference > 0 && !frame.form.isRaw {
+      #expect((frame.codec == .raw) == (isNoise || compression == .raw))
+      if difference > 0 && frame.codec != .raw {
         // I17: two bytes do not shrink, and are stored as they are.
         #expect(frame.chunks[1].isRaw && frame.chunks[1].storedLength == 2)
         let stored = try readPlainly(path)[frame.end - 2..<frame.end]
@@ -93,7 +93,7 @@ import Testing
     let large = try f32("large", [128, 128], noise(65536, seed: 2))
     let odd = try f32("odd", [3], noise(12, seed: 3))
     let path = folder.file("a.ingot")
-    try writeIngot(path, [small, odd, large, try small.named("again")], compression: .none)
+    try writeIngot(path, [small, odd, large, try small.named("again")], compression: .raw)
     let ingot = try IngotFile(path: path)
     #expect(ingot.entries.map { $0.parts[0].frame.offset } == [64, 128, 4096, 69632])
     let lent = try ingot.entries.map { try ingot.weight($0.name) }
@@ -106,8 +106,8 @@ import Testing
     #expect(lent[0].values.bytes.array == small.values.bytes.array)
   }
 
-  @Test(arguments: Compression.allCases)
-  func evictedWeightsCanBeReadAgain(compression: Compression) throws {
+  @Test(arguments: CodecMode.allCases)
+  func evictedWeightsCanBeReadAgain(compression: CodecMode) throws {
     let path = folder.file("a.ingot")
     let weights = try (0..<3).map { try bf16("w\($0)", [256, 256], normalBF16(65536, seed: UInt64($0))) }
     try writeIngot(path, weights, compression: compression)
@@ -124,7 +124,7 @@ import Testing
   @Test func weightsOutliveTheFile() throws {
     let path = folder.file("a.ingot")
     let bytes = noise(65536, seed: 2)
-    try writeIngot(path, [f32("w", [128, 128], bytes)], compression: .none)
+    try writeIngot(path, [f32("w", [128, 128], bytes)], compression: .raw)
     var ingot: IngotFile? = try IngotFile(path: path)
     let weight = try #require(try ingot?.weight("w"))
     ingot = nil
@@ -185,8 +185,8 @@ import Testing
     let packed = folder.file("auto.ingot")
     let plain = folder.file("none.ingot")
     let turned = folder.file("turned.ingot")
-    let first = try writeIngot(packed, weights, files: small, compression: .auto)
-    let second = try writeIngot(plain, weights, files: small, compression: .none)
+    let first = try writeIngot(packed, weights, files: small, compression: .fast)
+    let second = try writeIngot(plain, weights, files: small, compression: .raw)
     #expect(first.contentBytes == second.contentBytes && first.byteCount < second.byteCount * 3 / 4)
     #expect(first.contentHash == second.contentHash)
     let third = try writeIngot(turned, weights.reversed(), files: small.reversed(), metadata: ["other": 1])
@@ -197,10 +197,10 @@ import Testing
       if try writer.needsFile(contentBytes: weight.byteCount, frames: 1, name: weight.name) {
         try writer.beginFile()
       }
-      try writer.write(weight, compression: .none)
+      try writer.write(weight, mode: .raw)
     }
-    for (name, bytes) in small { try writer.addFile(name: name, bytes: Bytes(bytes), compression: .none) }
-    try writer.addNote(name: "note.json", bytes: Bytes([1]), compression: .none)
+    for (name, bytes) in small { try writer.addFile(name: name, bytes: Bytes(bytes), mode: .raw) }
+    try writer.addNote(name: "note.json", bytes: Bytes([1]), mode: .raw)
     let fourth = try writer.finish(metadata: [:])
     #expect(fourth.files.count == 1 && fourth.contentHash == first.contentHash)
     let (a, b) = (try IngotFile(path: packed), try IngotFile(path: plain))
@@ -269,16 +269,16 @@ import Testing
     }
     for name in ["..", ".", "a/b", "a\\b", "c:", "", String(repeating: "a", count: 256)] {
       do {
-        try writer.addFile(name: name, bytes: Bytes([1]), compression: .none)
+        try writer.addFile(name: name, bytes: Bytes([1]), mode: .raw)
         Issue.record("'\(name)' was taken")
       } catch let error as FormatError {
         #expect(error.code == .ingotIndex)
       }
     }
     let weight = try f32("w", [1], [1, 2, 3, 4])
-    try writer.write(weight, compression: .none)
+    try writer.write(weight, mode: .raw)
     do {
-      try writer.write(weight, compression: .none)
+      try writer.write(weight, mode: .raw)
       Issue.record("a second weight of the same name was taken")
     } catch let error as FormatError {
       #expect(error.code == .ingotIndex)
@@ -299,7 +299,7 @@ import Testing
 
   private func startWithoutFinishing(_ path: String) throws {
     var writer = try IngotWriter(path: path, overwrite: true)
-    try writer.write(f32("w", [1024], noise(4096, seed: 1)), compression: .none)
+    try writer.write(f32("w", [1024], noise(4096, seed: 1)), mode: .raw)
     let partial = try #require(try namesInFolder(folder.path).first { $0.contains("partial") })
     let bytes = try readPlainly(folder.file(partial))
     #expect(bytes.prefix(64).allSatisfy { $0 == 0 } && bytes.count == 64 + 4096)

@@ -1,5 +1,6 @@
 // zstd's contexts and scratch memory for one thread at a time. The only place that speaks to zstd.
 
+internal import CKernels
 internal import CZstd
 internal import SmeltStorage
 internal import Synchronization
@@ -14,11 +15,9 @@ final class CodecWorker: @unchecked Sendable {
   private let compressor: OpaquePointer
   private let decompressor: OpaquePointer
   /// Room for one chunk in planes, and for what coding it takes.
-  let planes = ByteBuffer(count: FrameCodec.chunkBytes)
-  /// Room for one compressed chunk, and a flush for each plane.
-  let output = ByteBuffer(count: ZSTD_compressBound(FrameCodec.chunkBytes) + 1024)
-  /// Room for the slices of a trial.
-  let sample = ByteBuffer(count: 65536)
+  let planes = ByteBuffer(count: sk_codec_scratch(ChunkCodec.chunkBytes))
+  /// Room for one compressed chunk.
+  let output = ByteBuffer(count: ZSTD_compressBound(ChunkCodec.chunkBytes))
 
   private static let idle = Mutex<[CodecWorker]>([])
 
@@ -82,23 +81,6 @@ final class CodecWorker: @unchecked Sendable {
     return try checked(
       ZSTD_compress2(
         compressor, output.bytes.baseAddress, output.bytes.count, content.baseAddress, content.count))
-  }
-
-  /// Compresses one frame into `output`, its content cut into equal planes. A flush after each plane ends the block, since a
-  /// block has one Huffman table for all its bytes.
-  /// - Returns: its length there.
-  func compress(_ content: UnsafeRawBufferPointer, planes: Int, _ search: Search) throws -> Int {
-    try prepare(search, contentCount: content.count)
-    let plane = content.count / planes
-    var out = ZSTD_outBuffer(dst: output.bytes.baseAddress, size: output.bytes.count, pos: 0)
-    for end in stride(from: plane, through: content.count, by: plane) {
-      var piece = ZSTD_inBuffer(src: content.baseAddress! + (end - plane), size: plane, pos: 0)
-      let left = try checked(
-        ZSTD_compressStream2(
-          compressor, &out, &piece, end == content.count ? ZSTD_e_end : ZSTD_e_flush))
-      guard left == 0, piece.pos == plane else { throw RequestError(.io, "zstd stopped in the middle") }
-    }
-    return out.pos
   }
 
   /// Inflates one zstd frame that must yield exactly `out.count` bytes and be of the form that ingots hold: one frame with a

@@ -10,18 +10,18 @@ import SmeltTensors
 public struct IngotResult: ResultTarget {
   /// `ingot`.
   public let name = "ingot"
-  private let how: Compression
+  private let how: CodecMode
   let maxPartBytes: Int?
 
   /// An ingot whose frames are compressed as said.
   /// - Parameter maxPartBytes: the most bytes of one file; nil: one file.
-  public init(_ compression: Compression, maxPartBytes: Int? = nil) {
+  public init(_ compression: CodecMode, maxPartBytes: Int? = nil) {
     how = compression
     self.maxPartBytes = maxPartBytes
   }
 
   /// Whether frames may be compressed.
-  public var compression: Compression? { how }
+  public var compression: CodecMode? { how }
 
   /// An ingot holds every encoding.
   public func settle(_ decision: QuantizeDecision, _ stored: StoredWeight, _ model: Model) -> (
@@ -65,7 +65,7 @@ private final class IngotSink: ResultSink {
   private let path: String
   private let model: Model
   private let options: ConvertOptions
-  private let compression: Compression
+  private let compression: CodecMode
   /// What must lie in one file with the slab of a name, which comes first.
   private let units: [String: Unit]
   private let files: [(name: String, bytes: Bytes)]
@@ -79,7 +79,7 @@ private final class IngotSink: ResultSink {
     self.path = path
     self.model = model
     self.options = options
-    compression = target.compression ?? .none
+    compression = target.compression ?? .raw
     units = Unit.all(plan.slabs, plan)
     files = try model.smallFiles()
     header = try ConversionJournal.header(model, plan, options)
@@ -131,7 +131,7 @@ private final class IngotSink: ResultSink {
     secured = writer?.writtenBytes ?? 0
   }
 
-  func begin(_ slab: ResultSlab, form: FrameForm) throws {
+  func begin(_ slab: ResultSlab, form: ChunkForm) throws {
     let spec = slab.name
     if let unit = units[spec], try writer?.needsFile(unit) == true {
       // A file that is whole goes into the journal before the next one begins.
@@ -145,7 +145,7 @@ private final class IngotSink: ResultSink {
     try begin(slab.parts[0], form)
   }
 
-  private func begin(_ part: ResultPart, _ form: FrameForm) throws {
+  private func begin(_ part: ResultPart, _ form: ChunkForm) throws {
     try writer?.beginPart(part.name, dtype: part.dtype, shape: part.shape, form: form)
   }
 
@@ -156,7 +156,7 @@ private final class IngotSink: ResultSink {
   func end(_ slab: ResultSlab, others: [(part: ResultPart, bytes: Bytes)]) throws {
     try writer?.endPart()
     for (part, bytes) in others {
-      let form = try FrameCodec.choose(content: bytes, dtype: part.dtype, compression: compression)
+      let form = try FrameCodec.choose(content: bytes, dtype: part.dtype, mode: compression)
       try begin(part, form)
       for index in 0..<FrameCodec.chunkCount(bytes.count) {
         try writer?.append(try FrameCodec.encode(bytes[FrameCodec.chunkRange(index, of: bytes.count)], form))
@@ -179,9 +179,9 @@ private final class IngotSink: ResultSink {
       try writer?.beginFile()
     }
     for (name, bytes) in files where name != Model.ledgerName {
-      try writer?.addFile(name: name, bytes: bytes, compression: .auto)
+      try writer?.addFile(name: name, bytes: bytes, mode: .small)
     }
-    try writer?.addNote(name: Model.ledgerName, bytes: text, compression: .auto)
+    try writer?.addNote(name: Model.ledgerName, bytes: text, mode: .small)
     guard let writer = writer.take() else { preconditionFailure("an ingot is finished once") }
     let summary = try writer.finish(metadata: try provenance(model, options, ledger))
     removeFile(ConversionJournal.path(path))
