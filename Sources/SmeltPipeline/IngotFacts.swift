@@ -94,6 +94,7 @@ public struct IngotFacts: Sendable {
       add("source", (string(source["container"]) ?? "unknown") + content + hash)
     }
     add("recipe", metadata["recipe"]?.text())
+    if let method = metadata["method"], !method.isNull { add("method", method.text()) }
     if let statistics = metadata["statistics"], statistics.object != nil {
       add("statistics", statistics.text())
     }

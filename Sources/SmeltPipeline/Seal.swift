@@ -1,5 +1,6 @@
 // What verification found, kept in the result itself.
 
+import SmeltContainers
 import SmeltStorage
 
 extension Report {

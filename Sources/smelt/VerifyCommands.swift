@@ -47,7 +47,9 @@ struct VerifyCommand: ParsableCommand {
   var statistics: String?
   @Flag(name: .long, help: "Replace report files that exist.")
   var overwrite = false
-  @Flag(name: .long, help: "Write the report into the result too: into an .ingot, whose content hash stays, or README.md of a directory.")
+  @Flag(
+    name: .long,
+    help: "Write the report into the result too: into an .ingot, or into README.md of a directory.")
   var seal = false
   @OptionGroup var common: CommonOptions
 

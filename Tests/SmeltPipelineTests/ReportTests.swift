@@ -169,7 +169,7 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
     warned.warnings = ["one"]
     let unsealed = try inspect(ingot).json(withTensors: false)
     #expect(unsealed["report"] == nil)
-    try ingot.seal(verified)
+    try verified.seal(ingot)
     try expect(
       "inspect",
       [
