@@ -1,6 +1,7 @@
 """Ingots made from Formats/ingot.md alone, by a second hand: good ones with annotated dumps (Formats/vectors/ingot) and
 one broken one for each fault (Fixtures/malformed/ingot). Needs nothing but Python; the zstd frames are put together
-from raw and run-length blocks here, so that the bytes depend on no library. Run from the repository's root:
+from raw and run-length blocks here, so that the bytes depend on no library; chunks of other codecs are those of
+Formats/vectors/codecs.txt. Run from the repository's root:
 
     python3 Fixtures/make/ingot.py
 """
@@ -14,7 +15,8 @@ MAGIC = b"INGOT\r\n\x1a"
 CHUNK = 1 << 18
 RAW_BIT = 1 << 31
 NONE = (1 << 32) - 1
-CODECS = {"raw": 0, "zstd": 1}
+CODECS = {name: code for code, name in enumerate(
+    "raw zstd bf16-planes bf16-pairs fp8-planes fp8-pairs int8-pairs f16-split f32-split".split())}
 DTYPES = (
     "BOOL F4 F6_E2M3 F6_E3M2 U8 I8 F8_E5M2 F8_E4M3 F8_E8M0 F8_E4M3FNUZ F8_E5M2FNUZ I16 U16 F16 BF16 I32 U32 F32 C64 F64 "
     "I64 U64"
@@ -380,8 +382,24 @@ def tiny():
     return Ingot([norm(), config()])
 
 
+def coded():
+    """A weight for each chunk of codecs.txt: its codec, its bytes, and the hash of its content."""
+    kinds = {"bf16": ("bf16", "BF16", 2), "f16": ("f16", "F16", 2), "f32": ("f32", "F32", 4)}
+    weights = []
+    with open("Formats/vectors/codecs.txt") as lines:
+        for number, line in enumerate(lines):
+            codec, content, stored = line.split()
+            content, stored = bytes.fromhex(content), bytes.fromhex(stored)
+            encoding, dtype, width = kinds.get(codec.split("-")[0], ("i8", "I8", 1))
+            frame = Frame(content, codec, stored=None if codec == "raw" else stored)
+            dims = [len(content) // width]
+            weights.append(Weight(f"{codec} {number}", encoding, dims, [("values", dtype, dims, frame)]))
+    return Ingot(weights)
+
+
 def vectors():
     yield "tiny", tiny()
+    yield "coded", coded()
     zeros = bytes(CHUNK) + bf16(3)
     rows = Weight(
         "rows", "int8.channel", [2, 4], [("values", "I8", [2, 4], Frame(bytes(range(8)))),

@@ -40,7 +40,7 @@ public func expertPlace(_ path: String, layer: Int, expert: Int) throws -> Exper
 /// What an ingot says about its origin and its proof.
 public struct IngotFacts: Sendable {
   private let metadata: JSON
-  private let report: JSON?
+  private let found: Found?
 
   /// The note that holds the report.
   static let reportName = "report.json"
@@ -49,11 +49,11 @@ public struct IngotFacts: Sendable {
     metadata = ingot.metadata
     guard ingot.noteNames.contains(IngotFacts.reportName), let bytes = try ingot.file(IngotFacts.reportName)
     else {
-      report = nil
+      found = nil
       return
     }
     do {
-      report = try JSON.scan(bytes)
+      found = Found(try JSON.scan(bytes))
     } catch {
       throw FormatError(
         .ingotIndex, file: ingot.path, subject: IngotFacts.reportName, "is no JSON: \(error.problem)")
@@ -73,39 +73,62 @@ public struct IngotFacts: Sendable {
     if let statistics = metadata["statistics"], !statistics.isNull {
       members.append(("statistics", JSON(statistics.text())))
     }
-    guard let report else { return members }
-    let found: JSON = [
-      "verdict": JSON(string(report["verdict"])), "kl_mean": report["kl"]?["mean"] ?? JSON(.null),
-      "top1_agreement": report["top1_agreement"] ?? JSON(.null), "tokens": report["tokens"] ?? JSON(.null),
-    ]
-    return members + [("report", found)]
+    if let found { members.append(("report", found.json)) }
+    return members
   }
 
   /// For people: name and value.
   var lines: [(String, String)] {
-    var lines: [(String, String)] = []
-    func add(_ name: String, _ value: String?) {
-      if let value { lines.append((name, printable(excerpt(value, limit: 160)))) }
+    let facts: [(String, String?)] = [
+      ("made by", string(metadata["tool"])), ("source", sourceLine), ("recipe", text(metadata["recipe"])),
+      ("method", text(metadata["method"])), ("statistics", text(metadata["statistics"])),
+      ("report", reportLine),
+    ]
+    return facts.compactMap { name, value in
+      value.map { (name, printable(excerpt($0, limit: 160))) }
     }
-    add("made by", string(metadata["tool"]))
-    if let source = metadata["source"] {
-      let hash = string(source["sha256"]).map { ", tensors' SHA-256 \($0)" } ?? ""
-      let content = string(source["content_hash"]).map { ", content hash \($0)" } ?? ""
-      add("source", (string(source["container"]) ?? "unknown") + content + hash)
+  }
+
+  /// JSON as text; nil for null.
+  private func text(_ value: JSON?) -> String? { value.flatMap { $0.isNull ? nil : $0.text() } }
+
+  private var sourceLine: String? {
+    guard let source = metadata["source"] else { return nil }
+    let hash = string(source["sha256"]).map { ", tensors' SHA-256 \($0)" } ?? ""
+    let content = string(source["content_hash"]).map { ", content hash \($0)" } ?? ""
+    return (string(source["container"]) ?? "unknown") + content + hash
+  }
+
+  private var reportLine: String {
+    guard let found else { return "none: `smelt verify SOURCE RESULT --text FILE --seal` adds one" }
+    var words = ["verdict \(found.verdict)"]
+    if let kl = found.kl { words.append("mean KL \(scientific(kl))") }
+    if let top = found.top1 { words.append("top-1 \(fixed(top, 4))") }
+    if let tokens = found.tokens { words.append("\(grouped(tokens)) tokens") }
+    return words.joined(separator: ", ")
+  }
+
+  /// What a report found.
+  private struct Found: Sendable {
+    let verdict: String
+    let kl: Double?
+    let top1: Double?
+    let tokens: Int?
+
+    init(_ report: JSON) {
+      let divergence = report["kl"]
+      verdict = report["verdict"]?.string ?? "unknown"
+      kl = divergence?["mean"]?.double
+      top1 = report["top1_agreement"]?.double
+      tokens = report["tokens"]?.integer
     }
-    add("recipe", metadata["recipe"]?.text())
-    if let method = metadata["method"], !method.isNull { add("method", method.text()) }
-    if let statistics = metadata["statistics"], statistics.object != nil {
-      add("statistics", statistics.text())
+
+    var json: JSON {
+      [
+        "verdict": JSON(verdict), "kl_mean": kl.map { JSON($0) } ?? JSON(.null),
+        "top1_agreement": top1.map { JSON($0) } ?? JSON(.null),
+        "tokens": tokens.map { JSON($0) } ?? JSON(.null),
+      ]
     }
-    if let report {
-      let kl = report["kl"]?["mean"]?.double.map { ", mean KL \(scientific($0))" } ?? ""
-      let top = report["top1_agreement"]?.double.map { ", top-1 \(fixed($0, 4))" } ?? ""
-      let tokens = report["tokens"]?.integer.map { ", \(grouped($0)) tokens" } ?? ""
-      add("report", "verdict \(string(report["verdict"]) ?? "unknown")\(kl)\(top)\(tokens)")
-    } else {
-      add("report", "none: `smelt verify SOURCE RESULT --text FILE --seal` adds one")
-    }
-    return lines
   }
 }

@@ -34,13 +34,16 @@ import Testing
   // MARK: vectors made by a second hand
 
   @Test func aSecondWritersIngotsAreRead() throws {
-    for name in ["tiny", "rich", "split-00001-of-00002", "split-00002-of-00002"] {
+    for name in ["tiny", "rich", "coded", "split-00001-of-00002", "split-00002-of-00002"] {
       #expect(try refusal(formats("vectors/ingot/\(name).ingot")) == nil, "\(name)")
     }
     let tiny = try IngotFile(path: formats("vectors/ingot/tiny.ingot"))
     #expect(try tiny.weight("norm").decode() == [1, -2])
     #expect(try tiny.file("config.json")?.array == Array("{}\n".utf8))
     #expect(tiny.metadata["format"]?.string == "ingot")
+    // I16: a frame of every codec; `refusal` held what it stands for against a hash that was not made here.
+    let coded = try IngotFile(path: formats("vectors/ingot/coded.ingot"))
+    #expect(Set(coded.entries.map { $0.parts[0].frame.codec }) == Set(ChunkCodec.allCases))
     let rich = try IngotFile(path: formats("vectors/ingot/rich.ingot"))
     let expert = "blk.1.ffn_gate_exps.weight#0"
     #expect(
