@@ -52,7 +52,6 @@ extension IngotFilePart {
   fileprivate func check(deep: Bool, parallel: Parallel, progress: any ProgressReporter) throws
     -> [IngotDamage]
   {
-    var found: [Int: (error: FormatError, chunks: [Int])] = [:]
     var work: [(frame: Int, chunks: Range<Int>)] = []
     for row in 0..<index.counts.frames {
       let count = index.frame(row).chunkCount
@@ -61,31 +60,21 @@ extension IngotFilePart {
         work.append((row, start..<min(count, start + IngotFilePart.step)))
       }
     }
-    var hash = SHA256()
     let items = work
-    try parallel.ordered(items.count) { [self] number -> CheckedChunks in
-      try checkChunks(index.frame(items[number].frame), items[number].chunks, deep: deep)
-    } consume: { result in
-      try Interrupt.check()
-      progress.advance(result.byteCount)
-      let frame = result.frame
-      if let error = result.error {
-        found[frame.row] = (
-          found[frame.row]?.error ?? error, (found[frame.row]?.chunks ?? []) + result.damaged
-        )
+    let batches = batches(items)
+    var findings = Findings(file: path, deep: deep)
+    try parallel.ordered(batches.count) { [self] number -> [CheckedChunks] in
+      try batches[number].map {
+        try checkChunks(index.frame(items[$0].frame), items[$0].chunks, deep: deep)
       }
-      guard deep else { return }
-      if result.range.lowerBound == 0 { hash = SHA256() }
-      hash.update(result.hashes)
-      guard result.range.upperBound == frame.chunkCount, found[frame.row] == nil else { return }
-      let digest = hash.digest()
-      guard digest != frame.contentHash else { return }
-      found[frame.row] = (
-        FormatError(
-          .ingotHash, file: path, subject: index.subject(frame.row), offset: frame.offset,
-          "its content has the hash \(hexadecimal(digest)), expected \(hexadecimal(frame.contentHash))"), []
-      )
+    } consume: { results in
+      try Interrupt.check()
+      for result in results {
+        progress.advance(result.byteCount)
+        findings.add(result)
+      }
     }
+    let found = findings.found
     let owners = found.isEmpty ? [] : owners()
     var damage = found.keys.sorted().map { row -> IngotDamage in
       let entry = owners.indices.contains(row) ? index.entry(owners[row]) : nil
@@ -95,6 +84,53 @@ extension IngotFilePart {
     }
     damage += checkGaps().map { IngotDamage(error: $0, weight: nil, layer: nil, expert: nil, chunks: []) }
     return damage
+  }
+
+  /// Work that is handed over at once: a step of a large frame, small frames by the hundred, since handing one over costs more
+  /// than reading it takes.
+  private func batches(_ items: [(frame: Int, chunks: Range<Int>)]) -> [Range<Int>] {
+    var batches: [Range<Int>] = []
+    var (start, bytes) = (0, 0)
+    for place in items.indices {
+      bytes += index.frame(items[place].frame).storedLength
+      guard bytes >= 1 << 20 || place - start >= 1023 || place == items.count - 1 else { continue }
+      batches.append(start..<place + 1)
+      (start, bytes) = (place + 1, 0)
+    }
+    return batches
+  }
+
+  /// What a check found so far, by frame, and the hash of the frame it is in.
+  private struct Findings {
+    let file: String
+    let deep: Bool
+    var found: [Int: (error: FormatError, chunks: [Int])] = [:]
+    private var hash = SHA256()
+
+    init(file: String, deep: Bool) {
+      self.file = file
+      self.deep = deep
+    }
+
+    mutating func add(_ result: CheckedChunks) {
+      let frame = result.frame
+      if let error = result.error {
+        let before = found[frame.row]
+        found[frame.row] = (before?.error ?? error, (before?.chunks ?? []) + result.damaged)
+      }
+      guard deep else { return }
+      if result.range.lowerBound == 0 { hash = SHA256() }
+      hash.update(result.hashes)
+      guard result.range.upperBound == frame.chunkCount, found[frame.row] == nil else { return }
+      let digest = hash.digest()
+      let expected = frame.contentHash
+      guard digest != expected else { return }
+      let problem = "its content has the hash \(hexadecimal(digest)), expected \(hexadecimal(expected))"
+      found[frame.row] = (
+        FormatError(
+          .ingotHash, file: file, subject: frame.index.subject(frame.row), offset: frame.offset, problem), []
+      )
+    }
   }
 
   /// The weight of each frame of a weight.
