@@ -16,7 +16,8 @@ let package = Package(
   platforms: [.macOS(.v15)],
   products: [.executable(name: "smelt", targets: ["smelt"])],
   dependencies: [
-    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
   ],
   targets: [
     // C: the system's zstd, and the hot loops with run-time dispatch (optimized in debug builds too).
@@ -27,7 +28,10 @@ let package = Package(
       linkerSettings: [.linkedLibrary("m", .when(platforms: [.linux]))]),
 
     // The rooms, in dependency order.
-    .target(name: "SmeltStorage", dependencies: ["CKernels"], swiftSettings: swift),
+    .target(
+      name: "SmeltStorage",
+      dependencies: ["CKernels", .product(name: "Crypto", package: "swift-crypto")],
+      swiftSettings: swift),
     .target(
       name: "SmeltTensors", dependencies: ["SmeltStorage", "CKernels"], swiftSettings: swift),
     .target(

@@ -15,7 +15,7 @@ ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)),
 # Makers: what made the files, and the versions that the bytes depend on. A folder of models brings its own manifest.json.
 MAKERS = {
     "malformed": {"script": "Fixtures/make/malformed.py", "versions": {}},
-    "ingot": {"script": "Fixtures/make/ingot.py", "versions": {"xxhash": "4.1.0"}},
+    "ingot": {"script": "Fixtures/make/ingot.py", "versions": {}},
     "gguf_malformed": {"script": "Fixtures/make/gguf_malformed.py", "versions": {}},
     "imatrix": {"script": "llama-imatrix, both forms of one run; the text's name was exchanged for another as long",
                 "versions": {"llama.cpp": "0c1e57098"}},

@@ -1,7 +1,8 @@
 // The element-wise kernels: one plain scalar loop each, compiled once for each instruction set. The including file
 // sets SK_TABLE (the table's name), SK_VL (floats in a vector), SK_MR x SK_NR (rows of a and of w in one tile of the
 // matrix product; SK_NR1: of w for one row of a; SK_STRIP_MAX: the strip of SK_MR rows), SK_CHAINS (sums in flight of the
-// peak loop), SK_HALF (1: _Float16 converts in hardware), and the target attribute around this file.
+// peak loop), SK_HALF (1: _Float16 converts in hardware), SK_CODEC (which groups of symbols: codec_planes.h), and the target
+// attribute around this file.
 //
 // No expression is contracted here: a product and a sum round twice unless fmaf() is written, so that all
 // instruction sets give the same bits.
@@ -395,6 +396,7 @@ static void k_mix_streams(const float *restrict x, const float *restrict c, size
 // ---- byte planes ----
 
 #include "planes.h"
+#include "codec_planes.h"
 
 // ---- GGUF's blocks ----
 

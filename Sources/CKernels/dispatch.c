@@ -12,6 +12,7 @@ static const sk_table *table_of(int isa) {
 #if defined(__x86_64__)
   case SK_ISA_AVX2: return &sk_table_avx2;
   case SK_ISA_AVX512: return &sk_table_avx512;
+  case SK_ISA_AVX512_VBMI2: return &sk_table_avx512_vbmi2;
 #elif defined(__aarch64__)
   case SK_ISA_NEON: return &sk_table_neon;
 #endif
@@ -30,6 +31,8 @@ int sk_isa_available(int isa) {
   case SK_ISA_AVX512:
     return sk_isa_available(SK_ISA_AVX2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd");
+  case SK_ISA_AVX512_VBMI2:
+    return sk_isa_available(SK_ISA_AVX512) && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2");
 #elif defined(__aarch64__)
   case SK_ISA_NEON: return 1;
 #endif
@@ -67,6 +70,7 @@ const char *sk_isa_name(int isa) {
   switch (isa) {
   case SK_ISA_AVX2: return "AVX2";
   case SK_ISA_AVX512: return "AVX-512";
+  case SK_ISA_AVX512_VBMI2: return "AVX-512 VBMI2";
   case SK_ISA_NEON: return "NEON";
   default: return "baseline";
   }
@@ -77,6 +81,7 @@ const char *sk_isa_name(int isa) {
 #define SK_RETURN_double return
 #define SK_RETURN_size_t return
 #define SK_RETURN_int64_t return
+#define SK_RETURN_int return
 #define SK_PUBLIC(result, name, parameters, arguments)                                                               \
   result sk_##name parameters { SK_RETURN_##result sk_current_table()->name arguments; }
 SK_KERNELS(SK_PUBLIC)

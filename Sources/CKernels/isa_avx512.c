@@ -8,6 +8,8 @@
 #define SK_STRIP_MAX strip_6
 #define SK_CHAINS 24
 #define SK_HALF 1
+#define SK_CODEC SK_CODEC_AVX2
+#include <immintrin.h>
 #include <string.h>
 #pragma clang attribute push(                                                                                       \
     __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,f16c,bmi,bmi2,lzcnt,popcnt"))),     \

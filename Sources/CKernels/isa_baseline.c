@@ -8,4 +8,5 @@
 #define SK_STRIP_MAX strip_2
 #define SK_CHAINS 8
 #define SK_HALF 0
+#define SK_CODEC SK_CODEC_PLAIN
 #include "body.h"

@@ -8,5 +8,7 @@
 #define SK_STRIP_MAX strip_3
 #define SK_CHAINS 24
 #define SK_HALF 1
+#define SK_CODEC SK_CODEC_NEON
+#include <arm_neon.h>
 #include "body.h"
 #endif

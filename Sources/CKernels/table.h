@@ -54,6 +54,27 @@
   X(void, join16, (const uint8_t *src, uint8_t *dst, size_t n), (src, dst, n))                                       \
   X(void, split32_rotate, (const uint8_t *src, uint8_t *dst, size_t n), (src, dst, n))                               \
   X(void, join32_rotate, (const uint8_t *src, uint8_t *dst, size_t n), (src, dst, n))                                 \
+  X(size_t, planes16_encode,                                                                                         \
+    (const uint8_t *src, size_t n, uint8_t *dst, size_t capacity, uint8_t *scratch), (src, n, dst, capacity, scratch)) \
+  X(int, planes16_decode,                                                                                            \
+    (const uint8_t *stored, size_t stored_count, uint8_t *dst, size_t n, uint8_t *scratch, size_t *place),           \
+    (stored, stored_count, dst, n, scratch, place))                                                                  \
+  X(size_t, planes8_encode,                                                                                          \
+    (const uint8_t *src, size_t n, uint8_t *dst, size_t capacity, uint8_t *scratch), (src, n, dst, capacity, scratch)) \
+  X(int, planes8_decode,                                                                                             \
+    (const uint8_t *stored, size_t stored_count, uint8_t *dst, size_t n, uint8_t *scratch, size_t *place),           \
+    (stored, stored_count, dst, n, scratch, place))                                                                  \
+  X(void, split_nibbles, (const uint8_t *src, size_t n, int rotate, uint8_t *high, uint8_t *low),                    \
+    (src, n, rotate, high, low))                                                                                     \
+  X(void, join_nibbles, (const uint8_t *high, const uint8_t *low, size_t n, int rotate, uint8_t *dst),               \
+    (high, low, n, rotate, dst))                                                                                     \
+  X(size_t, split_pairs16,                                                                                           \
+    (const uint8_t *src, size_t n, uint8_t base, uint8_t *nibbles, uint8_t *low, uint8_t *escapes),                  \
+    (src, n, base, nibbles, low, escapes))                                                                           \
+  X(size_t, join_pairs16,                                                                                            \
+    (const uint8_t *nibbles, const uint8_t *low, size_t n, uint8_t base, const uint8_t *escapes, size_t escape_count, \
+     uint8_t *dst),                                                                                                  \
+    (nibbles, low, n, base, escapes, escape_count, dst))                                                             \
   X(double, round_columns,                                                                                           \
     (float *w, const float *u, size_t n, size_t from, size_t to, int kind, float low, float high,                    \
      const float *scales, uint8_t *codes, float *errors),                                                            \
@@ -99,7 +120,7 @@ typedef struct {
 
 extern const sk_table sk_table_baseline;
 #if defined(__x86_64__)
-extern const sk_table sk_table_avx2, sk_table_avx512;
+extern const sk_table sk_table_avx2, sk_table_avx512, sk_table_avx512_vbmi2;
 #elif defined(__aarch64__)
 extern const sk_table sk_table_neon;
 #endif

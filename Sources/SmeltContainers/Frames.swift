@@ -1,94 +1,8 @@
-// How one chunk of content becomes stored bytes and back: byte planes, zstd, and the choice between them. The only
-// place that speaks to zstd. Formats/ingot.md, sections 3.2 to 3.5.
+// How the content of a frame is cut into chunks, and one chunk becomes stored bytes and back. Formats/ingot.md, sections 3.2 to
+// 3.4; the codecs are in Codecs.
 
-internal import CKernels
-internal import CZstd
 public import SmeltStorage
 public import SmeltTensors
-internal import Synchronization
-
-/// How much an ingot's writer compresses.
-public enum Compression: String, Sendable, CaseIterable {
-  /// Every frame is stored raw and lent from the mapping.
-  case none
-  /// Each frame is stored the way that a trial makes smallest, with a bias to raw.
-  case auto
-}
-
-/// Whether a frame's bytes are content or zstd frames. Formats/ingot.md, 4.5.
-public enum FrameStorage: UInt8, Sendable, Hashable, CaseIterable {
-  /// The content itself, lent from the mapping.
-  case raw = 0
-  /// One zstd frame a chunk.
-  case zstd = 1
-}
-
-/// What is done to a chunk before it is compressed. Formats/ingot.md, 3.4.
-public enum FrameTransform: UInt8, Sendable, Hashable, CaseIterable {
-  /// Nothing.
-  case none = 0
-  /// BF16: a plane of exponents, then a plane of mantissas with signs.
-  case split16Rotate = 1
-  /// F16: a plane of high bytes, then a plane of low bytes.
-  case split16 = 2
-  /// F32: a plane of exponents, then three planes of mantissa with the sign in the last.
-  case split32Rotate = 3
-
-  /// Bytes of an element, which is also the number of planes.
-  public var elementBytes: Int {
-    switch self {
-    case .none: 1
-    case .split16Rotate, .split16: 2
-    case .split32Rotate: 4
-    }
-  }
-
-  /// Takes `count` bytes apart into planes.
-  func split(_ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer, count: Int) {
-    let source = source.assumingMemoryBound(to: UInt8.self)
-    let target = target.assumingMemoryBound(to: UInt8.self)
-    switch self {
-    case .none: target.update(from: source, count: count)
-    case .split16Rotate: sk_split16_rotate(source, target, count / 2)
-    case .split16: sk_split16(source, target, count / 2)
-    case .split32Rotate: sk_split32_rotate(source, target, count / 4)
-    }
-  }
-
-  /// Puts `count` bytes together from planes.
-  func join(_ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer, count: Int) {
-    let source = source.assumingMemoryBound(to: UInt8.self)
-    let target = target.assumingMemoryBound(to: UInt8.self)
-    switch self {
-    case .none: target.update(from: source, count: count)
-    case .split16Rotate: sk_join16_rotate(source, target, count / 2)
-    case .split16: sk_join16(source, target, count / 2)
-    case .split32Rotate: sk_join32_rotate(source, target, count / 4)
-    }
-  }
-}
-
-/// How a frame is stored.
-public struct FrameForm: Sendable, Hashable {
-  /// Raw or zstd.
-  public let storage: FrameStorage
-  /// What comes before zstd; `none` for raw.
-  public let transform: FrameTransform
-  /// Whether the writer lets zstd look for repetitions instead of coding bytes only. Not stored, since no reader needs it:
-  /// false in forms that were read from a file.
-  public let searchesMatches: Bool
-
-  /// The content itself.
-  public static let raw = FrameForm(storage: .raw, transform: .none)
-
-  /// A form; raw frames have no transform.
-  public init(storage: FrameStorage, transform: FrameTransform, searchesMatches: Bool = false) {
-    precondition(storage == .zstd || transform == .none, "a raw frame has no transform")
-    self.storage = storage
-    self.transform = transform
-    self.searchesMatches = searchesMatches
-  }
-}
 
 /// One chunk of a frame as it is stored, with its checksums.
 public struct EncodedChunk: Sendable {
@@ -98,22 +12,24 @@ public struct EncodedChunk: Sendable {
   public let contentCount: Int
   /// Whether `stored` is the content itself.
   public let isRaw: Bool
-  /// XXH64 of `stored`.
-  public let checksum: UInt64
-  /// XXH64 of the content.
-  public let contentChecksum: UInt64
+  /// CRC-32C of `stored`.
+  public let checksum: UInt32
+  /// SHA-256 of the content.
+  public let contentHash: [UInt8]
+}
+
+extension ChunkForm {
+  /// Whether every chunk is the content itself.
+  public var isRaw: Bool { codec == .raw }
 }
 
 /// Chooses, makes and reads the stored form of chunks. Everything is deterministic and may be called from any thread.
 public enum FrameCodec {
   /// Bytes of content in a chunk; the last chunk of a frame holds the rest.
-  public static let chunkBytes = 1 << 20
+  public static let chunkBytes = ChunkCodec.chunkBytes
 
-  /// The largest window a stored zstd frame may ask for.
-  static let windowLimit = 8 << 20
-
-  /// Content below this is stored raw: inflating it would cost more than its bytes.
-  static let smallestCompressed = 4096
+  /// Bytes at the start of a frame that its form is chosen from.
+  public static let sampleBytes = 1 << 20
 
   /// The number of chunks of a frame.
   public static func chunkCount(_ contentLength: Int) -> Int { ceilDivide(contentLength, chunkBytes) }
@@ -123,95 +39,44 @@ public enum FrameCodec {
     index * chunkBytes..<min(contentLength, (index + 1) * chunkBytes)
   }
 
-  /// Decides from a sample how a frame is stored. Formats/ingot.md, section 8.
-  /// - Parameters:
-  ///   - sample: the frame's first chunk; 64 KiB of it are tried.
-  ///   - dtype: decides which transform is tried.
+  /// How a frame with this content is stored; looks at its first chunks. Formats/codecs.md, section 7.
   /// - Throws: `RequestError` io when zstd has no memory.
-  public static func choose(sample: UnsafeRawBufferPointer, dtype: DType, compression: Compression) throws
-    -> FrameForm
-  {
-    guard compression == .auto, sample.count >= smallestCompressed else { return .raw }
-    let coded = FrameForm(storage: .zstd, transform: transform(for: dtype, count: sample.count))
-    let matched = FrameForm(storage: .zstd, transform: .none, searchesMatches: true)
-    return try FrameWorker.use { worker in
-      let trial = slices(of: sample, into: worker)
-      var best = FrameForm.raw
-      var bestSize = trial.count - trial.count / 50
-      for (form, handicap) in [(coded, 0), (matched, trial.count / 100)] {
-        let size = try worker.compress(trial, form, trial: true) + handicap
-        if size < bestSize {
-          best = form
-          bestSize = size
-        }
-      }
-      return best
+  public static func choose(content: Bytes, dtype: DType, mode: CodecMode) throws -> ChunkForm {
+    try content[0..<min(content.count, sampleBytes)].withUnsafeBytes {
+      try ChunkCodec.choose($0, dtype: dtype, mode: mode)
     }
   }
 
-  /// The transform that suits a dtype.
-  static func transform(for dtype: DType, count: Int) -> FrameTransform {
-    let transform: FrameTransform =
-      switch dtype {
-      case .bf16: .split16Rotate
-      case .f16: .split16
-      case .f32: .split32Rotate
-      default: .none
-      }
-    return count % transform.elementBytes == 0 ? transform : .none
-  }
-
-  /// Sixteen evenly spread slices of 4 KiB, or everything when there is no more than that.
-  private static func slices(of sample: UnsafeRawBufferPointer, into worker: FrameWorker)
-    -> UnsafeRawBufferPointer
-  {
-    let slice = 4096
-    let count = 16
-    guard sample.count > slice * count else { return sample }
-    let target = UnsafeMutableRawBufferPointer(rebasing: worker.sample.bytes[0..<slice * count])
-    // Starts are multiples of 64, so that slices hold whole elements.
-    for index in 0..<count {
-      let start = (sample.count - slice) / 64 * index / (count - 1) * 64
-      UnsafeMutableRawBufferPointer(rebasing: target[index * slice..<(index + 1) * slice])
-        .copyMemory(from: UnsafeRawBufferPointer(rebasing: sample[start..<start + slice]))
-    }
-    return UnsafeRawBufferPointer(target)
-  }
-
-  /// One chunk as it is stored. A chunk that zstd does not shrink, and any chunk of a raw form, keeps the bytes it was
+  /// One chunk as it is stored. A chunk that its codec does not shrink, and any chunk of a raw form, keeps the bytes it was
   /// given without a copy.
-  /// - Parameter content: at most `chunkBytes`, whole elements of the form's transform.
+  /// - Parameter content: at most `chunkBytes`.
   /// - Throws: `RequestError` io when zstd has no memory.
-  public static func encode(_ content: Bytes, _ form: FrameForm) throws -> EncodedChunk {
+  public static func encode(_ content: Bytes, _ form: ChunkForm) throws -> EncodedChunk {
     precondition(content.count > 0 && content.count <= chunkBytes, "a chunk has 1 to \(chunkBytes) bytes")
-    precondition(content.count % form.transform.elementBytes == 0, "a chunk holds whole elements")
     return try content.withUnsafeBytes { bytes in
-      let contentChecksum = xxh64(bytes)
-      if form.storage == .zstd {
-        let packed: ByteBuffer? = try FrameWorker.use { worker in
-          let size = try worker.compress(bytes, form, trial: false)
-          guard size < bytes.count else { return nil }
+      let contentHash = SHA256.digest(bytes)
+      if !form.isRaw {
+        let room = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count, alignment: 64)
+        defer { room.deallocate() }
+        if let size = try form.encode(bytes, into: room) {
           let packed = ByteBuffer(count: size)
-          packed.bytes.copyMemory(from: UnsafeRawBufferPointer(rebasing: worker.output.bytes[0..<size]))
-          return packed
-        }
-        if let packed {
+          packed.bytes.copyMemory(from: UnsafeRawBufferPointer(rebasing: room[0..<size]))
           return EncodedChunk(
             stored: Bytes(packed), contentCount: bytes.count, isRaw: false,
-            checksum: xxh64(UnsafeRawBufferPointer(packed.bytes)), contentChecksum: contentChecksum)
+            checksum: CRC32C.hash(UnsafeRawBufferPointer(packed.bytes)), contentHash: contentHash)
         }
       }
       return EncodedChunk(
-        stored: content, contentCount: bytes.count, isRaw: true, checksum: contentChecksum,
-        contentChecksum: contentChecksum)
+        stored: content, contentCount: bytes.count, isRaw: true, checksum: CRC32C.hash(bytes),
+        contentHash: contentHash)
     }
   }
 
-  /// Inflates one chunk into memory of exactly its content length.
-  /// - Throws: `C_FRAME` when the bytes are no zstd frame of the form that ingots hold; file and place are the caller's
-  ///   to add. Does not verify the checksum.
+  /// Decodes one chunk into memory of exactly its content length.
+  /// - Throws: `C_FRAME` when the bytes are not what the codec makes, `offset` counted from the start of the chunk; file and
+  ///   place are the caller's to add. Does not verify the checksum.
   public static func decode(
-    _ stored: UnsafeRawBufferPointer, isRaw: Bool, _ transform: FrameTransform,
+    _ stored: UnsafeRawBufferPointer, isRaw: Bool, _ codec: ChunkCodec,
     into out: UnsafeMutableRawBufferPointer
   ) throws {
     guard !isRaw else {
@@ -219,140 +84,11 @@ public enum FrameCodec {
       out.copyMemory(from: stored)
       return
     }
-    try checkHeader(stored, contentCount: out.count)
-    try FrameWorker.use { worker in
-      guard transform != .none else { return try worker.inflate(stored, into: out) }
-      let planes = UnsafeMutableRawBufferPointer(rebasing: worker.planes.bytes[0..<out.count])
-      try worker.inflate(stored, into: planes)
-      transform.join(planes.baseAddress!, out.baseAddress!, count: out.count)
+    do throws(ChunkFault) {
+      try codec.decode(stored, into: out)
+    } catch {
+      guard error != .memory else { throw RequestError(.io, error.problem) }
+      throw FormatError(.ingotFrame, offset: error.byte, "\(codec.name): \(error.problem)")
     }
-  }
-
-  /// Refuses zstd frames that are not of the form that ingots hold: RFC 8878, 3.1.1, and Formats/ingot.md, rule I14.
-  private static func checkHeader(_ stored: UnsafeRawBufferPointer, contentCount: Int) throws(FormatError) {
-    func refuse(_ problem: String) -> FormatError { FormatError(.ingotFrame, problem) }
-    guard stored.count >= 5, stored.loadUnaligned(as: UInt32.self).littleEndian == 0xFD2F_B528 else {
-      throw refuse("found no zstd frame, expected one that starts with 28 b5 2f fd")
-    }
-    let descriptor = stored[4]
-    guard descriptor & 0x08 == 0 else { throw refuse("the zstd frame uses a reserved bit") }
-    guard descriptor & 0x03 == 0 else { throw refuse("the zstd frame asks for a dictionary, expected none") }
-    let isSingleSegment = descriptor & 0x20 != 0
-    let sizeBytes = [isSingleSegment ? 1 : 0, 2, 4, 8][Int(descriptor >> 6)]
-    guard sizeBytes > 0 else { throw refuse("the zstd frame does not say its content size") }
-    let sizeOffset = isSingleSegment ? 5 : 6
-    guard stored.count >= sizeOffset + sizeBytes else { throw refuse("the zstd frame ends in its header") }
-    if !isSingleSegment {
-      let base = 1 << (10 + Int(stored[5] >> 3))
-      let window = base + base / 8 * Int(stored[5] & 7)
-      guard window <= windowLimit else {
-        throw refuse("the zstd frame needs a window of \(window) bytes, expected at most \(windowLimit)")
-      }
-    }
-    var size: UInt64 = sizeBytes == 2 ? 256 : 0
-    for index in 0..<sizeBytes { size &+= UInt64(stored[sizeOffset + index]) << (8 * UInt64(index)) }
-    guard size == UInt64(contentCount) else {
-      throw refuse("the zstd frame holds \(size) bytes of content, expected \(contentCount)")
-    }
-    let length = ZSTD_findFrameCompressedSize(stored.baseAddress, stored.count)
-    guard ZSTD_isError(length) == 0 else { throw refuse("the zstd frame is damaged: \(zstdError(length))") }
-    guard length == stored.count else {
-      throw refuse("the zstd frame ends after \(length) bytes, expected \(stored.count)")
-    }
-  }
-}
-
-private func zstdError(_ code: Int) -> String { String(cString: ZSTD_getErrorName(code)) }
-
-/// zstd's contexts and some scratch memory, used by one thread at a time and kept for the next.
-private final class FrameWorker: @unchecked Sendable {
-  private let compressor: OpaquePointer
-  private let decompressor: OpaquePointer
-  /// Room for one chunk in planes.
-  let planes = ByteBuffer(count: FrameCodec.chunkBytes)
-  /// Room for one compressed chunk, and a flush for each plane.
-  let output = ByteBuffer(count: ZSTD_compressBound(FrameCodec.chunkBytes) + 1024)
-  /// Room for the slices of a trial.
-  let sample = ByteBuffer(count: 65536)
-
-  private static let idle = Mutex<[FrameWorker]>([])
-
-  /// Lends a worker.
-  static func use<R>(_ body: (FrameWorker) throws -> R) throws -> R {
-    let worker = try idle.withLock { $0.popLast() } ?? FrameWorker()
-    defer { idle.withLock { $0.append(worker) } }
-    return try body(worker)
-  }
-
-  private init() throws {
-    guard let compressor = ZSTD_createCCtx(), let decompressor = ZSTD_createDCtx() else {
-      throw RequestError(.io, "there is no memory for zstd")
-    }
-    self.compressor = compressor
-    self.decompressor = decompressor
-  }
-
-  deinit {
-    ZSTD_freeCCtx(compressor)
-    ZSTD_freeDCtx(decompressor)
-  }
-
-  /// Compresses one chunk into `output`.
-  /// - Returns: its length there.
-  func compress(_ content: UnsafeRawBufferPointer, _ form: FrameForm, trial: Bool) throws -> Int {
-    var source = content
-    if form.transform != .none, let base = content.baseAddress, let target = planes.bytes.baseAddress {
-      form.transform.split(base, target, count: content.count)
-      source = UnsafeRawBufferPointer(start: target, count: content.count)
-    }
-    ZSTD_CCtx_reset(compressor, ZSTD_reset_session_and_parameters)
-    if form.searchesMatches {
-      try set(ZSTD_c_compressionLevel, trial ? 1 : 3)
-      try set(ZSTD_c_windowLog, 20)
-    } else {
-      // A Huffman coder in effect: matches are as good as never looked for, literals are always coded.
-      try set(ZSTD_c_compressionLevel, -1)
-      try set(ZSTD_c_strategy, Int32(bitPattern: ZSTD_fast.rawValue))
-      try set(ZSTD_c_targetLength, 131_072)
-      try set(ZSTD_c_minMatch, 7)
-      try set(ZSTD_c_hashLog, 6)
-      try set(ZSTD_c_windowLog, 17)
-      // ZSTD_c_literalCompressionMode = ZSTD_ps_enable; negative levels would store literals raw.
-      try set(ZSTD_c_experimentalParam5, 1)
-    }
-    try checked(ZSTD_CCtx_setPledgedSrcSize(compressor, UInt64(source.count)))
-    // A flush after each plane ends the block, since a block has one Huffman table for all its bytes.
-    let plane = source.count / form.transform.elementBytes
-    var out = ZSTD_outBuffer(dst: output.bytes.baseAddress, size: output.bytes.count, pos: 0)
-    for end in stride(from: plane, through: source.count, by: plane) {
-      var piece = ZSTD_inBuffer(src: source.baseAddress! + (end - plane), size: plane, pos: 0)
-      let left = try checked(
-        ZSTD_compressStream2(compressor, &out, &piece, end == source.count ? ZSTD_e_end : ZSTD_e_flush))
-      guard left == 0, piece.pos == plane else { throw RequestError(.io, "zstd stopped in the middle") }
-    }
-    return out.pos
-  }
-
-  /// Inflates one zstd frame that must yield exactly `out.count` bytes.
-  func inflate(_ stored: UnsafeRawBufferPointer, into out: UnsafeMutableRawBufferPointer) throws(FormatError)
-  {
-    let size = ZSTD_decompressDCtx(
-      decompressor, out.baseAddress, out.count, stored.baseAddress, stored.count)
-    guard ZSTD_isError(size) == 0 else {
-      throw FormatError(.ingotFrame, "the zstd frame is damaged: \(zstdError(size))")
-    }
-    guard size == out.count else {
-      throw FormatError(.ingotFrame, "the zstd frame yields \(size) bytes, expected \(out.count)")
-    }
-  }
-
-  private func set(_ parameter: ZSTD_cParameter, _ value: Int32) throws {
-    try checked(ZSTD_CCtx_setParameter(compressor, parameter, value))
-  }
-
-  @discardableResult
-  private func checked(_ code: Int) throws -> Int {
-    guard ZSTD_isError(code) == 0 else { throw RequestError(.io, "zstd cannot compress: \(zstdError(code))") }
-    return code
   }
 }

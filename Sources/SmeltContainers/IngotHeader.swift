@@ -1,5 +1,5 @@
 // An ingot's first 64 bytes, the numbers that bound the format, and how its numbers are laid out.
-// Formats/ingot.md, sections 1, 2 and 4.1.
+// Formats/ingot.md, sections 1 and 2.
 
 internal import SmeltStorage
 internal import SmeltTensors
@@ -7,7 +7,7 @@ internal import SmeltTensors
 /// The numbers of Formats/ingot.md.
 enum IngotLimits {
   static let magic: [UInt8] = [0x49, 0x4E, 0x47, 0x4F, 0x54, 0x0D, 0x0A, 0x1A]
-  static let version: UInt32 = 1
+  static let version: UInt32 = 2
   static let headerBytes = 64
   static let weightNameBytes = 1000
   static let fileNameBytes = 255
@@ -17,24 +17,29 @@ enum IngotLimits {
   static let fileBytes = 1 << 30
   static let fileRatio = 1000
   static let metadataBytes = 16 << 20
+  static let encodings = 1000
+  static let others = 65_536
+  static let fileParts = 99_999
   static let rawBit: UInt32 = 1 << 31
-  static let weightKind: UInt8 = 1
-  static let fileKind: UInt8 = 2
-  static let retiredKind: UInt8 = 3
+  /// A layer or an expert that a weight does not have.
+  static let none: UInt32 = .max
+
+  /// The dtypes by their code in a frame record. Formats/ingot.md, 4.3.
+  static let dtypes: [DType] = [
+    .bool, .f4, .f6E2M3, .f6E3M2, .u8, .i8, .f8E5M2, .f8E4M3, .f8E8M0, .f8E4M3FNUZ, .f8E5M2FNUZ, .i16, .u16,
+    .f16,
+    .bf16, .i32, .u32, .f32, .c64, .f64, .i64, .u64,
+  ]
+  /// The parts by their code in a frame record.
+  static let parts: [PartName] = [.values, .scales, .globalScale, .zeroPoints, .groupIndex]
 
   /// What is wrong with a name that weights or files may not have, or nil. Rule I22.
   static func nameProblem(_ name: String, limit: Int) -> String? {
     let count = name.utf8.count
     guard count > 0 else { return "the name is empty" }
     guard count <= limit else { return "the name has \(count) bytes, expected at most \(limit)" }
-    for scalar in name.unicodeScalars {
-      switch scalar.value {
-      case 0..<0x20, 0x7F..<0xA0, 0x200B...0x200F, 0x2028...0x202E, 0x2060...0x2069, 0xFEFF:
-        return "the name holds the control character U+\(String(scalar.value, radix: 16, uppercase: true))"
-      default: continue
-      }
-    }
-    return nil
+    guard let bad = name.utf8.first(where: { !(0x20...0x7E).contains($0) }) else { return nil }
+    return "the name holds the byte 0x\(String(bad, radix: 16)), expected printable ASCII"
   }
 
   /// What is wrong with the name of a file, or nil. Rules I22 and I27.
@@ -49,7 +54,7 @@ enum IngotLimits {
 struct IngotHeader {
   var indexOffset: Int
   var indexLength: Int
-  var indexChecksum: UInt64
+  var indexChecksum: UInt32
 
   /// Reads and checks the first 64 bytes of a file (rules I1 to I5).
   init(_ bytes: Bytes, file: String) throws(FormatError) {
@@ -77,22 +82,24 @@ struct IngotHeader {
       throw refuse(
         "read version", 8, "found \(readVersion), expected \(IngotLimits.version)",
         help: readVersion > IngotLimits.version
-          ? "a newer Smelt wrote the file; read it with that one" : "the file is damaged")
+          ? "a newer Smelt wrote the file; read it with that one"
+          : readVersion == 1
+            ? "version 1 was never released; convert the model again from its source" : "the file is damaged")
     }
     let offset = try reader.number(UInt64.self, "index offset")
     let length = try reader.number(UInt64.self, "index length")
-    indexChecksum = try reader.number(UInt64.self, "index checksum")
-    let reserved = try reader.take(16, "reserved")
-    let checksum = try reader.number(UInt64.self, "header checksum")
-    let found = head[0..<56].withUnsafeBytes { xxh64($0) }
+    indexChecksum = try reader.number(UInt32.self, "index checksum")
+    let reserved = try reader.take(24, "flags and reserved bytes")
+    let checksum = try reader.number(UInt32.self, "header checksum")
+    let found = head[0..<60].withUnsafeBytes { CRC32C.hash($0) }
     guard checksum == found else {
-      throw refuse("header checksum", 56, "found \(hex(found)), expected \(hex(checksum))")
+      throw refuse("header checksum", 60, "found \(hex(found)), expected \(hex(checksum))")
     }
     guard writeVersion >= readVersion else {
       throw refuse("write version", 12, "found \(writeVersion), expected at least \(readVersion)")
     }
     guard reserved.array.allSatisfy({ $0 == 0 }) else {
-      throw refuse("flags", 40, "found a reserved byte that is not zero")
+      throw refuse("flags", 36, "found a reserved byte that is not zero")
     }
     let size = UInt64(bytes.count)
     let (end, overflow) = offset.addingReportingOverflow(length)
@@ -108,10 +115,10 @@ struct IngotHeader {
     indexLength = Int(length)
   }
 
-  init(indexOffset: Int, indexLength: Int, indexChecksum: UInt64) {
+  init(indexOffset: Int, index: [UInt8]) {
     self.indexOffset = indexOffset
-    self.indexLength = indexLength
-    self.indexChecksum = indexChecksum
+    indexLength = index.count
+    indexChecksum = index.withUnsafeBytes { CRC32C.hash($0) }
   }
 
   /// The 64 bytes.
@@ -122,16 +129,16 @@ struct IngotHeader {
     bytes.append(littleEndian: UInt64(indexOffset))
     bytes.append(littleEndian: UInt64(indexLength))
     bytes.append(littleEndian: indexChecksum)
-    bytes += [UInt8](repeating: 0, count: 16)
-    bytes.append(littleEndian: bytes.withUnsafeBytes { xxh64($0) })
+    bytes += [UInt8](repeating: 0, count: 24)
+    bytes.append(littleEndian: bytes.withUnsafeBytes { CRC32C.hash($0) })
     return bytes
   }
 }
 
-/// A 64-bit number in sixteen digits.
-func hex(_ value: UInt64) -> String {
+/// A 32-bit number in eight digits.
+func hex(_ value: UInt32) -> String {
   let text = String(value, radix: 16)
-  return String(repeating: "0", count: 16 - text.count) + text
+  return String(repeating: "0", count: 8 - text.count) + text
 }
 
 extension [UInt8] {

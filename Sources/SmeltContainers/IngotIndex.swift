@@ -1,5 +1,5 @@
-// What an ingot's index says, and reading it with every rule checked before anything is believed.
-// Formats/ingot.md, sections 3.1, 3.2 and 4; the rules' numbers stand beside the code that checks them.
+// An ingot's index, read in place: tables of fixed-size records in the mapping. Opening checks every record in bulk; names,
+// shapes and frames are made when somebody asks. Formats/ingot.md, section 4.
 
 internal import SmeltStorage
 public import SmeltTensors
@@ -10,62 +10,98 @@ public struct IngotChunk: Sendable, Hashable {
   public let storedLength: Int
   /// Whether they are the content itself.
   public let isRaw: Bool
-  /// XXH64 of the bytes in the file.
-  public let checksum: UInt64
+  /// CRC-32C of the bytes in the file.
+  public let checksum: UInt32
 }
 
 /// One part of one weight, or one small file, and where it lies.
-public struct IngotFrame: Sendable, Hashable {
-  /// The place of its first byte.
-  public let offset: Int
-  /// Bytes in the file.
-  public let storedLength: Int
-  /// Bytes of content.
-  public let contentLength: Int
-  /// The hash of the content, whatever the storage: XXH64 over the XXH64s of its chunks.
-  public let contentHash: UInt64
-  /// Raw or zstd, and the transform.
-  public let form: FrameForm
-  /// Its chunks in order.
-  public let chunks: [IngotChunk]
+public struct IngotFrame: Sendable {
+  let index: IngotIndex
+  let row: Int
 
+  private var at: Int { index.places.frames + row * IngotIndex.frameBytes }
+
+  /// The place of its first byte.
+  public var offset: Int { index.size(at) }
+  /// Bytes in the file.
+  public var storedLength: Int { index.size(at + 8) }
+  /// Bytes of content.
+  public var contentLength: Int { index.size(at + 16) }
+  /// The hash of the content, whatever the storage: SHA-256 over the SHA-256s of its chunks.
+  public var contentHash: [UInt8] { index.bytes[at + 24..<at + 24 + SHA256.byteCount].array }
+  /// How its chunks are stored.
+  public var codec: ChunkCodec { ChunkCodec(rawValue: index.byte(at + 64)) ?? .raw }
   /// The byte after the last one.
   public var end: Int { offset + storedLength }
+  /// The number of its chunks.
+  public var chunkCount: Int { FrameCodec.chunkCount(contentLength) }
+  /// Its chunks in order.
+  public var chunks: [IngotChunk] { (0..<chunkCount).map { chunk($0) } }
 
-  /// Where a frame of this storage and length may start: multiples of this.
-  static func alignment(_ storage: FrameStorage, storedLength: Int) -> Int {
-    storage == .raw && storedLength >= 65536 ? 4096 : 64
+  var firstChunk: Int { Int(index.word(at + 56)) }
+  var firstDimension: Int { Int(index.word(at + 60)) }
+  var dtype: DType { IngotLimits.dtypes[Int(index.byte(at + 65))] }
+  var part: PartName { IngotLimits.parts[Int(index.byte(at + 66))] }
+  var shape: Shape { index.shape(firstDimension, rank: Int(index.byte(at + 67))) }
+
+  func chunk(_ number: Int) -> IngotChunk {
+    let at = index.places.chunks + (firstChunk + number) * 8
+    let word = index.word(at)
+    return IngotChunk(
+      storedLength: Int(word & ~IngotLimits.rawBit), isRaw: word & IngotLimits.rawBit != 0,
+      checksum: index.word(at + 4))
+  }
+
+  /// Where a frame of this codec and length may start: multiples of this.
+  static func alignment(_ codec: ChunkCodec, storedLength: Int) -> Int {
+    codec == .raw && storedLength >= 65536 ? 4096 : 64
   }
 
   /// The place of the next frame after one that ends at `end`.
-  static func place(after end: Int, _ storage: FrameStorage, storedLength: Int) -> Int {
-    let alignment = alignment(storage, storedLength: storedLength)
+  static func place(after end: Int, _ codec: ChunkCodec, storedLength: Int) -> Int {
+    let alignment = alignment(codec, storedLength: storedLength)
     return (end + alignment - 1) / alignment * alignment
   }
 }
 
 /// One part of a weight in an ingot.
-public struct IngotPart: Sendable, Hashable {
-  /// Which part.
-  public let name: PartName
-  /// The type of its elements.
-  public let dtype: DType
-  /// Its dimensions as stored.
-  public let shape: Shape
+public struct IngotPart: Sendable {
   /// Where it lies.
   public let frame: IngotFrame
+  /// Which part.
+  public var name: PartName { frame.part }
+  /// The type of its elements.
+  public var dtype: DType { frame.dtype }
+  /// Its dimensions as stored.
+  public var shape: Shape { frame.shape }
 }
 
-/// One weight in an ingot.
+/// One weight in an ingot; what it says is read from the index when it is asked for.
 public struct IngotEntry: Sendable {
+  let index: IngotIndex
+  let row: Int
+  /// The number of its file among the ingot's, from 0.
+  public let fileNumber: Int
+
+  private var at: Int { index.places.weights + row * IngotIndex.weightBytes }
+
   /// Its name.
-  public let name: String
+  public var name: String { index.name(at) }
   /// Its dimensions, output channels first.
-  public let shape: Shape
+  public var shape: Shape { index.shape(Int(index.word(at + 12)), rank: Int(index.byte(at + 6))) }
   /// How its numbers are stored.
-  public let encoding: any Encoding
+  public var encoding: any Encoding { index.encodings[Int(index.half(at + 24))] }
   /// Its parts in the encoding's order.
-  public let parts: [IngotPart]
+  public var parts: [IngotPart] {
+    let first = Int(index.word(at + 8))
+    return (first..<first + Int(index.byte(at + 7))).map {
+      IngotPart(frame: IngotFrame(index: index, row: $0))
+    }
+  }
+  /// The layer it belongs to.
+  public var layer: Int? { index.optional(at + 16) }
+  /// The routed expert it belongs to.
+  public var expert: Int? { index.optional(at + 20) }
 
   /// The stable name of the encoding.
   public var encodingName: String { encoding.name }
@@ -75,257 +111,186 @@ public struct IngotEntry: Sendable {
   public var contentLength: Int { parts.reduce(0) { $0 + $1.frame.contentLength } }
 }
 
-/// An ingot's index. Formats/ingot.md, section 4.
-struct IngotIndex {
-  private(set) var weights: [IngotEntry] = []
-  private(set) var weightPlaces: [String: Int] = [:]
-  private(set) var files: [(name: String, frame: IngotFrame)] = []
-  private(set) var filePlaces: [String: Int] = [:]
-  /// Every frame in the order of the file, with what an error calls it.
-  private(set) var frames: [(subject: String, frame: IngotFrame)] = []
-  private(set) var metadata: JSON = JSON(members: [])
+/// The tables of one file's index. All rules of sections 3.1, 3.2 and 4 hold once it is made.
+final class IngotIndex: @unchecked Sendable {
+  static let headBytes = 128
+  static let frameBytes = 72
+  static let weightBytes = 32
 
-  private let file: String
-  private let start: Int
-  private var end = IngotLimits.headerBytes
+  /// Where each table starts, in bytes from the start of the index.
+  struct Places {
+    var frames = 0
+    var chunks = 0
+    var dimensions = 0
+    var weights = 0
+    var experts = 0
+    var others = 0
+    var encodings = 0
+    var order = 0
+    var strings = 0
+    var metadata = 0
+    var end = 0
+  }
 
-  /// Reads the index that starts at byte `start` of `file`. All rules of sections 3.1, 3.2 and 4 hold afterwards.
+  /// How many records each table has.
+  struct Counts {
+    var weights = 0
+    var weightFrames = 0
+    var others = 0
+    var encodings = 0
+    var chunks = 0
+    var dimensions = 0
+    var strings = 0
+    var metadata = 0
+    var layers = 0
+    var experts = 0
+    /// This file among the files of the ingot, from 1.
+    var fileNumber = 1
+    var fileCount = 1
+    /// Weights in all files.
+    var totalWeights = 0
+
+    var frames: Int { weightFrames + others }
+  }
+
+  /// A file, a note or a retired run.
+  struct Other {
+    let kind: OtherRecord.Kind
+    let name: String
+    let frame: Int
+  }
+
+  let bytes: Bytes
+  let file: String
+  let start: Int
+  let counts: Counts
+  let places: Places
+  private(set) var encodings: [any Encoding] = []
+  private(set) var others: [Other] = []
+  private(set) var metadata = JSON(members: [])
+  private let base: UnsafeRawPointer
+
+  /// Reads the index that starts at byte `start` of `file`.
+  /// - Throws: `C_INDEX`, `C_BOMB`.
   init(_ bytes: Bytes, start: Int, file: String) throws(FormatError) {
+    guard bytes.count >= IngotIndex.headBytes, let base = bytes.baseAddress else {
+      throw FormatError(
+        .ingotIndex, file: file, subject: "index", offset: start,
+        "has \(bytes.count) bytes, expected at least \(IngotIndex.headBytes)")
+    }
+    self.bytes = bytes
+    self.base = base
     self.file = file
     self.start = start
-    var reader = ByteReader(bytes, file: file, origin: start, code: .ingotIndex)
-    let count = Int(try reader.number(UInt32.self, "number of entries"))
-    // I20: the smallest entry, a retired run, is a kind and a frame record.
-    guard count <= reader.remaining / 37 else {
-      throw reader.error("number of entries", "found \(count), more than \(reader.remaining) bytes can hold")
+    counts = try IngotIndex.counts(bytes, start: start, file: file)
+    places = IngotIndex.places(counts)
+    guard places.end == bytes.count else {
+      throw FormatError(
+        .ingotIndex, file: file, subject: "index", offset: start,
+        "its counts ask for \(places.end) bytes, found \(bytes.count)")
     }
-    frames.reserveCapacity(count)
-    for _ in 0..<count {
-      let kind = try reader.number(UInt8.self, "kind")
-      switch kind {
-      case IngotLimits.weightKind: try readWeight(&reader)
-      case IngotLimits.fileKind: try readFile(&reader)
-      case IngotLimits.retiredKind:
-        let frame = try readFrame(&reader, subject: "retired run", needs: nil)
-        frames.append(("retired run", frame))
-      default: throw reader.error("kind", "found \(kind), expected 1, 2 or 3")
+    encodings = try readEncodings()
+    others = try readOthers()
+    metadata = try readMetadata()
+    try check()
+  }
+
+  // MARK: reading numbers, which lie inside once the counts are checked
+
+  func byte(_ at: Int) -> UInt8 { base.load(fromByteOffset: at, as: UInt8.self) }
+  func half(_ at: Int) -> UInt16 {
+    UInt16(littleEndian: base.loadUnaligned(fromByteOffset: at, as: UInt16.self))
+  }
+  func word(_ at: Int) -> UInt32 {
+    UInt32(littleEndian: base.loadUnaligned(fromByteOffset: at, as: UInt32.self))
+  }
+  func long(_ at: Int) -> UInt64 {
+    UInt64(littleEndian: base.loadUnaligned(fromByteOffset: at, as: UInt64.self))
+  }
+  /// A 64-bit number that was checked to be a size.
+  func size(_ at: Int) -> Int { Int(truncatingIfNeeded: long(at)) }
+  func optional(_ at: Int) -> Int? { word(at) == IngotLimits.none ? nil : Int(word(at)) }
+
+  /// The bytes of the name of a weight's record.
+  func nameBytes(_ at: Int) -> UnsafeRawBufferPointer {
+    UnsafeRawBufferPointer(start: base + places.strings + Int(word(at)), count: Int(half(at + 4)))
+  }
+
+  /// The string that the first six bytes of a record name.
+  func name(_ at: Int) -> String { String(decoding: nameBytes(at), as: UTF8.self) }
+
+  func shape(_ first: Int, rank: Int) -> Shape {
+    Shape((first..<first + rank).map { size(places.dimensions + 8 * $0) })
+  }
+
+  var contentHash: [UInt8] { bytes[80..<112].array }
+  var identity: [UInt8] { bytes[112..<128].array }
+
+  /// Where the record of a weight starts.
+  func weight(_ row: Int) -> Int { places.weights + row * IngotIndex.weightBytes }
+
+  func entry(_ row: Int, fileNumber: Int = 0) -> IngotEntry {
+    IngotEntry(index: self, row: row, fileNumber: fileNumber)
+  }
+
+  /// The weight at a place of the order of names.
+  func ordered(_ place: Int) -> Int { Int(word(places.order + 4 * place)) }
+
+  func frame(_ row: Int) -> IngotFrame { IngotFrame(index: self, row: row) }
+
+  /// The weight of a name, by bisection of the order of names.
+  func find(_ name: String) -> Int? {
+    var name = name
+    return name.withUTF8 { wanted in
+      let wanted = UnsafeRawBufferPointer(wanted)
+      var range = 0..<counts.weights
+      while !range.isEmpty {
+        let middle = range.lowerBound + range.count / 2
+        let row = Int(word(places.order + 4 * middle))
+        let order = compare(nameBytes(weight(row)), wanted)
+        if order == 0 { return row }
+        range = order < 0 ? middle + 1..<range.upperBound : range.lowerBound..<middle
       }
-    }
-    let expected = IngotFrame.place(after: end, .raw, storedLength: bytes.count)
-    guard expected == start else {  // I8
-      throw FormatError(
-        .ingotIndex, file: file, subject: "index", offset: 16, "starts at \(start), expected \(expected)")
-    }
-    try readMetadata(&reader)
-  }
-
-  private mutating func readMetadata(_ reader: inout ByteReader) throws(FormatError) {
-    let count = Int(try reader.number(UInt32.self, "length of the metadata"))
-    guard count <= IngotLimits.metadataBytes else {
-      throw reader.error("metadata", "found \(count) bytes, expected at most \(IngotLimits.metadataBytes)")
-    }
-    let offset = reader.offset
-    let text = try reader.take(count, "metadata")
-    guard reader.remaining == 0 else {
-      throw reader.error("metadata", "\(reader.remaining) bytes follow it, expected the end of the index")
-    }
-    do {
-      metadata = try JSON.scan(text, limits: JSONLimits(depth: 64, values: 1_000_000))
-    } catch {
-      throw FormatError(
-        .ingotIndex, file: file, subject: "metadata", offset: offset + error.offset, error.problem)
-    }
-    guard metadata.object != nil else {
-      throw FormatError(
-        .ingotIndex, file: file, subject: "metadata", offset: offset,
-        "found \(metadata.kind), expected an object")
+      return nil
     }
   }
 
-  // MARK: entries
-
-  private mutating func readWeight(_ reader: inout ByteReader) throws(FormatError) {
-    let nameOffset = reader.offset
-    let name = try reader.string("name of a weight")
-    if let problem = IngotLimits.nameProblem(name, limit: IngotLimits.weightNameBytes) {
-      throw refuse("name of a weight", nameOffset, problem)
-    }
-    guard weightPlaces[name] == nil else { throw refuse(name, nameOffset, "stands twice in the index") }
-    let encodingOffset = reader.offset
-    let encodingName = try reader.string("encoding of \(name)")
-    guard let encoding = Encodings.named(encodingName) else {
-      throw refuse(name, encodingOffset, "has the unknown encoding '\(encodingName)'")
-    }
-    let shape = try readShape(&reader, name)
-    let layouts: [PartLayout]
-    do {
-      layouts = try encoding.layout(of: shape, name: name)
-    } catch {
-      throw refuse(name, encodingOffset, error.problem)
-    }
-    let count = Int(try reader.number(UInt8.self, "number of parts of \(name)"))
-    guard count == layouts.count else {
-      throw refuse(
-        name, reader.offset - 1, "has \(count) parts, expected \(layouts.count) for \(encodingName)")
-    }
-    var parts: [IngotPart] = []
-    parts.reserveCapacity(count)
-    for layout in layouts { parts.append(try readPart(&reader, layout, name)) }
-    weightPlaces[name] = weights.count
-    weights.append(IngotEntry(name: name, shape: shape, encoding: encoding, parts: parts))
+  /// The weights of an expert of a layer, which lie side by side: one look into a table.
+  func weights(layer: Int, expert: Int) -> Range<Int>? {
+    guard (0..<counts.layers).contains(layer), (0..<counts.experts).contains(expert) else { return nil }
+    let at = places.experts + 8 * (layer * counts.experts + expert)
+    let (first, count) = (Int(word(at)), Int(word(at + 4)))
+    return count == 0 ? nil : first..<first + count
   }
 
-  /// Rules I25 and I26.
-  private mutating func readPart(_ reader: inout ByteReader, _ layout: PartLayout, _ weight: String)
-    throws(FormatError) -> IngotPart
+  /// What an error calls a frame: a weight's name and the part, or the name of a file. For errors only: it looks at all
+  /// weights.
+  func subject(_ frame: Int) -> String {
+    if frame >= counts.weightFrames, frame - counts.weightFrames < others.count {
+      let other = others[frame - counts.weightFrames]
+      return other.kind == .retired ? "retired run" : other.name
+    }
+    for row in 0..<counts.weights {
+      let at = weight(row)
+      let first = Int(word(at + 8))
+      guard frame >= first, frame < first + Int(byte(at + 7)) else { continue }
+      guard Int(word(at)) + Int(half(at + 4)) <= counts.strings else { break }
+      let part = Int(byte(places.frames + frame * IngotIndex.frameBytes + 66))
+      return IngotLimits.parts.indices.contains(part)
+        ? "\(name(at)) (\(IngotLimits.parts[part].rawValue))" : name(at)
+    }
+    return "frame \(frame)"
+  }
+
+  func refuse(_ subject: String, at place: Int, _ problem: String, code: ErrorCode = .ingotIndex)
+    -> FormatError
   {
-    let offset = reader.offset
-    let name = try reader.string("part of \(weight)")
-    guard name == layout.name.rawValue else {
-      throw refuse(weight, offset, "has the part '\(name)', expected '\(layout.name.rawValue)'")
-    }
-    let dtypeName = try reader.string("dtype of \(weight)")
-    guard let dtype = DType(rawValue: dtypeName), layout.dtypes.contains(dtype) else {
-      let allowed = layout.dtypes.map(\.rawValue).joined(separator: " or ")
-      throw refuse(weight, offset, "its \(name) are '\(dtypeName)', expected \(allowed)")
-    }
-    let shape = try readShape(&reader, weight)
-    guard shape == layout.shape else {
-      throw refuse(weight, offset, "its \(name) are \(shape), expected \(layout.shape)")
-    }
-    guard let needed = dtype.byteCount(shape.count) else {
-      throw refuse(weight, offset, "its \(name) are no whole number of bytes: \(dtype) \(shape)")
-    }
-    let subject = "\(weight) (\(name))"
-    let frame = try readFrame(&reader, subject: subject, needs: needed)
-    frames.append((subject, frame))
-    return IngotPart(name: layout.name, dtype: dtype, shape: shape, frame: frame)
+    FormatError(code, file: file, subject: subject, offset: start + place, problem)
   }
+}
 
-  private mutating func readFile(_ reader: inout ByteReader) throws(FormatError) {
-    let offset = reader.offset
-    let name = try reader.string("name of a file")
-    if let problem = IngotLimits.fileNameProblem(name) { throw refuse("name of a file", offset, problem) }
-    guard filePlaces[name] == nil else {
-      throw refuse(name, offset, "stands twice in the index")
-    }
-    let frame = try readFrame(&reader, subject: name, needs: nil)
-    guard frame.contentLength <= IngotLimits.fileBytes,  // I28
-      ceilDivide(frame.contentLength, IngotLimits.fileRatio) <= frame.storedLength
-    else {
-      throw FormatError(
-        .ingotBomb, file: file, subject: name, offset: offset,
-        "\(frame.storedLength) bytes stand for \(frame.contentLength), expected at most 2^30 and 1,000 times as many"
-      )
-    }
-    filePlaces[name] = files.count
-    files.append((name, frame))
-    frames.append((name, frame))
-  }
-
-  // MARK: shapes and frames
-
-  /// Rule I24.
-  private func readShape(_ reader: inout ByteReader, _ subject: String) throws(FormatError) -> Shape {
-    let offset = reader.offset
-    let rank = Int(try reader.number(UInt8.self, "rank of \(subject)"))
-    guard rank <= IngotLimits.rank else {
-      throw refuse(subject, offset, "has \(rank) dimensions, expected at most \(IngotLimits.rank)")
-    }
-    var dimensions: [Int] = []
-    var product = 1
-    for _ in 0..<rank {
-      let dimension = try reader.number(UInt64.self, "shape of \(subject)")
-      // At most 2^48 × 2^40 would overflow, so the product is checked before it is made.
-      guard dimension <= IngotLimits.dimension, Int(dimension) <= IngotLimits.elements / product else {
-        throw refuse(subject, reader.offset - 8, "has the dimension \(dimension), too large for a shape")
-      }
-      product *= max(1, Int(dimension))
-      dimensions.append(Int(dimension))
-    }
-    return Shape(dimensions)
-  }
-
-  /// A frame record: rules I8, I9, I11, I12, I13, I16, and I26 when `needs` is given.
-  private mutating func readFrame(_ reader: inout ByteReader, subject: String, needs: Int?)
-    throws(FormatError)
-    -> IngotFrame
-  {
-    let recordOffset = reader.offset
-    let offset = try reader.size("offset of \(subject)")
-    let storedLength = try reader.size("stored length of \(subject)")
-    let contentLength = try reader.size("content length of \(subject)")
-    let contentHash = try reader.number(UInt64.self, "content hash of \(subject)")
-    let storageCode = try reader.number(UInt8.self, "storage of \(subject)")
-    let transformCode = try reader.number(UInt8.self, "transform of \(subject)")
-    guard let storage = FrameStorage(rawValue: storageCode) else {
-      throw refuse(subject, recordOffset + 32, "has the unknown storage \(storageCode)")
-    }
-    guard let transform = FrameTransform(rawValue: transformCode), storage == .zstd || transform == .none,
-      contentLength % transform.elementBytes == 0
-    else {
-      throw refuse(
-        subject, recordOffset + 33,
-        "has transform \(transformCode), impossible for storage \(storageCode) of \(contentLength) bytes")
-    }
-    guard try reader.number(UInt16.self, "reserved bytes of \(subject)") == 0 else {
-      throw refuse(subject, recordOffset + 34, "has a reserved byte that is not zero")
-    }
-    if let needs, contentLength != needs {
-      throw FormatError(
-        contentLength > needs ? .ingotBomb : .ingotIndex, file: file, subject: subject,
-        offset: recordOffset + 16,
-        "declares \(contentLength) bytes of content, expected \(needs)")
-    }
-    guard storedLength <= start, offset <= start - storedLength else {
-      throw refuse(
-        subject, recordOffset, "lies at \(offset) with \(storedLength) bytes, beyond the index at \(start)")
-    }
-    let expected = IngotFrame.place(after: end, storage, storedLength: storedLength)
-    guard offset == expected else {
-      throw refuse(subject, recordOffset, "lies at \(offset), expected \(expected) after the frame before it")
-    }
-    end = offset + storedLength
-    let chunks = try readChunks(&reader, subject, storage, storedLength, contentLength)
-    return IngotFrame(
-      offset: offset, storedLength: storedLength, contentLength: contentLength, contentHash: contentHash,
-      form: FrameForm(storage: storage, transform: transform), chunks: chunks)
-  }
-
-  private func readChunks(
-    _ reader: inout ByteReader, _ subject: String, _ storage: FrameStorage, _ storedLength: Int,
-    _ contentLength: Int
-  ) throws(FormatError) -> [IngotChunk] {
-    let count = FrameCodec.chunkCount(contentLength)
-    guard count <= reader.remaining / 12 else {
-      throw refuse(
-        subject, reader.offset, "has \(count) chunks, more than \(reader.remaining) bytes can hold")
-    }
-    var chunks: [IngotChunk] = []
-    chunks.reserveCapacity(count)
-    var total = 0
-    for index in 0..<count {
-      let offset = reader.offset
-      let word = try reader.number(UInt32.self, "chunk of \(subject)")
-      let checksum = try reader.number(UInt64.self, "chunk of \(subject)")
-      let isRaw = word & IngotLimits.rawBit != 0
-      let length = Int(word & ~IngotLimits.rawBit)
-      let content = FrameCodec.chunkRange(index, of: contentLength).count
-      guard isRaw ? length == content : storage == .zstd && length > 0 && length < content else {
-        throw refuse(
-          subject, offset,
-          "chunk \(index) has \(length) \(isRaw ? "raw" : "compressed") bytes for \(content) of content")
-      }
-      total += length
-      chunks.append(IngotChunk(storedLength: length, isRaw: isRaw, checksum: checksum))
-    }
-    guard total == storedLength else {
-      throw refuse(subject, reader.offset, "its chunks have \(total) bytes, expected \(storedLength)")
-    }
-    return chunks
-  }
-
-  private func refuse(_ subject: String, _ offset: Int, _ problem: String) -> FormatError {
-    FormatError(.ingotIndex, file: file, subject: subject, offset: offset, problem)
-  }
+/// The order of two strings by their bytes: below zero, zero, above.
+func compare(_ a: UnsafeRawBufferPointer, _ b: UnsafeRawBufferPointer) -> Int {
+  for index in 0..<min(a.count, b.count) where a[index] != b[index] { return a[index] < b[index] ? -1 : 1 }
+  return a.count - b.count
 }

@@ -11,7 +11,7 @@ internal import Synchronization
 /// A piece of one slab: some chunks of its codes.
 struct ConvertJob: Sendable {
   /// Content of one job; a few chunks, so that a job is worth a thread's while.
-  static let contentLimit = 4 * FrameCodec.chunkBytes
+  static let contentLimit = 16 * FrameCodec.chunkBytes
 
   /// The slab's place in the plan.
   let slab: Int
@@ -37,7 +37,7 @@ public struct ConvertedPiece: Sendable {
   var job: ConvertJob
   /// The codes as they are, where the container does not compress.
   var content: Bytes
-  var form: FrameForm
+  var form: ChunkForm
   /// The codes as frames hold them, where it does.
   var chunks: [EncodedChunk]
   /// Scales of the rows that start in the piece.
@@ -155,19 +155,19 @@ final class Converter: Sendable {
 
   /// How the slab's codes are stored: decided by its first chunk, whichever job needs to know first.
   private func form(_ job: ConvertJob, _ content: Bytes, _ slab: ResultSlab, _ weight: Weight) throws
-    -> FrameForm
+    -> ChunkForm
   {
-    guard let compression = options.target.compression, compression != .none else { return .raw }
+    guard let compression = options.target.compression, compression != .raw else { return .raw }
     return try forms[job.slab].value.withLock { known in
       if let known { return known }
       var sample = content
       if !job.isFirst {
         let block = plan.weights[slab.weight].decision.scheme.rowBlock
-        let rows = 0..<min(weight.rows, ceilDivide(FrameCodec.chunkBytes, slab.rowBytes * block) * block)
+        let rows = 0..<min(weight.rows, ceilDivide(FrameCodec.sampleBytes, slab.rowBytes * block) * block)
         sample = slab.isKept ? weight.values.bytes : Bytes(try quantize(weight, rows, slab, job.slab).values)
       }
       let form = try FrameCodec.choose(
-        content: sample, dtype: slab.parts[0].dtype, compression: compression)
+        content: sample, dtype: slab.parts[0].dtype, mode: compression)
       known = form
       return form
     }
@@ -187,7 +187,7 @@ final class Converter: Sendable {
 
 /// A frame's form, found out once; a lock that an array can hold.
 private final class FormBox: Sendable {
-  let value = Mutex<FrameForm?>(nil)
+  let value = Mutex<ChunkForm?>(nil)
 }
 
 /// What a scheme knows of a whole weight, found out once.

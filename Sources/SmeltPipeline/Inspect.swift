@@ -41,8 +41,10 @@ public struct Inspection: Sendable {
   public var dropped: Int
   /// Things worth saying.
   public var warnings: [String]
-  /// SHA-256 of an ingot's index.
+  /// SHA-256 of what an ingot holds, however it is stored.
   public var contentHash: String?
+  /// Where an ingot came from and what was proven of it.
+  public var facts: IngotFacts?
   /// All tensors.
   public var tensors: [TensorListing]
 
@@ -65,6 +67,7 @@ public struct Inspection: Sendable {
       ("dropped", JSON(dropped)), ("warnings", JSON(warnings.map { JSON($0) })),
     ]
     if let contentHash { members.append(("content_hash", JSON(contentHash))) }
+    if let facts { members += facts.members }
     if withTensors {
       members.append(
         (
@@ -95,6 +98,7 @@ public struct Inspection: Sendable {
     ])
     if dropped > 0 { facts.add(["left out", "\(dropped) tensors by named rules (see `smelt plan`)"]) }
     if let contentHash { facts.add(["content hash", contentHash]) }
+    for (name, value) in self.facts?.lines ?? [] { facts.add([name, value]) }
     var table = Table(["encoding", "weights", "bytes"])
     for encoding in encodings { table.add([encoding.name, "\(encoding.weights)", byteText(encoding.bytes)]) }
     var lines = [facts.text, "", table.text]
@@ -131,6 +135,7 @@ public func inspect(_ model: Model) throws -> Inspection {
   var dialect = "canonical"
   var dropped = 0
   var hash: String?
+  var facts: IngotFacts?
   switch model.container {
   case .checkpoint(let checkpoint):
     dialect = checkpoint.dialect
@@ -143,10 +148,11 @@ public func inspect(_ model: Model) throws -> Inspection {
     }
   case .ingot(let ingot):
     hash = ingot.file.contentHash
+    facts = try IngotFacts(ingot.file)
     tensors = ingot.file.entries.map { entry in
       TensorListing(
         name: entry.name, dtype: entry.encodingName, shape: entry.shape.dimensions,
-        bytes: entry.parts.reduce(0) { $0 + $1.frame.storedLength }, file: fileName(model.path))
+        bytes: entry.storedLength, file: fileName(ingot.file.files[entry.fileNumber].path))
     }
   }
   let numbers = family.weights.filter { $0.role != .hashTable }
@@ -161,6 +167,5 @@ public func inspect(_ model: Model) throws -> Inspection {
     files: model.files.map { (fileName($0.path), $0.byteCount) }, parameters: parameters,
     activeParameters: parameters - routed - embedding + Int((Double(routed) * share).rounded()),
     dimensions: family.dimensions, encodings: encodings, dropped: dropped, warnings: warnings,
-    contentHash: hash,
-    tensors: tensors)
+    contentHash: hash, facts: facts, tensors: tensors)
 }

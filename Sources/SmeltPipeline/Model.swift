@@ -172,7 +172,7 @@ public struct Model: Sendable {
   public var files: [(path: String, byteCount: Int)] {
     switch container {
     case .checkpoint(let checkpoint): checkpoint.source.files
-    case .ingot(let ingot): [(path, ingot.file.byteCount)]
+    case .ingot(let ingot): ingot.file.files
     }
   }
 }

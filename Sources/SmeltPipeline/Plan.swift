@@ -32,7 +32,7 @@ public struct ConvertOptions: Sendable {
 
   /// Options; nothing changes values unless the recipe says so.
   public init(
-    recipe: Recipe, statistics: Statistics? = nil, target: any ResultTarget = IngotResult(.auto),
+    recipe: Recipe, statistics: Statistics? = nil, target: any ResultTarget = IngotResult(.fast),
     exactOnly: Bool = false, overwrite: Bool = false, run: RunOptions = RunOptions()
   ) {
     self.recipe = recipe

@@ -26,11 +26,13 @@ public struct ConversionRequest: Sendable {
   var overwrite: Bool
   var splitMaxSize: Int?
   var maxShardSize: Int?
+  var maxPartSize: Int?
 
   /// The words.
   public init(
     scheme: String?, recipePath: String?, statisticsPath: String?, observer: String?, exactOnly: Bool,
-    compression: String, kind: String?, overwrite: Bool, splitMaxSize: Int? = nil, maxShardSize: Int? = nil
+    compression: String, kind: String?, overwrite: Bool, splitMaxSize: Int? = nil, maxShardSize: Int? = nil,
+    maxPartSize: Int? = nil
   ) {
     self.scheme = scheme
     self.recipePath = recipePath
@@ -42,6 +44,7 @@ public struct ConversionRequest: Sendable {
     self.overwrite = overwrite
     self.splitMaxSize = splitMaxSize
     self.maxShardSize = maxShardSize
+    self.maxPartSize = maxPartSize
   }
 
   /// The canonical scheme names, for help.
@@ -56,10 +59,10 @@ public struct ConversionRequest: Sendable {
     for model: Model, result: String, calibrates: Bool = false, _ run: RunOptions
   ) throws -> ConvertOptions {
     let kind = try ResultKind(result, asked: kind)
-    guard let compression = Compression(rawValue: compression) else {
+    guard let compression = CodecMode(rawValue: compression) else {
       throw RequestError(
         .usage, "unknown compression '\(compression)'",
-        help: "known: \(Compression.allCases.map(\.rawValue).joined(separator: ", "))")
+        help: "known: \(CodecMode.allCases.map(\.rawValue).joined(separator: ", "))")
     }
     let statistics = try statisticsPath.map { try readStatistics($0, for: model) }
     if let note = statistics?.notes.first(where: { $0.key == Statistics.leftOutNote }) {
@@ -77,7 +80,7 @@ public struct ConversionRequest: Sendable {
     return ConvertOptions(
       recipe: recipe, statistics: statistics,
       target: try kind.target(
-        compression, splitMaxSize, maxShardSize: maxShardSize, scheme),
+        compression, splitMaxSize, maxShardSize: maxShardSize, maxPartSize: maxPartSize, scheme),
       exactOnly: exactOnly, overwrite: overwrite, run: run)
   }
 
@@ -114,7 +117,7 @@ enum ResultKind: String, CaseIterable {
   }
 
   func target(
-    _ compression: Compression, _ splitMaxSize: Int?, maxShardSize: Int?, _ scheme: String?
+    _ compression: CodecMode, _ splitMaxSize: Int?, maxShardSize: Int?, maxPartSize: Int?, _ scheme: String?
   ) throws -> any ResultTarget {
     guard splitMaxSize == nil || self == .gguf else {
       throw RequestError(.usage, "--split-max-size is for .gguf results")
@@ -122,8 +125,11 @@ enum ResultKind: String, CaseIterable {
     guard maxShardSize == nil || self == .safetensors else {
       throw RequestError(.usage, "--max-shard-size is for directories of safetensors")
     }
+    guard maxPartSize == nil || self == .ingot else {
+      throw RequestError(.usage, "--max-part-size is for .ingot results")
+    }
     switch self {
-    case .ingot: return IngotResult(compression)
+    case .ingot: return IngotResult(compression, maxPartBytes: maxPartSize)
     case .safetensors:
       return SafetensorsResult(
         shardBytes: maxShardSize ?? SafetensorsResult.usualShardBytes, schemeWord: scheme)

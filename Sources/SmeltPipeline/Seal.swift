@@ -1,11 +1,13 @@
 // What verification found, kept in the result itself.
 
+import SmeltContainers
 import SmeltStorage
 
 extension Report {
   /// Refuses, before the long pass, a result that has no place for a report.
   /// - Throws: `RequestError` usage.
   public static func requireSealable(_ result: Model) throws {
+    if case .ingot = result.container { return }
     guard pathKind(result.path) == .directory else {
       throw RequestError(
         .usage, "'\(result.path)' has no place for a report", help: "write it to a file with --json or --html"
@@ -19,9 +21,13 @@ extension Report {
     }
   }
 
-  /// Writes the report into the result it is about: into README.md of a directory.
-  /// - Throws: `RequestError` usage where there is no place for it; cannot-create, io.
+  /// Writes the report into the result it is about: into an ingot, in place of an earlier one, or README.md of a directory.
+  /// - Throws: `RequestError` usage where there is no place for it; cannot-create, io; `SRC_CHANGED`.
   public func seal(_ result: Model) throws {
+    if case .ingot(let ingot) = result.container {
+      return try ingot.file.seal(
+        name: IngotFacts.reportName, bytes: Bytes(Array((json.text(indented: true) + "\n").utf8)))
+    }
     try Report.requireSealable(result)
     guard let card = try result.smallFile(ModelCard.fileName),
       let sealed = ModelCard.sealed(card.array, with: self)

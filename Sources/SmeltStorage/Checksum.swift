@@ -1,6 +1,15 @@
-// Checksums: XXH64 against accidents, SHA-256 to name content.
+// Checksums: CRC-32C and XXH64 against accidents, SHA-256 to name content.
 
 internal import CKernels
+internal import Crypto
+
+/// CRC-32C, Castagnoli's polynomial, as iSCSI, ext4 and SSE 4.2 have it. Source: RFC 3720, section 12.1.
+public enum CRC32C {
+  /// The sum of `bytes`, or of what `sum` is the sum of, followed by `bytes`. The sum of no bytes is 0.
+  public static func hash(_ bytes: UnsafeRawBufferPointer, after sum: UInt32 = 0) -> UInt32 {
+    sk_crc32c(sum, bytes.baseAddress, bytes.count)
+  }
+}
 
 /// XXH64 of bytes, seed 0. Source: the xxHash specification.
 public func xxh64(_ bytes: UnsafeRawBufferPointer) -> UInt64 {
@@ -23,26 +32,31 @@ public struct XXH64: Sendable {
   public func value() -> UInt64 { withUnsafePointer(to: state) { sk_xxh64_final($0) } }
 }
 
-/// SHA-256 of bytes that arrive in pieces. Source: FIPS 180-4.
+/// SHA-256 of bytes that arrive in pieces. Source: FIPS 180-4, as swift-crypto computes it.
 public struct SHA256: Sendable {
-  private var state = sk_sha256_state()
+  /// Bytes of a digest.
+  public static let byteCount = 32
+
+  private var state = Crypto.SHA256()
 
   /// Nothing hashed yet.
-  public init() { sk_sha256_init(&state) }
+  public init() {}
 
   /// Adds bytes.
-  public mutating func update(_ bytes: UnsafeRawBufferPointer) {
-    sk_sha256_update(&state, bytes.baseAddress, bytes.count)
-  }
+  public mutating func update(_ bytes: UnsafeRawBufferPointer) { state.update(bufferPointer: bytes) }
+
+  /// Adds an array.
+  public mutating func update(_ array: [UInt8]) { array.withUnsafeBytes { update($0) } }
+
+  /// The digest: 32 bytes.
+  public func digest() -> [UInt8] { Array(state.finalize()) }
 
   /// The digest in lower-case hexadecimal.
-  public consuming func hex() -> String {
-    var digest = [UInt8](repeating: 0, count: 32)
-    sk_sha256_final(&state, &digest)
-    return digest.map { byte in
-      let text = String(byte, radix: 16)
-      return text.count == 1 ? "0" + text : text
-    }.joined()
+  public func hex() -> String { hexadecimal(digest()) }
+
+  /// The digest of some bytes.
+  public static func digest(_ bytes: UnsafeRawBufferPointer) -> [UInt8] {
+    Array(Crypto.SHA256.hash(data: bytes))
   }
 
   /// The digest of some bytes in lower-case hexadecimal.
@@ -51,4 +65,14 @@ public struct SHA256: Sendable {
     bytes.withUnsafeBytes { hash.update($0) }
     return hash.hex()
   }
+}
+
+/// Two lower-case digits a byte.
+public func hexadecimal(_ bytes: some Sequence<UInt8>) -> String {
+  var digits: [UInt8] = []
+  digits.reserveCapacity(2 * bytes.underestimatedCount)
+  for byte in bytes {
+    for half in [byte >> 4, byte & 15] { digits.append(half < 10 ? 0x30 + half : 0x57 + half) }
+  }
+  return String(decoding: digits, as: UTF8.self)
 }

@@ -282,6 +282,14 @@ extension ErrorCode {
     "C_CHECKSUM", "stored bytes do not match their checksum",
     "the file was damaged after it was written; copy it again")
 
+  /// Content that is not what its hash names.
+  public static let ingotHash = ErrorCode(
+    "C_HASH", "content does not have the hash that the ingot says", "copy the file again, or convert anew")
+  /// Parts of an ingot that are not all there, or do not belong together.
+  public static let ingotSplit = ErrorCode(
+    "C_SPLIT", "a part of the ingot is missing or belongs to another ingot",
+    "all parts of one conversion must lie in one folder under their own names")
+
   // MARK: statistics, recipes, token files
 
   /// A statistics file that is none.
@@ -318,7 +326,7 @@ extension ErrorCode {
     ggDims, ggBlock, ggTensorType, ggOffset, ggOverlap, ggTruncated, ggSplit, ggBool,
     scaleMissing, scaleShape, scaleValue, codeNaN, packed, block, quantConfig, mixedExperts,
     configValue, configJSON, configShape, incomplete, unknownTensor, tokenizerValue, tokenizerJSON,
-    ingotHeader, ingotIndex, ingotBomb, ingotFrame, ingotChecksum,
+    ingotHeader, ingotIndex, ingotBomb, ingotFrame, ingotChecksum, ingotHash, ingotSplit,
     statistics, statisticsMismatch, starvedExperts, recipe, tokens, text,
   ]
 }

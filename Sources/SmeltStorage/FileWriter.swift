@@ -152,6 +152,13 @@ public struct FileWriter: ~Copyable {
   /// - Throws: `RequestError` io; cannot-create when something took the final name since the start and `overwrite` is
   ///   false.
   public consuming func commit() throws {
+    let path = path
+    try commit(as: path)
+  }
+
+  /// Commits under another name than the one that the writing began with.
+  /// - Throws: as `commit`.
+  public consuming func commit(as path: String) throws {
     if descriptor >= 0 { try sync() }
     try requireCreatable(path, overwrite: overwrite)
     guard rename(partial, path) == 0 else {

@@ -35,8 +35,10 @@ struct SchemeOptions: ParsableArguments {
 
   @Option(
     name: .long,
-    help: ArgumentHelp("How frames are stored: auto (zstd where it pays) or none.", valueName: "how"))
-  var compression: String = "auto"
+    help: ArgumentHelp(
+      "How an .ingot stores weights: fast (codecs that decode near the speed of memory), small or raw.",
+      valueName: "how"))
+  var compression: String = "fast"
 
   @Option(
     name: .long,
@@ -55,6 +57,13 @@ struct SchemeOptions: ParsableArguments {
     help: ArgumentHelp(
       "The bytes of tensors in one shard of a directory, for example 10G. Default: 5 GB.", valueName: "size"))
   var maxShardSize: MemorySize?
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Cut an .ingot into files of at most so many bytes, NAME-00001-of-00003.ingot and so on, never within an expert.",
+      valueName: "size"))
+  var maxPartSize: MemorySize?
 
   @Flag(name: .long, help: "Replace a result that exists.")
   var overwrite = false
@@ -75,7 +84,7 @@ struct SchemeOptions: ParsableArguments {
       scheme: scheme, recipePath: recipe, statisticsPath: statistics, observer: observer,
       exactOnly: exactOnly,
       compression: compression, kind: to, overwrite: overwrite, splitMaxSize: splitMaxSize?.bytes,
-      maxShardSize: maxShardSize?.bytes
+      maxShardSize: maxShardSize?.bytes, maxPartSize: maxPartSize?.bytes
     ).options(for: model, result: result, calibrates: calibrates, run)
     options.resume = resume
     options.journalStep = journalStep?.bytes ?? options.journalStep

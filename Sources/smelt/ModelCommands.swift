@@ -14,9 +14,23 @@ struct InspectCommand: ParsableCommand {
   @OptionGroup var opening: OpenOptions
   @Flag(name: .long, help: "List every tensor.")
   var tensors = false
+  @Option(name: .long, help: ArgumentHelp("With --expert: where an ingot holds that expert.", valueName: "n"))
+  var layer: Int?
+  @Option(name: .long, help: ArgumentHelp("With --layer: the routed expert.", valueName: "n"))
+  var expert: Int?
   @OptionGroup var output: JSONOption
 
+  func validate() throws {
+    guard (layer == nil) == (expert == nil) else {
+      throw ValidationError("give --layer and --expert together")
+    }
+  }
+
   func run() throws {
+    if let layer, let expert {
+      let place = try expertPlace(model, layer: layer, expert: expert)
+      return try output.show(place.json, place.text)
+    }
     let inspection = try inspect(try opening.open(model))
     try output.show(inspection.json(withTensors: tensors), inspection.text(withTensors: tensors))
   }
@@ -25,17 +39,26 @@ struct InspectCommand: ParsableCommand {
 struct CheckCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "check", abstract: "Scans a model whole: every rule, every checksum, every code and scale.",
-    discussion: "Example: smelt check model.ingot")
+    discussion: """
+      All damage of an ingot is listed, by weight, expert and chunk; the exit status
+      is 2 then.
+
+      Example: smelt check model.ingot
+      """)
 
   @Argument(help: "A directory, a .gguf or an .ingot.")
   var model: String
   @OptionGroup var opening: OpenOptions
+  @Flag(
+    name: .long, help: "Only hold what an ingot stores against its checksums: as fast as the disk reads.")
+  var checksums = false
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
   func run() throws {
-    let summary = try check(try opening.open(model), common.run)
+    let summary = try check(model, isDeep: !checksums, common.run) { try opening.open($0) }
     try output.show(summary.json, summary.text)
+    if let refusal = summary.refusal { throw refusal }
   }
 }
 

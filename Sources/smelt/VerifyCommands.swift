@@ -47,7 +47,9 @@ struct VerifyCommand: ParsableCommand {
   var statistics: String?
   @Flag(name: .long, help: "Replace report files that exist.")
   var overwrite = false
-  @Flag(name: .long, help: "Write the report into the result too: into README.md of a directory.")
+  @Flag(
+    name: .long,
+    help: "Write the report into the result too: into an .ingot, or into README.md of a directory.")
   var seal = false
   @OptionGroup var common: CommonOptions
 
@@ -107,32 +109,6 @@ struct DemoCommand: ParsableCommand {
     try demo(modelPath: model ?? Demo.bundledModel(executable: CommandLine.arguments[0]), common.run) {
       try Output.line($0)
     }
-  }
-}
-
-struct BenchCommand: ParsableCommand {
-  static let configuration = CommandConfiguration(
-    commandName: "bench", abstract: "Measures the kernels on one core against this machine's float32 peak.",
-    discussion: "Example: smelt bench --json")
-
-  @OptionGroup var output: JSONOption
-
-  func run() throws {
-    let rows = bench()
-    var table = Table(["kernel", "rate", "unit", "share of peak"])
-    for row in rows {
-      table.add([row.name, fixed(row.value, 1), row.unit, row.share.map { "\(fixed(100 * $0, 0)) %" } ?? ""])
-    }
-    try output.show(
-      [
-        "kernels": JSON(
-          rows.map { row in
-            [
-              "name": JSON(row.name), "value": JSON(row.value), "unit": JSON(row.unit),
-              "share_of_peak": row.share.map { JSON($0) } ?? JSON(.null),
-            ]
-          })
-      ], table.text)
   }
 }
 

@@ -127,7 +127,7 @@ import Testing
     let shell = Shell()
     for line in [
       "smelt convert tiny out.ingot --threads 1", "smelt convert tiny out.ingot --threads 2",
-      "smelt convert tiny out.ingot --compression none", "smelt convert tiny out.gguf --threads 2",
+      "smelt convert tiny out.ingot --compression raw", "smelt convert tiny out.gguf --threads 2",
       "smelt convert tiny out.gguf --split-max-size 8M", "smelt convert tiny out --threads 2",
     ] {
       let outcome = try shell.run("ulimit -f 4000\n\(line)")

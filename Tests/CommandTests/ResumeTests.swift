@@ -20,10 +20,12 @@ import Testing
   }
 
   /// Stops the conversion once its journal has grown to so many entries; false when it was done before.
-  private func stopped(_ shell: Shell, by signal: Int32, after entries: Int) throws -> Bool {
-    let process = try shell.launch(command)
+  private func stopped(_ shell: Shell, by signal: Int32, after entries: Int, _ more: String = "") throws
+    -> Bool
+  {
+    let process = try shell.launch(command + more)
     let isThere = try shell.wait {
-      if try shell.names().contains("x.ingot") { return true }
+      if try shell.names().contains(where: { $0.hasPrefix("x") && $0.hasSuffix(".ingot") }) { return true }
       let journal = try Journal.read(shell.file("x.ingot.journal"))
       return (journal?.entries.count ?? 0) >= entries
     }
@@ -48,6 +50,31 @@ import Testing
       resumed += 1
     }
     #expect(resumed > 0, "no run was stopped in time")
+  }
+
+  /// In several files as in one: the parts that were whole, and the one that was not.
+  @Test func partsGoOnToo() throws {
+    let limit = " --max-part-size 2M"
+    let whole = Shell()
+    #expect(try whole.run("smelt convert tiny x.ingot --scheme int8-channel\(limit)").exit == 0)
+    let names = try whole.names()
+    #expect(names.count > 3 && names.allSatisfy { $0.hasPrefix("x-0000") })
+    let expected = try names.map { try contents(whole, $0) }
+    var resumed = 0
+    for entries in [1, 3, 6, 9] {
+      let shell = Shell()
+      guard try stopped(shell, by: SIGKILL, after: entries, limit) else { continue }
+      let other = try shell.run("smelt \(command) --resume --max-part-size 3M")
+      #expect(other.exit == 2 && other.stderr.contains("max_part_bytes"), "\(other.stderr)")
+      let outcome = try shell.run("smelt \(command)\(limit) --resume")
+      #expect(outcome.exit == 0, "\(outcome.stderr)")
+      #expect(try shell.names() == names)
+      #expect(try names.map { try contents(shell, $0) } == expected, "stopped after \(entries) entries")
+      resumed += 1
+    }
+    #expect(resumed > 0, "no run was stopped in time")
+    let again = try whole.run("smelt convert tiny x.ingot\(limit)")
+    #expect(again.exit == 73 && again.stderr.contains(names[0]), "\(again.stderr)")
   }
 
   @Test func aSignalOffersToGoOnAndOthersAreRefused() throws {

@@ -75,12 +75,12 @@ func f32(_ name: String, _ shape: Shape, _ bytes: [UInt8]) throws -> Weight {
 /// Writes weights and files as an ingot.
 @discardableResult
 func writeIngot(
-  _ path: String, _ weights: [Weight], files: [(String, [UInt8])] = [], compression: Compression = .auto,
+  _ path: String, _ weights: [Weight], files: [(String, [UInt8])] = [], compression: CodecMode = .fast,
   parallel: Parallel = .serial, metadata: JSON = ["format": "ingot"]
 ) throws -> IngotSummary {
   var writer = try IngotWriter(path: path, overwrite: true)
-  for weight in weights { try writer.write(weight, compression: compression, parallel: parallel) }
-  for (name, bytes) in files { try writer.addFile(name: name, bytes: Bytes(bytes), compression: compression) }
+  for weight in weights { try writer.write(weight, mode: compression, parallel: parallel) }
+  for (name, bytes) in files { try writer.addFile(name: name, bytes: Bytes(bytes), mode: compression) }
   return try writer.finish(metadata: metadata)
 }
 
@@ -92,6 +92,13 @@ enum Stage: String, CaseIterable {
   case deep
 }
 
+extension IngotFile {
+  /// All damage, content hashes included.
+  func damage(threads: Int = 2) throws -> [IngotDamage] {
+    try check(deep: true, parallel: Parallel(threads: threads), progress: SilentProgress())
+  }
+}
+
 /// Opens an ingot, reads everything, checks it, checks it deeply; says where and how it was refused, or nil.
 func refusal(_ path: String) throws -> (stage: Stage, error: FormatError)? {
   var stage = Stage.open
@@ -100,10 +107,11 @@ func refusal(_ path: String) throws -> (stage: Stage, error: FormatError)? {
     stage = .read
     for entry in ingot.entries { _ = try ingot.weight(entry.name) }
     for name in ingot.fileNames { _ = try ingot.file(name) }
-    stage = .check
-    try ingot.check(deep: false, parallel: .serial, progress: SilentProgress())
-    stage = .deep
-    try ingot.check(deep: true, parallel: .serial, progress: SilentProgress())
+    for (next, deep) in [(Stage.check, false), (.deep, true)] {
+      stage = next
+      let damage = try ingot.check(deep: deep, parallel: .serial, progress: SilentProgress())
+      if let first = damage.first { return (stage, first.error) }
+    }
     return nil
   } catch let error as FormatError {
     return (stage, error)

@@ -112,7 +112,7 @@ private func expect(_ entry: StatisticsEntry, of inputs: [[Float]]) {
       _ = try convert(
         source, to: path,
         try options(
-          "int8-channel", compression: .auto, observer: .mse,
+          "int8-channel", compression: .fast, observer: .mse,
           statistics: try readStatistics(made.path, for: source), threads: threads))
       return (statistics: try contents(made.path), result: try contents(path))
     }

@@ -42,7 +42,7 @@ private func bounds(_ scheme: String, _ checkpoint: String) -> (mean: Double, fo
     let source = try openFixture(checkpoints[0])
     let request = ConversionRequest(
       scheme: "Q4_K_M", recipePath: nil, statisticsPath: nil, observer: nil, exactOnly: false,
-      compression: "auto", kind: nil, overwrite: false)
+      compression: "fast", kind: nil, overwrite: false)
     let plan = try Plan(source, request.options(for: source, result: "r.ingot", RunOptions()))
     let schemes = Dictionary(
       plan.weights.map { ($0.stored.spec.role, $0.decision.scheme.name) }, uniquingKeysWith: { a, _ in a })
@@ -131,8 +131,8 @@ private func bounds(_ scheme: String, _ checkpoint: String) -> (mean: Double, fo
     #expect(plan.bytesOut == ingot.file.entries.flatMap(\.parts).reduce(0) { $0 + $1.frame.contentLength })
   }
 
-  @Test(arguments: try namesInFolder(fixture("models")).filter { $0 != "tiny-v4" }, Compression.allCases)
-  func keepingChangesNoLogit(checkpoint: String, compression: Compression) throws {
+  @Test(arguments: try namesInFolder(fixture("models")).filter { $0 != "tiny-v4" }, CodecMode.allCases)
+  func keepingChangesNoLogit(checkpoint: String, compression: CodecMode) throws {
     let folder = TemporaryFolder()
     let source = try openFixture(checkpoint)
     let windows = try referenceWindows(checkpoint)
@@ -144,7 +144,7 @@ private func bounds(_ scheme: String, _ checkpoint: String) -> (mean: Double, fo
     let second = folder.file("second.ingot")
     let again = try convert(
       try Model.open(first), to: second,
-      try options("keep", compression: compression == .none ? .auto : .none))
+      try options("keep", compression: compression == .raw ? .fast : .raw))
     #expect(again.ledger.allSatisfy { $0.fate == .copied || $0.fate == .joined })
     #expect(Set(again.ledger.map(\.source)).count == again.ledger.count)
     #expect(try allLogits(Model.open(second), windows) == expected)
@@ -155,7 +155,7 @@ private func bounds(_ scheme: String, _ checkpoint: String) -> (mean: Double, fo
     let source = try openFixture("deepseek_v4-fp4")
     let windows = try referenceWindows("deepseek_v4-fp4")
     let (kept, direct, indirect) = (folder.file("a.ingot"), folder.file("b.ingot"), folder.file("c.ingot"))
-    _ = try convert(source, to: kept, try options("keep", compression: .auto))
+    _ = try convert(source, to: kept, try options("keep", compression: .fast))
     _ = try convert(source, to: direct, try options("int8-channel", observer: .mse))
     _ = try convert(try Model.open(kept), to: indirect, try options("int8-channel", observer: .mse))
     let (a, b) = (try Model.open(direct), try Model.open(indirect))
@@ -198,8 +198,8 @@ private func bounds(_ scheme: String, _ checkpoint: String) -> (mean: Double, fo
     try makeCheckpoint(in: folder.path, experts: 1, expertWidth: 70_001)
     let source = try Model.open(folder.path)
     let (one, three) = (folder.file("one.ingot"), folder.file("three.ingot"))
-    _ = try convert(source, to: one, try options(scheme, compression: .auto, threads: 1))
-    _ = try convert(source, to: three, try options(scheme, compression: .auto, threads: 3))
+    _ = try convert(source, to: one, try options(scheme, compression: .fast, threads: 1))
+    _ = try convert(source, to: three, try options(scheme, compression: .fast, threads: 3))
     #expect(try contents(one) == contents(three))
     let name = WeightName("blk.0.ffn_down_exps.weight", expert: 0)
     let whole = try Schemes.named(scheme).quantize(try source.weights.weight(name)).weight

@@ -65,7 +65,7 @@ private func textWindows(_ model: Model, limit: Int? = nil) throws -> Windows {
     #expect(windows.groups(model.family.dimensions, streams: 1, maxMemory: 1).count == 2)
     let small = RunOptions(parallel: .serial, maxMemory: 1)
     #expect(try evaluate(model, windows, small).meanNLL == expected)
-    _ = try convert(model, to: folder.file("kept.ingot"), try options("keep", compression: .auto))
+    _ = try convert(model, to: folder.file("kept.ingot"), try options("keep", compression: .fast))
     let ingot = try Model.open(folder.file("kept.ingot"))
     #expect(try textWindows(ingot, limit: 2 * 256).sequences == windows.sequences)
     #expect(try evaluate(ingot, windows, RunOptions()).meanNLL == expected)

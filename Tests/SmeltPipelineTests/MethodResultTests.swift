@@ -46,7 +46,7 @@ private let methods: [(name: String, distill: Int, note: String)] = [
         model, scheme, method, to: folder.file("out-\(threads)"),
         SafetensorsResult(shardBytes: 100_000, schemeWord: scheme), threads: threads)
     }
-    try write(model, scheme, method, to: folder.file("r.ingot"), IngotResult(.none), threads: 2)
+    try write(model, scheme, method, to: folder.file("r.ingot"), IngotResult(.raw), threads: 2)
     _ = try convert(model, to: folder.file("plain.ingot"), try options(scheme))
 
     let result = try Model.open(folder.file("out-1"))

@@ -1,5 +1,6 @@
 // The report: formulas over the tokens, verdicts, and the JSON that Formats/report.md promises.
 
+import SmeltContainers
 import SmeltModels
 @testable import SmeltPipeline
 import SmeltQuantization
@@ -157,6 +158,8 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
     let informed = try options("int8-channel", statistics: try readStatistics(statistics, for: fp4))
     try expect("plan", [try Plan(fp4, informed).json])
     var options = try options("keep")
+    let again = folder.file("again.ingot")
+    _ = try convert(ingot, to: again, options)
     options.target = GGUFResult()
     try expect(
       "convert", [converted.json, try convert(fp4, to: folder.file("a.gguf"), options).json])
@@ -164,8 +167,27 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
     try expect("evaluate", [try evaluate(fp4, windows, RunOptions()).json])
     var warned = try inspect(fp4)
     warned.warnings = ["one"]
-    try expect("inspect", [warned.json(withTensors: true), try inspect(ingot).json(withTensors: false)])
-    try expect("check", [try check(fp4, RunOptions()).json])
+    let unsealed = try inspect(ingot).json(withTensors: false)
+    #expect(unsealed["report"] == nil)
+    try verified.seal(ingot)
+    try expect(
+      "inspect",
+      [
+        warned.json(withTensors: true), unsealed, try inspect(try Model.open(path)).json(withTensors: false),
+        try inspect(try Model.open(again)).json(withTensors: false),
+      ])
+    let damaged = try damagedCopy(of: again, in: folder)
+    try expect("check", [try check(fp4, RunOptions()).json, try check(damaged, RunOptions()).json])
+  }
+
+  /// An ingot with a bit of an expert turned.
+  private func damagedCopy(of path: String, in folder: TemporaryFolder) throws -> Model {
+    var bytes = try MappedFile(path: path).bytes.array
+    let range = try #require(IngotFile(path: path).range(layer: 1, expert: 2))
+    bytes[range.offset] ^= 1
+    let copy = folder.file("damaged.ingot")
+    try writeFile(copy, bytes, overwrite: false)
+    return try Model.open(copy)
   }
 
   /// The keys that were promised before the document was: none may go.

@@ -14,7 +14,7 @@ func openFixture(_ name: String) throws -> Model { try Model.open(fixture("model
 
 /// Options of a conversion with the default recipe of a scheme.
 func options(
-  _ scheme: String, compression: Compression = .none, observer: Observer = .absmax,
+  _ scheme: String, compression: CodecMode = .raw, observer: Observer = .absmax,
   statistics: Statistics? = nil, exactOnly: Bool = false, overwrite: Bool = false, threads: Int = 2
 ) throws -> ConvertOptions {
   ConvertOptions(

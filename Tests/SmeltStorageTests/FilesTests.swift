@@ -203,4 +203,25 @@ import Testing
       #expect(digest.hex() == SHA256.hex(Bytes(data)))
     }
   }
+
+  /// Lengths around the padding of FIPS 180-4, cut everywhere; the sums are hashlib's.
+  @Test(arguments: [
+    (55, "8aa994584139d128848eeebc4e815639ba5ab6e6e39574195a63ac4f14f7c43b"),
+    (56, "ad574708f75c044c9b85de64cb568ee7711ff4f36448c6242f053ba8f6cc2b63"),
+    (63, "280ed3e8ff1df845b2e7dfe6ac6cee817bef20e783cc65abc41b818b4d2fe076"),
+    (64, "c6ab9724ade5b6a7a1edfffb12f3aa9181351355af8fd08c919952ad211339dd"),
+    (119, "3d610547d68216dedf7435a4fb6260353911f6b3fd3f18805ddb8be285d726fe"),
+    (120, "1f80156a804cb7862ad113e8200e9d74499723e7c7854d5f48776d3148e09656"),
+    (300, "4ebe2a8bd5ece93fb899b68e8a5fe64464b2058a5ddca6c079bc907930aa3003"),
+  ])
+  func sha256IsTheSameInPieces(length: Int, digest: String) {
+    let bytes = (0..<length).map { UInt8(truncatingIfNeeded: $0 * 31 + 7) }
+    let wrong = (0...length).filter { cut in
+      var hash = SHA256()
+      hash.update(Array(bytes[..<cut]))
+      hash.update(Array(bytes[cut...]))
+      return hash.hex() != digest
+    }
+    #expect(wrong.isEmpty)
+  }
 }

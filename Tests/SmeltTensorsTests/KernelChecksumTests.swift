@@ -1,9 +1,67 @@
-// XXH64 and SHA-256 against published and independently computed sums, in pieces cut everywhere.
+// CRC-32C and XXH64 against published and independently computed sums, in pieces cut everywhere.
 
 import CKernels
+import SmeltStorage
+import SmeltTensors
+import SmeltTestSupport
 import Testing
 
 extension KernelTests {
+  /// RFC 3720, appendix B.4, and the check value of the catalogue of parametrised CRC algorithms.
+  static let crcVectors: [([UInt8], UInt32)] = [
+    ([], 0), (Array("123456789".utf8), 0xE306_9283),
+    ([UInt8](repeating: 0, count: 32), 0x8A91_36AA), ([UInt8](repeating: 0xFF, count: 32), 0x62A8_AB43),
+    (Array(0..<32), 0x46DD_794E), ((0..<32).reversed(), 0x113F_DB5C),
+    (
+      [0x01, 0xC0] + [UInt8](repeating: 0, count: 14) + [
+        0x14, 0, 0, 0, 0, 0, 0x04, 0, 0, 0, 0, 0x14, 0, 0, 0, 0x18,
+      ]
+        + [0x28, 0, 0, 0, 0, 0, 0, 0, 0x02, 0, 0, 0, 0, 0, 0, 0], 0xD996_3A56
+    ),
+  ]
+
+  @Test func crc32cOfTheStandardsExamples() {
+    onEveryISA { isa in
+      for (bytes, sum) in Self.crcVectors {
+        #expect(bytes.withUnsafeBytes { CRC32C.hash($0) } == sum, "\(isa), \(bytes.count) bytes")
+      }
+    }
+    for (bytes, sum) in Self.crcVectors { #expect(Reference.crc32c(bytes) == sum) }
+  }
+
+  /// Around the steps of all three ways: 8 bytes, 64 and 256, three strands of 2048.
+  @Test func crc32cIsItsTwin() {
+    var generator = Generator(seed: 32)
+    let bytes = (0..<13_000).map { _ in UInt8.random(in: 0...255, using: &generator) }
+    for length in Array(0...600) + [
+      767, 768, 1023, 1024, 1100, 2048, 6143, 6144, 6145, 12_287, 12_289, 12_990,
+    ] {
+      let place = length % 9
+      let sum = UInt32(truncatingIfNeeded: length &* 0x9E37_79B1)
+      let expected = Reference.crc32c(bytes[place..<place + length], after: sum)
+      onEveryISA { isa in
+        bytes.withUnsafeBytes {
+          let found = CRC32C.hash(UnsafeRawBufferPointer(rebasing: $0[place..<place + length]), after: sum)
+          #expect(found == expected, "\(isa), length \(length)")
+        }
+      }
+    }
+  }
+
+  @Test func crc32cIsTheSameInPieces() {
+    let whole = Reference.crc32c(Self.sample)
+    onEveryISA { isa in
+      let wrong = (0...Self.sample.count).filter { split in
+        Self.sample.withUnsafeBytes {
+          CRC32C.hash(
+            UnsafeRawBufferPointer(rebasing: $0[split...]),
+            after: CRC32C.hash(UnsafeRawBufferPointer(rebasing: $0[..<split]))) != whole
+        }
+      }
+      #expect(wrong.isEmpty, "\(isa)")
+    }
+  }
+
   /// Bytes i·31 + 7 modulo 256; the sums below were made with the reference implementations from the same bytes.
   static let sample = (0..<300).map { UInt8(truncatingIfNeeded: $0 * 31 + 7) }
 
@@ -31,54 +89,5 @@ extension KernelTests {
       return sk_xxh64_final(&state) != plain
     }
     #expect(wrong.isEmpty)
-  }
-
-  /// SHA-256 in hexadecimal, fed in pieces that end at `splits`.
-  func sha256(_ bytes: [UInt8], splits: [Int] = []) -> String {
-    var state = sk_sha256_state()
-    var digest = [UInt8](repeating: 0, count: 32)
-    sk_sha256_init(&state)
-    bytes.withUnsafeBytes { raw in
-      var start = 0
-      for end in splits + [bytes.count] {
-        sk_sha256_update(&state, raw.baseAddress.map { $0 + start }, end - start)
-        start = end
-      }
-    }
-    sk_sha256_final(&state, &digest)
-    return digest.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
-  }
-
-  @Test func sha256OfTheStandardsExamples() {
-    let long = "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"
-    onEveryISA { isa in
-      #expect(sha256([]) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "\(isa)")
-      #expect(
-        sha256(Array("abc".utf8)) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
-        "\(isa)")
-      #expect(
-        sha256(Array(long.utf8)) == "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1",
-        "\(isa)")
-      #expect(
-        sha256([UInt8](repeating: 0x61, count: 1_000_000), splits: [63, 500_001])
-          == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0", "\(isa)")
-    }
-  }
-
-  @Test(arguments: [
-    (55, "8aa994584139d128848eeebc4e815639ba5ab6e6e39574195a63ac4f14f7c43b"),
-    (56, "ad574708f75c044c9b85de64cb568ee7711ff4f36448c6242f053ba8f6cc2b63"),
-    (63, "280ed3e8ff1df845b2e7dfe6ac6cee817bef20e783cc65abc41b818b4d2fe076"),
-    (64, "c6ab9724ade5b6a7a1edfffb12f3aa9181351355af8fd08c919952ad211339dd"),
-    (119, "3d610547d68216dedf7435a4fb6260353911f6b3fd3f18805ddb8be285d726fe"),
-    (120, "1f80156a804cb7862ad113e8200e9d74499723e7c7854d5f48776d3148e09656"),
-    (300, "4ebe2a8bd5ece93fb899b68e8a5fe64464b2058a5ddca6c079bc907930aa3003"),
-  ])
-  func sha256IsTheSameInPieces(length: Int, digest: String) {
-    let bytes = Array(Self.sample[..<length])
-    onEveryISA { isa in
-      let wrong = (0...length).filter { sha256(bytes, splits: [$0]) != digest }
-      #expect(wrong.isEmpty, "\(isa)")
-    }
   }
 }

@@ -21,7 +21,9 @@ let sumLengths = Array(0...67) + [128, 1000, 1023, 1024, 1025, 1040, 2048, 2100]
 /// Elements in the arrays that the lengths are cut from, at places 0...3.
 let arrayLength = 603
 
-let availableISAs = [SK_ISA_BASELINE, SK_ISA_AVX2, SK_ISA_AVX512, SK_ISA_NEON].map { Int32($0) }
+let availableISAs = [
+  SK_ISA_BASELINE, SK_ISA_AVX2, SK_ISA_AVX512, SK_ISA_AVX512_VBMI2, SK_ISA_NEON,
+].map { Int32($0) }
   .filter { sk_isa_available($0) == 1 }
 
 /// Held while an instruction set is forced: suites run side by side, and must not force another one meanwhile.

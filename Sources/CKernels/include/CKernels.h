@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "sk_blocks.h"
+#include "sk_codecs.h"
 #include "sk_forward.h"
 #include "sk_groups.h"
 #include "sk_methods.h"
@@ -26,7 +27,7 @@ extern "C" {
 #define SK_BLOCK 1024 // columns whose products are summed before the sum joins the total
 
 // Instruction sets, in ascending order. sk_isa_best() is what this machine has.
-enum { SK_ISA_BASELINE = 0, SK_ISA_AVX2 = 1, SK_ISA_AVX512 = 2, SK_ISA_NEON = 3 };
+enum { SK_ISA_BASELINE = 0, SK_ISA_AVX2 = 1, SK_ISA_AVX512 = 2, SK_ISA_AVX512_VBMI2 = 3, SK_ISA_NEON = 4 };
 int sk_isa_best(void);
 int sk_isa_available(int isa); // 1 if the machine can run it
 int sk_isa_current(void);
@@ -103,15 +104,13 @@ void sk_split32_rotate(const uint8_t *src, uint8_t *dst, size_t n); // rol32 by 
 void sk_join32_rotate(const uint8_t *src, uint8_t *dst, size_t n);
 
 // ---- checksums ----
+// CRC-32C of `crc`'s bytes followed by these; 0 is the sum of no bytes. Swift twin: Reference.crc32c.
+uint32_t sk_crc32c(uint32_t crc, const void *data, size_t length);
 uint64_t sk_xxh64(const void *data, size_t length, uint64_t seed);
 typedef struct { uint64_t v[4]; uint64_t total; uint8_t buffer[32]; uint32_t filled; uint64_t seed; } sk_xxh64_state;
 void sk_xxh64_init(sk_xxh64_state *s, uint64_t seed);
 void sk_xxh64_update(sk_xxh64_state *s, const void *data, size_t length);
 uint64_t sk_xxh64_final(const sk_xxh64_state *s);
-typedef struct { uint32_t h[8]; uint64_t total; uint8_t buffer[64]; uint32_t filled; } sk_sha256_state;
-void sk_sha256_init(sk_sha256_state *s); // SHA-NI where the machine has it
-void sk_sha256_update(sk_sha256_state *s, const void *data, size_t length);
-void sk_sha256_final(sk_sha256_state *s, uint8_t digest[32]);
 
 // ---- peaks for `smelt bench` ----
 double sk_peak_f32_gflops(double seconds); // register-only fused multiply-adds, one core, current instruction set

@@ -21,7 +21,7 @@ public struct GGUFResult: ResultTarget {
   }
 
   /// Blocks are stored as they are.
-  public var compression: Compression? { nil }
+  public var compression: CodecMode? { nil }
 
   /// Norms, biases, routers and other small weights become F32; what GGUF has no type for becomes a plain type that holds
   /// it exactly.
@@ -177,7 +177,7 @@ private final class GGUFSink: ResultSink {
     self.warnings = warnings
   }
 
-  func begin(_ slab: ResultSlab, form: FrameForm) throws {
+  func begin(_ slab: ResultSlab, form: ChunkForm) throws {
     current = try GGUFResult.name(of: slab, plan, family) ?? ""
   }
 

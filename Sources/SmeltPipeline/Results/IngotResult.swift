@@ -10,13 +10,18 @@ import SmeltTensors
 public struct IngotResult: ResultTarget {
   /// `ingot`.
   public let name = "ingot"
-  private let how: Compression
+  private let how: CodecMode
+  let maxPartBytes: Int?
 
   /// An ingot whose frames are compressed as said.
-  public init(_ compression: Compression) { how = compression }
+  /// - Parameter maxPartBytes: the most bytes of one file; nil: one file.
+  public init(_ compression: CodecMode, maxPartBytes: Int? = nil) {
+    how = compression
+    self.maxPartBytes = maxPartBytes
+  }
 
   /// Whether frames may be compressed.
-  public var compression: Compression? { how }
+  public var compression: CodecMode? { how }
 
   /// An ingot holds every encoding.
   public func settle(_ decision: QuantizeDecision, _ stored: StoredWeight, _ model: Model) -> (
@@ -28,11 +33,27 @@ public struct IngotResult: ResultTarget {
     try plainSlabs(weights, model)
   }
 
+  /// Refuses a result that exists, in one file or in several.
+  public func requireRoom(_ path: String, overwrite: Bool) throws {
+    try requireCreatable(path, overwrite: overwrite)
+    guard maxPartBytes != nil, !overwrite else { return }
+    let stem = fileName(path).hasSuffix(".ingot") ? String(fileName(path).dropLast(6)) : fileName(path)
+    let names = (try? namesInFolder(parentFolder(path))) ?? []
+    if let found = names.first(where: {
+      matchesGlob("-?????-of-?????.ingot", String($0.dropFirst(stem.count))) && $0.hasPrefix(stem)
+    }) {
+      throw RequestError(
+        .cannotCreate, "'\(joinPath(parentFolder(path), found))' exists",
+        help: "choose another name, or pass --overwrite to replace it")
+    }
+  }
+
   /// Starts the file.
   public func sink(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions) throws
     -> any ResultSink
   {
-    try IngotSink(path, plan, model, options, compression: how)
+    try requireRoom(path, overwrite: options.overwrite)
+    return try IngotSink(path, plan, model, options, self)
   }
 }
 
@@ -44,19 +65,23 @@ private final class IngotSink: ResultSink {
   private let path: String
   private let model: Model
   private let options: ConvertOptions
-  private let compression: Compression
-  /// Weights that ended since the journal was written last, and where the file ended then.
+  private let compression: CodecMode
+  /// What must lie in one file with the slab of a name, which comes first.
+  private let units: [String: Unit]
+  private let files: [(name: String, bytes: Bytes)]
+  /// Weights that ended since the journal was written last, and how much was written then.
   private var unsecured: [ConversionJournal.Done] = []
   private var secured = 0
   private(set) var done: [String: (inexactValues: Int, sourceHash: String)] = [:]
 
-  init(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions, compression: Compression)
-    throws
+  init(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions, _ target: IngotResult) throws
   {
     self.path = path
     self.model = model
     self.options = options
-    self.compression = compression
+    compression = target.compression ?? .raw
+    units = Unit.all(plan.slabs, plan)
+    files = try model.smallFiles()
     header = try ConversionJournal.header(model, plan, options)
     let journalPath = ConversionJournal.path(path)
     let left = try Journal.read(journalPath)
@@ -69,18 +94,30 @@ private final class IngotSink: ResultSink {
       let state = try ConversionJournal.state(left.entries, file: journalPath)
       for entry in state.done { done[entry.slab] = (entry.inexactValues, entry.sourceHash) }
       writer = try IngotWriter(
-        resuming: path, records: state.records, weights: state.done.map(\.slab), position: state.position,
-        contentBytes: state.contentBytes, overwrite: options.overwrite, parallel: options.run.parallel)
+        resuming: path, state.progress, overwrite: options.overwrite, maxFileBytes: target.maxPartBytes,
+        parallel: options.run.parallel)
       journal = try Journal(resuming: journalPath, left)
-      secured = state.position
+      secured = writer?.writtenBytes ?? 0
     } else {
       guard left == nil || left?.entries.isEmpty == true else {
         throw RequestError(
           .cannotCreate, "'\(FileWriter.resumablePath(path))' was left by a run that was stopped",
           help: "give --resume to go on with it, or remove it and '\(fileName(journalPath))' to begin anew")
       }
-      writer = try IngotWriter(path: path, overwrite: options.overwrite, isResumable: true)
+      writer = try IngotWriter(
+        path: path, overwrite: options.overwrite, isResumable: true, maxFileBytes: target.maxPartBytes)
+      // What has no room in a file of its own is refused before the work, not after it.
+      for unit in units.values { _ = try writer?.needsFile(unit) }
+      _ = try writer?.needsFile(smallUnit(ledgerFile(plan.ledger).count + 160 * plan.ledger.count))
     }
+  }
+
+  /// What lies beside the weights: files, the ledger, the metadata.
+  private func smallUnit(_ ledgerBytes: Int) throws -> Unit {
+    let metadata = try provenance(model, options).text().utf8.count + 256
+    return Unit(
+      name: "the ledger", contentBytes: files.reduce(ledgerBytes + metadata) { $0 + $1.bytes.count },
+      frames: files.count + 1)
   }
 
   var canResume: Bool { secured > 0 }
@@ -88,21 +125,27 @@ private final class IngotSink: ResultSink {
   /// Brings what is done to the disk and into the journal.
   private func secure() throws {
     if journal == nil { journal = try Journal(creating: ConversionJournal.path(path), header: header) }
-    let position = writer?.position ?? 0
-    guard let (records, contentBytes) = try writer?.takeRecords() else { return }
-    try journal?.append([
-      ConversionJournal.entry(unsecured, records: records, position: position, contentBytes: contentBytes)
-    ])
+    guard let progress = try writer?.takeProgress() else { return }
+    try journal?.append([ConversionJournal.entry(unsecured, progress)])
     unsecured = []
-    secured = position
+    secured = writer?.writtenBytes ?? 0
   }
 
-  func begin(_ slab: ResultSlab, form: FrameForm) throws {
-    try writer?.beginWeight(name: slab.name, shape: slab.shape, encoding: slab.encoding.name)
+  func begin(_ slab: ResultSlab, form: ChunkForm) throws {
+    let spec = slab.name
+    if let unit = units[spec], try writer?.needsFile(unit) == true {
+      // A file that is whole goes into the journal before the next one begins.
+      try secure()
+      try writer?.beginFile()
+    }
+    let place = ExpertName(slab.name)
+    try writer?.beginWeight(
+      name: slab.name, shape: slab.shape, encoding: slab.encoding.name, layer: place.layer,
+      expert: place.expert)
     try begin(slab.parts[0], form)
   }
 
-  private func begin(_ part: ResultPart, _ form: FrameForm) throws {
+  private func begin(_ part: ResultPart, _ form: ChunkForm) throws {
     try writer?.beginPart(part.name, dtype: part.dtype, shape: part.shape, form: form)
   }
 
@@ -113,7 +156,7 @@ private final class IngotSink: ResultSink {
   func end(_ slab: ResultSlab, others: [(part: ResultPart, bytes: Bytes)]) throws {
     try writer?.endPart()
     for (part, bytes) in others {
-      let form = try FrameCodec.choose(content: bytes, dtype: part.dtype, compression: compression)
+      let form = try FrameCodec.choose(content: bytes, dtype: part.dtype, mode: compression)
       try begin(part, form)
       for index in 0..<FrameCodec.chunkCount(bytes.count) {
         try writer?.append(try FrameCodec.encode(bytes[FrameCodec.chunkRange(index, of: bytes.count)], form))
@@ -126,18 +169,69 @@ private final class IngotSink: ResultSink {
   func ended(_ slab: ResultSlab, inexactValues: Int, sourceHash: String) throws {
     unsecured.append(
       ConversionJournal.Done(slab: slab.name, inexactValues: inexactValues, sourceHash: sourceHash))
-    if (writer?.position ?? 0) - secured >= options.journalStep { try secure() }
+    if (writer?.writtenBytes ?? 0) - secured >= options.journalStep { try secure() }
   }
 
   func finish(ledger: [LedgerEntry]) throws -> ResultSummary {
-    for (name, bytes) in try model.smallFiles() where name != Model.ledgerName {
-      try writer?.addFile(name: name, bytes: bytes, compression: .auto)
+    let text = ledgerFile(ledger)
+    if try writer?.needsFile(smallUnit(text.count)) == true {
+      try secure()
+      try writer?.beginFile()
     }
-    try writer?.addFile(name: Model.ledgerName, bytes: ledgerFile(ledger), compression: .auto)
+    for (name, bytes) in files where name != Model.ledgerName {
+      try writer?.addFile(name: name, bytes: bytes, mode: .small)
+    }
+    try writer?.addNote(name: Model.ledgerName, bytes: text, mode: .small)
     guard let writer = writer.take() else { preconditionFailure("an ingot is finished once") }
-    let summary = try writer.finish(metadata: try provenance(model, options))
+    let summary = try writer.finish(metadata: try provenance(model, options, ledger))
     removeFile(ConversionJournal.path(path))
-    return ResultSummary(byteCount: summary.byteCount, contentHash: summary.contentHash)
+    return ResultSummary(
+      byteCount: summary.byteCount, contentHash: summary.contentHash,
+      files: summary.files.count > 1 ? summary.files : [])
+  }
+}
+
+/// Slabs that must lie in one file: the matrices of one expert, or one matrix that belongs to none.
+private struct Unit {
+  var name: String
+  var contentBytes: Int
+  var frames: Int
+
+  /// All units, each by the name of its first slab.
+  static func all(_ slabs: [ResultSlab], _ plan: Plan) -> [String: Unit] {
+    var units: [String: Unit] = [:]
+    var first: (slab: String, place: ExpertName)?
+    for slab in slabs {
+      let place = ExpertName(slab.name)
+      if let first, place.expert != nil, first.place == place {
+        units[first.slab]?.contentBytes += slab.byteCount
+        units[first.slab]?.frames += slab.parts.count
+      } else {
+        first = (slab.name, place)
+        units[slab.name] = Unit(name: slab.name, contentBytes: slab.byteCount, frames: slab.parts.count)
+      }
+    }
+    return units
+  }
+}
+
+extension IngotWriter {
+  /// Whether a unit needs a new file.
+  fileprivate func needsFile(_ unit: Unit) throws -> Bool {
+    try needsFile(contentBytes: unit.contentBytes, frames: unit.frames, name: unit.name)
+  }
+}
+
+/// The layer and the expert in a weight's canonical name.
+struct ExpertName: Hashable {
+  let layer: Int?
+  let expert: Int?
+
+  init(_ name: String) {
+    let parsed = WeightName(parsing: name)
+    let words = parsed.base.split(separator: ".", maxSplits: 2)
+    layer = words.count > 2 && words[0] == "blk" ? Int(words[1]) : nil
+    expert = layer == nil ? nil : parsed.expert
   }
 }
 
@@ -148,7 +242,8 @@ func ledgerFile(_ ledger: [LedgerEntry]) -> Bytes {
 }
 
 /// What a result says about its origin. Nothing in it depends on the time, the machine or the number of threads.
-func provenance(_ model: Model, _ options: ConvertOptions) throws -> JSON {
+/// - Parameter ledger: what reading the source told, where it was read: its hash is said then.
+func provenance(_ model: Model, _ options: ConvertOptions, _ ledger: [LedgerEntry]? = nil) throws -> JSON {
   var source: [(String, JSON)] = [("container", JSON(model.containerName))]
   switch model.container {
   case .checkpoint(let checkpoint):
@@ -160,10 +255,17 @@ func provenance(_ model: Model, _ options: ConvertOptions) throws -> JSON {
       ))
   case .ingot(let ingot): source.append(("content_hash", JSON(ingot.file.contentHash)))
   }
+  if let ledger { source.append(("sha256", JSON(sourceHash(ledger)))) }
   return [
-    "format": "smelt.ingot/1", "tool": JSON("smelt \(smeltVersion)"), "family": JSON(model.family.modelType),
+    "format": "smelt.ingot/2", "tool": JSON("smelt \(smeltVersion)"), "family": JSON(model.family.modelType),
     "source": JSON(members: source), "recipe": options.recipe.json, "method": options.method,
     "statistics": options.statistics.map { JSON(members: $0.metadata.map { ($0.key, JSON($0.value)) }) }
       ?? JSON(.null),
   ]
+}
+
+/// SHA-256 of the lines "name XXH64" of the source's tensors that were read, in the ledger's order.
+func sourceHash(_ ledger: [LedgerEntry]) -> String {
+  let lines = ledger.compactMap { entry in entry.sourceHash.map { "\(entry.source) \($0)\n" } }.joined()
+  return SHA256.hex(Bytes(Array(lines.utf8)))
 }

@@ -29,7 +29,6 @@ struct ModelCard {
   /// The whole file: the source's card with a section more, or a card of that section alone.
   func text(after card: Bytes?) throws -> [UInt8] {
     let converted = ledger.filter { $0.fate == .converted }
-    let lines = ledger.compactMap { entry in entry.sourceHash.map { "\(entry.source) \($0)\n" } }.joined()
     let origin = try provenance(model, options)
     let members = zip(origin.object?.keys ?? [], origin.object?.values ?? []).filter { $0.0 != "format" }
     var schemes: [String: Int] = [:]
@@ -41,7 +40,7 @@ struct ModelCard {
       \(converted.count) weights converted (\(counts)), \(converted.count { $0.inexactValues == 0 }) of them without changing a
       value; \(ledger.count { $0.fate == .copied }) kept as they were, \(ledger.count { $0.fate == .dropped }) tensors left out by rules.
 
-      SHA-256 of the lines "name XXH64" of the source's tensors: `\(SHA256.hex(Bytes(Array(lines.utf8))))`
+      SHA-256 of the lines "name XXH64" of the source's tensors: `\(sourceHash(ledger))`
 
       ```json
       \(JSON(members: members.map { ($0.0, $0.1) }).text(indented: true))

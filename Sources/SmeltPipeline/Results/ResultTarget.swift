@@ -23,7 +23,7 @@ public protocol ResultTarget: Sendable {
   func slabs(_ weights: [PlannedWeight], _ model: Model) throws -> [ResultSlab]
 
   /// How codes are kept: nil where they are stored as they are.
-  var compression: Compression? { get }
+  var compression: CodecMode? { get }
 
   /// Refuses a result that cannot be created, before the work that it would take.
   /// - Throws: `RequestError` cannot-create.
@@ -37,7 +37,7 @@ public protocol ResultTarget: Sendable {
 /// Takes a result's bytes, slab after slab in the plan's order.
 public protocol ResultSink: AnyObject {
   /// The next slab begins.
-  func begin(_ slab: ResultSlab, form: FrameForm) throws
+  func begin(_ slab: ResultSlab, form: ChunkForm) throws
   /// The next bytes of its codes.
   func append(_ piece: ConvertedPiece) throws
   /// Its codes are whole; the other parts follow, in the encoding's order.

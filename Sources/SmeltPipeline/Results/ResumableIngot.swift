@@ -34,8 +34,9 @@ struct ConversionJournal {
       ]
     }
     return [
-      "schema": "smelt.journal/1", "origin": try provenance(model, options), "files": JSON(files),
+      "schema": "smelt.journal/2", "origin": try provenance(model, options), "files": JSON(files),
       "compression": JSON(options.target.compression?.rawValue ?? ""),
+      "max_part_bytes": (options.target as? IngotResult)?.maxPartBytes.map { JSON($0) } ?? JSON(.null),
       "plan_xxh64": JSON(hexadecimal(slabs.value())), "slabs": JSON(plan.slabs.count),
     ]
   }
@@ -55,7 +56,7 @@ struct ConversionJournal {
   }
 
   /// An entry: the slabs that ended since the last one, their index records, and how far the file goes.
-  static func entry(_ done: [Done], records: [UInt8], position: Int, contentBytes: Int) -> JSON {
+  static func entry(_ done: [Done], _ progress: IngotProgress) -> JSON {
     [
       "done": JSON(
         done.map {
@@ -64,17 +65,15 @@ struct ConversionJournal {
             "source_xxh64": JSON($0.sourceHash),
           ]
         }),
-      "records": JSON(records.map { hexadecimalByte($0) }.joined()), "position": JSON(position),
-      "content_bytes": JSON(contentBytes),
+      "records": JSON(hexadecimal(progress.records)), "file": JSON(progress.fileNumber),
+      "position": JSON(progress.position),
     ]
   }
 
   /// What all entries say together.
   struct State {
     var done: [Done] = []
-    var records: [UInt8] = []
-    var position = 0
-    var contentBytes = 0
+    var progress: [IngotProgress] = []
   }
 
   /// Reads entries.
@@ -82,9 +81,10 @@ struct ConversionJournal {
   static func state(_ entries: [JSON], file: String) throws(FormatError) -> State {
     var state = State()
     for entry in entries {
+      let last = state.progress.last ?? IngotProgress(records: [], fileNumber: 1, position: 0)
       guard let done = entry["done"]?.array, let records = entry["records"]?.string.flatMap(bytes(ofHex:)),
-        let position = entry["position"]?.integer, let content = entry["content_bytes"]?.integer,
-        position >= state.position
+        let number = entry["file"]?.integer, let position = entry["position"]?.integer, position >= 0,
+        number == last.fileNumber && position >= last.position || number == last.fileNumber + 1
       else { throw FormatError(.resumeMismatch, file: file, "holds an entry that is none") }
       for item in done {
         guard let slab = item["slab"]?.string, let inexact = item["inexact_values"]?.integer,
@@ -92,16 +92,10 @@ struct ConversionJournal {
         else { throw FormatError(.resumeMismatch, file: file, "holds an entry that is none") }
         state.done.append(Done(slab: slab, inexactValues: inexact, sourceHash: hash))
       }
-      state.records += records
-      (state.position, state.contentBytes) = (position, content)
+      state.progress.append(IngotProgress(records: records, fileNumber: number, position: position))
     }
     return state
   }
-}
-
-private func hexadecimalByte(_ byte: UInt8) -> String {
-  let text = String(byte, radix: 16)
-  return text.count == 1 ? "0" + text : text
 }
 
 private func bytes(ofHex text: String) -> [UInt8]? {

@@ -77,7 +77,7 @@ final class SafetensorsFolderSink: ResultSink {
     return "model-\(digits(index + 1))-of-\(digits(shards.count)).safetensors"
   }
 
-  func begin(_ slab: ResultSlab, form: FrameForm) {
+  func begin(_ slab: ResultSlab, form: ChunkForm) {
     current = owners[slab.name] ?? 0
     if left == 0 { left = declaration(0).byteCount }
   }

@@ -26,7 +26,7 @@ public struct SafetensorsResult: ResultTarget {
   }
 
   /// Tensors are stored as they are.
-  public var compression: Compression? { nil }
+  public var compression: CodecMode? { nil }
 
   /// What brings numbers back to the type they had.
   private static func scheme(ofSource type: String) -> (any Scheme)? {
