@@ -59,7 +59,7 @@ public struct Budget: Sendable {
   }
 
   /// What a weight takes in the index and the ledger of an ingot, about.
-  fileprivate static let indexBytes = 224
+  fileprivate static let indexBytes = 400
 
   /// The bits of `int8-coded` that are run; what lies between is interpolated.
   fileprivate static let measuredBits = [3.0, 4, 5, 6, 7, 8, 8.5]
@@ -152,19 +152,16 @@ struct BudgetTable {
       }
     }
     let grouped = Set(roles.flatMap { $0.specs.map(\.name) })
-    let compression = options.target.compression ?? .none
+    let mode = options.target.compression ?? .raw
     others = try stored.values.reduce(0) { sum, weight in
       guard !grouped.contains(weight.spec.name) else { return sum }
-      return try sum + Int(Double(weight.contentBytes) * model.storedShare(weight.spec.name, compression))
+      return try sum + Int(Double(weight.contentBytes) * model.storedShare(weight.spec.name, mode))
     }
     let parameters = stored.values.reduce(0) { $0 + $1.spec.shape.count }
     allowed =
       switch budget.size {
       case .bits(let bits): Int(bits * Double(parameters) / 8)
-      case .bytes(let bytes):
-        bytes
-          - (try model.smallFiles().reduce(0) { try $0 + FrameCodec.storedBytes($1.bytes, .u8, compression) })
-          - (compression == .none ? 0 : Budget.indexBytes * stored.count)
+      case .bytes(let bytes): try bytes - model.restBytes(stored.count, mode)
       }
     let least = others + sizes.reduce(0) { $0 + ($1.min() ?? 0) }
     guard least <= allowed else {
@@ -237,25 +234,34 @@ struct BudgetTable {
 }
 
 extension Model {
+  /// Bytes of a result that are no weight's: small files, and an ingot's index and ledger.
+  fileprivate func restBytes(_ weights: Int, _ mode: CodecMode) throws -> Int {
+    var sum = mode == .raw ? 0 : Budget.indexBytes * weights
+    for file in try smallFiles() {
+      sum += try FrameCodec.storedBytes(file.bytes, .u8, mode == .raw ? .raw : .small)
+    }
+    return sum
+  }
+
   /// The share of a weight's bytes that an ingot stores, by the first chunk of its codes.
-  fileprivate func storedShare(_ name: WeightName, _ compression: Compression) throws -> Double {
-    guard compression != .none else { return 1 }
+  fileprivate func storedShare(_ name: WeightName, _ mode: CodecMode) throws -> Double {
+    guard mode != .raw else { return 1 }
     let weight = try sourceWeights.weight(name)
     defer { sourceWeights.finished(name) }
     let sample = weight.values.bytes[0..<min(weight.values.bytes.count, FrameCodec.chunkBytes)]
     guard sample.count > 0 else { return 1 }
-    let stored = try FrameCodec.storedBytes(sample, weight.values.dtype, compression)
+    let stored = try FrameCodec.storedBytes(sample, weight.values.dtype, mode)
     return Double(stored) / Double(sample.count)
   }
 }
 
 extension FrameCodec {
   /// The bytes that some content takes once it is stored.
-  fileprivate static func storedBytes(_ content: Bytes, _ dtype: DType, _ compression: Compression) throws
+  fileprivate static func storedBytes(_ content: Bytes, _ dtype: DType, _ mode: CodecMode) throws
     -> Int
   {
-    guard compression != .none, content.count > 0 else { return content.count }
-    let form = try choose(content: content, dtype: dtype, compression: compression)
+    guard mode != .raw, content.count > 0 else { return content.count }
+    let form = try choose(content: content, dtype: dtype, mode: mode)
     return try (0..<chunkCount(content.count)).reduce(0) {
       try $0 + encode(content[chunkRange($1, of: content.count)], form).stored.count
     }

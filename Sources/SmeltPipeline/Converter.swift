@@ -167,7 +167,7 @@ final class Converter: Sendable {
         sample = slab.isKept ? weight.values.bytes : Bytes(try quantize(weight, rows, slab, job.slab).values)
       }
       let form = try FrameCodec.choose(
-        content: sample, dtype: slab.parts[0].dtype, mode: compression)
+        content: sample, dtype: slab.parts[0].dtype, mode: slab.mode(compression))
       known = form
       return form
     }

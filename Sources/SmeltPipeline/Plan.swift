@@ -107,7 +107,7 @@ public struct Plan: Sendable {
       let asked =
         try stored.prepared.map { PreparedScheme.decision($0) }
         ?? options.recipe.decide(stored.spec, source: stored.encoding, statistics: options.statistics)
-      if asked.scheme.isEntropyCoded, (options.target.compression ?? Compression.none) == Compression.none {
+      if asked.scheme.isEntropyCoded, options.target.compression ?? .raw == .raw {
         throw RequestError(
           .unsupported,
           "'\(stored.spec.name)' would be \(asked.scheme.name), which only a compressed .ingot stores in fewer bits",

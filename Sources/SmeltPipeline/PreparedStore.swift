@@ -120,6 +120,7 @@ struct PreparedScheme: Scheme {
   let isLossy = true
   let keepsBytes = true
   let reach = SchemeReach.nothing
+  var isEntropyCoded: Bool { (try? Schemes.named(name))?.isEntropyCoded ?? false }
 
   /// The decision for a weight of a store.
   static func decision(_ prepared: PreparedWeight) -> QuantizeDecision {

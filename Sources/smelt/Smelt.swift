@@ -139,10 +139,10 @@ struct MemorySize: ExpressibleByArgument, CustomStringConvertible {
       digits.removeLast()
       factor = value
     }
-    guard let number = Int(digits), number > 0, number < 1 << 40 else { return nil }
-    let (bytes, overflow) = number.multipliedReportingOverflow(by: factor)
-    guard !overflow else { return nil }
-    self.bytes = bytes
+    guard digits.allSatisfy({ "0123456789.".contains($0) }), let number = Double(digits) else { return nil }
+    let bytes = (number * Double(factor)).rounded()
+    guard bytes >= 1, bytes < 0x1p62 else { return nil }
+    self.bytes = Int(bytes)
   }
 
   var description: String {

@@ -48,6 +48,12 @@ public struct ResultSlab: Sendable {
   /// The parts as they will be stored.
   public let parts: [ResultPart]
 
+  /// Whether its codes were made for an entropy coder.
+  public var isEntropyCoded = false
+
+  /// How an ingot stores it: codes that were made for an entropy coder get one, however fast the others are to be.
+  func mode(_ mode: CodecMode) -> CodecMode { isEntropyCoded && mode == .fast ? .small : mode }
+
   /// Bytes of one row of codes.
   var rowBytes: Int { shape.rows > 0 ? parts[0].byteCount / shape.rows : 0 }
   /// Bytes of all parts.

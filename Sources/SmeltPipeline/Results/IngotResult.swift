@@ -156,7 +156,7 @@ private final class IngotSink: ResultSink {
   func end(_ slab: ResultSlab, others: [(part: ResultPart, bytes: Bytes)]) throws {
     try writer?.endPart()
     for (part, bytes) in others {
-      let form = try FrameCodec.choose(content: bytes, dtype: part.dtype, mode: compression)
+      let form = try FrameCodec.choose(content: bytes, dtype: part.dtype, mode: slab.mode(compression))
       try begin(part, form)
       for index in 0..<FrameCodec.chunkCount(bytes.count) {
         try writer?.append(try FrameCodec.encode(bytes[FrameCodec.chunkRange(index, of: bytes.count)], form))

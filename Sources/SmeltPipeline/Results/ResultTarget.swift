@@ -104,6 +104,6 @@ extension ResultTarget {
     }
     return ResultSlab(
       weight: place, other: other, name: name, steps: steps, shape: shape, encoding: encoding, isKept: keeps,
-      parts: parts)
+      parts: parts, isEntropyCoded: planned.decision.scheme.isEntropyCoded)
   }
 }
