@@ -201,6 +201,21 @@ static size_t k_count_nonfinite_f32(const float *restrict src, size_t n) {
 
 static size_t k_find_nan_e4m3(const uint8_t *restrict src, size_t n) { SK_FIND((code & 0x7f) == 0x7f) }
 static size_t k_find_nan_e5m2(const uint8_t *restrict src, size_t n) { SK_FIND((code & 0x7f) >= 0x7c) }
+static size_t k_find_nonfinite16(const uint8_t *restrict src, uint16_t exponent, size_t n) {
+  size_t i = 0;
+  for (; n - i >= 512; i += 512) { // blocks of one length, so that the loop is wide
+    uint16_t words[512], any = 0;
+    memcpy(words, src + 2 * i, sizeof words);
+    for (size_t j = 0; j < 512; j++) any |= (uint16_t)-((words[j] & exponent) == exponent);
+    if (any) break;
+  }
+  for (; i < n; i++) {
+    uint16_t v;
+    memcpy(&v, src + 2 * i, 2);
+    if ((v & exponent) == exponent) return i;
+  }
+  return n;
+}
 static size_t k_find_byte(const uint8_t *restrict src, uint8_t byte, size_t n) { SK_FIND(code == byte) }
 
 static void k_observe(const float *restrict x, float *restrict absmax, double *restrict sumsq, size_t n) {

@@ -123,12 +123,23 @@ int sk_nibbles_padded(const uint8_t *nibbles, size_t n) {
 }
 
 void sk_count_bytes(const uint8_t *src, size_t n, uint32_t counts[256]) {
-  uint32_t part[4][256] = {{0}}; // runs of one byte would wait for each other
+  uint32_t part[8][256] = {{0}}; // runs of one byte would wait for each other
   size_t i = 0;
-  for (; i + 4 <= n; i += 4)
-    for (int k = 0; k < 4; k++) part[k][src[i + k]]++;
+  for (; i + 8 <= n; i += 8) {
+    uint64_t v;
+    memcpy(&v, src + i, 8);
+    part[0][v & 255]++;
+    part[1][v >> 8 & 255]++;
+    part[2][v >> 16 & 255]++;
+    part[3][v >> 24 & 255]++;
+    part[4][v >> 32 & 255]++;
+    part[5][v >> 40 & 255]++;
+    part[6][v >> 48 & 255]++;
+    part[7][v >> 56]++;
+  }
   for (; i < n; i++) part[0][src[i]]++;
-  for (int b = 0; b < 256; b++) counts[b] = part[0][b] + part[1][b] + part[2][b] + part[3][b];
+  for (int b = 0; b < 256; b++)
+    counts[b] = part[0][b] + part[1][b] + part[2][b] + part[3][b] + part[4][b] + part[5][b] + part[6][b] + part[7][b];
 }
 
 uint8_t sk_pairs16_base(const uint8_t *src, size_t n) {

@@ -27,6 +27,7 @@
   X(size_t, count_nonfinite_f32, (const float *src, size_t n), (src, n))                                             \
   X(size_t, find_nan_e4m3, (const uint8_t *src, size_t n), (src, n))                                                 \
   X(size_t, find_nan_e5m2, (const uint8_t *src, size_t n), (src, n))                                                 \
+  X(size_t, find_nonfinite16, (const uint8_t *src, uint16_t exponent, size_t n), (src, exponent, n))                 \
   X(size_t, find_byte, (const uint8_t *src, uint8_t byte, size_t n), (src, byte, n))                                 \
   X(double, error_int8, (const float *x, const float *w, float scale, size_t n), (x, w, scale, n))                   \
   X(double, error_e4m3, (const float *x, const float *w, float scale, size_t n), (x, w, scale, n))                   \

@@ -165,10 +165,10 @@ extension IngotFilePart {
         if let buffer {
           let content = UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[0..<piece.content.count])
           try inflate(piece, frame, into: content)
-          result.hashes += SHA256.digest(UnsafeRawBufferPointer(content))
+          result.hashes += FrameCodec.contentHash(UnsafeRawBufferPointer(content))
         } else {
           try verify(piece, frame)
-          if deep { result.hashes += piece.stored.withUnsafeBytes { SHA256.digest($0) } }
+          if deep { result.hashes += piece.stored.withUnsafeBytes { FrameCodec.contentHash($0) } }
         }
       } catch let error as FormatError {
         result.error = result.error ?? error

@@ -52,6 +52,25 @@ import Testing
     #expect(resumed > 0, "no run was stopped in time")
   }
 
+  /// Stopped between giving the ingot its name and removing the journal: nothing is left to do but that.
+  @Test func aFinishedRunIsResumedByTidyingUp() throws {
+    let shell = Shell()
+    let process = try shell.launch(command)
+    #expect(try shell.wait { (try Journal.read(shell.file("x.ingot.journal"))?.entries.count ?? 0) >= 1 })
+    kill(process, SIGKILL)
+    _ = try shell.finish(process)
+    let journal = try contents(shell, "x.ingot.journal")
+    #expect(try shell.run("smelt \(command) --resume").exit == 0)
+    let expected = try contents(shell, "x.ingot")
+    try writeFile(shell.file("x.ingot.journal"), journal, overwrite: false)
+    let other = try shell.run("smelt convert tiny x.ingot --scheme fp8-channel --resume")
+    #expect(other.exit == 2 && other.stderr.contains("RESUME_MISMATCH"), "\(other.stderr)")
+    let outcome = try shell.run("smelt \(command) --resume")
+    #expect(outcome.exit == 0, "\(outcome.stderr)")
+    #expect(try shell.names() == ["x.ingot"])
+    #expect(try contents(shell, "x.ingot") == expected)
+  }
+
   /// In several files as in one: the parts that were whole, and the one that was not.
   @Test func partsGoOnToo() throws {
     let limit = " --max-part-size 2M"

@@ -179,6 +179,26 @@ func midpoints(_ largest: UInt32, exponent: Int, mantissa: Int, scale: Float) ->
     }
   }
 
+  @Test func theFirstWideFloatThatIsNotFiniteIsFound() {
+    for exponent in [0x7F80, 0x7C00] as [UInt16] {
+      for n in [0, 1, 2, 15, 16, 31, 33, 100, 1023, 1024, 1025, 2500] {
+        var words = (0..<n + 3).map { UInt16(truncatingIfNeeded: $0 &* 40503) & ~(exponent & ~exponent << 1) }
+        for bad in Set([n, 0, n / 2, n - 1, n - 2].filter { $0 >= 0 }) {
+          if bad < n { words[bad] = exponent | 0x8001 }
+          onEveryISA { isa in
+            words.withUnsafeBytes { bytes in
+              let base = bytes.baseAddress!.assumingMemoryBound(to: UInt8.self)
+              #expect(
+                sk_find_nonfinite16(base, exponent, n)
+                  == Reference.findNonfinite(Array(words[..<n]), exponent: exponent), "\(isa), \(n), \(bad)")
+            }
+          }
+          if bad < n { words[bad] = 0 }
+        }
+      }
+    }
+  }
+
   @Test func theFirstBadCodeIsFound() {
     let find: [(String, [UInt8], (UnsafePointer<UInt8>, Int) -> Int)] = [
       ("e4m3", [0x7f, 0xff], { sk_find_nan_e4m3($0, $1) }),

@@ -60,6 +60,8 @@ size_t sk_count_nonfinite_f32(const float *src, size_t n);
 // Index of the first code equal to a NaN (E4M3: 0x7f, 0xff; E5M2: 0x7c..0x7f, 0xfc..0xff; E8M0: 0xff), or n.
 size_t sk_find_nan_e4m3(const uint8_t *src, size_t n);
 size_t sk_find_nan_e5m2(const uint8_t *src, size_t n);
+// Index of the first 2-byte little-endian float whose exponent bits (BF16: 0x7f80, F16: 0x7c00) are all set, or n.
+size_t sk_find_nonfinite16(const uint8_t *src, uint16_t exponent, size_t n);
 size_t sk_find_byte(const uint8_t *src, uint8_t byte, size_t n);
 // sum over i of w[i] * (x[i] - scale*code(x[i]/scale))^2 in double, in the order of a dot product, each term
 // fma(w*d, d, lane); w may be NULL (all 1).

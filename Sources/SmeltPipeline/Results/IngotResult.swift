@@ -52,6 +52,7 @@ public struct IngotResult: ResultTarget {
   public func sink(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions) throws
     -> any ResultSink
   {
+    if options.resume, let finished = try FinishedIngot(path, plan, model, options) { return finished }
     try requireRoom(path, overwrite: options.overwrite)
     return try IngotSink(path, plan, model, options, self)
   }

@@ -29,26 +29,48 @@ public struct Plain: Encoding {
   public func validate(_ weight: Weight) throws(FormatError) {
     let columns = weight.columns
     guard columns > 0 else { return }
-    var row = [Float](repeating: 0, count: columns)
     // An embedding of gigabytes is not held because it was looked at once.
     let rowBytes = weight.values.bytes.count / max(1, weight.rows)
     let step = max(1, (16 << 20) / max(1, rowBytes))
-    for index in 0..<weight.rows {
+    for first in stride(from: 0, to: weight.rows, by: step) {
+      let rows = first..<min(weight.rows, first + step)
+      let bytes = weight.values.bytes[rows.lowerBound * rowBytes..<rows.upperBound * rowBytes]
+      if let place = firstNonfinite(weight, rows, bytes) {
+        let (row, column) = (first + place / columns, place % columns)
+        var value: Float = 0
+        decode(weight, rows: row..<row + 1, columns: column..<column + 1, into: &value, stride: 1)
+        throw FormatError(
+          .codeNaN, file: weight.file, subject: weight.name,
+          "row \(row), column \(column) is \(shown(value)), expected a finite number")
+      }
+      if rows.count == step { bytes.evict() }
+    }
+  }
+
+  /// The place of the first number in some rows that is not finite.
+  private func firstNonfinite(_ weight: Weight, _ rows: Range<Int>, _ bytes: Bytes) -> Int? {
+    let columns = weight.columns
+    if dtype == .bf16 || dtype == .f16 {
+      let count = rows.count * columns
+      let place = bytes.withUnsafeBytes { bytes in
+        guard let base = bytes.baseAddress else { return count }
+        return sk_find_nonfinite16(
+          base.assumingMemoryBound(to: UInt8.self), dtype == .bf16 ? 0x7F80 : 0x7C00, count)
+      }
+      return place < count ? place : nil
+    }
+    var row = [Float](repeating: 0, count: columns)
+    for index in rows {
       let bad = row.withUnsafeMutableBufferPointer { buffer in
         decode(
           weight, rows: index..<index + 1, columns: 0..<columns, into: buffer.baseAddress!, stride: columns)
         return sk_count_nonfinite_f32(buffer.baseAddress!, columns)
       }
-      if bad > 0 {
-        let column = row.firstIndex { !$0.isFinite } ?? 0
-        throw FormatError(
-          .codeNaN, file: weight.file, subject: weight.name,
-          "row \(index), column \(column) is \(shown(row[column])), expected a finite number")
-      }
-      if (index + 1) % step == 0 {
-        weight.values.bytes[(index + 1 - step) * rowBytes..<(index + 1) * rowBytes].evict()
+      if bad > 0, let column = row.firstIndex(where: { !$0.isFinite }) {
+        return (index - rows.lowerBound) * columns + column
       }
     }
+    return nil
   }
 
   /// Widens to float32, exactly; doubles are rounded to nearest, ties to even.

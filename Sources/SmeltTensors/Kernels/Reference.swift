@@ -124,6 +124,11 @@ public enum Reference {
   /// `sk_count_nonfinite_f32`: how many are NaN or infinite.
   public static func countNonfinite(_ x: [Float]) -> Int { x.count { !$0.isFinite } }
 
+  /// `sk_find_nonfinite16`: the first 2-byte float whose exponent bits are all set.
+  public static func findNonfinite(_ words: [UInt16], exponent: UInt16) -> Int {
+    words.firstIndex { $0 & exponent == exponent } ?? words.count
+  }
+
   /// `sk_error_int8`, `sk_error_e4m3`, `sk_error_int4`, `sk_error_e2m1`: Σ w·(x − y)² in double, in the order of a dot product; `w` nil counts as ones.
   public static func weightedError(_ x: [Float], _ w: [Float]?, restored y: [Float]) -> Double {
     laneSum(x.count) { i, sum in
