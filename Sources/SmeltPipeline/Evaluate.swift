@@ -35,17 +35,10 @@ public struct Evaluation: Sendable {
 /// Runs the model over the windows: logits[0 … n−2] of a window predict ids[1 … n−1].
 public func evaluate(_ model: Model, _ windows: Windows, _ options: RunOptions) throws -> Evaluation {
   let start = monotonicSeconds()
-  let pass = Pass(parallel: options.parallel)
-  var losses: [Double] = []
   let groups = windows.groups(model.family.dimensions, streams: 1, maxMemory: options.maxMemory)
-  options.progress.announce(windows.summary(passes: groups.count))
-  options.progress.begin("evaluate", total: groups.count * model.family.dimensions.layers, unit: "layers")
-  for batch in groups {
-    let x = try runLayers(model.family, batch, model.weights, pass, options.progress)
-    try eachLogits(model.family, x, batch, model.weights, pass) { logits, range in
-      losses += Metrics.negativeLogLikelihoods(logits, range, batch, options.parallel)
-    }
-  }
+  options.progress.announce(windows.summary(groups: groups.count))
+  options.progress.begin("evaluate", total: model.family.dimensions.layers, unit: "layers")
+  let losses = try negativeLogLikelihoods(model.family, model.weights, groups, options)
   options.progress.end()
   try model.checkUnchanged()
   let mean = losses.reduce(0, +) / Double(losses.count)  // of nothing: not a number
@@ -53,6 +46,27 @@ public func evaluate(_ model: Model, _ windows: Windows, _ options: RunOptions) 
     perplexity: exponential(mean), meanNLL: mean, predictedTokens: losses.count,
     windows: windows.sequences.count,
     context: windows.context, seconds: monotonicSeconds() - start, peakMemoryBytes: peakMemoryBytes())
+}
+
+/// The negative log-likelihoods of the predicted tokens of some groups of windows, in order. Layers outside, groups inside:
+/// the weights of a layer are used for all tokens before the next layer is looked at.
+private func negativeLogLikelihoods(
+  _ family: some ModelFamily, _ weights: some Weights, _ groups: [TokenBatch], _ options: RunOptions
+) throws -> [Double] {
+  let pass = Pass(parallel: options.parallel)
+  var stream = try TokenStream(groups, family, weights, folder: ScratchFile.temporaryFolder)
+  for layer in 0..<family.dimensions.layers {
+    try stream.update { batch, _, x in _ = try family.layer(layer, &x, batch, weights, pass) }
+    giveBackFreeMemory()
+    options.progress.advance(1)
+  }
+  var losses: [Double] = []
+  try stream.forEach { batch, _, x in
+    try eachLogits(family, x, batch, weights, pass) { logits, range in
+      losses += Metrics.negativeLogLikelihoods(logits, range, batch, options.parallel)
+    }
+  }
+  return losses
 }
 
 /// Embedding and all layers: the streams before the output head.

@@ -88,6 +88,8 @@ public struct Report: Sendable {
   public internal(set) var seconds = 0.0
   /// Peak resident memory of the process.
   public internal(set) var peakMemoryBytes = 0
+  /// Bytes of activations that waited in files.
+  public internal(set) var spilledBytes = 0
 
   init(source: Model, result: Model, windows: Windows, thresholds: Thresholds) {
     sides = [("source", Report.describe(source)), ("result", Report.describe(result))]

@@ -9,64 +9,77 @@ import SmeltTensors
 struct TokenStream: ~Copyable {
   /// The windows, in groups that are run one after the other.
   let groups: [TokenBatch]
+  /// For each group, the tokens before it.
+  private let firsts: [Int]
   private let columns: Int
   private var held = Matrix(rows: 0, columns: 0)
   private var scratch: ScratchFile?
 
   /// The embeddings of some groups. Of one group they stay in memory; of several each lies in a file of `folder`.
-  init(_ groups: [TokenBatch], _ family: some ModelFamily, _ weights: some Weights, folder: String) throws {
+  init(
+    _ groups: [TokenBatch], _ family: some ModelFamily, _ weights: some Weights, folder: String
+  ) throws {
+    try self.init(groups, family, weights, folder: folder, inMemory: groups.count <= 1)
+  }
+
+  /// The embeddings of some groups.
+  /// - Parameter inMemory: whether they stay in memory; at most one group can.
+  init(
+    _ groups: [TokenBatch], _ family: some ModelFamily, _ weights: some Weights, folder: String,
+    inMemory: Bool
+  ) throws {
     self.groups = groups
+    firsts = groups.reduce(into: [0]) { $0.append($0.last! + $1.count) }
     columns = family.dimensions.hidden * family.dimensions.streams
-    guard groups.count > 1 else {
-      held = try family.embed(groups[0], weights)
+    guard groups.count > (inMemory ? 1 : 0) else {
+      if let batch = groups.first { held = try family.embed(batch, weights) }
       return
     }
     let file = try ScratchFile(in: folder)
     scratch = file
-    var offset = 0
-    for batch in groups {
+    for place in groups.indices {
       try Interrupt.check()
-      let x = try family.embed(batch, weights)
-      try x.values.withUnsafeBytes { try file.write($0, at: offset) }
-      offset += byteCount(batch)
+      let x = try family.embed(groups[place], weights)
+      try x.values.withUnsafeBytes { try file.write($0, at: offset(place)) }
     }
   }
 
   /// Bytes that lie in the file.
   var spilledBytes: Int { scratch?.byteCount ?? 0 }
 
-  private func byteCount(_ batch: TokenBatch) -> Int { batch.count * columns * 4 }
+  private func offset(_ place: Int) -> Int { firsts[place] * columns * 4 }
 
   /// Calls `body` with the activations of each group and the number of tokens before it; what it makes of them is kept.
   mutating func update(_ body: (TokenBatch, Int, inout Matrix) throws -> Void) throws {
-    var first = 0
-    for batch in groups {
+    for place in groups.indices {
       try Interrupt.check()
       if let scratch {
-        var x = try read(batch, first, scratch)
-        try body(batch, first, &x)
-        try x.values.withUnsafeBytes { try scratch.write($0, at: first * columns * 4) }
+        var x = try self[place]
+        try body(groups[place], firsts[place], &x)
+        try x.values.withUnsafeBytes { try scratch.write($0, at: offset(place)) }
       } else {
-        try body(batch, 0, &held)
+        try body(groups[place], 0, &held)
       }
-      first += batch.count
     }
   }
 
   /// Calls `body` with the activations of each group and the number of tokens before it.
   func forEach(_ body: (TokenBatch, Int, Matrix) throws -> Void) throws {
-    var first = 0
-    for batch in groups {
+    for place in groups.indices {
       try Interrupt.check()
-      try body(batch, first, try scratch.map { try read(batch, first, $0) } ?? held)
-      first += batch.count
+      try body(groups[place], firsts[place], try self[place])
     }
   }
 
-  private func read(_ batch: TokenBatch, _ first: Int, _ file: ScratchFile) throws -> Matrix {
-    try Matrix(rows: batch.count, columns: columns) {
-      try file.read(
-        into: UnsafeMutableRawBufferPointer(start: $0, count: byteCount(batch)), at: first * columns * 4)
+  /// The activations of one group.
+  subscript(place: Int) -> Matrix {
+    get throws {
+      guard let scratch else { return held }
+      return try Matrix(rows: groups[place].count, columns: columns) {
+        try scratch.read(
+          into: UnsafeMutableRawBufferPointer(start: $0, count: groups[place].count * columns * 4),
+          at: offset(place))
+      }
     }
   }
 }

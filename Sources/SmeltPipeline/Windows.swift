@@ -95,10 +95,9 @@ public struct Windows: Sendable {
   }
 
   /// One line: what will run.
-  func summary(passes: Int) -> String {
-    "\(grouped(tokenCount)) tokens in \(grouped(sequences.count)) windows, "
-      + "in \(passes == 1 ? "one pass" : "\(grouped(passes)) passes") over the layers"
-      + (passes == 1 ? "" : " (fewer with a larger --max-memory)")
+  func summary(groups: Int) -> String {
+    "\(grouped(tokenCount)) tokens in \(grouped(sequences.count)) windows, in one pass over the layers"
+      + (groups == 1 ? "" : ", in \(grouped(groups)) groups whose activations wait in a file")
   }
 
   /// The number of tokens.

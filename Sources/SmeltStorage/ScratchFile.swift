@@ -17,11 +17,15 @@ public final class ScratchFile {
   /// The end of the furthest write, in bytes.
   public private(set) var byteCount = 0
 
-  /// Makes a file in `folder`, or in the system's folder for temporary files where that is not writable.
+  /// Where large temporary files go that belong beside no result: `TMPDIR`, else `/var/tmp`, which is on a disk where `/tmp`
+  /// may be in memory.
+  public static var temporaryFolder: String { getenv("TMPDIR").map { String(cString: $0) } ?? "/var/tmp" }
+
+  /// Makes a file in `folder`, or in a folder for temporary files where that is not writable.
   /// - Throws: `RequestError` cannot-create.
   public init(in folder: String) throws {
     let temporary = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
-    for place in [folder, temporary] {
+    for place in [folder, ScratchFile.temporaryFolder, temporary] {
       var template = Array(joinPath(place, ".smelt-XXXXXX").utf8CString)
       let made = template.withUnsafeMutableBufferPointer { mkstemp($0.baseAddress!) }
       guard made >= 0 else { continue }

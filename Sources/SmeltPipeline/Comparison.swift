@@ -1,0 +1,189 @@
+// Source and result side by side: what the layers and the logits of some windows say, summed up for the report.
+
+import SmeltModels
+import SmeltStorage
+import SmeltTensors
+
+/// Sums over tokens that become the report.
+struct Comparison {
+  /// How the result's activations are rounded, where they are.
+  let rounding: ActivationRounding?
+  var rounded = Agreements()
+  var sourceLosses: [Double] = []
+  var resultLosses: [Double] = []
+  var divergences: [Double] = []
+  var forcedDivergences: [Double] = []
+  var floorDivergences: [Double] = []
+  var sameTop = 0
+  var top5 = 0.0
+  var layers: [Metrics.Distance]
+  var routing: [RouterSums?]
+
+  /// Sums of a further stream against the source.
+  struct Agreements {
+    var losses: [Double] = []
+    var divergences: [Double] = []
+    var sameTop = 0
+    var top5 = 0.0
+  }
+
+  /// Sums of a layer's router agreement.
+  struct RouterSums {
+    var tokens = 0
+    var sameSet = 0
+    var overlap = 0.0
+  }
+
+  init(_ layerCount: Int, rounding: ActivationRounding? = nil) {
+    self.rounding = rounding
+    layers = Array(repeating: Metrics.Distance(), count: layerCount)
+    routing = Array(repeating: nil, count: layerCount)
+  }
+
+  /// The activations of all passes.
+  private struct Streams: ~Copyable {
+    /// The source's.
+    var source: TokenStream
+    /// The source's, its sums in another order, over the first windows.
+    var noise: TokenStream
+    /// The result's.
+    var result: TokenStream
+    /// The result's with the source's expert choices.
+    var forced: TokenStream
+    /// The result's with rounded activations; of no groups where there is no rounding.
+    var rounded: TokenStream
+
+    var spilledBytes: Int {
+      source.spilledBytes + noise.spilledBytes + result.spilledBytes + forced.spilledBytes
+        + rounded.spilledBytes
+    }
+  }
+
+  /// Runs the windows through both sides, a layer at a time; the result also with the source's expert choices; and the
+  /// source once more with its sums in another order, over the first windows. What uses one side's weights runs
+  /// together, so that a layer of one side is read, and used for everything, before one of the other is.
+  /// - Parameter each: called with each layer before it runs.
+  /// - Returns: bytes of activations that waited in files.
+  mutating func run(
+    _ plan: ComparisonPlan, _ family: some ModelFamily, _ source: some Weights, _ result: some Weights,
+    _ options: RunOptions, each: (Int) throws -> Void = { _ in }
+  ) throws -> Int {
+    let pass = Pass(parallel: options.parallel)
+    let permuted = PermutedWeights(base: source)
+    let rounded = rounding.map { RoundedActivations(base: result, rounding: $0) }
+    func stream(_ groups: [TokenBatch], _ weights: some Weights) throws -> TokenStream {
+      try TokenStream(
+        groups, family, weights, folder: ScratchFile.temporaryFolder, inMemory: plan.inMemory)
+    }
+    var streams = Streams(
+      source: try stream(plan.groups, source), noise: try stream(plan.noisy, source),
+      result: try stream(plan.groups, result), forced: try stream(plan.groups, result),
+      rounded: try stream(rounded == nil ? [] : plan.groups, result))
+    for layer in 0..<family.dimensions.layers {
+      try each(layer)
+      var choices: [Routing?] = []
+      try streams.source.update { batch, _, x in
+        choices.append(try family.layer(layer, &x, batch, source, pass))
+      }
+      try streams.noise.update { batch, _, x in _ = try family.layer(layer, &x, batch, permuted, pass) }
+      var place = 0
+      try streams.result.update { batch, _, y in
+        let routing = try family.layer(layer, &y, batch, result, pass)
+        let x = try streams.source[place]
+        for window in 0..<batch.sequenceCount {  // one by one, so that the sums do not depend on the groups
+          layers[layer].add(Metrics.distance(x, y, rows: batch.range(window), options.parallel))
+        }
+        if let choice = choices[place], let routing { compare(choice, routing, layer) }
+        place += 1
+      }
+      place = 0
+      try streams.forced.update { batch, _, y in
+        let forced = Pass(parallel: options.parallel, forcedRouting: choices[place])
+        _ = try family.layer(layer, &y, batch, result, forced)
+        place += 1
+      }
+      if let rounded {
+        try streams.rounded.update { batch, _, y in
+          _ = try family.layer(layer, &y, batch, rounded, pass)
+        }
+      }
+      giveBackFreeMemory()
+      options.progress.advance(1)
+    }
+    for place in plan.groups.indices {
+      let noise = place < plan.noisy.count ? try streams.noise[place] : nil
+      let x = try streams.source[place]
+      try compareLogits(
+        plan.groups[place], family, source, permuted, result,
+        (x, try streams.result[place], try streams.forced[place], noise), options)
+      if let rounded {
+        try compareRounded(
+          plan.groups[place], family, source, rounded, x, try streams.rounded[place], options)
+      }
+    }
+    return streams.spilledBytes
+  }
+
+  private mutating func compare(_ source: Routing, _ result: Routing, _ layer: Int) {
+    var sums = routing[layer] ?? RouterSums()
+    let k = source.perToken
+    for token in 0..<source.experts.count / k {
+      let a = source.experts[token * k..<(token + 1) * k]
+      let shared = Set(a).intersection(result.experts[token * k..<(token + 1) * k]).count
+      sums.tokens += 1
+      sums.sameSet += shared == Set(a).count ? 1 : 0
+      sums.overlap += Double(shared) / Double(Set(a).count)
+    }
+    routing[layer] = sums
+  }
+
+  private mutating func compareLogits(
+    _ batch: TokenBatch, _ family: some ModelFamily, _ source: some Weights, _ permuted: some Weights,
+    _ result: some Weights, _ streams: (Matrix, Matrix, Matrix, Matrix?), _ options: RunOptions
+  ) throws {
+    let pass = Pass(parallel: options.parallel)
+    let (x, y, forced, noise) = streams
+    try eachLogits(family, x, batch, source, pass) { a, range in
+      let b = try family.logits(y[range], result, pass)
+      sourceLosses += Metrics.negativeLogLikelihoods(a, range, batch, options.parallel)
+      resultLosses += Metrics.negativeLogLikelihoods(b, range, batch, options.parallel)
+      for agreement in agreements(a, b, options) {
+        divergences.append(agreement.divergence)
+        sameTop += agreement.sameTop ? 1 : 0
+        top5 += agreement.top5
+      }
+      let c = try family.logits(forced[range], result, pass)
+      forcedDivergences += agreements(a, c, options).map(\.divergence)
+      if let noise, range.lowerBound < noise.rows {
+        let part = range.clamped(to: 0..<noise.rows)
+        let d = try family.logits(noise[part], permuted, pass)
+        floorDivergences += agreements(a[0..<part.count], d, options).map(\.divergence)
+      }
+    }
+  }
+
+  private mutating func compareRounded(
+    _ batch: TokenBatch, _ family: some ModelFamily, _ source: some Weights, _ rounded: some Weights,
+    _ x: Matrix, _ z: Matrix, _ options: RunOptions
+  ) throws {
+    let pass = Pass(parallel: options.parallel)
+    try eachLogits(family, x, batch, source, pass) { a, range in
+      let b = try family.logits(z[range], rounded, pass)
+      self.rounded.losses += Metrics.negativeLogLikelihoods(b, range, batch, options.parallel)
+      for agreement in agreements(a, b, options) {
+        self.rounded.divergences.append(agreement.divergence)
+        self.rounded.sameTop += agreement.sameTop ? 1 : 0
+        self.rounded.top5 += agreement.top5
+      }
+    }
+  }
+
+  private func agreements(_ a: Matrix, _ b: Matrix, _ options: RunOptions) -> [Metrics.Agreement] {
+    var all = [Metrics.Agreement](
+      repeating: Metrics.Agreement(divergence: 0, sameTop: false, top5: 0), count: a.rows)
+    Metrics.fill(&all, options.parallel) { row in
+      Metrics.withRow(a, row) { x in Metrics.withRow(b, row) { y in Metrics.agreement(x, y) } }
+    }
+    return all
+  }
+}
