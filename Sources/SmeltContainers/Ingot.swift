@@ -26,7 +26,7 @@ public final class IngotFile: Sendable {
   public let contentHash: String
 
   let parts: [IngotFilePart]
-  private let cache: IngotCache
+  let cache: IngotCache
 
   /// Maps an ingot, all its files where there are several, and reads headers and indices.
   /// - Parameters:
@@ -136,6 +136,14 @@ public final class IngotFile: Sendable {
   public func evict(_ name: String) {
     guard let entry = entry(name) else { return }
     for part in entry.parts { parts[entry.fileNumber].bytes[part.frame.offset..<part.frame.end].evict() }
+  }
+
+  /// Tells the system that a weight's bytes will be needed soon.
+  public func willNeed(_ name: String) {
+    guard let entry = entry(name) else { return }
+    for part in entry.parts {
+      parts[entry.fileNumber].bytes[part.frame.offset..<part.frame.end].willNeed()
+    }
   }
 
   /// The content of a small file or note inside, verified; nil when there is none of that name.

@@ -14,9 +14,15 @@ public protocol Weights: Sendable {
 
   /// The pass needs the weight no more for now; its memory may go.
   func finished(_ name: WeightName)
+
+  /// The pass needs these weights next, in this order: a hint for whoever can read ahead.
+  func upcoming(_ names: [WeightName])
 }
 
 extension Weights {
+  /// The hint is not taken.
+  public func upcoming(_ names: [WeightName]) {}
+
   /// The product with the weight as it is.
   public func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws
     -> Matrix

@@ -355,6 +355,8 @@ struct RoundedWeights<Base: Weights>: Weights {
     return weight
   }
 
+  func upcoming(_ names: [WeightName]) { base.upcoming(names) }
+
   func finished(_ name: WeightName) {
     built.remove(name)
     base.finished(name)

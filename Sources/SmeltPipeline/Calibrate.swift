@@ -18,20 +18,22 @@ public func calibrate(
   _ model: Model, _ windows: Windows, textPath: String, to path: String, overwrite: Bool,
   policy: CalibrationPolicy = CalibrationPolicy(), _ options: RunOptions
 ) throws -> CalibrationSummary {
-  let start = monotonicSeconds()
   let files = windows.files.isEmpty ? [textPath] : windows.files
   try model.refuseAlias(path, and: files)
   try requireCreatable(path, overwrite: overwrite)
   let folder = parentFolder(path)
+  // A layer runs group by group, and its starved experts once more.
+  let cache = WeightCache([model], .withinLayers, options)
   let added =
     policy.kind == .topUp
     ? try topUpWindows(
-      model.family, model.weights, windows, minTokens: policy.minTokens, folder: folder, options) : []
+      model.family, cache.weights(), cache, windows, minTokens: policy.minTokens, folder: folder, options)
+    : []
   let calibration = Calibration(
     layout: StatisticsLayout(model.family), policy: policy,
     groups: Windows(windows.sequences + added, context: windows.context).groups(
       model.family.dimensions, streams: 1, maxMemory: options.maxMemory), drawnTokens: windows.tokenCount,
-    file: files.first, folder: folder, options: options)
+    file: files.first, folder: folder, cache: cache, options: options)
   let tokens = calibration.groups.reduce(0) { $0 + $1.count }
   options.progress.announce(
     "\(grouped(tokens)) tokens in one pass over the layers, in \(grouped(calibration.groups.count)) groups")
@@ -55,11 +57,12 @@ public func calibrate(
       model,
       into: try SafetensorsSink(path: path, declarations, statistics, overwrite: overwrite))
   }
+  let resources = cache.resources(spilledBytes: learned.spilledBytes)
   return CalibrationSummary(
     path: path, tokens: tokens, windows: statistics.sequences, toppedUpWindows: added.count,
     spilledBytes: learned.spilledBytes, policy: policy, coverage: Coverage(learned.tokens),
-    expertTokens: learned.tokens, sources: learned.sources, seconds: monotonicSeconds() - start,
-    peakMemoryBytes: peakMemoryBytes())
+    expertTokens: learned.tokens, sources: learned.sources, seconds: resources.seconds,
+    peakMemoryBytes: resources.peakMemoryBytes, resources: resources)
 }
 
 extension Windows {
@@ -122,13 +125,14 @@ private struct Calibration {
   let file: String?
   /// Where activations wait.
   let folder: String
+  let cache: WeightCache
   let options: RunOptions
 
   /// The pass itself; each layer's statistics are written as soon as the layer is over, and the file is there at the end.
   func observe<Sink: StatisticsSink & ~Copyable>(_ model: Model, into sink: consuming Sink) throws -> Learned
   {
     options.progress.begin("calibrate", total: model.family.dimensions.layers + 1, unit: "layers")
-    let learned = try observe(model.family, model.weights, &sink)
+    let learned = try observe(model.family, cache.weights(), &sink)
     options.progress.end()
     try model.checkUnchanged()
     let starved = Starved(learned.sources)
@@ -152,6 +156,7 @@ private struct Calibration {
     let wanted = policy.kind == .topUp ? policy.minTokens : 0
     let inputs = groups.count > 1 && wanted > 0 ? try ScratchFile(in: folder) : nil
     for layer in 0..<family.dimensions.layers {
+      cache.begin(layer: layer)
       var nearest = NearestTokens(experts: experts, wanted: wanted, scratch: inputs)
       var drawn = [Int](repeating: 0, count: experts)
       try stream.update { batch, first, x in
@@ -184,6 +189,7 @@ private struct Calibration {
       options.progress.advance(1)
     }
     learned.spilledBytes += inputs?.byteCount ?? 0
+    cache.begin(layer: family.dimensions.layers)
     try stream.forEach { batch, _, x in try eachLogits(family, x, batch, observed, pass) { _, _ in } }
     let outside = layout.sections[family.dimensions.layers].entries(observed.drain())
     try sink.write(outside, nil, nil)

@@ -27,6 +27,8 @@ public struct CalibrationSummary: Sendable {
   public var seconds: Double
   /// Peak resident memory of the process.
   public var peakMemoryBytes: Int
+  /// What it took.
+  public var resources: Resources
 
   /// Experts that fewer than `--min-tokens` tokens of the drawn text reached.
   public var starvedExperts: Int { Starved(sources).experts.count }
@@ -39,7 +41,7 @@ public struct CalibrationSummary: Sendable {
       "policy": JSON(policy.kind.rawValue), "min_tokens": JSON(policy.minTokens), "coverage": coverage.json,
       "starved": Starved(sources).json, "seconds": JSON(seconds),
       "tokens_per_second": JSON(Double(tokens) / max(seconds, 1e-9)),
-      "peak_memory_bytes": JSON(peakMemoryBytes),
+      "peak_memory_bytes": JSON(peakMemoryBytes), "resources": resources.json,
     ]
   }
 
@@ -54,7 +56,7 @@ public struct CalibrationSummary: Sendable {
       lines += starved.lines.map { "  " + $0 }
     }
     if toppedUpWindows > 0 { lines.append("\(toppedUpWindows) windows were added for them") }
-    if spilledBytes > 0 { lines.append("\(byteText(spilledBytes)) of activations waited in a file") }
+    lines.append(resources.readText)
     lines.append(
       "\(path ?? "calibration"): \(grouped(tokens)) tokens in \(fixed(seconds, 1)) s, peak memory \(byteText(peakMemoryBytes))"
     )

@@ -96,7 +96,11 @@ public final class Checkpoint: Weights {
 
   /// The weight of a name; its codes and scales are scanned once, at first use.
   public func weight(_ name: WeightName) throws -> Weight {
-    let weight = try unscanned(name)
+    try scanned(name, try unscanned(name))
+  }
+
+  /// A weight of a name, scanned unless one was before.
+  func scanned(_ name: WeightName, _ weight: Weight) throws -> Weight {
     try validated.once(name) { try weight.validate(for: family.weights[place(of: name)], of: family) }
     return weight
   }

@@ -62,7 +62,7 @@ struct Comparison {
   /// Runs the windows through both sides, a layer at a time; the result also with the source's expert choices; and the
   /// source once more with its sums in another order, over the first windows. What uses one side's weights runs
   /// together, so that a layer of one side is read, and used for everything, before one of the other is.
-  /// - Parameter each: called with each layer before it runs.
+  /// - Parameter each: called with each layer before it runs, and with the number of layers before the logits.
   /// - Returns: bytes of activations that waited in files.
   mutating func run(
     _ plan: ComparisonPlan, _ family: some ModelFamily, _ source: some Weights, _ result: some Weights,
@@ -110,6 +110,7 @@ struct Comparison {
       giveBackFreeMemory()
       options.progress.advance(1)
     }
+    try each(family.dimensions.layers)
     for place in plan.groups.indices {
       let noise = place < plan.noisy.count ? try streams.noise[place] : nil
       let x = try streams.source[place]

@@ -20,6 +20,8 @@ public struct Evaluation: Sendable {
   public var seconds: Double
   /// Peak resident memory of the process.
   public var peakMemoryBytes: Int
+  /// What it took.
+  public var resources: Resources
 
   /// The contract's JSON.
   public var json: JSON {
@@ -27,61 +29,69 @@ public struct Evaluation: Sendable {
       "perplexity": JSON(perplexity), "mean_nll": JSON(meanNLL), "predicted_tokens": JSON(predictedTokens),
       "windows": JSON(windows), "context": JSON(context), "seconds": JSON(seconds),
       "tokens_per_second": JSON(Double(predictedTokens + windows) / max(seconds, 1e-9)),
-      "peak_memory_bytes": JSON(peakMemoryBytes),
+      "peak_memory_bytes": JSON(peakMemoryBytes), "resources": resources.json,
     ]
   }
 }
 
 /// Runs the model over the windows: logits[0 … n−2] of a window predict ids[1 … n−1].
 public func evaluate(_ model: Model, _ windows: Windows, _ options: RunOptions) throws -> Evaluation {
-  let start = monotonicSeconds()
   let groups = windows.groups(model.family.dimensions, streams: 1, maxMemory: options.maxMemory)
   options.progress.announce(windows.summary(groups: groups.count))
   options.progress.begin("evaluate", total: model.family.dimensions.layers, unit: "layers")
-  let losses = try negativeLogLikelihoods(model.family, model.weights, groups, options)
+  let cache = WeightCache([model], groups.count > 1 ? .withinLayers : .never, options)
+  let (losses, spilled) = try negativeLogLikelihoods(model.family, cache.weights(), cache, groups, options)
   options.progress.end()
   try model.checkUnchanged()
   let mean = losses.reduce(0, +) / Double(losses.count)  // of nothing: not a number
+  let resources = cache.resources(spilledBytes: spilled)
   return Evaluation(
     perplexity: exponential(mean), meanNLL: mean, predictedTokens: losses.count,
     windows: windows.sequences.count,
-    context: windows.context, seconds: monotonicSeconds() - start, peakMemoryBytes: peakMemoryBytes())
+    context: windows.context, seconds: resources.seconds, peakMemoryBytes: resources.peakMemoryBytes,
+    resources: resources)
 }
 
 /// The negative log-likelihoods of the predicted tokens of some groups of windows, in order. Layers outside, groups inside:
 /// the weights of a layer are used for all tokens before the next layer is looked at.
 private func negativeLogLikelihoods(
-  _ family: some ModelFamily, _ weights: some Weights, _ groups: [TokenBatch], _ options: RunOptions
-) throws -> [Double] {
+  _ family: some ModelFamily, _ weights: some Weights, _ cache: WeightCache, _ groups: [TokenBatch],
+  _ options: RunOptions
+) throws -> (losses: [Double], spilledBytes: Int) {
   let pass = Pass(parallel: options.parallel)
   var stream = try TokenStream(groups, family, weights, folder: ScratchFile.temporaryFolder)
   for layer in 0..<family.dimensions.layers {
+    cache.begin(layer: layer)
     try stream.update { batch, _, x in _ = try family.layer(layer, &x, batch, weights, pass) }
     giveBackFreeMemory()
     options.progress.advance(1)
   }
+  cache.begin(layer: family.dimensions.layers)
   var losses: [Double] = []
   try stream.forEach { batch, _, x in
     try eachLogits(family, x, batch, weights, pass) { logits, range in
       losses += Metrics.negativeLogLikelihoods(logits, range, batch, options.parallel)
     }
   }
-  return losses
+  return (losses, stream.spilledBytes)
 }
 
 /// Embedding and all layers: the streams before the output head.
 func runLayers(
-  _ family: some ModelFamily, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass,
-  _ progress: any ProgressReporter, each: (Int, Matrix, Routing?) throws -> Void = { _, _, _ in }
+  _ family: some ModelFamily, _ batch: TokenBatch, _ weights: some Weights, _ cache: WeightCache,
+  _ pass: Pass, _ progress: any ProgressReporter,
+  each: (Int, Matrix, Routing?) throws -> Void = { _, _, _ in }
 ) throws -> Matrix {
   var x = try family.embed(batch, weights)
   for layer in 0..<family.dimensions.layers {
     try Interrupt.check()
+    cache.begin(layer: layer)
     let routing = try family.layer(layer, &x, batch, weights, pass)
     try each(layer, x, routing)
     if pass.state == nil { giveBackFreeMemory() }  // a single token leaves no holes worth a millisecond
     progress.advance(1)
   }
+  cache.begin(layer: family.dimensions.layers)
   return x
 }
 

@@ -27,6 +27,8 @@ struct FoldedWeights<Base: Weights>: Weights {
     return weight
   }
 
+  func upcoming(_ names: [WeightName]) { base.upcoming(names) }
+
   func finished(_ name: WeightName) {
     built.remove(name)
     base.finished(name)
@@ -107,6 +109,7 @@ final class SiteWeights<Base: Weights>: Weights {
 
   func weight(_ name: WeightName) throws -> Weight { try base.weight(name) }
   func finished(_ name: WeightName) { base.finished(name) }
+  func upcoming(_ names: [WeightName]) { base.upcoming(names) }
 
   func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws -> Matrix {
     if let giver = givers[name], x.rows > 0 {

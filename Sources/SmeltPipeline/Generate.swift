@@ -70,11 +70,12 @@ public struct Sampling: Sendable {
 ///   - prompt: token ids; at least one.
 ///   - stops: ids after which nothing follows; the id itself is returned.
 ///   - each: hears each new id as soon as it is known.
+///   - done: hears what it took.
 /// - Returns: the new ids.
 /// - Throws: `RequestError` usage for an empty prompt, interrupted; refusals of the model's content.
 public func generate(
   _ model: Model, prompt: [Int], maxTokens: Int, sampling: Sampling, stops: Set<Int>, _ options: RunOptions,
-  each: (Int) throws -> Void = { _ in }
+  each: (Int) throws -> Void = { _ in }, done: (Resources) -> Void = { _ in }
 ) throws -> [Int] {
   guard !prompt.isEmpty else {
     throw RequestError(.usage, "the prompt is empty", help: "give at least one token")
@@ -82,11 +83,13 @@ public func generate(
   var sampling = sampling
   let state = DecodingState()
   let pass = Pass(parallel: options.parallel, state: state)
+  let cache = WeightCache([model], .always, options)
+  let weights = cache.weights()
   var next = prompt
   var made: [Int] = []
   while made.count < maxTokens {
     try Interrupt.check()
-    let logits = try lastLogits(model.family, model.weights, next, pass, state)
+    let logits = try lastLogits(model.family, weights, cache, next, pass, state)
     let id = logits.withUnsafeBufferPointer { sampling.next($0) }
     made.append(id)
     try each(id)
@@ -94,15 +97,17 @@ public func generate(
     next = [id]
   }
   try model.checkUnchanged()
+  done(cache.resources())
   return made
 }
 
 /// The logits after the last of some tokens that continue a state.
 private func lastLogits(
-  _ family: some ModelFamily, _ weights: some Weights, _ ids: [Int], _ pass: Pass, _ state: DecodingState
+  _ family: some ModelFamily, _ weights: some Weights, _ cache: WeightCache, _ ids: [Int], _ pass: Pass,
+  _ state: DecodingState
 ) throws -> [Float] {
   let batch = TokenBatch([ids], firstPosition: state.position)
-  let x = try runLayers(family, batch, weights, pass, SilentProgress())
+  let x = try runLayers(family, batch, weights, cache, pass, SilentProgress())
   state.advance(ids.count)
   return try family.logits(x[x.rows - 1..<x.rows], weights, pass).values
 }

@@ -53,9 +53,11 @@ public func writeLogits(
   let windows = Windows(sequences, context: sequences.map(\.count).max() ?? 0)
   let groups = windows.groups(dimensions, streams: 1, maxMemory: options.maxMemory)
   options.progress.begin("logits", total: groups.count * dimensions.layers, unit: "layers")
+  let cache = WeightCache([model], groups.count > 1 ? .always : .never, options)
+  let weights = cache.weights()
   var first = 0
   for batch in groups {
-    let x = try runLayers(family, batch, model.weights, pass, options.progress) { layer, x, route in
+    let x = try runLayers(family, batch, weights, cache, pass, options.progress) { layer, x, route in
       for sequence in 0..<batch.sequenceCount {
         let range = batch.range(sequence)
         let index = first + sequence
@@ -76,7 +78,7 @@ public func writeLogits(
       }
     }
     var logits: [Float] = []
-    try eachLogits(family, x, batch, model.weights, pass) { chunk, _ in logits += chunk.values }
+    try eachLogits(family, x, batch, weights, pass) { chunk, _ in logits += chunk.values }
     for sequence in 0..<batch.sequenceCount {
       let range = batch.range(sequence)
       let places = range.lowerBound * dimensions.vocabulary..<range.upperBound * dimensions.vocabulary

@@ -237,7 +237,11 @@ public final class IngotWeights: Weights {
 
   /// The weight of a name; its codes and scales are scanned once, at first use.
   public func weight(_ name: WeightName) throws -> Weight {
-    let weight = try file.weight(name.description)
+    try scanned(name, try file.weight(name.description))
+  }
+
+  /// A weight of a name, scanned unless one was before.
+  func scanned(_ name: WeightName, _ weight: Weight) throws -> Weight {
     try validated.once(name) { try weight.validate(for: specs[name], of: family) }
     return weight
   }

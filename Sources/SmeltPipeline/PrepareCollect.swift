@@ -125,6 +125,8 @@ final class CollectingWeights<Base: Weights>: Weights {
     return WeightName(name.base.replacing("ffn_up", with: "ffn_gate"), expert: name.expert)
   }
 
+  func upcoming(_ names: [WeightName]) { base.upcoming(names) }
+
   func finished(_ name: WeightName) {
     state.withLock { state in
       guard let target = preparation.targets[name], target.spec.role.isRouted, state.failure == nil,

@@ -106,6 +106,8 @@ struct OverlaidWeights<Base: Weights>: Weights {
 
   func weight(_ name: WeightName) throws -> Weight { try store.find(name)?.weight ?? base.weight(name) }
 
+  func upcoming(_ names: [WeightName]) { base.upcoming(names.filter { store.find($0) == nil }) }
+
   func finished(_ name: WeightName) {
     if let prepared = store.find(name) { prepared.weight.evict() }
     base.finished(name)

@@ -15,6 +15,7 @@ final class RouterTap<Base: Weights>: Weights {
 
   func weight(_ name: WeightName) throws -> Weight { try base.weight(name) }
   func finished(_ name: WeightName) { base.finished(name) }
+  func upcoming(_ names: [WeightName]) { base.upcoming(names) }
 
   func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws -> Matrix {
     let logits = try base.multiply(x, name, rows: rows, parallel: parallel)

@@ -84,12 +84,8 @@ public struct Report: Sendable {
   public internal(set) var weights: [WeightError] = []
   /// The result with its activations rounded; nil where that was not asked for.
   public internal(set) var activations: Activations?
-  /// Wall time.
-  public internal(set) var seconds = 0.0
-  /// Peak resident memory of the process.
-  public internal(set) var peakMemoryBytes = 0
-  /// Bytes of activations that waited in files.
-  public internal(set) var spilledBytes = 0
+  /// What it took.
+  public internal(set) var resources = Resources()
 
   init(source: Model, result: Model, windows: Windows, thresholds: Thresholds) {
     sides = [("source", Report.describe(source)), ("result", Report.describe(result))]
@@ -199,7 +195,7 @@ public struct Report: Sendable {
         ),
         ("exact_weights", JSON(exactWeights)),
       ] + (activations.map { [("activations", $0.json)] } ?? []) + [
-        ("resources", ["seconds": JSON(seconds), "peak_memory_bytes": JSON(peakMemoryBytes)]),
+        ("resources", resources.json),
         (
           "thresholds",
           [
@@ -248,7 +244,10 @@ public struct Report: Sendable {
     }
     if let worst { facts.add(["weight error, worst", scientific(worst.relativeError), worst.name]) }
     facts.add(["exact weights", "\(exactWeights) of \(weights.count)", "every number equal"])
-    facts.add(["time, memory", "\(fixed(seconds, 1)) s, \(byteText(peakMemoryBytes))", "peak resident"])
+    facts.add([
+      "time, memory", "\(fixed(resources.seconds, 1)) s, \(byteText(resources.peakMemoryBytes))",
+      "peak resident; \(resources.readText)",
+    ])
     lines.append(facts.text)
     var verdict = "verdict: \(passes ? "pass" : "FAIL")"
     if let limit = thresholds.maxKL {

@@ -112,6 +112,7 @@ struct RoundedActivations<Base: Weights>: Weights {
 
   func weight(_ name: WeightName) throws -> Weight { try base.weight(name) }
   func finished(_ name: WeightName) { base.finished(name) }
+  func upcoming(_ names: [WeightName]) { base.upcoming(names) }
   func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws -> Matrix {
     let encoding = try base.weight(name).encoding
     guard ActivationRounding.reaches(encoding) else {

@@ -54,8 +54,8 @@ struct TopUp {
 
 /// Runs the drawn windows and the pool without watching anything but the routers, and chooses from the pool.
 func topUpWindows(
-  _ family: some ModelFamily, _ weights: some Weights, _ windows: Windows, minTokens: Int, folder: String,
-  _ options: RunOptions
+  _ family: some ModelFamily, _ weights: some Weights, _ cache: WeightCache, _ windows: Windows,
+  minTokens: Int, folder: String, _ options: RunOptions
 ) throws -> [[Int]] {
   guard !windows.pool.isEmpty else { return [] }
   let dimensions = family.dimensions
@@ -67,6 +67,7 @@ func topUpWindows(
     all.groups(dimensions, streams: 1, maxMemory: options.maxMemory), family, weights, folder: folder)
   var topUp = TopUp(windows: windows.pool.count)
   for layer in 0..<dimensions.layers {
+    cache.begin(layer: layer)
     var counts: [[Int32]] = []
     try stream.update { batch, _, x in
       guard let routing = try family.layer(layer, &x, batch, weights, pass) else { return }

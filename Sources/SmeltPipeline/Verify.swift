@@ -30,18 +30,20 @@ public func verify(
   source: Model, result: Model, _ windows: Windows, thresholds: Thresholds,
   rounding: ActivationRounding? = nil, _ options: RunOptions
 ) throws -> Report {
-  let start = monotonicSeconds()
   try requireComparable(source, result)
   var report = Report(source: source, result: result, windows: windows, thresholds: thresholds)
   report.activations = try rounding.map { try Report.activations($0, of: result) }
   let layers = source.family.dimensions.layers
   let plan = ComparisonPlan(windows, source.family.dimensions, hasRounding: rounding != nil, options)
   options.progress.announce(windows.summary(groups: plan.groups.count))
-  var weights = WeightComparison(source, result)
+  let cache = WeightCache([source, result], .withinLayers, options)
+  let (a, b) = (cache.weights(0), cache.weights(1))
+  var weights = WeightComparison(source.family, a, b, cache)
   var comparison = Comparison(layers, rounding: rounding)
   options.progress.begin("compare layers", total: layers + 1, unit: "layers")
-  report.spilledBytes = try comparison.run(plan, source.family, source.weights, result.weights, options) {
-    try weights.compare(layer: $0, options)
+  let spilled = try comparison.run(plan, source.family, a, b, options) {
+    cache.begin(layer: $0)
+    if $0 < layers { try weights.compare(layer: $0, options) }
   }
   try weights.compareRest(options)
   options.progress.advance(1)
@@ -50,8 +52,7 @@ public func verify(
   try source.checkUnchanged()
   try result.checkUnchanged()
   report.fill(comparison)
-  report.seconds = monotonicSeconds() - start
-  report.peakMemoryBytes = peakMemoryBytes()
+  report.resources = cache.resources(spilledBytes: spilled)
   return report
 }
 
@@ -108,14 +109,16 @@ private func noiseBatch(_ batch: TokenBatch, _ left: inout Int) -> TokenBatch? {
 private struct WeightComparison {
   private let source: any Weights
   private let result: any Weights
+  private let cache: WeightCache
   private let specs: [WeightSpec]
   private let places: [Int?: [Int]]
   private var found: [Report.WeightError?]
 
-  init(_ source: Model, _ result: Model) {
-    self.source = source.weights
-    self.result = result.weights
-    specs = source.family.weights
+  init(_ family: any ModelFamily, _ source: any Weights, _ result: any Weights, _ cache: WeightCache) {
+    self.source = source
+    self.result = result
+    self.cache = cache
+    specs = family.weights
     places = Dictionary(grouping: specs.indices) { [specs] in specs[$0].layer }
     found = [Report.WeightError?](repeating: nil, count: specs.count)
   }
@@ -135,6 +138,7 @@ private struct WeightComparison {
 
   /// Decodes weights on both sides and measures how far they are apart.
   private mutating func compare(_ places: [Int], _ options: RunOptions) throws {
+    cache.announce(places.map { specs[$0].name })
     for place in places {
       try Interrupt.check()
       let spec = specs[place]
@@ -158,6 +162,7 @@ struct PermutedWeights<Base: Weights>: Weights {
 
   func weight(_ name: WeightName) throws -> Weight { try base.weight(name) }
   func finished(_ name: WeightName) { base.finished(name) }
+  func upcoming(_ names: [WeightName]) { base.upcoming(names) }
   func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws -> Matrix {
     SmeltTensors.multiply(x, try weight(name), rows: rows, parallel: parallel, order: .permuted)
   }

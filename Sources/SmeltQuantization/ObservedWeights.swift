@@ -31,6 +31,9 @@ public final class ObservedWeights<Base: Weights>: Weights {
   /// The base is told.
   public func finished(_ name: WeightName) { base.finished(name) }
 
+  /// The base is told.
+  public func upcoming(_ names: [WeightName]) { base.upcoming(names) }
+
   /// Watches the activations, then multiplies as the base does. An input group of the weight is watched when the
   /// product covers the group's first row, so that a product cut into rows is counted once.
   /// - Throws: `Q_CODE_NAN` when the activations are not finite, and what the base throws.

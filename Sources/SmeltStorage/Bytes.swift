@@ -46,6 +46,16 @@ public struct Bytes: @unchecked Sendable {
   /// A copy as an array.
   public var array: [UInt8] { withUnsafeBytes { Array($0) } }
 
+  /// Whether the bytes lie in a mapped file, and take no memory that the system could not take back.
+  public var isMapped: Bool { owner is MappedFile }
+
+  /// Tells the system that the bytes will be needed soon, so that it begins to read them; bytes that are not mapped from a
+  /// file are left alone.
+  public func willNeed() {
+    guard let mapping = owner as? MappedFile, let base else { return }
+    mapping.willNeed(base, count)
+  }
+
   /// Tells the system that the pages of a mapping are not needed for now. Reading them again is allowed and brings
   /// them back; bytes that are not mapped from a file are left alone.
   public func evict() {

@@ -93,6 +93,14 @@ public final class MappedFile: @unchecked Sendable {
     madvise(base + first, last - first, MADV_DONTNEED)
   }
 
+  /// Begins to read the pages of a range; returns without waiting for them.
+  func willNeed(_ start: UnsafeRawPointer, _ length: Int) {
+    guard let base, length > 0 else { return }
+    let page = 16384  // a multiple of every page size there is
+    let first = (start - UnsafeRawPointer(base)) / page * page
+    madvise(base + first, (start - UnsafeRawPointer(base)) + length - first, MADV_WILLNEED)
+  }
+
   /// Tells the system that the file will be read from front to back.
   public func adviseSequential() {
     if let base { madvise(base, size, MADV_SEQUENTIAL) }

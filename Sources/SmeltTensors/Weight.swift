@@ -137,6 +137,9 @@ public struct Weight: Sendable {
   /// Decodes everything. For vectors and small tables; big matrices are decoded row by row.
   public func decode() -> [Float] { decode(rows: 0..<rows) }
 
+  /// Bytes of the parts that lie in memory of their own, not in a mapped file.
+  public var heldBytes: Int { parts.reduce(0) { $0 + ($1.bytes.isMapped ? 0 : $1.bytes.count) } }
+
   /// Lets the system take back the pages of a mapped file that hold this weight.
   public func evict() { for part in parts { part.bytes.evict() } }
 

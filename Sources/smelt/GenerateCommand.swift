@@ -53,12 +53,17 @@ struct GenerateCommand: ParsableCommand {
     let model = try opening.open(model)
     let sampling = Sampling(temperature: temperature, topK: topK, topP: topP, seed: seed)
     let writer = try GenerationWriter(model, prompt: prompt, tokensPath: tokens, streams: !output.json)
+    var resources = Resources()
     let made = try generate(
       model, prompt: writer.ids, maxTokens: maxTokens, sampling: sampling,
       stops: ignoreEos ? [] : try model.endTokens(),
-      common.run
-    ) { try writer.show($0) }
-    try writer.finish(made, json: output.json)
+      common.run, each: { try writer.show($0) }, done: { resources = $0 })
+    try writer.finish(made, resources, json: output.json)
+    if !common.quiet, !output.json {
+      Terminal.error(
+        "\(fixed(resources.seconds, 1)) s, peak memory \(byteText(resources.peakMemoryBytes)); \(resources.readText)"
+      )
+    }
   }
 }
 
@@ -94,7 +99,7 @@ private final class GenerationWriter {
     }
   }
 
-  func finish(_ made: [Int], json: Bool) throws {
+  func finish(_ made: [Int], _ resources: Resources, json: Bool) throws {
     guard json else { return try Output.line("") }
     var members: [(String, JSON)] = [
       ("prompt_ids", JSON(ids.map { JSON($0) })), ("ids", JSON(made.map { JSON($0) })),
@@ -102,6 +107,7 @@ private final class GenerationWriter {
     if let tokenizer {
       members.append(("text", JSON(String(decoding: tokenizer.decode(made), as: UTF8.self))))
     }
+    members.append(("resources", resources.json))
     try Output.line(JSON(members: members).text(indented: true))
   }
 }

@@ -86,7 +86,8 @@ struct EvaluateCommand: ParsableCommand {
       evaluation.json,
       "perplexity \(fixed(evaluation.perplexity, 4)) (mean NLL \(fixed(evaluation.meanNLL, 6)) nats) over "
         + "\(grouped(evaluation.predictedTokens)) tokens in \(evaluation.windows) windows of \(evaluation.context); "
-        + "\(fixed(evaluation.seconds, 1)) s, peak memory \(byteText(evaluation.peakMemoryBytes))")
+        + "\(fixed(evaluation.seconds, 1)) s, peak memory \(byteText(evaluation.peakMemoryBytes)); \(evaluation.resources.readText)"
+    )
   }
 }
 

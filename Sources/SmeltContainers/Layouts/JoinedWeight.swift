@@ -48,6 +48,9 @@ public struct JoinedWeight: Sendable {
   /// Lets the system take back the pages of the files that hold it.
   public func evict() { for bytes in mapped { bytes.evict() } }
 
+  /// Tells the system that its bytes will be needed soon.
+  public func willNeed() { for bytes in mapped { bytes.willNeed() } }
+
   init(
     name: String, file: String, shape: Shape, encoding: any Encoding, parts: [StoredPart],
     tensors: [(name: String, byteCount: Int)], layout: String, isBuilt: Bool, mapped: [Bytes],

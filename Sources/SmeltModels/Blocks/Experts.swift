@@ -12,6 +12,9 @@ public let tokenChunk = 1024
 struct ExpertNames {
   let gate, up, down: WeightName
   var gateBias, upBias, downBias: WeightName?
+
+  /// All of them, in the order of their use.
+  var all: [WeightName] { [gate, gateBias, up, upBias, down, downBias].compactMap { $0 } }
 }
 
 /// What an expert does between its projections.
@@ -106,6 +109,7 @@ enum Experts {
       tokens[Int(expert)].append(place / routing.perToken)
       factors[Int(expert)].append(routing.weights[place])
     }
+    weights.upcoming((0..<count).filter { !tokens[$0].isEmpty }.flatMap { names($0).all })
     for expert in 0..<count where !tokens[expert].isEmpty {
       try Interrupt.check()
       try add(

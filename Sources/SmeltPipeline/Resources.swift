@@ -1,0 +1,43 @@
+// What a command took: time, memory, bytes from the containers.
+
+public import SmeltStorage
+
+/// What running a model took.
+public struct Resources: Sendable, Hashable {
+  /// Wall time.
+  public var seconds = 0.0
+  /// Peak resident memory of the process, mapped pages included.
+  public var peakMemoryBytes = 0
+  /// Bytes of weights that came from the containers, as stored there; a weight that was given back and comes again counts
+  /// again.
+  public var bytesRead = 0
+  /// Uses of a weight, from the first product to the last before it is needed no more, that found it in memory.
+  public var cacheHits = 0
+  /// Uses of a weight that had to read it, or for which it was read ahead.
+  public var cacheMisses = 0
+  /// Bytes of activations that waited in files.
+  public var spilledBytes = 0
+
+  /// Nothing yet.
+  public init() {}
+
+  /// The share of uses that found the weight in memory; not a number without any use.
+  public var hitRate: Double { Double(cacheHits) / Double(cacheHits + cacheMisses) }
+
+  /// The contract's JSON.
+  public var json: JSON {
+    [
+      "seconds": JSON(seconds), "peak_memory_bytes": JSON(peakMemoryBytes), "bytes_read": JSON(bytesRead),
+      "cache_hits": JSON(cacheHits), "cache_misses": JSON(cacheMisses), "cache_hit_rate": JSON(hitRate),
+      "spilled_bytes": JSON(spilledBytes),
+    ]
+  }
+
+  /// For people: what was read.
+  public var readText: String {
+    let uses = cacheHits + cacheMisses
+    return "\(byteText(bytesRead)) read"
+      + (uses > 0 ? ", \(fixed(100 * hitRate, 1)) % of \(grouped(uses)) uses of a weight from memory" : "")
+      + (spilledBytes > 0 ? ", \(byteText(spilledBytes)) of activations waited in a file" : "")
+  }
+}

@@ -1,0 +1,337 @@
+// Memory for weights while models run that may be larger than it: what was inflated or put in order is kept while there
+// is room, what is lent from a mapping is given back to the system after use, and what comes next is read ahead.
+
+import SmeltContainers
+import SmeltModels
+import SmeltStorage
+import SmeltTensors
+
+internal import Synchronization
+
+/// A container's weights, as a cache reads them: nothing is kept beside it.
+protocol StoredWeights: Weights {
+  /// The weight of a name, its codes and scales scanned once. What is compressed is inflated, each time.
+  func read(_ name: WeightName, parallel: Parallel) throws -> Weight
+  /// Bytes in the container, and bytes of the parts once they are read.
+  func sizes(of name: WeightName) -> (stored: Int, content: Int)
+  /// Begins to read the pages that hold the weight.
+  func willNeed(_ name: WeightName)
+  /// Lets the system take back the pages that hold the weight.
+  func giveBack(_ name: WeightName)
+}
+
+/// When weights are used again.
+enum WeightReuse: Sendable {
+  /// Each layer runs once.
+  case never
+  /// Each layer runs several times before the next: groups of tokens, or several passes.
+  case withinLayers
+  /// All layers run again and again: a token at a time.
+  case always
+}
+
+/// The weights of one or two models that run, within a budget of a quarter of the memory allowed.
+///
+/// Weights that are not lent are kept least recently used; those that every token needs are pinned when they are used
+/// again and half of the budget holds them. Weights lent from a mapping take none of it; where the models are larger than
+/// half of the memory allowed, the pages of the least recently used are given back beyond as much again. Results do not
+/// depend on the budget.
+final class WeightCache: Sendable {
+  private let store: Store
+  private let readAhead: ReadAhead<Key>
+  private let reuse: WeightReuse
+  private let parallel: Parallel
+  private let models: [Model]
+  /// The ingots' own caches, which rest meanwhile, with the limits they had.
+  private let resting: [(file: IngotWeights, limit: Int)]
+  /// Names of the weights that all tokens need, by layer; those outside the layers last.
+  private let shared: [[WeightName]]
+  private let started = monotonicSeconds()
+
+  /// A weight of one of the models.
+  struct Key: Hashable, Sendable {
+    let side: Int
+    let name: WeightName
+  }
+
+  /// A cache for models of one architecture.
+  /// - Parameter budget: bytes of weights that are kept, and of lent ones that are not given back; by default a quarter of the memory allowed.
+  init(_ models: [Model], _ reuse: WeightReuse, budget: Int? = nil, _ options: RunOptions) {
+    self.models = models
+    self.reuse = reuse
+    parallel = options.parallel
+    resting = models.compactMap {
+      guard case .ingot(let ingot) = $0.container else { return nil }
+      defer { ingot.file.cacheLimit = 0 }
+      return (ingot, ingot.file.cacheLimit)
+    }
+    let size = models.reduce(0) { $0 + $1.files.reduce(0) { $0 + $1.byteCount } }
+    let budget = budget ?? options.maxMemory / 4
+    let store = Store(
+      models.map(\.storedSource), limit: budget, pageLimit: size > options.maxMemory / 2 ? budget : size)
+    self.store = store
+    // One thread computes alone: then pages are asked for ahead, and nothing is inflated.
+    let inflates = parallel.threads > 1
+    readAhead = ReadAhead(workers: max(1, parallel.threads / 2), room: store.cache.limit / 4) { key, next in
+      store.bases[key.side].willNeed(key.name)
+      if let next { store.bases[next.side].willNeed(next.name) }
+      if inflates { store.readAhead(key) }
+    }
+    let family = models[0].family
+    var shared = [[WeightName]](repeating: [], count: family.dimensions.layers + 1)
+    for spec in family.weights where spec.name.expert == nil {
+      shared[spec.layer.map { min($0, shared.count - 1) } ?? shared.count - 1].append(spec.name)
+    }
+    self.shared = shared
+    if reuse == .always { store.pin(chosen(shared.flatMap { $0 })) }
+  }
+
+  deinit { for (ingot, limit) in resting.reversed() { ingot.file.cacheLimit = limit } }
+
+  /// What the forward pass multiplies by: a model's weights through the cache.
+  func weights(_ side: Int = 0) -> any Weights {
+    let cached = CachedWeights(store: store, readAhead: readAhead, side: side, parallel: parallel)
+    guard let prepared = models[side].prepared else { return cached }
+    return OverlaidWeights(base: cached, store: prepared)
+  }
+
+  /// A layer is about to run; the number of layers stands for what comes after them. What all tokens need of the one
+  /// after it is read ahead.
+  func begin(layer: Int) {
+    readAhead.turn()
+    if reuse == .withinLayers { store.pin(chosen(shared[layer])) }
+    guard layer + 1 < shared.count else { return }
+    announce(shared[layer + 1])
+  }
+
+  /// These weights of all models are about to be looked at.
+  func announce(_ names: [WeightName]) {
+    readAhead.announce(
+      store.announced(names.flatMap { name in store.bases.indices.map { Key(side: $0, name: name) } }))
+  }
+
+  /// As many of some weights, in order, as half of the budget holds.
+  private func chosen(_ names: [WeightName]) -> Set<Key> {
+    var room = store.cache.limit / 2
+    var chosen: Set<Key> = []
+    for name in names {
+      for (side, base) in store.bases.enumerated() {
+        let size = base.sizes(of: name).content
+        guard size <= room else { continue }
+        room -= size
+        chosen.insert(Key(side: side, name: name))
+      }
+    }
+    return chosen
+  }
+
+  /// What the run took until now.
+  func resources(spilledBytes: Int = 0) -> Resources {
+    var resources = store.tally
+    resources.seconds = monotonicSeconds() - started
+    resources.peakMemoryBytes = peakMemoryBytes()
+    resources.spilledBytes = spilledBytes
+    return resources
+  }
+
+  /// Bytes of weights that are kept now.
+  var byteCount: Int { store.cache.byteCount }
+}
+
+/// One model's weights through a cache.
+private struct CachedWeights: Weights {
+  let store: WeightCache.Store
+  let readAhead: ReadAhead<WeightCache.Key>
+  let side: Int
+  let parallel: Parallel
+
+  func weight(_ name: WeightName) throws -> Weight {
+    let key = WeightCache.Key(side: side, name: name)
+    readAhead.claim(key)
+    return try store.weight(key, parallel)
+  }
+
+  func finished(_ name: WeightName) { store.finished(WeightCache.Key(side: side, name: name)) }
+
+  func upcoming(_ names: [WeightName]) {
+    readAhead.announce(store.announced(names.map { WeightCache.Key(side: side, name: $0) }))
+  }
+}
+
+extension WeightCache {
+  /// What the pass and the threads that read ahead share.
+  fileprivate final class Store: Sendable {
+    let bases: [any StoredWeights]
+    let cache: BoundedCache<Key, Weight>
+    /// The lent weights whose pages are not given back.
+    private let pages: BoundedCache<Key, LentPages>
+    private let state = Mutex(State())
+
+    private struct State {
+      var resources = Resources()
+      /// Weights between the first time they are asked for and the word that they are needed no more.
+      var inUse: Set<Key> = []
+      /// Weights that were read ahead and not used yet.
+      var fresh: Set<Key> = []
+      /// Lent weights that are in use and will be given back then.
+      var passing: Set<Key> = []
+      var pinned: Set<Key> = []
+
+      /// Counts a use of a weight, once from the first question to the end.
+      mutating func count(_ key: Key, wasRead: Bool) {
+        guard inUse.insert(key).inserted else { return }
+        if wasRead { resources.cacheMisses += 1 } else { resources.cacheHits += 1 }
+      }
+    }
+
+    init(_ bases: [any StoredWeights], limit: Int, pageLimit: Int) {
+      self.bases = bases
+      cache = BoundedCache(limit: limit)
+      pages = BoundedCache(limit: pageLimit)
+    }
+
+    var tally: Resources { state.withLock { $0.resources } }
+
+    /// The weight, from the cache or read on the caller's threads.
+    func weight(_ key: Key, _ parallel: Parallel) throws -> Weight {
+      if let kept = cache.find(key) {
+        state.withLock { state in state.count(key, wasRead: state.fresh.remove(key) != nil) }
+        return kept
+      }
+      let base = bases[key.side]
+      let weight = try base.read(key.name, parallel: parallel)
+      if weight.heldBytes > 0 {
+        state.withLock { state in
+          state.resources.bytesRead += base.sizes(of: key.name).stored
+          state.count(key, wasRead: true)
+        }
+        hold(key, weight)
+      } else {
+        lend(key)
+      }
+      return weight
+    }
+
+    /// Reads a weight that will be asked for. Whatever is wrong with it is told then.
+    func readAhead(_ key: Key) {
+      let base = bases[key.side]
+      guard !cache.contains(key), let weight = try? base.read(key.name, parallel: .serial),
+        weight.heldBytes > 0  // pages that were asked for ahead are counted when they are used
+      else { return }
+      state.withLock { state in
+        state.resources.bytesRead += base.sizes(of: key.name).stored
+        state.fresh.insert(key)
+      }
+      if !hold(key, weight) { state.withLock { _ = $0.fresh.remove(key) } }
+    }
+
+    /// Keeps what is no longer lent, for which the pages were read.
+    @discardableResult
+    private func hold(_ key: Key, _ weight: Weight) -> Bool {
+      bases[key.side].giveBack(key.name)
+      let isPinned = state.withLock { $0.pinned.contains(key) }
+      return cache.keep(key, weight, byteCount: weight.heldBytes, pinned: isPinned)
+    }
+
+    /// Counts the pages of a lent weight, and makes room for them.
+    private func lend(_ key: Key) {
+      let base = bases[key.side]
+      let isResident = pages.find(key) != nil
+      let stored = base.sizes(of: key.name).stored
+      let isPinned = state.withLock { state in
+        if !isResident && !state.passing.contains(key) { state.resources.bytesRead += stored }
+        state.count(key, wasRead: !isResident)
+        return state.pinned.contains(key)
+      }
+      if isResident || pages.keep(key, LentPages(base, key.name), byteCount: stored, pinned: isPinned) {
+        return
+      }
+      state.withLock { _ = $0.passing.insert(key) }
+    }
+
+    func finished(_ key: Key) {
+      let goes = state.withLock { state in
+        state.inUse.remove(key)
+        return state.passing.remove(key) != nil
+      }
+      if goes { bases[key.side].giveBack(key.name) }
+    }
+
+    /// Keeps these, and lets others go that were pinned before.
+    func pin(_ keys: Set<Key>) {
+      let old = state.withLock { state in
+        defer { state.pinned = keys }
+        return state.pinned.subtracting(keys)
+      }
+      for key in old {
+        cache.unpin(key)
+        pages.unpin(key)
+      }
+      for key in keys {
+        cache.pin(key)
+        pages.pin(key)
+      }
+    }
+
+    /// What there is to do for weights that come next, with what they cost.
+    func announced(_ keys: [Key]) -> [(key: Key, cost: Int)] {
+      keys.filter { !pages.contains($0) && !cache.contains($0) }.map {
+        ($0, bases[$0.side].sizes(of: $0.name).content)
+      }
+    }
+  }
+
+  /// The pages of a lent weight, given back when nobody keeps this any more.
+  private final class LentPages: Sendable {
+    private let base: any StoredWeights
+    private let name: WeightName
+
+    init(_ base: any StoredWeights, _ name: WeightName) {
+      self.base = base
+      self.name = name
+    }
+
+    deinit { base.giveBack(name) }
+  }
+}
+
+extension Checkpoint: StoredWeights {
+  func read(_ name: WeightName, parallel: Parallel) throws -> Weight {
+    guard stored(name).isBuilt else { return try weight(name) }
+    return try scanned(name, try stored(name).weight())
+  }
+
+  func sizes(of name: WeightName) -> (stored: Int, content: Int) {
+    let stored = stored(name)
+    return (stored.tensors.reduce(0) { $0 + $1.byteCount }, stored.byteCount)
+  }
+
+  func willNeed(_ name: WeightName) { stored(name).willNeed() }
+
+  func giveBack(_ name: WeightName) { stored(name).evict() }
+}
+
+extension IngotWeights: StoredWeights {
+  func read(_ name: WeightName, parallel: Parallel) throws -> Weight {
+    try scanned(name, try file.weight(name.description, parallel: parallel))
+  }
+
+  func sizes(of name: WeightName) -> (stored: Int, content: Int) {
+    guard let entry = file.entry(name.description) else { return (0, 0) }
+    return (entry.storedLength, entry.contentLength)
+  }
+
+  func willNeed(_ name: WeightName) { file.willNeed(name.description) }
+
+  func giveBack(_ name: WeightName) { file.evict(name.description) }
+}
+
+extension Model {
+  /// The container's weights as a cache reads them.
+  fileprivate var storedSource: any StoredWeights {
+    switch container {
+    case .checkpoint(let checkpoint): checkpoint
+    case .ingot(let ingot): ingot
+    }
+  }
+}

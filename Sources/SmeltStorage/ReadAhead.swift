@@ -1,0 +1,200 @@
+// Work that will be needed soon, done by threads of its own while others compute.
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// A line of keys that will be asked for, and threads that get what they stand for ready.
+///
+/// What is ready and was not asked for yet costs room; the threads wait while there is none. Whoever needs a key takes it
+/// out of the line first: then it is ready, or nobody works on it. Results do not depend on how far the threads came.
+public final class ReadAhead<Key: Hashable & Sendable>: Sendable {
+  private let line: ReadAheadLine<Key>
+  private let threads: [pthread_t]
+
+  /// Starts the threads.
+  /// - Parameters:
+  ///   - workers: how many threads; without any nothing is done ahead.
+  ///   - room: what may be ready at once; a key that costs more is never done ahead.
+  ///   - body: gets a key ready, given the one that follows in the line. Must not throw, and not hold this object.
+  public init(workers: Int, room: Int, body: @escaping @Sendable (Key, Key?) -> Void) {
+    let line = ReadAheadLine<Key>(room: room)
+    self.line = line
+    threads = (0..<max(0, workers)).compactMap { _ in
+      startThread {
+        while let (key, next) = line.next() {
+          body(key, next)
+          line.finish(key)
+        }
+      }
+    }
+  }
+
+  deinit {
+    line.stop()
+    for thread in threads { pthread_join(thread, nil) }
+  }
+
+  /// Puts keys at the head of the line, with what each costs; those that are in line already move there, those that are
+  /// ready stay so.
+  public func announce(_ items: [(key: Key, cost: Int)]) {
+    guard !threads.isEmpty else { return }
+    line.announce(items)
+  }
+
+  /// Takes a key out of the line: waits for it while a thread works on it, and frees the room it took.
+  public func claim(_ key: Key) { line.claim(key) }
+
+  /// Frees the room of what has been ready since before the last call and was not asked for; forgets what waits that long.
+  public func turn() { line.turn() }
+
+  /// What is ready or being made ready now, in the unit of the costs.
+  public var cost: Int { line.cost }
+}
+
+/// A thread that runs `body`; nil when the system has none to give.
+private func startThread(_ body: @escaping @Sendable () -> Void) -> pthread_t? {
+  let box = Unmanaged.passRetained(ThreadBody(body))
+  #if canImport(Darwin)
+    var thread: pthread_t?
+    let status = pthread_create(
+      &thread, nil,
+      {
+        Unmanaged<ThreadBody>.fromOpaque($0).takeRetainedValue().body()
+        return nil
+      }, box.toOpaque())
+  #else
+    var thread = pthread_t()
+    let status = pthread_create(
+      &thread, nil,
+      { argument in
+        guard let argument else { return nil }
+        Unmanaged<ThreadBody>.fromOpaque(argument).takeRetainedValue().body()
+        return nil
+      }, box.toOpaque())
+  #endif
+  guard status == 0 else {
+    box.release()
+    return nil
+  }
+  return thread
+}
+
+private final class ThreadBody: Sendable {
+  let body: @Sendable () -> Void
+  init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+}
+
+/// The state that the threads share.
+private final class ReadAheadLine<Key: Hashable & Sendable>: @unchecked Sendable {
+  private var mutex = pthread_mutex_t()
+  private var changed = pthread_cond_t()
+  private let room: Int
+  private var stopped = false
+  /// The keys to do, the next one last.
+  private var waiting: [Key] = []
+  private var items: [Key: Item] = [:]
+  private var used = 0
+  private var turns = 0
+
+  private enum Stage { case waiting, working, ready }
+
+  private struct Item {
+    var cost: Int
+    var turn: Int
+    var stage = Stage.waiting
+  }
+
+  init(room: Int) {
+    self.room = room
+    pthread_mutex_init(&mutex, nil)
+    pthread_cond_init(&changed, nil)
+  }
+
+  deinit {
+    pthread_cond_destroy(&changed)
+    pthread_mutex_destroy(&mutex)
+  }
+
+  private func locked<R>(_ body: () -> R) -> R {
+    pthread_mutex_lock(&mutex)
+    defer {
+      pthread_cond_broadcast(&changed)
+      pthread_mutex_unlock(&mutex)
+    }
+    return body()
+  }
+
+  var cost: Int { locked { used } }
+
+  func announce(_ new: [(key: Key, cost: Int)]) {
+    locked {
+      let again = Set(new.map(\.key))
+      waiting.removeAll { again.contains($0) }
+      for (key, cost) in new.reversed() where cost <= room {
+        if let old = items[key], old.stage != .waiting {
+          items[key]?.turn = turns
+          continue
+        }
+        items[key] = Item(cost: cost, turn: turns)
+        waiting.append(key)
+      }
+    }
+  }
+
+  /// The next key for a thread, once there is room for it, and the one after it; nil when it is over.
+  func next() -> (Key, Key?)? {
+    pthread_mutex_lock(&mutex)
+    defer { pthread_mutex_unlock(&mutex) }
+    while !stopped {
+      if let key = waiting.last, let item = items[key], used + item.cost <= room {
+        waiting.removeLast()
+        items[key]?.stage = .working
+        used += item.cost
+        return (key, waiting.last)
+      }
+      pthread_cond_wait(&changed, &mutex)
+    }
+    return nil
+  }
+
+  func finish(_ key: Key) { locked { items[key]?.stage = .ready } }
+
+  func claim(_ key: Key) {
+    pthread_mutex_lock(&mutex)
+    defer { pthread_mutex_unlock(&mutex) }
+    while let item = items[key] {
+      if item.stage == .working {
+        pthread_cond_wait(&changed, &mutex)
+        continue
+      }
+      if item.stage == .ready {
+        used -= item.cost
+        pthread_cond_broadcast(&changed)
+      } else {
+        waiting.removeAll { $0 == key }
+      }
+      items[key] = nil
+    }
+  }
+
+  func turn() {
+    locked {
+      for (key, item) in items where item.turn < turns {
+        switch item.stage {
+        case .working: continue
+        case .ready: used -= item.cost
+        case .waiting: waiting.removeAll { $0 == key }
+        }
+        items[key] = nil
+      }
+      turns += 1
+    }
+  }
+
+  func stop() { locked { stopped = true } }
+}
