@@ -76,6 +76,7 @@ public struct ConvertSummary: Sendable {
 ///   `exactOnly` meets a number that its new encoding does not hold. Nothing is left under the final name then.
 public func convert(_ model: Model, to path: String, _ options: ConvertOptions) throws -> ConvertSummary {
   let start = (monotonicSeconds(), processorSeconds())
+  model.limitCache(options.run.maxMemory / 8)
   let plan = try Plan(model, options)
   try model.refuseAlias(path)
   let sink = try options.target.sink(path, plan, model, options)

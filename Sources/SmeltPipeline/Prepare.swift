@@ -95,6 +95,7 @@ struct MethodTarget: Sendable {
 func prepare(
   _ model: Model, _ windows: Windows, for result: String, _ method: MethodOptions, _ options: ConvertOptions
 ) throws -> Model {
+  model.limitCache(options.run.maxMemory / 8)
   let plan = try Plan(model, options)
   var targets: [WeightName: MethodTarget] = [:]
   for planned in plan.weights where !planned.isKept && planned.stored.spec.isMultiplied {

@@ -167,6 +167,9 @@ extension WeightCache {
     private let pages: BoundedCache<Key, LentPages>
     private let state = Mutex(State())
 
+    /// Bytes of weights after which free memory goes back to the system: a layer may be many gigabytes.
+    private static let trimBytes = 256 << 20
+
     private struct State {
       var resources = Resources()
       /// Weights between the first time they are asked for and the word that they are needed no more.
@@ -176,6 +179,8 @@ extension WeightCache {
       /// Lent weights that are in use and will be given back then.
       var passing: Set<Key> = []
       var pinned: Set<Key> = []
+      /// Bytes that were allocated since free memory went back to the system.
+      var heldSinceTrim = 0
 
       /// Counts a use of a weight, once from the first question to the end.
       mutating func count(_ key: Key, wasRead: Bool) {
@@ -198,39 +203,49 @@ extension WeightCache {
         state.withLock { state in state.count(key, wasRead: state.fresh.remove(key) != nil) }
         return kept
       }
-      let base = bases[key.side]
-      let weight = try base.read(key.name, parallel: parallel)
-      if weight.heldBytes > 0 {
+      let weight = try read(key, parallel)
+      if weight.heldBytes < weight.byteCount {
+        lend(key)
+      } else {
         state.withLock { state in
-          state.resources.bytesRead += base.sizes(of: key.name).stored
+          state.resources.bytesRead += bases[key.side].sizes(of: key.name).stored
           state.count(key, wasRead: true)
         }
         hold(key, weight)
-      } else {
-        lend(key)
       }
       return weight
     }
 
     /// Reads a weight that will be asked for. Whatever is wrong with it is told then.
     func readAhead(_ key: Key) {
-      let base = bases[key.side]
-      guard !cache.contains(key), let weight = try? base.read(key.name, parallel: .serial),
-        weight.heldBytes > 0  // pages that were asked for ahead are counted when they are used
+      // Pages that were asked for ahead are counted when they are used.
+      guard !cache.contains(key), let weight = try? read(key, .serial), weight.heldBytes == weight.byteCount
       else { return }
       state.withLock { state in
-        state.resources.bytesRead += base.sizes(of: key.name).stored
+        state.resources.bytesRead += bases[key.side].sizes(of: key.name).stored
         state.fresh.insert(key)
       }
       if !hold(key, weight) { state.withLock { _ = $0.fresh.remove(key) } }
+    }
+
+    /// The weight as the container has it; what is lent of one that is inflated for the most part is copied, so that none of
+    /// its pages is touched again.
+    private func read(_ key: Key, _ parallel: Parallel) throws -> Weight {
+      let weight = try bases[key.side].read(key.name, parallel: parallel)
+      return weight.heldBytes > weight.byteCount / 2 ? try weight.held() : weight
     }
 
     /// Keeps what is no longer lent, for which the pages were read.
     @discardableResult
     private func hold(_ key: Key, _ weight: Weight) -> Bool {
       bases[key.side].giveBack(key.name)
-      let isPinned = state.withLock { $0.pinned.contains(key) }
-      return cache.keep(key, weight, byteCount: weight.heldBytes, pinned: isPinned)
+      let (isPinned, leavesHoles) = state.withLock { state in
+        state.heldSinceTrim += weight.byteCount
+        defer { if state.heldSinceTrim > Store.trimBytes { state.heldSinceTrim = 0 } }
+        return (state.pinned.contains(key), state.heldSinceTrim > Store.trimBytes)
+      }
+      if leavesHoles { giveBackFreeMemory() }
+      return cache.keep(key, weight, byteCount: weight.byteCount, pinned: isPinned)
     }
 
     /// Counts the pages of a lent weight, and makes room for them.
@@ -327,6 +342,12 @@ extension IngotWeights: StoredWeights {
 }
 
 extension Model {
+  /// Where no cache of a run keeps weights: lowers what an ingot keeps inflated for itself.
+  func limitCache(_ bytes: Int) {
+    guard case .ingot(let ingot) = container else { return }
+    ingot.file.cacheLimit = min(ingot.file.cacheLimit, bytes)
+  }
+
   /// The container's weights as a cache reads them.
   fileprivate var storedSource: any StoredWeights {
     switch container {

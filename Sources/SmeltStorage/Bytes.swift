@@ -46,6 +46,13 @@ public struct Bytes: @unchecked Sendable {
   /// A copy as an array.
   public var array: [UInt8] { withUnsafeBytes { Array($0) } }
 
+  /// The same bytes in memory of their own.
+  public var copy: Bytes {
+    let buffer = ByteBuffer(count: count)
+    withUnsafeBytes { buffer.bytes.copyMemory(from: $0) }
+    return Bytes(buffer)
+  }
+
   /// Whether the bytes lie in a mapped file, and take no memory that the system could not take back.
   public var isMapped: Bool { owner is MappedFile }
 
@@ -69,8 +76,15 @@ public final class ByteBuffer: @unchecked Sendable {
   /// The memory, aligned to 64 bytes.
   public let bytes: UnsafeMutableRawBufferPointer
 
-  /// Memory for `count` bytes.
-  public init(count: Int) { bytes = .allocate(byteCount: count, alignment: 64) }
+  private let block: UnsafeMutableRawPointer
 
-  deinit { bytes.deallocate() }
+  /// Memory for `count` bytes.
+  public init(count: Int) {
+    // Rounded up within a plain block: a hole that an aligned block leaves is too small for the next one of its size, and
+    // with anything that stays between them memory would grow without end.
+    block = .allocate(byteCount: count + 63, alignment: 1)
+    bytes = UnsafeMutableRawBufferPointer(start: block.alignedUp(toMultipleOf: 64), count: count)
+  }
+
+  deinit { block.deallocate() }
 }

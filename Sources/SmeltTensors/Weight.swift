@@ -140,6 +140,16 @@ public struct Weight: Sendable {
   /// Bytes of the parts that lie in memory of their own, not in a mapped file.
   public var heldBytes: Int { parts.reduce(0) { $0 + ($1.bytes.isMapped ? 0 : $1.bytes.count) } }
 
+  /// The same weight, every part in memory of its own.
+  public func held() throws(FormatError) -> Weight {
+    guard heldBytes < byteCount else { return self }
+    let copies = parts.map { part in
+      part.bytes.isMapped
+        ? Part(part.name, dtype: part.dtype, shape: part.shape, bytes: part.bytes.copy) : part
+    }
+    return try Weight(name: name, shape: shape, encoding: encoding, parts: copies, file: file)
+  }
+
   /// Lets the system take back the pages of a mapped file that hold this weight.
   public func evict() { for part in parts { part.bytes.evict() } }
 

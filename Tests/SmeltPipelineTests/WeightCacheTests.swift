@@ -137,6 +137,22 @@ private func windows(_ model: Model) -> Windows { someWindows(model, count: 3, c
     }
   }
 
+  /// Small raw parts of inflated weights are copied: their pages, and those around them, would come and never go.
+  @Test func nothingThatIsKeptTouchesTheFile() throws {
+    let folder = TemporaryFolder()
+    let path = folder.file("r.ingot")
+    _ = try convert(try openFixture(checkpoint), to: path, try options("fp8-channel", compression: .auto))
+    let model = try Model.open(path)
+    let stored = try model.family.weights.map { try model.sourceWeights.weight($0.name) }
+    let mixed = stored.filter { $0.heldBytes > $0.byteCount / 2 && $0.heldBytes < $0.byteCount }
+    #expect(!mixed.isEmpty)
+    let weights = WeightCache([model], .never, RunOptions(parallel: .serial)).weights()
+    for spec in model.family.weights where mixed.contains(where: { $0.name == spec.name.description }) {
+      let weight = try weights.weight(spec.name)
+      #expect(weight.heldBytes == weight.byteCount)
+    }
+  }
+
   /// An ingot's own cache rests while another one keeps its weights, and works again afterwards.
   @Test func theIngotsOwnCacheRests() throws {
     let folder = TemporaryFolder()
