@@ -107,6 +107,7 @@ public func check(
 /// Scans what is not damaged.
 private func check(_ model: Model, _ found: CheckSummary, _ options: RunOptions) throws -> CheckSummary {
   var summary = found
+  model.limitCache(options.maxMemory / 8)
   if case .checkpoint(let checkpoint) = model.container {
     summary.warnings = checkpoint.source.warnings.map { "[\($0.code)] \($0.problem)" }
   }
