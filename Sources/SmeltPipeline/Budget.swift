@@ -144,8 +144,7 @@ struct BudgetTable {
           guard let source = stored[spec.name] else { return sum }
           if scheme.keepsBytes { return sum + source.contentBytes }
           if let coded = scheme as? Int8Coded {
-            return sum + Int(Double(spec.shape.count) * coded.bits / 8)
-              + (coded.group == nil ? 4 * spec.shape.rows : 0)
+            return sum + Int(Double(spec.shape.count) * coded.bits / 8) + coded.rawScaleBytes(spec.shape)
           }
           return sum + scheme.encoding(for: source.encoding, shape: spec.shape).byteCount(of: spec.shape)
         }
@@ -252,6 +251,15 @@ extension Model {
     guard sample.count > 0 else { return 1 }
     let stored = try FrameCodec.storedBytes(sample, weight.values.dtype, mode)
     return Double(stored) / Double(sample.count)
+  }
+}
+
+extension Int8Coded {
+  /// Bytes of a weight's scales that no coder makes smaller: those of channels, and those of groups where they are few.
+  fileprivate func rawScaleBytes(_ shape: Shape) -> Int {
+    guard let group else { return 4 * shape.rows }
+    let bytes = 2 * shape.rows * ceilDivide(shape.columns, group)
+    return bytes < ChunkCodec.smallestCompressed ? bytes : 0
   }
 }
 
