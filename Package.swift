@@ -92,3 +92,13 @@ let package = Package(
       exclude: ["snapshots"], swiftSettings: tests),
   ]
 )
+
+// Fuzzing: not part of a normal build, since libFuzzer brings its own main. `.ci/fuzz` sets the variable.
+if Context.environment["SMELT_FUZZ"] != nil {
+  package.targets.append(
+    .executableTarget(
+      name: "SmeltFuzz",
+      dependencies: ["SmeltContainers", "SmeltModels", "SmeltTensors", "SmeltStorage"],
+      path: "Tests/Fuzz", exclude: ["dictionaries"],
+      swiftSettings: tests + [.unsafeFlags(["-parse-as-library"])]))
+}

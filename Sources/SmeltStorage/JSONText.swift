@@ -44,7 +44,9 @@ extension JSON: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, Express
     case .null: out += "null"
     case .bool(let bool): out += bool ? "true" : "false"
     case .integer(let integer): out += String(integer)
-    case .number(let number): out += "\(number)"
+    // A number too large for a Double was read as infinite, and reads back as that.
+    case .number(let number):
+      out += number.isFinite ? "\(number)" : number.isNaN ? "null" : number < 0 ? "-1e999" : "1e999"
     case .string(let string): JSON.quote(string, into: &out)
     case .array(let array):
       let flat = !indented || array.allSatisfy { $0.array == nil && $0.object == nil }

@@ -121,12 +121,16 @@ public struct Weight: Sendable {
 
   /// Refuses codes and scales that are no finite numbers.
   /// - Throws: `Q_CODE_NAN`, `Q_SCALE_VALUE`, `Q_BLOCK`.
-  public func validate() throws(FormatError) { try encoding.validate(self) }
+  public func validate() throws(FormatError) {
+    // Without elements there is nothing to look at, however large the other dimensions are.
+    if !shape.dimensions.contains(0) { try encoding.validate(self) }
+  }
 
   /// Decodes whole rows.
   /// - Returns: `rows.count × columns` floats, row after row.
   public func decode(rows: Range<Int>) -> [Float] {
-    [Float](unsafeUninitializedCapacity: rows.count * columns) { buffer, count in
+    guard !shape.dimensions.contains(0) else { return [] }
+    return [Float](unsafeUninitializedCapacity: rows.count * columns) { buffer, count in
       if let base = buffer.baseAddress {
         encoding.decode(self, rows: rows, columns: 0..<columns, into: base, stride: columns)
       }

@@ -74,6 +74,14 @@ private func matches(_ regex: String, _ text: String) throws -> [String] {
     #expect(run.count == 1)
   }
 
+  /// Each level tries every way of the one below: remembered, not tried again.
+  @Test(.timeLimit(.minutes(1)), arguments: ["(?=", "(?!", "(?>"])
+  func nestedLookaheadsEnd(group: String) throws {
+    let round = "(?:a|a)*"
+    let regex = (0..<6).reduce("b") { inner, _ in "\(round)\(group)\(inner))c" }
+    #expect(try matches(regex + "|a", String(repeating: "a", count: 60)).joined().count == 60)
+  }
+
   @Test func classesHaveTheirSizes() {
     // Counted with the library, version 0.23: Unicode 16.
     let sizes = [

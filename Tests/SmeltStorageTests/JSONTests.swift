@@ -165,6 +165,14 @@ import Testing
     #expect((["a": [1, 2]] as JSON).text() == #"{"a":[1,2]}"#)
   }
 
+  /// A number beyond a Double is infinite to whoever computes with it; as text it stays a number.
+  @Test(arguments: [("1e999", "1e999"), ("-1e999", "-1e999"), ("1e-999", "0.0"), ("-0", "-0.0")])
+  func extremeNumbersReadBack(_ text: String, _ written: String) throws {
+    let value = try JSON.scan(text)
+    #expect(value.text() == written)
+    #expect(try JSON.scan(value.text()).double == value.double)
+  }
+
   /// Every prefix and 3,000 changed bytes of a good text: an error or a value, never a trap.
   @Test func damagedTextNeverTraps() throws {
     let good = Array(

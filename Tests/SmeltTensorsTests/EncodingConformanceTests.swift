@@ -45,6 +45,22 @@ private let productTolerance = 128 * 0x1p-24
     }
   }
 
+  /// A weight without elements may have large dimensions: no row is made room for, and none is looked for.
+  @Test(.timeLimit(.minutes(1)), arguments: encodings.map(\.name))
+  func nothingIsDoneForNoElements(_ name: String) throws {
+    let encoding = try #require(Encodings.named(name))
+    for shape in [[0, 1 << 40], [1 << 40, 0], [0, 1 << 20, 1 << 20]] as [Shape] {
+      guard let layouts = try? encoding.layout(of: shape, name: "w"),
+        layouts.allSatisfy({ $0.dtypes[0].byteCount($0.shape.count) == 0 })
+      else { continue }
+      let weight = try Weight(
+        name: "w", shape: shape, encoding: encoding,
+        parts: layouts.map { Part($0.name, dtype: $0.dtypes[0], shape: $0.shape, bytes: Bytes([])) })
+      try weight.validate()
+      if !(encoding is IntegerTable) { #expect(weight.decode() == []) }
+    }
+  }
+
   /// GGUF's blocks are compared with ggml's numbers in GGUFBlockTests.
   @Test(arguments: encodings.filter { !($0 is GGUFBlock) }.map(\.name))
   func everyScaleDTypeDecodesByTheFormula(_ name: String) throws {

@@ -77,8 +77,13 @@ struct PatternMatcher {
   private var text: UnsafePointer<UInt8>
   private var from = 0
   private var end = 0
+  /// Backtracking steps since the search began at this place of the text, those inside of lookaheads among them.
+  private var retries = 0
+  /// What lookaheads and atomic groups came to, by step and position, once patience is over: the end, or -1.
+  private var outcomes: [UInt64: Int] = [:]
 
-  /// Backtracking steps after which tried places are remembered, so that no pattern takes exponential time.
+  /// Backtracking steps after which tried places are remembered, so that no pattern takes exponential time: neither one
+  /// that repeats repetitions nor one whose lookaheads hold such a one and lookaheads of their own.
   private static let patience = 10_000
 
   /// A matcher of a pattern.
@@ -101,6 +106,7 @@ struct PatternMatcher {
     self.text = text
     from = range.lowerBound
     end = range.upperBound
+    if !outcomes.isEmpty { outcomes = [:] }
     var position = from
     var last = -1
     while position <= end {
@@ -123,6 +129,7 @@ struct PatternMatcher {
         while position < end, !flags[Int(text[position])] { position += 1 }
         if position == end { return nil }
       }
+      retries = 0
       let stop = run(0, position)
       if stop >= 0 { return position..<stop }
       if position == end { return nil }
@@ -148,7 +155,6 @@ struct PatternMatcher {
     let base = stack.count
     var step = first
     var position = start
-    var retries = 0
     var tried: Set<UInt64> = []
     while true {
       let instruction = steps[Int(step)]
@@ -203,10 +209,10 @@ struct PatternMatcher {
       case .jump: step = instruction.a - 1
       case .anchor: matched = holds(instruction.a, position)
       case .look:
-        matched = (run(step + 1, position) >= 0) == (instruction.b == 0)
+        matched = (nested(step + 1, position) >= 0) == (instruction.b == 0)
         step = instruction.a - 1
       case .atomic:
-        let stop = run(step + 1, position)
+        let stop = nested(step + 1, position)
         matched = stop >= 0
         position = stop
         step = instruction.a - 1
@@ -229,6 +235,16 @@ struct PatternMatcher {
         retries += 1
       } while retries > Self.patience && !tried.insert(UInt64(step) << 44 | UInt64(position)).inserted
     }
+  }
+
+  /// `run` for a lookahead or an atomic group. What it comes to depends on step and position alone.
+  private mutating func nested(_ first: Int32, _ start: Int) -> Int {
+    guard retries > Self.patience else { return run(first, start) }
+    let place = UInt64(first) << 44 | UInt64(start)
+    if let known = outcomes[place] { return known }
+    let stop = run(first, start)
+    outcomes[place] = stop
+    return stop
   }
 
   /// The next way to try: a step and a position; nil when the stack is down to `base`.
