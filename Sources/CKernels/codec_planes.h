@@ -151,12 +151,61 @@ SK_INLINE void split16_parts(const uint8_t *restrict src, size_t n, uint8_t *res
   }
 }
 
+#define COUNT_LANES 64
+#define COUNT_RUN 4096 // a lane of a byte counts at most 255
+#define COUNT_WINDOW 16
+
+// How often each of four bytes from `first` is there in whole lanes, at most 255 of them.
+SK_INLINE void count_four(const uint8_t *restrict src, size_t n, const uint8_t first, uint32_t *restrict found) {
+  uint8_t lanes[4][COUNT_LANES] = {{0}};
+  for (size_t i = 0; i < n; i += COUNT_LANES)
+    for (int s = 0; s < 4; s++)
+      for (int j = 0; j < COUNT_LANES; j++) lanes[s][j] += src[i + (size_t)j] == (uint8_t)(first + s);
+  for (int s = 0; s < 4; s++) {
+    uint32_t sum = 0;
+    for (int j = 0; j < COUNT_LANES; j++) sum += lanes[s][j];
+    found[s] = sum;
+  }
+}
+
+// Exponents lie side by side: the sixteen that the start has most of are counted many at once, and a run that holds others is
+// counted byte by byte.
+static void k_count_bytes(const uint8_t *src, size_t n, uint32_t *counts) {
+  const size_t head = n < COUNT_RUN ? n : COUNT_RUN;
+  sk_count_bytes_each(src, head, counts);
+  uint32_t inside = 0, most = 0;
+  int first = 0;
+  for (int b = 0; b < 256; b++) {
+    inside += counts[b];
+    if (b >= COUNT_WINDOW) inside -= counts[b - COUNT_WINDOW];
+    if (b < COUNT_WINDOW - 1 || inside <= most) continue;
+    most = inside;
+    first = b - (COUNT_WINDOW - 1);
+  }
+  for (size_t i = head; i < n;) {
+    const size_t run = n - i < COUNT_RUN ? n - i : COUNT_RUN;
+    uint32_t found[COUNT_WINDOW], sum = 0;
+    if (run % COUNT_LANES == 0) {
+      for (int s = 0; s < COUNT_WINDOW; s += 4) count_four(src + i, run, (uint8_t)(first + s), found + s);
+      for (int s = 0; s < COUNT_WINDOW; s++) sum += found[s];
+    }
+    if (sum == run) {
+      for (int s = 0; s < COUNT_WINDOW; s++) counts[first + s] += found[s];
+    } else {
+      uint32_t each[256];
+      sk_count_bytes_each(src + i, run, each);
+      for (int b = 0; b < 256; b++) counts[b] += each[b];
+    }
+    i += run;
+  }
+}
+
 static size_t k_planes16_encode(const uint8_t *src, size_t n, uint8_t *dst, size_t capacity, uint8_t *scratch) {
   if (n > SK_CODEC_MAX || capacity < SK_PLANES_HEADER + n) return 0;
   uint32_t counts[256];
   sk_planes p;
   split16_parts(src, n, scratch, dst + SK_PLANES_HEADER);
-  sk_count_bytes(scratch, n, counts);
+  k_count_bytes(scratch, n, counts);
   sk_planes_choose(&p, counts, n, n);
   if (p.total > capacity) return 0;
   sk_planes_write(&p, dst);
@@ -221,7 +270,7 @@ static size_t k_planes8_encode(const uint8_t *src, size_t n, uint8_t *dst, size_
   uint8_t *low = dst + SK_PLANES_HEADER;
   split_nibbles(src, n, 1, scratch, low); // the high nibbles are made again below, one a byte
   for (size_t i = 0; i < n; i++) scratch[i] = src[i] >> 3 & 15;
-  sk_count_bytes(scratch, n, counts);
+  k_count_bytes(scratch, n, counts);
   sk_planes_choose(&p, counts, n, SK_NIBBLE_BYTES(n));
   if (p.total > capacity) return 0;
   sk_planes_write(&p, dst);

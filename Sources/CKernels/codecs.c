@@ -122,7 +122,7 @@ int sk_nibbles_padded(const uint8_t *nibbles, size_t n) {
   return found == 0;
 }
 
-void sk_count_bytes(const uint8_t *src, size_t n, uint32_t counts[256]) {
+void sk_count_bytes_each(const uint8_t *src, size_t n, uint32_t counts[256]) {
   uint32_t part[8][256] = {{0}}; // runs of one byte would wait for each other
   size_t i = 0;
   for (; i + 8 <= n; i += 8) {

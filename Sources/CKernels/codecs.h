@@ -26,6 +26,8 @@ int sk_planes_read(sk_planes *p, const uint8_t *stored, size_t stored_count, siz
 void sk_planes_choose(sk_planes *p, const uint32_t counts[256], size_t n, size_t low_bytes);
 // Writes the header.
 void sk_planes_write(const sk_planes *p, uint8_t *dst);
+// counts[b] = how often byte b is there, byte by byte: the slow twin of sk_count_bytes.
+void sk_count_bytes_each(const uint8_t *src, size_t n, uint32_t counts[256]);
 // [m]: byte i is the number of bits of m below bit i where bit i is set, else 0x80: what a byte shuffle spreads by.
 extern const uint64_t sk_spread[256];
 

@@ -29,6 +29,11 @@ void sk_drop_written(int descriptor, int64_t offset, int64_t length) {
   posix_fadvise(descriptor, offset, length, POSIX_FADV_DONTNEED);
 }
 
+int sk_bypass_cache(int descriptor, int bypass) {
+  int flags = fcntl(descriptor, F_GETFL);
+  return flags < 0 ? -1 : fcntl(descriptor, F_SETFL, bypass ? flags | O_DIRECT : flags & ~O_DIRECT);
+}
+
 #else
 
 void sk_start_writeback(int descriptor, int64_t offset, int64_t length) {
@@ -37,6 +42,15 @@ void sk_start_writeback(int descriptor, int64_t offset, int64_t length) {
 
 void sk_drop_written(int descriptor, int64_t offset, int64_t length) {
   (void)descriptor, (void)offset, (void)length;
+}
+
+int sk_bypass_cache(int descriptor, int bypass) {
+#if defined(F_NOCACHE)
+  return fcntl(descriptor, F_NOCACHE, bypass);
+#else
+  (void)descriptor, (void)bypass;
+  return -1;
+#endif
 }
 
 #endif

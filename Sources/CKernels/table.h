@@ -65,6 +65,7 @@
   X(int, planes8_decode,                                                                                             \
     (const uint8_t *stored, size_t stored_count, uint8_t *dst, size_t n, uint8_t *scratch, size_t *place),           \
     (stored, stored_count, dst, n, scratch, place))                                                                  \
+  X(void, count_bytes, (const uint8_t *src, size_t n, uint32_t *counts), (src, n, counts))                             \
   X(void, split_nibbles, (const uint8_t *src, size_t n, int rotate, uint8_t *high, uint8_t *low),                    \
     (src, n, rotate, high, low))                                                                                     \
   X(void, join_nibbles, (const uint8_t *high, const uint8_t *low, size_t n, int rotate, uint8_t *dst),               \

@@ -41,6 +41,8 @@ final class OpenFile {
 
   func sync() throws { try writer?.sync() }
 
+  func rest() throws { try writer?.rest() }
+
   func keepPartial() { writer?.keepPartial() }
 
   func add(_ weight: WeightRecord) {

@@ -153,6 +153,7 @@ public struct IngotWriter: ~Copyable {
   /// - Throws: `RequestError` cannot-create, io.
   public mutating func beginFile() throws {
     precondition(weight == nil, "'\(weight?.record.name ?? "")' has not ended")
+    try files[files.count - 1].rest()
     try begin()
   }
 

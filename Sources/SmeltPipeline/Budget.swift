@@ -195,12 +195,19 @@ struct BudgetTable {
 
   /// All groups in as many bits a code as the budget has room for, without a look at the data.
   func uniform() throws -> Recipe {
-    let codes = roles.reduce(0) { $0 + $1.specs.reduce(0) { $0 + $1.shape.count } }
-    let rows = roles.reduce(0) { $0 + $1.specs.reduce(0) { $0 + $1.shape.rows } }
-    let bits = Double(allowed - others - 4 * rows) * 8 / Double(max(1, codes))
+    let shapes = roles.flatMap(\.specs).reduce(into: [Shape: Int]()) { $0[$1.shape, default: 0] += 1 }
     let range = Int8Coded.range
-    return Recipe(
-      Int8Coded(bits: min(range.upperBound, max(range.lowerBound, (bits * 1000).rounded(.down) / 1000))))
+    // Scales come by the group that the bits ask for: the most bits that fit are looked for from above.
+    var bits = range.upperBound
+    while bits > range.lowerBound {
+      let coded = Int8Coded(bits: bits)
+      let bytes = shapes.reduce(0.0) {
+        $0 + Double($1.value) * (Double($1.key.count) * bits / 8 + Double(coded.rawScaleBytes($1.key)))
+      }
+      if bytes <= Double(allowed - others) { break }
+      bits = ((bits - 0.001) * 1000).rounded() / 1000
+    }
+    return Recipe(Int8Coded(bits: max(bits, range.lowerBound)))
   }
 
   /// The choice of least error within the budget.

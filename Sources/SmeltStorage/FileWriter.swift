@@ -1,8 +1,6 @@
 // Writing beside the target and renaming at the end: until `commit`, nothing stands under the final name, whatever
 // stops the program.
 
-internal import CKernels
-
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -19,13 +17,10 @@ public struct FileWriter: ~Copyable {
   private let partial: String
   /// -1 once finished.
   private var descriptor: Int32
+  private let blocks: WriteBehind
+
   /// The place where the next `write` goes, in bytes from the start.
-  public private(set) var position = 0
-  /// Where the pages that are not yet on their way to the disk begin, and those that are not yet dropped.
-  private var flushed = 0
-  private var dropped = 0
-  /// Bytes between two flushes; files below it are left to the system.
-  private static let flushStep = 32 << 20
+  public var position: Int { blocks.position }
 
   /// Whether what was written stays beside the target when the writer is dropped.
   private var keepsPartial = false
@@ -42,6 +37,7 @@ public struct FileWriter: ~Copyable {
     self.path = path
     self.overwrite = overwrite
     self.partial = partial
+    blocks = WriteBehind(descriptor, at: 0)
   }
 
   private static func create(_ path: String, _ partial: String, overwrite: Bool) throws -> Int32 {
@@ -76,35 +72,30 @@ public struct FileWriter: ~Copyable {
     self.path = path
     self.overwrite = overwrite
     self.partial = partial
-    self.position = position
-    (flushed, dropped, keepsPartial) = (position, position, true)
+    blocks = WriteBehind(opened, at: position)
+    keepsPartial = true
   }
 
   /// From here on, what was written stays beside the target when the writer is dropped.
   public mutating func keepPartial() { keepsPartial = true }
 
   deinit {
+    _ = blocks.drain()
     if descriptor >= 0 { close(descriptor) }
     if !keepsPartial { unlink(partial) }
   }
 
-  /// Appends bytes.
-  /// - Throws: `RequestError` io with the system's reason (disk full, quota, input/output error).
-  public mutating func write(_ bytes: UnsafeRawBufferPointer) throws {
-    try write(bytes, at: position)
-    position += bytes.count
-    if position - flushed >= FileWriter.flushStep { flushBehind() }
-  }
+  /// Appends bytes. They are on their way to the disk when it returns; `sync` waits for them.
+  /// - Throws: `RequestError` io with the system's reason (disk full, quota, input/output error), of this write or of one
+  ///   before it.
+  public mutating func write(_ bytes: UnsafeRawBufferPointer) throws { try check(blocks.append(bytes)) }
 
-  /// Sends what was written to the disk while the work goes on, and drops the pages of the step before: a large result
-  /// neither fills the page cache nor leaves all its writing to the last `sync`.
-  private mutating func flushBehind() {
-    sk_start_writeback(descriptor, Int64(flushed), Int64(position - flushed))
-    if flushed > dropped {
-      sk_drop_written(descriptor, Int64(dropped), Int64(flushed - dropped))
-      dropped = flushed
+  private func check(_ code: Int32) throws {
+    guard code == 0 else {
+      throw RequestError(
+        .io, "cannot write '\(path)': \(Platform.text(of: code))",
+        help: "nothing was left under the final name; free some space and start again")
     }
-    flushed = position
   }
 
   /// Appends an array.
@@ -120,11 +111,8 @@ public struct FileWriter: ~Copyable {
 
   /// Writes bytes at a place of their own, leaving `position` alone. Used for headers that are known last.
   public func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws {
-    guard Platform.write(descriptor, bytes, at: offset) else {
-      throw RequestError(
-        .io, "cannot write '\(path)': \(Platform.lastError())",
-        help: "nothing was left under the final name; free some space and start again")
-    }
+    try check(blocks.drain())
+    try check(Platform.write(descriptor, bytes, at: offset) ? 0 : errno)
   }
 
   /// Writes an array at a place of its own.
@@ -134,9 +122,17 @@ public struct FileWriter: ~Copyable {
 
   /// Waits until the data is on the disk.
   public func sync() throws {
+    try check(blocks.drain())
     guard Platform.syncData(descriptor) == 0 else {
       throw RequestError(.io, "cannot flush '\(path)': \(Platform.lastError())")
     }
+  }
+
+  /// Syncs a file that is gone on with later, and holds no memory until then.
+  /// - Throws: `RequestError` io.
+  public func rest() throws {
+    try sync()
+    blocks.rest()
   }
 
   /// Syncs and closes a file that waits for others to be written before it is committed. Nothing can be appended any
@@ -144,6 +140,7 @@ public struct FileWriter: ~Copyable {
   /// - Throws: `RequestError` io.
   public mutating func finish() throws {
     try sync()
+    blocks.rest()
     close(descriptor)
     descriptor = -1
   }

@@ -285,7 +285,7 @@ import Testing
     }
   }
 
-  /// Rule I7: without `finish` nothing stands under the name; what is on the disk until then has no header.
+  /// Rule I7: without `finish` nothing stands under the name.
   @Test func anUnfinishedWriterLeavesNothing() throws {
     let path = folder.file("a.ingot")
     try startWithoutFinishing(path)
@@ -300,6 +300,15 @@ import Testing
   private func startWithoutFinishing(_ path: String) throws {
     var writer = try IngotWriter(path: path, overwrite: true)
     try writer.write(f32("w", [1024], noise(4096, seed: 1)), mode: .raw)
+    #expect(try namesInFolder(folder.path).contains { $0.contains("partial") })
+  }
+
+  /// Rule I7: what is on the disk until then has no header.
+  @Test func anUnfinishedFileHasNoHeader() throws {
+    let path = folder.file("a.ingot")
+    var writer = try IngotWriter(path: path, overwrite: true)
+    try writer.write(f32("w", [1024], noise(4096, seed: 1)), mode: .raw)
+    _ = try writer.takeProgress()
     let partial = try #require(try namesInFolder(folder.path).first { $0.contains("partial") })
     let bytes = try readPlainly(folder.file(partial))
     #expect(bytes.prefix(64).allSatisfy { $0 == 0 } && bytes.count == 64 + 4096)

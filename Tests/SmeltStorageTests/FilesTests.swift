@@ -1,6 +1,6 @@
 // Files: written beside and renamed, mapped, noticed when they change, and never their own source.
 
-import SmeltStorage
+@testable import SmeltStorage
 import SmeltTestSupport
 import Testing
 
@@ -29,6 +29,45 @@ import Testing
     try writer.commit()
     #expect(try namesInFolder(folder.path) == ["result"])
     #expect(try MappedFile(path: path).bytes.array == [9, 2, 3, 0, 0, 0, 0, 0, 7])
+  }
+
+  /// Blocks go past the page cache, tails through it; a sync between them and a patch at the start change nothing.
+  @Test func blocksAndTailsMakeOneFile() throws {
+    let folder = TemporaryFolder()
+    let path = folder.file("result")
+    var generator = Generator(seed: 7)
+    let block = 4 << 20
+    var expected: [UInt8] = []
+    var writer = try FileWriter(path: path, overwrite: false)
+    for count in [10, block - 10, block, 3, 2 * block + 5, 4096, 1, block, 77] {
+      let bytes = [UInt8](repeating: UInt8.random(in: 1...255, using: &generator), count: count)
+      expected += bytes
+      try writer.write(bytes)
+      if count == 3 || count == 4096 { try writer.sync() }
+      if count == 1 { try writer.rest() }
+    }
+    try writer.write([9, 9], at: 5)
+    expected.replaceSubrange(5..<7, with: [9, 9])
+    try writer.write([1])
+    expected += [1]
+    #expect(writer.position == expected.count)
+    try writer.commit()
+    let isEqual = try MappedFile(path: path).bytes.array == expected
+    #expect(isEqual)
+  }
+
+  /// A file that may grow no further: the refusal comes with the system's reason, and nothing is left.
+  @Test func aRefusedWriteIsSaid() throws {
+    let folder = TemporaryFolder()
+    let path = folder.file("result")
+    try writeFile(path, [1], overwrite: false)
+    let descriptor = open(path, O_RDONLY)
+    defer { close(descriptor) }
+    let blocks = WriteBehind(descriptor, at: 0)
+    _ = [UInt8](repeating: 1, count: 9 << 20).withUnsafeBytes { blocks.append($0) }
+    #expect(blocks.drain() == EBADF)
+    #expect([UInt8](repeating: 1, count: 10).withUnsafeBytes { blocks.append($0) } == EBADF)
+    #expect(try MappedFile(path: path).bytes.array == [1])
   }
 
   @Test func droppingLeavesNothing() throws {

@@ -232,5 +232,19 @@ extension KernelTests {
       Self.exactly(source) { sk_count_bytes($0, n, &counts) }
       #expect(counts == (0..<256).map { b in UInt32(source.count { Int($0) == b }) })
     }
+    // Few symbols, and a rare one in some of the runs that are counted at once.
+    for symbols in [1, 2, 3, 15, 16, 17, 40] {
+      for n in [4095, 4096, 4097, 4160, 8192, 8256, 8257, 20480, 40_961] {
+        var generator = Generator(seed: UInt64(symbols * n))
+        var source = (0..<n).map { _ in UInt8((Int.random(in: 0..<symbols, using: &generator) + 250) & 255) }
+        if n > 20_000 { source[n - 3] = 130 }
+        var counts = [UInt32](repeating: 7, count: 256)
+        Self.exactly(source) { sk_count_bytes($0, n, &counts) }
+        var expected = [UInt32](repeating: 0, count: 256)
+        for byte in source { expected[Int(byte)] += 1 }
+        let isEqual = counts == expected
+        #expect(isEqual, "\(symbols) symbols, \(n) bytes")
+      }
+    }
   }
 }

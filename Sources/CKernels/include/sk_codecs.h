@@ -53,8 +53,8 @@ int sk_nibbles_padded(const uint8_t *nibbles, size_t n);
 // The base for which fewest exponents of n BF16 elements escape, the smallest of several.
 uint8_t sk_pairs16_base(const uint8_t *src, size_t n);
 
-// counts[b] = how often byte b is there. Swift twin: a loop.
-void sk_count_bytes(const uint8_t *src, size_t n, uint32_t counts[256]);
+// counts[b] = how often byte b is there, of 256. Fast where a few bytes are most of them. Swift twin: a loop.
+void sk_count_bytes(const uint8_t *src, size_t n, uint32_t *counts);
 
 #ifdef __cplusplus
 }

@@ -14,6 +14,9 @@ void sk_give_back_free_memory(void);
 void sk_start_writeback(int descriptor, int64_t offset, int64_t length);
 // Waits until a range is on the disk, then lets its pages go. Does nothing where the system has no such call.
 void sk_drop_written(int descriptor, int64_t offset, int64_t length);
+// Lets writes go past the page cache, or through it again: whole blocks from aligned memory then, on Linux. Returns -1 where the
+// system or the file's own has no such way.
+int sk_bypass_cache(int descriptor, int bypass);
 
 #ifdef __cplusplus
 }

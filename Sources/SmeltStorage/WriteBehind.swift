@@ -1,0 +1,166 @@
+// Blocks of a file on their way to the disk while the next ones are being filled. A result is written once, front to back, and is
+// not read again soon: it goes past the system's page cache, where there is a way, and costs no copy there.
+
+internal import CKernels
+internal import Dispatch
+internal import Synchronization
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// Appends bytes to an open file, block by block, on a thread of its own. Used by one thread at a time.
+final class WriteBehind {
+  /// Whole blocks end at multiples of this: a multiple of every disk's block size.
+  static let blockBytes = 4 << 20
+  /// What addresses and lengths of writes past the page cache must be multiples of: a page.
+  fileprivate static let alignment = 4096
+  /// Blocks at once: one being filled, the others on their way.
+  private static let blockLimit = 3
+
+  private let file: TargetFile
+  private let queue = DispatchQueue(label: "smelt.write-behind")
+  private let room = DispatchSemaphore(value: WriteBehind.blockLimit)
+  private let onTheirWay = DispatchGroup()
+  /// The block being filled; nil while it is empty.
+  private var block: WriteBlock?
+
+  /// The place of the next byte.
+  private(set) var position: Int
+
+  /// Begins behind `position` bytes of a file that is open for writing.
+  init(_ descriptor: Int32, at position: Int) {
+    file = TargetFile(descriptor)
+    self.position = position
+  }
+
+  deinit { _ = drain() }
+
+  /// Adds bytes.
+  /// - Returns: the error number of the first write that the system refused; 0: none.
+  func append(_ bytes: UnsafeRawBufferPointer) -> Int32 {
+    var done = 0
+    while done < bytes.count {
+      let open = block ?? begin()
+      let count = min(open.room, bytes.count - done)
+      open.append(UnsafeRawBufferPointer(rebasing: bytes[done..<done + count]))
+      (done, position) = (done + count, position + count)
+      if open.room == 0 { send() }
+    }
+    return file.refusal
+  }
+
+  /// Waits until all bytes are written, which may be into the page cache.
+  /// - Returns: as `append`.
+  func drain() -> Int32 {
+    send()
+    onTheirWay.wait()
+    return file.refusal
+  }
+
+  /// Frees the memory that waits for more bytes.
+  func rest() { file.forgetBlocks() }
+
+  /// Begins a block: waits for a free one once there are enough.
+  private func begin() -> WriteBlock {
+    room.wait()
+    let next = file.takeBlock()
+    next.begin(at: position)
+    block = next
+    return next
+  }
+
+  private func send() {
+    guard let full = block.take() else { return }
+    let (file, room) = (file, room)
+    queue.async(group: onTheirWay) {
+      file.write(full)
+      room.signal()
+    }
+  }
+}
+
+/// Memory for a run of a file's bytes, used again and again: fresh memory costs more than the copy into it.
+private final class WriteBlock: @unchecked Sendable {
+  /// Where it goes.
+  private(set) var offset = 0
+  /// How many bytes are there.
+  private(set) var count = 0
+  /// How many fit.
+  private var limit = 0
+  private let memory = UnsafeMutableRawBufferPointer.allocate(
+    byteCount: WriteBehind.blockBytes, alignment: WriteBehind.alignment)
+
+  deinit { memory.deallocate() }
+
+  /// Empties the block for bytes from `offset` up to the next multiple of its size.
+  func begin(at offset: Int) {
+    (self.offset, count, limit) = (offset, 0, memory.count - offset % memory.count)
+  }
+
+  /// Bytes that still fit.
+  var room: Int { limit - count }
+  /// The bytes.
+  var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: memory[0..<count]) }
+
+  func append(_ more: UnsafeRawBufferPointer) {
+    UnsafeMutableRawBufferPointer(rebasing: memory[count..<count + more.count]).copyMemory(from: more)
+    count += more.count
+  }
+}
+
+/// A file that blocks are written to, one after another.
+private final class TargetFile: Sendable {
+  private let descriptor: Int32
+  private let state = Mutex(State())
+
+  private struct State {
+    /// The first refusal.
+    var refusal: Int32 = 0
+    /// Pages that are on their way from the cache to the disk.
+    var cached: Range<Int>?
+    /// Blocks that are free.
+    var spare: [WriteBlock] = []
+  }
+
+  init(_ descriptor: Int32) { self.descriptor = descriptor }
+
+  /// The error number of the first write that the system refused; 0: none.
+  var refusal: Int32 { state.withLock { $0.refusal } }
+
+  /// A free block.
+  func takeBlock() -> WriteBlock { state.withLock { $0.spare.popLast() } ?? WriteBlock() }
+
+  func forgetBlocks() { state.withLock { $0.spare = [] } }
+
+  /// Writes a block, which is free then.
+  func write(_ block: WriteBlock) {
+    defer { state.withLock { $0.spare.append(block) } }
+    guard refusal == 0 else { return }
+    let (bytes, offset) = (block.bytes, block.offset)
+    let isAligned = offset % WriteBehind.alignment == 0 && bytes.count % WriteBehind.alignment == 0
+    if isAligned, sk_bypass_cache(descriptor, 1) == 0 {
+      let isWritten = Platform.write(descriptor, bytes, at: offset)
+      sk_bypass_cache(descriptor, 0)
+      if isWritten { return }
+    }
+    // The tail of a file, or a system without a way past the cache, or one that refuses it after all.
+    guard Platform.write(descriptor, bytes, at: offset) else {
+      let code = errno
+      return state.withLock { $0.refusal = code }
+    }
+    // Sends the pages to the disk while the work goes on, and drops those of the block before: a large result
+    // neither fills the cache nor leaves all its writing to the last `sync`.
+    guard isAligned, bytes.count == WriteBehind.blockBytes else { return }
+    sk_start_writeback(descriptor, Int64(offset), Int64(bytes.count))
+    let before = state.withLock { state in
+      defer { state.cached = offset..<offset + bytes.count }
+      return state.cached
+    }
+    if let before { sk_drop_written(descriptor, Int64(before.lowerBound), Int64(before.count)) }
+  }
+}
