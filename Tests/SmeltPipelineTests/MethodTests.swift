@@ -167,7 +167,7 @@ private func foldedLogits(
     let folder = TemporaryFolder()
     let model = try Model.open(fixture("models/tiny-v4"))
     var options = try options("int8-coded", compression: .fast)
-    for size in [8_600_000, 11_300_000] {
+    for size in [8_600_000, 11_300_000, 13_390_000] {
       let path = folder.file("\(size).ingot")
       options.recipe = try Budget(.bytes(size), candidates: [Budget.codedScheme]).recipe(model, options)
       _ = try convert(model, to: path, options)
