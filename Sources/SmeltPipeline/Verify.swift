@@ -57,7 +57,7 @@ public func verify(
 }
 
 /// Refuses two models whose weights do not stand for each other, naming the first difference.
-private func requireComparable(_ source: Model, _ result: Model) throws {
+func requireComparable(_ source: Model, _ result: Model) throws {
   let (a, b) = (source.family, result.family)
   var difference: String?
   if a.modelType != b.modelType {
@@ -73,7 +73,7 @@ private func requireComparable(_ source: Model, _ result: Model) throws {
   guard let difference else { return }
   throw RequestError(
     .usage, "'\(source.path)' and '\(result.path)' are not the same architecture: \(difference)",
-    help: "verify compares a model with what was made from it")
+    help: "compare a model with what was made from it")
 }
 
 /// How the windows of a comparison run.

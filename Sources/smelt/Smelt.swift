@@ -38,8 +38,7 @@ struct Smelt: ParsableCommand {
     subcommands: [
       InspectCommand.self, PlanCommand.self, ConvertCommand.self, CalibrateCommand.self, QuantizeCommand.self,
       VerifyCommand.self, EvaluateCommand.self, LogitsCommand.self, GenerateCommand.self, CheckCommand.self,
-      BenchCommand.self,
-      FormatsCommand.self, DemoCommand.self,
+      DiffCommand.self, BenchCommand.self, FormatsCommand.self, DemoCommand.self,
     ])
 
   /// Parses, runs, and turns our own errors into their three lines and their exit status.

@@ -1,4 +1,4 @@
-// verify, demo: the proof.
+// verify, diff, demo: the proof.
 
 import ArgumentParser
 import SmeltPipeline
@@ -86,6 +86,31 @@ struct VerifyCommand: ParsableCommand {
     if let html { try writeFile(html, Array(report.html.utf8), overwrite: overwrite) }
     try Output.line(json == "-" ? object : report.text)
     if !report.passes { throw ExitCode(1) }
+  }
+}
+
+struct DiffCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "diff", abstract: "Says which weights of two models differ, and where first.",
+    discussion: """
+      Compares the numbers, however each side stores them, and runs nothing. Exit
+      status 1 when any differs.
+
+      Example: smelt diff DIR out.ingot
+      """)
+
+  @Argument(help: "A directory, a .gguf or an .ingot.")
+  var a: String
+  @OptionGroup var opening: OpenOptions
+  @Argument(help: "Another one of the same architecture.")
+  var b: String
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var output: JSONOption
+
+  func run() throws {
+    let summary = try diff(try opening.open(a), try opening.open(b), common.run)
+    try output.show(summary.json, summary.text)
+    if !summary.isEqual { throw ExitCode(1) }
   }
 }
 

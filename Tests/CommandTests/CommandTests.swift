@@ -124,6 +124,7 @@ private let ids = #"{"sequences": [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [200, 100, 5
   @Test func machinesReadOneObject() throws {
     let shell = Shell()
     try shell.write("ids.json", ids)
+    try shell.write("ids1.json", #"{"sequences": [[1, 2, 3]]}"#)
     func expect(_ title: String, _ line: String, exit: Int32 = 0, _ member: String? = nil) throws {
       let outcome = try shell.run(line)
       #expect(outcome.exit == exit && outcome.stderr == "", "\(line): \(outcome.stderr)")
@@ -139,6 +140,9 @@ private let ids = #"{"sequences": [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [200, 100, 5
       "convert", "smelt quantize v4 b.ingot --scheme int8 --statistics s.safetensors --json", "conversion")
     try expect("check", "smelt check b.ingot --json")
     try expect("evaluate", "smelt evaluate b.ingot --tokens ids.json --json")
+    try expect("diff", "smelt diff v4 a.ingot --json")
+    try expect("diff", "smelt diff v4 b.ingot --json", exit: 1)
+    try expect("generate", "smelt generate b.ingot --tokens ids1.json --max-tokens 2 --json")
     try expect("verify", "smelt verify v4 b.ingot --tokens ids.json --json")
     try expect("verify", "smelt verify v4 b.ingot --tokens ids.json --max-kl 0 --json", exit: 1)
     let formats = try shell.run("smelt formats --json").json()
@@ -151,7 +155,7 @@ private let ids = #"{"sequences": [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [200, 100, 5
     let learned = try #require(try quantized.json()["calibration"])
     #expect(try Contract("calibrate").problems(learned) == [])
     #expect(learned["path"]?.isNull == true)  // the statistics are gone when the command ends
-    #expect(try shell.names() == ["a.ingot", "b.ingot", "c.ingot", "ids.json", "s.safetensors"])
+    #expect(try shell.names() == ["a.ingot", "b.ingot", "c.ingot", "ids.json", "ids1.json", "s.safetensors"])
   }
 
   /// What `--to ingot` writes under any name is read again under that name.

@@ -1,0 +1,51 @@
+// `diff`: equal numbers are equal under any encoding, and the first number that is not is found.
+
+import SmeltPipeline
+import SmeltQuantization
+import SmeltStorage
+import SmeltTestSupport
+import Testing
+
+@Suite struct DiffTests {
+  @Test func exactStepsAreNoDifference() throws {
+    let folder = TemporaryFolder()
+    let source = try openFixture("deepseek_v4-fp4")
+    _ = try convert(source, to: folder.file("a.ingot"), try options("fp8-channel"))
+    let summary = try diff(source, try Model.open(folder.file("a.ingot")), RunOptions())
+    #expect(summary.isEqual && summary.weights == source.family.weights.count)
+    #expect(summary.reencoded == 130)
+    #expect(summary.text.hasSuffix("130 of them under another encoding"))
+  }
+
+  @Test(arguments: [1, 3]) func theFirstDifferenceIsFound(_ threads: Int) throws {
+    let folder = TemporaryFolder()
+    let source = try openFixture("qwen3_moe")
+    _ = try convert(source, to: folder.file("a.ingot"), try options("int8-channel"))
+    let result = try Model.open(folder.file("a.ingot"))
+    let summary = try diff(source, result, RunOptions(parallel: Parallel(threads: threads)))
+    #expect(!summary.isEqual)
+    // The same by hand: every number of every weight.
+    var expected: [String] = []
+    for spec in source.family.weights {
+      let (a, b) = (try source.weights.weight(spec.name), try result.weights.weight(spec.name))
+      let (x, y) = (a.decode(), b.decode())
+      guard let place = x.indices.first(where: { x[$0] != y[$0] }) else { continue }
+      expected.append("\(spec.name) \(place / a.columns) \(place % a.columns) \(x[place]) \(y[place])")
+    }
+    let found = summary.differences.map {
+      "\($0.name) \($0.first.row) \($0.first.column) \(Float($0.first.a)) \(Float($0.first.b))"
+    }
+    #expect(found == expected)
+    #expect(
+      summary.differences.allSatisfy { $0.relativeError > 0 && $0.relativeError < 0.02 && $0.maxAbsError > 0 }
+    )
+    #expect(summary.text.contains("the first that differs is \(summary.differences[0].name)"))
+  }
+
+  @Test func otherModelsAreRefused() throws {
+    let error = #expect(throws: RequestError.self) {
+      try diff(try openFixture("qwen3_moe"), try openFixture("olmoe"), RunOptions())
+    }
+    #expect(error?.kind == .usage)
+  }
+}
