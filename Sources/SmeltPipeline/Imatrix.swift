@@ -17,7 +17,7 @@ public func readStatistics(_ path: String, for model: Model) throws -> Statistic
 /// Reads statistics of any form and checks that they belong to an architecture.
 /// - Throws: `STAT_FORMAT`, `STAT_MISMATCH`.
 public func readStatistics(_ path: String, for family: any ModelFamily) throws -> Statistics {
-  let statistics: Statistics
+  var statistics: Statistics
   if ImatrixFile.isImatrix(path) {
     statistics = try Statistics(try ImatrixFile(path: path), for: family)
   } else {
@@ -29,6 +29,7 @@ public func readStatistics(_ path: String, for family: any ModelFamily) throws -
   }
   try statistics.check(
     modelType: family.modelType, experts: family.dimensions.experts, weights: family.weights)
+  statistics.fileHash = SHA256.hex(try MappedFile(path: path).bytes)
   return statistics
 }
 

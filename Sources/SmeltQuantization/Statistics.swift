@@ -100,6 +100,8 @@ public struct Statistics: Sendable {
 
   /// The model's `model_type`; nil where it is not known, as from an importance matrix.
   public var modelType: String?
+  /// SHA-256 of the file they were read from, in lower-case hexadecimal; nil where there was none.
+  public var fileHash: String?
   /// Tokens that ran.
   public var tokens: Int
   /// Tokens of a sequence.

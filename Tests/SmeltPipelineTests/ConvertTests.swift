@@ -281,4 +281,26 @@ private func bounds(_ scheme: String, _ checkpoint: String) -> (mean: Double, fo
         Windows([[1, 2]], context: 2), thresholds: Thresholds(), RunOptions())
     } throws: { ($0 as? RequestError)?.kind == .usage }
   }
+
+  /// A result names the statistics it was made with: the same, whether they came from a file or from the run itself.
+  @Test func statisticsAreNamedByTheirHash() throws {
+    let folder = TemporaryFolder()
+    let source = try openFixture("qwen3_moe")
+    let windows = someWindows(source, count: 3, context: 32)
+    let text = fixture("models/tiny-v4/calibration.txt")
+    let path = folder.file("statistics")
+    _ = try calibrate(source, windows, textPath: text, to: path, overwrite: false, RunOptions())
+    let hash = SHA256.hex(try MappedFile(path: path).bytes)
+    let informed = try options("int8-channel", statistics: try readStatistics(path, for: source))
+    _ = try convert(source, to: folder.file("a.ingot"), informed)
+    _ = try quantize(
+      source, to: folder.file("b.ingot"), calibration: windows, textPath: text, choosesObserver: false,
+      try options("int8-channel"))
+    for name in ["a.ingot", "b.ingot"] {
+      let json = try inspect(try Model.open(folder.file(name))).json(withTensors: false)
+      let statistics = try JSON.scan(try #require(json["statistics"]?.string))
+      #expect(statistics["sha256"]?.string == hash)
+    }
+    #expect(try contents(folder.file("a.ingot")) == contents(folder.file("b.ingot")))
+  }
 }

@@ -260,9 +260,16 @@ func provenance(_ model: Model, _ options: ConvertOptions, _ ledger: [LedgerEntr
   return [
     "format": "smelt.ingot/2", "tool": JSON("smelt \(smeltVersion)"), "family": JSON(model.family.modelType),
     "source": JSON(members: source), "recipe": options.recipe.json, "method": options.method,
-    "statistics": options.statistics.map { JSON(members: $0.metadata.map { ($0.key, JSON($0.value)) }) }
-      ?? JSON(.null),
+    "statistics": options.statistics.map(\.provenance) ?? JSON(.null),
   ]
+}
+
+extension Statistics {
+  /// The metadata, after the hash of the file that they were read from.
+  fileprivate var provenance: JSON {
+    let hash = fileHash.map { [("sha256", JSON($0))] } ?? []
+    return JSON(members: hash + metadata.map { ($0.key, JSON($0.value)) })
+  }
 }
 
 /// SHA-256 of the lines "name XXH64" of the source's tensors that were read, in the ledger's order.
