@@ -12,23 +12,47 @@ import SmeltTensors
 /// - Parameters:
 ///   - textPath: what the windows came from, unless they say so themselves.
 ///   - policy: what becomes of experts that few tokens reach.
-/// - Throws: `RequestError` cannot-create, io, interrupted; `OUT_ALIASES_INPUT`, `CAL_STARVED`; refusals of the model's
-///   content.
+///   - checkpoints: what is kept of it while it runs, and whether to go on with what was kept.
+/// - Throws: `RequestError` cannot-create, io, interrupted; `OUT_ALIASES_INPUT`, `CAL_STARVED`, `RESUME_MISMATCH`; refusals of the
+///   model's content.
 public func calibrate(
   _ model: Model, _ windows: Windows, textPath: String, to path: String, overwrite: Bool,
-  policy: CalibrationPolicy = CalibrationPolicy(), _ options: RunOptions
+  policy: CalibrationPolicy = CalibrationPolicy(), checkpoints: CheckpointOptions = CheckpointOptions(),
+  _ options: RunOptions
 ) throws -> CalibrationSummary {
   let files = windows.files.isEmpty ? [textPath] : windows.files
   try model.refuseAlias(path, and: files)
   try requireCreatable(path, overwrite: overwrite)
+  let kept = try CalibrationCheckpoints(
+    path, try windows.identity(model, files, policy), StatisticsLayout(model.family), checkpoints)
+  do {
+    let summary = try calibrate(
+      model, windows, files, to: path, overwrite: overwrite, policy: policy, kept, options)
+    kept.remove()
+    return summary
+  } catch var error as RequestError where kept.canResume && [.interrupted, .io].contains(error.kind) {
+    error.help = "what is done is kept; give the same command with --resume to go on"
+    throw error
+  } catch {
+    kept.remove()
+    throw error
+  }
+}
+
+private func calibrate(
+  _ model: Model, _ windows: Windows, _ files: [String], to path: String, overwrite: Bool,
+  policy: CalibrationPolicy, _ kept: CalibrationCheckpoints, _ options: RunOptions
+) throws -> CalibrationSummary {
   let folder = parentFolder(path)
   // A layer runs group by group, and its starved experts once more.
   let cache = WeightCache([model], .withinLayers, options)
   let added =
-    policy.kind == .topUp
-    ? try topUpWindows(
-      model.family, cache.weights(), cache, windows, minTokens: policy.minTokens, folder: folder, options)
-    : []
+    try kept.left.added
+    ?? (policy.kind == .topUp
+      ? topUpWindows(
+        model.family, cache.weights(), cache, windows, minTokens: policy.minTokens, folder: folder, options)
+      : [])
+  try kept.note(added: added)
   let calibration = Calibration(
     layout: StatisticsLayout(model.family), policy: policy,
     groups: Windows(windows.sequences + added, context: windows.context).groups(
@@ -46,15 +70,16 @@ public func calibrate(
       ("topped_up_windows", String(added.count)),
     ]
   let declarations = calibration.layout.declarations
+  let keeping = Keeping(checkpoints: kept, added: added, statistics: statistics)
   let learned: Learned
   if path.hasSuffix(".gguf") {
     learned = try calibration.observe(
-      model,
+      model, keeping,
       into: try ImatrixSink(
         path: path, calibration.layout, dataset: fileName(files[0]), statistics, overwrite: overwrite))
   } else {
     learned = try calibration.observe(
-      model,
+      model, keeping,
       into: try SafetensorsSink(path: path, declarations, statistics, overwrite: overwrite))
   }
   let resources = cache.resources(spilledBytes: learned.spilledBytes)
@@ -74,6 +99,29 @@ extension Windows {
     }
     return notes
   }
+
+  /// What a calibration is: program, model, tokens, and what becomes of starved experts.
+  fileprivate func identity(_ model: Model, _ files: [String], _ policy: CalibrationPolicy) throws -> JSON {
+    var ids = XXH64()
+    for sequence in sequences + [[-1]] + pool { sequence.withUnsafeBytes { ids.update($0) } }
+    return [
+      "schema": "smelt.calibration-journal/1", "tool": JSON("smelt \(smeltVersion)"),
+      "family": JSON(model.family.modelType), "files": try model.identity(),
+      "tokens_xxh64": JSON(hexadecimal(ids.value())), "windows": JSON(sequences.count),
+      "context": JSON(context),
+      "text": JSON(members: try notes(files).map { ($0.key, JSON($0.value)) }),
+      "policy": JSON(policy.kind.rawValue), "min_tokens": JSON(policy.minTokens),
+    ]
+  }
+}
+
+/// What a calibration keeps of itself while it runs.
+private struct Keeping {
+  let checkpoints: CalibrationCheckpoints
+  /// The windows that were added.
+  let added: [[Int]]
+  /// The metadata.
+  let statistics: Statistics
 }
 
 /// Where statistics go as they are learned: entries and counts of one section of the layout after the other.
@@ -112,6 +160,13 @@ private struct Learned {
   var tokens: [ExpertTokens] = []
   var sources: [ExpertSources] = []
   var spilledBytes = 0
+
+  /// Takes a layer, and hands it on.
+  mutating func add<Sink: StatisticsSink & ~Copyable>(_ layer: LearnedLayer, _ sink: inout Sink) throws {
+    try sink.write(layer.entries, layer.tokens, layer.sources)
+    tokens += [layer.tokens].compactMap { $0 }
+    sources += [layer.sources].compactMap { $0 }
+  }
 }
 
 /// One calibration: what runs and what is done about starved experts.
@@ -129,10 +184,11 @@ private struct Calibration {
   let options: RunOptions
 
   /// The pass itself; each layer's statistics are written as soon as the layer is over, and the file is there at the end.
-  func observe<Sink: StatisticsSink & ~Copyable>(_ model: Model, into sink: consuming Sink) throws -> Learned
-  {
+  func observe<Sink: StatisticsSink & ~Copyable>(
+    _ model: Model, _ keeping: Keeping, into sink: consuming Sink
+  ) throws -> Learned {
     options.progress.begin("calibrate", total: model.family.dimensions.layers + 1, unit: "layers")
-    let learned = try observe(model.family, cache.weights(), &sink)
+    let learned = try observe(model.family, cache.weights(), keeping, &sink)
     options.progress.end()
     try model.checkUnchanged()
     let starved = Starved(learned.sources)
@@ -144,18 +200,23 @@ private struct Calibration {
   }
 
   private func observe<Sink: StatisticsSink & ~Copyable>(
-    _ family: some ModelFamily, _ weights: some Weights, _ sink: inout Sink
+    _ family: some ModelFamily, _ weights: some Weights, _ keeping: Keeping, _ sink: inout Sink
   ) throws -> Learned {
     let tap = RouterTap(weights)
     let observed = ObservedWeights(tap, specs: family.weights)
     let pass = Pass(parallel: options.parallel)
     let experts = family.dimensions.experts
     var learned = Learned()
-    var stream = try TokenStream(groups, family, observed, folder: folder)
+    let left = keeping.checkpoints.left
+    for layer in left.layers { try learned.add(layer, &sink) }
+    options.progress.advance(left.layers.count)
+    var stream =
+      try left.activations.map { try TokenStream(groups, family, folder: folder, saved: $0) }
+      ?? TokenStream(groups, family, observed, folder: folder)
     learned.spilledBytes = stream.spilledBytes
     let wanted = policy.kind == .topUp ? policy.minTokens : 0
     let inputs = groups.count > 1 && wanted > 0 ? try ScratchFile(in: folder) : nil
-    for layer in 0..<family.dimensions.layers {
+    for layer in left.layers.count..<family.dimensions.layers {
       cache.begin(layer: layer)
       var nearest = NearestTokens(experts: experts, wanted: wanted, scratch: inputs)
       var drawn = [Int](repeating: 0, count: experts)
@@ -182,9 +243,9 @@ private struct Calibration {
       let sources = counts.map { origins($0, drawn: drawn, replayed: replayed) }
       var entries = section.entries(observed.drain())
       if policy.kind == .peerMax, let sources { entries = entries.withRangesOfPeers(sources) }
-      try sink.write(entries, counts, sources)
-      learned.tokens += [counts].compactMap { $0 }
-      learned.sources += [sources].compactMap { $0 }
+      let found = LearnedLayer(entries: entries, tokens: counts, sources: sources)
+      try learned.add(found, &sink)
+      try keeping.checkpoints.layerEnded(found, keeping.statistics, added: keeping.added, stream)
       giveBackFreeMemory()
       options.progress.advance(1)
     }

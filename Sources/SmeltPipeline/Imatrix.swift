@@ -21,16 +21,22 @@ public func readStatistics(_ path: String, for family: any ModelFamily) throws -
   if ImatrixFile.isImatrix(path) {
     statistics = try Statistics(try ImatrixFile(path: path), for: family)
   } else {
-    let file = try SafetensorsFile(path: path)
-    statistics = try Statistics(
-      tensors: file.tensors.map {
-        StatisticsTensor(name: $0.name, dtype: $0.dtype, shape: $0.shape, bytes: $0.bytes)
-      }, metadata: file.metadata.map { ($0.0, $0.1) }, file: path)
+    statistics = try statisticsFile(path)
   }
   try statistics.check(
     modelType: family.modelType, experts: family.dimensions.experts, weights: family.weights)
   statistics.fileHash = SHA256.hex(try MappedFile(path: path).bytes)
   return statistics
+}
+
+/// A statistics file of our own.
+/// - Throws: `STAT_FORMAT`.
+func statisticsFile(_ path: String) throws -> Statistics {
+  let file = try SafetensorsFile(path: path)
+  return try Statistics(
+    tensors: file.tensors.map {
+      StatisticsTensor(name: $0.name, dtype: $0.dtype, shape: $0.shape, bytes: $0.bytes)
+    }, metadata: file.metadata.map { ($0.0, $0.1) }, file: path)
 }
 
 extension Statistics {

@@ -24,6 +24,8 @@ public struct ConvertOptions: Sendable {
   public var resume = false
   /// Bytes of the result after which the work is secured for another run to go on with.
   public var journalStep = ConvertOptions.usualJournalStep
+  /// Seconds of a calibration after which the same is done.
+  public var checkpointSeconds = CheckpointOptions().seconds
   /// Threads, memory, progress.
   public var run: RunOptions
 

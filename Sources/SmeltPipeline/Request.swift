@@ -154,12 +154,24 @@ public func quantize(
   // What the plan or the budget refuses is refused before the long pass, not after it.
   _ = try Plan(model, options)
   let choices = try budget.map { try BudgetTable(model, $0, options) }
-  let statisticsPath = "\(path).statistics-\(getpid())"
+  let statisticsPath =
+    (path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path) + ".partial-statistics"
+  // Stopped in its first half, there is no journal of the second.
+  let isConverting = pathKind(ConversionJournal.path(path)) == .file
+  let isCalibrating = pathKind(ConversionJournal.path(statisticsPath)) == .file
+  if options.resume, !isConverting, !isCalibrating, pathKind(path) == .nothing {
+    throw RequestError(
+      .usage, "there is nothing to resume: '\(ConversionJournal.path(path))' is not there",
+      help: "start without --resume")
+  }
   defer { removeFile(statisticsPath) }
   var summary = try calibrate(
     model, calibration, textPath: textPath, to: statisticsPath, overwrite: true, policy: policy,
+    checkpoints: CheckpointOptions(
+      resume: options.resume && isCalibrating, seconds: options.checkpointSeconds),
     options.run)
   var options = options
+  options.resume = options.resume && !isCalibrating
   options.statistics = try readStatistics(statisticsPath, for: model)
   summary.path = nil
   if choosesObserver { options.recipe.observer = .mse }

@@ -44,6 +44,28 @@ struct TokenStream: ~Copyable {
     }
   }
 
+  /// The activations of some groups as another run left them.
+  /// - Parameter saved: float32 of all tokens in order.
+  /// - Throws: `RequestError` io.
+  init(_ groups: [TokenBatch], _ family: some ModelFamily, folder: String, saved: Bytes) throws {
+    self.groups = groups
+    firsts = groups.reduce(into: [0]) { $0.append($0.last! + $1.count) }
+    columns = family.dimensions.hidden * family.dimensions.streams
+    precondition(saved.count == firsts.last! * columns * 4, "the activations are of other tokens")
+    if groups.count > 1 {
+      let file = try ScratchFile(in: folder)
+      try saved.withUnsafeBytes { try file.write($0, at: 0) }
+      scratch = file
+    } else {
+      held = Matrix(rows: firsts.last!, columns: columns) { values in
+        saved.withUnsafeBytes {
+          UnsafeMutableRawPointer(values).copyMemory(from: $0.baseAddress!, byteCount: $0.count)
+        }
+      }
+    }
+    saved.evict()
+  }
+
   /// Bytes that lie in the file.
   var spilledBytes: Int { scratch?.byteCount ?? 0 }
 

@@ -135,6 +135,19 @@ struct ConvertCommand: ParsableCommand {
   }
 }
 
+/// How much of a calibration may be lost.
+struct CheckpointFlags: ParsableArguments {
+  @Option(
+    name: .customLong("checkpoint-seconds"),
+    help: ArgumentHelp("How many seconds of calibration may be lost when the run is stopped.", valueName: "n")
+  )
+  var seconds: Double = CheckpointOptions().seconds
+
+  func validate() throws {
+    guard seconds >= 0 else { throw ValidationError("--checkpoint-seconds must be at least 0") }
+  }
+}
+
 struct CalibrateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "calibrate",
@@ -155,6 +168,9 @@ struct CalibrateCommand: ParsableCommand {
   @OptionGroup var starved: PolicyOptions
   @Flag(name: .long, help: "Replace a result that exists.")
   var overwrite = false
+  @Flag(name: .long, help: "Go on with what a run which was stopped has left.")
+  var resume = false
+  @OptionGroup var checkpoints: CheckpointFlags
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
@@ -164,7 +180,8 @@ struct CalibrateCommand: ParsableCommand {
     let windows = try text.windows(model, bytesWithoutTokenizer: true)
     try starved.checkReport(model, texts: windows.files, overwrite: overwrite)
     let summary = try calibrate(
-      model, windows, textPath: text.path, to: statistics, overwrite: overwrite, policy: policy, common.run)
+      model, windows, textPath: text.path, to: statistics, overwrite: overwrite, policy: policy,
+      checkpoints: CheckpointOptions(resume: resume, seconds: checkpoints.seconds), common.run)
     try starved.writeReport(summary, overwrite: overwrite)
     try output.show(summary.json, summary.text)
   }
@@ -193,6 +210,7 @@ struct QuantizeCommand: ParsableCommand {
   @OptionGroup var method: MethodFlags
   @OptionGroup var cut: WindowOptions
   @OptionGroup var starved: PolicyOptions
+  @OptionGroup var checkpoints: CheckpointFlags
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
@@ -220,6 +238,7 @@ struct QuantizeCommand: ParsableCommand {
   func run() throws {
     let model = try opening.open(model)
     var options = try scheme.request(model, result, calibrates: !calibration.isEmpty, common.run)
+    options.checkpointSeconds = checkpoints.seconds
     let policy = try starved.chosen()
     var budget = try method.budget()
     if scheme.scheme != nil { budget?.candidates = [Budget.codedScheme] }

@@ -25,16 +25,8 @@ struct ConversionJournal {
     for slab in plan.slabs {
       Array("\(slab.name) \(slab.encoding.name) \(slab.shape)\n".utf8).withUnsafeBytes { slabs.update($0) }
     }
-    let files = try model.files.map { file -> JSON in
-      let mapping = try MappedFile(path: file.path)
-      let head = mapping.bytes[0..<min(mapping.count, 1 << 20)].withUnsafeBytes { xxh64($0) }
-      return [
-        "name": JSON(fileName(file.path)), "bytes": JSON(file.byteCount), "changed": JSON(mapping.changed),
-        "head_xxh64": JSON(hexadecimal(head)),
-      ]
-    }
     return [
-      "schema": "smelt.journal/2", "origin": try provenance(model, options), "files": JSON(files),
+      "schema": "smelt.journal/2", "origin": try provenance(model, options), "files": try model.identity(),
       "compression": JSON(options.target.compression?.rawValue ?? ""),
       "max_part_bytes": (options.target as? IngotResult)?.maxPartBytes.map { JSON($0) } ?? JSON(.null),
       "plan_xxh64": JSON(hexadecimal(slabs.value())), "slabs": JSON(plan.slabs.count),
@@ -115,4 +107,19 @@ private func bytes(ofHex text: String) -> [UInt8]? {
     bytes.append(high << 4 | low)
   }
   return bytes
+}
+
+extension Model {
+  /// What the source's files are: names, sizes, times, and the hash of their first MiB.
+  func identity() throws -> JSON {
+    JSON(
+      try files.map { file -> JSON in
+        let mapping = try MappedFile(path: file.path)
+        let head = mapping.bytes[0..<min(mapping.count, 1 << 20)].withUnsafeBytes { xxh64($0) }
+        return [
+          "name": JSON(fileName(file.path)), "bytes": JSON(file.byteCount), "changed": JSON(mapping.changed),
+          "head_xxh64": JSON(hexadecimal(head)),
+        ]
+      })
+  }
 }

@@ -1,0 +1,197 @@
+// Going on with a calibration that was stopped: what it was stands in a journal beside the result, and between two layers all that
+// the layers before have told, and the activations on their way to the next. Formats/statistics.md, section 6.
+
+import SmeltContainers
+import SmeltModels
+import SmeltQuantization
+import SmeltStorage
+import SmeltTensors
+
+/// How much of a calibration may be lost.
+public struct CheckpointOptions: Sendable {
+  /// Whether to go on with what another run left.
+  public var resume: Bool
+  /// Seconds of work between two checkpoints, at least. They decide what can be lost, never what the result is.
+  public var seconds: Double
+
+  /// Options; a minute between two checkpoints by default.
+  public init(resume: Bool = false, seconds: Double = 60) {
+    self.resume = resume
+    self.seconds = seconds
+  }
+}
+
+/// What a calibration learned of a layer.
+struct LearnedLayer {
+  var entries: [StatisticsEntry]
+  var tokens: ExpertTokens?
+  var sources: ExpertSources?
+}
+
+/// The checkpoints of one calibration.
+final class CalibrationCheckpoints {
+  /// What another run left.
+  struct Left {
+    /// The windows it added for starved experts; nil when it did not come so far.
+    var added: [[Int]]?
+    /// The layers that are over.
+    var layers: [LearnedLayer] = []
+    /// The activations behind them, float32 of all tokens in order.
+    var activations: Bytes?
+  }
+
+  /// What another run left; nothing without `--resume`.
+  private(set) var left = Left()
+  private let path: String
+  private let header: JSON
+  private let seconds: Double
+  private var journal: Journal?
+  private var last = monotonicSeconds()
+  /// Layers that are over and in no checkpoint yet.
+  private var pending: [LearnedLayer] = []
+  private var layers = 0
+
+  /// Bytes of statistics that are kept for the next checkpoint, at most.
+  private static let pendingLimit = 64 << 20
+
+  /// Begins or goes on.
+  /// - Parameter header: what the calibration is.
+  /// - Throws: `RequestError` usage where there is nothing to go on with, cannot-create where a run left something and is not to
+  ///   be gone on with; `RESUME_MISMATCH` when that was another calibration, or its files are not what it wrote.
+  init(_ path: String, _ header: JSON, _ layout: StatisticsLayout, _ options: CheckpointOptions) throws {
+    self.path = path
+    self.header = header
+    seconds = options.seconds
+    let content = try Journal.read(journalPath)
+    guard options.resume else {
+      guard content?.entries.isEmpty ?? true else {
+        throw RequestError(
+          .cannotCreate, "'\(journalPath)' was left by a run that was stopped",
+          help: "give --resume to go on with it, or remove it and '\(fileName(path)).partial-*' to begin anew"
+        )
+      }
+      return
+    }
+    guard let content else {
+      throw RequestError(
+        .usage, "there is nothing to resume: '\(journalPath)' is not there", help: "start without --resume")
+    }
+    try ConversionJournal.check(content.header, is: header, file: journalPath)
+    for entry in content.entries { try read(entry, layout) }
+    if let behind = content.entries.last(where: { $0["layers"] != nil })?["activations"] {
+      left.activations = try lent(activationsPath(layers), behind)
+    }
+    journal = try Journal(resuming: journalPath, content)
+  }
+
+  private var journalPath: String { ConversionJournal.path(path) }
+
+  /// Whether something is kept that another run can go on with.
+  var canResume: Bool { journal != nil }
+
+  /// Notes the windows that were added, so that they are not looked for again.
+  func note(added: [[Int]]) throws {
+    guard left.added == nil, isDue else { return }
+    try append(["added": JSON(added.map { JSON($0.map { JSON($0) }) })])
+    left.added = added
+  }
+
+  private var isDue: Bool { monotonicSeconds() - last >= seconds }
+
+  /// Takes what a layer told, and writes a checkpoint when it is time.
+  func layerEnded(
+    _ layer: LearnedLayer, _ statistics: Statistics, added: [[Int]], _ stream: borrowing TokenStream
+  ) throws {
+    pending.append(layer)
+    let bytes = pending.reduce(0) {
+      $0 + $1.entries.reduce(0) { $0 + 8 * $1.groups * ($1.columns + 1) }
+    }
+    guard isDue || bytes >= CalibrationCheckpoints.pendingLimit else { return }
+    if left.added == nil {
+      left.added = added
+      try append(["added": JSON(added.map { JSON($0.map { JSON($0) }) })])
+    }
+    var section = statistics
+    for layer in pending {
+      section.add(layer.entries)
+      section.add([layer.tokens].compactMap { $0 })
+      section.add([layer.sources].compactMap { $0 })
+    }
+    let first = layers
+    layers += pending.count
+    pending = []
+    let name = statisticsPath(first..<layers)
+    var writer = try SafetensorsWriter(
+      path: name, tensors: section.tensors.map { SafetensorsWriter.Declaration($0.name, $0.dtype, $0.shape) },
+      metadata: section.metadata.map { ($0.key, $0.value) }, overwrite: true)
+    for tensor in section.tensors { try writer.write(tensor.name, tensor.bytes) }
+    try writer.commit()
+    let behind = activationsPath(layers)
+    var file = try FileWriter(path: behind, overwrite: true)
+    try stream.forEach { _, _, x in try x.values.withUnsafeBytes { try file.write($0) } }
+    try file.commit()
+    try append([
+      "layers": JSON(layers), "statistics": try identity(name), "activations": try identity(behind),
+    ])
+    if first > 0 { removeFile(activationsPath(first)) }
+    last = monotonicSeconds()
+  }
+
+  private func append(_ entry: JSON) throws {
+    if journal == nil { journal = try Journal(creating: journalPath, header: header) }
+    try journal?.append([entry])
+  }
+
+  /// Removes all that was kept.
+  func remove() {
+    guard journal != nil else { return }
+    let prefix = "\(fileName(path)).partial-"  // also what a run that was killed had of the result
+    for name in (try? namesInFolder(parentFolder(path))) ?? [] where name.hasPrefix(prefix) {
+      removeFile(joinPath(parentFolder(path), name))
+    }
+    removeFile(journalPath)
+    journal = nil
+  }
+
+  private func statisticsPath(_ layers: Range<Int>) -> String {
+    "\(path).partial-layers-\(layers.lowerBound)-\(layers.upperBound - 1)"
+  }
+
+  private func activationsPath(_ layers: Int) -> String { "\(path).partial-activations-\(layers)" }
+
+  /// What a file must be to be gone on with: read back from where it lies.
+  private func identity(_ path: String) throws -> JSON {
+    let file = try MappedFile(path: path)
+    return ["bytes": JSON(file.count), "xxh64": JSON(hexadecimal(file.bytes.withUnsafeBytes { xxh64($0) }))]
+  }
+
+  /// The bytes of a file that is what an entry says.
+  private func lent(_ path: String, _ expected: JSON) throws -> Bytes {
+    guard pathKind(path) == .file, try identity(path).text() == expected.text() else {
+      throw FormatError(
+        .resumeMismatch, file: path, "is not what the run that was stopped wrote, \(expected.text())")
+    }
+    return try MappedFile(path: path).bytes
+  }
+
+  private func read(_ entry: JSON, _ layout: StatisticsLayout) throws {
+    if let added = entry["added"]?.array {
+      left.added = added.map { ($0.array ?? []).compactMap(\.integer) }
+      return
+    }
+    guard let end = entry["layers"]?.integer, end > layers, end < layout.sections.count,
+      let statistics = entry["statistics"], entry["activations"] != nil
+    else { throw FormatError(.resumeMismatch, file: journalPath, "holds an entry that is none") }
+    let path = statisticsPath(layers..<end)
+    _ = try lent(path, statistics)
+    let found = try statisticsFile(path)
+    for section in layout.sections[layers..<end] {
+      let layer = section.layer ?? 0
+      left.layers.append(
+        LearnedLayer(
+          entries: section.entries(try section.specs.compactMap { try found.entry($0.name) }),
+          tokens: try found.expertTokens(layer: layer), sources: try found.expertSources(layer: layer)))
+    }
+    layers = end
+  }
+}
