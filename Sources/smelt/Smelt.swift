@@ -19,8 +19,8 @@ struct Smelt: ParsableCommand {
     commandName: "smelt",
     abstract: "Converts, quantizes and proves Mixture-of-Experts weights.",
     discussion: """
-      A model is a directory (config.json, safetensors, tokenizer.json) or an
-      .ingot. Paths are positional: source first, result second.
+      A model is a directory (config.json, safetensors, tokenizer.json), a .gguf
+      or an .ingot. Paths are positional: source first, result second.
 
       Examples:
         smelt demo
@@ -30,7 +30,7 @@ struct Smelt: ParsableCommand {
 
       Exit status:
          0  done                           64  the command line is wrong
-         1  verify found too much          73  the result cannot be created
+         1  verify or diff found too much  73  the result cannot be created
          2  a file was refused             74  the machine failed
          3  not supported                  75  interrupted
       """,
