@@ -76,6 +76,11 @@ public struct ConvertSummary: Sendable {
 ///   `exactOnly` meets a number that its new encoding does not hold. Nothing is left under the final name then.
 public func convert(_ model: Model, to path: String, _ options: ConvertOptions) throws -> ConvertSummary {
   let start = (monotonicSeconds(), processorSeconds())
+  guard !options.resume || options.target is IngotResult else {
+    throw RequestError(
+      .usage, "there is nothing to resume: of a conversion, only an .ingot can be gone on with",
+      help: "start without --resume")
+  }
   model.limitCache(options.run.maxMemory / 8)
   let plan = try Plan(model, options)
   try model.refuseAlias(path)
