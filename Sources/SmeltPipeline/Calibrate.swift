@@ -24,15 +24,19 @@ public func calibrate(
   try model.refuseAlias(path, and: files)
   try requireCreatable(path, overwrite: overwrite)
   let kept = try CalibrationCheckpoints(
-    path, try windows.identity(model, files, policy), StatisticsLayout(model.family), checkpoints)
+    path, try windows.identity(model, files, policy), model.family, pool: windows.pool.count, checkpoints)
   do {
     let summary = try calibrate(
       model, windows, files, to: path, overwrite: overwrite, policy: policy, kept, options)
     kept.remove()
     return summary
-  } catch var error as RequestError where kept.canResume && [.interrupted, .io].contains(error.kind) {
+  } catch var error as RequestError
+    where kept.canResume && [.interrupted, .io, .cannotCreate].contains(error.kind)
+  {
     error.help = "what is done is kept; give the same command with --resume to go on"
     throw error
+  } catch let error as FormatError where error.code == .resumeMismatch {
+    throw error  // a refusal touches nothing
   } catch {
     kept.remove()
     throw error
@@ -46,13 +50,14 @@ private func calibrate(
   let folder = parentFolder(path)
   // A layer runs group by group, and its starved experts once more.
   let cache = WeightCache([model], .withinLayers, options)
-  let added =
+  let places =
     try kept.left.added
     ?? (policy.kind == .topUp
       ? topUpWindows(
         model.family, cache.weights(), cache, windows, minTokens: policy.minTokens, folder: folder, options)
       : [])
-  try kept.note(added: added)
+  try kept.note(added: places)
+  let added = places.map { windows.pool[$0] }
   let calibration = Calibration(
     layout: StatisticsLayout(model.family), policy: policy,
     groups: Windows(windows.sequences + added, context: windows.context).groups(
@@ -70,7 +75,7 @@ private func calibrate(
       ("topped_up_windows", String(added.count)),
     ]
   let declarations = calibration.layout.declarations
-  let keeping = Keeping(checkpoints: kept, added: added, statistics: statistics)
+  let keeping = Keeping(checkpoints: kept, added: places, statistics: statistics)
   let learned: Learned
   if path.hasSuffix(".gguf") {
     learned = try calibration.observe(
@@ -118,8 +123,8 @@ extension Windows {
 /// What a calibration keeps of itself while it runs.
 private struct Keeping {
   let checkpoints: CalibrationCheckpoints
-  /// The windows that were added.
-  let added: [[Int]]
+  /// The windows that were added, by their places in the pool.
+  let added: [Int]
   /// The metadata.
   let statistics: Statistics
 }

@@ -32,12 +32,12 @@ struct LearnedLayer {
 final class CalibrationCheckpoints {
   /// What another run left.
   struct Left {
-    /// The windows it added for starved experts; nil when it did not come so far.
-    var added: [[Int]]?
+    /// The windows it added for starved experts, by their places in the pool; nil when it did not come so far.
+    var added: [Int]?
     /// The layers that are over.
     var layers: [LearnedLayer] = []
     /// The activations behind them, float32 of all tokens in order.
-    var activations: Bytes?
+    var activations: MappedFile?
   }
 
   /// What another run left; nothing without `--resume`.
@@ -55,10 +55,14 @@ final class CalibrationCheckpoints {
   private static let pendingLimit = 64 << 20
 
   /// Begins or goes on.
-  /// - Parameter header: what the calibration is.
+  /// - Parameters:
+  ///   - header: what the calibration is.
+  ///   - pool: how many windows there are to add from.
   /// - Throws: `RequestError` usage where there is nothing to go on with, cannot-create where a run left something and is not to
   ///   be gone on with; `RESUME_MISMATCH` when that was another calibration, or its files are not what it wrote.
-  init(_ path: String, _ header: JSON, _ layout: StatisticsLayout, _ options: CheckpointOptions) throws {
+  init(
+    _ path: String, _ header: JSON, _ family: any ModelFamily, pool: Int, _ options: CheckpointOptions
+  ) throws {
     self.path = path
     self.header = header
     seconds = options.seconds
@@ -77,7 +81,7 @@ final class CalibrationCheckpoints {
         .usage, "there is nothing to resume: '\(journalPath)' is not there", help: "start without --resume")
     }
     try ConversionJournal.check(content.header, is: header, file: journalPath)
-    for entry in content.entries { try read(entry, layout) }
+    for entry in content.entries { try read(entry, family, pool: pool) }
     if let behind = content.entries.last(where: { $0["layers"] != nil })?["activations"] {
       left.activations = try lent(activationsPath(layers), behind)
     }
@@ -90,9 +94,13 @@ final class CalibrationCheckpoints {
   var canResume: Bool { journal != nil }
 
   /// Notes the windows that were added, so that they are not looked for again.
-  func note(added: [[Int]]) throws {
+  func note(added: [Int]) throws {
     guard left.added == nil, isDue else { return }
-    try append(["added": JSON(added.map { JSON($0.map { JSON($0) }) })])
+    try append(added: added)
+  }
+
+  private func append(added: [Int]) throws {
+    try append(["added": JSON(added.map { JSON($0) })])
     left.added = added
   }
 
@@ -100,17 +108,14 @@ final class CalibrationCheckpoints {
 
   /// Takes what a layer told, and writes a checkpoint when it is time.
   func layerEnded(
-    _ layer: LearnedLayer, _ statistics: Statistics, added: [[Int]], _ stream: borrowing TokenStream
+    _ layer: LearnedLayer, _ statistics: Statistics, added: [Int], _ stream: borrowing TokenStream
   ) throws {
     pending.append(layer)
     let bytes = pending.reduce(0) {
       $0 + $1.entries.reduce(0) { $0 + 8 * $1.groups * ($1.columns + 1) }
     }
     guard isDue || bytes >= CalibrationCheckpoints.pendingLimit else { return }
-    if left.added == nil {
-      left.added = added
-      try append(["added": JSON(added.map { JSON($0.map { JSON($0) }) })])
-    }
+    if left.added == nil { try append(added: added) }
     var section = statistics
     for layer in pending {
       section.add(layer.entries)
@@ -145,12 +150,20 @@ final class CalibrationCheckpoints {
   /// Removes all that was kept.
   func remove() {
     guard journal != nil else { return }
-    let prefix = "\(fileName(path)).partial-"  // also what a run that was killed had of the result
-    for name in (try? namesInFolder(parentFolder(path))) ?? [] where name.hasPrefix(prefix) {
-      removeFile(joinPath(parentFolder(path), name))
-    }
+    let folder = parentFolder(path)
+    for name in (try? namesInFolder(folder)) ?? [] where isOurs(name) { removeFile(joinPath(folder, name)) }
     removeFile(journalPath)
     journal = nil
+  }
+
+  /// Whether a name is one that this or a run that was killed gave a file: nothing but these words and numbers.
+  private func isOurs(_ name: String) -> Bool {
+    let prefix = "\(fileName(path)).partial-"
+    return name.hasPrefix(prefix)
+      && name.dropFirst(prefix.count).split(omittingEmptySubsequences: false) { "-.".contains($0) }.allSatisfy
+      {
+        ["layers", "activations", "partial"].contains($0) || Int($0) != nil
+      }
   }
 
   private func statisticsPath(_ layers: Range<Int>) -> String {
@@ -165,33 +178,50 @@ final class CalibrationCheckpoints {
     return ["bytes": JSON(file.count), "xxh64": JSON(hexadecimal(file.bytes.withUnsafeBytes { xxh64($0) }))]
   }
 
-  /// The bytes of a file that is what an entry says.
-  private func lent(_ path: String, _ expected: JSON) throws -> Bytes {
+  /// A file that is what an entry says.
+  private func lent(_ path: String, _ expected: JSON) throws -> MappedFile {
     guard pathKind(path) == .file, try identity(path).text() == expected.text() else {
       throw FormatError(
         .resumeMismatch, file: path, "is not what the run that was stopped wrote, \(expected.text())")
     }
-    return try MappedFile(path: path).bytes
+    return try MappedFile(path: path)
   }
 
-  private func read(_ entry: JSON, _ layout: StatisticsLayout) throws {
+  private func read(_ entry: JSON, _ family: any ModelFamily, pool: Int) throws {
+    let layout = StatisticsLayout(family)
+    let refusal = FormatError(.resumeMismatch, file: journalPath, "holds an entry that is none")
     if let added = entry["added"]?.array {
-      left.added = added.map { ($0.array ?? []).compactMap(\.integer) }
+      let places = added.compactMap(\.integer)
+      guard places.count == added.count, places.allSatisfy((0..<pool).contains),
+        zip(places, places.dropFirst()).allSatisfy(<)
+      else { throw refusal }
+      left.added = places
       return
     }
     guard let end = entry["layers"]?.integer, end > layers, end < layout.sections.count,
-      let statistics = entry["statistics"], entry["activations"] != nil
-    else { throw FormatError(.resumeMismatch, file: journalPath, "holds an entry that is none") }
+      let statistics = entry["statistics"], entry["activations"] != nil, left.added != nil
+    else { throw refusal }
     let path = statisticsPath(layers..<end)
     _ = try lent(path, statistics)
     let found = try statisticsFile(path)
-    for section in layout.sections[layers..<end] {
-      let layer = section.layer ?? 0
-      left.layers.append(
-        LearnedLayer(
-          entries: section.entries(try section.specs.compactMap { try found.entry($0.name) }),
-          tokens: try found.expertTokens(layer: layer), sources: try found.expertSources(layer: layer)))
-    }
+    try found.check(
+      modelType: family.modelType, experts: family.dimensions.experts, weights: family.weights)
+    for section in layout.sections[layers..<end] { left.layers.append(try learned(section, found)) }
     layers = end
+  }
+
+  /// A layer of a checkpoint: all that the layer's section of the result has.
+  private func learned(_ section: StatisticsLayout.Section, _ found: Statistics) throws -> LearnedLayer {
+    let entries = try section.specs.compactMap { try found.entry($0.name) }
+    let tokens = try section.layer.flatMap { try found.expertTokens(layer: $0) }
+    let sources = try section.layer.flatMap { try found.expertSources(layer: $0) }
+    let hasExperts = section.experts > 0
+    guard entries.count == section.specs.count, entries.allSatisfy({ $0.absmax != nil }),
+      (tokens != nil) == hasExperts, (sources != nil) == hasExperts
+    else {
+      throw FormatError(
+        .resumeMismatch, file: found.file, "lacks statistics of layer \(section.layer ?? 0)")
+    }
+    return LearnedLayer(entries: entries, tokens: tokens, sources: sources)
   }
 }

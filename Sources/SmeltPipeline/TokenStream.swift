@@ -46,20 +46,26 @@ struct TokenStream: ~Copyable {
 
   /// The activations of some groups as another run left them.
   /// - Parameter saved: float32 of all tokens in order.
-  /// - Throws: `RequestError` io.
-  init(_ groups: [TokenBatch], _ family: some ModelFamily, folder: String, saved: Bytes) throws {
+  /// - Throws: `RESUME_MISMATCH` when they are of another number of tokens; `RequestError` io.
+  init(_ groups: [TokenBatch], _ family: some ModelFamily, folder: String, saved: MappedFile) throws {
     self.groups = groups
     firsts = groups.reduce(into: [0]) { $0.append($0.last! + $1.count) }
     columns = family.dimensions.hidden * family.dimensions.streams
-    precondition(saved.count == firsts.last! * columns * 4, "the activations are of other tokens")
+    let tokens = groups.reduce(0) { $0 + $1.count }
+    guard saved.count == tokens * columns * 4 else {
+      throw FormatError(
+        .resumeMismatch, file: saved.path,
+        "has \(saved.count) bytes, expected \(tokens) tokens of \(columns) numbers")
+    }
+    let saved = saved.bytes
     if groups.count > 1 {
       let file = try ScratchFile(in: folder)
       try saved.withUnsafeBytes { try file.write($0, at: 0) }
       scratch = file
     } else {
-      held = Matrix(rows: firsts.last!, columns: columns) { values in
+      held = Matrix(rows: tokens, columns: columns) { values in
         saved.withUnsafeBytes {
-          UnsafeMutableRawPointer(values).copyMemory(from: $0.baseAddress!, byteCount: $0.count)
+          UnsafeMutableRawBufferPointer(start: values, count: $0.count).copyMemory(from: $0)
         }
       }
     }

@@ -53,10 +53,11 @@ struct TopUp {
 }
 
 /// Runs the drawn windows and the pool without watching anything but the routers, and chooses from the pool.
+/// - Returns: places in the pool, ascending.
 func topUpWindows(
   _ family: some ModelFamily, _ weights: some Weights, _ cache: WeightCache, _ windows: Windows,
   minTokens: Int, folder: String, _ options: RunOptions
-) throws -> [[Int]] {
+) throws -> [Int] {
   guard !windows.pool.isEmpty else { return [] }
   let dimensions = family.dimensions
   let all = Windows(windows.sequences + windows.pool, context: windows.context)
@@ -88,5 +89,5 @@ func topUpWindows(
     giveBackFreeMemory()
     options.progress.advance(1)
   }
-  return topUp.choice().map { windows.pool[$0] }
+  return topUp.choice()
 }

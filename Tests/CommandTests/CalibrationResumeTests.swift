@@ -88,6 +88,62 @@ import Testing
     #expect(nothing.exit == 64 && nothing.stderr.contains("nothing to resume"))
   }
 
+  /// A journal whose every checksum is right may lie all the same: it is refused, and nothing traps.
+  @Test func aJournalThatLiesIsRefused() throws {
+    let shell = Shell()
+    let command = "calibrate tiny s --text tiny/calibration.txt --tokens-limit 1536"
+    guard try stopped(shell, command, "s.journal", after: 4) else { return }
+    let path = shell.file("s.journal")
+    let journal = try #require(try Journal.read(path))
+    let sound = try contents(shell, "s.journal")
+    func identity(_ name: String) throws -> JSON {
+      let bytes = try contents(shell, name)
+      let digits = String(bytes.withUnsafeBytes { xxh64($0) }, radix: 16)
+      return [
+        "bytes": JSON(bytes.count),
+        "xxh64": JSON(String(repeating: "0", count: 16 - digits.count) + digits),
+      ]
+    }
+    func refused(_ entries: [JSON], _ what: String) throws {
+      do {
+        let lie = try Journal(creating: path, header: journal.header)
+        try lie.append(entries)
+      }
+      let outcome = try shell.run("smelt \(command) --resume")
+      #expect(outcome.exit == 2 && outcome.stderr.contains("RESUME_MISMATCH"), "\(what): \(outcome.stderr)")
+    }
+    for added: JSON in [[-1], [1_000_000], [0, 0], ["x"]] {
+      try refused([["added": added]] + journal.entries.dropFirst(), "windows \(added.text())")
+    }
+    try refused(Array(journal.entries.dropFirst()), "no windows")
+    let first = try contents(shell, "s.partial-layers-0-0")
+    let later = try contents(shell, "s.partial-layers-1-1")
+    try writeFile(shell.file("s.partial-layers-0-0"), later, overwrite: true)
+    var entries = journal.entries
+    let activations = try #require(entries[1]["activations"])
+    entries[1] = [
+      "layers": 1, "statistics": try identity("s.partial-layers-0-0"), "activations": activations,
+    ]
+    try refused(entries, "another layer's statistics")
+    try writeFile(shell.file("s.partial-layers-0-0"), first, overwrite: true)
+    entries = journal.entries
+    let last = try #require(entries.last)
+    let (layers, statistics) = (try #require(last["layers"]), try #require(last["statistics"]))
+    let name = "s.partial-activations-\(layers.text())"
+    let whole = try contents(shell, name)
+    try writeFile(shell.file(name), Array(whole.dropLast(4)), overwrite: true)
+    entries[entries.count - 1] = [
+      "layers": layers, "statistics": statistics, "activations": try identity(name),
+    ]
+    try refused(entries, "fewer activations")
+    try writeFile(shell.file(name), whole, overwrite: true)
+    try writeFile(path, sound, overwrite: true)
+    // What only looks like ours stays.
+    try writeFile(shell.file("s.partial-notes"), [1], overwrite: false)
+    #expect(try shell.run("smelt \(command) --resume").exit == 0)
+    #expect(try shell.names() == ["s", "s.partial-notes"])
+  }
+
   /// `quantize` goes on with whichever half it was stopped in.
   @Test func quantizeGoesOnWithItsCalibration() throws {
     let command =
