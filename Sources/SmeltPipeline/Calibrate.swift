@@ -30,11 +30,10 @@ public func calibrate(
       model, windows, files, to: path, overwrite: overwrite, policy: policy, kept, options)
     kept.remove()
     return summary
-  } catch var error as RequestError
+  } catch let error as RequestError
     where kept.canResume && [.interrupted, .io, .cannotCreate].contains(error.kind)
   {
-    error.help = "what is done is kept; give the same command with --resume to go on"
-    throw error
+    throw error.offeringResume
   } catch let error as FormatError where error.code == .resumeMismatch {
     throw error  // a refusal touches nothing
   } catch {

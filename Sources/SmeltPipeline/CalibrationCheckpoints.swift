@@ -77,10 +77,9 @@ final class CalibrationCheckpoints {
       return
     }
     guard let content else {
-      throw RequestError(
-        .usage, "there is nothing to resume: '\(journalPath)' is not there", help: "start without --resume")
+      throw RequestError.nothingToResume(journalPath)
     }
-    try ConversionJournal.check(content.header, is: header, file: journalPath)
+    try ResultJournal.check(content.header, is: header, file: journalPath)
     for entry in content.entries { try read(entry, family, pool: pool) }
     if let behind = content.entries.last(where: { $0["layers"] != nil })?["activations"] {
       left.activations = try lent(activationsPath(layers), behind)
@@ -88,7 +87,7 @@ final class CalibrationCheckpoints {
     journal = try Journal(resuming: journalPath, content)
   }
 
-  private var journalPath: String { ConversionJournal.path(path) }
+  private var journalPath: String { ResultJournal.path(path) }
 
   /// Whether something is kept that another run can go on with.
   var canResume: Bool { journal != nil }

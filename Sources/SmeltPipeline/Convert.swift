@@ -148,9 +148,8 @@ public func convert(_ model: Model, to path: String, _ options: ConvertOptions) 
       }
       options.run.progress.advance(piece.job.content.count)
     }
-  } catch var error as RequestError where sink.canResume && [.interrupted, .io].contains(error.kind) {
-    error.help = "what is done is kept; give the same command with --resume to go on"
-    throw error
+  } catch let error as RequestError where sink.canResume && [.interrupted, .io].contains(error.kind) {
+    throw error.offeringResume
   }
   options.run.progress.end()
   try model.checkUnchanged()

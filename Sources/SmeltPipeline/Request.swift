@@ -157,12 +157,10 @@ public func quantize(
   let statisticsPath =
     (path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path) + ".partial-statistics"
   // Stopped in its first half, there is no journal of the second.
-  let isConverting = pathKind(ConversionJournal.path(path)) == .file
-  let isCalibrating = pathKind(ConversionJournal.path(statisticsPath)) == .file
+  let isConverting = pathKind(ResultJournal.path(path)) == .file
+  let isCalibrating = pathKind(ResultJournal.path(statisticsPath)) == .file
   if options.resume, !isConverting, !isCalibrating, pathKind(path) == .nothing {
-    throw RequestError(
-      .usage, "there is nothing to resume: '\(ConversionJournal.path(path))' is not there",
-      help: "start without --resume")
+    throw RequestError.nothingToResume(ResultJournal.path(path))
   }
   defer { removeFile(statisticsPath) }
   var summary = try calibrate(

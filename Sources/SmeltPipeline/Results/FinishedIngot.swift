@@ -14,11 +14,11 @@ final class FinishedIngot: ResultSink {
   /// Nil where a part is still to be written, or nothing was finished.
   /// - Throws: `RESUME_MISMATCH` when the journal is of another conversion; refusals of the ingot.
   init?(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions) throws {
-    let journal = ConversionJournal.path(path)
+    let journal = ResultJournal.path(path)
     guard pathKind(path) == .file, pathKind(FileWriter.resumablePath(path)) == .nothing,
       let left = try Journal.read(journal)
     else { return nil }
-    try ConversionJournal.check(
+    try ResultJournal.check(
       left.header, is: try ConversionJournal.header(model, plan, options), file: journal)
     self.path = path
     ingot = try IngotFile(path: path)
@@ -41,7 +41,7 @@ final class FinishedIngot: ResultSink {
   }
 
   func finish(ledger: [LedgerEntry]) throws -> ResultSummary {
-    removeFile(ConversionJournal.path(path))
+    removeFile(ResultJournal.path(path))
     return ResultSummary(byteCount: ingot.byteCount, contentHash: ingot.contentHash)
   }
 }

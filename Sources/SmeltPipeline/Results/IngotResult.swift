@@ -84,14 +84,13 @@ private final class IngotSink: ResultSink {
     units = Unit.all(plan.slabs, plan)
     files = try model.smallFiles()
     header = try ConversionJournal.header(model, plan, options)
-    let journalPath = ConversionJournal.path(path)
+    let journalPath = ResultJournal.path(path)
     let left = try Journal.read(journalPath)
     if options.resume {
       guard let left else {
-        throw RequestError(
-          .usage, "there is nothing to resume: '\(journalPath)' is not there", help: "start without --resume")
+        throw RequestError.nothingToResume(journalPath)
       }
-      try ConversionJournal.check(left.header, is: header, file: journalPath)
+      try ResultJournal.check(left.header, is: header, file: journalPath)
       let state = try ConversionJournal.state(left.entries, file: journalPath)
       for entry in state.done { done[entry.slab] = (entry.inexactValues, entry.sourceHash) }
       writer = try IngotWriter(
@@ -125,7 +124,7 @@ private final class IngotSink: ResultSink {
 
   /// Brings what is done to the disk and into the journal.
   private func secure() throws {
-    if journal == nil { journal = try Journal(creating: ConversionJournal.path(path), header: header) }
+    if journal == nil { journal = try Journal(creating: ResultJournal.path(path), header: header) }
     guard let progress = try writer?.takeProgress() else { return }
     try journal?.append([ConversionJournal.entry(unsecured, progress)])
     unsecured = []
@@ -185,7 +184,7 @@ private final class IngotSink: ResultSink {
     try writer?.addNote(name: Model.ledgerName, bytes: text, mode: .small)
     guard let writer = writer.take() else { preconditionFailure("an ingot is finished once") }
     let summary = try writer.finish(metadata: try provenance(model, options, ledger))
-    removeFile(ConversionJournal.path(path))
+    removeFile(ResultJournal.path(path))
     return ResultSummary(
       byteCount: summary.byteCount, contentHash: summary.contentHash,
       files: summary.files.count > 1 ? summary.files : [])

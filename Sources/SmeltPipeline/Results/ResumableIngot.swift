@@ -9,9 +9,6 @@ import SmeltTensors
 
 /// The journal of a conversion to an ingot.
 struct ConversionJournal {
-  /// The journal's path for a result.
-  static func path(_ result: String) -> String { "\(result).journal" }
-
   /// A weight that is done.
   struct Done {
     var slab: String
@@ -31,20 +28,6 @@ struct ConversionJournal {
       "max_part_bytes": (options.target as? IngotResult)?.maxPartBytes.map { JSON($0) } ?? JSON(.null),
       "plan_xxh64": JSON(hexadecimal(slabs.value())), "slabs": JSON(plan.slabs.count),
     ]
-  }
-
-  /// Refuses a journal of another conversion.
-  /// - Throws: `RESUME_MISMATCH` naming the first member that differs.
-  static func check(_ found: JSON, is expected: JSON, file: String) throws(FormatError) {
-    guard let found = found.object, let expected = expected.object else {
-      throw FormatError(.resumeMismatch, file: file, "is no journal of a conversion")
-    }
-    for (key, value) in zip(expected.keys, expected.values) where found[key]?.text() != value.text() {
-      throw FormatError(
-        .resumeMismatch, file: file, subject: key,
-        "was \(excerpt(found[key]?.text() ?? "absent", limit: 200)), "
-          + "is now \(excerpt(value.text(), limit: 200))")
-    }
   }
 
   /// An entry: the slabs that ended since the last one, their index records, and how far the file goes.
@@ -107,19 +90,4 @@ private func bytes(ofHex text: String) -> [UInt8]? {
     bytes.append(high << 4 | low)
   }
   return bytes
-}
-
-extension Model {
-  /// What the source's files are: names, sizes, times, and the hash of their first MiB.
-  func identity() throws -> JSON {
-    JSON(
-      try files.map { file -> JSON in
-        let mapping = try MappedFile(path: file.path)
-        let head = mapping.bytes[0..<min(mapping.count, 1 << 20)].withUnsafeBytes { xxh64($0) }
-        return [
-          "name": JSON(fileName(file.path)), "bytes": JSON(file.byteCount), "changed": JSON(mapping.changed),
-          "head_xxh64": JSON(hexadecimal(head)),
-        ]
-      })
-  }
 }

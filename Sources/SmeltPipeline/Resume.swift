@@ -1,0 +1,53 @@
+// What every verb that can be gone on with shares: the journal beside its result, what it is held against, and what is said.
+
+import SmeltStorage
+
+/// The journal beside a result.
+enum ResultJournal {
+  /// Its path.
+  static func path(_ result: String) -> String { "\(result).journal" }
+
+  /// Refuses a journal of other work.
+  /// - Throws: `RESUME_MISMATCH` naming the first member that differs.
+  static func check(_ found: JSON, is expected: JSON, file: String) throws(FormatError) {
+    guard let found = found.object, let expected = expected.object else {
+      throw FormatError(.resumeMismatch, file: file, "is no journal of ours")
+    }
+    for (key, value) in zip(expected.keys, expected.values) where found[key]?.text() != value.text() {
+      throw FormatError(
+        .resumeMismatch, file: file, subject: key,
+        "was \(excerpt(found[key]?.text() ?? "absent", limit: 200)), "
+          + "is now \(excerpt(value.text(), limit: 200))")
+    }
+  }
+}
+
+extension Model {
+  /// What the source's files are: names, sizes, times, and the hash of their first MiB.
+  func identity() throws -> JSON {
+    JSON(
+      try files.map { file -> JSON in
+        let mapping = try MappedFile(path: file.path)
+        let head = mapping.bytes[0..<min(mapping.count, 1 << 20)].withUnsafeBytes { xxh64($0) }
+        return [
+          "name": JSON(fileName(file.path)), "bytes": JSON(file.byteCount), "changed": JSON(mapping.changed),
+          "head_xxh64": JSON(hexadecimal(head)),
+        ]
+      })
+  }
+}
+
+extension RequestError {
+  /// `--resume` without anything to go on with.
+  static func nothingToResume(_ journalPath: String) -> RequestError {
+    RequestError(
+      .usage, "there is nothing to resume: '\(journalPath)' is not there", help: "start without --resume")
+  }
+
+  /// The error, with the offer to go on.
+  var offeringResume: RequestError {
+    var error = self
+    error.help = "what is done is kept; give the same command with --resume to go on"
+    return error
+  }
+}
