@@ -28,6 +28,7 @@ MAKERS = {
         "tokenizers": "0.23.3", "llama.cpp": "0c1e57098"}},
     "layouts": {"script": "Fixtures/make/layouts.py", "versions": {
         "compressed-tensors": "0.20.0", "torch": "2.13.0", "ml_dtypes": "0.6.0", "safetensors": "0.8.0"}},
+    "reports": {"script": "numpy, random weights under the names and spellings of a public report", "versions": {}},
     "configs": {"script": "save_pretrained of the model of the same name", "versions": {"transformers": "5.23.0"}},
 }
 # Folders and their makers, first match wins.
@@ -43,6 +44,7 @@ FOLDERS = [
     ("tokenizers/", "tokenizers"),
     ("configs/", "configs"),
     ("layouts/", "layouts"),
+    ("reports/", "reports"),
     ("gguf/imatrix.", "imatrix"),
     ("gguf/", "gguf"),
 ]
