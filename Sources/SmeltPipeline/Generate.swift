@@ -149,3 +149,24 @@ public struct TextDecoder: Sendable {
   /// The bytes of ids; a character may be cut at the end.
   public func decode(_ ids: [Int]) -> [UInt8] { tokenizer.decode(ids) }
 }
+
+/// A prompt without its byte-order mark, and what is worth saying of it.
+public func checkedPrompt(_ prompt: String) -> (text: String, notes: [String]) {
+  var (scalars, notes) = (prompt.unicodeScalars, [String]())
+  if scalars.first == "\u{FEFF}" {
+    scalars.removeFirst()
+    notes.append("the prompt begins with a byte-order mark, which was taken off")
+  }
+  let text = String(scalars)
+  if Array(text.utf8).firstRange(of: [0x0D, 0x0A]) != nil {
+    notes.append("the prompt has lines that end in CR LF; the carriage returns are part of the text")
+  }
+  return (text, notes)
+}
+
+/// The bytes of a prompt as ids, for a model without a tokenizer.
+/// - Throws: `RequestError` usage where the model has a tokenizer, or fewer than 256 ids.
+public func byteIds(_ prompt: String, for model: Model) throws -> [Int] {
+  try model.requireBytes()
+  return prompt.utf8.map(Int.init)
+}

@@ -144,9 +144,27 @@ public struct Model: Sendable {
     guard let bytes = try smallFile("tokenizer.json") else {
       throw FormatError(
         .missingFile, file: joinPath(path, "tokenizer.json"), "the model has no tokenizer.json",
-        help: "text needs the model's tokenizer; give token ids with --tokens instead")
+        help:
+          "put the model's tokenizer.json beside its weights; --bytes insists, and takes a text's bytes as token ids"
+      )
     }
     return try Tokenizer(json: bytes, file: "tokenizer.json")
+  }
+
+  /// Refuses bytes of a text as token ids where they mean something else, or nothing.
+  /// - Throws: `RequestError` usage.
+  func requireBytes() throws {
+    guard try smallFile("tokenizer.json") == nil else {
+      throw RequestError(
+        .usage, "--bytes is for models without a tokenizer, and '\(path)' has one", help: "leave --bytes away"
+      )
+    }
+    let vocabulary = family.dimensions.vocabulary
+    guard vocabulary >= 256 else {
+      throw RequestError(
+        .usage, "--bytes needs 256 token ids, and '\(path)' has \(vocabulary)",
+        help: "give token ids with --tokens")
+    }
   }
 
   /// Throws `SRC_CHANGED` when a file changed since it was opened.

@@ -32,19 +32,6 @@ public func scientific(_ value: Double) -> String {
     + (digits.count < 2 ? "0" + digits : digits)
 }
 
-/// Bytes in units of a thousand: `25.7 MB`.
-public func byteText(_ bytes: Int) -> String {
-  let units = ["B", "kB", "MB", "GB", "TB"]
-  var value = Double(bytes)
-  var unit = 0
-  while value >= 999.5, unit < units.count - 1 {
-    value /= 1000
-    unit += 1
-  }
-  return unit == 0
-    ? "\(bytes) B" : "\(fixed(value, value < 9.995 ? 2 : value < 99.95 ? 1 : 0)) \(units[unit])"
-}
-
 /// A whole number with its thousands apart: `17 850`.
 public func grouped(_ value: Int) -> String {
   var digits = String(value.magnitude)

@@ -17,15 +17,24 @@ public struct TextSource: Sendable {
   }
 
   /// Calls `body` with each text: a whole file, or one record of a `.jsonl` file after the other.
-  /// - Throws: `TEXT_FORMAT` for a line that is no JSON object with a string in the field; what `body` throws.
-  func forEach(_ body: (_ text: [UInt8], _ file: String) throws -> Void) throws {
+  /// - Returns: what is worth saying of the files.
+  /// - Throws: `TEXT_FORMAT` for a file that is not UTF-8, and for a line that is not a JSON object with a string in the
+  ///   field; what `body` throws.
+  @discardableResult
+  func forEach(_ body: (_ text: [UInt8], _ file: String) throws -> Void) throws -> [String] {
+    var check = TextCheck()
     for file in files {
-      let bytes = try MappedFile(path: file).bytes
-      guard file.lowercased().hasSuffix(".jsonl") else {
-        try body(bytes.array, file)
+      let whole = try MappedFile(path: file).bytes
+      let hasLines = file.lowercased().hasSuffix(".jsonl")
+      let bytes = try check.content(whole, file: file, hasLines: hasLines)
+      guard hasLines else {
+        let text = bytes.array
+        check.lookForReturns(text, file: file)
+        try body(text, file)
         continue
       }
       let array = bytes.array
+      let skipped = whole.count - bytes.count
       var start = 0
       var line = 0
       while start < array.count {
@@ -34,9 +43,13 @@ public struct TextSource: Sendable {
         defer { start = end + 1 }
         let record = array[start..<end]
         guard !record.allSatisfy({ $0 == 0x20 || $0 == 0x09 || $0 == 0x0D }) else { continue }
-        try body(Array(try text(of: Bytes(Array(record)), line: line, offset: start, file).utf8), file)
+        let text = Array(
+          try text(of: Bytes(Array(record)), line: line, offset: skipped + start, file).utf8)
+        check.lookForReturns(text, file: file)
+        try body(text, file)
       }
     }
+    return check.notes
   }
 
   private func text(of record: Bytes, line: Int, offset: Int, _ file: String) throws(FormatError) -> String {

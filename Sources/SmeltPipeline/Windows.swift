@@ -25,16 +25,19 @@ public struct Windows: Sendable {
   public private(set) var pool: [[Int]] = []
   /// The files they came from; empty where nobody said.
   public private(set) var files: [String] = []
+  /// What is worth saying of the text: marks and line ends that a reader would not see.
+  public private(set) var notes: [String] = []
   /// How they were drawn, for the statistics' notes.
   private(set) var draw = WindowDraw()
 
   /// Cuts a text.
   /// - Parameters:
-  ///   - textPath: a UTF-8 file; ill-formed bytes become U+FFFD, as the reference tokenizers have it.
+  ///   - textPath: a UTF-8 file.
   ///   - limit: at most so many tokens, or nil for all.
-  ///   - bytesWithoutTokenizer: whether the text's bytes are taken as ids where the model has no tokenizer, which is
-  ///     enough to compare two models and means nothing as a perplexity.
-  /// - Throws: `TEXT_FORMAT` when the text is shorter than one window; `SRC_MISSING`.
+  ///   - bytesWithoutTokenizer: whether the text's bytes are taken as ids, for a model without a tokenizer: enough to
+  ///     compare two models, and nothing as a perplexity.
+  /// - Throws: `TEXT_FORMAT` when the text is not UTF-8 or shorter than one window; `SRC_MISSING`; `RequestError` usage
+  ///   for bytes where the model has a tokenizer, or fewer than 256 ids.
   public init(
     textPath: String, context: Int, limit: Int? = nil, model: Model, bytesWithoutTokenizer: Bool = false
   ) throws {
@@ -44,17 +47,17 @@ public struct Windows: Sendable {
   }
 
   /// Cuts texts: each is tokenized by itself, their ids are laid end to end.
-  /// - Throws: `TEXT_FORMAT` when they are shorter than one window, or for records that are none; `SRC_MISSING`.
+  /// - Throws: `TEXT_FORMAT` when they are not UTF-8 or shorter than one window, or for invalid records; `SRC_MISSING`;
+  ///   `RequestError` usage for bytes where the model has a tokenizer, or fewer than 256 ids.
   public init(
     _ source: TextSource, context: Int, _ draw: WindowDraw, model: Model, bytesWithoutTokenizer: Bool = false
   ) throws {
     let vocabulary = model.family.dimensions.vocabulary
-    let takesBytes =
-      try bytesWithoutTokenizer && vocabulary >= 256 && model.smallFile("tokenizer.json") == nil
-    let tokenizer = takesBytes ? nil : try model.tokenizer()
+    if bytesWithoutTokenizer { try model.requireBytes() }
+    let tokenizer = bytesWithoutTokenizer ? nil : try model.tokenizer()
     let limit = draw.samples == nil ? draw.limit ?? .max : .max
     var ids: [Int] = []
-    try source.forEach { text, _ in
+    let notes = try source.forEach { text, _ in
       guard ids.count < limit else { return }
       ids += tokenizer?.encode(text) ?? text.map(Int.init)
     }
@@ -75,7 +78,8 @@ public struct Windows: Sendable {
     self.init(
       (0..<count).map { Array(ids[$0 * context..<($0 + 1) * context]) }, context: context, draw,
       files: source.files)
-    if takesBytes { tokenization = .bytes }
+    if bytesWithoutTokenizer { tokenization = .bytes }
+    self.notes = notes
   }
 
   /// Windows drawn from given ids.

@@ -47,23 +47,25 @@ struct SchemeOptions: ParsableArguments {
   var to: String?
 
   @Option(
-    name: .long,
+    name: .long, parsing: .unconditional,
     help: ArgumentHelp(
-      "Cut a .gguf into files of at most so many bytes of tensors, for example 48G.", valueName: "size"))
-  var splitMaxSize: MemorySize?
+      "Cut a .gguf into files of at most so many bytes of tensors, for example 48GB (\(sizeUnits)).",
+      valueName: "size"), transform: byteSize)
+  var splitMaxSize: ByteSize?
 
   @Option(
-    name: .long,
+    name: .long, parsing: .unconditional,
     help: ArgumentHelp(
-      "The bytes of tensors in one shard of a directory, for example 10G. Default: 5 GB.", valueName: "size"))
-  var maxShardSize: MemorySize?
+      "The bytes of tensors in one shard of a directory, for example 10GB (\(sizeUnits)). Default: 5GB.",
+      valueName: "size"), transform: byteSize)
+  var maxShardSize: ByteSize?
 
   @Option(
-    name: .long,
+    name: .long, parsing: .unconditional,
     help: ArgumentHelp(
-      "Cut an .ingot into files of at most so many bytes, NAME-00001-of-00003.ingot and so on, never within an expert.",
-      valueName: "size"))
-  var maxPartSize: MemorySize?
+      "Cut an .ingot into files of at most so many bytes (\(sizeUnits)), NAME-00001-of-00003.ingot and so on, never within an expert.",
+      valueName: "size"), transform: byteSize)
+  var maxPartSize: ByteSize?
 
   @Flag(name: .long, help: "Replace a result that exists.")
   var overwrite = false
@@ -72,10 +74,11 @@ struct SchemeOptions: ParsableArguments {
   var resume = false
 
   @Option(
-    name: .long,
+    name: .long, parsing: .unconditional,
     help: ArgumentHelp(
-      "How many bytes of an .ingot may be lost when the run is stopped. Default: 256M.", valueName: "size"))
-  var journalStep: MemorySize?
+      "How many bytes of an .ingot may be lost when the run is stopped (\(sizeUnits)). Default: 256MiB.",
+      valueName: "size"), transform: byteSize)
+  var journalStep: ByteSize?
 
   func request(
     _ model: Model, _ result: String, calibrates: Bool = false, _ run: RunOptions
@@ -177,7 +180,7 @@ struct CalibrateCommand: ParsableCommand {
   func run() throws {
     let model = try opening.open(model)
     let policy = try starved.chosen()
-    let windows = try text.windows(model, bytesWithoutTokenizer: true)
+    let windows = try text.windows(model)
     try starved.checkReport(model, texts: windows.files, overwrite: overwrite)
     let summary = try calibrate(
       model, windows, textPath: text.path, to: statistics, overwrite: overwrite, policy: policy,
@@ -226,6 +229,7 @@ struct QuantizeCommand: ParsableCommand {
         "--target-size and --bits choose the schemes themselves, and need --calibration; \(Budget.codedScheme) alone goes with them"
       )
     }
+    guard !cut.bytes || !calibration.isEmpty else { throw ValidationError("--bytes is for --calibration") }
     guard calibration.isEmpty || scheme.statistics == nil else {
       throw ValidationError("give --calibration or --statistics, not both")
     }
@@ -248,7 +252,7 @@ struct QuantizeCommand: ParsableCommand {
       let summary = try convert(model, to: result, options)
       return try output.show(["calibration": JSON(.null), "conversion": summary.json], summary.text)
     }
-    let windows = try cut.windows(calibration, model, bytesWithoutTokenizer: true)
+    let windows = try cut.windows(calibration, model)
     try starved.checkReport(model, texts: windows.files, overwrite: scheme.overwrite)
     let (learned, summary) = try quantize(
       model, to: result, calibration: windows, textPath: text,

@@ -22,6 +22,10 @@ struct GenerateCommand: ParsableCommand {
     name: .long,
     help: ArgumentHelp("Instead of a prompt: {\"sequences\": [[ids…]]}; ids are printed.", valueName: "file"))
   var tokens: String?
+  @Flag(
+    name: .long,
+    help: "Take the prompt's bytes as token ids: for models without a tokenizer. Ids are printed.")
+  var bytes = false
   @Option(name: .long, help: ArgumentHelp("Stop after so many tokens.", valueName: "n"))
   var maxTokens: Int = 64
   @Option(name: .long, help: ArgumentHelp("Divide the logits by it and draw; 0 is greedy.", valueName: "x"))
@@ -41,6 +45,7 @@ struct GenerateCommand: ParsableCommand {
 
   func validate() throws {
     guard (prompt == nil) != (tokens == nil) else { throw ValidationError("give --prompt or --tokens") }
+    guard !bytes || prompt != nil else { throw ValidationError("--bytes is for --prompt") }
     guard maxTokens > 0 else { throw ValidationError("--max-tokens must be at least 1") }
     guard temperature >= 0, temperature.isFinite else {
       throw ValidationError("--temperature must be at least 0")
@@ -52,7 +57,9 @@ struct GenerateCommand: ParsableCommand {
   func run() throws {
     let model = try opening.open(model)
     let sampling = Sampling(temperature: temperature, topK: topK, topP: topP, seed: seed)
-    let writer = try GenerationWriter(model, prompt: prompt, tokensPath: tokens, streams: !output.json)
+    let writer = try GenerationWriter(
+      model, prompt: try prompt.map { try promptText($0) }, tokensPath: tokens, takesBytes: bytes,
+      streams: !output.json)
     var resources = Resources()
     let made = try generate(
       model, prompt: writer.ids, maxTokens: maxTokens, sampling: sampling,
@@ -67,6 +74,13 @@ struct GenerateCommand: ParsableCommand {
   }
 }
 
+/// The prompt without a byte-order mark; what a reader would not see of it is said.
+private func promptText(_ prompt: String) throws -> String {
+  let (text, notes) = checkedPrompt(prompt)
+  for note in notes { Terminal.error("warning: \(note)") }
+  return text
+}
+
 /// Writes what is generated while it comes.
 private final class GenerationWriter {
   let ids: [Int]
@@ -75,9 +89,12 @@ private final class GenerationWriter {
   private var made: [Int] = []
   private var shown = 0
 
-  init(_ model: Model, prompt: String?, tokensPath: String?, streams: Bool) throws {
+  init(_ model: Model, prompt: String?, tokensPath: String?, takesBytes: Bool, streams: Bool) throws {
     self.streams = streams
-    if let tokensPath {
+    if takesBytes {
+      ids = try byteIds(prompt ?? "", for: model)
+      tokenizer = nil
+    } else if let tokensPath {
       ids = try readTokenFile(tokensPath, for: model)[0]
       tokenizer = nil
     } else {

@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import SmeltPipeline
+import SmeltStorage
 
 /// The options of methods that look at calibration inputs.
 struct MethodFlags: ParsableArguments {
@@ -41,11 +42,11 @@ struct MethodFlags: ParsableArguments {
   var distill: Int = 0
 
   @Option(
-    name: .long,
+    name: .long, parsing: .unconditional,
     help: ArgumentHelp(
-      "Choose schemes by measured sensitivity so that the result has this size, for example 140G.",
-      valueName: "size"))
-  var targetSize: MemorySize?
+      "Choose schemes by measured sensitivity so that all files of the result together have at most this size, for example 140GB (\(sizeUnits)).",
+      valueName: "size"), transform: byteSize)
+  var targetSize: ByteSize?
 
   @Option(
     name: .long,

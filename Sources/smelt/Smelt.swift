@@ -46,6 +46,7 @@ struct Smelt: ParsableCommand {
     Output.reserveDescriptors()
     Interrupt.install()
     do {
+      try refuseUnreadableArguments()
       try refuseUnknownCommand()
       var command = try parseAsRoot()
       try command.run()
@@ -62,6 +63,19 @@ struct Smelt: ParsableCommand {
 }
 
 extension Smelt {
+  /// Refuses arguments that are not UTF-8: they would arrive with other characters in their place.
+  private static func refuseUnreadableArguments() throws {
+    for place in 1..<max(1, Int(CommandLine.argc)) {
+      guard let argument = CommandLine.unsafeArgv[place] else { continue }
+      let bytes = UnsafeRawBufferPointer(start: argument, count: strlen(argument))
+      guard let bad = UTF8Check.firstInvalid(bytes) else { continue }
+      throw RequestError(
+        .usage,
+        "argument \(place) is not UTF-8: byte \(bad) is 0x\(String(bytes[bad], radix: 16, uppercase: true))",
+        help: "give texts and names in UTF-8")
+    }
+  }
+
   /// Refuses a first word that is no command, with the nearest one: the parser itself would only call it unexpected.
   private static func refuseUnknownCommand() throws {
     guard let word = CommandLine.arguments.dropFirst().first, !word.hasPrefix("-"), word != "help" else {
@@ -81,9 +95,11 @@ struct CommonOptions: ParsableArguments {
   var threads: Int?
 
   @Option(
-    name: .long,
-    help: ArgumentHelp("Memory that activations may take, for example 512M or 2G.", valueName: "size"))
-  var maxMemory: MemorySize = MemorySize(bytes: 2 << 30)
+    name: .long, parsing: .unconditional,
+    help: ArgumentHelp(
+      "Memory that activations may take, for example 500MB or 2GiB (\(sizeUnits)).", valueName: "size"),
+    transform: byteSize)
+  var maxMemory: ByteSize = ByteSize(2 << 30)
 
   @Flag(name: .long, help: "No progress on stderr.")
   var quiet = false
@@ -122,32 +138,15 @@ struct JSONOption: ParsableArguments {
   }
 }
 
-/// A number of bytes with an optional K, M, G or T (of 1024).
-struct MemorySize: ExpressibleByArgument, CustomStringConvertible {
-  let bytes: Int
-
-  init(bytes: Int) { self.bytes = bytes }
-
-  init?(argument: String) {
-    var digits = argument.uppercased()
-    if digits.hasSuffix("B") { digits.removeLast() }
-    if digits.hasSuffix("I") { digits.removeLast() }
-    var factor = 1
-    for (suffix, value) in [("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30), ("T", 1 << 40)]
-    where digits.hasSuffix(suffix) {
-      digits.removeLast()
-      factor = value
-    }
-    guard digits.allSatisfy({ "0123456789.".contains($0) }), let number = Double(digits) else { return nil }
-    let bytes = (number * Double(factor)).rounded()
-    guard bytes >= 1, bytes < 0x1p62 else { return nil }
-    self.bytes = Int(bytes)
-  }
-
-  var description: String {
-    for (suffix, value) in [("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)] where bytes % value == 0 {
-      return "\(bytes / value)\(suffix)"
-    }
-    return "\(bytes)"
+/// Reads the size that an option is given.
+/// - Throws: `ValidationError` saying what is accepted.
+@Sendable func byteSize(_ text: String) throws -> ByteSize {
+  do {
+    return try ByteSize(parsing: text)
+  } catch {
+    throw ValidationError(error.description)
   }
 }
+
+/// How the help of an option explains its unit.
+let sizeUnits = "MB is 10^6 bytes, MiB 2^20"

@@ -27,10 +27,9 @@ struct TextOptions: ParsableArguments {
   /// What was given, as it was given.
   var path: String { text.first ?? tokens ?? "" }
 
-  func windows(_ model: Model, bytesWithoutTokenizer: Bool = false) throws -> Windows {
-    guard text.isEmpty else {
-      return try cut.windows(text, model, bytesWithoutTokenizer: bytesWithoutTokenizer)
-    }
+  func windows(_ model: Model) throws -> Windows {
+    guard text.isEmpty else { return try cut.windows(text, model) }
+    guard !cut.bytes else { throw ValidationError("--bytes is for --text") }
     let sequences = try readTokenFile(path, for: model)
     var draw = cut.draw
     if draw.samples == nil { draw.limit = nil }
@@ -65,6 +64,13 @@ struct WindowOptions: ParsableArguments {
     help: ArgumentHelp("The member of a .jsonl file's records that holds their text.", valueName: "name"))
   var textField: String = "text"
 
+  @Flag(
+    name: .long,
+    help:
+      "Take the text's bytes as token ids: for models without a tokenizer. Perplexities mean nothing then."
+  )
+  var bytes = false
+
   func validate() throws {
     guard (2...1 << 24).contains(context) else { throw ValidationError("--context must be at least 2") }
     if let tokensLimit, tokensLimit < context {
@@ -76,13 +82,14 @@ struct WindowOptions: ParsableArguments {
   /// Which windows run.
   var draw: WindowDraw { WindowDraw(samples: samples, seed: seed, limit: tokensLimit) }
 
-  func windows(_ texts: [String], _ model: Model, bytesWithoutTokenizer: Bool = false) throws -> Windows {
+  func windows(_ texts: [String], _ model: Model) throws -> Windows {
     let windows = try Windows(
       try TextSource(texts, field: textField), context: context, draw, model: model,
-      bytesWithoutTokenizer: bytesWithoutTokenizer)
+      bytesWithoutTokenizer: bytes)
     if windows.tokenization == .bytes {
       Terminal.error("warning: the model has no tokenizer.json, so the text's bytes are taken as token ids")
     }
+    for note in windows.notes { Terminal.error("warning: \(printable(note))") }
     return windows
   }
 }

@@ -78,7 +78,7 @@ struct VerifyCommand: ParsableCommand {
         kind, statistics: try statistics.map { try readStatistics($0, for: b) }, for: b)
     }
     let report = try verify(
-      source: a, result: b, try text.windows(a, bytesWithoutTokenizer: true),
+      source: a, result: b, try text.windows(a),
       thresholds: Thresholds(maxKL: maxKl, minTop1: minTop1), rounding: rounding, common.run)
     let object = report.json.text(indented: true)
     if let json, json != "-" { try writeFile(json, Array((object + "\n").utf8), overwrite: overwrite) }

@@ -64,7 +64,7 @@ import Testing
     for (other, member) in [
       ("calibrate tiny s --text tiny/calibration.txt --tokens-limit 1024", "tokens_xxh64"),
       ("\(command) --policy weight-only", "policy"), ("\(command) --min-tokens 3", "min_tokens"),
-      ("calibrate v4 s --text tiny/calibration.txt --tokens-limit 1536", "files"),
+      ("calibrate v4 s --bytes --text tiny/calibration.txt --tokens-limit 1536", "files"),
     ] {
       let outcome = try shell.run("smelt \(other) --resume")
       #expect(

@@ -138,7 +138,7 @@ import Testing
       #expect(try shell.names() == [])
     }
     let outcome = try shell.run(
-      "ulimit -f 16\nsmelt calibrate v4 s.safetensors --text tiny/calibration.txt --tokens-limit 256")
+      "ulimit -f 16\nsmelt calibrate v4 s.safetensors --bytes --text tiny/calibration.txt --tokens-limit 256")
     #expect(outcome.exit == 74)
     #expect(try shell.names() == [])
   }
