@@ -268,7 +268,8 @@ def folders():
     folder("index-wrong-shard", "IDX_MISMATCH", pair, index(a=two, b=two, c=one), "the tensor is in the other shard", f'"{two}"', "a")
     folder("shard-holds-more", "IDX_MISMATCH", {one: a, two: good(("b", "F32", [2], 8), ("c", "F32", [1], 4))}, index(a=one, b=two), "a shard has a tensor the index does not name", None, "c", file=two)
     # 26
-    folder("two-shards", "IDX_DUPLICATE", {one: a, two: good(("b", "F32", [2], 8), ("a", "F32", [2], 8))}, index(a=one, b=two), "one tensor in two shards", None, "a", file=two)
+    folder("two-shards", "IDX_DUPLICATE", {one: a, two: good(("b", "F32", [2], 8), ("a", "F32", [2], 8))}, index(a=one, b=two), "one tensor in two shards, of which the index names one", None, "a", file=two, warning=True)
+    folder("two-shards-unnamed", "IDX_DUPLICATE", {one: good(("a", "F32", [2], 8), ("c", "F32", [1], 4)), two: good(("b", "F32", [2], 8), ("c", "F32", [1], 4))}, index(a=one, b=two), "one tensor in two shards, of which the index names none", None, "c", file=two)
     folder("two-shards-no-index", "IDX_DUPLICATE", {one: a, two: a}, None, "one tensor in two shards, no index", None, "a", file=two)
     folder("index-key-twice", "IDX_DUPLICATE", pair, f'{{"weight_map":{{"a":"{one}","b":"{two}","a":"{two}"}}}}'.encode(), "the index names a tensor twice", f'"a":"{two}"')
     # 27
