@@ -27,13 +27,8 @@ struct CompressedTensors: Layout {
     }
     let (group, format) = try config.group(of: context)
     let isPacked = context.codes.name.hasSuffix("_packed")
-    let expected: DType
-    switch format {
-    case .packed: expected = .i32
-    case .nvfp4, .mxfp4: expected = .u8
-    case .plain: expected = group.isFloat ? .f8E4M3 : .i8
-    case .mxfp8: expected = .f8E4M3
-    case .dense: throw context.contradicts("format '\(format.rawValue)' keeps weights as they are")
+    guard let expected = format.dtype(isFloat: group.isFloat) else {
+      throw context.contradicts("format '\(format.rawValue)' keeps weights as they are")
     }
     guard context.codes.dtype == expected, isPacked == format.isPacked else {
       throw context.contradicts(
@@ -153,11 +148,7 @@ struct CompressedTensors: Layout {
       try context.require(zeros, [.i32], [ceilDivide(zeroRows, perWord), groups])
       shares.append(Share(zeros))
     }
-    let index = context.source.tensor("\(context.place.module).weight_g_idx")
-    if let index {
-      try context.require(index, [.i32], [columns])
-      shares.append(Share(index))
-    }
+    let index = try context.groupIndex("weight_g_idx", &shares)
     guard index == nil || scaleShape.rank == 2 else {
       throw context.contradicts("has a 'weight_g_idx', but '\(group.name)' has no groups")
     }

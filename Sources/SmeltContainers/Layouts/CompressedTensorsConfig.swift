@@ -17,6 +17,17 @@ struct CompressedTensorsConfig: Sendable {
     /// Whether codes are in `weight_packed`.
     var isPacked: Bool { self == .packed || self == .nvfp4 || self == .mxfp4 }
 
+    /// The type of the codes; nil where weights are kept as they are.
+    func dtype(isFloat: Bool) -> DType? {
+      switch self {
+      case .dense: nil
+      case .packed: .i32
+      case .nvfp4, .mxfp4: .u8
+      case .plain: isFloat ? .f8E4M3 : .i8
+      case .mxfp8: .f8E4M3
+      }
+    }
+
     /// All spellings.
     static let names: [(String, Format)] =
       [("int-quantized", .plain), ("float-quantized", .plain), ("fakequant", .dense)]
@@ -128,7 +139,7 @@ struct CompressedTensorsConfig: Sendable {
     return .pattern(pattern, text: text)
   }
 
-  /// The group of a weight's module: one that names it, else one whose pattern matches it, else one that names a class.
+  /// The group of a weight's module: one that names it, else one whose pattern matches it, else one that names its class.
   /// - Throws: `Q_CONFIG` when the module is ignored or no group is meant for it.
   func group(of context: JoinContext) throws -> (Group, Format) {
     let module = context.place.module
@@ -137,22 +148,25 @@ struct CompressedTensorsConfig: Sendable {
       throw context.contradicts(
         "is \(context.codes.dtype), but 'ignore' in '\(reader.file)' names '\(module)'")
     }
-    for wanted in 0..<3 {
+    for isName in [true, false] {
       for group in groups {
         for target in group.targets {
-          switch target {
-          case .name(let name) where wanted == 0:
-            if name == module { return (group, group.format) }
-          case .pattern where wanted == 1:
-            if try matches(target, module) { return (group, group.format) }
-          case .name(let name) where wanted == 2:
-            // A class's name, such as Linear: of what class a module is no checkpoint says, but only such are quantized.
-            if name.first?.isUppercase == true { return (group, group.format) }
-          default: continue
-          }
+          if case .name = target, !isName { continue }
+          if case .pattern = target, isName { continue }
+          if try matches(target, module) { return (group, group.format) }
         }
       }
     }
+    // Containers first: what they hold is more particular than all linear layers.
+    let classes = groups.flatMap { group in
+      group.targets.compactMap { target in
+        if case .name(let name) = target { ModuleClass(name).map { (group, $0) } } else { nil }
+      }
+    }
+    let found = classes.filter { $0.1.holds(module) && $0.1 != .linear } + classes.filter { $0.1 == .linear }
+    // A linear layer inside a container is of both classes: the codes say which of the two was meant.
+    let best = found.first { context.isStored(as: $0.0) } ?? found.last
+    if let best { return (best.0, best.0.format) }
     throw context.contradicts(
       "is \(context.codes.dtype), but no group of config_groups in '\(reader.file)' targets '\(module)'")
   }
@@ -167,6 +181,50 @@ struct CompressedTensorsConfig: Sendable {
       }
       return matches
     }
+  }
+}
+
+/// A class of modules by the name that a framework gives it. Of what class a module is no checkpoint says: this is what their
+/// names mean in transformers and in engines.
+private enum ModuleClass: Equatable {
+  /// Every quantized matrix is a linear layer.
+  case linear
+  /// What such a container holds, told by the names of its place.
+  case container([String])
+
+  /// The class of a name, or nil for one that holds no quantized weight.
+  init?(_ name: String) {
+    guard name.first?.isUppercase == true else { return nil }
+    let containers: [(endings: [String], places: [String])] = [
+      (["Experts", "Expert", "ExpertMLP", "FusedMoE"], [".experts."]),
+      (["Attention"], [".self_attn.", ".attn.", ".attention."]),
+      (
+        ["MLP", "MoE", "Moe", "MoeBlock", "MoEBlock", "SparseMoeBlock", "FeedForward"],
+        [".mlp.", ".ffn.", ".block_sparse_moe.", ".feed_forward."]
+      ),
+      (["DecoderLayer"], [".layers."]),
+    ]
+    if name.hasSuffix("Linear") || name == "LinearBase" {
+      self = .linear
+    } else if let found = containers.first(where: { $0.endings.contains(where: name.hasSuffix) }) {
+      self = .container(found.places)
+    } else {
+      return nil
+    }
+  }
+
+  /// Whether a module is of the class, or lies in one.
+  func holds(_ module: String) -> Bool {
+    guard case .container(let places) = self else { return true }
+    return places.contains { module.contains($0) }
+  }
+}
+
+extension JoinContext {
+  /// Whether the codes are of the type in which a group's format keeps them.
+  fileprivate func isStored(as group: CompressedTensorsConfig.Group) -> Bool {
+    codes.dtype == group.format.dtype(isFloat: group.isFloat)
+      && codes.name.hasSuffix("_packed") == group.format.isPacked
   }
 }
 

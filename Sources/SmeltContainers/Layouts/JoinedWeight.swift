@@ -67,6 +67,17 @@ public struct JoinedWeight: Sendable {
     self.mapped = mapped
     self.make = make
   }
+
+  /// A weight made of another one, in memory of its own; that one's pages are given back with it.
+  init(
+    name: String, file: String, shape: Shape, encoding: any Encoding, parts: [StoredPart],
+    tensors: [(name: String, byteCount: Int)], layout: String, isBuilt: Bool, evicting other: JoinedWeight,
+    make: @escaping @Sendable () throws -> Weight
+  ) {
+    self.init(
+      name: name, file: file, shape: shape, encoding: encoding, parts: parts, tensors: tensors,
+      layout: layout, isBuilt: isBuilt, mapped: other.mapped, make: make)
+  }
 }
 
 /// A tensor's share in a weight.

@@ -22,11 +22,8 @@ struct GPTQ: Layout {
     let (zeros, scales, config, groups) = (packed.zeros, packed.scales, packed.config, packed.groups)
     try context.require(zeros, [.i32], [groups, ceilDivide(rows, 8)])
     var shares = [Share(codes), Share(scales), Share(zeros)]
-    let index = context.source.tensor("\(context.place.module).g_idx")
-    if let index {
-      try context.require(index, [.i32], [columns])
-      shares.append(Share(index))
-    } else if config.isReordered {
+    let index = try context.groupIndex("g_idx", &shares)
+    if index == nil, config.isReordered {
       throw context.refuse(.scaleMissing, "is in activation order but has no 'g_idx'")
     }
     let isIndexed = config.isReordered && groups > 1
@@ -110,6 +107,18 @@ struct AWQ: Layout {
   private static func unpacked(_ words: TensorInfo) -> Bytes {
     let count = words.shape.count
     return reordered(words.bytes, count: 8 * count) { sk_unpack_awq($0, count, $1) }
+  }
+}
+
+extension JoinContext {
+  /// The table that says which group each input channel belongs to. An empty one is how some writers say that there is none;
+  /// it belongs to the weight all the same.
+  func groupIndex(_ name: String, _ shares: inout [Share]) throws -> TensorInfo? {
+    guard let index = source.tensor("\(place.module).\(name)") else { return nil }
+    shares.append(Share(index))
+    if index.shape.count == 0 { return nil }
+    try require(index, [.i32], [shape.columns])
+    return index
   }
 }
 

@@ -6,7 +6,7 @@ public import SmeltTensors
 
 /// What the configuration says about quantized tensors.
 public struct QuantizationConfig: Sendable {
-  /// The values of `quant_method` that are read.
+  /// The values of `quant_method` that are read; `modelopt_fp4` and its like are `modelopt`.
   public static let methods = ["fp8", "mxfp4", "compressed-tensors", "modelopt", "gptq", "awq"]
 
   /// The file beside config.json in which older versions of ModelOpt say what others say in it.
@@ -45,6 +45,10 @@ public struct QuantizationConfig: Sendable {
           .configValue, file: file, subject: "quantization_config", offset: section.offset,
           "found \(section.kind), expected an object")
       }
+      let copied = section["mode"] == nil ? nil : MLXConfig(section)
+      if section["quant_method"] == nil, let affine = MLXConfig(config["quantization"]) ?? copied {
+        throw affine.refusal(file)
+      }
       guard let name = section["quant_method"], let found = name.string else {
         throw FormatError(
           .configValue, file: file, subject: "quant_method",
@@ -52,12 +56,15 @@ public struct QuantizationConfig: Sendable {
           section["quant_method"].map { "found \($0.kind), expected a string" }
             ?? "is missing, expected a string")
       }
-      guard QuantizationConfig.methods.contains(found) else {
+      let spelled = found.hasPrefix("modelopt") ? "modelopt" : found
+      guard QuantizationConfig.methods.contains(spelled) else {
         throw RequestError(
           .unsupported, "quant_method '\(found)' in '\(file)' is not supported",
           help: "supported: " + QuantizationConfig.methods.joined(separator: ", "))
       }
-      method = found
+      method = spelled
+    } else if let affine = MLXConfig(config["quantization"]) {
+      throw affine.refusal(file)
     } else if let sidecar {
       file = ModelOptConfig.sidecarName
       section = sidecar
@@ -85,6 +92,28 @@ public struct QuantizationConfig: Sendable {
     throw FormatError(
       .quantConfig, file: file, subject: "quantization_config", offset: offset,
       "says \(method), but no weight is stored that way")
+  }
+}
+
+/// What MLX says of a model that it quantized: a section `quantization` of config.json, and a copy as `quantization_config`.
+private struct MLXConfig {
+  private let words: String
+
+  /// A section of MLX's form, or nil: it has bits and a length of groups and names no method.
+  init?(_ section: JSON?) {
+    guard let section, section.object != nil, section["quant_method"] == nil,
+      let bits = section["bits"]?.integer, let group = section["group_size"]?.integer
+    else { return nil }
+    words = "MLX \(bits)-bit \(excerpt(section["mode"]?.string ?? "affine")), group \(group)"
+  }
+
+  func refusal(_ file: String) -> RequestError {
+    RequestError(
+      .unsupported,
+      "'quantization' in '\(file)' says \(words): weights in U32 words with 'scales' and 'biases'",
+      help:
+        "use the checkpoint that it was made from, or make a plain one of it: mlx_lm.convert --hf-path MODEL --mlx-path PLAIN --dequantize"
+    )
   }
 }
 
