@@ -33,6 +33,16 @@ extension GGUFFile {
   /// - Parameter isTable: whether integers are expected rather than numbers to multiply by.
   /// - Throws: `CFG_SHAPE` for other dimensions than expected or a type that holds no such weight.
   public func join(_ place: GGUFPlace, shape: Shape, isTable: Bool = false) throws -> JoinedWeight? {
+    let joined = try joinUnscaled(place, shape: shape, isTable: isTable)
+    // Keys and values have a scale each, which is met where they are put together.
+    if case .keysAndValues = place { return joined }
+    guard let joined, let scale = try scale(beside: place.tensors[0]) else { return joined }
+    var expert: Int?
+    if case .stacked(_, let index, _) = place { expert = index }
+    return try scaled(joined, by: scale, expert: expert)
+  }
+
+  private func joinUnscaled(_ place: GGUFPlace, shape: Shape, isTable: Bool) throws -> JoinedWeight? {
     let found = place.tensors.map { tensor($0) }
     guard let first = found[0], !found.contains(where: { $0 == nil }) else { return nil }
     let join = GGUFJoin(shape: shape)
@@ -50,13 +60,33 @@ extension GGUFFile {
       return try join.unpaired(first, encoding, heads: heads)
     case .keysAndValues(_, _, let heads, let keyWidth):
       guard let second = found[1] else { return nil }
-      return try join.keysAndValues(first, second, heads: heads, keyWidth: keyWidth)
+      return try join.keysAndValues(
+        (first, try scale(beside: first.name)), (second, try scale(beside: second.name)), heads: heads,
+        keyWidth: keyWidth)
     }
+  }
+
+  /// One half of a matrix of a stack whose rows are those of two weights, gate first: `count` matrices of twice the rows.
+  /// Nil when there is no such tensor.
+  /// - Throws: `CFG_SHAPE`.
+  public func join(half: Int, ofStack name: String, index: Int, count: Int, shape: Shape) throws
+    -> JoinedWeight?
+  {
+    guard let tensor = tensor(name) else { return nil }
+    let join = GGUFJoin(shape: shape)
+    let encoding = try join.encoding(of: tensor, isTable: false)
+    let fused = [2 * shape.dimensions[0]] + shape.dimensions.dropFirst()
+    try join.require(tensor, [[count] + fused])
+    let size = tensor.bytes.count / count / 2
+    let start = (2 * index + half) * size
+    let joined = try join.lent(tensor, encoding, tensor.bytes[start..<start + size])
+    guard let scale = try scale(beside: name) else { return joined }
+    return try scaled(joined, by: scale, expert: index)
   }
 }
 
 /// Makes weights of one shape.
-private struct GGUFJoin {
+struct GGUFJoin {
   let shape: Shape
 
   func refuse(_ tensor: GGUFTensor, _ problem: String) -> FormatError {
@@ -118,20 +148,25 @@ private struct GGUFJoin {
 
   /// Keys lie with the latent outside, so that their blocks run along other channels than the weight's rows: plain
   /// numbers of one type stay in it, all else is decoded to float32.
-  func keysAndValues(_ keys: GGUFTensor, _ values: GGUFTensor, heads: Int, keyWidth: Int) throws
-    -> JoinedWeight
-  {
+  func keysAndValues(
+    _ first: (tensor: GGUFTensor, scale: GGUFTensor?), _ second: (tensor: GGUFTensor, scale: GGUFTensor?),
+    heads: Int, keyWidth: Int
+  ) throws -> JoinedWeight {
+    let (keys, values) = (first.tensor, second.tensor)
     let shape = self.shape
     let latent = shape.columns
     let valueWidth = shape.rows / heads - keyWidth
     try require(keys, [[heads, latent, keyWidth]])
     try require(values, [[heads, valueWidth, latent]])
-    let pair = try [keys, values].map { tensor in
+    let pair = try [first, second].map { tensor, scale in
       let own = GGUFJoin(shape: tensor.shape)
       let stored = try own.encoding(of: tensor, isTable: false)
-      return try Weight(
+      let weight = try Weight(
         name: tensor.name, shape: tensor.shape, encoding: stored,
         parts: [try own.part(stored, tensor, tensor.bytes)], file: fileName(tensor.file))
+      guard let scale else { return weight }
+      try GGUFScale.require(scale, count: 1)
+      return try weight.nvfp4FromGGUF(scale: scale.bytes)
     }
     let plain = pair[0].encoding as? Plain
     let isKept = plain != nil && plain?.name == pair[1].encoding.name
@@ -140,8 +175,11 @@ private struct GGUFJoin {
     let like = Part(.values, dtype: encoding.dtype, shape: shape, bytes: Bytes([]))
     let name = "\(keys.name)+\(values.name)"
     return joined(
-      keys, encoding, like, [(keys, keys.bytes), (values, values.bytes)], isBuilt: true,
-      byteCount: shape.count * size
+      keys, encoding, like,
+      [first, second].flatMap { tensor, scale in
+        [(tensor, tensor.bytes)] + (scale.map { [($0, $0.bytes)] } ?? [])
+      },
+      isBuilt: true, byteCount: shape.count * size
     ) {
       // A weight that is put in order is checked before its numbers are mixed with others'.
       for weight in pair { try weight.validate() }

@@ -19,6 +19,9 @@ public enum ModelFamilies {
     MiniMaxM2.self,
   ]
 
+  /// Whether some family has this `model_type`.
+  public static func knows(_ type: String) -> Bool { all.contains { $0.modelTypes.contains(type) } }
+
   /// The family a configuration names.
   /// - Throws: `CFG_VALUE` without a `model_type`; `RequestError` unsupported, listing what is known.
   public static func family(of config: JSON, file: String) throws -> any ModelFamily {

@@ -151,6 +151,9 @@ public protocol ModelFamily: Sendable {
   /// The dialects' names, in the order of each spec's spellings.
   var dialects: [String] { get }
 
+  /// Those of the dialects that are written; sources of the others become the first.
+  var writtenDialects: [String] { get }
+
   /// Every weight the pass needs, layer by layer, the matrices of one expert side by side.
   var weights: [WeightSpec] { get }
 
@@ -176,6 +179,9 @@ public protocol ModelFamily: Sendable {
 }
 
 extension ModelFamily {
+  /// All dialects are written.
+  public var writtenDialects: [String] { dialects }
+
   /// The `model_type` as published.
   public var modelType: String { Self.modelTypes[0] }
 }

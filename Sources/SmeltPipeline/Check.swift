@@ -108,9 +108,7 @@ public func check(
 private func check(_ model: Model, _ found: CheckSummary, _ options: RunOptions) throws -> CheckSummary {
   var summary = found
   model.limitCache(options.maxMemory / 8)
-  if case .checkpoint(let checkpoint) = model.container {
-    summary.warnings = checkpoint.source.warnings.map { "[\($0.code)] \($0.problem)" }
-  }
+  summary.warnings += model.warnings
   let damaged = Set(summary.damage.compactMap { $0.weight ?? $0.error.subject })
   let sizes = try model.storedWeights().map(\.byteCount)
   let specs = model.family.weights

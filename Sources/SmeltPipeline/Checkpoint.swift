@@ -17,6 +17,8 @@ struct OpenedSource {
   var dialect: String
   var joined: [JoinedWeight]
   var dropped: [(tensor: TensorInfo, rule: DropRule)]
+  /// What is worth saying beyond the container's own warnings.
+  var notes: [FormatError] = []
   /// The dialect whose names the weights once had, where the container keeps that in mind.
   var sourceDialect: String?
   /// The encodings that tensors once had, by name.
@@ -43,6 +45,8 @@ public final class Checkpoint: Weights {
   public let joined: [JoinedWeight]
   /// Tensors left out, with the rule that says so.
   public let dropped: [(tensor: TensorInfo, rule: DropRule)]
+  /// Things worth saying that are no reason to refuse: of the container, and of its content.
+  public let warnings: [FormatError]
   /// The dialect whose names the weights once had, where the container keeps that in mind.
   public let sourceDialect: String?
   /// The encodings that tensors once had, by name, where the container keeps that in mind.
@@ -71,6 +75,7 @@ public final class Checkpoint: Weights {
     dialect = opened.dialect
     joined = opened.joined
     dropped = opened.dropped
+    warnings = opened.source.warnings + opened.notes
     sourceDialect = opened.sourceDialect
     sourceTypes = opened.sourceTypes
     config = opened.config

@@ -21,27 +21,36 @@ extension OpenedSource {
         .notFile, file: configPath, "found \(pathKind(configPath).words), expected a regular file")
     }
     let config = try parseConfig(configBytes, file: "config.json")
-    let family = try ModelFamilies.family(of: config, file: "config.json")
+    try CheckpointDirectory.refuseWrapper(config)
+    let tied = try ModelFamilies.family(of: config, file: "config.json")
     let source = try SafetensorsDirectory(path: path)
     let quantization = try QuantizationConfig(
       config: config, file: "config.json", sidecar: try CheckpointDirectory.sidecar(smallFiles))
-    let column = try CheckpointDirectory.dialect(family, source, quantization, path)
+    let column = try CheckpointDirectory.dialect(tied, source, quantization, path)
     try quantization.check(
-      family.weights.lazy.map { $0.spellings[column] }, in: source)
-    let joined = try family.weights.map { spec in
+      tied.weights.lazy.map { $0.spellings[column] }, in: source)
+    func join(_ spec: WeightSpec) throws -> JoinedWeight? {
       let request = WeightRequest(
         spec.spellings[column], shape: spec.shape, isTable: spec.role == .hashTable)
-      guard let joined = try Layouts.join(request, in: source, quantization) else {
+      return try Layouts.join(request, in: source, quantization)
+    }
+    let head = try TiedHead(configBytes, config, file: "config.json", tied, join)
+    let family = head?.family ?? tied
+    let joined = try family.weights.map { spec in
+      guard let joined = try join(spec) else {
         throw CheckpointDirectory.missing(family, source, quantization, column, path)
       }
       return joined
     }
     let dropped = try droppedTensors(of: source, family, joined, allowDrop) { tensor in
-      Layouts.isActivationScale(tensor, quantization) ? CheckpointDirectory.activationScale : nil
+      if let rule = head?.rule(for: tensor.name) { return rule }
+      return Layouts.isActivationScale(tensor, quantization) ? CheckpointDirectory.activationScale : nil
     }
+    let text = head?.config ?? configBytes
+    let files = smallFiles.map { $0.name == "config.json" ? ($0.name, text) : $0 }
     self.init(
       container: "safetensors", source: source, family: family, dialect: family.dialects[column],
-      joined: joined, dropped: dropped, config: configBytes, smallFiles: { smallFiles })
+      joined: joined, dropped: dropped, notes: head?.notes ?? [], config: text, smallFiles: { files })
   }
 }
 
@@ -58,30 +67,6 @@ func parseConfig(_ bytes: Bytes, file: String) throws -> JSON {
     throw FormatError(.configJSON, file: file, offset: 0, "found \(config.kind), expected an object")
   }
   return config
-}
-
-/// Every tensor must be a part of a weight or fall under a named rule: the family's, one of `others`, the user's.
-/// - Throws: `ARCH_UNKNOWN_TENSOR`.
-func droppedTensors(
-  of source: any TensorSource, _ family: any ModelFamily, _ joined: [JoinedWeight], _ allowDrop: [String],
-  others: (TensorInfo) -> DropRule?
-) throws -> [(tensor: TensorInfo, rule: DropRule)] {
-  let used = Set(joined.flatMap { $0.tensors.map(\.name) })
-  var dropped: [(tensor: TensorInfo, rule: DropRule)] = []
-  for tensor in source.tensors where !used.contains(tensor.name) {
-    let rule =
-      family.dropRules.first { $0.covers(tensor.name) } ?? others(tensor)
-      ?? allowDrop.first { matchesGlob($0, tensor.name) }.map {
-        DropRule("allow-drop \($0)", "the user allows that tensors of this name are left out", prefixes: [])
-      }
-    guard let rule else {
-      throw FormatError(
-        .unknownTensor, file: fileName(tensor.file), subject: tensor.name, offset: tensor.offset,
-        "(\(tensor.type) \(tensor.shape)) belongs to no weight of \(family.modelType)")
-    }
-    dropped.append((tensor, rule))
-  }
-  return dropped
 }
 
 /// What a directory holds beside tensors, and whose names the tensors have.
@@ -119,6 +104,25 @@ private enum CheckpointDirectory {
     }
   }
 
+  /// Says what a configuration is that wraps the text model's.
+  /// - Throws: `RequestError` unsupported.
+  static func refuseWrapper(_ config: JSON) throws {
+    guard let type = config["model_type"]?.string, !ModelFamilies.knows(type) else { return }
+    for key in ["text_config", "llm_config", "language_config", "thinker_config"] {
+      guard let inner = config[key], inner.object != nil else { continue }
+      let text = inner["model_type"]?.string.map { " of '\(excerpt($0))'" } ?? ""
+      let towers = (config.object?.keys ?? []).filter {
+        $0.hasSuffix("_config") && $0 != key && $0 != "quantization_config" && $0 != "compression_config"
+      }
+      let others =
+        towers.isEmpty ? "" : ", beside " + towers.prefix(4).map { excerpt($0) }.joined(separator: ", ")
+      throw RequestError(
+        .unsupported,
+        "'config.json' is of '\(excerpt(type))', a model around a text model\(text) ('\(key)'\(others)), which is not supported",
+        help: "use a checkpoint of the text model alone")
+    }
+  }
+
   /// The first dialect whose names are all present; else the one with most, to say what is missing.
   static func dialect(
     _ family: any ModelFamily, _ source: some TensorSource, _ config: QuantizationConfig, _ path: String
@@ -138,11 +142,29 @@ private enum CheckpointDirectory {
     _ family: any ModelFamily, _ source: some TensorSource, _ config: QuantizationConfig, _ column: Int,
     _ path: String
   ) -> FormatError {
-    let names = family.weights.map { $0.spellings[column] }
-      .filter { Layouts.find($0, in: source, config) == nil }.map(\.tensor)
-    return FormatError(
-      .incomplete, file: path, subject: names.first,
-      "is missing, and \(names.count - 1) more of the \(family.weights.count) weights that config.json asks for"
-    )
+    var used: Set<String> = []
+    var absent: [(spec: WeightSpec, tensor: String)] = []
+    for spec in family.weights {
+      let place = spec.spellings[column]
+      guard let (_, codes) = Layouts.find(place, in: source, config) else {
+        absent.append((spec, place.tensor))
+        continue
+      }
+      used.insert(codes.name)
+      let request = WeightRequest(place, shape: spec.shape, isTable: spec.role == .hashTable)
+      // What is wrong with a weight that is there is another matter.
+      if let joined = try? Layouts.join(request, in: source, config) {
+        used.formUnion(joined.tensors.map(\.name))
+      }
+    }
+    let unknown = source.tensors.filter { tensor in
+      !used.contains(tensor.name) && !Layouts.isActivationScale(tensor, config)
+        && knownRule(tensor, family) == nil
+    }
+    return AbsentNames(
+      absent: absent.map(\.tensor), asked: family.weights.count, what: "weights that config.json asks for",
+      isHeadAlone: absent.count == 1 && absent[0].spec.role == .outputHead, unknown: unknown.map(\.name),
+      all: source.tensors.map(\.name), family: family.modelType
+    ).error(path)
   }
 }

@@ -10,22 +10,25 @@ extension OpenedSource {
   /// Opens a GGUF file, or the first of several parts.
   init(gguf path: String, allowDrop: [String]) throws {
     let file = try GGUFFile(path: path)
-    let opening = try GGUFOpening(file)
-    let (family, architecture) = (opening.family, opening.architecture)
+    var opening = try GGUFOpening(file)
+    let architecture = opening.architecture
+    let head = try opening.separateTiedHead()
+    let family = opening.family
     let joined = try family.weights.map { spec in
       guard let found = try opening.join(spec) else { throw opening.missing() }
       return found
     }
     let source = GGUFTensors(file)
-    let draftRule = try opening.draftRule()
-    let dropped = try droppedTensors(of: source, family, joined, allowDrop) {
-      draftRule.covers($0.name) ? draftRule : nil
+    let dropped = try droppedTensors(of: source, family, joined, allowDrop) { tensor in
+      try opening.rule(for: tensor) ?? head?.rule(for: tensor.name)
     }
+    let files = opening
     self.init(
       container: "gguf", source: source, family: family, dialect: architecture.name, joined: joined,
-      dropped: dropped, sourceDialect: try opening.metadata.string(SmeltKey.dialect),
+      dropped: dropped, notes: head?.notes ?? [],
+      sourceDialect: try opening.metadata.string(SmeltKey.dialect),
       sourceTypes: try opening.sourceTypes(), config: opening.configText,
-      smallFiles: { try opening.smallFiles() })
+      smallFiles: { try files.smallFiles() })
   }
 }
 
@@ -33,8 +36,8 @@ extension OpenedSource {
 private struct GGUFOpening {
   let file: GGUFFile
   let architecture: any GGUFArchitecture.Type
-  let family: any ModelFamily
-  let configText: Bytes
+  private(set) var family: any ModelFamily
+  private(set) var configText: Bytes
   let metadata: Metadata
 
   init(_ file: GGUFFile) throws {
@@ -74,25 +77,82 @@ private struct GGUFOpening {
     }
   }
 
+  /// A copy of config.json may tie the embeddings though the file has a head.
+  mutating func separateTiedHead() throws -> TiedHead? {
+    guard metadata[SmeltKey.config] != nil else { return nil }
+    let config = try parseConfig(configText, file: SmeltKey.config)
+    let head = try TiedHead(configText, config, file: SmeltKey.config, family, join)
+    if let free = head?.family, let text = head?.config { (family, configText) = (free, text) }
+    return head
+  }
+
   func join(_ spec: WeightSpec) throws -> JoinedWeight? {
     let isTable = spec.role == .hashTable
     let place = architecture.place(of: spec, in: family)
     if let found = try file.join(place, shape: spec.shape, isTable: isTable) { return found }
+    if case .stacked(let name, let index, let count) = place {
+      return try joinExpert(spec, name, index, count)
+    }
     // Older files hold in one piece what newer ones split.
     guard place.tensors.count > 1 else { return nil }
     return try file.join(.whole(spec.name.base), shape: spec.shape, isTable: isTable)
   }
 
-  func missing() -> FormatError {
-    var names: [String] = []
-    for spec in family.weights {
-      for name in architecture.place(of: spec, in: family).tensors
-      where file.tensor(name) == nil && names.last != name { names.append(name) }
+  /// An expert's matrix that is not in its own stack: gate and up of all experts in one tensor, gate rows first, or a tensor for
+  /// each expert, as files of the first Mixtral have them.
+  private func joinExpert(_ spec: WeightSpec, _ name: String, _ index: Int, _ count: Int) throws
+    -> JoinedWeight?
+  {
+    for (half, part) in [".ffn_gate_exps.", ".ffn_up_exps."].enumerated() {
+      guard let range = name.firstRange(of: part) else { continue }
+      let fused = String(name[..<range.lowerBound]) + ".ffn_gate_up_exps." + name[range.upperBound...]
+      if let found = try file.join(half: half, ofStack: fused, index: index, count: count, shape: spec.shape)
+      {
+        return found
+      }
     }
-    let count = Set(names).count
-    return FormatError(
-      .incomplete, file: file.path, subject: names.first,
-      "is missing, and \(count - 1) more of the tensors that the file's keys ask for")
+    guard let range = name.firstRange(of: "_exps.") else { return nil }
+    let single = String(name[..<range.lowerBound]) + ".\(index)." + name[range.upperBound...]
+    return try file.join(.whole(single), shape: spec.shape)
+  }
+
+  func missing() -> FormatError {
+    var absent: [String] = []
+    var used: Set<String> = []
+    var heads = 0
+    for spec in family.weights {
+      if let found = try? join(spec) {
+        used.formUnion(found.tensors.map(\.name))
+        continue
+      }
+      for name in architecture.place(of: spec, in: family).tensors {
+        guard file.tensor(name) == nil else {
+          used.insert(name)
+          continue
+        }
+        if absent.last != name { absent.append(name) }
+      }
+      if spec.role == .outputHead { heads += 1 }
+    }
+    var seen: Set<String> = []
+    absent.removeAll { !seen.insert($0).inserted }
+    let source = GGUFTensors(file)
+    let unknown = source.tensors.filter { tensor in
+      !used.contains(tensor.name) && knownRule(tensor, family) == nil && (try? rule(for: tensor)) == nil
+    }
+    return AbsentNames(
+      absent: absent.isEmpty ? [family.modelType] : absent, asked: Set(family.weights.map(\.name.base)).count,
+      what: "tensors that the file's keys ask for", isHeadAlone: absent.count == 1 && heads == 1,
+      unknown: unknown.map(\.name), all: source.tensors.map(\.name), family: family.modelType
+    ).error(file.path)
+  }
+
+  /// The rule that leaves a tensor out of a GGUF file, or nil.
+  func rule(for tensor: TensorInfo) throws -> DropRule? {
+    let draftRule = try draftRule()
+    if draftRule.covers(tensor.name) { return draftRule }
+    guard GGUFScale.isActivationScale(tensor.name, in: file) else { return nil }
+    return DropRule(Layouts.activationScale.name, Layouts.activationScale.reason, prefixes: [])
   }
 
   /// Layers behind the last one draft tokens.

@@ -157,7 +157,7 @@ public func convert(_ model: Model, to path: String, _ options: ConvertOptions) 
   return ConvertSummary(
     path: path, container: options.target.name, byteCount: written.byteCount,
     contentHash: written.contentHash,
-    files: written.files, warnings: written.warnings, bytesIn: plan.bytesIn, ledger: ledger,
+    files: written.files, warnings: model.warnings + written.warnings, bytesIn: plan.bytesIn, ledger: ledger,
     seconds: monotonicSeconds() - start.0, processorSeconds: processorSeconds() - start.1,
     peakMemoryBytes: peakMemoryBytes())
 }

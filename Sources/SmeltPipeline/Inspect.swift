@@ -131,7 +131,6 @@ public func inspect(_ model: Model) throws -> Inspection {
     }
   }
   var tensors: [TensorListing] = []
-  var warnings: [String] = []
   var dialect = "canonical"
   var dropped = 0
   var hash: String?
@@ -140,7 +139,6 @@ public func inspect(_ model: Model) throws -> Inspection {
   case .checkpoint(let checkpoint):
     dialect = checkpoint.dialect
     dropped = checkpoint.dropped.count
-    warnings = checkpoint.source.warnings.map { "[\($0.code)] \($0.problem)" }
     tensors = checkpoint.source.tensors.map {
       TensorListing(
         name: $0.name, dtype: $0.type, shape: $0.shape.dimensions, bytes: $0.bytes.count,
@@ -166,6 +164,6 @@ public func inspect(_ model: Model) throws -> Inspection {
     container: model.containerName, family: family.modelType, dialect: dialect,
     files: model.files.map { (fileName($0.path), $0.byteCount) }, parameters: parameters,
     activeParameters: parameters - routed - embedding + Int((Double(routed) * share).rounded()),
-    dimensions: family.dimensions, encodings: encodings, dropped: dropped, warnings: warnings,
+    dimensions: family.dimensions, encodings: encodings, dropped: dropped, warnings: model.warnings,
     contentHash: hash, facts: facts, tensors: tensors)
 }

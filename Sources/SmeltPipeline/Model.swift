@@ -88,7 +88,7 @@ public struct Model: Sendable {
     case .checkpoint(let checkpoint): name = checkpoint.sourceDialect ?? checkpoint.dialect
     case .ingot(let ingot): name = ingot.file.metadata["source"]?["dialect"]?.string
     }
-    return family.dialects.first { $0 == name } ?? family.dialects[0]
+    return family.writtenDialects.first { $0 == name } ?? family.dialects[0]
   }
 
   /// How the weights are stored, in the order of the family's table; from headers alone.
@@ -126,6 +126,18 @@ public struct Model: Sendable {
           }, contentBytes: entry.contentLength,
           hasPowerScales: entry.parts.contains { $0.name == .scales && $0.dtype == .f8E8M0 })
       }
+    }
+  }
+
+  /// Things worth saying about the model that are no reason to refuse it, as people read them.
+  public var warnings: [String] {
+    switch container {
+    case .checkpoint(let checkpoint):
+      checkpoint.warnings.map { warning in
+        "[\(warning.code)] " + (warning.subject.map { "'\(printable($0))' " } ?? "")
+          + printable(warning.problem)
+      }
+    case .ingot: []
     }
   }
 

@@ -94,6 +94,8 @@ public struct Plan: Sendable {
   public let bytesOut: Int
   /// What the conversion will hold in memory.
   public let peakMemoryBytes: Int
+  /// Things worth saying about the source.
+  public let warnings: [String]
 
   /// Tensors left out by named rules.
   public var dropped: Int { ledger.count { $0.fate == .dropped } }
@@ -140,6 +142,7 @@ public struct Plan: Sendable {
     bytesIn = ledger.reduce(0) { $0 + $1.bytesIn }
     self.bytesOut = ledger.reduce(0) { $0 + $1.bytesOut }
     peakMemoryBytes = Plan.memory(weights, slabs, model, options)
+    warnings = model.warnings
   }
 
   private static func memory(
@@ -201,6 +204,7 @@ public struct Plan: Sendable {
     [
       "ledger": JSON(ledger.map(\.json)), "bytes_in": JSON(bytesIn), "bytes_out": JSON(bytesOut),
       "peak_memory_bytes": JSON(peakMemoryBytes), "dropped": JSON(dropped), "unknown": JSON(0),
+      "warnings": JSON(warnings.map { JSON($0) }),
     ]
   }
 
@@ -224,7 +228,7 @@ public struct Plan: Sendable {
         group.fate, group.scheme, "\(group.count)", byteText(group.bytesIn), byteText(group.bytesOut),
       ])
     }
-    return table.text + "\n\(summary)"
+    return ([table.text, summary] + warnings.map { "warning: \($0)" }).joined(separator: "\n")
   }
 
   /// One line: sizes, memory, what is left out.

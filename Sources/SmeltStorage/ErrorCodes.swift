@@ -253,7 +253,12 @@ extension ErrorCode {
   /// A tensor that no rule explains.
   public static let unknownTensor = ErrorCode(
     "ARCH_UNKNOWN_TENSOR", "a tensor that no rule explains",
-    "it may be a new part of the architecture: report it, or pass --allow-drop PATTERN to leave it out")
+    "it may be a new part of the architecture, without which the numbers would be wrong: report it")
+  /// Weights that are missing beside tensors of other names.
+  public static let otherNames = ErrorCode(
+    "ARCH_OTHER_NAMES",
+    "weights that the architecture needs are missing, and tensors are there that it does not know",
+    "the names are another program's, or of another version: use the checkpoint as its makers published it")
   /// A tokenizer that breaks its rule.
   public static let tokenizerValue = ErrorCode(
     "TOK_VALUE", "the tokenizer holds an impossible value", "fetch tokenizer.json again")
@@ -325,7 +330,8 @@ extension ErrorCode {
     ggMagic, ggVersion, ggCount, ggString, ggType, ggArray, ggDuplicate, ggAlign, ggName,
     ggDims, ggBlock, ggTensorType, ggOffset, ggOverlap, ggTruncated, ggSplit, ggBool,
     scaleMissing, scaleShape, scaleValue, codeNaN, packed, block, quantConfig, mixedExperts,
-    configValue, configJSON, configShape, incomplete, unknownTensor, tokenizerValue, tokenizerJSON,
+    configValue, configJSON, configShape, incomplete, unknownTensor, otherNames, tokenizerValue,
+    tokenizerJSON,
     ingotHeader, ingotIndex, ingotBomb, ingotFrame, ingotChecksum, ingotHash, ingotSplit,
     statistics, statisticsMismatch, starvedExperts, recipe, tokens, text,
   ]

@@ -62,9 +62,9 @@ public struct FormatError: Error, Sendable, Hashable, CustomStringConvertible {
     return copy
   }
 
-  /// The exit status that belongs to the error: a tensor that no rule explains is well-formed but unsupported (3), all
-  /// else is refused (2).
-  public var exitStatus: Int32 { code == .unknownTensor ? 3 : 2 }
+  /// The exit status that belongs to the error: tensors that no rule explains are well-formed but unsupported (3), all else
+  /// is refused (2).
+  public var exitStatus: Int32 { code == .unknownTensor || code == .otherNames ? 3 : 2 }
 
   /// Three lines at most: what, where, help.
   public var description: String {

@@ -110,7 +110,7 @@ struct PlanCommand: ParsableCommand {
   @OptionGroup var output: JSONOption
 
   func run() throws {
-    let model = try opening.open(model)
+    let model = try opening.open(model, isReported: true)
     let plan = try Plan(model, try scheme.request(model, result, common.run))
     try output.show(plan.json, plan.text)
   }
@@ -132,7 +132,7 @@ struct ConvertCommand: ParsableCommand {
   @OptionGroup var output: JSONOption
 
   func run() throws {
-    let model = try opening.open(model)
+    let model = try opening.open(model, isReported: true)
     let summary = try convert(model, to: result, try scheme.request(model, result, common.run))
     try output.show(summary.json, summary.text)
   }
@@ -240,7 +240,7 @@ struct QuantizeCommand: ParsableCommand {
   }
 
   func run() throws {
-    let model = try opening.open(model)
+    let model = try opening.open(model, isReported: true)
     var options = try scheme.request(model, result, calibrates: !calibration.isEmpty, common.run)
     options.checkpointSeconds = checkpoints.seconds
     let policy = try starved.chosen()

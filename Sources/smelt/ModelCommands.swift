@@ -31,7 +31,7 @@ struct InspectCommand: ParsableCommand {
       let place = try expertPlace(model, layer: layer, expert: expert)
       return try output.show(place.json, place.text)
     }
-    let inspection = try inspect(try opening.open(model))
+    let inspection = try inspect(try opening.open(model, isReported: true))
     try output.show(inspection.json(withTensors: tensors), inspection.text(withTensors: tensors))
   }
 }
@@ -56,7 +56,9 @@ struct CheckCommand: ParsableCommand {
   @OptionGroup var output: JSONOption
 
   func run() throws {
-    let summary = try check(model, isDeep: !checksums, common.run) { try opening.open($0) }
+    let summary = try check(model, isDeep: !checksums, common.run) {
+      try opening.open($0, isReported: true)
+    }
     try output.show(summary.json, summary.text)
     if let refusal = summary.refusal { throw refusal }
   }

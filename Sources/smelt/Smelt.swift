@@ -120,11 +120,16 @@ struct OpenOptions: ParsableArguments {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "Leave out tensors that no rule explains and whose names match (* and ?); may be repeated.",
+      "Leave out tensors that no rule explains and whose names match (* and ?); scales, zero points, biases, norms, routers and heads by their whole names only; may be repeated.",
       valueName: "pattern"))
   var allowDrop: [String] = []
 
-  func open(_ path: String) throws -> Model { try Model.open(path, allowDrop: allowDrop) }
+  /// Opens a model. What is worth saying about it goes to stderr, unless the command's own report says it.
+  func open(_ path: String, isReported: Bool = false) throws -> Model {
+    let model = try Model.open(path, allowDrop: allowDrop)
+    if !isReported { for warning in model.warnings { Terminal.error("warning: \(path): \(warning)") } }
+    return model
+  }
 }
 
 /// The flag of every command that reports on stdout.

@@ -178,6 +178,11 @@ struct CheckpointFault: Sendable, CustomStringConvertible {
       $0.remove(expert + ".weight")
       $0.remove(expert + ".scale")
     },
+    Self("names-of-another-program", .otherNames, expert + ".weight", file: "") {
+      for index in $0.tensors.indices where $0.tensors[index].name.hasPrefix(expert) {
+        $0.tensors[index].name = $0.tensors[index].name.replacing(".experts.", with: ".specialists.")
+      }
+    },
     Self("layers-more-in-config", .incomplete, "layers.1.attn_norm.weight", file: "") {
       $0.set("num_hidden_layers", 2)
       $0.set("compress_ratios", [0, 0])

@@ -80,7 +80,7 @@ extension ConfigReader {
   /// The rotation of the first channels of each head, `fraction` of them unless the configuration says how many.
   /// - Throws: `RequestError` unsupported for other stretched rotations than YaRN.
   func rope(headWidth: Int, fraction: Double) throws -> RotaryFrequencies {
-    let parameters = try object("rope_parameters")
+    let parameters = try ropeParameters()
     guard value("rope_theta") ?? parameters?.value("rope_theta") != nil else {
       throw error("rope_theta", "is missing, expected a number")
     }

@@ -31,10 +31,10 @@ struct RopeSettings: Sendable {
   /// - Throws: `CFG_VALUE`; `RequestError` unsupported for a rope type other than `default` and `yarn`.
   init(_ config: ConfigReader, theta fallback: Double = 10000) throws {
     let thetas = 1.5...1e12  // yarn divides by the logarithm
-    let parameters = try config.object("rope_parameters")
+    let parameters = try config.ropeParameters()
     let outer = try config.number("rope_theta", in: thetas, default: fallback)
     theta = try parameters?.number("rope_theta", in: thetas, default: outer) ?? outer
-    guard let scaling = try parameters ?? config.object("rope_scaling") else { return }
+    guard let scaling = parameters else { return }
     let type = try scaling.string("rope_type") ?? scaling.string("type") ?? "default"
     guard type != "default" else { return }
     guard type == "yarn" else {
@@ -62,5 +62,15 @@ struct RopeSettings: Sendable {
   /// 0.1 × scale × ln(factor) + 1; 1 where nothing is stretched.
   static func magnitude(_ scale: Double, _ factor: Double) -> Double {
     factor > 1 ? 0.1 * scale * log(factor) + 1 : 1
+  }
+}
+
+extension ConfigReader {
+  /// What config.json says of the rotation, under either name. A `rope_scaling` that says anything takes the place of
+  /// `rope_parameters`, and what the object says goes before the keys outside of it, as transformers 5 has it
+  /// (`convert_rope_params_to_dict` in configuration_utils.py).
+  func ropeParameters() throws(FormatError) -> ConfigReader? {
+    let (scaling, parameters) = (try object("rope_scaling"), try object("rope_parameters"))
+    return scaling?.json.object?.count ?? 0 > 0 ? scaling : parameters
   }
 }

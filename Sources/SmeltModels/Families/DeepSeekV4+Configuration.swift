@@ -138,10 +138,12 @@ extension DeepSeekV4.Configuration {
         try compress.number("rope_theta", in: thetas, default: 160_000), try yarn(compress, config)
       )
     }
+    let scaling = try config.ropeParameters()
+    let outer = try config.number("rope_theta", in: thetas, default: 10000)
     return (
-      try config.number("rope_theta", in: thetas, default: 10000),
+      try scaling?.number("rope_theta", in: thetas, default: outer) ?? outer,
       try config.number("compress_rope_theta", in: thetas, default: 160_000),
-      try config.object("rope_scaling").map { try yarn($0, config) } ?? nil
+      try scaling.map { try yarn($0, config) } ?? nil
     )
   }
 

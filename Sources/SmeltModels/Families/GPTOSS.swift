@@ -39,7 +39,7 @@ public struct GPTOSS: DecoderFamily {
     decoder.feedForward.activation = .shiftedSwiglu(
       limit: Float(try config.number("swiglu_limit", in: 1e-6...1e9, default: 7)))
     self.decoder = decoder
-    weights = decoder.weightTable { rows in
+    let table = decoder.weightTable { rows in
       let (hidden, width, experts) = (decoder.hidden, decoder.expertWidth, decoder.feedForward.experts)
       rows.add("ffn_gate_inp.weight", [experts, hidden], .router, "mlp.router.weight")
       rows.add("ffn_gate_inp.bias", [experts], .bias, "mlp.router.bias")
@@ -60,5 +60,6 @@ public struct GPTOSS: DecoderFamily {
         add("ffn_down_exps", [hidden, width], .routedDown, "down_proj")
       }
     }
+    weights = table.map(GPTOSS.withExpertTensors)
   }
 }

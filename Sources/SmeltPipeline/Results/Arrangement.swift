@@ -27,6 +27,8 @@ public enum Arrangement: Sendable, Hashable {
   case turned
   /// GGUF's MXFP4 in the order of safetensors: the same codes, the scales apart.
   case hubFP4
+  /// `nvfp4` in GGUF's blocks: the same codes and scales, the global scale in a tensor of its own. Always the first step.
+  case blockedNVFP4
 }
 
 /// One matrix of the result.
@@ -122,7 +124,7 @@ extension Arrangement {
   /// The dimensions of a weight's numbers after the step.
   func shape(_ shape: Shape) -> Shape {
     switch self {
-    case .pairedHeads, .integers32, .integers64, .hubFP4: shape
+    case .pairedHeads, .integers32, .integers64, .hubFP4, .blockedNVFP4: shape
     case .keys(let heads, let width): [heads, shape.columns, width]
     case .values(let heads, let keyWidth): [heads, shape.rows / heads - keyWidth, shape.columns]
     case .turned: [shape.columns, shape.rows]
@@ -136,6 +138,7 @@ extension Arrangement {
     case .integers32: IntegerTable.i32
     case .integers64: IntegerTable.i64
     case .hubFP4: FP4.mxfp4
+    case .blockedNVFP4: GGUFBlock(.nvfp4)
     case .keys, .turned: source is Plain ? source : Plain.f32
     case .pairedHeads, .values: source is Plain || source is GGUFBlock ? source : Plain.f32
     case .alternating: source is Plain || source is GGUFBlock || source is FP4 ? source : Plain.f32
@@ -175,6 +178,7 @@ extension Weight {
       return try turned(blocks: (0..<heads).map { $0 * headRows..<$0 * headRows + width }, encoding, target)
     case .turned: return try turned(blocks: [0..<rows], encoding, target)
     case .hubFP4: return try repackedMXFP4FromGGUF()
+    case .blockedNVFP4: return try nvfp4ForGGUF()
     case .alternating: preconditionFailure("needs two weights")
     }
   }

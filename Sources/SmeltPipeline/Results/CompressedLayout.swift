@@ -73,6 +73,10 @@ struct CompressedFormat: Hashable {
   let isFloat: Bool
   let strategy: Strategy
   let activations: Activations?
+  /// Whether each scale has a zero point.
+  var hasZeroPoints = false
+  /// Whether a table says which group a column belongs to.
+  var isIndexed = false
   /// The type of the stored scales, where the package wants to know.
   var scaleType: String?
 
@@ -94,7 +98,8 @@ struct CompressedFormat: Hashable {
         ? ("pack-quantized", 8, false, .channel, nil)
         : ("int-quantized", 8, false, .channel, .token(isFloat: false))
       guard !keepsActivations || shape.columns % 4 == 0 else { return nil }
-    case let integers as GroupedIntegers where !integers.hasZeroPoints && !integers.isIndexed:
+    case let integers as GroupedIntegers:
+      (hasZeroPoints, isIndexed) = (integers.hasZeroPoints, integers.isIndexed)
       let bits = integers.width.rawValue
       guard shape.columns % (32 / bits) == 0 else { return nil }
       switch integers.granularity {
@@ -135,6 +140,13 @@ struct CompressedFormat: Hashable {
         entry.flipsTopBits = !isFloat && bits == 8
       case .values: break
       case .globalScale: entry.name = "\(module).weight_global_scale"
+      case .zeroPoints:
+        let groups = part.shape.rank == 2 ? part.shape.columns : 1
+        entry.name = "\(module).weight_zero_point"
+        entry.dtype = .i32
+        entry.shape = [(slab.shape.rows * bits + 31) / 32, groups]
+        entry.packed = NamedTensor.Packing(bits: bits, groups: groups)
+      case .groupIndex: entry.name = "\(module).weight_g_idx"
       default:
         entry.name = "\(module).weight_scale"
         if strategy == .channel { entry.shape = [slab.shape.rows, 1] }
@@ -162,7 +174,8 @@ struct CompressedFormat: Hashable {
 
   private var weights: JSON {
     var members: [(String, JSON)] = [
-      ("num_bits", JSON(bits)), ("type", JSON(isFloat ? "float" : "int")), ("symmetric", true),
+      ("num_bits", JSON(bits)), ("type", JSON(isFloat ? "float" : "int")),
+      ("symmetric", JSON(!hasZeroPoints)),
       ("group_size", JSON(.null)), ("strategy", "tensor"), ("dynamic", false),
     ]
     switch strategy {
@@ -174,6 +187,7 @@ struct CompressedFormat: Hashable {
       members[4].1 = "block"
       members.append(("block_structure", [JSON(rows), JSON(columns)]))
     }
+    if isIndexed { members.append(("actorder", "group")) }
     if let scaleType { members.append(("scale_dtype", JSON(scaleType))) }
     return JSON(members: members)
   }

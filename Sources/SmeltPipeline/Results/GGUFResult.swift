@@ -45,6 +45,9 @@ public struct GGUFResult: ResultTarget {
     }
     let encoding = decision.scheme.encoding(for: stored.encoding, shape: stored.spec.shape)
     if GGUFTensorType.storing(encoding) != nil { return (decision, nil) }
+    if decision.scheme.keepsBytes, GGUFResult.isBlocked(stored, model.family) {
+      return (decision, "nvfp4: the same codes and scales in GGUF's order, the global scale beside them")
+    }
     guard decision.scheme.keepsBytes else {
       throw RequestError(
         .unsupported, "GGUF has no type for '\(encoding.name)', which '\(decision.scheme.name)' gives",
@@ -54,6 +57,15 @@ public struct GGUFResult: ResultTarget {
       return stay(scheme, "GGUF has no \(stored.encoding.name): \(scheme.name) holds its numbers")
     }
     return stay(PlainFloat.f32, "GGUF has no \(stored.encoding.name): F32 holds its numbers")
+  }
+
+  /// Whether `nvfp4` that is kept becomes blocks beside a global scale, as llama.cpp has it.
+  static func isBlocked(_ stored: StoredWeight, _ family: any ModelFamily) -> Bool {
+    guard stored.encoding.name == NVFP4.multiplied.name, stored.prepared == nil,
+      stored.spec.shape.columns % GGUFBlock(.nvfp4).elements == 0
+    else { return false }
+    if case .keysAndValues = GGUFArchitectures.of(family)?.place(of: stored.spec, in: family) { return false }
+    return true
   }
 
   /// The schemes whose results GGUF holds.
@@ -104,10 +116,11 @@ public struct GGUFResult: ResultTarget {
       throw RequestError(.unsupported, "llama.cpp has no architecture for '\(family.modelType)'")
     }
     let place = architecture.place(of: planned.stored.spec, in: family)
+    let first: [Arrangement] = planned.isKept && isBlocked(planned.stored, family) ? [.blockedNVFP4] : []
     switch place {
     case .whole(let name), .stacked(let name, _, _):
-      return [(name, planned.stored.encoding.name == IntegerTable.i64.name ? [.integers32] : [])]
-    case .pairedHeads(let name, let heads): return [(name, [.pairedHeads(heads)])]
+      return [(name, planned.stored.encoding.name == IntegerTable.i64.name ? [.integers32] : first)]
+    case .pairedHeads(let name, let heads): return [(name, first + [.pairedHeads(heads)])]
     case .keysAndValues(let keys, let values, let heads, let width):
       return [
         (keys, [.keys(heads: heads, width: width)]), (values, [.values(heads: heads, keyWidth: width)]),
@@ -129,7 +142,7 @@ public struct GGUFResult: ResultTarget {
       let type = (recipeName ?? GGUFFileType.name(tensors)).uppercased()
       options.run.progress.announce("hubs know such a file as \(model)-\(size)-\(type).gguf")
     }
-    return try GGUFSink(path, layout, plan, model.family, warnings, overwrite: options.overwrite)
+    return try GGUFSink(path, layout, plan, model, warnings, overwrite: options.overwrite)
   }
 
   /// What each tensor will be.
@@ -140,11 +153,15 @@ public struct GGUFResult: ResultTarget {
       guard let type = GGUFTensorType.storing(slab.encoding),
         let name = try GGUFResult.name(of: slab, plan, family)
       else { preconditionFailure("'\(slab.name)' was settled") }
-      if tensors.last?.name == name { continue }
+      if tensors.suffix(2).contains(where: { $0.name == name }) { continue }
       var dimensions = slab.shape.dimensions
       if spec.name.expert != nil { dimensions.insert(family.dimensions.experts, at: 0) }
       if spec.name.expert == nil, spec.shape.rank == 2, spec.shape.rows == 1 { dimensions.removeFirst() }
       tensors.append(GGUFPlan.Tensor(name, type, Shape(dimensions)))
+      if slab.steps.first == .blockedNVFP4, let scale = GGUFTensorType.named("F32") {
+        let count = spec.name.expert == nil ? 1 : family.dimensions.experts
+        tensors.append(GGUFPlan.Tensor(GGUFScale.name(of: name), scale, [count]))
+      }
     }
     return tensors
   }
@@ -161,29 +178,37 @@ private final class GGUFSink: ResultSink {
   private let layout: GGUFPlan
   private let path: String
   private let plan: Plan
-  private let family: any ModelFamily
+  private let model: Model
   private let warnings: [String]
   private var current = ""
+  /// Global scales of the stack at hand, which follow its blocks.
+  private var scales: [UInt8] = []
 
   init(
-    _ path: String, _ layout: GGUFPlan, _ plan: Plan, _ family: any ModelFamily, _ warnings: [String],
-    overwrite: Bool
+    _ path: String, _ layout: GGUFPlan, _ plan: Plan, _ model: Model, _ warnings: [String], overwrite: Bool
   ) throws {
     writer = try GGUFWriter(path: path, plan: layout, overwrite: overwrite)
     self.layout = layout
     self.path = path
     self.plan = plan
-    self.family = family
+    self.model = model
     self.warnings = warnings
   }
 
   func begin(_ slab: ResultSlab, form: ChunkForm) throws {
-    current = try GGUFResult.name(of: slab, plan, family) ?? ""
+    current = try GGUFResult.name(of: slab, plan, model.family) ?? ""
   }
 
   func append(_ piece: ConvertedPiece) throws { try writer?.write(current, piece.content) }
 
-  func end(_ slab: ResultSlab, others: [(part: ResultPart, bytes: Bytes)]) {}
+  func end(_ slab: ResultSlab, others: [(part: ResultPart, bytes: Bytes)]) throws {
+    guard slab.steps.first == .blockedNVFP4 else { return }
+    let name = plan.weights[slab.weight].stored.spec.name
+    scales += try model.weights.weight(name).part(.globalScale)?.bytes.array ?? []
+    guard scales.count == 4 * (name.expert == nil ? 1 : model.family.dimensions.experts) else { return }
+    try writer?.write(GGUFScale.name(of: current), scales)
+    scales = []
+  }
 
   func finish(ledger: [LedgerEntry]) throws -> ResultSummary {
     guard let writer = writer.take() else { preconditionFailure("a model is finished once") }

@@ -100,7 +100,9 @@ final class SafetensorsFolderSink: ResultSink {
       if let constant = entry.constant {
         try write(entry.name, constant)
       } else {
-        for bytes in waiting { try write(entry.name, bytes[part - 1]) }
+        for bytes in waiting {
+          try write(entry.name, entry.packed?.words(bytes[part - 1]) ?? bytes[part - 1])
+        }
       }
     }
     waiting = []
@@ -145,13 +147,16 @@ final class SafetensorsFolderSink: ResultSink {
     if shards.count > 1 { try write(file: "model.safetensors.index.json", index()) }
     let section = QuantizationSection(plan, naming)
     let changes = plan.weights.contains { !$0.isKept || $0.stored.prepared != nil }
+    // Another layout of the same codes needs another description too.
+    let isDescribed =
+      try !changes && model.smallFile("config.json").map { try section.config($0) == $0.array } ?? true
     var card: Bytes?
     for (name, bytes) in try model.smallFiles() where name != Model.ledgerName {
       if name == ModelCard.fileName, changes {
         card = bytes
       } else if name == "config.json" {
         try write(file: name, try section.config(bytes))
-      } else if !changes || !QuantizationSection.sidecars.contains(name) {
+      } else if isDescribed || !QuantizationSection.sidecars.contains(name) {
         try write(file: name, bytes.array)
       }
     }

@@ -1,0 +1,202 @@
+// Names that no weight has: left out by a named rule, by the user's word, or refused; and names that a weight should have.
+
+import SmeltContainers
+import SmeltModels
+import SmeltStorage
+import SmeltTensors
+
+extension DropRule {
+  /// Tables that older writers stored beside the weights: the rotation's frequencies, cosines and sines.
+  static let rotaryFrequencies = DropRule(
+    "rotary-frequencies", "frequencies of the rotation follow from config.json", prefixes: [])
+}
+
+/// The rule that leaves a tensor out of any model of the family, or nil.
+func knownRule(_ tensor: TensorInfo, _ family: any ModelFamily) -> DropRule? {
+  if let rule = family.dropRules.first(where: { $0.covers(tensor.name) }) { return rule }
+  let words = tensor.name.split(separator: ".")
+  guard words.count > 1, ["rotary_emb", "rotary_pos_emb"].contains(words[words.count - 2]),
+    ["inv_freq", "original_inv_freq", "cos_cached", "sin_cached"].contains(words[words.count - 1])
+  else { return nil }
+  return .rotaryFrequencies
+}
+
+/// Every tensor must be a part of a weight or fall under a named rule: the family's, one of `others`, the user's.
+/// - Throws: `ARCH_UNKNOWN_TENSOR`; `RequestError` usage where a pattern of the user's would leave out what carries numbers.
+func droppedTensors(
+  of source: any TensorSource, _ family: any ModelFamily, _ joined: [JoinedWeight], _ allowDrop: [String],
+  others: (TensorInfo) throws -> DropRule?
+) throws -> [(tensor: TensorInfo, rule: DropRule)] {
+  let used = Set(joined.flatMap { $0.tensors.map(\.name) })
+  var dropped: [(tensor: TensorInfo, rule: DropRule)] = []
+  for tensor in source.tensors where !used.contains(tensor.name) {
+    let rule =
+      try knownRule(tensor, family) ?? others(tensor) ?? UnknownName(tensor.name).allowed(by: allowDrop)
+    guard let rule else {
+      throw FormatError(
+        .unknownTensor, file: fileName(tensor.file), subject: tensor.name, offset: tensor.offset,
+        "(\(tensor.type) \(tensor.shape)) belongs to no weight of \(family.modelType)",
+        help: UnknownName(tensor.name).help)
+    }
+    dropped.append((tensor, rule))
+  }
+  return dropped
+}
+
+/// A name that no rule knows: what a tensor of it looks like, and whether the user may leave it out unseen.
+struct UnknownName {
+  private let name: String
+  private let words: [Substring]
+
+  init(_ name: String) {
+    self.name = name
+    words = name.split(separator: ".")
+  }
+
+  /// Whether it belongs to a part beside the text model: a tower for pictures or sound, a projector, a draft.
+  var isBeside: Bool {
+    let parts: Set<Substring> = [
+      "visual", "vision_tower", "vision_model", "vision_encoder", "vision_embed_tokens", "vit",
+      "image_newline",
+      "audio_tower", "audio_model", "audio_encoder", "speech_encoder", "multi_modal_projector",
+      "mm_projector",
+      "vision_projection", "visual_tokenizer", "mtp", "eagle", "draft", "talker", "token2wav", "v", "a", "mm",
+    ]
+    let first = words.first == "model" ? words.dropFirst().first : words.first
+    return words.count > 1 && first.map(parts.contains) ?? false
+  }
+
+  /// What of the model's numbers the name is that of, or nil where it says nothing.
+  var carried: String? {
+    if isBeside { return nil }
+    let last = words.last ?? ""
+    if last.contains("scale") || last == "absmax" || last.hasPrefix("quant_") { return "scales" }
+    if last.contains("zero") || last == "biases" { return "zero points" }
+    if last == "bias" || last.hasSuffix("_bias") { return "a bias" }
+    if last.hasSuffix("g_idx") || last.hasSuffix("tid2eid") { return "a table of indices" }
+    if last.contains("sink") || words.dropLast().last?.contains("sink") ?? false { return "sinks" }
+    let modules = words.dropLast(words.count > 1 && (last == "weight" || last == "qweight") ? 1 : 0)
+    let module = modules.last ?? ""
+    if ["lm_head", "head", "output", "embed_out", "score"].contains(module), modules.count < 3 {
+      return "an output head"
+    }
+    if module.hasPrefix("embed") || ["token_embd", "wte", "wpe", "tok_embeddings"].contains(module) {
+      return "embeddings"
+    }
+    if module.contains("norm") || ["ln_1", "ln_2", "ln_f", "ln"].contains(module) { return "a norm" }
+    if ["gate", "router", "linear", "ffn_gate_inp", "ffn_gate_inp_shexp", "shared_expert_gate"].contains(
+      module),
+      module != "linear" || modules.dropLast().last == "router"
+    {
+      return "a router"
+    }
+    return nil
+  }
+
+  /// What to do about it. Only a part beside the model is one to leave out.
+  var help: String? {
+    if isBeside {
+      let part = words.first == "model" ? words.prefix(2).joined(separator: ".") : String(words[0])
+      return "the text model does not compute with it: --allow-drop '\(part).*' leaves it out"
+    }
+    return carried.map {
+      "it looks like \($0), and without it the numbers would be wrong: it may be of a newer version of the architecture; report it"
+    }
+  }
+
+  /// The user's rule that leaves the tensor out, or nil. A pattern is not enough for what carries numbers.
+  /// - Throws: `RequestError` usage.
+  func allowed(by patterns: [String]) throws -> DropRule? {
+    func rule(_ pattern: String) -> DropRule {
+      DropRule(
+        "allow-drop \(pattern)", "the user allows that tensors of this name are left out", prefixes: [])
+    }
+    if patterns.contains(name) { return rule(name) }
+    guard let pattern = patterns.first(where: { matchesGlob($0, name) }) else { return nil }
+    if let carried {
+      throw RequestError(
+        .usage,
+        "--allow-drop '\(excerpt(pattern))' would leave out '\(excerpt(name, limit: 200))', which looks like \(carried): the numbers would be wrong",
+        help: "to insist, spell the whole name out, without * and ?")
+    }
+    return rule(pattern)
+  }
+}
+
+/// Weights whose tensors are not there, and tensors there that no weight has.
+struct AbsentNames {
+  /// Tensors that should be there; not empty.
+  var absent: [String]
+  /// How many there should be.
+  var asked: Int
+  /// What they are.
+  var what: String
+  /// Whether all that is absent is the output head of a model whose embeddings are not tied.
+  var isHeadAlone: Bool
+  /// Tensors that belong to nothing.
+  var unknown: [String]
+  /// All tensors.
+  var all: [String]
+  var family: String
+
+  /// The refusal.
+  func error(_ file: String) -> FormatError {
+    let parts = Set(absent.map { AbsentNames.module($0) })
+    // Scales of a weight that is absent are as little unknown as the weight.
+    let strange = unknown.filter { !AbsentNames.isCompanion($0, parts) }
+    guard strange.isEmpty else { return otherNames(strange, file) }
+    if isHeadAlone {
+      return FormatError(
+        .incomplete, file: file, subject: absent[0],
+        "is missing, and tie_word_embeddings does not say that the embeddings take its place",
+        help:
+          "download the shard that holds it; where the model has no head of its own, its config.json must say \"tie_word_embeddings\": true"
+      )
+    }
+    let more =
+      absent.count > 1 ? ", and \(absent.count - 1) more of the \(asked) \(what)" : " of the \(asked) \(what)"
+    return FormatError(.incomplete, file: file, subject: absent[0], "is missing\(more)")
+  }
+
+  private func otherNames(_ strange: [String], _ file: String) -> FormatError {
+    FormatError(
+      .otherNames, file: file, subject: absent[0],
+      "and \(absent.count - 1) more of the \(asked) \(what) are missing (\(AbsentNames.list(absent))), but "
+        + "\(strange.count) tensor\(strange.count == 1 ? " is" : "s are") there that \(family) does not know (\(AbsentNames.list(strange)))",
+      help: help(strange))
+  }
+
+  /// Spellings that are recognized, though not read.
+  private func help(_ strange: [String]) -> String? {
+    if strange.contains(where: { $0.contains(".switch_mlp.") || $0.contains(".switch_glu.") }) {
+      return "these are MLX's names for stacked experts: use the checkpoint that it was made from"
+    }
+    let prefixes = [
+      "language_model.", "model.language_model.", "model.text_model.", "text_model.", "module.",
+      "base_model.model.",
+    ]
+    if let prefix = prefixes.first(where: { prefix in strange.allSatisfy { $0.hasPrefix(prefix) } }) {
+      return
+        "'\(prefix)' stands before the names, as in a model around this one: rename the tensors, or use a checkpoint of the text model alone"
+    }
+    return nil
+  }
+
+  /// The first few.
+  private static func list(_ names: [String]) -> String {
+    names.prefix(3).map { "'\(excerpt($0))'" }.joined(separator: ", ") + (names.count > 3 ? ", …" : "")
+  }
+
+  private static func module(_ tensor: String) -> String {
+    tensor.hasSuffix(".weight") ? String(tensor.dropLast(".weight".count)) : tensor
+  }
+
+  /// Whether a tensor lies beside the codes of one of the modules.
+  private static func isCompanion(_ name: String, _ modules: Set<String>) -> Bool {
+    if name.hasSuffix("_scales"), modules.contains(String(name.dropLast("_scales".count))) { return true }
+    guard let dot = name.lastIndex(of: "."), modules.contains(String(name[..<dot])) else { return false }
+    let last = name[name.index(after: dot)...]
+    return last.contains("scale") || last.contains("zero") || last.hasSuffix("g_idx")
+      || last == "weight_shape"
+  }
+}
