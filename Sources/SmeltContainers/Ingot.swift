@@ -105,8 +105,8 @@ public final class IngotFile: Sendable {
 
   // MARK: weights and files
 
-  /// The weight of a name. Raw parts are lent from the mapping and not verified here; compressed parts are verified
-  /// and inflated, and kept for the next call while there is room.
+  /// The weight of a name. Raw parts are lent from the mapping, compressed ones are inflated and kept for the next call while
+  /// there is room. Each chunk is held against its checksum when it is used for the first time, whatever its codec.
   /// - Parameter parallel: threads for the chunks of a large compressed weight.
   /// - Throws: `ARCH_INCOMPLETE` when there is none of that name; `C_CHECKSUM` or `C_FRAME` naming weight, part and chunk.
   public func weight(_ name: String, parallel: Parallel) throws -> Weight {
@@ -153,98 +153,8 @@ public final class IngotFile: Sendable {
       guard let other = part.index.others.first(where: { $0.kind != .retired && $0.name == name }) else {
         continue
       }
-      let frame = part.index.frame(other.frame)
-      if frame.codec == .raw {
-        for piece in part.pieces(of: frame) { try part.verify(piece, frame) }
-      }
-      return try part.content(frame, .serial)
+      return try part.content(part.index.frame(other.frame), .serial)
     }
     return nil
-  }
-}
-
-/// One file of an ingot.
-struct IngotFilePart: Sendable {
-  let path: String
-  let mapping: MappedFile
-  let bytes: Bytes
-  let index: IngotIndex
-
-  /// Maps a file and reads its header and index.
-  init(path: String) throws {
-    self.path = path
-    mapping = try MappedFile(path: path)
-    bytes = mapping.bytes
-    let header = try IngotHeader(bytes, file: path)
-    let indexBytes = bytes[header.indexOffset..<header.indexOffset + header.indexLength]
-    let checksum = indexBytes.withUnsafeBytes { CRC32C.hash($0) }
-    guard checksum == header.indexChecksum else {  // I6
-      throw FormatError(
-        .ingotHeader, file: path, subject: "index", offset: 32,
-        "the index has the checksum \(hex(checksum)), expected \(hex(header.indexChecksum))",
-        help: "the file was damaged after it was written; copy it again")
-    }
-    index = try IngotIndex(indexBytes, start: header.indexOffset, file: path)
-  }
-
-  // MARK: chunks
-
-  /// A chunk with its place in the file and in the content.
-  struct Piece: Sendable {
-    let number: Int
-    let chunk: IngotChunk
-    let stored: Bytes
-    let offset: Int
-    let content: Range<Int>
-  }
-
-  func pieces(of frame: IngotFrame) -> [Piece] {
-    var offset = frame.offset
-    let length = frame.contentLength
-    return (0..<frame.chunkCount).map { number in
-      let chunk = frame.chunk(number)
-      defer { offset += chunk.storedLength }
-      return Piece(
-        number: number, chunk: chunk, stored: bytes[offset..<offset + chunk.storedLength], offset: offset,
-        content: FrameCodec.chunkRange(number, of: length))
-    }
-  }
-
-  /// A frame's content: lent when raw, else verified and inflated into memory of exactly its length.
-  func content(_ frame: IngotFrame, _ parallel: Parallel) throws -> Bytes {
-    guard frame.codec != .raw else { return bytes[frame.offset..<frame.end] }
-    let pieces = pieces(of: frame)
-    let buffer = ByteBuffer(count: frame.contentLength)
-    try parallel.forEach(pieces.count) { (index: Int) throws -> Void in
-      try inflate(
-        pieces[index], frame,
-        into: UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[pieces[index].content]))
-    }
-    return Bytes(buffer)
-  }
-
-  /// Rule I18.
-  func verify(_ piece: Piece, _ frame: IngotFrame) throws(FormatError) {
-    let checksum = piece.stored.withUnsafeBytes { CRC32C.hash($0) }
-    guard checksum == piece.chunk.checksum else {
-      throw FormatError(
-        .ingotChecksum, file: path, subject: index.subject(frame.row), offset: piece.offset,
-        "chunk \(piece.number) has the checksum \(hex(checksum)), expected \(hex(piece.chunk.checksum))")
-    }
-  }
-
-  func inflate(_ piece: Piece, _ frame: IngotFrame, into out: UnsafeMutableRawBufferPointer) throws {
-    try verify(piece, frame)
-    do {
-      try piece.stored.withUnsafeBytes {
-        try FrameCodec.decode($0, isRaw: piece.chunk.isRaw, frame.codec, into: out)
-      }
-    } catch var error as FormatError {
-      error.file = path
-      error.subject = index.subject(frame.row)
-      error.offset = piece.offset + (error.offset ?? 0)
-      error.problem = "chunk \(piece.number): \(error.problem)"
-      throw error
-    }
   }
 }

@@ -46,9 +46,6 @@ extension IngotFile {
 }
 
 extension IngotFilePart {
-  /// What a check reads at a time: neighbouring chunks of one frame.
-  private static let step = 16
-
   fileprivate func check(deep: Bool, parallel: Parallel, progress: any ProgressReporter) throws
     -> [IngotDamage]
   {
@@ -162,13 +159,15 @@ extension IngotFilePart {
         content: FrameCodec.chunkRange(number, of: frame.contentLength))
       offset += chunk.storedLength
       do {
+        // Verified whatever was verified before: a check reads every byte that it speaks for.
+        try verify(piece, frame)
+        verified.finish(frame.firstChunk + number)
         if let buffer {
           let content = UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[0..<piece.content.count])
           try inflate(piece, frame, into: content)
           result.hashes += FrameCodec.contentHash(UnsafeRawBufferPointer(content))
-        } else {
-          try verify(piece, frame)
-          if deep { result.hashes += piece.stored.withUnsafeBytes { FrameCodec.contentHash($0) } }
+        } else if deep {
+          result.hashes += piece.stored.withUnsafeBytes { FrameCodec.contentHash($0) }
         }
       } catch let error as FormatError {
         result.error = result.error ?? error
