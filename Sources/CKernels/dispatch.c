@@ -1,8 +1,10 @@
-// Which instruction set runs: chosen once from what the machine has, forced by tests and `bench`. The public
-// functions of every dispatched kernel.
+// Which instruction set runs: chosen once from what the machine has and SMELT_ISA asks for, forced by tests and `bench`. The
+// public functions of every dispatched kernel.
 #include "table.h"
 
 #include <stdatomic.h>
+#include <stdlib.h>
+#include <strings.h>
 #include <time.h>
 
 static _Atomic(const sk_table *) current_table;
@@ -46,11 +48,35 @@ int sk_isa_best(void) {
   return SK_ISA_BASELINE;
 }
 
+const char *sk_isa_word(int isa) {
+  switch (isa) {
+  case SK_ISA_BASELINE: return "baseline";
+  case SK_ISA_AVX2: return "avx2";
+  case SK_ISA_AVX512: return "avx512";
+  case SK_ISA_AVX512_VBMI2: return "avx512_vbmi2";
+  case SK_ISA_NEON: return "neon";
+  default: return NULL;
+  }
+}
+
+int sk_isa_asked(void) {
+  const char *word = getenv("SMELT_ISA");
+  if (!word || !*word) return SK_ISA_ANY;
+  for (int isa = SK_ISA_BASELINE; sk_isa_word(isa); isa++)
+    if (strcasecmp(word, sk_isa_word(isa)) == 0) return isa;
+  return SK_ISA_UNKNOWN;
+}
+
+int sk_isa_chosen(void) {
+  const int asked = sk_isa_asked();
+  return asked >= 0 && sk_isa_available(asked) ? asked : sk_isa_best();
+}
+
 // Every thread that comes here first finds the same table, so the store needs no order.
 const sk_table *sk_current_table(void) {
   const sk_table *table = atomic_load_explicit(&current_table, memory_order_relaxed);
   if (table) return table;
-  table = table_of(sk_isa_best());
+  table = table_of(sk_isa_chosen());
   atomic_store_explicit(&current_table, table, memory_order_relaxed);
   return table;
 }

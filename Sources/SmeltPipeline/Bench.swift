@@ -21,7 +21,7 @@ public func bench(seconds: Double = 0.2) -> [BenchRow] {
   let peak = sk_peak_f32_gflops(seconds)
   var rows = [
     BenchRow(
-      name: "float32 peak, registers only, \(String(cString: sk_isa_name(sk_isa_current())))", value: peak,
+      name: "float32 peak, registers only, \(InstructionSet.current)", value: peak,
       unit: "GFLOPS")
   ]
   for (tokens, outputs, inputs) in [

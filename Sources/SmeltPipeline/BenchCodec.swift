@@ -56,7 +56,7 @@ private struct FloatWeights {
 /// - Throws: `FormatError` for a file that is none, `RequestError` when it has no weights to measure.
 public func benchCodecs(input: String? = nil, passes: Int = 5) throws -> CodecBench {
   var result = CodecBench(
-    instructionSet: String(cString: sk_isa_name(sk_isa_current())), passes: max(1, passes))
+    instructionSet: InstructionSet.current, passes: max(1, passes))
   var sources: [(name: String, samples: [CodecSample])] = []
   if let input {
     sources = try samples(ofFile: input)

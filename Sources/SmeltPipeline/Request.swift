@@ -214,8 +214,12 @@ public func knownFormats() -> KnownFormats {
           separator: "; "),
     ])
   }
+  for word in InstructionSet.words {
+    table.add(["instruction set", word, InstructionSet.available.contains(word) ? "" : "not on this machine"])
+  }
   return KnownFormats(
     json: [
+      "instruction_sets": JSON(InstructionSet.available.map { JSON($0) }),
       "families": JSON(families.map { JSON($0) }), "containers": JSON(containers.map { JSON($0.0) }),
       "encodings": JSON(encodings.map { JSON($0) }),
       "schemes": JSON(

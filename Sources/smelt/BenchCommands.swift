@@ -33,13 +33,14 @@ struct BenchKernelsCommand: ParsableCommand {
     }
     try output.show(
       [
+        "instruction_set": JSON(InstructionSet.current),
         "kernels": JSON(
           rows.map { row in
             [
               "name": JSON(row.name), "value": JSON(row.value), "unit": JSON(row.unit),
               "share_of_peak": row.share.map { JSON($0) } ?? JSON(.null),
             ]
-          })
+          }),
       ], table.text)
   }
 }

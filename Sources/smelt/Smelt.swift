@@ -33,6 +33,10 @@ struct Smelt: ParsableCommand {
          1  verify or diff found too much  73  the result cannot be created
          2  a file was refused             74  the machine failed
          3  not supported                  75  interrupted
+
+      Environment:
+        SMELT_ISA  the instruction set to run with: \(InstructionSet.words.joined(separator: ", "));
+                   by default the best that the machine has. Results are the same.
       """,
     version: "smelt \(smeltVersion)",
     subcommands: [
@@ -47,6 +51,7 @@ struct Smelt: ParsableCommand {
     Interrupt.install()
     do {
       try refuseUnreadableArguments()
+      try InstructionSet.check()
       try refuseUnknownCommand()
       var command = try parseAsRoot()
       try command.run()

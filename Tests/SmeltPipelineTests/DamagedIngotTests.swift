@@ -74,7 +74,9 @@ private enum Reader: String, CaseIterable {
     case .calibrate:
       _ = try SmeltPipeline.calibrate(model, windows, textPath: path, to: out, overwrite: false, run)
       return try hash(out)
-    case .inspect: return try members(SmeltPipeline.inspect(model).json(withTensors: true), ["bytes", "tensors", "experts"])
+    case .inspect:
+      return try members(
+        SmeltPipeline.inspect(model).json(withTensors: true), ["bytes", "tensors", "experts"])
     case .plan: return "\(try Plan(model, try options("int8-channel")).bytesOut)"
     case .check:
       let summary = try SmeltPipeline.check(model, run)

@@ -33,6 +33,12 @@ int sk_isa_available(int isa); // 1 if the machine can run it
 int sk_isa_current(void);
 void sk_isa_force(int isa); // for tests and `bench`; not thread-safe; ignored when unavailable
 const char *sk_isa_name(int isa);
+const char *sk_isa_word(int isa); // how SMELT_ISA spells it; null beyond the last one
+// What the environment variable SMELT_ISA asks for: an instruction set, SK_ISA_ANY when it is not set or empty, SK_ISA_UNKNOWN for
+// another word. The kernels run with it where the machine can, else with the best; the command refuses the rest.
+enum { SK_ISA_ANY = -1, SK_ISA_UNKNOWN = -2 };
+int sk_isa_asked(void);
+int sk_isa_chosen(void); // what runs unless another is forced
 
 // ---- decode: n codes to float32, each multiplied by scale (products exact in float32 order code*scale) ----
 void sk_decode_bf16(const uint8_t *src, float *dst, size_t n); // src may be unaligned; little-endian
