@@ -61,7 +61,7 @@ let package = Package(
       name: "SmeltTestSupport", dependencies: ["SmeltTensors", "SmeltStorage"],
       path: "Tests/SmeltTestSupport", swiftSettings: tests),
     .testTarget(
-      name: "SmeltStorageTests", dependencies: ["SmeltStorage", "SmeltTestSupport"],
+      name: "SmeltStorageTests", dependencies: ["SmeltStorage", "SmeltTestSupport", "CKernels"],
       swiftSettings: tests),
     .testTarget(
       name: "SmeltTensorsTests",

@@ -14,7 +14,8 @@
 ///   - byteCount: the file's size as the caller knows it.
 ///   - tail: what goes behind its end.
 ///   - head: what its first bytes become.
-/// - Throws: `SRC_CHANGED` when the file is no longer that long; `RequestError` cannot-create, io; the file is as it was then.
+/// - Throws: `SRC_CHANGED` when the file is no longer that long; `RequestError` cannot-create, io; the file is as it was then, or the
+///   error says what it needs.
 public func patchFile(_ path: String, byteCount: Int, tail: [UInt8], head: [UInt8]) throws {
   let descriptor = open(path, O_RDWR | O_CLOEXEC)
   guard descriptor >= 0 else {
@@ -25,17 +26,27 @@ public func patchFile(_ path: String, byteCount: Int, tail: [UInt8], head: [UInt
   guard fstat(descriptor, &status) == 0, Int(status.st_size) == byteCount else {
     throw FormatError(.changed, file: path, "found \(Int(status.st_size)) bytes, expected \(byteCount)")
   }
+  var old = [UInt8](repeating: 0, count: min(head.count, byteCount))
+  guard old.withUnsafeMutableBytes({ Platform.read(descriptor, $0, at: 0) }) else {
+    throw RequestError(.io, "cannot read '\(path)': \(Platform.lastError())")
+  }
   let isThere =
     tail.withUnsafeBytes { Platform.write(descriptor, $0, at: byteCount) }
     && Platform.syncData(descriptor) == 0
-  guard isThere else {
-    let reason = Platform.lastError()
-    ftruncate(descriptor, off_t(byteCount))
-    throw RequestError(
-      .io, "cannot write '\(path)': \(reason)", help: "the file is as it was; free some space")
+  if isThere, head.withUnsafeBytes({ Platform.write(descriptor, $0, at: 0) }),
+    Platform.syncData(descriptor) == 0
+  {
+    return
   }
-  guard head.withUnsafeBytes({ Platform.write(descriptor, $0, at: 0) }), Platform.syncData(descriptor) == 0
-  else {
-    throw RequestError(.io, "cannot write '\(path)': \(Platform.lastError())")
-  }
+  let reason = Platform.lastError()
+  // The head first: it must never speak of bytes that are gone.
+  let isBack =
+    (!isThere || old.withUnsafeBytes { Platform.write(descriptor, $0, at: 0) })
+    && ftruncate(descriptor, off_t(byteCount)) == 0
+  _ = Platform.syncData(descriptor)
+  throw RequestError(
+    .io, "cannot write '\(path)': \(reason)",
+    help: isBack
+      ? "the file is as it was"
+      : "the file may have bytes behind its end: cut it to \(byteCount) bytes, then `smelt check` it")
 }

@@ -83,12 +83,16 @@ public func namesInFolder(_ path: String) throws -> [String] {
   }
   defer { closedir(folder) }
   var names: [String] = []
+  // The end and a failure look the same but for the error number: a list cut short is no list.
+  errno = 0
   while let entry = readdir(folder) {
     let name = withUnsafeBytes(of: &entry.pointee.d_name) { raw in
       String(decoding: raw.prefix { $0 != 0 }, as: UTF8.self)
     }
     if name != "." && name != ".." { names.append(name) }
+    errno = 0
   }
+  guard errno == 0 else { throw RequestError(.io, "cannot list '\(path)': \(Platform.lastError())") }
   return names.sorted { Array($0.utf8).lexicographicallyPrecedes(Array($1.utf8)) }
 }
 

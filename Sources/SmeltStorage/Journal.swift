@@ -1,6 +1,9 @@
 // What was done so far, in a file beside the result: lines that are added one after another and each carry a checksum, so
 // that whatever stops the program, the lines that are whole are true.
 
+internal import CKernels
+internal import Synchronization
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -14,6 +17,10 @@ public struct Journal: ~Copyable {
   /// The file.
   public let path: String
   private let descriptor: Int32
+  private let kept = KeptWork()
+
+  /// Whether another run can resume from it: an entry was written, or was there before.
+  public var hasEntries: Bool { kept.isThere }
 
   /// What a journal holds: the header that says of what it is, and the entries.
   public struct Content: Sendable {
@@ -26,15 +33,22 @@ public struct Journal: ~Copyable {
   }
 
   /// Starts a journal; one of the same name goes.
+  /// - Parameter entries: its first lines after the header. Where they cannot be written there is no journal.
   /// - Throws: `RequestError` cannot-create, io.
-  public init(creating path: String, header: JSON) throws {
+  public init(creating path: String, header: JSON, _ entries: [JSON] = []) throws {
     unlink(path)
     descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0o644)
     self.path = path
     guard descriptor >= 0 else {
       throw RequestError(.cannotCreate, "cannot create '\(path)': \(Platform.lastError())")
     }
-    try append([header])
+    do {
+      try put([header] + entries)
+    } catch {
+      unlink(path)
+      throw error
+    }
+    if !entries.isEmpty { kept.note() }
   }
 
   /// Goes on with a journal after its whole lines.
@@ -45,6 +59,7 @@ public struct Journal: ~Copyable {
     guard descriptor >= 0, ftruncate(descriptor, off_t(content.byteCount)) == 0 else {
       throw RequestError(.io, "cannot go on with '\(path)': \(Platform.lastError())")
     }
+    if !content.entries.isEmpty { kept.note() }
   }
 
   deinit { if descriptor >= 0 { close(descriptor) } }
@@ -77,9 +92,20 @@ public struct Journal: ~Copyable {
     return Array((String(repeating: "0", count: 16 - digits.count) + digits + " ").utf8)
   }
 
-  /// Adds lines and waits until they are on the disk.
+  /// Adds lines and waits until they are on the disk. What the system takes of them in part is taken away again.
   /// - Throws: `RequestError` io.
   public func append(_ entries: [JSON]) throws {
+    let end = lseek(descriptor, 0, SEEK_END)
+    do {
+      try put(entries)
+    } catch {
+      if end >= 0 { ftruncate(descriptor, end) }
+      throw error
+    }
+    if !entries.isEmpty { kept.note() }
+  }
+
+  private func put(_ entries: [JSON]) throws {
     var lines: [UInt8] = []
     for entry in entries {
       let text = Array(entry.text().utf8)
@@ -98,4 +124,17 @@ public struct Journal: ~Copyable {
       throw RequestError(.io, "cannot flush '\(path)': \(Platform.lastError())")
     }
   }
+}
+
+/// Whether a journal holds work that another run can resume from; what ends the process without an error of Swift's asks too.
+private final class KeptWork: Sendable {
+  private let state = Atomic<Bool>(false)
+
+  var isThere: Bool { state.load(ordering: .relaxed) }
+
+  func note() {
+    if !state.exchange(true, ordering: .relaxed) { sk_fault_count_journals(1) }
+  }
+
+  deinit { if isThere { sk_fault_count_journals(-1) } }
 }

@@ -1,5 +1,7 @@
 // A file mapped read-only for as long as the object lives. The size is looked at before mapping, and size and time
-// again on request, since a page past a shortened file's end would kill the process.
+// again on request. A page that cannot be read (the file was cut short, the disk failed) ends the process with an error.
+
+internal import CKernels
 
 #if canImport(Glibc)
   import Glibc
@@ -20,6 +22,8 @@ public final class MappedFile: @unchecked Sendable {
   private let base: UnsafeMutableRawPointer?
   private let size: Int
   private let modified: Int64
+  /// What the handler of unreadable pages knows of this file.
+  private let noted: OpaquePointer?
   /// When the file was changed last, in nanoseconds of the system's clock.
   public var changed: Int { Int(modified) }
 
@@ -53,16 +57,21 @@ public final class MappedFile: @unchecked Sendable {
     modified = Platform.modified(status)
     identity = FileIdentity(device: UInt64(truncatingIfNeeded: status.st_dev), inode: UInt64(status.st_ino))
     guard size > 0 else {
-      base = nil
+      (base, noted) = (nil, nil)
       return
     }
     guard let mapped = mmap(nil, size, PROT_READ, MAP_PRIVATE, descriptor, 0), mapped != MAP_FAILED else {
       throw RequestError(.io, "cannot map '\(path)': \(Platform.lastError())")
     }
     base = mapped
+    noted = sk_mapping_add(
+      mapped, size, path, printable(path), Int64(size), modified, identity.device, identity.inode)
   }
 
-  deinit { if let base { munmap(base, size) } }
+  deinit {
+    sk_mapping_remove(noted)
+    if let base { munmap(base, size) }
+  }
 
   /// All bytes of the file.
   public var bytes: Bytes { Bytes(owner: self, pointer: base.map { UnsafeRawPointer($0) }, count: size) }
@@ -105,6 +114,16 @@ public final class MappedFile: @unchecked Sendable {
   public func adviseSequential() {
     if let base { madvise(base, size, MADV_SEQUENTIAL) }
   }
+}
+
+/// What happens when a page of a mapped file cannot be read.
+public enum MappedFaults {
+  /// From now on the process ends with `SRC_CHANGED` (status 2) where the file is no longer what it was when it was mapped, else
+  /// with an input/output error (74), and three lines on stderr that name the file. Without it the system's signal kills it.
+  public static func install() { sk_fault_install() }
+
+  /// Has the line of a progress bar cleared before such an error.
+  public static func clearsLine() { sk_fault_clear_line("\r\u{1B}[K") }
 }
 
 /// Device and inode: equal for two paths of one file.

@@ -41,6 +41,21 @@ enum Platform {
     return true
   }
 
+  /// Reads all bytes of a place of a file.
+  /// - Returns: false when the system refuses, `lastError` says why, or when the file ends before.
+  static func read(_ descriptor: Int32, _ bytes: UnsafeMutableRawBufferPointer, at offset: Int) -> Bool {
+    var done = 0
+    while done < bytes.count {
+      let step = pread(
+        descriptor, bytes.baseAddress! + done, min(bytes.count - done, 1 << 30), off_t(offset + done))
+      if step < 0 && errno == EINTR { continue }
+      if step == 0 { errno = EIO }
+      guard step > 0 else { return false }
+      done += step
+    }
+    return true
+  }
+
   /// A time stamp of a file's last change in nanoseconds.
   static func modified(_ status: stat) -> Int64 {
     #if canImport(Darwin)

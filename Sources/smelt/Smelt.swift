@@ -49,6 +49,7 @@ struct Smelt: ParsableCommand {
   static func main() {
     Output.reserveDescriptors()
     Interrupt.install()
+    MappedFaults.install()
     do {
       try refuseUnreadableArguments()
       try InstructionSet.check()

@@ -24,7 +24,9 @@ enum Terminal {
 
   /// A bar where it can be drawn, silence elsewhere.
   static func progress() -> any ProgressReporter {
-    isatty(2) == 1 && getenv("NO_COLOR") == nil ? ProgressBar() : SilentProgress()
+    guard isatty(2) == 1, getenv("NO_COLOR") == nil else { return SilentProgress() }
+    MappedFaults.clearsLine()
+    return ProgressBar()
   }
 }
 

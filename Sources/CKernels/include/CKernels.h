@@ -14,6 +14,7 @@
 
 #include "sk_blocks.h"
 #include "sk_codecs.h"
+#include "sk_faults.h"
 #include "sk_forward.h"
 #include "sk_groups.h"
 #include "sk_methods.h"

@@ -1,0 +1,33 @@
+// Pages of mapped files that cannot be read: the file was cut short while it was mapped, or the disk failed. The system tells by a
+// signal, and the process ends with an error like any other.
+#ifndef SK_FAULTS_H
+#define SK_FAULTS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct sk_mapping sk_mapping;
+
+// Notes a mapped file; null when there is no memory. `shown` is the path as it may be printed; `size`, `modified` (nanoseconds),
+// `device` and `inode` are what the file was when it was mapped. From any thread.
+sk_mapping *sk_mapping_add(const void *start, size_t length, const char *path, const char *shown, int64_t size,
+                           int64_t modified, uint64_t device, uint64_t inode);
+// Forgets a mapping; it must still be there. Null is allowed.
+void sk_mapping_remove(sk_mapping *mapping);
+
+// Catches SIGBUS from now on: where the address lies in a noted file, the error and its file are written to stderr and the process
+// ends, with status 2 when the file is no longer what it was, else 74. Elsewhere the signal has the effect it had before.
+void sk_fault_install(void);
+// What is written before the error: a static string that clears the line of a progress bar.
+void sk_fault_clear_line(const char *text);
+// Counts, up and down, the journals that another run could resume from: the error offers it then.
+void sk_fault_count_journals(int change);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
