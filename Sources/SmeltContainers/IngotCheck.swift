@@ -46,7 +46,8 @@ extension IngotFile {
 }
 
 extension IngotFilePart {
-  fileprivate func check(deep: Bool, parallel: Parallel, progress: any ProgressReporter) throws
+  /// Verifies every stored byte up to the index.
+  func check(deep: Bool, parallel: Parallel, progress: any ProgressReporter) throws
     -> [IngotDamage]
   {
     var work: [(frame: Int, chunks: Range<Int>)] = []
@@ -184,7 +185,8 @@ extension IngotFilePart {
     var errors: [FormatError] = []
     var end = IngotLimits.headerBytes
     for row in 0...index.counts.frames {
-      let start = row < index.counts.frames ? index.frame(row).offset : index.start
+      // A file that is being written ends before the place of its index.
+      let start = row < index.counts.frames ? index.frame(row).offset : min(index.start, bytes.count)
       let next = row < index.counts.frames ? index.frame(row).end : start
       defer { end = next }
       let place = bytes[end..<start].withUnsafeBytes { gap in gap.firstIndex { $0 != 0 } }

@@ -37,6 +37,15 @@ struct IngotFilePart: Sendable {
     verified = VerifiedChunks(count: index.counts.chunks)
   }
 
+  /// A file whose index lies elsewhere, as that of one that is being written.
+  init(path: String, mapping: MappedFile, bytes: Bytes, index: IngotIndex) {
+    self.path = path
+    self.mapping = mapping
+    self.bytes = bytes
+    self.index = index
+    verified = VerifiedChunks(count: index.counts.chunks)
+  }
+
   // MARK: chunks
 
   /// A chunk with its place in the file and in the content.

@@ -16,23 +16,8 @@ public struct IngotSummary: Sendable, Hashable {
   public let weightCount: Int
   /// The files.
   public let files: [String]
-}
-
-/// What a journal keeps of an ingot that is being written.
-public struct IngotProgress: Sendable {
-  /// Records of the weights that ended since the last call; for the writer that goes on.
-  public var records: [UInt8]
-  /// The number of the file that they lie in, from 1.
-  public var fileNumber: Int
-  /// Where that file ends.
-  public var position: Int
-
-  /// What a journal said.
-  public init(records: [UInt8], fileNumber: Int, position: Int) {
-    self.records = records
-    self.fileNumber = fileNumber
-    self.position = position
-  }
+  /// What tells its files from those of another conversion of the same model; lower-case hexadecimal. Formats/ingot.md, section 6.
+  public let identity: String
 }
 
 /// An ingot being written beside its target. Dropping it without `finish` leaves nothing.
@@ -40,17 +25,19 @@ public struct IngotProgress: Sendable {
 /// Calls come in the order `beginWeight`, for each part `beginPart`, `append` …, `endPart`, then `endWeight`; `write` does all of it
 /// for a weight in memory. `addFile` and `addNote` come after the weights. The frames lie in the file in the order of the calls.
 public struct IngotWriter: ~Copyable {
-  private let path: String
-  private let overwrite: Bool
-  private let isResumable: Bool
-  private let maxFileBytes: Int?
-  private var files: [OpenFile] = []
-  private var names: Set<String> = []
-  private var experts: Set<ExpertPlace> = []
-  private var weight: PendingWeight?
-  private var part: PendingPart?
+  let path: String
+  let overwrite: Bool
+  let isResumable: Bool
+  let maxFileBytes: Int?
+  var files: [OpenFile] = []
+  var names: Set<String> = []
+  var experts: Set<ExpertPlace> = []
+  var weight: PendingWeight?
+  var part: PendingPart?
   /// Weights of the last file that `takeProgress` has handed over.
-  private var recorded = 0
+  var recorded = 0
+  /// Whether the unfinished files stay when the writer is dropped.
+  var isKept = false
 
   /// Starts an ingot.
   /// - Parameters:
@@ -71,57 +58,13 @@ public struct IngotWriter: ~Copyable {
   public var writtenBytes: Int { files.reduce(0) { $0 + $1.position } }
 
   /// Starts a file.
-  private mutating func begin() throws {
+  mutating func begin() throws {
     let file = try OpenFile(
       FileWriter(path: OpenFile.path(path, files.count + 1), overwrite: overwrite, isResumable: isResumable))
     // Zeros until the end: a file that was never finished has no header.
     try file.write([UInt8](repeating: 0, count: IngotLimits.headerBytes))
     files.append(file)
     recorded = 0
-  }
-
-  // MARK: going on
-
-  /// Goes on with an ingot that another run began: what it handed over, and the bytes behind it, which are
-  /// read and held against their checksums.
-  /// - Throws: `RequestError` cannot-create, io; `C_INDEX`, `C_CHECKSUM` when a file does not hold what the records say.
-  public init(
-    resuming path: String, _ progress: [IngotProgress], overwrite: Bool, maxFileBytes: Int?,
-    parallel: Parallel
-  ) throws {
-    self.path = path
-    self.overwrite = overwrite
-    self.maxFileBytes = maxFileBytes
-    isResumable = true
-    let last = progress.map(\.fileNumber).max() ?? 1
-    for number in 1...last {
-      let steps = progress.filter { $0.fileNumber == number }
-      let position = steps.last?.position ?? IngotLimits.headerBytes
-      let target = OpenFile.path(path, number)
-      let records = try IngotFile.checkPartial(
-        FileWriter.resumablePath(target), records: steps.flatMap(\.records), position: position, parallel)
-      let file = try OpenFile(FileWriter(resuming: target, at: position, overwrite: overwrite))
-      for weight in records {
-        try claim(weight.name, layer: weight.layer, expert: weight.expert, after: nil)
-        file.add(weight)
-      }
-      files.append(file)
-    }
-    recorded = files[files.count - 1].records.weights.count
-  }
-
-  /// What ended since the last call, once its bytes are on the disk. From the first call on, the unfinished files stay
-  /// when the writer is dropped.
-  /// - Throws: `RequestError` io.
-  public mutating func takeProgress() throws -> IngotProgress {
-    precondition(weight == nil, "a weight has not ended")
-    let file = files[files.count - 1]
-    try file.sync()
-    for file in files { file.keepPartial() }
-    var bytes: [UInt8] = []
-    for weight in file.records.weights[recorded...] { weight.journal(into: &bytes) }
-    recorded = file.records.weights.count
-    return IngotProgress(records: bytes, fileNumber: files.count, position: file.position)
   }
 
   // MARK: weights
@@ -133,20 +76,30 @@ public struct IngotWriter: ~Copyable {
   /// - Returns: true when a new file must be begun with `beginFile`.
   /// - Throws: `RequestError` usage when even an empty file has no room for them.
   public func needsFile(contentBytes: Int, frames: Int, name: String) throws -> Bool {
-    guard let limit = maxFileBytes else { return false }
-    let chunks = FrameCodec.chunkCount(contentBytes) + frames
+    let file = files[files.count - 1]
+    return try IngotWriter.needsFile(
+      IngotUnit(name: name, contentBytes: contentBytes, frames: frames),
+      after: (file.position, file.indexBytes, file.records.weights.isEmpty), limit: maxFileBytes)
+  }
+
+  /// Whether a unit needs a new file after one of so many bytes, of which the index will have `indexBytes`.
+  static func needsFile(
+    _ unit: IngotUnit, after file: (position: Int, indexBytes: Int, isEmpty: Bool), limit: Int?
+  ) throws -> Bool {
+    guard let limit else { return false }
+    let chunks = FrameCodec.chunkCount(unit.contentBytes) + unit.frames
     // A page of padding, a record, a long name and a shape for each frame.
     let most =
-      contentBytes + 8 * chunks + frames * (4096 + IngotIndex.frameBytes + IngotIndex.weightBytes + 1200)
-    let file = files[files.count - 1]
+      unit.contentBytes + 8 * chunks
+      + unit.frames * (4096 + IngotIndex.frameBytes + IngotIndex.weightBytes + 1200)
     guard file.position + file.indexBytes + most > limit else { return false }
     let least = IngotLimits.headerBytes + OpenFile.emptyIndex + most
     guard least <= limit else {
       throw RequestError(
-        .usage, "'\(name)' and what belongs to it need \(least) bytes, a part may have \(limit)",
+        .usage, "'\(unit.name)' and what belongs to it need \(least) bytes, a part may have \(limit)",
         help: "give --max-part-size at least \(least)")
     }
-    return !file.records.weights.isEmpty
+    return !file.isEmpty
   }
 
   /// Ends the file and begins the next one.
@@ -158,7 +111,7 @@ public struct IngotWriter: ~Copyable {
   }
 
   /// Notes a weight's name and expert.
-  private mutating func claim(_ name: String, layer: Int?, expert: Int?, after last: WeightRecord?)
+  mutating func claim(_ name: String, layer: Int?, expert: Int?, after last: WeightRecord?)
     throws(FormatError)
   {
     guard names.insert(name).inserted else {
@@ -338,41 +291,5 @@ public struct IngotWriter: ~Copyable {
     var record = part.record
     record.contentHash = part.contentHash.digest()
     return record
-  }
-
-  // MARK: the end
-
-  /// Writes index and header and gives the files their names.
-  /// - Parameter metadata: an object: format, tool version, family, provenance. Formats/ingot.md, 4.9.
-  /// - Throws: `C_INDEX` when the metadata is over 16 MiB; `RequestError` io or cannot-create.
-  public consuming func finish(metadata: JSON) throws -> IngotSummary {
-    precondition(weight == nil && part == nil, "the last weight has not ended")
-    precondition(metadata.object != nil, "the metadata must be an object")
-    let text = Array(metadata.text().utf8)
-    guard text.count <= IngotLimits.metadataBytes else {
-      throw FormatError(.ingotIndex, subject: "metadata", "has \(text.count) bytes, expected at most 2^24")
-    }
-    let hash = IngotRecords.contentHash(files.map(\.records))
-    var identity = SHA256()
-    for file in files { file.records.describeFrames(to: &identity) }
-    let names = (1...files.count).map {
-      files.count == 1 ? path : IngotFilePart.path(path, $0, of: files.count)
-    }
-    for name in names { try requireCreatable(name, overwrite: overwrite) }
-    let prefix = Array(identity.digest()[..<16])
-    for (place, file) in files.enumerated() {
-      file.records.fileNumber = place + 1
-      file.records.fileCount = files.count
-      file.records.totalWeights = self.names.count
-      file.records.contentHash = hash
-      file.records.identity = prefix
-      file.records.metadata = text
-      try file.finish()
-    }
-    let summary = IngotSummary(
-      byteCount: writtenBytes, contentHash: hexadecimal(hash),
-      contentBytes: files.reduce(0) { $0 + $1.contentBytes }, weightCount: self.names.count, files: names)
-    for (file, name) in zip(files, names) { try file.commit(as: name) }
-    return summary
   }
 }

@@ -73,6 +73,7 @@ private func calibrate(
       ("policy", policy.kind.rawValue), ("min_tokens", String(policy.minTokens)),
       ("topped_up_windows", String(added.count)),
     ]
+  try kept.check(statistics, expertsPerToken: model.family.dimensions.expertsPerToken)
   let declarations = calibration.layout.declarations
   let keeping = Keeping(checkpoints: kept, added: places, statistics: statistics)
   let learned: Learned

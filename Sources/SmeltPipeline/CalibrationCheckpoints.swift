@@ -38,6 +38,8 @@ final class CalibrationCheckpoints {
     var layers: [LearnedLayer] = []
     /// The activations behind them, float32 of all tokens in order.
     var activations: MappedFile?
+    /// What the statistics files say of the calibration, by their paths.
+    var metadata: [(file: String, lines: [String])] = []
   }
 
   /// What another run left; nothing without `--resume`.
@@ -50,6 +52,8 @@ final class CalibrationCheckpoints {
   /// Layers that are over and in no checkpoint yet.
   private var pending: [LearnedLayer] = []
   private var layers = 0
+  /// Whether this run has written a checkpoint's files, a journal of them or not.
+  private var hasWritten = false
 
   /// Bytes of statistics that are kept for the next checkpoint, at most.
   private static let pendingLimit = 64 << 20
@@ -90,7 +94,27 @@ final class CalibrationCheckpoints {
   private var journalPath: String { ResultJournal.path(path) }
 
   /// Whether something is kept that another run can go on with.
-  var canResume: Bool { journal != nil }
+  var canResume: Bool { journal?.hasEntries ?? false }
+
+  /// Holds what another run left against what this one will write: the same tokens of the same text, and in each layer with experts
+  /// every token at as many of them as the model sends it to.
+  /// - Throws: `RESUME_MISMATCH`.
+  func check(_ statistics: Statistics, expertsPerToken: Int) throws(FormatError) {
+    let expected = statistics.metadata.map { "\($0.key)=\($0.value)" }
+    for (file, lines) in left.metadata where lines.sorted() != expected.sorted() {
+      throw FormatError(.resumeMismatch, file: file, "is of another calibration")
+    }
+    for layer in left.layers {
+      guard let tokens = layer.tokens else { continue }
+      let sum = tokens.counts.reduce(0) { $0.addingReportingOverflow($1).partialValue }
+      let sources = layer.sources?.experts.map { $0.own &+ $0.toppedUp } ?? tokens.counts
+      guard sum == statistics.tokens * expertsPerToken, sources == tokens.counts else {
+        throw FormatError(
+          .resumeMismatch, file: journalPath, subject: "layer \(tokens.layer)",
+          "its experts got \(sum) tokens, expected \(statistics.tokens) × \(expertsPerToken)")
+      }
+    }
+  }
 
   /// Notes the windows that were added, so that they are not looked for again.
   func note(added: [Int]) throws {
@@ -125,6 +149,7 @@ final class CalibrationCheckpoints {
     layers += pending.count
     pending = []
     let name = statisticsPath(first..<layers)
+    hasWritten = true
     var writer = try SafetensorsWriter(
       path: name, tensors: section.tensors.map { SafetensorsWriter.Declaration($0.name, $0.dtype, $0.shape) },
       metadata: section.metadata.map { ($0.key, $0.value) }, overwrite: true)
@@ -142,13 +167,16 @@ final class CalibrationCheckpoints {
   }
 
   private func append(_ entry: JSON) throws {
-    if journal == nil { journal = try Journal(creating: journalPath, header: header) }
-    try journal?.append([entry])
+    if journal == nil {
+      journal = try Journal(creating: journalPath, header: header, [entry])
+    } else {
+      try journal?.append([entry])
+    }
   }
 
   /// Removes all that was kept.
   func remove() {
-    guard journal != nil else { return }
+    guard journal != nil || hasWritten else { return }
     let folder = parentFolder(path)
     for name in (try? namesInFolder(folder)) ?? [] where isOurs(name) { removeFile(joinPath(folder, name)) }
     removeFile(journalPath)
@@ -203,6 +231,15 @@ final class CalibrationCheckpoints {
     let path = statisticsPath(layers..<end)
     _ = try lent(path, statistics)
     let found = try statisticsFile(path)
+    let expected = layout.sections[layers..<end].flatMap(\.declarations)
+    guard
+      found.tensors.map({ "\($0.name) \($0.dtype) \($0.shape)" })
+        == expected.map({ "\($0.name) \($0.dtype) \($0.shape)" })
+    else {
+      throw FormatError(
+        .resumeMismatch, file: path, "does not hold the statistics of layers \(layers) to \(end - 1)")
+    }
+    left.metadata.append((path, found.metadata.map { "\($0.key)=\($0.value)" }))
     try found.check(
       modelType: family.modelType, experts: family.dimensions.experts, weights: family.weights)
     for section in layout.sections[layers..<end] { left.layers.append(try learned(section, found)) }

@@ -97,6 +97,7 @@ public func convert(_ model: Model, to path: String, _ options: ConvertOptions) 
   var (scales, global): ([UInt8], [UInt8]) = ([], [])
   var hash = XXH64()
   var inexact = 0
+  let written: ResultSummary
   do {
     let done = sink.done
     let jobs = ConvertJob.all(plan.slabs).filter { done[plan.slabs[$0.slab].name] == nil }
@@ -148,12 +149,14 @@ public func convert(_ model: Model, to path: String, _ options: ConvertOptions) 
       }
       options.run.progress.advance(piece.job.content.count)
     }
-  } catch let error as RequestError where sink.canResume && [.interrupted, .io].contains(error.kind) {
+    options.run.progress.end()
+    try model.checkUnchanged()
+    written = try sink.finish(ledger: ledger)
+  } catch let error as RequestError
+    where sink.canResume && [.interrupted, .io, .cannotCreate].contains(error.kind)
+  {
     throw error.offeringResume
   }
-  options.run.progress.end()
-  try model.checkUnchanged()
-  let written = try sink.finish(ledger: ledger)
   return ConvertSummary(
     path: path, container: options.target.name, byteCount: written.byteCount,
     contentHash: written.contentHash,

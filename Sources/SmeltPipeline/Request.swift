@@ -150,7 +150,7 @@ public func quantize(
   _ options: ConvertOptions
 ) throws -> (CalibrationSummary, ConvertSummary) {
   try model.refuseAlias(path, and: calibration.files + [textPath])
-  try options.target.requireRoom(path, overwrite: options.overwrite)
+  if !options.resume { try options.target.requireRoom(path, overwrite: options.overwrite) }
   // What the plan or the budget refuses is refused before the long pass, not after it.
   _ = try Plan(model, options)
   let choices = try budget.map { try BudgetTable(model, $0, options) }

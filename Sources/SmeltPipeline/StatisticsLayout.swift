@@ -44,16 +44,19 @@ struct StatisticsLayout {
     }
   }
 
+  var declarations: [SafetensorsWriter.Declaration] { sections.flatMap(\.declarations) }
+}
+
+extension StatisticsLayout.Section {
+  /// The section's tensors in file order.
   var declarations: [SafetensorsWriter.Declaration] {
-    sections.flatMap { section in
-      var tensors = section.specs.flatMap {
-        StatisticsEntry.layout($0.name, groups: $0.inputGroups, columns: $0.shape.columns)
-      }
-      if let layer = section.layer, section.experts > 0 {
-        tensors.append((ExpertTokens.tensorName(layer), .i64, [section.experts]))
-        tensors.append((ExpertSources.tensorName(layer), .i64, [section.experts, 4]))
-      }
-      return tensors.map { SafetensorsWriter.Declaration($0.name, $0.dtype, $0.shape) }
+    var tensors = specs.flatMap {
+      StatisticsEntry.layout($0.name, groups: $0.inputGroups, columns: $0.shape.columns)
     }
+    if let layer, experts > 0 {
+      tensors.append((ExpertTokens.tensorName(layer), .i64, [experts]))
+      tensors.append((ExpertSources.tensorName(layer), .i64, [experts, 4]))
+    }
+    return tensors.map { SafetensorsWriter.Declaration($0.name, $0.dtype, $0.shape) }
   }
 }

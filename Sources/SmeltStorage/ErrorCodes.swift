@@ -3,10 +3,11 @@
 extension ErrorCode {
   // MARK: any source
 
-  /// A journal of another source or recipe than the one at hand.
+  /// A journal of another source or recipe than the one at hand, or one that plan, source and files do not bear out.
   public static let resumeMismatch = ErrorCode(
-    "RESUME_MISMATCH", "the run that was stopped had another source, recipe or program",
-    "start without --resume once the .partial and the .journal are removed, or give what was given then")
+    "RESUME_MISMATCH",
+    "the run that was stopped had another source, recipe or program, or its journal is not true of its files",
+    "give what was given then, or --overwrite without --resume to begin anew")
   /// A git-LFS pointer where weights were expected.
   public static let lfsPointer = ErrorCode(
     "SRC_LFS_POINTER", "the file is a git-LFS pointer, not the weights it stands for",

@@ -110,7 +110,8 @@ private let ids = #"{"sequences": [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [200, 100, 5
     #expect(converted.stdout.contains("80 weights kept, 130 converted (130 exact)"))
     let checked = try shell.run("smelt check a.ingot")
     #expect(checked.exit == 0 && checked.stdout.hasPrefix("sound: ") && checked.stderr == "")
-    let verified = try shell.run("smelt verify fp4 a.ingot --bytes --text tiny/evaluation.txt --tokens-limit 256")
+    let verified = try shell.run(
+      "smelt verify fp4 a.ingot --bytes --text tiny/evaluation.txt --tokens-limit 256")
     #expect(verified.exit == 0)
     #expect(verified.stdout.contains("exact weights") && verified.stdout.hasSuffix("verdict: pass\n"))
     #expect(

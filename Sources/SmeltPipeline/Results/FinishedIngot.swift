@@ -1,4 +1,5 @@
-// What --resume finds where a run was stopped between giving its ingot the final name and removing its journal: nothing is left to do.
+// What --resume finds where a run was stopped after its files were whole: they get the names they do not have yet, the journal goes,
+// and nothing else is left to do.
 
 import SmeltContainers
 import SmeltQuantization
@@ -9,19 +10,23 @@ final class FinishedIngot: ResultSink {
   private let path: String
   private let ingot: IngotFile
   let done: [String: (inexactValues: Int, sourceHash: String)]
-  let canResume = false
+  let canResume = true
 
-  /// Nil where a part is still to be written, or nothing was finished.
-  /// - Throws: `RESUME_MISMATCH` when the journal is of another conversion; refusals of the ingot.
+  /// Nil where something is still to be written, or nothing was begun.
+  /// - Throws: `RESUME_MISMATCH` when the journal is of another conversion, or the files are not those that it speaks of; refusals of
+  ///   the ingot.
   init?(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions) throws {
     let journal = ResultJournal.path(path)
-    guard pathKind(path) == .file, pathKind(FileWriter.resumablePath(path)) == .nothing,
-      let left = try Journal.read(journal)
-    else { return nil }
+    guard let left = try Journal.read(journal), let finished = ConversionJournal.finished(left.entries) else {
+      return nil
+    }
     try ResultJournal.check(
       left.header, is: try ConversionJournal.header(model, plan, options), file: journal)
     self.path = path
-    ingot = try IngotFile(path: path)
+    ingot = try IngotFile.adopt(
+      path, files: finished.files, identity: finished.identity,
+      plan.slabs.map { $0.expected(isRaw: false, unit: nil) }, overwrite: options.overwrite,
+      parallel: options.run.parallel)
     let ledger = try ingot.file(Model.ledgerName).map { try JSON.scan($0) }
     var known: [String: (Int, String)] = [:]
     for entry in ledger?["ledger"]?.array ?? [] {
@@ -42,6 +47,8 @@ final class FinishedIngot: ResultSink {
 
   func finish(ledger: [LedgerEntry]) throws -> ResultSummary {
     removeFile(ResultJournal.path(path))
-    return ResultSummary(byteCount: ingot.byteCount, contentHash: ingot.contentHash)
+    let files = ingot.files.map(\.path)
+    return ResultSummary(
+      byteCount: ingot.byteCount, contentHash: ingot.contentHash, files: files.count > 1 ? files : [])
   }
 }

@@ -53,6 +53,7 @@ public struct IngotResult: ResultTarget {
     -> any ResultSink
   {
     if options.resume, let finished = try FinishedIngot(path, plan, model, options) { return finished }
+    if !options.resume { try ConversionJournal.clear(path, overwrite: options.overwrite) }
     try requireRoom(path, overwrite: options.overwrite)
     return try IngotSink(path, plan, model, options, self)
   }
@@ -68,7 +69,7 @@ private final class IngotSink: ResultSink {
   private let options: ConvertOptions
   private let compression: CodecMode
   /// What must lie in one file with the slab of a name, which comes first.
-  private let units: [String: Unit]
+  private let units: [String: IngotUnit]
   private let files: [(name: String, bytes: Bytes)]
   /// Weights that ended since the journal was written last, and how much was written then.
   private var unsecured: [ConversionJournal.Done] = []
@@ -81,29 +82,27 @@ private final class IngotSink: ResultSink {
     self.model = model
     self.options = options
     compression = target.compression ?? .raw
-    units = Unit.all(plan.slabs, plan)
+    units = ResultSlab.units(plan.slabs)
     files = try model.smallFiles()
     header = try ConversionJournal.header(model, plan, options)
     let journalPath = ResultJournal.path(path)
-    let left = try Journal.read(journalPath)
     if options.resume {
-      guard let left else {
-        throw RequestError.nothingToResume(journalPath)
-      }
+      guard let left = try Journal.read(journalPath) else { throw RequestError.nothingToResume(journalPath) }
       try ResultJournal.check(left.header, is: header, file: journalPath)
       let state = try ConversionJournal.state(left.entries, file: journalPath)
-      for entry in state.done { done[entry.slab] = (entry.inexactValues, entry.sourceHash) }
-      writer = try IngotWriter(
-        resuming: path, state.progress, overwrite: options.overwrite, maxFileBytes: target.maxPartBytes,
+      try state.check(plan, file: journalPath)
+      let expected = plan.slabs.prefix(state.done.count).map {
+        $0.expected(isRaw: $0.mode(compression) == .raw, unit: units[$0.name])
+      }
+      let remains = try IngotRemains(
+        path, state.progress, expected, journal: journalPath, maxFileBytes: target.maxPartBytes,
         parallel: options.run.parallel)
+      try state.check(model, plan, remains.contentHashes, file: journalPath, options.run)
+      for entry in state.done { done[entry.slab] = (entry.inexactValues, entry.sourceHash) }
+      writer = try IngotWriter(resuming: remains, overwrite: options.overwrite)
       journal = try Journal(resuming: journalPath, left)
       secured = writer?.writtenBytes ?? 0
     } else {
-      guard left == nil || left?.entries.isEmpty == true else {
-        throw RequestError(
-          .cannotCreate, "'\(FileWriter.resumablePath(path))' was left by a run that was stopped",
-          help: "give --resume to go on with it, or remove it and '\(fileName(journalPath))' to begin anew")
-      }
       writer = try IngotWriter(
         path: path, overwrite: options.overwrite, isResumable: true, maxFileBytes: target.maxPartBytes)
       // What has no room in a file of its own is refused before the work, not after it.
@@ -113,9 +112,9 @@ private final class IngotSink: ResultSink {
   }
 
   /// What lies beside the weights: files, the ledger, the metadata.
-  private func smallUnit(_ ledgerBytes: Int) throws -> Unit {
+  private func smallUnit(_ ledgerBytes: Int) throws -> IngotUnit {
     let metadata = try provenance(model, options).text().utf8.count + 256
-    return Unit(
+    return IngotUnit(
       name: "the ledger", contentBytes: files.reduce(ledgerBytes + metadata) { $0 + $1.bytes.count },
       frames: files.count + 1)
   }
@@ -124,9 +123,15 @@ private final class IngotSink: ResultSink {
 
   /// Brings what is done to the disk and into the journal.
   private func secure() throws {
-    if journal == nil { journal = try Journal(creating: ResultJournal.path(path), header: header) }
     guard let progress = try writer?.takeProgress() else { return }
-    try journal?.append([ConversionJournal.entry(unsecured, progress)])
+    let entry = ConversionJournal.entry(unsecured, progress)
+    if journal == nil {
+      journal = try Journal(creating: ResultJournal.path(path), header: header, [entry])
+    } else {
+      try journal?.append([entry])
+    }
+    // Not before the journal names them: what no journal names is of no use to another run.
+    writer?.keep()
     unsecured = []
     secured = writer?.writtenBytes ?? 0
   }
@@ -182,8 +187,15 @@ private final class IngotSink: ResultSink {
       try writer?.addFile(name: name, bytes: bytes, mode: .small)
     }
     try writer?.addNote(name: Model.ledgerName, bytes: text, mode: .small)
-    guard let writer = writer.take() else { preconditionFailure("an ingot is finished once") }
-    let summary = try writer.finish(metadata: try provenance(model, options, ledger))
+    guard let summary = try writer?.complete(metadata: try provenance(model, options, ledger)) else {
+      preconditionFailure("an ingot is finished once")
+    }
+    // From here on a run that is stopped has left whole files, which the next one needs only give their names.
+    if journal != nil {
+      try journal?.append([ConversionJournal.finished(summary)])
+      writer?.keep()
+    }
+    try writer.take()?.commit()
     removeFile(ResultJournal.path(path))
     return ResultSummary(
       byteCount: summary.byteCount, contentHash: summary.contentHash,
@@ -191,15 +203,10 @@ private final class IngotSink: ResultSink {
   }
 }
 
-/// Slabs that must lie in one file: the matrices of one expert, or one matrix that belongs to none.
-private struct Unit {
-  var name: String
-  var contentBytes: Int
-  var frames: Int
-
-  /// All units, each by the name of its first slab.
-  static func all(_ slabs: [ResultSlab], _ plan: Plan) -> [String: Unit] {
-    var units: [String: Unit] = [:]
+extension ResultSlab {
+  /// What must lie in one file, each by the name of its first slab.
+  static func units(_ slabs: [ResultSlab]) -> [String: IngotUnit] {
+    var units: [String: IngotUnit] = [:]
     var first: (slab: String, place: ExpertName)?
     for slab in slabs {
       let place = ExpertName(slab.name)
@@ -208,16 +215,24 @@ private struct Unit {
         units[first.slab]?.frames += slab.parts.count
       } else {
         first = (slab.name, place)
-        units[slab.name] = Unit(name: slab.name, contentBytes: slab.byteCount, frames: slab.parts.count)
+        units[slab.name] = IngotUnit(name: slab.name, contentBytes: slab.byteCount, frames: slab.parts.count)
       }
     }
     return units
+  }
+
+  /// What a journal's records must say of it.
+  func expected(isRaw: Bool, unit: IngotUnit?) -> ExpectedWeight {
+    let place = ExpertName(name)
+    return ExpectedWeight(
+      name: name, encoding: encoding.name, shape: shape, layer: place.layer, expert: place.expert,
+      parts: parts.map { ($0.name, $0.dtype, $0.shape) }, isRaw: isRaw, unit: unit)
   }
 }
 
 extension IngotWriter {
   /// Whether a unit needs a new file.
-  fileprivate func needsFile(_ unit: Unit) throws -> Bool {
+  fileprivate func needsFile(_ unit: IngotUnit) throws -> Bool {
     try needsFile(contentBytes: unit.contentBytes, frames: unit.frames, name: unit.name)
   }
 }
