@@ -6,6 +6,14 @@ import SmeltTensors
 import SmeltTestSupport
 import Testing
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
 @Suite struct IngotSplitTests {
   private let folder = TemporaryFolder()
   private static let experts = 6
@@ -117,5 +125,60 @@ import Testing
     #expect(damage.map(\.error.file) == [files[1]] && damage[0].weight != nil)
     try restore()
     #expect(refusal(files[1]) == nil)
+  }
+
+  /// A part cannot be given its name, whichever: no name opens the ingot then, and what a journal names gets its names later.
+  @Test(arguments: 1...3, [true, false]) func aNameThatCannotBeGiven(part number: Int, isKept: Bool) throws {
+    let path = folder.file("x.ingot")
+    var writer = try IngotWriter(
+      path: path, overwrite: false, isResumable: true, maxFileBytes: 180_000)
+    for expert in 0..<IngotSplitTests.experts {
+      if try writer.needsFile(contentBytes: 32768, frames: 1, name: "\(expert)") { try writer.beginFile() }
+      let weight = try bf16(
+        "blk.0.gate#\(expert)", [128, 128], normalBF16(128 * 128, seed: UInt64(expert)))
+      try writer.write(weight, layer: 0, expert: expert, mode: .raw)
+    }
+    if isKept {
+      _ = try writer.takeProgress()
+      writer.keep()
+    }
+    let summary = try writer.complete(metadata: ["format": "ingot"])
+    #expect(summary.files.count == 3)
+    try #require(mkdir(summary.files[number - 1], 0o755) == 0)
+    do {
+      try writer.commit()
+      Issue.record("a folder was replaced")
+    } catch let error as RequestError { #expect(error.kind == .cannotCreate) }
+    rmdir(summary.files[number - 1])
+    let left = try namesInFolder(folder.path)
+    #expect(summary.files.allSatisfy { throwsAnError { try IngotFile(path: $0) } })
+    guard isKept else {
+      #expect(left == [])
+      return
+    }
+    #expect(left.count == 3 && left.count { $0.hasSuffix(".partial") } == number)
+    let plan = (0..<IngotSplitTests.experts).map {
+      ExpectedWeight(
+        name: "blk.0.gate#\($0)", encoding: "bf16", shape: [128, 128], layer: 0, expert: $0, parts: [],
+        isRaw: true, unit: nil)
+    }
+    func adopt(_ plan: [ExpectedWeight], _ identity: String) throws -> IngotFile {
+      try IngotFile.adopt(
+        path, files: 3, identity: identity, plan, overwrite: false, parallel: Parallel(threads: 2))
+    }
+    #expect(throws: FormatError.self) { _ = try adopt(plan.dropLast(), summary.identity) }
+    #expect(throws: FormatError.self) { _ = try adopt(plan.reversed(), summary.identity) }
+    #expect(throws: FormatError.self) { _ = try adopt(plan, String(repeating: "0", count: 32)) }
+    #expect(try namesInFolder(folder.path) == left, "a refusal touches nothing")
+    let ingot = try adopt(plan, summary.identity)
+    #expect(ingot.files.map(\.path) == summary.files && ingot.contentHash == summary.contentHash)
+    #expect(try ingot.damage().isEmpty)
+  }
+
+  private func throwsAnError(_ body: () throws -> IngotFile) -> Bool {
+    do {
+      _ = try body()
+      return false
+    } catch { return true }
   }
 }
