@@ -82,8 +82,8 @@ public struct GGUFPlan: Sendable {
     }
     let several = runs.count > 1
     for (index, run) in runs.enumerated() {
-      // A part without the key would be read with an alignment of 32.
-      var keys = index == 0 ? metadata : alignmentKey
+      // A part without the key would be read with an alignment of 32; one that does not name its writer would not be replaced.
+      var keys = index == 0 ? metadata : alignmentKey + metadata.filter { $0.key == OutputKind.writerKey }
       if several {
         let values: [GGUFValue] = [
           .u16(UInt16(index)), .i32(Int32(tensors.count)), .u16(UInt16(runs.count)),

@@ -14,7 +14,7 @@ public struct GGUFWriter: ~Copyable {
 
   private let plan: GGUFPlan
   private let paths: [String]
-  private let overwrite: Bool
+  private let replacement: Replacement
   /// The files started so far; all but the last are finished and closed.
   private var files: [File] = []
   /// The next tensor of the last file, and the bytes it still needs.
@@ -22,22 +22,22 @@ public struct GGUFWriter: ~Copyable {
   private var left = 0
 
   /// Starts a model of one file.
-  /// - Throws: as `init(path:plan:overwrite:)` and `GGUFPlan`.
+  /// - Throws: as `init(path:plan:replacing:)` and `GGUFPlan`.
   public init(
     path: String, tensors: [GGUFPlan.Tensor], metadata: [(key: String, value: GGUFValue)],
-    overwrite: Bool = false
+    replacing replacement: Replacement = .nothing
   ) throws {
-    try self.init(path: path, plan: GGUFPlan(tensors: tensors, metadata: metadata), overwrite: overwrite)
+    try self.init(path: path, plan: GGUFPlan(tensors: tensors, metadata: metadata), replacing: replacement)
   }
 
   /// Starts a model; its files are `plan.paths(path)`.
-  /// - Throws: `RequestError` cannot-create when one of the files exists and `overwrite` is false or the folder is not
+  /// - Throws: `RequestError` cannot-create when one of the files exists and is not to be replaced or the folder is not
   ///   writable; io when the disk is full.
-  public init(path: String, plan: GGUFPlan, overwrite: Bool = false) throws {
+  public init(path: String, plan: GGUFPlan, replacing replacement: Replacement = .nothing) throws {
     self.plan = plan
-    self.overwrite = overwrite
+    self.replacement = replacement
     paths = plan.paths(path)
-    for path in paths { try requireCreatable(path, overwrite: overwrite) }
+    for path in paths { try requireCreatable(path, replacing: replacement) }
     try start()
   }
 
@@ -67,7 +67,7 @@ public struct GGUFWriter: ~Copyable {
   }
 
   /// Syncs and renames, the first file last: a model of several files cannot be opened before all are there. Where the
-  /// system refuses one, none stays. Every planned tensor must have been written whole.
+  /// system refuses one, none stays, and what would have been replaced is back in its place. Every planned tensor must have been written whole.
   /// - Throws: `RequestError` io or cannot-create when the system refuses.
   public consuming func commit() throws {
     try advance()
@@ -78,20 +78,25 @@ public struct GGUFWriter: ~Copyable {
     )
     if files.count > 1 {
       try files[files.count - 1].writer?.finish()
-      for path in paths { try requireCreatable(path, overwrite: overwrite) }
-      // The first file of what is replaced must not open the new ones.
-      if overwrite { removeFile(paths[0]) }
+      for path in paths { try requireCreatable(path, replacing: replacement) }
     }
+    // Of several files, those that are replaced step aside, the first one first: it must not open the new ones.
+    var aside: [AsideFile] = []
     var renamed: [String] = []
     do {
+      if files.count > 1, case .only = replacement {
+        for path in paths { aside += [try AsideFile(path)].compactMap { $0 } }
+      }
       for (file, path) in zip(files, paths).reversed() {
         try file.writer.take()?.commit()
         renamed.append(path)
       }
     } catch {
       for path in renamed { removeFile(path) }
+      for file in aside.reversed() { file.putBack() }
       throw error
     }
+    for file in aside { file.remove() }
   }
 
   /// Goes on to the next tensor when the one at hand is whole, and to the next file when its last is.
@@ -109,7 +114,7 @@ public struct GGUFWriter: ~Copyable {
 
   private mutating func start() throws {
     let part = plan.parts[files.count]
-    var writer = try FileWriter(path: paths[files.count], overwrite: overwrite)
+    var writer = try FileWriter(path: paths[files.count], replacing: replacement)
     try writer.write(part.header)
     files.append(File(writer))
     current = 0

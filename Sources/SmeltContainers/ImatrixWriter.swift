@@ -1,6 +1,6 @@
 // Writing importance matrices as llama.cpp's tools read them. Formats/statistics.md, section 5.
 
-internal import SmeltStorage
+public import SmeltStorage
 internal import SmeltTensors
 
 /// An importance matrix being written beside its target, in the GGUF form. Dropping it without `commit` leaves nothing
@@ -40,9 +40,12 @@ public struct ImatrixWriter: ~Copyable {
   ///   - datasets: what the texts are called.
   ///   - chunkCount: chunks of text that ran.
   ///   - chunkSize: tokens of a chunk.
+  ///   - tool: the program and its version, by which `--overwrite` knows the file; nil: not said.
+  ///   - replacement: what at `path` the file may take the place of.
   /// - Throws: as `GGUFWriter` and `GGUFPlan`.
   public init(
-    path: String, entries: [Declaration], datasets: [String], chunkCount: Int, chunkSize: Int, overwrite: Bool
+    path: String, entries: [Declaration], datasets: [String], chunkCount: Int, chunkSize: Int,
+    tool: String? = nil, replacing replacement: Replacement = .nothing
   ) throws {
     writer = try GGUFWriter(
       path: path, tensors: entries.flatMap(\.tensors),
@@ -51,7 +54,7 @@ public struct ImatrixWriter: ~Copyable {
         ("imatrix.datasets", .array(GGUFArray(strings: datasets))),
         ("imatrix.chunk_count", .u32(UInt32(clamping: chunkCount))),
         ("imatrix.chunk_size", .u32(UInt32(clamping: chunkSize))),
-      ], overwrite: overwrite)
+      ] + (tool.map { [(OutputKind.writerKey, .string($0))] } ?? []), replacing: replacement)
   }
 
   /// Writes the declared next entry: sums of squares [matrices, columns] and tokens [matrices].

@@ -184,7 +184,8 @@ extension IngotFile {
       throw FormatError(.resumeMismatch, file: path, "holds \(place) weights, the plan has \(plan.count)")
     }
     for file in waiting.reversed() {
-      let writer = try FileWriter(resuming: file.target, at: file.byteCount, overwrite: overwrite)
+      let writer = try FileWriter(
+        resuming: file.target, at: file.byteCount, replacing: Replacement(overwrite: overwrite, .ingot))
       try writer.commit(as: file.name)
     }
     return try IngotFile(path: count == 1 ? path : IngotFilePart.path(path, 1, of: count))
@@ -302,13 +303,13 @@ extension IngotWriter {
   /// - Throws: `RequestError` cannot-create, io.
   public init(resuming remains: IngotRemains, overwrite: Bool) throws {
     path = remains.path
-    self.overwrite = overwrite
+    replacement = Replacement(overwrite: overwrite, .ingot)
     maxFileBytes = remains.maxFileBytes
     isResumable = true
     isKept = true
     for (number, file) in remains.found.enumerated() {
       let open = try OpenFile(
-        FileWriter(resuming: OpenFile.path(path, number + 1), at: file.position, overwrite: overwrite))
+        FileWriter(resuming: OpenFile.path(path, number + 1), at: file.position, replacing: replacement))
       for record in file.records {
         try claim(record.name, layer: record.layer, expert: record.expert, after: nil)
         open.add(record)

@@ -83,7 +83,7 @@ extension IngotWriter {
     var identity = SHA256()
     for file in files { file.records.describeFrames(to: &identity) }
     let names = fileNames
-    for name in names { try requireCreatable(name, overwrite: overwrite) }
+    for name in names { try requireCreatable(name, replacing: replacement) }
     let prefix = Array(identity.digest()[..<16])
     for (place, file) in files.enumerated() {
       file.records.fileNumber = place + 1

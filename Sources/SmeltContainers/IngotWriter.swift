@@ -26,7 +26,7 @@ public struct IngotSummary: Sendable, Hashable {
 /// for a weight in memory. `addFile` and `addNote` come after the weights. The frames lie in the file in the order of the calls.
 public struct IngotWriter: ~Copyable {
   let path: String
-  let overwrite: Bool
+  let replacement: Replacement
   let isResumable: Bool
   let maxFileBytes: Int?
   var files: [OpenFile] = []
@@ -46,7 +46,7 @@ public struct IngotWriter: ~Copyable {
   /// - Throws: `RequestError` cannot-create when `path` exists and `overwrite` is false, or its folder is not writable.
   public init(path: String, overwrite: Bool, isResumable: Bool = false, maxFileBytes: Int? = nil) throws {
     self.path = path
-    self.overwrite = overwrite
+    replacement = Replacement(overwrite: overwrite, .ingot)
     self.isResumable = isResumable
     self.maxFileBytes = maxFileBytes
     try begin()
@@ -60,7 +60,8 @@ public struct IngotWriter: ~Copyable {
   /// Starts a file.
   mutating func begin() throws {
     let file = try OpenFile(
-      FileWriter(path: OpenFile.path(path, files.count + 1), overwrite: overwrite, isResumable: isResumable))
+      FileWriter(
+        path: OpenFile.path(path, files.count + 1), replacing: replacement, isResumable: isResumable))
     // Zeros until the end: a file that was never finished has no header.
     try file.write([UInt8](repeating: 0, count: IngotLimits.headerBytes))
     files.append(file)

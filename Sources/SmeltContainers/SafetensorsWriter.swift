@@ -40,25 +40,31 @@ public struct SafetensorsWriter: ~Copyable {
   ///
   /// Names must be valid and different, shapes whole numbers of bytes. Declare wide elements before narrow ones when
   /// alignment matters to a reader: the data starts at a multiple of 8, and tensors follow each other without gaps.
-  /// - Throws: `RequestError` cannot-create when `path` exists and `overwrite` is false or its folder is not writable;
+  /// - Parameters:
+  ///   - replacement: what at `path` the file may take the place of.
+  ///   - hashes: whether the bytes are hashed on their way; `commit` returns the hash.
+  /// - Throws: `RequestError` cannot-create when `path` exists and is not to be replaced or its folder is not writable;
   ///   unsupported when the header would exceed 100,000,000 bytes; io when the disk is full.
   public init(
-    path: String, tensors: [Declaration], metadata: [(String, String)] = [], overwrite: Bool = false
+    path: String, tensors: [Declaration], metadata: [(String, String)] = [],
+    replacing replacement: Replacement = .nothing, hashes: Bool = false
   ) throws {
     writer = try SafetensorsWriter.start(
-      path, SafetensorsWriter.header(tensors, metadata), overwrite: overwrite)
+      path, SafetensorsWriter.header(tensors, metadata), replacement, hashes: hashes)
     self.tensors = tensors
     left = tensors.first?.byteCount ?? 0
   }
 
-  private static func start(_ path: String, _ header: [UInt8], overwrite: Bool) throws -> FileWriter {
+  private static func start(
+    _ path: String, _ header: [UInt8], _ replacement: Replacement, hashes: Bool
+  ) throws -> FileWriter {
     guard header.count - 8 <= SafetensorsHeader.byteLimit else {
       throw RequestError(
         .unsupported,
         "the header of '\(path)' would take \(header.count - 8) bytes, the format allows 100000000",
         help: "split the tensors over several files")
     }
-    var writer = try FileWriter(path: path, overwrite: overwrite)
+    var writer = try FileWriter(path: path, replacing: replacement, hashes: hashes)
     try writer.write(header)
     return writer
   }
@@ -92,13 +98,14 @@ public struct SafetensorsWriter: ~Copyable {
 
   /// Syncs and renames. Every declared tensor must have been written whole.
   /// - Throws: `RequestError` io or cannot-create when the system refuses.
-  public consuming func commit() throws {
+  @discardableResult
+  public consuming func commit() throws -> WrittenFile {
     while left == 0, current < tensors.count { advance() }
     precondition(
       current == tensors.count,
       "'\(current < tensors.count ? tensors[current].name : "")' is not written whole: \(left) bytes are left"
     )
-    try writer.commit()
+    return try writer.commit()
   }
 
   private mutating func advance() {

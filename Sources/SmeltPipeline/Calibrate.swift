@@ -20,9 +20,23 @@ public func calibrate(
   policy: CalibrationPolicy = CalibrationPolicy(), checkpoints: CheckpointOptions = CheckpointOptions(),
   _ options: RunOptions
 ) throws -> CalibrationSummary {
+  try requireName(path)
+  try model.refuseAlias(path, and: windows.files.isEmpty ? [textPath] : windows.files)
+  return try options.holding([path], "calibrate") {
+    try calibrating(
+      model, windows, textPath: textPath, to: path, overwrite: overwrite, policy: policy,
+      checkpoints: checkpoints, options)
+  }
+}
+
+/// Calibrates into a file beside a result whose lock is held, or into one whose lock is held itself.
+func calibrating(
+  _ model: Model, _ windows: Windows, textPath: String, to path: String, overwrite: Bool,
+  policy: CalibrationPolicy, checkpoints: CheckpointOptions, _ options: RunOptions
+) throws -> CalibrationSummary {
   let files = windows.files.isEmpty ? [textPath] : windows.files
   try model.refuseAlias(path, and: files)
-  try requireCreatable(path, overwrite: overwrite)
+  try requireCreatable(path, replacing: Replacement(overwrite: overwrite, statisticsKind(path)))
   let kept = try CalibrationCheckpoints(
     path, try windows.identity(model, files, policy), model.family, pool: windows.pool.count, checkpoints)
   do {
@@ -41,6 +55,9 @@ public func calibrate(
     throw error
   }
 }
+
+/// What a calibration writes under a name.
+private func statisticsKind(_ path: String) -> OutputKind { path.hasSuffix(".gguf") ? .imatrix : .statistics }
 
 private func calibrate(
   _ model: Model, _ windows: Windows, _ files: [String], to path: String, overwrite: Bool,
@@ -81,11 +98,13 @@ private func calibrate(
     learned = try calibration.observe(
       model, keeping,
       into: try ImatrixSink(
-        path: path, calibration.layout, dataset: fileName(files[0]), statistics, overwrite: overwrite))
+        path: path, calibration.layout, dataset: fileName(files[0]), statistics,
+        Replacement(overwrite: overwrite, .imatrix)))
   } else {
     learned = try calibration.observe(
       model, keeping,
-      into: try SafetensorsSink(path: path, declarations, statistics, overwrite: overwrite))
+      into: try SafetensorsSink(
+        path: path, declarations, statistics, Replacement(overwrite: overwrite, .statistics)))
   }
   let resources = cache.resources(spilledBytes: learned.spilledBytes)
   return CalibrationSummary(
@@ -110,7 +129,7 @@ extension Windows {
     var ids = XXH64()
     for sequence in sequences + [[-1]] + pool { sequence.withUnsafeBytes { ids.update($0) } }
     return [
-      "schema": "smelt.calibration-journal/1", "tool": JSON("smelt \(smeltVersion)"),
+      "schema": "smelt.calibration-journal/2", "tool": JSON("smelt \(smeltVersion)"),
       "family": JSON(model.family.modelType), "files": try model.identity(),
       "tokens_xxh64": JSON(hexadecimal(ids.value())), "windows": JSON(sequences.count),
       "context": JSON(context),
@@ -142,11 +161,12 @@ private struct SafetensorsSink: StatisticsSink, ~Copyable {
   var writer: SafetensorsWriter
 
   init(
-    path: String, _ declarations: [SafetensorsWriter.Declaration], _ statistics: Statistics, overwrite: Bool
+    path: String, _ declarations: [SafetensorsWriter.Declaration], _ statistics: Statistics,
+    _ replacement: Replacement
   ) throws {
     writer = try SafetensorsWriter(
       path: path, tensors: declarations, metadata: statistics.metadata.map { ($0.key, $0.value) },
-      overwrite: overwrite)
+      replacing: replacement)
   }
 
   mutating func write(_ entries: [StatisticsEntry], _ tokens: ExpertTokens?, _ sources: ExpertSources?) throws

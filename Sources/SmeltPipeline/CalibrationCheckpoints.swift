@@ -52,8 +52,8 @@ final class CalibrationCheckpoints {
   /// Layers that are over and in no checkpoint yet.
   private var pending: [LearnedLayer] = []
   private var layers = 0
-  /// Whether this run has written a checkpoint's files, a journal of them or not.
-  private var hasWritten = false
+  /// The files that are kept now.
+  private var kept: [String] = []
 
   /// Bytes of statistics that are kept for the next checkpoint, at most.
   private static let pendingLimit = 64 << 20
@@ -70,14 +70,17 @@ final class CalibrationCheckpoints {
     self.path = path
     self.header = header
     seconds = options.seconds
+    try Journal.refuseForeign(journalPath)
     let content = try Journal.read(journalPath)
     guard options.resume else {
       guard content?.entries.isEmpty ?? true else {
+        let names = ([fileName(journalPath)] + CalibrationCheckpoints.names(beside: path)).joined(
+          separator: ", ")
         throw RequestError(
           .cannotCreate, "'\(journalPath)' was left by a run that was stopped",
-          help: "give --resume to go on with it, or remove it and '\(fileName(path)).partial-*' to begin anew"
-        )
+          help: "give --resume to go on with it, or remove what it kept to begin anew: \(names)")
       }
+      try refuseForeign()
       return
     }
     guard let content else {
@@ -85,10 +88,46 @@ final class CalibrationCheckpoints {
     }
     try ResultJournal.check(content.header, is: header, file: journalPath)
     for entry in content.entries { try read(entry, family, pool: pool) }
-    if let behind = content.entries.last(where: { $0["layers"] != nil })?["activations"] {
-      left.activations = try lent(activationsPath(layers), behind)
+    let steps = content.entries.compactMap { entry in
+      entry["layers"]?.integer.map { ($0, entry["activations"]) }
     }
+    // Stopped before the activations of the checkpoint before the last one were removed.
+    for case (let layers, let behind?) in steps.dropLast() {
+      let path = activationsPath(layers)
+      if pathKind(path) == .file, try identity(path).text() == behind.text() { removeFile(path) }
+    }
+    if let behind = steps.last?.1 {
+      left.activations = try lent(activationsPath(layers), behind)
+      kept.append(activationsPath(layers))
+    }
+    try refuseForeign()
     journal = try Journal(resuming: journalPath, content)
+  }
+
+  /// Names that only a calibration to a path gives its files, as far as they are there.
+  private static func names(beside path: String) -> [String] {
+    let prefix = "\(fileName(path)).partial-"
+    return ((try? namesInFolder(parentFolder(path))) ?? []).filter { name in
+      guard name.hasPrefix(prefix) else { return false }
+      let words = name.dropFirst(prefix.count).split(separator: "-", omittingEmptySubsequences: false)
+      let numbers = words.dropFirst().allSatisfy { word in
+        !word.isEmpty && word.allSatisfy { ("0"..."9").contains($0) }
+      }
+      return numbers
+        && (words[0] == "layers" && words.count == 3 || words[0] == "activations" && words.count == 2)
+    }
+  }
+
+  /// Refuses files that have the names of checkpoints and are none that a journal tells of: they are somebody's.
+  private func refuseForeign() throws {
+    let known = Set(kept.map(fileName))
+    guard let name = CalibrationCheckpoints.names(beside: path).first(where: { !known.contains($0) }) else {
+      return
+    }
+    throw RequestError(
+      .cannotCreate,
+      "'\(path + name.dropFirst(fileName(path).count))' exists, has the name of a checkpoint, and no journal tells of it",
+      help: "move it away, or remove it if an interrupted run left it")
   }
 
   private var journalPath: String { ResultJournal.path(path) }
@@ -145,25 +184,49 @@ final class CalibrationCheckpoints {
       section.add([layer.tokens].compactMap { $0 })
       section.add([layer.sources].compactMap { $0 })
     }
-    let first = layers
+    let (name, behind) = (
+      statisticsPath(layers..<layers + pending.count), activationsPath(layers + pending.count)
+    )
+    do {
+      try write(section, name, behind, stream)
+    } catch {
+      // What no journal tells of is of no use to another run.
+      for file in [name, behind] where written.contains(file) { removeFile(file) }
+      throw error
+    }
+    if layers > 0 {
+      removeFile(activationsPath(layers))
+      kept.removeAll { $0 == activationsPath(layers) }
+    }
     layers += pending.count
     pending = []
-    let name = statisticsPath(first..<layers)
-    hasWritten = true
+    last = monotonicSeconds()
+  }
+
+  /// Files of this run.
+  private var written: Set<String> = []
+
+  private func write(
+    _ section: Statistics, _ name: String, _ behind: String, _ stream: borrowing TokenStream
+  ) throws {
     var writer = try SafetensorsWriter(
       path: name, tensors: section.tensors.map { SafetensorsWriter.Declaration($0.name, $0.dtype, $0.shape) },
-      metadata: section.metadata.map { ($0.key, $0.value) }, overwrite: true)
+      metadata: section.metadata.map { ($0.key, $0.value) })
     for tensor in section.tensors { try writer.write(tensor.name, tensor.bytes) }
     try writer.commit()
-    let behind = activationsPath(layers)
-    var file = try FileWriter(path: behind, overwrite: true)
+    written.insert(name)
+    ResultLock.note(name, journal: journalPath)
+    var file = try FileWriter(path: behind, overwrite: false)
     try stream.forEach { _, _, x in try x.values.withUnsafeBytes { try file.write($0) } }
     try file.commit()
+    written.insert(behind)
+    ResultLock.note(behind, journal: journalPath)
     try append([
-      "layers": JSON(layers), "statistics": try identity(name), "activations": try identity(behind),
+      "layers": JSON(layers + pending.count), "statistics": try identity(name),
+      "activations": try identity(behind),
+      "files": [JSON(fileName(name)), JSON(fileName(behind))],
     ])
-    if first > 0 { removeFile(activationsPath(first)) }
-    last = monotonicSeconds()
+    kept += [name, behind]
   }
 
   private func append(_ entry: JSON) throws {
@@ -176,21 +239,10 @@ final class CalibrationCheckpoints {
 
   /// Removes all that was kept.
   func remove() {
-    guard journal != nil || hasWritten else { return }
-    let folder = parentFolder(path)
-    for name in (try? namesInFolder(folder)) ?? [] where isOurs(name) { removeFile(joinPath(folder, name)) }
+    guard journal != nil || !written.isEmpty else { return }
+    for file in kept { removeFile(file) }
     removeFile(journalPath)
     journal = nil
-  }
-
-  /// Whether a name is one that this or a run that was killed gave a file: nothing but these words and numbers.
-  private func isOurs(_ name: String) -> Bool {
-    let prefix = "\(fileName(path)).partial-"
-    return name.hasPrefix(prefix)
-      && name.dropFirst(prefix.count).split(omittingEmptySubsequences: false) { "-.".contains($0) }.allSatisfy
-      {
-        ["layers", "activations", "partial"].contains($0) || Int($0) != nil
-      }
   }
 
   private func statisticsPath(_ layers: Range<Int>) -> String {
@@ -230,6 +282,7 @@ final class CalibrationCheckpoints {
     else { throw refusal }
     let path = statisticsPath(layers..<end)
     _ = try lent(path, statistics)
+    kept.append(path)
     let found = try statisticsFile(path)
     let expected = layout.sections[layers..<end].flatMap(\.declarations)
     guard

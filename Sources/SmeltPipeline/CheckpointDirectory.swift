@@ -87,7 +87,7 @@ private enum CheckpointDirectory {
   static func readSmallFiles(_ path: String) throws -> [(name: String, bytes: Bytes)] {
     let folder = try ShardFolder(path)
     let names = folder.names.filter { name in
-      (name.hasSuffix(".json") && name != "model.safetensors.index.json")
+      (name.hasSuffix(".json") && name != "model.safetensors.index.json" && name != FolderManifest.fileName)
         || name.hasSuffix(".jinja") || name == "tokenizer.model" || name == "merges.txt"
         || name == "vocab.txt"
         || name.hasPrefix("LICENSE") || name == ModelCard.fileName

@@ -71,10 +71,17 @@ public struct ConvertSummary: Sendable {
   }
 }
 
-/// Converts a model.
+/// Converts a model, while no other run writes the result.
 /// - Throws: every refusal of the source's content; `RequestError` cannot-create, io, interrupted; unsupported where
 ///   `exactOnly` meets a number that its new encoding does not hold. Nothing is left under the final name then.
 public func convert(_ model: Model, to path: String, _ options: ConvertOptions) throws -> ConvertSummary {
+  try requireName(path)
+  try model.refuseAlias(path)
+  return try options.run.holding([path], "convert") { try converting(model, to: path, options) }
+}
+
+/// Converts a model to a result whose lock is held.
+func converting(_ model: Model, to path: String, _ options: ConvertOptions) throws -> ConvertSummary {
   let start = (monotonicSeconds(), processorSeconds())
   guard !options.resume || options.target is IngotResult else {
     throw RequestError(
@@ -163,12 +170,6 @@ public func convert(_ model: Model, to path: String, _ options: ConvertOptions) 
     files: written.files, warnings: model.warnings + written.warnings, bytesIn: plan.bytesIn, ledger: ledger,
     seconds: monotonicSeconds() - start.0, processorSeconds: processorSeconds() - start.1,
     peakMemoryBytes: peakMemoryBytes())
-}
-
-/// Sixteen hexadecimal digits.
-func hexadecimal(_ value: UInt64) -> String {
-  let digits = String(value, radix: 16)
-  return String(repeating: "0", count: 16 - digits.count) + digits
 }
 
 extension Model {

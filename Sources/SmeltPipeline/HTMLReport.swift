@@ -1,11 +1,12 @@
 // The report as one self-contained page: no scripts, no links, nothing fetched.
 
+import SmeltContainers
 import SmeltStorage
 
 extension Report {
   /// The page.
   public var html: String {
-    var page = HTML.head("smelt verify") + "<h1>Parity report</h1>\n"
+    var page = HTML.head("smelt verify", verb: "verify") + "<h1>Parity report</h1>\n"
     page +=
       "<p class=\"\(passes ? "pass" : "fail")\"><strong>verdict: \(passes ? "pass" : "fail")</strong></p>\n"
     page += HTML.table(
@@ -67,10 +68,11 @@ extension Report {
 /// Text made safe for a page.
 enum HTML {
   /// The beginning of a page, up to its body.
-  static func head(_ title: String) -> String {
+  /// - Parameter verb: the command that writes it, by which `--overwrite` knows its own pages.
+  static func head(_ title: String, verb: String) -> String {
     """
     <!doctype html>
-    <html lang="en"><head><meta charset="utf-8"><title>\(escape(title))</title><style>
+    <html lang="en"><head><meta charset="utf-8">\(OutputKind.pageMark)\(smeltVersion) \(verb)"><title>\(escape(title))</title><style>
     body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
     table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }
     th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd }

@@ -1,5 +1,6 @@
 // Tokens of each expert of each layer as a picture: one cell an expert, darker with more tokens.
 
+import SmeltContainers
 import SmeltModels
 import SmeltQuantization
 import SmeltStorage
@@ -51,6 +52,7 @@ struct HeatMap {
     var out = """
       <svg xmlns="http://www.w3.org/2000/svg" width="\(width)" height="\(height)" viewBox="0 0 \(width) \(height)" \
       font-family="system-ui, sans-serif" font-size="11" fill="#222">
+      \(OutputKind.heatMapMark)\(smeltVersion)</metadata>
       <rect width="100%" height="100%" fill="#fff"/>
       <text x="\(left)" y="20" font-size="15">Calibration tokens by layer and expert</text>
       <text x="\(left)" y="38">\(layers.count) layers with up to \(experts) experts; expert →</text>
@@ -121,7 +123,7 @@ extension CalibrationSummary {
   /// The heat map and a table of the starved experts as one self-contained page.
   public var page: String {
     let starved = Starved(sources).experts
-    var page = HTML.head("smelt calibrate") + "<h1>Calibration</h1>\n"
+    var page = HTML.head("smelt calibrate", verb: "calibrate") + "<h1>Calibration</h1>\n"
     page += HTML.table(
       ["measure", "value"],
       [

@@ -144,9 +144,10 @@ extension Bytes {
 struct ImatrixSink: StatisticsSink, ~Copyable {
   private var writer: ImatrixWriter
 
-  init(path: String, _ layout: StatisticsLayout, dataset: String, _ statistics: Statistics, overwrite: Bool)
-    throws
-  {
+  init(
+    path: String, _ layout: StatisticsLayout, dataset: String, _ statistics: Statistics,
+    _ replacement: Replacement
+  ) throws {
     let entries = layout.sections.filter { $0.layer != nil }.flatMap { section in
       ImatrixSink.stacks(section.specs, \.name).map { base, specs in
         ImatrixWriter.Declaration(base, matrices: specs.count, columns: specs[0].shape.columns)
@@ -154,7 +155,7 @@ struct ImatrixSink: StatisticsSink, ~Copyable {
     }
     writer = try ImatrixWriter(
       path: path, entries: entries, datasets: [dataset], chunkCount: statistics.sequences,
-      chunkSize: statistics.context, overwrite: overwrite)
+      chunkSize: statistics.context, tool: "smelt \(smeltVersion)", replacing: replacement)
   }
 
   mutating func write(_ entries: [StatisticsEntry], _ tokens: ExpertTokens?, _ sources: ExpertSources?) throws

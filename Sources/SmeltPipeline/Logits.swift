@@ -37,12 +37,26 @@ public func readTokenFile(_ path: String, for model: Model) throws -> [[Int]] {
 }
 
 /// Runs the sequences and writes `logits.i`, and on request `hidden.i.L`, `experts.i.L` and `expert_weights.i.L`.
+/// - Throws: `OUT_ALIASES_INPUT`; `RequestError` cannot-create, io, interrupted.
 public func writeLogits(
   _ model: Model, sequences: [[Int]], to path: String, hiddenStates: Bool, routing: Bool, overwrite: Bool,
   _ options: RunOptions
 ) throws {
+  try requireName(path)
   try model.refuseAlias(path)
-  try requireCreatable(path, overwrite: overwrite)
+  try options.holding([path], "logits") {
+    try writingLogits(
+      model, sequences: sequences, to: path, hiddenStates: hiddenStates, routing: routing,
+      overwrite: overwrite, options)
+  }
+}
+
+private func writingLogits(
+  _ model: Model, sequences: [[Int]], to path: String, hiddenStates: Bool, routing: Bool, overwrite: Bool,
+  _ options: RunOptions
+) throws {
+  let replacement = Replacement(overwrite: overwrite, .logits)
+  try requireCreatable(path, replacing: replacement)
   let family = model.family
   let dimensions = family.dimensions
   let pass = Pass(parallel: options.parallel)
@@ -90,17 +104,17 @@ public func writeLogits(
   }
   options.progress.end()
   try model.checkUnchanged()
-  try writeSafetensors(path, tensors, metadata: [("format", "smelt.logits/1")], overwrite: overwrite)
+  try writeSafetensors(path, tensors, metadata: [("format", "smelt.logits/1")], replacement)
 }
 
 /// Writes small tensors that are all in memory.
 func writeSafetensors(
   _ path: String, _ tensors: [(name: String, dtype: DType, shape: Shape, values: [UInt8])],
-  metadata: [(String, String)], overwrite: Bool
+  metadata: [(String, String)], _ replacement: Replacement
 ) throws {
   var writer = try SafetensorsWriter(
     path: path, tensors: tensors.map { SafetensorsWriter.Declaration($0.name, $0.dtype, $0.shape) },
-    metadata: metadata, overwrite: overwrite)
+    metadata: metadata, replacing: replacement)
   for tensor in tensors { try writer.write(tensor.name, tensor.values) }
   try writer.commit()
 }

@@ -47,15 +47,15 @@ final class PreparedStore: Sendable {
   /// An empty store beside a result.
   /// - Throws: `RequestError` cannot-create.
   init(result: String) throws {
-    let trimmed = result.count > 1 && result.hasSuffix("/") ? String(result.dropLast()) : result
-    state = Mutex(State(folder: try FolderWriter(path: "\(trimmed).prepared", overwrite: false)))
+    state = Mutex(State(folder: try FolderWriter(scratch: "\(withoutSlash(result)).prepared")))
   }
 
   /// Adds a weight to the open section; the bytes of its parts go to the disk, and can be read once the section is sealed.
   func put(_ name: WeightName, _ weight: Weight, scheme: String?, note: String, inexactValues: Int) throws {
     try state.withLock { state in
       if state.writer == nil {
-        state.writer = try FileWriter(path: state.folder.file("section-\(state.files)"), overwrite: false)
+        state.writer = try FileWriter(
+          path: try state.folder.file("section-\(state.files)"), overwrite: false)
       }
       var parts: [(name: PartName, dtype: DType, shape: Shape, offset: Int, count: Int)] = []
       for part in weight.parts {

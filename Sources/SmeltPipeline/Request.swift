@@ -58,6 +58,7 @@ public struct ConversionRequest: Sendable {
   public func options(
     for model: Model, result: String, calibrates: Bool = false, _ run: RunOptions
   ) throws -> ConvertOptions {
+    try requireName(result)
     let kind = try ResultKind(result, asked: kind)
     guard let compression = CodecMode(rawValue: compression) else {
       throw RequestError(
@@ -144,30 +145,53 @@ enum ResultKind: String, CaseIterable {
 ///   - choosesObserver: whether the observer is ours to choose: the weighted mean square error then.
 ///   - method: what chooses codes and scales; nil: rounding to nearest.
 ///   - budget: how large the result may be; the recipe is chosen by measured sensitivity then.
+/// - Throws: as `calibrate` and `convert`.
 public func quantize(
   _ model: Model, to path: String, calibration: Windows, textPath: String, choosesObserver: Bool,
   method: MethodOptions? = nil, budget: Budget? = nil, policy: CalibrationPolicy = CalibrationPolicy(),
   _ options: ConvertOptions
 ) throws -> (CalibrationSummary, ConvertSummary) {
+  try requireName(path)
   try model.refuseAlias(path, and: calibration.files + [textPath])
+  return try options.run.holding([path] + [budget?.recipePath].compactMap { $0 }, "quantize") {
+    try quantizing(
+      model, to: path, calibration: calibration, textPath: textPath, choosesObserver: choosesObserver,
+      method: method, budget: budget, policy: policy, options)
+  }
+}
+
+private func quantizing(
+  _ model: Model, to path: String, calibration: Windows, textPath: String, choosesObserver: Bool,
+  method: MethodOptions?, budget: Budget?, policy: CalibrationPolicy, _ options: ConvertOptions
+) throws -> (CalibrationSummary, ConvertSummary) {
   if !options.resume { try options.target.requireRoom(path, overwrite: options.overwrite) }
+  let recipes = Replacement(overwrite: options.overwrite, .recipe)
+  if let file = budget?.recipePath {
+    try model.refuseAlias(file, and: calibration.files + [textPath])
+    try requireCreatable(file, replacing: recipes)
+  }
   // What the plan or the budget refuses is refused before the long pass, not after it.
   _ = try Plan(model, options)
   let choices = try budget.map { try BudgetTable(model, $0, options) }
-  let statisticsPath =
-    (path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path) + ".partial-statistics"
+  let statisticsPath = withoutSlash(path) + ".partial-statistics"
+  guard pathKind(statisticsPath) == .nothing, !isSymbolicLink(statisticsPath) else {
+    throw RequestError(
+      .cannotCreate, "'\(statisticsPath)' exists, and the statistics of this run would have that name",
+      help: "move it away, or choose another name for the result")
+  }
   // Stopped in its first half, there is no journal of the second.
   let isConverting = pathKind(ResultJournal.path(path)) == .file
   let isCalibrating = pathKind(ResultJournal.path(statisticsPath)) == .file
   if options.resume, !isConverting, !isCalibrating, pathKind(path) == .nothing {
     throw RequestError.nothingToResume(ResultJournal.path(path))
   }
-  defer { removeFile(statisticsPath) }
-  var summary = try calibrate(
-    model, calibration, textPath: textPath, to: statisticsPath, overwrite: true, policy: policy,
+  var summary = try calibrating(
+    model, calibration, textPath: textPath, to: statisticsPath, overwrite: false, policy: policy,
     checkpoints: CheckpointOptions(
       resume: options.resume && isCalibrating, seconds: options.checkpointSeconds),
     options.run)
+  ResultLock.note(statisticsPath)
+  defer { removeFile(statisticsPath) }
   var options = options
   options.resume = options.resume && !isCalibrating
   options.statistics = try readStatistics(statisticsPath, for: model)
@@ -178,13 +202,15 @@ public func quantize(
     let (recipe, chosen) = try choose(model, calibration, choices, options)
     (options.recipe, table) = (recipe, chosen)
     if let file = budget?.recipePath {
-      try writeFile(file, Array((recipe.json.text() + "\n").utf8), overwrite: options.overwrite)
+      try writeFile(
+        file, Array(OutputKind.savedText(recipe.json).utf8),
+        replacing: recipes)
     }
   }
   options.method = method?.json ?? JSON(.null)
   var prepared = model
   if let method, method.needsInputs { prepared = try prepare(model, calibration, for: path, method, options) }
-  var converted = try convert(prepared, to: path, options)
+  var converted = try converting(prepared, to: path, options)
   converted.budget = table
   return (summary, converted)
 }

@@ -13,10 +13,14 @@ extension Report {
         .usage, "'\(result.path)' has no place for a report", help: "write it to a file with --json or --html"
       )
     }
-    guard let card = try result.smallFile(ModelCard.fileName), ModelCard.hasPlace(card.array) else {
+    let path = joinPath(result.path, ModelCard.fileName)
+    let card = try result.smallFile(ModelCard.fileName)
+    guard let card, ModelCard.hasPlace(card.array) else {
       throw RequestError(
         .usage,
-        "'\(joinPath(result.path, ModelCard.fileName))' has no place for a report: it was not written by smelt",
+        card == nil && FileIdentity(path: path) == nil
+          ? "'\(result.path)' has no \(ModelCard.fileName) to write the report into"
+          : "'\(path)' has no place for a report: it was not written by smelt",
         help: "write the report to a file with --json or --html")
     }
   }
@@ -33,5 +37,6 @@ extension Report {
       let sealed = ModelCard.sealed(card.array, with: self)
     else { return }
     try writeFile(joinPath(result.path, ModelCard.fileName), sealed, overwrite: true)
+    try FolderManifest.update(result.path, ModelCard.fileName, before: card.array, after: sealed)
   }
 }

@@ -152,4 +152,10 @@ public struct RunOptions: Sendable {
     self.maxMemory = maxMemory
     self.progress = progress
   }
+
+  /// Works on results while no other run does; says what runs that were killed have left of them.
+  /// - Throws: `RequestError` usage where two outputs of a command have one name; cannot-create when another run holds a lock.
+  public func holding<T>(_ results: [String], _ verb: String, _ body: () throws -> T) throws -> T {
+    try ResultLock.holding(results, verb: verb, report: { progress.warn($0) }, body)
+  }
 }

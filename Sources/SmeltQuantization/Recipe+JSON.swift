@@ -26,7 +26,8 @@ extension Recipe {
   /// - Throws: `RECIPE_FORMAT` naming the key and its byte.
   public init(_ json: JSON, file: String? = nil) throws(FormatError) {
     let reader = RecipeReader(file: file)
-    let top = try reader.object(json, "the recipe", keys: ["schema", "default", "observer", "rules"])
+    let top = try reader.object(
+      json, "the recipe", keys: ["schema", "default", "observer", "rules", "saved"])
     guard let schema = top["schema"] else {
       throw reader.refusal(json, "schema", "is missing, expected \"\(Recipe.schema)\"")
     }

@@ -67,6 +67,12 @@ public struct SHA256: Sendable {
   }
 }
 
+/// Sixteen lower-case hexadecimal digits.
+public func hexadecimal(_ value: UInt64) -> String {
+  let digits = String(value, radix: 16)
+  return String(repeating: "0", count: 16 - digits.count) + digits
+}
+
 /// Two lower-case digits a byte.
 public func hexadecimal(_ bytes: some Sequence<UInt8>) -> String {
   var digits: [UInt8] = []

@@ -9,15 +9,27 @@
   import Darwin
 #endif
 
+/// What was written, for a list of files.
+public struct WrittenFile: Sendable, Hashable {
+  /// The file's size.
+  public var byteCount: Int
+  /// XXH64 of its bytes; nil when they were not hashed on their way.
+  public var hash: UInt64?
+}
+
 /// One file being written as `NAME.partial-PID` in the target's folder. Dropping it without `commit` removes it.
 public struct FileWriter: ~Copyable {
   /// The path the file will have.
   public let path: String
-  private let overwrite: Bool
+  private let replacement: Replacement
   private let partial: String
   /// -1 once finished.
   private var descriptor: Int32
   private let blocks: WriteBehind
+  /// The file that is written, whatever its name leads to by now.
+  private let identity: FileIdentity
+  /// What it was when it was closed.
+  private var finished: FileStamp?
 
   /// The place where the next `write` goes, in bytes from the start.
   public var position: Int { blocks.position }
@@ -25,39 +37,74 @@ public struct FileWriter: ~Copyable {
   /// Whether what was written stays beside the target when the writer is dropped.
   private var keepsPartial = false
 
-  /// Where a result is written that can be gone on with: a name that the next run finds.
+  /// Where a result is written that can be resumed: a name that the next run finds.
   public static func resumablePath(_ path: String) -> String { "\(path).partial" }
 
+  /// The names that a file has while it is written, in the order in which they are tried.
+  static func partialNames(_ path: String) -> [String] { names("\(path).partial-\(getpid())") }
+
+  /// A name, and others for the case that it is taken.
+  static func names(_ name: String) -> [String] { [name] + (2...99).map { "\(name)-\($0)" } }
+
   /// Starts writing.
-  /// - Parameter isResumable: whether the file beside the target has a name that another run can find.
-  /// - Throws: `RequestError` cannot-create when `path` exists and `overwrite` is false, or its folder is not writable.
-  public init(path: String, overwrite: Bool, isResumable: Bool = false) throws {
-    let partial = isResumable ? FileWriter.resumablePath(path) : "\(path).partial-\(getpid())"
-    descriptor = try FileWriter.create(path, partial, overwrite: overwrite)
+  /// - Parameters:
+  ///   - replacement: what at `path` the file may take the place of.
+  ///   - isResumable: whether the file beside the target has a name that another run can find.
+  ///   - hashes: whether the bytes are hashed on their way.
+  /// - Throws: `RequestError` cannot-create when `path` exists and is not to be replaced, or its folder is not writable.
+  public init(
+    path: String, replacing replacement: Replacement, isResumable: Bool = false, hashes: Bool = false
+  )
+    throws
+  {
+    try requireCreatable(path, replacing: replacement)
+    let made = try FileWriter.create(path, isResumable: isResumable)
+    (partial, descriptor, identity) = (made.partial, made.descriptor, made.identity)
+    ResultLock.note(partial, identity, isResumable: isResumable)
     self.path = path
-    self.overwrite = overwrite
-    self.partial = partial
-    blocks = WriteBehind(descriptor, at: 0)
+    self.replacement = replacement
+    blocks = WriteBehind(descriptor, at: 0, hashes: hashes)
   }
 
-  private static func create(_ path: String, _ partial: String, overwrite: Bool) throws -> Int32 {
-    try requireCreatable(path, overwrite: overwrite)
-    // A leftover of this name is nobody's; what somebody else put there, a link perhaps, is not written through.
-    unlink(partial)
-    let descriptor = open(partial, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
-    guard descriptor >= 0 else {
-      throw RequestError(
-        .cannotCreate, "cannot create '\(path)': \(Platform.lastError())",
-        help: "the folder must exist and be writable")
+  /// The same where any file at `path` may be replaced, or none: for names that no user gives.
+  /// - Throws: as above.
+  public init(path: String, overwrite: Bool, isResumable: Bool = false) throws {
+    try self.init(path: path, replacing: overwrite ? .anyFile : .nothing, isResumable: isResumable)
+  }
+
+  private static func create(_ path: String, isResumable: Bool) throws -> (
+    partial: String, descriptor: Int32, identity: FileIdentity
+  ) {
+    // What somebody else put there, a link perhaps, is neither removed nor written through.
+    for name in isResumable ? [resumablePath(path)] : partialNames(path) {
+      // What a killed run left and is begun anew is of no use any more.
+      if isResumable, ResultLock.owns(name) { unlink(name) }
+      let descriptor = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
+      if descriptor >= 0 {
+        var status = stat()
+        if fstat(descriptor, &status) == 0 { return (name, descriptor, FileStamp(status).identity) }
+        let reason = Platform.lastError()
+        close(descriptor)
+        throw RequestError(.io, "cannot look at '\(name)': \(reason)")
+      }
+      guard errno == EEXIST else { break }
+      guard !isResumable else {
+        throw RequestError(
+          .cannotCreate, "'\(name)' exists, and '\(path)' would be written there",
+          help:
+            "if an interrupted run left it, resume that with --resume or remove the file; else move it away")
+      }
     }
-    return descriptor
+    throw RequestError(
+      .cannotCreate, "cannot create '\(path)': \(Platform.lastError())",
+      help: "the folder must exist and be writable")
   }
 
   /// Goes on with what another run left of `path`, after `position` bytes.
   /// - Throws: `RequestError` cannot-create; io when the file is not there, or is shorter.
-  public init(resuming path: String, at position: Int, overwrite: Bool) throws {
+  public init(resuming path: String, at position: Int, replacing replacement: Replacement) throws {
     let partial = FileWriter.resumablePath(path)
-    try requireCreatable(path, overwrite: overwrite)
+    try requireCreatable(path, replacing: replacement)
     let opened = open(partial, O_RDWR | O_CLOEXEC | O_NOFOLLOW)
     var status = stat()
     guard opened >= 0, fstat(opened, &status) == 0, Int(status.st_size) >= position,
@@ -69,8 +116,10 @@ public struct FileWriter: ~Copyable {
         help: "remove it and the .journal beside it, and start again without --resume")
     }
     descriptor = opened
+    identity = FileStamp(status).identity
+    ResultLock.note(partial, identity, isResumable: true)
     self.path = path
-    self.overwrite = overwrite
+    self.replacement = replacement
     self.partial = partial
     blocks = WriteBehind(opened, at: position)
     keepsPartial = true
@@ -81,8 +130,9 @@ public struct FileWriter: ~Copyable {
 
   deinit {
     _ = blocks.drain()
+    // Only what this writer made: the name may lead to something else by now.
+    if !keepsPartial, FileStamp(path: partial)?.identity == identity { unlink(partial) }
     if descriptor >= 0 { close(descriptor) }
-    if !keepsPartial { unlink(partial) }
   }
 
   /// Appends bytes. They are on their way to the disk when it returns; `sync` waits for them.
@@ -109,9 +159,11 @@ public struct FileWriter: ~Copyable {
     if gap > 0 { try write([UInt8](repeating: 0, count: gap)) }
   }
 
-  /// Writes bytes at a place of their own, leaving `position` alone. Used for headers that are known last.
+  /// Writes bytes at a place of their own, leaving `position` alone. Used for headers that are known last; not for a file whose
+  /// bytes are hashed on their way.
   public func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws {
     try check(blocks.drain())
+    precondition(blocks.hash == nil, "the bytes were hashed already")
     try check(Platform.write(descriptor, bytes, at: offset) ? 0 : errno)
   }
 
@@ -141,37 +193,58 @@ public struct FileWriter: ~Copyable {
   public mutating func finish() throws {
     try sync()
     blocks.rest()
+    var status = stat()
+    if fstat(descriptor, &status) == 0 { finished = FileStamp(status) }
     close(descriptor)
     descriptor = -1
   }
 
   /// Syncs, renames to the final name, and syncs the folder: from here on the file is there, whole.
-  /// - Throws: `RequestError` io; cannot-create when something took the final name since the start and `overwrite` is
-  ///   false.
-  public consuming func commit() throws {
+  /// - Throws: `RequestError` io; cannot-create when something took the final name since the start that is not to be replaced, or
+  ///   the partial's.
+  @discardableResult
+  public consuming func commit() throws -> WrittenFile {
     let path = path
-    try commit(as: path)
+    return try commit(as: path)
   }
 
   /// Commits under another name than the one that the writing began with.
   /// - Throws: as `commit`.
-  public consuming func commit(as path: String) throws {
+  @discardableResult
+  public consuming func commit(as path: String) throws -> WrittenFile {
     if descriptor >= 0 { try sync() }
-    try requireCreatable(path, overwrite: overwrite)
-    guard rename(partial, path) == 0 else {
-      throw RequestError(.cannotCreate, "cannot rename to '\(path)': \(Platform.lastError())")
+    try requireCreatable(path, replacing: replacement)
+    // A name is only a name: what it leads to now must be the file that was written.
+    let found = FileStamp(path: partial)
+    guard found?.identity == identity, finished?.isSameFile(found) ?? true else {
+      throw RequestError(
+        .cannotCreate, "'\(partial)' is no longer the file that was written, and '\(path)' is not made of it",
+        help: "another program took it away or put a file in its place; start again")
     }
-    let folder = open(parentFolder(path), O_RDONLY | O_CLOEXEC)
-    if folder >= 0 {
-      fsync(folder)
-      close(folder)
+    let code =
+      if case .nothing = replacement { Platform.renameNew(partial, path) } else {
+        rename(partial, path) == 0 ? 0 : errno
+      }
+    guard code == 0 else {
+      throw RequestError(
+        .cannotCreate,
+        code == EEXIST ? "'\(path)' exists by now" : "cannot rename to '\(path)': \(Platform.text(of: code))")
     }
+    Platform.syncFolder(parentFolder(path))
+    return WrittenFile(byteCount: blocks.position, hash: blocks.hash)
   }
 }
 
 /// Writes a whole small file beside its target and renames it.
-public func writeFile(_ path: String, _ array: [UInt8], overwrite: Bool) throws {
-  var writer = try FileWriter(path: path, overwrite: overwrite)
+/// - Throws: as `FileWriter`.
+public func writeFile(_ path: String, _ array: [UInt8], replacing replacement: Replacement) throws {
+  var writer = try FileWriter(path: path, replacing: replacement)
   try writer.write(array)
   try writer.commit()
+}
+
+/// Writes a whole small file in the place of any file, or of none: for names that no user gives.
+/// - Throws: as `FileWriter`.
+public func writeFile(_ path: String, _ array: [UInt8], overwrite: Bool) throws {
+  try writeFile(path, array, replacing: overwrite ? .anyFile : .nothing)
 }

@@ -58,15 +58,22 @@ public func resolvedPath(_ path: String) -> String? {
   return String(cString: resolved)
 }
 
+/// A path without slashes at its end; `/` stays.
+public func withoutSlash(_ path: String) -> String {
+  var bytes = Array(path.utf8)
+  while bytes.count > 1, bytes.last == UInt8(ascii: "/") { bytes.removeLast() }
+  return String(decoding: bytes, as: UTF8.self)
+}
+
 /// The last component of a path.
 public func fileName(_ path: String) -> String {
-  let trimmed = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
+  let trimmed = withoutSlash(path)
   return trimmed.split(separator: "/", omittingEmptySubsequences: true).last.map(String.init) ?? trimmed
 }
 
 /// The folder a path lies in; `.` for a bare name.
 public func parentFolder(_ path: String) -> String {
-  let trimmed = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
+  let trimmed = withoutSlash(path)
   guard let slash = trimmed.lastIndex(of: "/") else { return "." }
   return slash == trimmed.startIndex ? "/" : String(trimmed[..<slash])
 }
@@ -113,27 +120,6 @@ public func refuseAlias(result: String, sources: [String]) throws(FormatError) {
   for source in sources where FileIdentity(path: source) == identity {
     throw FormatError(
       .outputAliasesInput, file: result, "the result is the same file as the source '\(source)'")
-  }
-}
-
-/// Refuses a result that cannot be created, before the work that it would take.
-/// - Throws: `RequestError` cannot-create when `path` exists and `overwrite` is false, when it is no regular file, or
-///   when its folder does not exist or is not writable.
-public func requireCreatable(_ path: String, overwrite: Bool) throws {
-  switch pathKind(path) {
-  case .nothing: break
-  case .file where overwrite: break
-  case .file:
-    throw RequestError(
-      .cannotCreate, "'\(path)' exists", help: "choose another name, or pass --overwrite to replace it")
-  case .directory, .other:
-    throw RequestError(
-      .cannotCreate, "'\(path)' exists and is no regular file", help: "choose another name")
-  }
-  guard access(parentFolder(path), W_OK | X_OK) == 0 else {
-    throw RequestError(
-      .cannotCreate, "cannot create '\(path)': \(Platform.lastError())",
-      help: "the folder must exist and be writable")
   }
 }
 

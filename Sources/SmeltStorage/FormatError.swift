@@ -138,6 +138,12 @@ public func printable(_ text: String) -> String {
   return out
 }
 
+/// Text of several lines made safe to print, line by line.
+public func printableLines(_ text: String) -> String {
+  text.split(separator: "\n", omittingEmptySubsequences: false).map { printable(String($0)) }
+    .joined(separator: "\n")
+}
+
 /// The beginning of a text from a file, for messages: a name in a hostile header can be as long as the header.
 public func excerpt(_ text: String, limit: Int = 80) -> String {
   let head = text.unicodeScalars.prefix(limit + 1)

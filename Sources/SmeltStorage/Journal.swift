@@ -34,14 +34,13 @@ public struct Journal: ~Copyable {
 
   /// Starts a journal; one of the same name goes.
   /// - Parameter entries: its first lines after the header. Where they cannot be written there is no journal.
-  /// - Throws: `RequestError` cannot-create, io.
+  /// - Throws: `RequestError` cannot-create, also where something of the name is no journal; io.
   public init(creating path: String, header: JSON, _ entries: [JSON] = []) throws {
-    unlink(path)
-    descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0o644)
     self.path = path
-    guard descriptor >= 0 else {
-      throw RequestError(.cannotCreate, "cannot create '\(path)': \(Platform.lastError())")
-    }
+    let refusal: RequestError?
+    (descriptor, refusal) = Journal.start(path)
+    if let refusal { throw refusal }
+    ResultLock.note(path, journal: path)
     do {
       try put([header] + entries)
     } catch {
@@ -49,6 +48,27 @@ public struct Journal: ~Copyable {
       throw error
     }
     if !entries.isEmpty { kept.note() }
+  }
+
+  private static func start(_ path: String) -> (descriptor: Int32, refusal: RequestError?) {
+    do {
+      try refuseForeign(path)
+    } catch {
+      return (-1, error as? RequestError ?? RequestError(.cannotCreate, "cannot read '\(path)'"))
+    }
+    unlink(path)
+    let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0o644)
+    guard descriptor < 0 else { return (descriptor, nil) }
+    return (-1, RequestError(.cannotCreate, "cannot create '\(path)': \(Platform.lastError())"))
+  }
+
+  /// Refuses what has the name of a journal and is none: it is somebody's.
+  /// - Throws: `RequestError` cannot-create.
+  public static func refuseForeign(_ path: String) throws {
+    guard FileStamp(path: path) != nil, try read(path) == nil else { return }
+    throw RequestError(
+      .cannotCreate, "'\(path)' exists and is not a Smelt journal",
+      help: "move it away, or choose another result")
   }
 
   /// Goes on with a journal after its whole lines.
@@ -60,6 +80,7 @@ public struct Journal: ~Copyable {
       throw RequestError(.io, "cannot go on with '\(path)': \(Platform.lastError())")
     }
     if !content.entries.isEmpty { kept.note() }
+    ResultLock.note(path, journal: path)
   }
 
   deinit { if descriptor >= 0 { close(descriptor) } }

@@ -33,6 +33,7 @@ public final class MappedFile: @unchecked Sendable {
     self.path = path
     self.name = fileName(path)
     // Looked at before it is opened: opening a device can do something, and a pipe can wait.
+    guard !path.isEmpty else { throw RequestError(.usage, "the path of a file is empty") }
     let kind = pathKind(path)
     guard kind != .directory && kind != .other else {
       throw FormatError(.notFile, file: path, "found \(kind.words), expected a regular file")

@@ -27,6 +27,36 @@ enum Platform {
     #endif
   }
 
+  /// Reads some bytes of a file, as the system's own call of that name.
+  static func read(_ descriptor: Int32, _ buffer: UnsafeMutableRawPointer, _ count: Int) -> Int {
+    #if canImport(Glibc)
+      return Glibc.read(descriptor, buffer, count)
+    #elseif canImport(Musl)
+      return Musl.read(descriptor, buffer, count)
+    #else
+      return Darwin.read(descriptor, buffer, count)
+    #endif
+  }
+
+  /// Writes all bytes at the end of a file that is open for appending.
+  /// - Returns: false when the system refuses; `lastError` says why.
+  static func append(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) -> Bool {
+    var done = 0
+    while done < bytes.count {
+      #if canImport(Glibc)
+        let step = Glibc.write(descriptor, bytes.baseAddress! + done, bytes.count - done)
+      #elseif canImport(Musl)
+        let step = Musl.write(descriptor, bytes.baseAddress! + done, bytes.count - done)
+      #else
+        let step = Darwin.write(descriptor, bytes.baseAddress! + done, bytes.count - done)
+      #endif
+      if step < 0 && errno == EINTR { continue }
+      guard step > 0 else { return false }
+      done += step
+    }
+    return true
+  }
+
   /// Writes all bytes at a place of a file, however often the system takes a part only.
   /// - Returns: false when the system refuses; `lastError` says why.
   static func write(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer, at offset: Int) -> Bool {

@@ -10,11 +10,15 @@ public protocol ProgressReporter: Sendable {
   func end()
   /// What is about to be done, in one line, before it begins.
   func announce(_ text: String)
+  /// Something that a person should know and that refuses nothing, in one line.
+  func warn(_ text: String)
 }
 
 extension ProgressReporter {
   /// Ignored unless a reporter says otherwise.
   public func announce(_ text: String) {}
+  /// Announced unless a reporter says otherwise.
+  public func warn(_ text: String) { announce(text) }
 }
 
 /// Hears nothing.

@@ -33,8 +33,9 @@ final class WriteBehind {
   private(set) var position: Int
 
   /// Begins behind `position` bytes of a file that is open for writing.
-  init(_ descriptor: Int32, at position: Int) {
-    file = TargetFile(descriptor)
+  /// - Parameter hashes: whether the bytes are hashed on their way, on the thread that writes them.
+  init(_ descriptor: Int32, at position: Int, hashes: Bool = false) {
+    file = TargetFile(descriptor, hashes: hashes)
     self.position = position
   }
 
@@ -61,6 +62,9 @@ final class WriteBehind {
     onTheirWay.wait()
     return file.refusal
   }
+
+  /// The hash of all bytes that were appended, once they are drained; nil where they were not to be hashed.
+  var hash: UInt64? { file.hash.withLock { $0?.value() } }
 
   /// Frees the memory that waits for more bytes.
   func rest() { file.forgetBlocks() }
@@ -117,6 +121,8 @@ private final class WriteBlock: @unchecked Sendable {
 private final class TargetFile: Sendable {
   private let descriptor: Int32
   private let state = Mutex(State())
+  /// Of the blocks so far; they come in order.
+  let hash: Mutex<XXH64?>
 
   private struct State {
     /// The first refusal.
@@ -127,7 +133,10 @@ private final class TargetFile: Sendable {
     var spare: [WriteBlock] = []
   }
 
-  init(_ descriptor: Int32) { self.descriptor = descriptor }
+  init(_ descriptor: Int32, hashes: Bool) {
+    self.descriptor = descriptor
+    hash = Mutex(hashes ? XXH64() : nil)
+  }
 
   /// The error number of the first write that the system refused; 0: none.
   var refusal: Int32 { state.withLock { $0.refusal } }
@@ -142,6 +151,7 @@ private final class TargetFile: Sendable {
     defer { state.withLock { $0.spare.append(block) } }
     guard refusal == 0 else { return }
     let (bytes, offset) = (block.bytes, block.offset)
+    hash.withLock { $0?.update(bytes) }
     let isAligned = offset % WriteBehind.alignment == 0 && bytes.count % WriteBehind.alignment == 0
     if isAligned, sk_bypass_cache(descriptor, 1) == 0 {
       let isWritten = Platform.write(descriptor, bytes, at: offset)

@@ -67,7 +67,7 @@ struct SchemeOptions: ParsableArguments {
       valueName: "size"), transform: byteSize)
   var maxPartSize: ByteSize?
 
-  @Flag(name: .long, help: "Replace a result that exists.")
+  @Flag(name: .long, help: "Replace a result that smelt wrote, and nothing else.")
   var overwrite = false
 
   @Flag(name: .long, help: "Go on with an .ingot that a run which was stopped has left.")
@@ -138,6 +138,13 @@ struct ConvertCommand: ParsableCommand {
   }
 }
 
+/// Refuses a result that another run is writing, before texts are read.
+private func requireFree(_ result: String, _ model: Model, _ verb: String, _ options: RunOptions) throws {
+  try requireName(result)
+  try model.refuseAlias(result)
+  try options.holding([result], verb) {}
+}
+
 /// How much of a calibration may be lost.
 struct CheckpointFlags: ParsableArguments {
   @Option(
@@ -169,7 +176,7 @@ struct CalibrateCommand: ParsableCommand {
   var statistics: String
   @OptionGroup var text: TextOptions
   @OptionGroup var starved: PolicyOptions
-  @Flag(name: .long, help: "Replace a result that exists.")
+  @Flag(name: .long, help: "Replace a result that smelt wrote, and nothing else.")
   var overwrite = false
   @Flag(name: .long, help: "Go on with what a run which was stopped has left.")
   var resume = false
@@ -179,13 +186,17 @@ struct CalibrateCommand: ParsableCommand {
 
   func run() throws {
     let model = try opening.open(model)
+    try requireFree(statistics, model, "calibrate", common.run)
     let policy = try starved.chosen()
     let windows = try text.windows(model)
-    try starved.checkReport(model, texts: windows.files, overwrite: overwrite)
-    let summary = try calibrate(
-      model, windows, textPath: text.path, to: statistics, overwrite: overwrite, policy: policy,
-      checkpoints: CheckpointOptions(resume: resume, seconds: checkpoints.seconds), common.run)
-    try starved.writeReport(summary, overwrite: overwrite)
+    let report = try starved.reportFile(model, texts: windows.files, overwrite: overwrite)
+    let summary = try common.run.holding([report?.path].compactMap { $0 }, "calibrate") {
+      let summary = try calibrate(
+        model, windows, textPath: text.path, to: statistics, overwrite: overwrite, policy: policy,
+        checkpoints: CheckpointOptions(resume: resume, seconds: checkpoints.seconds), common.run)
+      if let report { try summary.write(to: report) }
+      return summary
+    }
     try output.show(summary.json, summary.text)
   }
 }
@@ -252,13 +263,17 @@ struct QuantizeCommand: ParsableCommand {
       let summary = try convert(model, to: result, options)
       return try output.show(["calibration": JSON(.null), "conversion": summary.json], summary.text)
     }
+    try requireFree(result, model, "quantize", common.run)
     let windows = try cut.windows(calibration, model)
-    try starved.checkReport(model, texts: windows.files, overwrite: scheme.overwrite)
-    let (learned, summary) = try quantize(
-      model, to: result, calibration: windows, textPath: text,
-      choosesObserver: scheme.observer == nil && scheme.recipe == nil, method: try method.options(),
-      budget: budget, policy: policy, options)
-    try starved.writeReport(learned, overwrite: scheme.overwrite)
+    let report = try starved.reportFile(model, texts: windows.files, overwrite: scheme.overwrite)
+    let (learned, summary) = try common.run.holding([report?.path].compactMap { $0 }, "quantize") {
+      let made = try quantize(
+        model, to: result, calibration: windows, textPath: text,
+        choosesObserver: scheme.observer == nil && scheme.recipe == nil, method: try method.options(),
+        budget: budget, policy: policy, options)
+      if let report { try made.0.write(to: report) }
+      return made
+    }
     try output.show(
       [
         "calibration": learned.json, "conversion": summary.json,

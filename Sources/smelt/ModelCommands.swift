@@ -114,7 +114,7 @@ struct LogitsCommand: ParsableCommand {
   var hiddenStates = false
   @Flag(name: .long, help: "Also write experts.i.L and expert_weights.i.L.")
   var routing = false
-  @Flag(name: .long, help: "Replace a result that exists.")
+  @Flag(name: .long, help: "Replace a result that smelt wrote, and nothing else.")
   var overwrite = false
   @OptionGroup var common: CommonOptions
 
@@ -126,6 +126,6 @@ struct LogitsCommand: ParsableCommand {
       model, sequences: sequences, to: result, hiddenStates: hiddenStates, routing: routing,
       overwrite: overwrite,
       common.run)
-    try Output.line(result)
+    try Output.line(printable(result))
   }
 }

@@ -63,7 +63,11 @@ struct Smelt: ParsableCommand {
       Terminal.error(error.description)
       Smelt.exit(withError: ExitCode(error.exitStatus))
     } catch {
-      Smelt.exit(withError: error)
+      // The parser repeats what it was given; help and version are its own words.
+      let code = exitCode(for: error)
+      guard code != .success, !(error is ExitCode) else { Smelt.exit(withError: error) }
+      Terminal.error(printableLines(fullMessage(for: error)))
+      Smelt.exit(withError: code)
     }
   }
 }
@@ -117,7 +121,7 @@ struct CommonOptions: ParsableArguments {
   var run: RunOptions {
     RunOptions(
       parallel: threads.map { Parallel(threads: $0) } ?? .allCores, maxMemory: maxMemory.bytes,
-      progress: quiet ? SilentProgress() : Terminal.progress())
+      progress: quiet ? WarningsAlone() : Terminal.progress())
   }
 }
 
@@ -145,7 +149,7 @@ struct JSONOption: ParsableArguments {
 
   /// Prints what was asked for.
   func show(_ json: JSON, _ text: String) throws {
-    try Output.line(self.json ? json.text(indented: true) : text)
+    try Output.line(self.json ? json.text(indented: true) : printableLines(text))
   }
 }
 

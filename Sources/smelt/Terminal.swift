@@ -17,14 +17,17 @@ enum Terminal {
   /// One line on stderr.
   static func error(_ text: String) { write(text + "\n") }
 
+  /// One line on stderr about something that refuses nothing.
+  static func warn(_ text: String) { error("warning: \(printable(text))") }
+
   static func write(_ text: String) {
     var bytes = Array(text.utf8)
     _ = bytes.withUnsafeMutableBytes { SmeltWrite.all(2, $0) }  // there is nowhere left to complain
   }
 
-  /// A bar where it can be drawn, silence elsewhere.
+  /// A bar where it can be drawn, warnings alone elsewhere.
   static func progress() -> any ProgressReporter {
-    guard isatty(2) == 1, getenv("NO_COLOR") == nil else { return SilentProgress() }
+    guard isatty(2) == 1, getenv("NO_COLOR") == nil else { return WarningsAlone() }
     MappedFaults.clearsLine()
     return ProgressBar()
   }
@@ -78,6 +81,14 @@ private enum SmeltWrite {
   }
 }
 
+/// No progress, but what a person should know.
+struct WarningsAlone: ProgressReporter {
+  func begin(_ title: String, total: Int, unit: String) {}
+  func advance(_ amount: Int) {}
+  func end() {}
+  func warn(_ text: String) { Terminal.warn(text) }
+}
+
 /// A bar with amount, rate and time left, redrawn at most ten times a second. Stages may nest: the inner one is shown.
 final class ProgressBar: ProgressReporter {
   private struct Stage {
@@ -92,6 +103,7 @@ final class ProgressBar: ProgressReporter {
   private let stages = Mutex<[Stage]>([])
 
   func announce(_ text: String) { Terminal.error(printable(text)) }
+  func warn(_ text: String) { Terminal.warn(text) }
 
   func begin(_ title: String, total: Int, unit: String) {
     stages.withLock { $0.append(Stage(title: title, total: total, unit: unit)) }

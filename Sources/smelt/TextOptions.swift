@@ -124,16 +124,11 @@ struct PolicyOptions: ParsableArguments {
     return CalibrationPolicy(kind, minTokens: minTokens)
   }
 
-  /// Refuses a report that cannot be written, before the pass.
-  func checkReport(_ model: Model, texts: [String], overwrite: Bool) throws {
-    guard let report else { return }
-    try model.refuseAlias(report, and: texts)
-    try requireCreatable(report, overwrite: overwrite)
-  }
-
-  func writeReport(_ summary: CalibrationSummary, overwrite: Bool) throws {
-    guard let report else { return }
-    let text = report.lowercased().hasSuffix(".svg") ? summary.heatMap : summary.page
-    try writeFile(report, Array(text.utf8), overwrite: overwrite)
+  /// The report, refused before the pass where it cannot be written.
+  func reportFile(_ model: Model, texts: [String], overwrite: Bool) throws -> ReportFile? {
+    guard let report else { return nil }
+    let file = ReportFile.coverage(report, overwrite: overwrite)
+    try file.check([model], and: texts)
+    return file
   }
 }

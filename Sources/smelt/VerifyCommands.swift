@@ -45,7 +45,7 @@ struct VerifyCommand: ParsableCommand {
     name: .long,
     help: ArgumentHelp("Statistics of `smelt calibrate`, for static activation scales.", valueName: "file"))
   var statistics: String?
-  @Flag(name: .long, help: "Replace report files that exist.")
+  @Flag(name: .long, help: "Replace report files that smelt wrote, and nothing else.")
   var overwrite = false
   @Flag(
     name: .long,
@@ -63,12 +63,23 @@ struct VerifyCommand: ParsableCommand {
 
   func run() throws {
     let (a, b) = (try opening.open(source), try opening.open(result))
-    for path in [json, html].compactMap({ $0 }) where path != "-" {
-      try a.refuseAlias(path, and: text.text + [text.path])
-      try b.refuseAlias(path)
-      try requireCreatable(path, overwrite: overwrite)
-    }
+    let jsonFile = json.flatMap { $0 == "-" ? nil : ReportFile.report($0, overwrite: overwrite) }
+    let page = html.map { ReportFile.page($0, overwrite: overwrite) }
+    for file in [jsonFile, page].compactMap({ $0 }) { try file.check([a, b], and: text.text + [text.path]) }
     if seal { try Report.requireSealable(b) }
+    let outputs = [jsonFile, page].compactMap { $0?.path } + (seal ? [resolvedPath(b.path) ?? b.path] : [])
+    let report = try common.run.holding(outputs, "verify") {
+      let report = try compared(a, b)
+      try jsonFile?.write(report.json.text(indented: true) + "\n")
+      if seal { try report.seal(b) }
+      try page?.write(report.html)
+      return report
+    }
+    try Output.line(json == "-" ? report.json.text(indented: true) : printableLines(report.text))
+    if !report.passes { throw ExitCode(1) }
+  }
+
+  private func compared(_ a: Model, _ b: Model) throws -> Report {
     let rounding = try activations.map { name in
       guard let kind = ActivationRounding.Kind(rawValue: name) else {
         throw unknownName(
@@ -77,15 +88,9 @@ struct VerifyCommand: ParsableCommand {
       return try ActivationRounding(
         kind, statistics: try statistics.map { try readStatistics($0, for: b) }, for: b)
     }
-    let report = try verify(
+    return try verify(
       source: a, result: b, try text.windows(a),
       thresholds: Thresholds(maxKL: maxKl, minTop1: minTop1), rounding: rounding, common.run)
-    let object = report.json.text(indented: true)
-    if let json, json != "-" { try writeFile(json, Array((object + "\n").utf8), overwrite: overwrite) }
-    if seal { try report.seal(b) }
-    if let html { try writeFile(html, Array(report.html.utf8), overwrite: overwrite) }
-    try Output.line(json == "-" ? object : report.text)
-    if !report.passes { throw ExitCode(1) }
   }
 }
 
@@ -132,7 +137,7 @@ struct DemoCommand: ParsableCommand {
 
   func run() throws {
     try demo(modelPath: model ?? Demo.bundledModel(executable: CommandLine.arguments[0]), common.run) {
-      try Output.line($0)
+      try Output.line(printableLines($0))
     }
   }
 }

@@ -86,6 +86,6 @@ import Testing
     #expect(try shell.run("smelt check x.ingot").exit == 0)
     #expect(try shell.run("smelt inspect x.ingot").stdout.contains("verdict fail, mean KL "))
     let other = try shell.run("smelt verify tiny tiny --text t.txt --context 32 --seal")
-    #expect(other.exit == 64 && other.stderr.contains("has no place for a report"), "\(other.stderr)")
+    #expect(other.exit == 64 && other.stderr.contains("has no README.md"), "\(other.stderr)")
   }
 }

@@ -24,10 +24,14 @@ struct Outcome {
 
 /// A folder with links `v4`, `fp4` and `tiny` to the golden checkpoints, in which lines of shell run.
 final class Shell {
-  private let work = TemporaryFolder()
+  private let work: TemporaryFolder
   private let outputs = TemporaryFolder()
 
+  /// Another one in the same folder, with outputs of its own.
+  init(in other: Shell) { work = other.work }
+
   init() {
+    work = TemporaryFolder()
     for (name, model) in [("v4", "deepseek_v4"), ("fp4", "deepseek_v4-fp4"), ("tiny", "tiny-v4")] {
       symlink(fixture("models/\(model)"), work.file(name))
     }

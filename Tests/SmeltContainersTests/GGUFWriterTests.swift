@@ -205,7 +205,7 @@ import Testing
     }
     #expect(error?.kind == .cannotCreate)
     #expect(try namesInFolder(folder.path) == ["a-00002-of-00002.gguf"])
-    var writer = try GGUFWriter(path: folder.file("a.gguf"), plan: plan, overwrite: true)
+    var writer = try GGUFWriter(path: folder.file("a.gguf"), plan: plan, replacing: .anyFile)
     for tensor in ["t0", "t1"] { try writer.write(tensor, [UInt8](repeating: 1, count: 32)) }
     try writer.commit()
     #expect(try GGUFFile(path: folder.file("a-00001-of-00002.gguf")).tensors.count == 2)

@@ -66,7 +66,7 @@ import Testing
       path: path,
       entries: golden.entries.map {
         .init($0.name, matrices: $0.counts.count, columns: $0.valueCount / $0.counts.count)
-      }, datasets: golden.datasets, chunkCount: 8, chunkSize: 512, overwrite: false)
+      }, datasets: golden.datasets, chunkCount: 8, chunkSize: 512)
     for entry in golden.entries {
       try writer.write(entry.name, sums: floats(entry.sums), counts: entry.counts)
     }

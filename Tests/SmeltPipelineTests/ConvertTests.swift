@@ -218,7 +218,14 @@ private func bounds(_ scheme: String, _ checkpoint: String) -> (mean: Double, fo
       try convert(source, to: path, try options("keep"))
     } throws: { ($0 as? RequestError)?.kind == .cannotCreate }
     #expect(try contents(path) == Array("precious".utf8))
-    _ = try convert(source, to: path, try options("keep", overwrite: true))
+    let error = #expect(throws: RequestError.self) {
+      try convert(source, to: path, try options("keep", overwrite: true))
+    }
+    #expect(error?.kind == .cannotCreate && error?.problem.contains("not an ingot") == true)
+    #expect(try contents(path) == Array("precious".utf8), "--overwrite replaces what Smelt wrote")
+    removeFile(path)
+    _ = try convert(source, to: path, try options("keep"))
+    _ = try convert(source, to: path, try options("int8-channel", overwrite: true))
     #expect(try Model.open(path).containerName == "ingot")
     #expect(try names(folder) == ["result.ingot"])
   }

@@ -66,7 +66,7 @@ import Testing
   ) throws {
     var writer = try ImatrixWriter(
       path: path, entries: entries.map { .init($0.name, matrices: $0.matrices, columns: $0.columns) },
-      datasets: [], chunkCount: 1, chunkSize: 4, overwrite: true)
+      datasets: [], chunkCount: 1, chunkSize: 4, replacing: .anyFile)
     for entry in entries {
       try writer.write(
         entry.name, sums: [Float](repeating: sum, count: entry.matrices * entry.columns),

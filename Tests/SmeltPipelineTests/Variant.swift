@@ -121,7 +121,8 @@ struct GGUFVariant {
     let planned = try tensors.map {
       GGUFPlan.Tensor($0.name, try #require(GGUFTensorType.named($0.type)), Shape($0.shape))
     }
-    var writer = try GGUFWriter(path: folder.file(name), tensors: planned, metadata: keys, overwrite: true)
+    var writer = try GGUFWriter(
+      path: folder.file(name), tensors: planned, metadata: keys, replacing: .anyFile)
     for tensor in tensors { try writer.write(tensor.name, tensor.bytes) }
     try writer.commit()
     return try Model.open(folder.file(name))

@@ -37,6 +37,7 @@ enum GGUFHeaderKeys {
     } else {
       warnings.append("there is no tokenizer.json, and llama.cpp loads no file without a tokenizer")
     }
+    metadata[OutputKind.writerKey] = .string("smelt \(smeltVersion)")
     metadata[SmeltKey.config] = .string(String(decoding: configText.array, as: UTF8.self))
     metadata[SmeltKey.dialect] = .string(model.dialect)
     let dtypes = try storedTypes(plan, model)

@@ -3,7 +3,7 @@
 public import SmeltContainers
 import SmeltModels
 public import SmeltQuantization
-import SmeltStorage
+public import SmeltStorage
 import SmeltTensors
 
 /// Writes a GGUF model.
@@ -19,6 +19,9 @@ public struct GGUFResult: ResultTarget {
     self.split = split
     self.recipeName = recipeName
   }
+
+  /// A GGUF model.
+  public var kind: OutputKind? { .gguf }
 
   /// Blocks are stored as they are.
   public var compression: CodecMode? { nil }
@@ -128,10 +131,16 @@ public struct GGUFResult: ResultTarget {
     }
   }
 
+  /// Refuses a result that exists, in one file or in several.
+  public func requireRoom(_ path: String, overwrite: Bool) throws {
+    try requireRoom(path, overwrite: overwrite, isSplit: split != nil, ending: ".gguf")
+  }
+
   /// Starts the files.
   public func sink(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions) throws
     -> any ResultSink
   {
+    try requireRoom(path, overwrite: options.overwrite)
     let tensors = try GGUFResult.declarations(plan, model.family)
     let (metadata, warnings) = try GGUFHeaderKeys.make(
       model, plan, path: path, fileType: GGUFFileType.of(recipeName, tensors))
@@ -187,7 +196,8 @@ private final class GGUFSink: ResultSink {
   init(
     _ path: String, _ layout: GGUFPlan, _ plan: Plan, _ model: Model, _ warnings: [String], overwrite: Bool
   ) throws {
-    writer = try GGUFWriter(path: path, plan: layout, overwrite: overwrite)
+    writer = try GGUFWriter(
+      path: path, plan: layout, replacing: Replacement(overwrite: overwrite, .gguf))
     self.layout = layout
     self.path = path
     self.plan = plan

@@ -3,7 +3,7 @@
 public import SmeltContainers
 import SmeltModels
 public import SmeltQuantization
-import SmeltStorage
+public import SmeltStorage
 import SmeltTensors
 
 /// Writes an ingot.
@@ -20,6 +20,9 @@ public struct IngotResult: ResultTarget {
     self.maxPartBytes = maxPartBytes
   }
 
+  /// An ingot.
+  public var kind: OutputKind? { .ingot }
+
   /// Whether frames may be compressed.
   public var compression: CodecMode? { how }
 
@@ -35,23 +38,14 @@ public struct IngotResult: ResultTarget {
 
   /// Refuses a result that exists, in one file or in several.
   public func requireRoom(_ path: String, overwrite: Bool) throws {
-    try requireCreatable(path, overwrite: overwrite)
-    guard maxPartBytes != nil, !overwrite else { return }
-    let stem = fileName(path).hasSuffix(".ingot") ? String(fileName(path).dropLast(6)) : fileName(path)
-    let names = (try? namesInFolder(parentFolder(path))) ?? []
-    if let found = names.first(where: {
-      matchesGlob("-?????-of-?????.ingot", String($0.dropFirst(stem.count))) && $0.hasPrefix(stem)
-    }) {
-      throw RequestError(
-        .cannotCreate, "'\(joinPath(parentFolder(path), found))' exists",
-        help: "choose another name, or pass --overwrite to replace it")
-    }
+    try requireRoom(path, overwrite: overwrite, isSplit: maxPartBytes != nil, ending: ".ingot")
   }
 
   /// Starts the file.
   public func sink(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions) throws
     -> any ResultSink
   {
+    try Journal.refuseForeign(ResultJournal.path(path))
     if options.resume, let finished = try FinishedIngot(path, plan, model, options) { return finished }
     if !options.resume { try ConversionJournal.clear(path, overwrite: options.overwrite) }
     try requireRoom(path, overwrite: options.overwrite)

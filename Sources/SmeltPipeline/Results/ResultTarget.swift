@@ -19,6 +19,9 @@ public protocol ResultTarget: Sendable {
     decision: QuantizeDecision, reason: String?
   )
 
+  /// What its files are known by; nil where the result is a folder.
+  var kind: OutputKind? { get }
+
   /// The matrices of the result, in the order they will be written.
   func slabs(_ weights: [PlannedWeight], _ model: Model) throws -> [ResultSlab]
 
@@ -75,9 +78,19 @@ public struct ResultSummary: Sendable {
 }
 
 extension ResultTarget {
-  /// The result is one file.
-  public func requireRoom(_ path: String, overwrite: Bool) throws {
-    try requireCreatable(path, overwrite: overwrite)
+  /// Refuses what lies under the name of a result that is one file, or several beside it: `x-00001-of-00003.ingot`.
+  /// - Throws: `RequestError` cannot-create.
+  func requireRoom(_ path: String, overwrite: Bool, isSplit: Bool, ending: String) throws {
+    let replacement = kind.map { Replacement(overwrite: overwrite, $0) } ?? .nothing
+    try requireCreatable(path, replacing: replacement)
+    guard isSplit else { return }
+    let name = fileName(path)
+    let stem = name.hasSuffix(ending) ? String(name.dropLast(ending.count)) : name
+    for name in (try? namesInFolder(parentFolder(path))) ?? []
+    where name.hasPrefix(stem) && matchesGlob("-?????-of-?????\(ending)", String(name.dropFirst(stem.count)))
+    {
+      try requireCreatable(joinPath(parentFolder(path), name), replacing: replacement)
+    }
   }
 
   /// One slab for each weight, as it is.

@@ -48,7 +48,8 @@ final class SafetensorsFolderSink: ResultSink {
     shardOf = Dictionary(
       shards.enumerated().flatMap { index, shard in shard.map { ($0.name, index) } },
       uniquingKeysWith: { first, _ in first })
-    folder = try FolderWriter(path: path, overwrite: options.overwrite)
+    folder = try FolderWriter(
+      path: path, overwrite: options.overwrite, tool: "smelt \(smeltVersion)")
   }
 
   /// Tensors in order, a new shard where the next one no longer fits; scales lie with their codes.
@@ -131,18 +132,23 @@ final class SafetensorsFolderSink: ResultSink {
   }
 
   private func startNextShard() throws {
-    try writer.take()?.commit()
+    try endShard()
     shard += 1
-    guard let path = folder?.file(shardName(shard)) else { return }
+    guard let path = try folder?.file(shardName(shard)) else { return }
     let metadata = [("format", "pt")]
     byteCount += SafetensorsWriter.byteCount(tensors: shards[shard], metadata: metadata)
-    writer = try SafetensorsWriter(path: path, tensors: shards[shard], metadata: metadata)
+    writer = try SafetensorsWriter(path: path, tensors: shards[shard], metadata: metadata, hashes: true)
+  }
+
+  private func endShard() throws {
+    guard let writer = writer.take() else { return }
+    folder?.add(shardName(shard), try writer.commit())
   }
 
   func finish(ledger: [LedgerEntry]) throws -> ResultSummary {
     try told {
       while shard < shards.count - 1 { try startNextShard() }
-      try writer.take()?.commit()
+      try endShard()
     }
     if shards.count > 1 { try write(file: "model.safetensors.index.json", index()) }
     let section = QuantizationSection(plan, naming)
@@ -151,7 +157,8 @@ final class SafetensorsFolderSink: ResultSink {
     let isDescribed =
       try !changes && model.smallFile("config.json").map { try section.config($0) == $0.array } ?? true
     var card: Bytes?
-    for (name, bytes) in try model.smallFiles() where name != Model.ledgerName {
+    for (name, bytes) in try model.smallFiles()
+    where name != Model.ledgerName && name != FolderManifest.fileName {
       if name == ModelCard.fileName, changes {
         card = bytes
       } else if name == "config.json" {
@@ -164,13 +171,13 @@ final class SafetensorsFolderSink: ResultSink {
       try write(file: ModelCard.fileName, try ModelCard(title, model, options, ledger).text(after: card))
     }
     guard let folder = folder.take() else { preconditionFailure("a directory is finished once") }
-    try folder.commit()
-    return ResultSummary(byteCount: byteCount, files: shards.indices.map { shardName($0) })
+    let remarks = try folder.commit()
+    return ResultSummary(
+      byteCount: byteCount, files: shards.indices.map { shardName($0) }, warnings: remarks)
   }
 
   private func write(file name: String, _ bytes: [UInt8]) throws {
-    guard let path = folder?.file(name) else { return }
-    try told { try writeFile(path, bytes, overwrite: true) }
+    try told { try folder?.write(name, bytes) }
     byteCount += bytes.count
   }
 

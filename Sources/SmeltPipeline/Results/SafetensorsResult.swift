@@ -4,7 +4,7 @@
 public import SmeltContainers
 import SmeltModels
 public import SmeltQuantization
-import SmeltStorage
+public import SmeltStorage
 import SmeltTensors
 
 /// Writes a directory of safetensors.
@@ -24,6 +24,9 @@ public struct SafetensorsResult: ResultTarget {
     self.shardBytes = shardBytes
     layout = CompressedLayout(schemeWord: schemeWord)
   }
+
+  /// A folder, which has a list of its files.
+  public var kind: OutputKind? { nil }
 
   /// Tensors are stored as they are.
   public var compression: CodecMode? { nil }

@@ -1,0 +1,131 @@
+// The list of what Smelt wrote into a folder: names, sizes, hashes. `--overwrite` replaces a folder only if it holds exactly
+// that. Formats/manifest.md.
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// The files of a result folder. Formats/manifest.md.
+public struct FolderManifest: Sendable {
+  /// The list's own name in the folder.
+  public static let fileName = "smelt-manifest.json"
+  /// The `schema` of the list.
+  public static let schema = "smelt.manifest/1"
+  private static let byteLimit = 64 << 20
+
+  /// One file of the folder.
+  public struct File: Sendable, Hashable {
+    /// The path below the folder, with `/` between its components.
+    public var name: String
+    /// Its size.
+    public var byteCount: Int
+    /// XXH64 of its bytes.
+    public var hash: UInt64
+
+    /// A file of a list.
+    public init(name: String, byteCount: Int, hash: UInt64) {
+      self.name = name
+      self.byteCount = byteCount
+      self.hash = hash
+    }
+  }
+
+  /// The program that wrote the folder.
+  public var tool: String
+  /// The files, in order of the bytes of their names. The list itself is not among them.
+  public var files: [File]
+
+  /// A list of files in any order.
+  public init(tool: String, files: [File]) {
+    self.tool = tool
+    self.files = files.sorted { Array($0.name.utf8).lexicographicallyPrecedes(Array($1.name.utf8)) }
+  }
+
+  /// Why a text cannot be the name of a file in a result folder, or nil: it must not lead out of the folder.
+  public static func problem(withName name: String) -> String? {
+    if name.isEmpty { return "it is empty" }
+    if name.utf8.count > 4096 { return "it has \(name.utf8.count) bytes, expected at most 4096" }
+    if name.utf8.contains(0) { return "it holds a NUL" }
+    for component in name.split(separator: "/", omittingEmptySubsequences: false) {
+      if component.isEmpty { return name.hasPrefix("/") ? "it is absolute" : "it has an empty component" }
+      if component == "." || component == ".." { return "it holds '\(component)'" }
+      if component.utf8.count > 255 { return "a component has more than 255 bytes" }
+    }
+    return nil
+  }
+
+  /// The text of the list.
+  public var text: [UInt8] {
+    let json = JSON(members: [
+      ("schema", JSON(FolderManifest.schema)), ("tool", JSON(tool)),
+      (
+        "files",
+        JSON(
+          files.map {
+            ["name": JSON($0.name), "bytes": JSON($0.byteCount), "xxh64": JSON(hexadecimal($0.hash))]
+          })
+      ),
+    ])
+    return Array((json.text(indented: true) + "\n").utf8)
+  }
+
+  /// The list of a folder; nil when the folder has none, or one that Smelt would not write.
+  /// - Throws: `RequestError` io.
+  public static func read(_ folder: String) throws -> FolderManifest? {
+    let path = joinPath(folder, fileName)
+    guard let stamp = FileStamp(path: path), stamp.isFile, stamp.byteCount <= byteLimit else { return nil }
+    guard let json = try? JSON.scan(try MappedFile(path: path).bytes, limits: JSONLimits(values: 4 << 20)),
+      json["schema"]?.string == schema, let tool = json["tool"]?.string, let list = json["files"]?.array
+    else { return nil }
+    var files: [File] = []
+    var seen: Set<[UInt8]> = []
+    for entry in list {
+      guard let name = entry["name"]?.string, problem(withName: name) == nil, name != fileName,
+        let bytes = entry["bytes"]?.integer, bytes >= 0, let digits = entry["xxh64"]?.string,
+        digits.utf8.count == 16, let hash = UInt64(digits, radix: 16), seen.insert(Array(name.utf8)).inserted
+      else { return nil }
+      files.append(File(name: name, byteCount: bytes, hash: hash))
+    }
+    return FolderManifest(tool: tool, files: files)
+  }
+
+  /// What a file on the disk is: its size and its hash. Read piece by piece, and not through a mapping, which a file that
+  /// becomes shorter would turn into a signal.
+  /// - Throws: `RequestError` io, interrupted.
+  static func contents(of path: String) throws -> (byteCount: Int, hash: UInt64) {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+    guard descriptor >= 0 else { throw RequestError(.io, "cannot open '\(path)': \(Platform.lastError())") }
+    defer { close(descriptor) }
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
+    defer { buffer.deallocate() }
+    var hash = XXH64()
+    var total = 0
+    while true {
+      try Interrupt.check()
+      let count = Platform.read(descriptor, buffer.baseAddress!, buffer.count)
+      if count < 0 && errno == EINTR { continue }
+      guard count >= 0 else { throw RequestError(.io, "cannot read '\(path)': \(Platform.lastError())") }
+      if count == 0 { return (total, hash.value()) }
+      hash.update(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+      total += count
+    }
+  }
+
+  /// Takes what a file of the folder is now for what Smelt wrote, after Smelt itself changed it. A folder without a list, or
+  /// whose list does not name the file, stays as it is.
+  /// - Parameter before: the file's bytes before the change: a file that was not as the list says is not claimed.
+  /// - Throws: `RequestError` io.
+  public static func update(_ folder: String, _ name: String, before: [UInt8], after: [UInt8]) throws {
+    guard var manifest = try read(folder), let place = manifest.files.firstIndex(where: { $0.name == name }),
+      manifest.files[place].byteCount == before.count,
+      manifest.files[place].hash == before.withUnsafeBytes({ xxh64($0) })
+    else { return }
+    manifest.files[place] = File(
+      name: name, byteCount: after.count, hash: after.withUnsafeBytes { xxh64($0) })
+    try writeFile(joinPath(folder, fileName), manifest.text, overwrite: true)
+  }
+}
