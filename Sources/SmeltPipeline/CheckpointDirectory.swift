@@ -27,8 +27,6 @@ extension OpenedSource {
     let quantization = try QuantizationConfig(
       config: config, file: "config.json", sidecar: try CheckpointDirectory.sidecar(smallFiles))
     let column = try CheckpointDirectory.dialect(tied, source, quantization, path)
-    try quantization.check(
-      tied.weights.lazy.map { $0.spellings[column] }, in: source)
     func join(_ spec: WeightSpec) throws -> JoinedWeight? {
       let request = WeightRequest(
         spec.spellings[column], shape: spec.shape, isTable: spec.role == .hashTable)
@@ -36,6 +34,8 @@ extension OpenedSource {
     }
     let head = try TiedHead(configBytes, config, file: "config.json", tied, join)
     let family = head?.family ?? tied
+    // A head that is left out may be all that is quantized.
+    try quantization.check((head?.table ?? tied.weights).lazy.map { $0.spellings[column] }, in: source)
     let joined = try family.weights.map { spec in
       guard let joined = try join(spec) else {
         throw CheckpointDirectory.missing(family, source, quantization, column, path)

@@ -159,9 +159,13 @@ struct AbsentNames {
   }
 
   private func otherNames(_ strange: [String], _ file: String) -> FormatError {
-    FormatError(
+    let lead =
+      absent.count == 1
+      ? "of the \(asked) \(what) is missing"
+      : "and \(absent.count - 1) more of the \(asked) \(what) are missing (\(AbsentNames.list(absent)))"
+    return FormatError(
       .otherNames, file: file, subject: absent[0],
-      "and \(absent.count - 1) more of the \(asked) \(what) are missing (\(AbsentNames.list(absent))), but "
+      "\(lead), but "
         + "\(strange.count) tensor\(strange.count == 1 ? " is" : "s are") there that \(family) does not know (\(AbsentNames.list(strange)))",
       help: help(strange))
   }

@@ -10,6 +10,8 @@ import SmeltTensors
 struct TiedHead {
   /// The family that uses the head; nil where the head is the embeddings again.
   let family: (any ModelFamily)?
+  /// All rows of the weights table, the head's too.
+  let table: [WeightSpec]
   /// config.json as it is true of that family.
   let config: Bytes?
   /// What is worth saying.
@@ -41,6 +43,7 @@ struct TiedHead {
       let tableSpec = free.weights.first(where: { $0.role == .embedding }), let head = try join(headSpec),
       let table = try join(tableSpec)
     else { return nil }
+    self.table = free.weights
     if try TiedHead.isEqual(head, table) {
       (family, self.config, notes, copies) = (nil, nil, [], Set(head.tensors.map(\.name)))
       return

@@ -55,6 +55,7 @@ struct Variant {
   /// Writes the directory; with several shards the tensors go round, and an index says where.
   func write(to folder: String, shards: Int = 1) throws {
     if pathKind(folder) == .nothing { try makeFolder(folder) }
+    for name in try namesInFolder(folder) { removeFile(folder + "/" + name) }
     try writeFile(
       folder + "/config.json", Array(JSON(members: config).text(indented: true).utf8), overwrite: true)
     var map: [(String, JSON)] = []
