@@ -650,8 +650,15 @@ def malformed():
     yield patch("part-of-another", "I25", ("weights", 8, u32(1)))
     yield index("content-too-long", "I26", Ingot([norm(content=f32([1, 2, 3]))]), "C_BOMB")
     yield index("content-too-short", "I26", Ingot([norm(content=f32([1]))]))
-    for name, value in [("parent", ".."), ("self", "."), ("slash", "a/b"), ("backslash", "a\\b"), ("drive", "c:a")]:
+    for name, value in [
+        ("parent", ".."), ("self", "."), ("slash", "/a"), ("folder-parent", "a/../b"), ("folder-self", "a/./b"),
+        ("folder-empty", "a//b"), ("folder-end", "a/"), ("backslash", "a\\b"), ("drive", "c:a"),
+    ]:
         yield index(f"file-name-{name}", "I27", Ingot([config(value)]))
+    yield index("file-name-of-folder", "I27", Ingot([config("a"), config("a/b")]))
+    yield index("note-name-slash", "I27", Ingot([Other("a/b", Frame(b"{}"), 2)]))
+    for name, value in [("control", "a\x01"), ("hidden", "a\u202eb")]:
+        yield index(f"file-name-{name}", "I22", Ingot([config(value)]))
     yield index("file-ratio", "I28", Ingot([config(frame=Frame(bytes(CHUNK), "zstd"))]), "C_BOMB")
     yield index("file-size", "I28", bombs(), "C_BOMB")
     yield index("retired-checksum", "I29", Ingot([Other("", bent(Frame(b"old"), checksums=[5]), 3)]), "C_CHECKSUM", "check")

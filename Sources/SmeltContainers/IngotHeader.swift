@@ -10,7 +10,6 @@ enum IngotLimits {
   static let version: UInt32 = 2
   static let headerBytes = 64
   static let weightNameBytes = 1000
-  static let fileNameBytes = 255
   static let rank = 8
   static let dimension: UInt64 = 1 << 40
   static let elements = 1 << 48
@@ -43,10 +42,12 @@ enum IngotLimits {
   }
 
   /// What is wrong with the name of a file, or nil. Rules I22 and I27.
-  static func fileNameProblem(_ name: String) -> String? {
-    if let problem = nameProblem(name, limit: fileNameBytes) { return problem }
-    let isBare = name != "." && name != ".." && !name.utf8.contains { [0x2F, 0x5C, 0x3A].contains($0) }
-    return isBare ? nil : "the name is a path, expected a bare file name"
+  static func fileNameProblem(_ name: String) -> String? { CarriedName.problem(name) }
+
+  /// What is wrong with the name of a note, or nil: it has no folder. Rule I27.
+  static func noteNameProblem(_ name: String) -> String? {
+    fileNameProblem(name)
+      ?? (name.utf8.contains(0x2F) ? "the name is a path, expected a bare name" : nil)
   }
 }
 

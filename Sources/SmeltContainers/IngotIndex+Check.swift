@@ -130,20 +130,44 @@ extension IngotIndex {
       guard Int(word(at)) + Int(half(at + 4)) <= counts.strings else {
         throw refuse("file \(row)", at: at, "has its name outside the names")
       }
+      if UTF8Check.firstInvalid(nameBytes(at)) != nil {
+        throw refuse("file \(row)", at: at, "the name is not UTF-8")
+      }
       let name = name(at)
       if kind == .retired {
         guard name.isEmpty else { throw refuse("file \(row)", at: at, "is retired and has a name") }
-      } else if let problem = IngotLimits.fileNameProblem(name) {
+      } else if let problem = kind == .note
+        ? IngotLimits.noteNameProblem(name) : IngotLimits.fileNameProblem(name)
+      {
         throw refuse("file \(row)", at: at, problem)
       } else if !names.insert(name).inserted {
         throw refuse(name, at: at, "stands twice in the index")
       }
       found.append(Other(kind: kind, name: name, frame: counts.weightFrames + row))
     }
+    for (row, other) in found.enumerated() {
+      guard let folder = CarriedName.folders(other.name).first(where: { names.contains($0) }) else {
+        continue
+      }
+      throw refuse(
+        other.name, at: places.others + 8 * row, "lies in '\(printable(folder))', which is a file too")
+    }
     return found
   }
 
   // MARK: tables
+
+  /// Names of files may hold any characters; those of weights are ASCII (I22).
+  private func checkWeightNames() throws(FormatError) {
+    for row in 0..<counts.weights {
+      let at = weight(row)
+      guard Int(word(at)) + Int(half(at + 4)) <= counts.strings else { continue }  // refused by its own rule
+      guard let bad = nameBytes(at).first(where: { $0 >= 0x80 }) else { continue }
+      throw refuse(
+        "weight \(row)", at: at,
+        "its name holds the byte 0x\(String(bad, radix: 16)), expected printable ASCII")
+    }
+  }
 
   func check() throws(FormatError) {
     for row in 0..<counts.dimensions where long(places.dimensions + 8 * row) > IngotLimits.dimension {  // I24
@@ -151,10 +175,15 @@ extension IngotIndex {
         "dimension \(row)", at: places.dimensions + 8 * row,
         "is \(long(places.dimensions + 8 * row)), expected at most 2^40")
     }
+    var isASCII = true
     for at in places.strings..<places.metadata where !(0x20...0x7E).contains(byte(at)) {  // I22
-      throw refuse(
-        "names", at: at, "hold the byte 0x\(String(byte(at), radix: 16)), expected printable ASCII")
+      guard byte(at) >= 0x80 else {
+        throw refuse(
+          "names", at: at, "hold the byte 0x\(String(byte(at), radix: 16)), expected printable characters")
+      }
+      isASCII = false
     }
+    if !isASCII { try checkWeightNames() }
     try checkFrames()
     try checkWeights()
     try checkOthers()

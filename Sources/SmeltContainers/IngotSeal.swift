@@ -8,7 +8,7 @@ extension IngotFile {
   /// behind the old index, then the header is written over. The content hash stays what it was.
   /// - Throws: `C_INDEX` when the name is no bare file name; `SRC_CHANGED`; `RequestError` cannot-create, io.
   public func seal(name: String, bytes: Bytes) throws {
-    if let problem = IngotLimits.fileNameProblem(name) {
+    if let problem = IngotLimits.noteNameProblem(name) {
       throw FormatError(.ingotIndex, subject: name, problem)
     }
     guard !fileNames.contains(name) else {

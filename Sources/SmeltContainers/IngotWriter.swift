@@ -229,7 +229,7 @@ public struct IngotWriter: ~Copyable {
   // MARK: files
 
   /// Adds a small file of the model: config.json, tokenizer.json. It counts into the content hash.
-  /// - Throws: `C_INDEX` when the name is no bare file name or stands in the ingot already; `C_BOMB` when the file is
+  /// - Throws: `C_INDEX` when the name may not be a file's (rule I27) or stands in the ingot already; `C_BOMB` when the file is
   ///   larger than 1 GiB.
   public mutating func addFile(name: String, bytes: Bytes, mode: CodecMode) throws {
     try add(.file, name, bytes, mode)
@@ -247,7 +247,7 @@ public struct IngotWriter: ~Copyable {
     throws
   {
     precondition(weight == nil, "a file may not come inside a weight")
-    if let problem = IngotLimits.fileNameProblem(name) {
+    if let problem = kind == .note ? IngotLimits.noteNameProblem(name) : IngotLimits.fileNameProblem(name) {
       throw FormatError(.ingotIndex, subject: name, problem)
     }
     guard files.allSatisfy({ $0.records.others.allSatisfy { $0.name != name } }) else {

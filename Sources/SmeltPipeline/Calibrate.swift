@@ -111,7 +111,8 @@ private func calibrate(
     path: path, tokens: tokens, windows: statistics.sequences, toppedUpWindows: added.count,
     spilledBytes: learned.spilledBytes, policy: policy, coverage: Coverage(learned.tokens),
     expertTokens: learned.tokens, sources: learned.sources, seconds: resources.seconds,
-    peakMemoryBytes: resources.peakMemoryBytes, resources: resources)
+    peakMemoryBytes: resources.peakMemoryBytes, resources: resources, leftOut: model.leftOut,
+    warnings: windows.notes)
 }
 
 extension Windows {

@@ -29,6 +29,10 @@ public struct CalibrationSummary: Sendable {
   public var peakMemoryBytes: Int
   /// What it took.
   public var resources: Resources
+  /// Tensors that take no part, by rule.
+  public var leftOut: [LeftOut] = []
+  /// Things worth saying of the text.
+  public var warnings: [String] = []
 
   /// Experts that fewer than `--min-tokens` tokens of the drawn text reached.
   public var starvedExperts: Int { Starved(sources).experts.count }
@@ -36,12 +40,14 @@ public struct CalibrationSummary: Sendable {
   /// For machines.
   public var json: JSON {
     [
-      "path": JSON(path), "tokens": JSON(tokens), "windows": JSON(windows), "windows_left_out": JSON(0),
+      "schema": "smelt.calibrate/1", "path": JSON(path), "tokens": JSON(tokens), "windows": JSON(windows),
+      "windows_left_out": JSON(0),
       "topped_up_windows": JSON(toppedUpWindows), "spilled_bytes": JSON(spilledBytes),
       "policy": JSON(policy.kind.rawValue), "min_tokens": JSON(policy.minTokens), "coverage": coverage.json,
       "starved": Starved(sources).json, "seconds": JSON(seconds),
       "tokens_per_second": JSON(Double(tokens) / max(seconds, 1e-9)),
       "peak_memory_bytes": JSON(peakMemoryBytes), "resources": resources.json,
+      "left_out": JSON(leftOut.map(\.json)), "warnings": JSON(warnings.map { JSON($0) }),
     ]
   }
 

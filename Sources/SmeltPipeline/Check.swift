@@ -15,6 +15,8 @@ public struct CheckSummary: Sendable {
   public var hasTokenizer = false
   /// Things worth saying that are no reason to refuse.
   public var warnings: [String] = []
+  /// Tensors that take no part, by rule.
+  public var leftOut: [LeftOut] = []
   /// What is damaged, in an ingot.
   public var damage: [IngotDamage] = []
   /// Whether codes and scales were scanned too, or only stored bytes held against their checksums.
@@ -25,8 +27,10 @@ public struct CheckSummary: Sendable {
   /// For machines.
   public var json: JSON {
     [
-      "verdict": JSON(damage.isEmpty ? "sound" : "damaged"), "weights": JSON(weights), "bytes": JSON(bytes),
+      "schema": "smelt.check/1", "verdict": JSON(damage.isEmpty ? "sound" : "damaged"),
+      "weights": JSON(weights), "bytes": JSON(bytes),
       "tokenizer": JSON(hasTokenizer), "warnings": JSON(warnings.map { JSON($0) }),
+      "left_out": JSON(leftOut.map(\.json)),
       "damage": JSON(
         damage.map { damage in
           [
@@ -64,7 +68,8 @@ public struct CheckSummary: Sendable {
       }
       lines.append(table.text)
     }
-    return (lines + warnings.map { "warning: \($0)" }).joined(separator: "\n")
+    lines += warnings.map { "warning: \($0)" } + leftOut.map { "left out: \($0.text)" }
+    return lines.joined(separator: "\n")
   }
 
   /// What a damaged ingot is refused with; nil when it is sound.
@@ -107,6 +112,7 @@ public func check(
 /// Scans what is not damaged.
 private func check(_ model: Model, _ found: CheckSummary, _ options: RunOptions) throws -> CheckSummary {
   var summary = found
+  summary.leftOut = model.leftOut
   model.limitCache(options.maxMemory / 8)
   summary.warnings += model.warnings
   let damaged = Set(summary.damage.compactMap { $0.weight ?? $0.error.subject })

@@ -27,6 +27,10 @@ struct OpenedSource {
   var config: Bytes
   /// Makes or hands over the files beside the weights.
   var smallFiles: @Sendable () throws -> [(name: String, bytes: Bytes)]
+  /// Files that no result takes.
+  var leftFiles: [LeftFile] = []
+  /// Files beside the weights that are read when they are written.
+  var mappedFiles: [MappedFile] = []
 }
 
 /// A model as published: config.json, safetensors and tokenizer in a directory, or a GGUF file with all of it inside.
@@ -53,6 +57,9 @@ public final class Checkpoint: Weights {
   public let sourceTypes: [String: String]
   /// The text of config.json, or what stands for it.
   public let config: Bytes
+  /// Files beside the weights that no result takes.
+  public let leftFiles: [LeftFile]
+  private let mappedFiles: [MappedFile]
   private let places: [WeightName: Int]
   private let validated = ScannedWeights()
   private let built = BuiltWeights()
@@ -80,13 +87,15 @@ public final class Checkpoint: Weights {
     sourceTypes = opened.sourceTypes
     config = opened.config
     makeFiles = opened.smallFiles
+    leftFiles = opened.leftFiles
+    mappedFiles = opened.mappedFiles
     places = Dictionary(uniqueKeysWithValues: opened.family.weights.enumerated().map { ($1.name, $0) })
     try checkExperts()
     try checkStacks()
   }
 
-  /// The files beside the weights: config, tokenizer and other small text files, by name. A GGUF file's are made from its
-  /// metadata when they are first asked for.
+  /// The files beside the weights by their names, those of folders with `/` in them: config, tokenizer, code, pictures.
+  /// A GGUF file's are made from its metadata when they are first asked for.
   /// - Throws: `TOK_…` for metadata that is no tokenizer.
   public func smallFiles() throws -> [(name: String, bytes: Bytes)] {
     try files.withLock { known in
@@ -95,6 +104,12 @@ public final class Checkpoint: Weights {
       known = made
       return made
     }
+  }
+
+  /// Throws `SRC_CHANGED` when a file of weights, or one beside them, changed since it was opened.
+  func checkUnchanged() throws {
+    try source.checkUnchanged()
+    for file in mappedFiles { try file.checkUnchanged() }
   }
 
   // MARK: weights

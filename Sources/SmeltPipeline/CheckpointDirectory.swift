@@ -14,7 +14,8 @@ extension OpenedSource {
         .notModel, file: path, "the directory has no config.json",
         help: "give the directory that holds config.json, tokenizer.json and the safetensors")
     }
-    let smallFiles = try CheckpointDirectory.readSmallFiles(path)
+    let carried = try CarriedFiles(path)
+    let smallFiles = carried.files
     // The bytes that are read are the bytes that a result will hold, though the file may change in between.
     guard let configBytes = smallFiles.first(where: { $0.name == "config.json" })?.bytes else {
       throw FormatError(
@@ -50,7 +51,8 @@ extension OpenedSource {
     let files = smallFiles.map { $0.name == "config.json" ? ($0.name, text) : $0 }
     self.init(
       container: "safetensors", source: source, family: family, dialect: family.dialects[column],
-      joined: joined, dropped: dropped, notes: head?.notes ?? [], config: text, smallFiles: { files })
+      joined: joined, dropped: dropped, notes: head?.notes ?? [], config: text, smallFiles: { files },
+      leftFiles: carried.left(besides: source), mappedFiles: carried.mappings)
   }
 }
 
@@ -79,29 +81,6 @@ private enum CheckpointDirectory {
   static func sidecar(_ files: [(name: String, bytes: Bytes)]) throws -> JSON? {
     guard let file = files.first(where: { $0.name == QuantizationConfig.sidecarName }) else { return nil }
     return try parseConfig(file.bytes, file: file.name)
-  }
-
-  /// Names and contents of the files that belong to the model besides its weights. They are copied into results, so
-  /// that a link may lead no further than a shard's may.
-  /// - Throws: `IDX_LINK`; `CFG_VALUE` and `TOK_VALUE` for a config or a tokenizer too large to be one.
-  static func readSmallFiles(_ path: String) throws -> [(name: String, bytes: Bytes)] {
-    let folder = try ShardFolder(path)
-    let names = folder.names.filter { name in
-      (name.hasSuffix(".json") && name != "model.safetensors.index.json" && name != FolderManifest.fileName)
-        || name.hasSuffix(".jinja") || name == "tokenizer.model" || name == "merges.txt"
-        || name == "vocab.txt"
-        || name.hasPrefix("LICENSE") || name == ModelCard.fileName
-    }
-    return try names.compactMap { name in
-      guard pathKind(folder.file(name)) == .file else { return nil }
-      let file = try MappedFile(path: folder.resolve(name))
-      let limit = name == "config.json" ? 16 << 20 : 64 << 20
-      guard file.count > limit else { return (name, Bytes(file.bytes.array)) }
-      guard name == "config.json" || name == "tokenizer.json" else { return nil }
-      throw FormatError(
-        name == "config.json" ? .configValue : .tokenizerValue, file: name,
-        "found \(file.count) bytes, expected at most \(limit)")
-    }
   }
 
   /// Says what a configuration is that wraps the text model's.

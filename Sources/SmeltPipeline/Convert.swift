@@ -24,6 +24,10 @@ public struct ConvertSummary: Sendable {
   public var warnings: [String]
   /// Bytes of the source tensors that were read.
   public var bytesIn: Int
+  /// Tensors of the source that the result does not hold, by rule.
+  public var leftOut: [LeftOut] = []
+  /// Files beside the source's weights that the result did not take.
+  public var leftFiles: [LeftFile] = []
   /// The ledger with what reading the data told.
   public var ledger: [LedgerEntry]
   /// Wall time of the whole conversion, syncing included.
@@ -54,19 +58,21 @@ public struct ConvertSummary: Sendable {
     line += " (\(fixed(gigabytesPerCoreSecond, 2)) a core)"
     if let contentHash { line += "; content hash \(contentHash)" }
     if files.count > 1 { line += "; \(files.count) files" }
-    return ([line] + warnings.map { "warning: \($0)" }).joined(separator: "\n")
+    let left = leftOut.map { "left out: \($0.text)" } + leftFiles.lines
+    return ([line] + warnings.map { "warning: \($0)" } + left).joined(separator: "\n")
   }
 
   /// For machines.
   public var json: JSON {
     [
-      "path": JSON(path), "container": JSON(container), "bytes": JSON(byteCount),
+      "schema": "smelt.convert/1", "path": JSON(path), "container": JSON(container), "bytes": JSON(byteCount),
       "content_hash": JSON(contentHash), "files": JSON(files.map { JSON($0) }), "bytes_in": JSON(bytesIn),
       "converted": JSON(converted.count), "exact": JSON(exact),
       "inexact_values": JSON(converted.reduce(0) { $0 + ($1.inexactValues ?? 0) }), "seconds": JSON(seconds),
       "gigabytes_per_second": JSON(gigabytesPerSecond),
       "gigabytes_per_core_second": JSON(gigabytesPerCoreSecond),
       "peak_memory_bytes": JSON(peakMemoryBytes), "warnings": JSON(warnings.map { JSON($0) }),
+      "left_out": JSON(leftOut.map(\.json)), "left_files": JSON(leftFiles.map(\.json)),
     ]
   }
 }
@@ -167,7 +173,8 @@ func converting(_ model: Model, to path: String, _ options: ConvertOptions) thro
   return ConvertSummary(
     path: path, container: options.target.name, byteCount: written.byteCount,
     contentHash: written.contentHash,
-    files: written.files, warnings: model.warnings + written.warnings, bytesIn: plan.bytesIn, ledger: ledger,
+    files: written.files, warnings: model.warnings + written.warnings, bytesIn: plan.bytesIn,
+    leftOut: plan.leftOut, leftFiles: plan.leftFiles, ledger: ledger,
     seconds: monotonicSeconds() - start.0, processorSeconds: processorSeconds() - start.1,
     peakMemoryBytes: peakMemoryBytes())
 }

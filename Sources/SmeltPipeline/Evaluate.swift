@@ -22,14 +22,20 @@ public struct Evaluation: Sendable {
   public var peakMemoryBytes: Int
   /// What it took.
   public var resources: Resources
+  /// Tensors that take no part, by rule.
+  public var leftOut: [LeftOut] = []
+  /// Things worth saying of the text.
+  public var warnings: [String] = []
 
   /// The contract's JSON.
   public var json: JSON {
     [
-      "perplexity": JSON(perplexity), "mean_nll": JSON(meanNLL), "predicted_tokens": JSON(predictedTokens),
+      "schema": "smelt.evaluate/1", "perplexity": JSON(perplexity), "mean_nll": JSON(meanNLL),
+      "predicted_tokens": JSON(predictedTokens),
       "windows": JSON(windows), "context": JSON(context), "seconds": JSON(seconds),
       "tokens_per_second": JSON(Double(predictedTokens + windows) / max(seconds, 1e-9)),
       "peak_memory_bytes": JSON(peakMemoryBytes), "resources": resources.json,
+      "left_out": JSON(leftOut.map(\.json)), "warnings": JSON(warnings.map { JSON($0) }),
     ]
   }
 }
@@ -49,7 +55,7 @@ public func evaluate(_ model: Model, _ windows: Windows, _ options: RunOptions) 
     perplexity: exponential(mean), meanNLL: mean, predictedTokens: losses.count,
     windows: windows.sequences.count,
     context: windows.context, seconds: resources.seconds, peakMemoryBytes: resources.peakMemoryBytes,
-    resources: resources)
+    resources: resources, leftOut: model.leftOut, warnings: windows.notes)
 }
 
 /// The negative log-likelihoods of the predicted tokens of some groups of windows, in order. Layers outside, groups inside:

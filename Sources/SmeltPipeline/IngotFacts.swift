@@ -13,7 +13,8 @@ public struct ExpertPlace: Sendable {
   /// For machines.
   public var json: JSON {
     [
-      "layer": JSON(layer), "expert": JSON(expert), "file": JSON(range.file), "offset": JSON(range.offset),
+      "schema": "smelt.expert/1", "layer": JSON(layer), "expert": JSON(expert), "file": JSON(range.file),
+      "offset": JSON(range.offset),
       "bytes": JSON(range.count), "weights": JSON(range.weights.map { JSON($0) }),
     ]
   }

@@ -39,6 +39,8 @@ public struct Inspection: Sendable {
   public var encodings: [(name: String, weights: Int, bytes: Int)]
   /// Tensors left out by a named rule.
   public var dropped: Int
+  /// The same by rule.
+  public var leftOut: [LeftOut]
   /// Things worth saying.
   public var warnings: [String]
   /// SHA-256 of what an ingot holds, however it is stored.
@@ -54,7 +56,8 @@ public struct Inspection: Sendable {
   /// The contract's JSON.
   public func json(withTensors: Bool) -> JSON {
     var members: [(String, JSON)] = [
-      ("container", JSON(container)), ("family", JSON(family)), ("dialect", JSON(dialect)),
+      ("schema", "smelt.inspect/1"), ("container", JSON(container)), ("family", JSON(family)),
+      ("dialect", JSON(dialect)),
       ("files", JSON(files.map { ["name": JSON($0.name), "bytes": JSON($0.bytes)] })), ("bytes", JSON(bytes)),
       ("parameters", JSON(parameters)), ("active_parameters", JSON(activeParameters)),
       ("layers", JSON(dimensions.layers)), ("experts", JSON(dimensions.experts)),
@@ -64,7 +67,8 @@ public struct Inspection: Sendable {
         "encodings",
         JSON(encodings.map { ["name": JSON($0.name), "weights": JSON($0.weights), "bytes": JSON($0.bytes)] })
       ),
-      ("dropped", JSON(dropped)), ("warnings", JSON(warnings.map { JSON($0) })),
+      ("dropped", JSON(dropped)), ("left_out", JSON(leftOut.map(\.json))),
+      ("warnings", JSON(warnings.map { JSON($0) })),
     ]
     if let contentHash { members.append(("content_hash", JSON(contentHash))) }
     if let facts { members += facts.members }
@@ -96,7 +100,7 @@ public struct Inspection: Sendable {
       "shape",
       "\(dimensions.layers) layers, \(dimensions.experts) experts (\(dimensions.expertsPerToken) a token), hidden \(dimensions.hidden), vocabulary \(grouped(dimensions.vocabulary))",
     ])
-    if dropped > 0 { facts.add(["left out", "\(dropped) tensors by named rules (see `smelt plan`)"]) }
+    for left in leftOut { facts.add(["left out", left.text]) }
     if let contentHash { facts.add(["content hash", contentHash]) }
     for (name, value) in self.facts?.lines ?? [] { facts.add([name, value]) }
     var table = Table(["encoding", "weights", "bytes"])
@@ -164,6 +168,7 @@ public func inspect(_ model: Model) throws -> Inspection {
     container: model.containerName, family: family.modelType, dialect: dialect,
     files: model.files.map { (fileName($0.path), $0.byteCount) }, parameters: parameters,
     activeParameters: parameters - routed - embedding + Int((Double(routed) * share).rounded()),
-    dimensions: family.dimensions, encodings: encodings, dropped: dropped, warnings: model.warnings,
+    dimensions: family.dimensions, encodings: encodings, dropped: dropped, leftOut: model.leftOut,
+    warnings: model.warnings,
     contentHash: hash, facts: facts, tensors: tensors)
 }

@@ -186,7 +186,7 @@ public struct Model: Sendable {
   /// Throws `SRC_CHANGED` when a file changed since it was opened.
   public func checkUnchanged() throws {
     switch container {
-    case .checkpoint(let checkpoint): try checkpoint.source.checkUnchanged()
+    case .checkpoint(let checkpoint): try checkpoint.checkUnchanged()
     case .ingot(let ingot): try ingot.file.checkUnchanged()
     }
   }

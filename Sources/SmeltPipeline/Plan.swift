@@ -97,6 +97,14 @@ public struct Plan: Sendable {
   /// Things worth saying about the source.
   public let warnings: [String]
 
+  /// Tensors left out by named rules, by rule.
+  public let leftOut: [LeftOut]
+  /// Files beside the source's weights that the result does not take.
+  public private(set) var leftFiles: [LeftFile] = []
+
+  /// Whether a weight's numbers are stored in another way than the source's.
+  var changesWeights: Bool { weights.contains { !$0.isKept || $0.stored.prepared != nil } }
+
   /// Tensors left out by named rules.
   public var dropped: Int { ledger.count { $0.fate == .dropped } }
 
@@ -143,6 +151,8 @@ public struct Plan: Sendable {
     self.bytesOut = ledger.reduce(0) { $0 + $1.bytesOut }
     peakMemoryBytes = Plan.memory(weights, slabs, model, options)
     warnings = model.warnings
+    leftOut = model.leftOut
+    leftFiles = try model.leftFiles + options.target.leftFiles(self, model)
   }
 
   private static func memory(
@@ -202,9 +212,11 @@ public struct Plan: Sendable {
   /// The contract's JSON. What no rule explains is refused before there is a plan, so `unknown` is empty.
   public var json: JSON {
     [
-      "ledger": JSON(ledger.map(\.json)), "bytes_in": JSON(bytesIn), "bytes_out": JSON(bytesOut),
+      "schema": "smelt.plan/1", "ledger": JSON(ledger.map(\.json)), "bytes_in": JSON(bytesIn),
+      "bytes_out": JSON(bytesOut),
       "peak_memory_bytes": JSON(peakMemoryBytes), "dropped": JSON(dropped), "unknown": JSON(0),
       "warnings": JSON(warnings.map { JSON($0) }),
+      "left_out": JSON(leftOut.map(\.json)), "left_files": JSON(leftFiles.map(\.json)),
     ]
   }
 
@@ -228,7 +240,8 @@ public struct Plan: Sendable {
         group.fate, group.scheme, "\(group.count)", byteText(group.bytesIn), byteText(group.bytesOut),
       ])
     }
-    return ([table.text, summary] + warnings.map { "warning: \($0)" }).joined(separator: "\n")
+    let left = leftOut.map { "left out: \($0.text)" } + leftFiles.lines
+    return ([table.text, summary] + warnings.map { "warning: \($0)" } + left).joined(separator: "\n")
   }
 
   /// One line: sizes, memory, what is left out.

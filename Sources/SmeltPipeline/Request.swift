@@ -245,6 +245,7 @@ public func knownFormats() -> KnownFormats {
   }
   return KnownFormats(
     json: [
+      "schema": "smelt.formats/1",
       "instruction_sets": JSON(InstructionSet.available.map { JSON($0) }),
       "families": JSON(families.map { JSON($0) }), "containers": JSON(containers.map { JSON($0.0) }),
       "encodings": JSON(encodings.map { JSON($0) }),

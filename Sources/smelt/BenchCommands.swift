@@ -31,17 +31,7 @@ struct BenchKernelsCommand: ParsableCommand {
     for row in rows {
       table.add([row.name, fixed(row.value, 1), row.unit, row.share.map { "\(fixed(100 * $0, 0)) %" } ?? ""])
     }
-    try output.show(
-      [
-        "instruction_set": JSON(InstructionSet.current),
-        "kernels": JSON(
-          rows.map { row in
-            [
-              "name": JSON(row.name), "value": JSON(row.value), "unit": JSON(row.unit),
-              "share_of_peak": row.share.map { JSON($0) } ?? JSON(.null),
-            ]
-          }),
-      ], table.text)
+    try output.show(benchReport(rows), table.text)
   }
 }
 
@@ -86,7 +76,8 @@ struct BenchCodecCommand: ParsableCommand {
     }
     try output.show(
       [
-        "instruction_set": JSON(result.instructionSet), "passes": JSON(result.passes),
+        "schema": "smelt.bench-codec/1", "instruction_set": JSON(result.instructionSet),
+        "passes": JSON(result.passes),
         "crc32c_gb_per_s": JSON(result.crc32c),
         "codecs": JSON(
           result.rows.map { row in

@@ -261,7 +261,11 @@ struct QuantizeCommand: ParsableCommand {
       guard starved.report == nil else { throw ValidationError("--report shows a calibration") }
       if let budget { options.recipe = try budget.recipe(model, options) }
       let summary = try convert(model, to: result, options)
-      return try output.show(["calibration": JSON(.null), "conversion": summary.json], summary.text)
+      return try output.show(
+        [
+          "schema": "smelt.quantize/1", "calibration": JSON(.null), "conversion": summary.json,
+          "budget": JSON(.null),
+        ], summary.text)
     }
     try requireFree(result, model, "quantize", common.run)
     let windows = try cut.windows(calibration, model)
@@ -276,7 +280,7 @@ struct QuantizeCommand: ParsableCommand {
     }
     try output.show(
       [
-        "calibration": learned.json, "conversion": summary.json,
+        "schema": "smelt.quantize/1", "calibration": learned.json, "conversion": summary.json,
         "budget": summary.budget?.json ?? JSON(.null),
       ], learned.text + "\n" + (summary.budget.map { $0.text + "\n" } ?? "") + summary.text)
   }

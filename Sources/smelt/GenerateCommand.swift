@@ -86,11 +86,13 @@ private final class GenerationWriter {
   let ids: [Int]
   private let tokenizer: TextDecoder?
   private let streams: Bool
+  private let leftOut: [LeftOut]
   private var made: [Int] = []
   private var shown = 0
 
   init(_ model: Model, prompt: String?, tokensPath: String?, takesBytes: Bool, streams: Bool) throws {
     self.streams = streams
+    leftOut = model.leftOut
     if takesBytes {
       ids = try byteIds(prompt ?? "", for: model)
       tokenizer = nil
@@ -119,12 +121,14 @@ private final class GenerationWriter {
   func finish(_ made: [Int], _ resources: Resources, json: Bool) throws {
     guard json else { return try Output.line("") }
     var members: [(String, JSON)] = [
-      ("prompt_ids", JSON(ids.map { JSON($0) })), ("ids", JSON(made.map { JSON($0) })),
+      ("schema", "smelt.generate/1"), ("prompt_ids", JSON(ids.map { JSON($0) })),
+      ("ids", JSON(made.map { JSON($0) })),
     ]
     if let tokenizer {
       members.append(("text", JSON(String(decoding: tokenizer.decode(made), as: UTF8.self))))
     }
     members.append(("resources", resources.json))
+    members.append(("left_out", JSON(leftOut.map(\.json))))
     try Output.line(JSON(members: members).text(indented: true))
   }
 }

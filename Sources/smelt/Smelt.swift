@@ -134,10 +134,13 @@ struct OpenOptions: ParsableArguments {
       valueName: "pattern"))
   var allowDrop: [String] = []
 
-  /// Opens a model. What is worth saying about it goes to stderr, unless the command's own report says it.
+  /// Opens a model. What is worth saying about it, and which of its tensors take no part, goes to stderr, unless the command's
+  /// own report says it.
   func open(_ path: String, isReported: Bool = false) throws -> Model {
     let model = try Model.open(path, allowDrop: allowDrop)
-    if !isReported { for warning in model.warnings { Terminal.error("warning: \(path): \(warning)") } }
+    guard !isReported else { return model }
+    for warning in model.warnings { Terminal.error("warning: \(path): \(warning)") }
+    for left in model.leftOut { Terminal.error("left out: \(left.text)") }
     return model
   }
 }

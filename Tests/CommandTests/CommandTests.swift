@@ -104,9 +104,15 @@ private let ids = #"{"sequences": [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [200, 100, 5
   @Test func streamsAreKeptApart() throws {
     let shell = Shell()
     let converted = try shell.run("smelt convert fp4 a.ingot --scheme fp8-channel")
+    let left =
+      "left out: 87 tensors (741 kB) by rule 'mtp': the multi-token-prediction block drafts tokens "
+      + "and takes no part in the forward pass\n"
     #expect(converted.exit == 0 && converted.stderr == "")
     #expect(converted.stdout.hasPrefix("a.ingot: ") && converted.stdout.hasSuffix("\n"))
-    #expect(converted.stdout.split(separator: "\n").count == 1)
+    #expect(
+      converted.stdout.contains("\nnot carried: reference.safetensors (weights that are not the model's)\n"))
+    #expect(converted.stdout.split(separator: "\n").count == 3)
+    #expect(converted.stdout.contains("\n" + left))
     #expect(converted.stdout.contains("80 weights kept, 130 converted (130 exact)"))
     let checked = try shell.run("smelt check a.ingot")
     #expect(checked.exit == 0 && checked.stdout.hasPrefix("sound: ") && checked.stderr == "")
@@ -116,7 +122,7 @@ private let ids = #"{"sequences": [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [200, 100, 5
     #expect(verified.stdout.contains("exact weights") && verified.stdout.hasSuffix("verdict: pass\n"))
     #expect(
       verified.stderr
-        == "warning: the model has no tokenizer.json, so the text's bytes are taken as token ids\n")
+        == left + "warning: the model has no tokenizer.json, so the text's bytes are taken as token ids\n")
     #expect(!(verified.stdout + verified.stderr).contains("\u{1B}"))
     #expect(try shell.names() == ["a.ingot"])
   }
@@ -147,12 +153,21 @@ private let ids = #"{"sequences": [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [200, 100, 5
     try expect("verify", "smelt verify v4 b.ingot --tokens ids.json --json")
     try expect("verify", "smelt verify v4 b.ingot --tokens ids.json --max-kl 0 --json", exit: 1)
     let formats = try shell.run("smelt formats --json").json()
+    #expect(try Contract("formats").problems(formats) == [])
+    let place = try shell.run("smelt inspect a.ingot --layer 0 --expert 1 --json").json()
+    #expect(try Contract("inspect --layer --expert").problems(place) == [])
     for key in ["families", "containers", "encodings", "schemes"] {
       #expect(formats[key]?.array?.isEmpty == false)
     }
     let quantized = try shell.run(
       "smelt quantize tiny c.ingot --scheme int8 --calibration tiny/calibration.txt --tokens-limit 512 --json"
     )
+    let parts = try #require(try quantized.json().object)
+    let rest = zip(parts.keys, parts.values).filter {
+      !["calibration", "conversion", "budget"].contains($0.0)
+    }
+    #expect(parts.keys == ["schema", "calibration", "conversion", "budget"])
+    #expect(try Contract("quantize").problems(JSON(members: rest.map { ($0.0, $0.1) })) == [])
     let learned = try #require(try quantized.json()["calibration"])
     #expect(try Contract("calibrate").problems(learned) == [])
     #expect(learned["path"]?.isNull == true)  // the statistics are gone when the command ends

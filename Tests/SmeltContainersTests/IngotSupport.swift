@@ -22,6 +22,19 @@ func writePlainly(_ bytes: [UInt8], to path: String) throws {
   try #require(count == bytes.count)
 }
 
+/// Makes the checksums of index and header true of bytes that were changed.
+func repairIndex(_ bytes: inout [UInt8]) {
+  func number(_ at: Int, _ count: Int) -> Int {
+    (0..<count).reduce(0) { $0 | Int(bytes[at + $1]) << (8 * $1) }
+  }
+  func put(_ value: UInt32, at place: Int) {
+    for index in 0..<4 { bytes[place + index] = UInt8(truncatingIfNeeded: value >> (8 * UInt32(index))) }
+  }
+  let index = number(16, 8)..<number(16, 8) + number(24, 8)
+  put(bytes[index].withUnsafeBytes { CRC32C.hash($0) }, at: 32)
+  put(bytes[0..<60].withUnsafeBytes { CRC32C.hash($0) }, at: 60)
+}
+
 func readPlainly(_ path: String) throws -> [UInt8] { try MappedFile(path: path).bytes.array }
 
 /// Random bytes.

@@ -267,13 +267,21 @@ import Testing
         #expect(error.code == .ingotIndex)
       }
     }
-    for name in ["..", ".", "a/b", "a\\b", "c:", "", String(repeating: "a", count: 256)] {
+    for name in [
+      "..", ".", "/a", "a/../b", "a//b", "a\u{1B}", "a\\b", "c:", "", String(repeating: "a", count: 256),
+    ] {
       do {
         try writer.addFile(name: name, bytes: Bytes([1]), mode: .raw)
         Issue.record("'\(name)' was taken")
       } catch let error as FormatError {
         #expect(error.code == .ingotIndex)
       }
+    }
+    do {
+      try writer.addNote(name: "a/b", bytes: Bytes([1]), mode: .raw)
+      Issue.record("a note in a folder was taken")
+    } catch let error as FormatError {
+      #expect(error.code == .ingotIndex)
     }
     let weight = try f32("w", [1], [1, 2, 3, 4])
     try writer.write(weight, mode: .raw)
@@ -283,6 +291,32 @@ import Testing
     } catch let error as FormatError {
       #expect(error.code == .ingotIndex)
     }
+  }
+
+  /// Rules I22 and I27 from the reader's side: a name of bytes that were changed, its index true of them.
+  @Test(arguments: [
+    ("encoding/a.jinja", true), ("/tmp/a.jinja.txt", false), ("../../../a.jinja", false),
+    ("encoding//.jinja", false),
+    ("encoding/../a.ji", false), ("encoding\\a.jinja", false), ("encoding:a.jinja", false),
+    ("config.json/a.ji", false),
+    ("other.txt\u{0}a.jinj", false), ("encoding/\u{E9}.jinj", true), ("encoding/a\u{202E}b.j", false),
+  ])
+  func namesAreHeldAgainstTheirRule(name: String, isGood: Bool) throws {
+    let path = folder.file("a.ingot")
+    try writeIngot(
+      path, [f32("w", [1], [1, 2, 3, 4])],
+      files: [("config.json", Array("{}".utf8)), ("0123456789012345", [1, 2, 3])])
+    var bytes = try readPlainly(path)
+    let place = try #require(bytes.firstRange(of: Array("0123456789012345".utf8)))
+    try #require(name.utf8.count == 16)
+    bytes.replaceSubrange(place, with: Array(name.utf8))
+    repairIndex(&bytes)
+    try writePlainly(bytes, to: path)
+    guard isGood else {
+      let error = try #require(throws: FormatError.self) { try IngotFile(path: path) }
+      return #expect(error.code == .ingotIndex, "\(error)")
+    }
+    #expect(try IngotFile(path: path).file(name)?.array == [1, 2, 3])
   }
 
   /// Rule I7: without `finish` nothing stands under the name.

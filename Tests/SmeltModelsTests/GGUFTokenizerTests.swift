@@ -66,9 +66,14 @@ private func bytes(_ json: JSON?) -> Bytes? { json.map { Bytes(Array($0.text().u
   /// Metadata read and written again.
   private func rewritten(_ metadata: Metadata) throws -> GGUFTokenizer.Entries {
     let files = try GGUFTokenizer.files(from: metadata)
-    let config = files.first { $0.name == "tokenizer_config.json" }
-    return try GGUFTokenizer.entries(
-      for: .init(tokenizer: files[0].bytes, tokenizerConfig: config?.bytes), config: [:])
+    func file(_ name: String) -> Bytes? { files.first { $0.name == name }?.bytes }
+    var all = GGUFTokenizer.Files(
+      tokenizer: files[0].bytes, tokenizerConfig: file("tokenizer_config.json"),
+      chatTemplate: file("chat_template.jinja"))
+    all.namedTemplates = files.compactMap { file in
+      GGUFTokenizer.templateName(ofFile: file.name).map { ($0, file.bytes) }
+    }
+    return try GGUFTokenizer.entries(for: all, config: [:])
   }
 
   static let misfits = [
@@ -159,6 +164,8 @@ private func bytes(_ json: JSON?) -> Bytes? { json.map { Bytes(Array($0.text().u
         tokenizerConfig: bytes(row["tokenizer_config"]),
         chatTemplate: row["chat_template"]?.string.map { Bytes(Array($0.utf8)) })
       let entries = try GGUFTokenizer.entries(for: files, config: row["config"] ?? [:]).entries
+      // gguf-py takes the field where there are both; here the file counts.
+      let hasBoth = files.chatTemplate != nil && row["tokenizer_config"]?["chat_template"] != nil
       var left = entries.filter {
         !["model", "pre", "tokens", "token_type"].map(GGUFTokenizer.key).contains($0.key)
       }
@@ -166,9 +173,12 @@ private func bytes(_ json: JSON?) -> Bytes? { json.map { Bytes(Array($0.text().u
         guard let key = pair.array?[0].string, let value = pair.array.map({ metadataValue($0[1]) }) else {
           continue
         }
-        #expect(left.first { $0.key == key }?.value == value, "case \(index): \(key)")
+        if !hasBoth || !key.hasPrefix("tokenizer.chat_template") {
+          #expect(left.first { $0.key == key }?.value == value, "case \(index): \(key)")
+        }
         left.removeAll { $0.key == key }
       }
+      if hasBoth { left.removeAll { $0.key.hasPrefix("tokenizer.chat_template") } }
       #expect(left.isEmpty, "case \(index): \(left)")
     }
   }
@@ -184,13 +194,14 @@ private func bytes(_ json: JSON?) -> Bytes? { json.map { Bytes(Array($0.text().u
     metadata["tokenizer.ggml.add_eos_token"] = .bool(false)
     metadata["tokenizer.chat_template"] = .string("{{ cycler.__init__.__globals__ }}")
     let files = try GGUFTokenizer.files(from: metadata)
-    #expect(files.map(\.name) == ["tokenizer.json", "tokenizer_config.json"])
+    #expect(files.map(\.name) == ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])
     let config = try JSON.scan(files[1].bytes)
     #expect(config["bos_token"]?.string == "<s>")
     #expect(config["eos_token"]?.string == "</s>")
     #expect(config["eot_token"]?.string != nil)
     #expect(config["add_bos_token"]?.bool == true)
-    #expect(config["chat_template"]?.string == "{{ cycler.__init__.__globals__ }}")
+    #expect(config["chat_template"] == nil)
+    #expect(files[2].bytes.array == Array("{{ cycler.__init__.__globals__ }}".utf8))
     let json = try JSON.scan(files[0].bytes)
     let single = json["post_processor"]?["single"]?.array ?? []
     #expect(single.count == 2)
@@ -199,6 +210,89 @@ private func bytes(_ json: JSON?) -> Bytes? { json.map { Bytes(Array($0.text().u
     let again = Metadata(try rewritten(metadata))
     for (key, value) in metadata.entries where key != "tokenizer.ggml.unknown_token_id" {
       #expect(again[key] == value, "\(key)")
+    }
+  }
+
+  /// Which template counts: transformers' order. What is written: gguf-py's keys. And back into files of their own.
+  @Test func templatesCountInTransformersOrder() throws {
+    func bytes(_ text: String) -> Bytes { Bytes(Array(text.utf8)) }
+    func keys(_ change: (inout GGUFTokenizer.Files) -> Void) throws -> (
+      keys: [String: MetadataValue], notes: [String]
+    ) {
+      var files = GGUFTokenizer.Files(tokenizer: try file("spm"))
+      change(&files)
+      let made = try GGUFTokenizer.entries(for: files, config: [:])
+      let templates = made.entries.filter { $0.key.hasPrefix("tokenizer.chat_template") }
+      return (
+        Dictionary(uniqueKeysWithValues: templates.map { ($0.key, $0.value) }),
+        made.notes.filter { $0.contains("template") }
+      )
+    }
+    let (key, list) = ("tokenizer.chat_template", "tokenizer.chat_templates")
+    let field = bytes(#"{"chat_template": "OLD"}"#)
+    let named = bytes(
+      #"{"chat_template": [{"name": "default", "template": "D"}, {"name": "tool_use", "template": "T"}]}"#)
+    var found = try keys { $0.tokenizerConfig = field }
+    #expect(found.keys == [key: .string("OLD")] && found.notes == [])
+    found = try keys { ($0.tokenizerConfig, $0.chatTemplate) = (field, bytes("NEW")) }
+    #expect(found.keys == [key: .string("NEW")] && found.notes.count == 1)
+    found = try keys { ($0.tokenizerConfig, $0.chatTemplate) = (field, bytes("OLD")) }
+    #expect(found.keys == [key: .string("OLD")] && found.notes == [])
+    found = try keys { $0.tokenizerConfig = named }
+    #expect(found.keys == [key: .string("D"), key + ".tool_use": .string("T"), list: .strings(["tool_use"])])
+    found = try keys {
+      ($0.tokenizerConfig, $0.chatTemplate) = (named, bytes("NEW"))
+      $0.namedTemplates = [("rag", bytes("R")), ("my-own", bytes("M"))]
+    }
+    #expect(
+      found.keys == [
+        key: .string("NEW"), key + ".rag": .string("R"), key + ".my_own": .string("M"),
+        list: .strings(["rag", "my_own"]),
+      ])
+    #expect(found.notes.count == 1)
+    // Files of named ones alone count before the field too.
+    found = try keys { ($0.tokenizerConfig, $0.namedTemplates) = (field, [("rag", bytes("R"))]) }
+    #expect(found.keys == [key + ".rag": .string("R"), list: .strings(["rag"])])
+    found = try keys { ($0.chatTemplate, $0.namedTemplates) = (bytes("A"), [("default", bytes("B"))]) }
+    #expect(found.keys == [key: .string("B")])
+    // The file that processors had comes last.
+    let processor = bytes(#"{"chat_template": "P"}"#)
+    found = try keys { $0.processorTemplate = processor }
+    #expect(found.keys == [key: .string("P")])
+    found = try keys { ($0.tokenizerConfig, $0.processorTemplate) = (field, processor) }
+    #expect(found.keys == [key: .string("OLD")])
+    found = try keys { ($0.chatTemplate, $0.processorTemplate) = (bytes("NEW"), processor) }
+    #expect(found.keys == [key: .string("NEW")])
+    // Two that GGUF would call alike: the second is left out, and said.
+    found = try keys { $0.namedTemplates = [("a-b", bytes("1")), ("a.b", bytes("2"))] }
+    #expect(found.keys == [key + ".a_b": .string("1"), list: .strings(["a_b"])] && found.notes.count == 1)
+    for wrong in [bytes("\u{FEFF}\u{E9}")[0..<4], bytes(String(repeating: "a", count: 1 << 24 + 1))] {
+      let error = try #require(throws: FormatError.self) { try keys { $0.chatTemplate = wrong } }
+      #expect(error.code == .tokenizerValue && error.file == "chat_template.jinja", "\(error)")
+    }
+    let odd = try #require(throws: FormatError.self) {
+      try keys { $0.tokenizerConfig = bytes(#"{"chat_template": 3}"#) }
+    }
+    #expect(odd.code == .tokenizerValue && odd.subject == "chat_template")
+  }
+
+  @Test func namedTemplatesBecomeFilesAgain() throws {
+    var metadata = Metadata(try GGUFTokenizer.entries(for: .init(tokenizer: try file("spm")), config: [:]))
+    metadata["tokenizer.chat_template"] = .string("D")
+    metadata["tokenizer.chat_template.rag"] = .string("R")
+    metadata["tokenizer.chat_templates"] = .strings(["rag"])
+    let files = try GGUFTokenizer.files(from: metadata)
+    #expect(files.map(\.name).suffix(2) == ["chat_template.jinja", "additional_chat_templates/rag.jinja"])
+    #expect(files.suffix(2).map(\.bytes.array) == [Array("D".utf8), Array("R".utf8)])
+    let again = Metadata(try rewritten(metadata))
+    for key in ["tokenizer.chat_template", "tokenizer.chat_template.rag", "tokenizer.chat_templates"] {
+      #expect(again[key] == metadata[key])
+    }
+    for name in ["../../x", "a/b", "", "..\u{0}", "a\\b", "rag"] {
+      metadata["tokenizer.chat_template.\(name)"] = .string("X")
+      metadata["tokenizer.chat_templates"] = .strings(["rag", name])
+      let error = try #require(throws: FormatError.self) { try GGUFTokenizer.files(from: metadata) }
+      #expect(error.code == .tokenizerValue && error.subject == "tokenizer.chat_templates", "\(error)")
     }
   }
 

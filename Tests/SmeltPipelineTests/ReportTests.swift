@@ -164,8 +164,20 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
     options.target = GGUFResult()
     try expect(
       "convert", [converted.json, try convert(fp4, to: folder.file("a.gguf"), options).json])
-    try expect("calibrate", [learned.json])
-    try expect("evaluate", [try evaluate(fp4, windows, RunOptions()).json])
+    var (noted, evaluated) = (learned, try evaluate(fp4, windows, RunOptions()))
+    (noted.warnings, evaluated.warnings) = (["one"], ["one"])
+    try expect("calibrate", [learned.json, noted.json])
+    try expect("evaluate", [evaluated.json])
+    try expect("inspect --layer --expert", [try expertPlace(path, layer: 1, expert: 2).json])
+    try expect("formats", [knownFormats().json])
+    try expect(
+      "bench kernels",
+      [
+        benchReport([
+          BenchRow(name: "a", value: 1, unit: "GB/s", share: 0.5),
+          BenchRow(name: "b", value: 2, unit: "GB/s", share: nil),
+        ])
+      ])
     var warned = try inspect(fp4)
     warned.warnings = ["one"]
     let unsealed = try inspect(ingot).json(withTensors: false)

@@ -11,8 +11,12 @@ public enum GGUFTokenizer {
     public var tokenizer: Bytes
     /// tokenizer_config.json: names of special tokens, which of them go round a text, the chat template.
     public var tokenizerConfig: Bytes?
-    /// chat_template.jinja; counts where tokenizer_config.json holds no template.
+    /// chat_template.jinja; counts before a template in tokenizer_config.json.
     public var chatTemplate: Bytes?
+    /// The files of additional_chat_templates by their names without `.jinja`.
+    public var namedTemplates: [(name: String, template: Bytes)] = []
+    /// chat_template.json, which processors once had; counts where there is no other template.
+    public var processorTemplate: Bytes?
 
     /// The files as they were read.
     public init(tokenizer: Bytes, tokenizerConfig: Bytes? = nil, chatTemplate: Bytes? = nil) {
@@ -31,8 +35,9 @@ public enum GGUFTokenizer {
   }
 
   /// The tokenizer files that a GGUF file's keys stand for, by the names that a checkpoint gives them: tokenizer.json and
-  /// tokenizer_config.json. None when the file holds no tokenizer. `Tokenizer(json:file:)` gives the ids of the tokenizer
-  /// that the model was made with, as far as the keys tell. A chat template is carried as text, never run.
+  /// tokenizer_config.json, and the chat templates: chat_template.jinja and additional_chat_templates/NAME.jinja. No tokenizer
+  /// when the file holds none. `Tokenizer(json:file:)` gives the ids of the tokenizer that the model was made with, as far as
+  /// the keys tell. A chat template is carried as text, never run.
   /// - Throws: `FormatError` `TOK_VALUE` naming the key, what was found and what expected; `RequestError` `unsupported`
   ///   for a tokenizer model or a `tokenizer.ggml.pre` that is not known.
   public static func files(from metadata: Metadata) throws -> [(name: String, bytes: Bytes)] {
@@ -53,8 +58,26 @@ public enum GGUFTokenizer {
 
   // MARK: shared between the two ways
 
-  static let tokenizerFile = "tokenizer.json"
-  static let configFile = "tokenizer_config.json"
+  /// The tokenizer's file.
+  public static let tokenizerFile = "tokenizer.json"
+  /// The file that names its special tokens.
+  public static let configFile = "tokenizer_config.json"
+  /// The file of the chat template.
+  public static let templateFile = "chat_template.jinja"
+  /// The file that processors once had for it.
+  public static let processorTemplateFile = "chat_template.json"
+  private static let templateFolder = "additional_chat_templates/"
+
+  /// The name of the template in a file of the folder for further templates; nil for other files.
+  public static func templateName(ofFile name: String) -> String? {
+    guard name.hasPrefix(templateFolder), name.hasSuffix(".jinja") else { return nil }
+    let stem = name.dropFirst(templateFolder.count).dropLast(".jinja".count)
+    return stem.isEmpty || stem.contains("/") ? nil : String(stem)
+  }
+
+  /// The file of a named template.
+  static func file(ofTemplate name: String) -> String { templateFolder + name + ".jinja" }
+
   /// Above this id nothing is read; `Tokenizer` has the same limit.
   static let idLimit = 1 << 24
 

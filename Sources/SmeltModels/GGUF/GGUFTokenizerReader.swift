@@ -20,7 +20,7 @@ struct GGUFTokenizerReader {
 
   func files() throws -> [(name: String, bytes: Bytes)] {
     guard let model = try string(GGUFTokenizer.key("model")), model != "no_vocab", model != "none" else {
-      return []
+      return try templateFiles()
     }
     let tokens = try tokens()
     let types = try types(tokens.count)
@@ -50,7 +50,7 @@ struct GGUFTokenizerReader {
     return [
       (GGUFTokenizer.tokenizerFile, Bytes(json)),
       (GGUFTokenizer.configFile, Bytes(Array(try config(vocabulary, ids).text(indented: true).utf8))),
-    ]
+    ] + (try templateFiles())
   }
 
   // MARK: the model's kind

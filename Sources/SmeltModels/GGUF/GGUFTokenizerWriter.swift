@@ -7,7 +7,7 @@ import SmeltStorage
 struct GGUFTokenizerWriter {
   let root: JSON
   let tokenizerConfig: JSON
-  let chatTemplate: String?
+  let files: GGUFTokenizer.Files
   let config: JSON
 
   private static let file = GGUFTokenizer.tokenizerFile
@@ -17,11 +17,11 @@ struct GGUFTokenizerWriter {
     _ = try Tokenizer(json: files.tokenizer, file: Self.file)
     root = try Self.scan(files.tokenizer, Self.file)
     tokenizerConfig = try files.tokenizerConfig.map { try Self.scan($0, GGUFTokenizer.configFile) } ?? [:]
-    chatTemplate = files.chatTemplate.map { String(decoding: $0.array, as: UTF8.self) }
+    self.files = files
     self.config = config
   }
 
-  private static func scan(_ bytes: Bytes, _ file: String) throws -> JSON {
+  static func scan(_ bytes: Bytes, _ file: String) throws -> JSON {
     do throws(JSONError) {
       return try JSON.scan(bytes, limits: JSONLimits(depth: 64, values: 16_000_000))
     } catch {
@@ -80,7 +80,7 @@ struct GGUFTokenizerWriter {
       guard let flag = special.adds[name] else { continue }
       add("add_\(name)_token", .bool(flag))
     }
-    out += templates()
+    out += try templates(&notes)
     if case .listed = kind {
       add("add_space_prefix", .bool(false))
       if special.adds["bos"] == nil {
@@ -286,40 +286,6 @@ struct GGUFTokenizerWriter {
     }
     if added > 0 { notes.append("scores allow \(added) merges that \(Self.file) does not list") }
     return zip(scores, tokens.types).map { $1 == .userDefined || $1 == .unused ? -1000 : $0 }
-  }
-
-  // MARK: the chat template
-
-  private func templates() -> [(key: String, value: MetadataValue)] {
-    let key = "tokenizer.chat_template"
-    if let list = tokenizerConfig["chat_template"]?.array {
-      var named: [(key: String, value: MetadataValue)] = []
-      var names: [String] = []
-      var plain: String?
-      for choice in list {
-        guard let name = choice["name"]?.string, let template = choice["template"]?.string else { continue }
-        if name == "default" {
-          plain = template
-          continue
-        }
-        let safe = String(name.unicodeScalars.map { Self.isPlain($0) ? Character($0) : "_" })
-        guard !safe.isEmpty, !names.contains(safe) else { continue }
-        names.append(safe)
-        named.append(("\(key).\(safe)", .string(template)))
-      }
-      if !names.isEmpty { named.append(("tokenizer.chat_templates", .strings(names))) }
-      if let plain { named.append((key, .string(plain))) }
-      return named
-    }
-    guard let template = tokenizerConfig["chat_template"]?.string ?? chatTemplate else { return [] }
-    return [(key, .string(template))]
-  }
-
-  private static func isPlain(_ scalar: Unicode.Scalar) -> Bool {
-    switch scalar {
-    case "a"..."z", "A"..."Z", "0"..."9": true
-    default: false
-    }
   }
 
   private func unsupported(_ what: String) -> RequestError {

@@ -138,8 +138,7 @@ extension GGUFTokenizerReader {
     ]
   }
 
-  /// tokenizer_config.json: which token has which task, whether the first and the last are put round a text, the chat
-  /// template.
+  /// tokenizer_config.json: which token has which task, whether the first and the last are put round a text.
   func config(_ vocabulary: GGUFVocabulary, _ ids: [(name: String, id: Int)]) throws -> JSON {
     var members: [(String, JSON)] = []
     for name in ["bos", "eos", "sep"] {
@@ -148,28 +147,35 @@ extension GGUFTokenizerReader {
     for (name, id) in ids where !vocabulary.texts[id].isEmpty {
       members.append((name + "_token", JSON(vocabulary.texts[id])))
     }
-    if let template = try chatTemplate() { members.append(("chat_template", template)) }
     members.append(("clean_up_tokenization_spaces", false))
     members.append(("tokenizer_class", "PreTrainedTokenizerFast"))
     return JSON(members: members)
   }
 
-  /// The template, or the list of named ones; nil without any.
-  private func chatTemplate() throws -> JSON? {
+  /// The chat templates as files of their own.
+  func templateFiles() throws -> [(name: String, bytes: Bytes)] {
     let key = "tokenizer.chat_template"
-    let plain = try string(key)
-    guard let value = metadata["tokenizer.chat_templates"] else { return plain.map { JSON($0) } }
+    func bytes(_ text: String) -> Bytes { Bytes(Array(text.utf8)) }
+    var files: [(name: String, bytes: Bytes)] = []
+    if let plain = try string(key) { files.append((GGUFTokenizer.templateFile, bytes(plain))) }
+    guard let value = metadata["tokenizer.chat_templates"] else { return files }
     guard case .strings(let names) = value else {
       throw error("tokenizer.chat_templates", "found \(value.kind), expected a list of strings")
     }
-    var templates: [JSON] = plain.map { [["name": "default", "template": JSON($0)]] } ?? []
     for name in names {
+      let shown = printable(excerpt(name))
       guard let template = try string("\(key).\(name)") else {
-        throw error(
-          "tokenizer.chat_templates", "found '\(printable(excerpt(name)))', but no template of that name")
+        throw error("tokenizer.chat_templates", "found '\(shown)', but no template of that name")
       }
-      templates.append(["name": JSON(name), "template": JSON(template)])
+      let file = GGUFTokenizer.file(ofTemplate: name)
+      guard GGUFTokenizer.templateName(ofFile: file) == name, CarriedName.problem(file) == nil else {
+        throw error("tokenizer.chat_templates", "found '\(shown)', which cannot be the name of a file")
+      }
+      guard !files.contains(where: { $0.name == file }) else {
+        throw error("tokenizer.chat_templates", "found '\(shown)' twice")
+      }
+      files.append((file, bytes(template)))
     }
-    return JSON(templates)
+    return files
   }
 }

@@ -12,8 +12,9 @@ enum GGUFHeaderKeys {
     metadata: Metadata, warnings: [String]
   ) {
     guard let architecture = GGUFArchitectures.of(model.family),
-      let configText = try model.smallFile("config.json")
+      let sourceConfig = try model.smallFile("config.json")
     else { preconditionFailure("a model has a family and a config.json") }
+    let configText = try ResultConfig.withoutDrafts(sourceConfig)
     let json = try parseConfig(configText, file: "config.json")
     let config = ConfigReader(json, file: "config.json")
     var metadata = Metadata(file: fileName(path))
@@ -28,9 +29,13 @@ enum GGUFHeaderKeys {
       "llama.cpp will compute other numbers: \($0)"
     }
     if let tokenizer = try model.smallFile("tokenizer.json") {
-      let files = GGUFTokenizer.Files(
-        tokenizer: tokenizer, tokenizerConfig: try model.smallFile("tokenizer_config.json"),
-        chatTemplate: try model.smallFile("chat_template.jinja"))
+      var files = GGUFTokenizer.Files(
+        tokenizer: tokenizer, tokenizerConfig: try model.smallFile(GGUFTokenizer.configFile),
+        chatTemplate: try model.smallFile(GGUFTokenizer.templateFile))
+      files.processorTemplate = try model.smallFile(GGUFTokenizer.processorTemplateFile)
+      files.namedTemplates = try model.smallFiles().compactMap { name, bytes in
+        GGUFTokenizer.templateName(ofFile: name).map { ($0, bytes) }
+      }
       let made = try GGUFTokenizer.entries(for: files, config: json)
       for (key, value) in made.entries { metadata[key] = value }
       warnings += made.notes
@@ -43,6 +48,14 @@ enum GGUFHeaderKeys {
     let dtypes = try storedTypes(plan, model)
     if !dtypes.isEmpty { metadata[SmeltKey.dtypes] = .strings(dtypes) }
     return (metadata, warnings)
+  }
+
+  /// Whether the keys stand for a file.
+  static func holds(_ name: String) -> Bool {
+    [
+      "config.json", GGUFTokenizer.tokenizerFile, GGUFTokenizer.configFile, GGUFTokenizer.templateFile,
+      GGUFTokenizer.processorTemplateFile,
+    ].contains(name) || GGUFTokenizer.templateName(ofFile: name) != nil
   }
 
   /// The name in the source, or that of its folder.

@@ -136,6 +136,13 @@ public struct GGUFResult: ResultTarget {
     try requireRoom(path, overwrite: overwrite, isSplit: split != nil, ending: ".gguf")
   }
 
+  /// Everything but the configuration and the tokenizer, which its keys stand for.
+  public func leftFiles(_ plan: Plan, _ model: Model) throws -> [LeftFile] {
+    try model.carriedNames().filter { !GGUFHeaderKeys.holds($0.name) }.map {
+      LeftFile($0.name, "GGUF has no place for it", bytes: $0.bytes)
+    }
+  }
+
   /// Starts the files.
   public func sink(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions) throws
     -> any ResultSink

@@ -36,6 +36,16 @@ public struct IngotResult: ResultTarget {
     try plainSlabs(weights, model)
   }
 
+  /// Files of the names that an ingot gives to its own.
+  public func leftFiles(_ plan: Plan, _ model: Model) throws -> [LeftFile] {
+    try model.carriedNames().filter { IngotResult.ownNames.contains($0.name) }.map {
+      LeftFile($0.name, "an ingot has a file of its own under this name", bytes: $0.bytes)
+    }
+  }
+
+  /// What an ingot holds about itself.
+  static let ownNames: Set<String> = [Model.ledgerName, IngotFacts.reportName]
+
   /// Refuses a result that exists, in one file or in several.
   public func requireRoom(_ path: String, overwrite: Bool) throws {
     try requireRoom(path, overwrite: overwrite, isSplit: maxPartBytes != nil, ending: ".ingot")
@@ -77,7 +87,7 @@ private final class IngotSink: ResultSink {
     self.options = options
     compression = target.compression ?? .raw
     units = ResultSlab.units(plan.slabs)
-    files = try model.smallFiles()
+    files = try model.resultFiles().filter { !IngotResult.ownNames.contains($0.name) }
     header = try ConversionJournal.header(model, plan, options)
     let journalPath = ResultJournal.path(path)
     if options.resume {
@@ -177,7 +187,7 @@ private final class IngotSink: ResultSink {
       try secure()
       try writer?.beginFile()
     }
-    for (name, bytes) in files where name != Model.ledgerName {
+    for (name, bytes) in files {
       try writer?.addFile(name: name, bytes: bytes, mode: .small)
     }
     try writer?.addNote(name: Model.ledgerName, bytes: text, mode: .small)

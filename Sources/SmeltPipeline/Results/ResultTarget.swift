@@ -25,6 +25,9 @@ public protocol ResultTarget: Sendable {
   /// The matrices of the result, in the order they will be written.
   func slabs(_ weights: [PlannedWeight], _ model: Model) throws -> [ResultSlab]
 
+  /// Files beside the source's weights that the result has no place for.
+  func leftFiles(_ plan: Plan, _ model: Model) throws -> [LeftFile]
+
   /// How codes are kept: nil where they are stored as they are.
   var compression: CodecMode? { get }
 

@@ -28,11 +28,13 @@ final class SafetensorsFolderSink: ResultSink {
   private var waiting: [[Bytes]] = []
   private var byteCount = 0
   private let title: String
+  private let leftNames: Set<String>
 
   init(
     _ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions, naming: TensorNaming,
-    shardBytes: Int
+    shardBytes: Int, leftNames: Set<String>
   ) throws {
+    self.leftNames = leftNames
     self.plan = plan
     self.model = model
     self.options = options
@@ -152,19 +154,16 @@ final class SafetensorsFolderSink: ResultSink {
     }
     if shards.count > 1 { try write(file: "model.safetensors.index.json", index()) }
     let section = QuantizationSection(plan, naming)
-    let changes = plan.weights.contains { !$0.isKept || $0.stored.prepared != nil }
-    // Another layout of the same codes needs another description too.
-    let isDescribed =
-      try !changes && model.smallFile("config.json").map { try section.config($0) == $0.array } ?? true
+    let changes = plan.changesWeights
     var card: Bytes?
-    for (name, bytes) in try model.smallFiles()
-    where name != Model.ledgerName && name != FolderManifest.fileName {
+    for (name, bytes) in try model.resultFiles() where !leftNames.contains(name) {
       if name == ModelCard.fileName, changes {
         card = bytes
       } else if name == "config.json" {
         try write(file: name, try section.config(bytes))
-      } else if isDescribed || !QuantizationSection.sidecars.contains(name) {
+      } else {
         try write(file: name, bytes.array)
+        bytes.evict()
       }
     }
     if changes {

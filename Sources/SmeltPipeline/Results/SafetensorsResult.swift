@@ -122,6 +122,34 @@ public struct SafetensorsResult: ResultTarget {
     return naming.inOrder(slabs, weights)
   }
 
+  /// Descriptions of other codes than the result's, and names that a file system without case takes for the result's own.
+  public func leftFiles(_ plan: Plan, _ model: Model) throws -> [LeftFile] {
+    // Another layout of the same codes needs another description too.
+    let section = QuantizationSection(plan, try TensorNaming(model, plan.weights, layout))
+    var isDescribed = !plan.changesWeights
+    if isDescribed, let config = try model.smallFile("config.json") {
+      let text = try ResultConfig.withoutDrafts(config)
+      isDescribed = try section.config(text) == text.array
+    }
+    let own =
+      ["config.json", "model.safetensors.index.json"] + (plan.changesWeights ? [ModelCard.fileName] : [])
+    let reserved = Set(own.map { $0.lowercased() })
+    return try model.carriedNames().compactMap { name, bytes in
+      if !isDescribed, QuantizationSection.sidecars.contains(name) {
+        return LeftFile(name, "describes the source's codes, not the result's", bytes: bytes)
+      }
+      if name.split(separator: "/").contains(where: {
+        CarriedFiles.tools(String($0)) != nil || CarriedFiles.weights(String($0)) != nil
+      }) {
+        return LeftFile(name, "has the name of weights or of a tool's own file", bytes: bytes)
+      }
+      guard let first = name.split(separator: "/").first.map({ $0.lowercased() }), reserved.contains(first),
+        name != "config.json", name != ModelCard.fileName
+      else { return nil }
+      return LeftFile(name, "its name differs from one of the result's own by case alone", bytes: bytes)
+    }
+  }
+
   /// The result is a folder.
   public func requireRoom(_ path: String, overwrite: Bool) throws {
     try requireCreatableFolder(path, overwrite: overwrite)
@@ -134,7 +162,7 @@ public struct SafetensorsResult: ResultTarget {
     try refuseNesting(path, model)
     return try SafetensorsFolderSink(
       path, plan, model, options, naming: try TensorNaming(model, plan.weights, layout),
-      shardBytes: shardBytes)
+      shardBytes: shardBytes, leftNames: Set(try leftFiles(plan, model).map(\.name)))
   }
 
   /// A result inside its source, or around it, would change what is being read.

@@ -1,0 +1,94 @@
+// What a run has no place for: tensors that a named rule leaves out, and files beside the weights that a result does not take.
+
+import SmeltContainers
+import SmeltModels
+public import SmeltStorage
+
+/// Tensors of a source that one rule leaves out.
+public struct LeftOut: Sendable {
+  /// The rule's name.
+  public var rule: String
+  /// Why it leaves them out.
+  public var reason: String
+  /// How many tensors.
+  public var tensors: Int
+  /// Their bytes in the source.
+  public var bytes: Int
+
+  /// For machines.
+  public var json: JSON {
+    ["rule": JSON(rule), "reason": JSON(reason), "tensors": JSON(tensors), "bytes": JSON(bytes)]
+  }
+
+  /// For people: one line.
+  public var text: String {
+    "\(tensors) tensor\(tensors == 1 ? "" : "s") (\(byteText(bytes))) by rule '\(printable(excerpt(rule)))': \(reason)"
+  }
+}
+
+/// A file of a source that a result does not take.
+public struct LeftFile: Sendable, Hashable {
+  /// Its name below the source's folder; a folder's ends in `/`.
+  public var name: String
+  /// Why it is left.
+  public var reason: String
+  /// Its size, where it was looked at.
+  public var bytes: Int?
+
+  /// A file that is left.
+  public init(_ name: String, _ reason: String, bytes: Int? = nil) {
+    self.name = name
+    self.reason = reason
+    self.bytes = bytes
+  }
+
+  /// For machines.
+  public var json: JSON {
+    [
+      "name": JSON(name), "reason": JSON(reason), "bytes": bytes.map { JSON($0) } ?? JSON(.null),
+    ]
+  }
+}
+
+extension [LeftFile] {
+  /// For people: a line for each reason.
+  var lines: [String] {
+    var reasons: [String] = []
+    var names: [String: [String]] = [:]
+    for file in self {
+      if names[file.reason] == nil { reasons.append(file.reason) }
+      names[file.reason, default: []].append(printable(excerpt(file.name)))
+    }
+    return reasons.map { reason in
+      let all = names[reason] ?? []
+      let more = all.count > 12 ? " and \(all.count - 12) more" : ""
+      return "not carried: \(all.prefix(12).joined(separator: ", "))\(more) (\(reason))"
+    }
+  }
+}
+
+extension Model {
+  /// Tensors of the source that take part in nothing, by the rule that leaves them out.
+  public var leftOut: [LeftOut] {
+    guard case .checkpoint(let checkpoint) = container else { return [] }
+    var found: [LeftOut] = []
+    for (tensor, rule) in checkpoint.dropped {
+      if let place = found.firstIndex(where: { $0.rule == rule.name }) {
+        found[place].tensors += 1
+        found[place].bytes += tensor.bytes.count
+      } else {
+        found.append(
+          LeftOut(rule: rule.name, reason: rule.reason, tensors: 1, bytes: tensor.bytes.count))
+      }
+    }
+    return found
+  }
+
+  /// Files beside the weights that no result takes, whatever its container.
+  public var leftFiles: [LeftFile] {
+    switch container {
+    case .checkpoint(let checkpoint): checkpoint.leftFiles
+    case .ingot: []
+    }
+  }
+}
