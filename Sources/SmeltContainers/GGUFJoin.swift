@@ -179,7 +179,7 @@ struct GGUFJoin {
       [first, second].flatMap { tensor, scale in
         [(tensor, tensor.bytes)] + (scale.map { [($0, $0.bytes)] } ?? [])
       },
-      isBuilt: true, byteCount: shape.count * size
+      isBuilt: true, byteCount: shape.count * size, pieces: isKept ? nil : { @Sendable in pair }
     ) {
       // A weight that is put in order is checked before its numbers are mixed with others'.
       for weight in pair { try weight.validate() }
@@ -220,7 +220,8 @@ struct GGUFJoin {
 
   private func joined(
     _ tensor: GGUFTensor, _ encoding: any Encoding, _ part: Part, _ shares: [(GGUFTensor, Bytes)],
-    isBuilt: Bool, byteCount: Int? = nil, make: @escaping @Sendable () throws -> Weight
+    isBuilt: Bool, byteCount: Int? = nil, pieces: (@Sendable () throws -> [Weight])? = nil,
+    make: @escaping @Sendable () throws -> Weight
   ) -> JoinedWeight {
     JoinedWeight(
       name: tensor.name, file: fileName(tensor.file), shape: shape, encoding: encoding,
@@ -229,7 +230,7 @@ struct GGUFJoin {
           name: .values, dtype: part.dtype, shape: part.shape, byteCount: byteCount ?? part.bytes.count)
       ],
       tensors: shares.map { ($0.0.name, $0.1.count) }, layout: "gguf", isBuilt: isBuilt,
-      mapped: shares.map(\.1), make: make)
+      mapped: shares.map(\.1), pieces: pieces, make: make)
   }
 }
 

@@ -148,6 +148,9 @@ public protocol ModelFamily: Sendable {
   /// Sizes for reports and estimates.
   var dimensions: ModelDimensions { get }
 
+  /// What the pass takes from the configuration, whatever words the configuration has for it.
+  var settings: [FamilySetting] { get }
+
   /// The dialects' names, in the order of each spec's spellings.
   var dialects: [String] { get }
 

@@ -23,6 +23,10 @@ struct OpenedSource {
   var sourceDialect: String?
   /// The encodings that tensors once had, by name.
   var sourceTypes: [String: String] = [:]
+  /// What a conversion by this program wrote into the container about its source, as JSON text.
+  var provenance: String?
+  /// The errors that a method left in the weights, as JSON text.
+  var errors: String?
   /// The text of config.json.
   var config: Bytes
   /// Makes or hands over the files beside the weights.
@@ -60,6 +64,10 @@ public final class Checkpoint: Weights {
   /// Files beside the weights that no result takes.
   public let leftFiles: [LeftFile]
   private let mappedFiles: [MappedFile]
+  /// What a conversion by this program wrote into a GGUF file about its source, as JSON text.
+  let provenance: String?
+  /// The errors that a method left in the weights of a GGUF file, as JSON text.
+  let errors: String?
   private let places: [WeightName: Int]
   private let validated = ScannedWeights()
   private let built = BuiltWeights()
@@ -86,6 +94,8 @@ public final class Checkpoint: Weights {
     sourceDialect = opened.sourceDialect
     sourceTypes = opened.sourceTypes
     config = opened.config
+    provenance = opened.provenance
+    errors = opened.errors
     makeFiles = opened.smallFiles
     leftFiles = opened.leftFiles
     mappedFiles = opened.mappedFiles

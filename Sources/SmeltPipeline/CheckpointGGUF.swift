@@ -27,7 +27,8 @@ extension OpenedSource {
       container: "gguf", source: source, family: family, dialect: architecture.name, joined: joined,
       dropped: dropped, notes: head?.notes ?? [],
       sourceDialect: try opening.metadata.string(SmeltKey.dialect),
-      sourceTypes: try opening.sourceTypes(), config: opening.configText,
+      sourceTypes: try opening.sourceTypes(), provenance: try opening.metadata.string(SmeltKey.provenance),
+      errors: try opening.metadata.string(SmeltKey.errors), config: opening.configText,
       smallFiles: { try files.smallFiles() })
   }
 }

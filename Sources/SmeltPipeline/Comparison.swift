@@ -59,36 +59,41 @@ struct Comparison {
     }
   }
 
-  /// Runs the windows through both sides, a layer at a time; the result also with the source's expert choices; and the
+  /// Runs the windows through both sides, each on its own configuration, a layer at a time; the result also with the source's expert choices; and the
   /// source once more with its sums in another order, over the first windows. What uses one side's weights runs
   /// together, so that a layer of one side is read, and used for everything, before one of the other is.
   /// - Parameter each: called with each layer before it runs, and with the number of layers before the logits.
   /// - Returns: bytes of activations that waited in files.
   mutating func run(
-    _ plan: ComparisonPlan, _ family: some ModelFamily, _ source: some Weights, _ result: some Weights,
-    _ options: RunOptions, each: (Int) throws -> Void = { _ in }
+    _ plan: ComparisonPlan, _ mine: some ModelFamily, _ source: some Weights, _ its: some ModelFamily,
+    _ result: some Weights, _ options: RunOptions, each: (Int) throws -> Void = { _ in }
   ) throws -> Int {
     let pass = Pass(parallel: options.parallel)
     let permuted = PermutedWeights(base: source)
     let rounded = rounding.map { RoundedActivations(base: result, rounding: $0) }
-    func stream(_ groups: [TokenBatch], _ weights: some Weights) throws -> TokenStream {
+    // Choices of another number of experts cannot be followed.
+    let canForce = mine.dimensions.expertsPerToken == its.dimensions.expertsPerToken
+    func stream(_ groups: [TokenBatch], _ family: some ModelFamily, _ weights: some Weights) throws
+      -> TokenStream
+    {
       try TokenStream(
         groups, family, weights, folder: ScratchFile.temporaryFolder, inMemory: plan.inMemory)
     }
     var streams = Streams(
-      source: try stream(plan.groups, source), noise: try stream(plan.noisy, source),
-      result: try stream(plan.groups, result), forced: try stream(plan.groups, result),
-      rounded: try stream(rounded == nil ? [] : plan.groups, result))
-    for layer in 0..<family.dimensions.layers {
+      source: try stream(plan.groups, mine, source), noise: try stream(plan.noisy, mine, source),
+      result: try stream(plan.groups, its, result),
+      forced: try stream(canForce ? plan.groups : [], its, result),
+      rounded: try stream(rounded == nil ? [] : plan.groups, its, result))
+    for layer in 0..<mine.dimensions.layers {
       try each(layer)
       var choices: [Routing?] = []
       try streams.source.update { batch, _, x in
-        choices.append(try family.layer(layer, &x, batch, source, pass))
+        choices.append(try mine.layer(layer, &x, batch, source, pass))
       }
-      try streams.noise.update { batch, _, x in _ = try family.layer(layer, &x, batch, permuted, pass) }
+      try streams.noise.update { batch, _, x in _ = try mine.layer(layer, &x, batch, permuted, pass) }
       var place = 0
       try streams.result.update { batch, _, y in
-        let routing = try family.layer(layer, &y, batch, result, pass)
+        let routing = try its.layer(layer, &y, batch, result, pass)
         let x = try streams.source[place]
         for window in 0..<batch.sequenceCount {  // one by one, so that the sums do not depend on the groups
           layers[layer].add(Metrics.distance(x, y, rows: batch.range(window), options.parallel))
@@ -99,27 +104,27 @@ struct Comparison {
       place = 0
       try streams.forced.update { batch, _, y in
         let forced = Pass(parallel: options.parallel, forcedRouting: choices[place])
-        _ = try family.layer(layer, &y, batch, result, forced)
+        _ = try its.layer(layer, &y, batch, result, forced)
         place += 1
       }
       if let rounded {
         try streams.rounded.update { batch, _, y in
-          _ = try family.layer(layer, &y, batch, rounded, pass)
+          _ = try its.layer(layer, &y, batch, rounded, pass)
         }
       }
       giveBackFreeMemory()
       options.progress.advance(1)
     }
-    try each(family.dimensions.layers)
+    try each(mine.dimensions.layers)
     for place in plan.groups.indices {
       let noise = place < plan.noisy.count ? try streams.noise[place] : nil
       let x = try streams.source[place]
       try compareLogits(
-        plan.groups[place], family, source, permuted, result,
-        (x, try streams.result[place], try streams.forced[place], noise), options)
+        plan.groups[place], mine, source, permuted, its, result,
+        (x, try streams.result[place], canForce ? try streams.forced[place] : nil, noise), options)
       if let rounded {
         try compareRounded(
-          plan.groups[place], family, source, rounded, x, try streams.rounded[place], options)
+          plan.groups[place], mine, source, its, rounded, x, try streams.rounded[place], options)
       }
     }
     return streams.spilledBytes
@@ -127,25 +132,26 @@ struct Comparison {
 
   private mutating func compare(_ source: Routing, _ result: Routing, _ layer: Int) {
     var sums = routing[layer] ?? RouterSums()
-    let k = source.perToken
+    let (k, other) = (source.perToken, result.perToken)
     for token in 0..<source.experts.count / k {
-      let a = source.experts[token * k..<(token + 1) * k]
-      let shared = Set(a).intersection(result.experts[token * k..<(token + 1) * k]).count
+      let a = Set(source.experts[token * k..<(token + 1) * k])
+      let b = Set(result.experts[token * other..<(token + 1) * other])
       sums.tokens += 1
-      sums.sameSet += shared == Set(a).count ? 1 : 0
-      sums.overlap += Double(shared) / Double(Set(a).count)
+      sums.sameSet += a == b ? 1 : 0
+      sums.overlap += Double(a.intersection(b).count) / Double(a.count)
     }
     routing[layer] = sums
   }
 
   private mutating func compareLogits(
-    _ batch: TokenBatch, _ family: some ModelFamily, _ source: some Weights, _ permuted: some Weights,
-    _ result: some Weights, _ streams: (Matrix, Matrix, Matrix, Matrix?), _ options: RunOptions
+    _ batch: TokenBatch, _ mine: some ModelFamily, _ source: some Weights, _ permuted: some Weights,
+    _ its: some ModelFamily, _ result: some Weights, _ streams: (Matrix, Matrix, Matrix?, Matrix?),
+    _ options: RunOptions
   ) throws {
     let pass = Pass(parallel: options.parallel)
     let (x, y, forced, noise) = streams
-    try eachLogits(family, x, batch, source, pass) { a, range in
-      let b = try family.logits(y[range], result, pass)
+    try eachLogits(mine, x, batch, source, pass) { a, range in
+      let b = try its.logits(y[range], result, pass)
       sourceLosses += Metrics.negativeLogLikelihoods(a, range, batch, options.parallel)
       resultLosses += Metrics.negativeLogLikelihoods(b, range, batch, options.parallel)
       for agreement in agreements(a, b, options) {
@@ -153,23 +159,25 @@ struct Comparison {
         sameTop += agreement.sameTop ? 1 : 0
         top5 += agreement.top5
       }
-      let c = try family.logits(forced[range], result, pass)
-      forcedDivergences += agreements(a, c, options).map(\.divergence)
+      if let forced {
+        let c = try its.logits(forced[range], result, pass)
+        forcedDivergences += agreements(a, c, options).map(\.divergence)
+      }
       if let noise, range.lowerBound < noise.rows {
         let part = range.clamped(to: 0..<noise.rows)
-        let d = try family.logits(noise[part], permuted, pass)
+        let d = try mine.logits(noise[part], permuted, pass)
         floorDivergences += agreements(a[0..<part.count], d, options).map(\.divergence)
       }
     }
   }
 
   private mutating func compareRounded(
-    _ batch: TokenBatch, _ family: some ModelFamily, _ source: some Weights, _ rounded: some Weights,
-    _ x: Matrix, _ z: Matrix, _ options: RunOptions
+    _ batch: TokenBatch, _ mine: some ModelFamily, _ source: some Weights, _ its: some ModelFamily,
+    _ rounded: some Weights, _ x: Matrix, _ z: Matrix, _ options: RunOptions
   ) throws {
     let pass = Pass(parallel: options.parallel)
-    try eachLogits(family, x, batch, source, pass) { a, range in
-      let b = try family.logits(z[range], rounded, pass)
+    try eachLogits(mine, x, batch, source, pass) { a, range in
+      let b = try its.logits(z[range], rounded, pass)
       self.rounded.losses += Metrics.negativeLogLikelihoods(b, range, batch, options.parallel)
       for agreement in agreements(a, b, options) {
         self.rounded.divergences.append(agreement.divergence)

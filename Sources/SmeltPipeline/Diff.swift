@@ -1,10 +1,11 @@
-// `diff`: two models' weights side by side, as numbers: which differ, by how much, and where first. Nothing is run.
+// `diff`: two models' weights side by side, as numbers: which differ, by how much, and where first; and their configurations
+// and tokenizers. Nothing is run.
 
 import SmeltModels
 public import SmeltStorage
 import SmeltTensors
 
-/// What two models' weights have in common.
+/// What two models have in common.
 public struct DiffSummary: Sendable {
   /// A weight whose numbers are not the same in both.
   public struct Difference: Sendable {
@@ -28,14 +29,20 @@ public struct DiffSummary: Sendable {
   public var reencoded: Int
   /// Those that differ, in the order of the family's table: the first is where the models part.
   public var differences: [Difference]
+  /// What configurations and tokenizers differ in.
+  public var others: [ModelDifference] = []
   /// Time and memory.
   var resources: Resources
 
-  /// Whether every number is the same.
-  public var isEqual: Bool { differences.isEmpty }
+  /// Whether every number is the same, and nothing else makes the pass or the ids differ.
+  public var isEqual: Bool { differences.isEmpty && !others.contains(where: \.changesNumbers) }
 
   /// For a person: every difference, the first one first.
   public var text: String {
+    ([weightText] + others.map { "difference: \($0.text)" }).joined(separator: "\n")
+  }
+
+  private var weightText: String {
     let same = "\(grouped(weights - differences.count)) of \(grouped(weights)) weights have the same numbers"
     let note = reencoded > 0 ? ", \(grouped(reencoded)) of them under another encoding" : ""
     guard let first = differences.first else { return same + note }
@@ -68,7 +75,7 @@ public struct DiffSummary: Sendable {
             ],
           ]
         }),
-      "resources": resources.json,
+      "other_differences": JSON(others.map(\.json)), "resources": resources.json,
     ]
   }
 }
@@ -82,6 +89,7 @@ public func diff(_ a: Model, _ b: Model, _ options: RunOptions) throws -> DiffSu
   var summary = DiffSummary(
     paths: (a.path, b.path), weights: 0, reencoded: 0, differences: [],
     resources: cache.resources(spilledBytes: 0))
+  summary.others = try ModelDifference.all(a, b)
   let specs = a.family.weights
   options.progress.begin("compare weights", total: specs.count, unit: "weights")
   for spec in specs {

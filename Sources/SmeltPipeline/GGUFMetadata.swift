@@ -12,6 +12,10 @@ enum SmeltKey {
   static let dialect = "smelt.dialect"
   /// `tensor=DTYPE` for tensors that were stored as another type in the source, whose numbers they hold exactly.
   static let dtypes = "smelt.dtypes"
+  /// What the file was made from, and how, as JSON text.
+  static let provenance = "smelt.provenance"
+  /// `smelt-errors.json`, where a method moved numbers on purpose.
+  static let errors = "smelt.errors"
 }
 
 extension Metadata {

@@ -7,8 +7,24 @@ extension Report {
   /// The page.
   public var html: String {
     var page = HTML.head("smelt verify", verb: "verify") + "<h1>Parity report</h1>\n"
-    page +=
-      "<p class=\"\(passes ? "pass" : "fail")\"><strong>verdict: \(passes ? "pass" : "fail")</strong></p>\n"
+    page += "<p class=\"\(verdict.style)\"><strong>verdict: \(verdict.rawValue)</strong></p>\n"
+    page += HTML.table(
+      ["criterion", "found and demanded", "met"],
+      criteria.map { [$0.key, $0.text, $0.isMet ? "yes" : "no"] })
+    if let profile = thresholds.profile { page += "<p>profile \(HTML.escape(profile.rawValue))</p>\n" }
+    if !faults.isEmpty {
+      page += "<h2>Faults</h2>\n"
+      page += HTML.table(
+        ["about", "what", "found"], faults.map { [$0.kind.rawValue, $0.subject, $0.problem] })
+    }
+    if !differences.isEmpty {
+      page += "<h2>Differences of configuration and tokenizer</h2>\n"
+      page += HTML.table(
+        ["key", "source", "result", "changes numbers"],
+        differences.map {
+          [$0.key, excerpt($0.source, limit: 160), excerpt($0.result, limit: 160), $0.changesNumbers ? "yes" : "no"]
+        })
+    }
     page += HTML.table(
       ["", "path", "container", "bytes", "content hash"],
       sides.map { side in
@@ -57,9 +73,12 @@ extension Report {
     }
     page += "</table>\n<h2>Weights</h2>\n"
     page += HTML.table(
-      ["weight", "encoding", "relative error", "largest error", "cosine"],
+      ["weight", "encoding", "relative error", "largest error", "cosine", "found"],
       weights.map {
-        [$0.name, $0.scheme, scientific($0.relativeError), scientific($0.maxAbsError), fixed($0.cosine, 8)]
+        [
+          $0.name, $0.scheme, scientific($0.relativeError), scientific($0.maxAbsError), fixed($0.cosine, 8),
+          $0.state.rawValue,
+        ]
       })
     return page + "</body></html>\n"
   }
@@ -78,7 +97,7 @@ enum HTML {
     th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd }
     th:first-child, td:first-child { text-align: left }
     svg { max-width: 100%; height: auto }
-    .pass { color: #06703a } .fail { color: #b00020 }
+    .pass { color: #06703a } .fail { color: #b00020 } .open { color: #555 }
     .bar { background: #4a7fb5; height: .7rem; display: inline-block }
     </style></head><body>
 

@@ -117,7 +117,8 @@ func prepare(
     )
   }
   let preparation = Preparation(
-    targets: targets, tooLarge: tooLarge, store: store, method: method, options: options)
+    targets: targets, tooLarge: tooLarge, store: store, method: method, options: options,
+    source: model.weights)
   try preparation.run(
     model.family, model.weights,
     windows.groups(model.family.dimensions, streams: 2, maxMemory: options.run.maxMemory),
@@ -135,6 +136,8 @@ struct Preparation: Sendable {
   let store: PreparedStore
   let method: MethodOptions
   let options: ConvertOptions
+  /// The source's own weights, into which nothing is folded.
+  let source: any Weights
 
   private var parallel: Parallel { options.run.parallel }
 
@@ -310,10 +313,13 @@ struct Preparation: Sendable {
       let (result, report) = try scheme.quantize(folded, parallel: parallel)
       if report.inexactValues == 0 {
         return try store.put(
-          spec.name, result, scheme: scheme.name, note: note, inexactValues: spec.shape.count)
+          spec.name, result, scheme: scheme.name, note: note, inexactValues: spec.shape.count,
+          errors: try errors(spec.name, result))
       }
     }
-    try store.put(spec.name, folded, scheme: PlainFloat.f32.name, note: note, inexactValues: spec.shape.count)
+    try store.put(
+      spec.name, folded, scheme: PlainFloat.f32.name, note: note, inexactValues: spec.shape.count,
+      errors: try errors(spec.name, folded))
   }
 
   /// Encodes a weight by the moments of its inputs, or to nearest where there are too few.
@@ -359,6 +365,15 @@ struct Preparation: Sendable {
     }
     if notes.isEmpty { notes = [inexact == 0 ? "exact" : "rounded to nearest"] }
     try store.put(
-      name, result, scheme: scheme.name, note: notes.joined(separator: "; "), inexactValues: inexact)
+      name, result, scheme: scheme.name, note: notes.joined(separator: "; "), inexactValues: inexact,
+      errors: folding.factors[name] == nil
+        ? WeightErrors.entry(weight, result, parallel) : try errors(name, result))
+  }
+
+  /// How far a weight's rows are from the source's own.
+  private func errors(_ name: WeightName, _ result: Weight) throws -> WeightErrors.Entry {
+    let own = try source.weight(name)
+    defer { source.finished(name) }
+    return WeightErrors.entry(own, result, parallel)
   }
 }

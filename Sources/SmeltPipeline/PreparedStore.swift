@@ -18,6 +18,8 @@ struct PreparedWeight: Sendable {
   let note: String
   /// Values that are not the source's.
   let inexactValues: Int
+  /// How far its rows are from the source's.
+  let errors: WeightErrors.Entry
 }
 
 /// A scratch folder beside the result, `RESULT.prepared.partial-PID`: a file for each section of a model, gone when the store is.
@@ -42,6 +44,7 @@ final class PreparedStore: Sendable {
     let scheme: String?
     let note: String
     let inexactValues: Int
+    let errors: WeightErrors.Entry
   }
 
   /// An empty store beside a result.
@@ -51,7 +54,11 @@ final class PreparedStore: Sendable {
   }
 
   /// Adds a weight to the open section; the bytes of its parts go to the disk, and can be read once the section is sealed.
-  func put(_ name: WeightName, _ weight: Weight, scheme: String?, note: String, inexactValues: Int) throws {
+  /// - Parameter errors: how far its rows are from the source's.
+  func put(
+    _ name: WeightName, _ weight: Weight, scheme: String?, note: String, inexactValues: Int,
+    errors: WeightErrors.Entry
+  ) throws {
     try state.withLock { state in
       if state.writer == nil {
         state.writer = try FileWriter(
@@ -66,7 +73,7 @@ final class PreparedStore: Sendable {
       state.open.append(
         Pending(
           name: name, source: weight.name, shape: weight.shape, encoding: weight.encoding, parts: parts,
-          file: weight.file, scheme: scheme, note: note, inexactValues: inexactValues))
+          file: weight.file, scheme: scheme, note: note, inexactValues: inexactValues, errors: errors))
     }
   }
 
@@ -85,7 +92,8 @@ final class PreparedStore: Sendable {
           weight: try Weight(
             name: pending.source, shape: pending.shape, encoding: pending.encoding, parts: parts,
             file: pending.file),
-          scheme: pending.scheme, note: pending.note, inexactValues: pending.inexactValues)
+          scheme: pending.scheme, note: pending.note, inexactValues: pending.inexactValues,
+          errors: pending.errors)
       }
       state.open = []
       state.files += 1
@@ -95,8 +103,22 @@ final class PreparedStore: Sendable {
   /// A weight of a sealed section.
   func find(_ name: WeightName) -> PreparedWeight? { state.withLock { $0.sealed[name] } }
 
+  /// The errors of all weights in sealed sections.
+  var errors: WeightErrors {
+    state.withLock { state in
+      var errors = WeightErrors()
+      for (name, weight) in state.sealed { errors.entries[name.description] = weight.errors }
+      return errors
+    }
+  }
+
   /// The names in sealed sections.
   var names: Set<WeightName> { state.withLock { Set($0.sealed.keys) } }
+}
+
+extension Model {
+  /// The file of errors that a method left in the weights; nil where there was none.
+  var preparedErrors: [UInt8]? { prepared.map { $0.errors.bytes } }
 }
 
 /// A model's weights, those of a store in place of its own.

@@ -1,8 +1,8 @@
-// What `verify` found: the JSON contract (schema smelt.verify/1), and the lines a person reads.
+// What `verify` found.
 
 import SmeltContainers
 import SmeltModels
-public import SmeltStorage
+import SmeltStorage
 
 /// The result of a verification.
 public struct Report: Sendable {
@@ -18,6 +18,12 @@ public struct Report: Sendable {
     public var maxAbsError: Double
     /// Σ a b / √(Σ a² Σ b²).
     public var cosine: Double
+    /// Numbers outside the range of the codes.
+    var clipped = 0
+    /// Whether it is what its scheme makes of the source's.
+    var state = WeightFindings.State.exact
+    /// The row that is furthest beyond its bound, where one is.
+    var row: WeightFindings.Row?
 
     /// Whether every number is the source's.
     public var isExact: Bool { maxAbsError == 0 }
@@ -84,6 +90,10 @@ public struct Report: Sendable {
   public internal(set) var weights: [WeightError] = []
   /// The result with its activations rounded; nil where that was not asked for.
   public internal(set) var activations: Activations?
+  /// What configurations and tokenizers differ in.
+  public internal(set) var differences: [ModelDifference] = []
+  /// What no scheme explains; any of it fails the result.
+  public internal(set) var faults: [Fault] = []
   /// What it took.
   public internal(set) var resources = Resources()
 
@@ -117,6 +127,7 @@ public struct Report: Sendable {
       mean: mean(comparison.divergences), median: Metrics.percentile(sorted, 0.5),
       p99: Metrics.percentile(sorted, 0.99), max: sorted.last ?? 0, floor: mean(comparison.floorDivergences),
       forcedRoutingMean: mean(comparison.forcedDivergences))
+    if !kl.mean.isFinite { faults.append(Fault(numbers: "the divergence is no finite number")) }
     let count = Double(max(1, comparison.divergences.count))
     if activations != nil {
       let rounded = comparison.rounded
@@ -142,122 +153,9 @@ public struct Report: Sendable {
     }
   }
 
-  /// Whether every threshold is met.
-  public var passes: Bool {
-    // Written so that a NaN fails.
-    (thresholds.maxKL.map { kl.mean <= $0 } ?? kl.mean.isFinite)
-      && (thresholds.minTop1.map { top1 >= $0 } ?? true)
-  }
+  /// Whether nothing speaks against the result: no fault, and every threshold that was given is met.
+  public var passes: Bool { verdict != .fail }
 
   /// Weights whose every number is the source's.
   public var exactWeights: Int { weights.count { $0.isExact } }
-
-  /// The contract's JSON.
-  public var json: JSON {
-    JSON(
-      members: [("schema", "smelt.verify/1")] + sides.map { ($0.key, $0.json) } + [
-        ("tokens", JSON(tokens)), ("context", JSON(context)), ("tokenization", JSON(tokenization.rawValue)),
-        ("perplexity", ["source": JSON(perplexity.source), "result": JSON(perplexity.result)]),
-        (
-          "kl",
-          [
-            "mean": JSON(kl.mean), "median": JSON(kl.median), "p99": JSON(kl.p99), "max": JSON(kl.max),
-            "floor": JSON(kl.floor), "forced_routing_mean": JSON(kl.forcedRoutingMean),
-          ]
-        ),
-        ("top1_agreement", JSON(top1)), ("top5_agreement", JSON(top5)),
-        (
-          "router",
-          JSON(
-            router.map {
-              [
-                "layer": JSON($0.layer), "set_agreement": JSON($0.setAgreement),
-                "mean_overlap": JSON($0.meanOverlap),
-              ]
-            })
-        ),
-        (
-          "layers",
-          JSON(
-            layers.map {
-              ["layer": JSON($0.layer), "relative_error": JSON($0.relativeError), "cosine": JSON($0.cosine)]
-            })
-        ),
-        (
-          "weights",
-          JSON(
-            weights.map {
-              [
-                "name": JSON($0.name), "scheme": JSON($0.scheme), "relative_error": JSON($0.relativeError),
-                "max_abs_error": JSON($0.maxAbsError), "cosine": JSON($0.cosine),
-              ]
-            })
-        ),
-        ("exact_weights", JSON(exactWeights)),
-      ] + (activations.map { [("activations", $0.json)] } ?? []) + [
-        ("resources", resources.json),
-        (
-          "thresholds",
-          [
-            "max_kl": thresholds.maxKL.map { JSON($0) } ?? JSON(.null),
-            "min_top1": thresholds.minTop1.map { JSON($0) } ?? JSON(.null),
-          ]
-        ),
-        ("verdict", JSON(passes ? "pass" : "fail")),
-      ])
-  }
-
-  /// What a person reads on the terminal.
-  public var text: String {
-    let worst = weights.max { $0.relativeError < $1.relativeError }
-    let deepest = layers.max { $0.relativeError < $1.relativeError }
-    let flips = router.min { $0.setAgreement < $1.setAgreement }
-    var table = Table(["", "source", "result"])
-    table.add(["perplexity", fixed(perplexity.source, 4), fixed(perplexity.result, 4)])
-    var lines = [table.text, ""]
-    var facts = Table(["measure", "value", "meaning"])
-    facts.add(["KL, mean", scientific(kl.mean), "nats a token, source to result, \(grouped(tokens)) tokens"])
-    facts.add([
-      "KL, median / p99 / max", "\(scientific(kl.median)) / \(scientific(kl.p99)) / \(scientific(kl.max))",
-      "",
-    ])
-    facts.add(["KL, floor", scientific(kl.floor), "the source against itself, sums in another order"])
-    facts.add([
-      "KL, forced routing", scientific(kl.forcedRoutingMean), "the result on the source's expert choices",
-    ])
-    facts.add(["top-1 agreement", fixed(top1, 4), "same most likely token"])
-    facts.add(["top-5 agreement", fixed(top5, 4), "mean overlap of the five most likely"])
-    if let activations {
-      facts.add([
-        "with \(activations.rounding) activations", scientific(activations.kl.mean),
-        "KL, mean; top-1 \(fixed(activations.top1, 4)), perplexity \(fixed(activations.perplexity, 4))",
-      ])
-    }
-    if let flips {
-      facts.add([
-        "router, worst layer", fixed(flips.setAgreement, 4),
-        "layer \(flips.layer): tokens with the same experts",
-      ])
-    }
-    if let deepest {
-      facts.add(["layer error, worst", scientific(deepest.relativeError), "layer \(deepest.layer), relative"])
-    }
-    if let worst { facts.add(["weight error, worst", scientific(worst.relativeError), worst.name]) }
-    facts.add(["exact weights", "\(exactWeights) of \(weights.count)", "every number equal"])
-    facts.add([
-      "time, memory", "\(fixed(resources.seconds, 1)) s, \(byteText(resources.peakMemoryBytes))",
-      "peak resident; \(resources.readText)",
-    ])
-    lines.append(facts.text)
-    var verdict = "verdict: \(passes ? "pass" : "FAIL")"
-    if let limit = thresholds.maxKL {
-      verdict += ", mean KL \(scientific(kl.mean)) against at most \(scientific(limit))"
-    }
-    if let limit = thresholds.minTop1 {
-      verdict += ", top-1 \(fixed(top1, 4)) against at least \(fixed(limit, 4))"
-    }
-    lines.append("")
-    lines.append(verdict)
-    return lines.joined(separator: "\n")
-  }
 }

@@ -6,42 +6,31 @@ import SmeltModels
 import SmeltStorage
 import SmeltTensors
 
-/// What `verify` demands of a result.
-public struct Thresholds: Sendable {
-  /// The largest mean KL divergence that passes, in nats a token.
-  public var maxKL: Double?
-  /// The smallest share of tokens with the same most likely next token that passes.
-  public var minTop1: Double?
-
-  /// Thresholds; without any the verdict is always `pass`.
-  public init(maxKL: Double? = nil, minTop1: Double? = nil) {
-    self.maxKL = maxKL
-    self.minTop1 = minTop1
-  }
-}
-
 /// Tokens for which the noise of rounding alone is measured: a few windows are enough for a mean.
 private let floorTokens = 2048
 
-/// Compares a result with its source over the windows of a text.
+/// Compares a result with its source over the windows of a text, each on its own configuration.
 /// - Parameter rounding: how the result's activations are rounded in a further pass; nil for none.
-/// - Throws: `RequestError` usage when the two are not the same architecture.
+/// - Throws: `RequestError` usage when the two are not the same architecture; refusals of their content.
 public func verify(
   source: Model, result: Model, _ windows: Windows, thresholds: Thresholds,
   rounding: ActivationRounding? = nil, _ options: RunOptions
 ) throws -> Report {
   try requireComparable(source, result)
   var report = Report(source: source, result: result, windows: windows, thresholds: thresholds)
+  report.differences = try ModelDifference.all(
+    source, result, texts: windows.texts, limit: windows.draw.samples == nil ? windows.draw.limit : nil)
   report.activations = try rounding.map { try Report.activations($0, of: result) }
   let layers = source.family.dimensions.layers
   let plan = ComparisonPlan(windows, source.family.dimensions, hasRounding: rounding != nil, options)
   options.progress.announce(windows.summary(groups: plan.groups.count))
   let cache = WeightCache([source, result], .withinLayers, options)
-  let (a, b) = (cache.weights(0), cache.weights(1))
-  var weights = WeightComparison(source.family, a, b, cache)
+  var weights = try WeightComparison(source, result, cache)
   var comparison = Comparison(layers, rounding: rounding)
   options.progress.begin("compare layers", total: layers + 1, unit: "layers")
-  let spilled = try comparison.run(plan, source.family, a, b, options) {
+  let spilled = try comparison.run(
+    plan, source.family, cache.weights(0), result.family, cache.weights(1), options
+  ) {
     cache.begin(layer: $0)
     if $0 < layers { try weights.compare(layer: $0, options) }
   }
@@ -52,6 +41,7 @@ public func verify(
   try source.checkUnchanged()
   try result.checkUnchanged()
   report.fill(comparison)
+  report.faults = report.differences.filter(\.changesNumbers).map { Fault($0) } + weights.faults + report.faults
   report.resources = cache.resources(spilledBytes: spilled)
   return report
 }
@@ -103,57 +93,6 @@ private func noiseBatch(_ batch: TokenBatch, _ left: inout Int) -> TokenBatch? {
     left -= batch.range(sequence).count
   }
   return sequences.isEmpty ? nil : TokenBatch(sequences)
-}
-
-/// How far the weights of two models are apart, layer by layer: a layer's weights are compared just before the layer runs.
-private struct WeightComparison {
-  private let source: any Weights
-  private let result: any Weights
-  private let cache: WeightCache
-  private let specs: [WeightSpec]
-  private let places: [Int?: [Int]]
-  private var found: [Report.WeightError?]
-
-  init(_ family: any ModelFamily, _ source: any Weights, _ result: any Weights, _ cache: WeightCache) {
-    self.source = source
-    self.result = result
-    self.cache = cache
-    specs = family.weights
-    places = Dictionary(grouping: specs.indices) { [specs] in specs[$0].layer }
-    found = [Report.WeightError?](repeating: nil, count: specs.count)
-  }
-
-  /// What was found, in the order of the family's table.
-  var errors: [Report.WeightError] { found.compactMap { $0 } }
-
-  /// The weights of a layer.
-  mutating func compare(layer: Int, _ options: RunOptions) throws {
-    try compare(places[layer] ?? [], options)
-  }
-
-  /// The weights of no layer that ran.
-  mutating func compareRest(_ options: RunOptions) throws {
-    try compare(found.indices.filter { found[$0] == nil }, options)
-  }
-
-  /// Decodes weights on both sides and measures how far they are apart.
-  private mutating func compare(_ places: [Int], _ options: RunOptions) throws {
-    cache.announce(places.map { specs[$0].name })
-    for place in places {
-      try Interrupt.check()
-      let spec = specs[place]
-      let (a, b) = (try source.weight(spec.name), try result.weight(spec.name))
-      let distance =
-        spec.role == .hashTable
-        ? Metrics.Distance(integers: try a.integers(), try b.integers())
-        : Metrics.distance(a, b, options.parallel)
-      source.finished(spec.name)
-      result.finished(spec.name)
-      found[place] = Report.WeightError(
-        name: spec.name.description, scheme: b.encoding.name, relativeError: distance.relativeError,
-        maxAbsError: distance.largest, cosine: distance.cosine)
-    }
-  }
 }
 
 /// The same weights, their products summed in another order: what differs is the noise of rounding.

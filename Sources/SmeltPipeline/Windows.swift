@@ -29,6 +29,8 @@ public struct Windows: Sendable {
   public private(set) var notes: [String] = []
   /// How they were drawn, for the statistics' notes.
   private(set) var draw = WindowDraw()
+  /// The texts that were tokenized; nil where ids were given.
+  private(set) var texts: TextSource?
 
   /// Cuts a text.
   /// - Parameters:
@@ -80,6 +82,7 @@ public struct Windows: Sendable {
       files: source.files)
     if bytesWithoutTokenizer { tokenization = .bytes }
     self.notes = notes
+    texts = source
   }
 
   /// Windows drawn from given ids.

@@ -24,11 +24,22 @@ public protocol Encoding: Sendable {
   func decode(
     _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
     stride: Int)
+
+  /// Whether a code stands for one number, so that half a step bounds what rounding does to it. Codes for several numbers
+  /// at once, as those of `iq2_xs`, have no such bound.
+  var hasGrid: Bool { get }
+
+  /// Calls `body` with each run of a row's columns that share scales, and the numbers that its codes can stand for, in order.
+  /// Not at all where `hasGrid` is false. The weight is a valid one.
+  func grids(_ weight: Weight, row: Int, _ body: (Range<Int>, CodeGrid) -> Void)
 }
 
 extension Encoding {
   /// One code a byte or more, unless an encoding says otherwise.
   public var isPacked: Bool { false }
+
+  /// Most encodings round each number by itself.
+  public var hasGrid: Bool { true }
 
   /// Bits a weight of this shape takes, scales included, with the first dtype of each part.
   public func byteCount(of shape: Shape) -> Int {

@@ -9,11 +9,18 @@ struct VerifyCommand: ParsableCommand {
     commandName: "verify",
     abstract: "Runs source and result through the same forward pass and says how far apart they are.",
     discussion: """
-      Fails with exit status 1 beyond --max-kl or --min-top1. With --activations
-      the result runs once more, its activations rounded before each product with
-      an INT8 or FP8 weight, as engines multiply; both figures are reported.
+      Each side runs on its own configuration and tokenizer. The verdict is pass
+      or fail against what is demanded (--profile, --max-kl and the others), else
+      `not judged`. A weight that its scheme does not explain, a setting that
+      changes numbers or a tokenizer that gives other ids fails in any case. Exit
+      status 1 where the verdict is fail.
 
-      Example: smelt verify DIR out.ingot --text text.txt --max-kl 1e-3 --json
+      Profiles: near-lossless for results in place of the source, good for
+      everyday use, usable where memory decides; Formats/report.md has their
+      numbers. With --activations the result runs once more, its activations
+      rounded before each product with an INT8 or FP8 weight, as engines multiply.
+
+      Example: smelt verify DIR out.ingot --text text.txt --profile good --json
       """)
 
   @Argument(help: "The source: a directory, a .gguf or an .ingot.")
@@ -30,11 +37,20 @@ struct VerifyCommand: ParsableCommand {
   var html: String?
   @Option(
     name: .long,
+    help: ArgumentHelp(
+      "Thresholds by a name: near-lossless, good or usable; single ones override it.", valueName: "name"))
+  var profile: String?
+  @Option(
+    name: .long,
     help: ArgumentHelp("The largest mean KL divergence that passes, in nats a token.", valueName: "x"))
   var maxKl: Double?
   @Option(
     name: .long, help: ArgumentHelp("The smallest top-1 agreement that passes, 0 to 1.", valueName: "x"))
   var minTop1: Double?
+  @Option(
+    name: .long,
+    help: ArgumentHelp("The largest relative error of any weight that passes.", valueName: "x"))
+  var maxWeightError: Double?
   @Option(
     name: .long,
     help: ArgumentHelp(
@@ -55,6 +71,9 @@ struct VerifyCommand: ParsableCommand {
 
   func validate() throws {
     if let maxKl, !(maxKl >= 0) { throw ValidationError("--max-kl must be a number of at least 0") }
+    if let maxWeightError, !(maxWeightError >= 0) {
+      throw ValidationError("--max-weight-error must be a number of at least 0")
+    }
     guard statistics == nil || activations?.hasPrefix("static-") == true else {
       throw ValidationError("--statistics is for --activations static-int8 and static-fp8")
     }
@@ -62,6 +81,7 @@ struct VerifyCommand: ParsableCommand {
   }
 
   func run() throws {
+    let profile = try profile.map { try Thresholds.Profile.named($0) }
     let (a, b) = (try opening.open(source), try opening.open(result))
     let jsonFile = json.flatMap { $0 == "-" ? nil : ReportFile.report($0, overwrite: overwrite) }
     let page = html.map { ReportFile.page($0, overwrite: overwrite) }
@@ -69,7 +89,7 @@ struct VerifyCommand: ParsableCommand {
     if seal { try Report.requireSealable(b) }
     let outputs = [jsonFile, page].compactMap { $0?.path } + (seal ? [resolvedPath(b.path) ?? b.path] : [])
     let report = try common.run.holding(outputs, "verify") {
-      let report = try compared(a, b)
+      let report = try compared(a, b, profile)
       try jsonFile?.write(report.json.text(indented: true) + "\n")
       if seal { try report.seal(b) }
       try page?.write(report.html)
@@ -79,7 +99,7 @@ struct VerifyCommand: ParsableCommand {
     if !report.passes { throw ExitCode(1) }
   }
 
-  private func compared(_ a: Model, _ b: Model) throws -> Report {
+  private func compared(_ a: Model, _ b: Model, _ profile: Thresholds.Profile?) throws -> Report {
     let rounding = try activations.map { name in
       guard let kind = ActivationRounding.Kind(rawValue: name) else {
         throw unknownName(
@@ -90,16 +110,20 @@ struct VerifyCommand: ParsableCommand {
     }
     return try verify(
       source: a, result: b, try text.windows(a),
-      thresholds: Thresholds(maxKL: maxKl, minTop1: minTop1), rounding: rounding, common.run)
+      thresholds: Thresholds(
+        profile: profile, maxKL: maxKl, minTop1: minTop1, maxWeightError: maxWeightError), rounding: rounding,
+      common.run)
   }
 }
 
 struct DiffCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "diff", abstract: "Says which weights of two models differ, and where first.",
+    commandName: "diff",
+    abstract: "Says which weights of two models differ, and where first; and which settings and tokens.",
     discussion: """
-      Compares the numbers, however each side stores them, and runs nothing. Exit
-      status 1 when any differs.
+      Compares the numbers, however each side stores them, what the pass takes from
+      the configurations, and what the tokenizers do, and runs nothing. Exit status
+      1 when numbers or ids differ.
 
       Example: smelt diff DIR out.ingot
       """)

@@ -119,7 +119,7 @@ private let ids = #"{"sequences": [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [200, 100, 5
     let verified = try shell.run(
       "smelt verify fp4 a.ingot --bytes --text tiny/evaluation.txt --tokens-limit 256")
     #expect(verified.exit == 0)
-    #expect(verified.stdout.contains("exact weights") && verified.stdout.hasSuffix("verdict: pass\n"))
+    #expect(verified.stdout.contains("exact weights") && verified.stdout.contains("verdict: not judged"))
     #expect(
       verified.stderr
         == left + "warning: the model has no tokenizer.json, so the text's bytes are taken as token ids\n")

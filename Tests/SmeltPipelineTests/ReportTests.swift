@@ -55,8 +55,10 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
   }
 
   @Test func verdicts() throws {
-    #expect(try report().passes)
-    #expect(try report(Thresholds(maxKL: 0.25)).passes)
+    #expect(try report().verdict == .notJudged)
+    #expect(try report().json["verdict"]?.string == "not judged")
+    #expect(try report().text.contains("verdict: not judged"))
+    #expect(try report(Thresholds(maxKL: 0.25)).verdict == .pass)
     #expect(try !report(Thresholds(maxKL: 0.2499)).passes)
     #expect(try report(Thresholds(minTop1: 0.75)).passes)
     #expect(try !report(Thresholds(minTop1: 0.7501)).passes)
@@ -64,9 +66,63 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
     #expect(try report(Thresholds(maxKL: 0.1)).json["verdict"]?.string == "fail")
   }
 
+  /// Every number demanded stands beside what was found, those of a profile too; single ones override it.
+  @Test func criteriaStandBesideTheVerdict() throws {
+    let report = try report(Thresholds(profile: .good, maxKL: 0.25, maxWeightError: 0.5))
+    #expect(
+      report.criteria.map(\.key) == [
+        "faults", "kl.mean", "kl.p99", "top1_agreement", "router[].set_agreement", "weights[].relative_error",
+      ])
+    #expect(report.criteria.map(\.isMet) == [true, true, false, false, false, true])
+    #expect(report.criteria[1].demanded == 0.25 && report.verdict == .fail)
+    for text in [report.text, report.html, report.card] {
+      #expect(text.contains("0.7500 against at least 0.9450"))
+      #expect(text.contains("good") && text.contains("2.50e-01 against at most 2.50e-01"))
+    }
+    let json = report.json
+    #expect(json["thresholds"]?["profile"]?.string == "good")
+    #expect(json["criteria"]?.array?.count == 6)
+  }
+
+  /// A fault fails whatever is demanded, and every form of the report names it.
+  @Test func aFaultFailsWithoutThresholds() throws {
+    var report = try report()
+    let difference = ModelDifference(
+      kind: .configuration, key: "rope_theta", source: "10000.0", result: "20000.0", changesNumbers: true)
+    report.differences = [difference]
+    report.faults = [Fault(difference)]
+    #expect(report.verdict == .fail && !report.passes)
+    for text in [report.text, report.html, report.card, report.json.text()] {
+      #expect(text.contains("rope_theta") && text.contains("10000") && text.contains("20000"))
+    }
+    #expect(report.json["verdict"]?.string == "fail")
+  }
+
+  @Test func profilesAreOrdered() throws {
+    let all = Thresholds.Profile.allCases.map { Thresholds(profile: $0) }
+    for (better, worse) in zip(all, all.dropFirst()) {
+      #expect(try #require(better.maxKL) < #require(worse.maxKL))
+      #expect(try #require(better.maxP99) < #require(worse.maxP99))
+      #expect(try #require(better.minTop1) > #require(worse.minTop1))
+      #expect(try #require(better.minRouter) > #require(worse.minRouter))
+    }
+    #expect(throws: RequestError.self) { try Thresholds.Profile.named("god") }
+  }
+
+  /// The page's table of profiles is the code's.
+  @Test func theDocumentHasTheProfilesNumbers() throws {
+    let text = String(decoding: try contents(formats("report.md")), as: UTF8.self)
+    for profile in Thresholds.Profile.allCases {
+      let own = Thresholds(profile: profile)
+      let cells = [own.maxKL, own.maxP99, own.minTop1, own.minRouter].map { "\($0 ?? -1)" }
+      #expect(text.contains("| \(profile.rawValue) | \(cells.joined(separator: " | ")) |"))
+    }
+  }
+
   @Test func aNaNNeverPasses() throws {
     for thresholds in [
       Thresholds(), Thresholds(maxKL: 1), Thresholds(minTop1: 0), Thresholds(maxKL: .infinity, minTop1: 0),
+      Thresholds(profile: .usable),
     ] {
       let report = try report(thresholds) { $0.divergences[2] = .nan }
       #expect(!report.passes)
@@ -122,7 +178,7 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
     ]
     let page = report.html
     #expect(page.contains("&lt;script&gt;&amp;&quot;") && !page.contains("<script"))
-    #expect(page.contains("verdict: pass"))
+    #expect(page.contains("verdict: not judged"))
     for outside in ["http:", "https:", "src=", "href="] { #expect(!page.contains(outside)) }
   }
 }
@@ -152,7 +208,17 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
     let turned = try verify(
       source: ingot, result: fp4, windows, thresholds: Thresholds(minTop1: 0),
       rounding: try ActivationRounding(.fp8, for: fp4), RunOptions())
-    try expect("verify", [verified.json, turned.json])
+    var faulty = verified
+    let difference = ModelDifference(
+      kind: .tokenizer, key: "ids", source: "1", result: "2", changesNumbers: true)
+    faulty.differences = [difference]
+    faulty.faults = [
+      Fault(difference),
+      Fault(
+        weight: "w", WeightFindings.Row(row: 1, column: 5, found: 2, allowed: 1, count: 3),
+        WeightExpectation(isKept: false, recorded: nil, isStrict: true, clippedShare: 0)),
+    ]
+    try expect("verify", [verified.json, turned.json, faulty.json])
     try expect("ledger.json", [try ledger(in: ingot)])
     let statistics = folder.file("s")
     _ = try calibrate(fp4, windows, textPath: text, to: statistics, overwrite: false, RunOptions())

@@ -89,7 +89,9 @@ private func windows(_ model: Model) -> Windows { someWindows(model, count: 3, c
     let cache = WeightCache([source, result], .withinLayers, budget: 64 << 20, small)
     let plan = ComparisonPlan(windows, source.family.dimensions, hasRounding: false, small)
     var comparison = Comparison(source.family.dimensions.layers)
-    let spilled = try comparison.run(plan, source.family, cache.weights(0), cache.weights(1), small) {
+    let spilled = try comparison.run(
+      plan, source.family, cache.weights(0), source.family, cache.weights(1), small
+    ) {
       cache.begin(layer: $0)
     }
     #expect(spilled > 0)

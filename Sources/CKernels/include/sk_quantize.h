@@ -11,6 +11,28 @@ extern "C" {
 // How many a[i] differ from b[i] as numbers: -0 equals +0, NaN differs from everything.
 size_t sk_count_different(const float *a, const float *b, size_t n);
 
+// What rounding may cost, times this: x / scale is itself rounded to float32 before it is rounded to a code.
+#define SK_ROUNDING_SLACK 1.000244140625f
+
+// Numbers a beside what was stored for them, b. A NaN is beyond.
+typedef struct {
+  size_t beyond;   // further from a than the nearest number that the codes can stand for
+  size_t clipped;  // a lies outside the range of the codes by more than rounding
+  float furthest;  // the furthest outside the range of the codes
+} sk_rounding;
+
+// Codes for numbers 2 x half apart from low to high. `slack` is allowed besides. Twin: Reference.checkEven.
+sk_rounding sk_check_even(const float *a, const float *b, float half, float low, float high, float slack, size_t n);
+
+// Codes for binary floats times scale: so many mantissa bits, normal numbers from least, largest magnitude most.
+// scale > 0. Twin: Reference.checkBinary.
+sk_rounding sk_check_binary(const float *a, const float *b, float scale, int mantissa, float least, float most, float slack,
+                            size_t n);
+
+// Codes for the numbers of a table times scale. Twin: Reference.checkTable.
+sk_rounding sk_check_table(const float *a, const float *b, const float *table, size_t count, float scale, float slack,
+                           size_t n);
+
 #ifdef __cplusplus
 }
 #endif

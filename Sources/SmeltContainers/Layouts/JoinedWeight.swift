@@ -36,6 +36,7 @@ public struct JoinedWeight: Sendable {
   /// Whether the bytes are put in order when asked for, rather than lent.
   public let isBuilt: Bool
   private let make: @Sendable () throws -> Weight
+  private let makePieces: (@Sendable () throws -> [Weight])?
   private let mapped: [Bytes]
 
   /// Bytes of all parts.
@@ -44,6 +45,9 @@ public struct JoinedWeight: Sendable {
   /// The weight; its codes and scales are not looked at.
   /// - Throws: `Q_CONFIG` where a built weight's data contradict its configuration.
   public func weight() throws -> Weight { try make() }
+
+  /// The tensors of a weight that was rounded in another arrangement than its own, as they are stored; nil for all others.
+  public func pieces() throws -> [Weight]? { try makePieces?() }
 
   /// Lets the system take back the pages of the files that hold it.
   public func evict() { for bytes in mapped { bytes.evict() } }
@@ -54,7 +58,7 @@ public struct JoinedWeight: Sendable {
   init(
     name: String, file: String, shape: Shape, encoding: any Encoding, parts: [StoredPart],
     tensors: [(name: String, byteCount: Int)], layout: String, isBuilt: Bool, mapped: [Bytes],
-    make: @escaping @Sendable () throws -> Weight
+    pieces: (@Sendable () throws -> [Weight])? = nil, make: @escaping @Sendable () throws -> Weight
   ) {
     self.name = name
     self.file = file
@@ -66,6 +70,7 @@ public struct JoinedWeight: Sendable {
     self.isBuilt = isBuilt
     self.mapped = mapped
     self.make = make
+    makePieces = pieces
   }
 
   /// A weight made of another one, in memory of its own; that one's pages are given back with it.

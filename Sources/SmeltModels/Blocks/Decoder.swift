@@ -138,6 +138,9 @@ extension DecoderFamily {
   /// Sizes for reports and estimates.
   public var dimensions: ModelDimensions { decoder.dimensions }
 
+  /// What the pass takes from the configuration.
+  public var settings: [FamilySetting] { FamilySetting.all(of: decoder) }
+
   /// The names of published files, and those that transformers has in memory.
   public var dialects: [String] { ["hub", "transformers"] }
 

@@ -13,6 +13,9 @@ extension LatentFamily {
   /// Sizes for reports and estimates.
   public var dimensions: ModelDimensions { decoder.dimensions }
 
+  /// What the pass takes from the configuration.
+  public var settings: [FamilySetting] { FamilySetting.all(of: decoder) }
+
   /// The hub's names, which transformers also saves, and transformers' own in memory.
   public var dialects: [String] { ["hub", "transformers"] }
 

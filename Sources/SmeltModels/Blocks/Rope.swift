@@ -12,7 +12,7 @@ internal import CKernels
 #endif
 
 /// How YaRN stretches the frequencies.
-struct YarnScaling: Sendable {
+struct YarnScaling: Sendable, Equatable {
   var factor: Double
   var betaFast: Double
   var betaSlow: Double
@@ -35,6 +35,15 @@ struct RotaryFrequencies: Sendable, Equatable {
   let frequencies: [Float]
   /// Cosines and sines are multiplied by it; 1 unless YaRN gives a magnitude.
   var magnitude: Float = 1
+  /// The base that they were made of.
+  let theta: Double
+  /// The stretching that they were made with.
+  let yarn: YarnScaling?
+
+  /// Whether two rotations are the same numbers, whatever they were made of.
+  static func == (a: RotaryFrequencies, b: RotaryFrequencies) -> Bool {
+    a.frequencies == b.frequencies && a.magnitude == b.magnitude
+  }
 
   /// theta^(-2i/dimensions), stretched by YaRN where given: low frequencies are divided by the factor, high ones kept,
   /// with a linear ramp between the pairs whose wave fits `betaFast` and `betaSlow` times into the original context.
@@ -58,6 +67,8 @@ struct RotaryFrequencies: Sendable, Equatable {
     }
     frequencies = list.map { Float($0) }
     self.magnitude = magnitude
+    self.theta = theta
+    self.yarn = yarn
   }
 
   /// Cosines and sines of position × frequency; angles in float32 as the reference has them.

@@ -80,6 +80,9 @@ public struct DeepSeekV4: ModelFamily {
       vocabulary: configuration.vocabulary)
   }
 
+  /// What the pass takes from the configuration.
+  public var settings: [FamilySetting] { FamilySetting.all(of: configuration) }
+
   /// The hub's names, the hybrid that transformers saves, and transformers' own in memory.
   public var dialects: [String] { ["hub", "transformers-saved", "transformers"] }
 

@@ -8,9 +8,9 @@ import SmeltTensors
 /// Makes the keys.
 enum GGUFHeaderKeys {
   /// The keys in the order of the file, and what llama.cpp will do otherwise.
-  static func make(_ model: Model, _ plan: Plan, path: String, fileType: Int) throws -> (
-    metadata: Metadata, warnings: [String]
-  ) {
+  static func make(_ model: Model, _ plan: Plan, _ options: ConvertOptions, path: String, fileType: Int) throws
+    -> (metadata: Metadata, warnings: [String])
+  {
     guard let architecture = GGUFArchitectures.of(model.family),
       let sourceConfig = try model.smallFile("config.json")
     else { preconditionFailure("a model has a family and a config.json") }
@@ -47,6 +47,10 @@ enum GGUFHeaderKeys {
     metadata[SmeltKey.dialect] = .string(model.dialect)
     let dtypes = try storedTypes(plan, model)
     if !dtypes.isEmpty { metadata[SmeltKey.dtypes] = .strings(dtypes) }
+    metadata[SmeltKey.provenance] = .string(try provenance(model, options).text())
+    if let errors = model.preparedErrors {
+      metadata[SmeltKey.errors] = .string(String(decoding: errors, as: UTF8.self))
+    }
     return (metadata, warnings)
   }
 

@@ -150,7 +150,7 @@ public struct GGUFResult: ResultTarget {
     try requireRoom(path, overwrite: options.overwrite)
     let tensors = try GGUFResult.declarations(plan, model.family)
     let (metadata, warnings) = try GGUFHeaderKeys.make(
-      model, plan, path: path, fileType: GGUFFileType.of(recipeName, tensors))
+      model, plan, options, path: path, fileType: GGUFFileType.of(recipeName, tensors))
     let layout = try GGUFPlan(tensors: tensors, metadata: metadata.values, split: split)
     if case .string(let model)? = metadata["general.name"],
       case .string(let size)? = metadata["general.size_label"]

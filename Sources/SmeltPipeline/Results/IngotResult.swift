@@ -44,7 +44,9 @@ public struct IngotResult: ResultTarget {
   }
 
   /// What an ingot holds about itself.
-  static let ownNames: Set<String> = [Model.ledgerName, IngotFacts.reportName]
+  static let ownNames: Set<String> = [
+    Model.ledgerName, IngotFacts.reportName, WeightErrors.fileName,
+  ]
 
   /// Refuses a result that exists, in one file or in several.
   public func requireRoom(_ path: String, overwrite: Bool) throws {
@@ -75,6 +77,8 @@ private final class IngotSink: ResultSink {
   /// What must lie in one file with the slab of a name, which comes first.
   private let units: [String: IngotUnit]
   private let files: [(name: String, bytes: Bytes)]
+  /// What a method did to the weights, where one did.
+  private let errors: [UInt8]?
   /// Weights that ended since the journal was written last, and how much was written then.
   private var unsecured: [ConversionJournal.Done] = []
   private var secured = 0
@@ -88,6 +92,7 @@ private final class IngotSink: ResultSink {
     compression = target.compression ?? .raw
     units = ResultSlab.units(plan.slabs)
     files = try model.resultFiles().filter { !IngotResult.ownNames.contains($0.name) }
+    errors = model.preparedErrors
     header = try ConversionJournal.header(model, plan, options)
     let journalPath = ResultJournal.path(path)
     if options.resume {
@@ -119,8 +124,8 @@ private final class IngotSink: ResultSink {
   private func smallUnit(_ ledgerBytes: Int) throws -> IngotUnit {
     let metadata = try provenance(model, options).text().utf8.count + 256
     return IngotUnit(
-      name: "the ledger", contentBytes: files.reduce(ledgerBytes + metadata) { $0 + $1.bytes.count },
-      frames: files.count + 1)
+      name: "the ledger", contentBytes: files.reduce(ledgerBytes + metadata + (errors?.count ?? 0)) { $0 + $1.bytes.count },
+      frames: files.count + 2)
   }
 
   var canResume: Bool { secured > 0 }
@@ -191,6 +196,9 @@ private final class IngotSink: ResultSink {
       try writer?.addFile(name: name, bytes: bytes, mode: .small)
     }
     try writer?.addNote(name: Model.ledgerName, bytes: text, mode: .small)
+    if let errors {
+      try writer?.addNote(name: WeightErrors.fileName, bytes: Bytes(errors), mode: .small)
+    }
     guard let summary = try writer?.complete(metadata: try provenance(model, options, ledger)) else {
       preconditionFailure("an ingot is finished once")
     }

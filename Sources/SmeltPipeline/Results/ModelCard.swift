@@ -56,11 +56,26 @@ struct ModelCard {
     return start + Array((gap + section).utf8)
   }
 
+  /// What the last such section of a card says about the source and the making; nil where there is none.
+  static func origin(in card: [UInt8]) -> JSON? {
+    let text = String(decoding: card, as: UTF8.self)
+    guard let section = text.ranges(of: "\n## Converted by smelt ").last,
+      let open = text[section.upperBound...].firstRange(of: "\n```json\n"),
+      let close = text[open.upperBound...].firstRange(of: "\n```")
+    else { return nil }
+    return try? JSON.scan(String(text[open.upperBound..<close.lowerBound]))
+  }
+
   /// A card with a report in the place for it, the last one where a card was copied along; nil where there is none.
   static func sealed(_ card: [UInt8], with report: Report) -> [UInt8]? {
     let text = String(decoding: card, as: UTF8.self)
     guard let place = place(in: text), Array(text.utf8) == card else { return nil }
     return Array((text[..<place.lowerBound] + "\n\(report.card)\n" + text[place.upperBound...]).utf8)
+  }
+
+  /// Text that may stand in a cell of a table.
+  static func cell(_ text: String) -> String {
+    text.replacing("|", with: "\\|").replacing("<", with: "&lt;")
   }
 
   /// Whether a card has a place for a report.
@@ -91,7 +106,14 @@ extension Report {
       rows.append(("KL with \(activations.rounding) activations", scientific(activations.kl.mean)))
     }
     rows.append(("exact weights", "\(exactWeights) of \(weights.count)"))
-    rows.append(("verdict", passes ? "pass" : "FAIL"))
+    rows.append(("faults", "\(faults.count)"))
+    for criterion in criteria.dropFirst() {
+      rows.append(("demanded of \(criterion.name)", criterion.text + (criterion.isMet ? "" : ": not met")))
+    }
+    if let profile = thresholds.profile { rows.append(("profile", profile.rawValue)) }
+    rows.append(("verdict", verdict.text))
+    rows += faults.prefix(20).map { ("fault", ModelCard.cell($0.text)) }
+    rows += differences.map { ("difference", ModelCard.cell($0.text)) }
     return """
       Verified by smelt \(smeltVersion): source and result through the same forward pass, \(grouped(tokens)) tokens in windows of \(context).
 

@@ -169,6 +169,7 @@ final class SafetensorsFolderSink: ResultSink {
     if changes {
       try write(file: ModelCard.fileName, try ModelCard(title, model, options, ledger).text(after: card))
     }
+    if let errors = model.preparedErrors { try write(file: WeightErrors.fileName, errors) }
     guard let folder = folder.take() else { preconditionFailure("a directory is finished once") }
     let remarks = try folder.commit()
     return ResultSummary(

@@ -138,6 +138,9 @@ public struct SafetensorsResult: ResultTarget {
       if !isDescribed, QuantizationSection.sidecars.contains(name) {
         return LeftFile(name, "describes the source's codes, not the result's", bytes: bytes)
       }
+      if name == WeightErrors.fileName {
+        return LeftFile(name, "describes an earlier conversion, not this one", bytes: bytes)
+      }
       if name.split(separator: "/").contains(where: {
         CarriedFiles.tools(String($0)) != nil || CarriedFiles.weights(String($0)) != nil
       }) {

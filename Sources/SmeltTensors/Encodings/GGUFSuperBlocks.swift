@@ -27,9 +27,7 @@ enum GGUFSuperBlocks {
     let scale = half(block + 108)
     let packed = block + 96
     for group in 0..<16 {
-      let low = group < 8 ? packed[group] & 15 : packed[group - 8] >> 4
-      let high = packed[8 + group % 4] >> UInt8(group / 4 * 2) & 3
-      let groupScale = scale * Float(Int(low | high << 4) - 32)
+      let groupScale = scale * scaleOfQ3K(packed, group)
       let codes = block + 32 + group / 8 * 32 + group % 2 * 16
       let thirds = block + group % 2 * 16
       let shift = UInt8(group % 8 / 2 * 2)
@@ -41,9 +39,25 @@ enum GGUFSuperBlocks {
     }
   }
 
+  /// The scale of group 0…15 of q3_k, -32…31, packed in twelve bytes.
+  @inline(__always)
+  static func scaleOfQ3K(_ packed: Block, _ group: Int) -> Float {
+    let low = group < 8 ? packed[group] & 15 : packed[group - 8] >> 4
+    let high = packed[8 + group % 4] >> UInt8(group / 4 * 2) & 3
+    return Float(Int(low | high << 4) - 32)
+  }
+
+  /// The scale of group 0…7 of iq4_xs, -32…31.
+  @inline(__always)
+  static func scaleOfIQ4XS(_ block: Block, _ group: Int) -> Float {
+    let low = UInt32(block[4 + group / 2] >> UInt8(group % 2 * 4) & 15)
+    let high = word(block + 2) >> UInt32(group * 2) & 3
+    return Float(Int(low | high << 4) - 32)
+  }
+
   /// The 6-bit scale and minimum of group 0…7, packed in twelve bytes.
   @inline(__always)
-  private static func sixBits(_ packed: Block, _ group: Int) -> (scale: Float, least: Float) {
+  static func sixBits(_ packed: Block, _ group: Int) -> (scale: Float, least: Float) {
     if group < 4 { return (Float(packed[group] & 63), Float(packed[group + 4] & 63)) }
     let low = packed[group + 4]
     let scale = low & 15 | (packed[group - 4] >> 6) << 4
@@ -106,12 +120,9 @@ enum GGUFSuperBlocks {
   /// Eight groups of 32: a 6-bit scale from -32 each, codes of iq4_nl.
   static func iq4_xs(_ block: Block, _ out: Out) {
     let scale = half(block)
-    let upper = word(block + 2)
     GGUFSmallBlocks.nonlinear.withUnsafeBufferPointer { table in
       for group in 0..<8 {
-        let low = UInt32(block[4 + group / 2] >> UInt8(group % 2 * 4) & 15)
-        let high = upper >> UInt32(group * 2) & 3
-        let groupScale = scale * Float(Int(low | high << 4) - 32)
+        let groupScale = scale * scaleOfIQ4XS(block, group)
         let codes = block + 8 + group * 16
         for j in 0..<16 {
           out[group * 32 + j] = groupScale * table[Int(codes[j] & 15)]

@@ -98,7 +98,7 @@ public struct GroupedIntegers: Encoding, Hashable {
   public var isPacked: Bool { width == .four }
 
   /// Columns of a group: all of them where there are no groups.
-  private func groupColumns(_ shape: Shape) -> Int {
+  func groupColumns(_ shape: Shape) -> Int {
     if case .group(let size) = granularity { return size }
     return max(1, shape.columns)
   }
@@ -195,7 +195,7 @@ public struct GroupedIntegers: Encoding, Hashable {
     }
   }
 
-  private func zeroPoint(_ zeros: Part?, _ place: Int) -> Float {
+  func zeroPoint(_ zeros: Part?, _ place: Int) -> Float {
     guard let zeros, let base = zeros.bytes.baseAddress else { return width == .four ? 8 : 0 }
     return width == .four
       ? Float(base.load(fromByteOffset: place, as: UInt8.self))
@@ -203,7 +203,7 @@ public struct GroupedIntegers: Encoding, Hashable {
   }
 
   /// The group of each column.
-  private static func indices(_ part: Part) -> [Int] {
+  static func indices(_ part: Part) -> [Int] {
     part.bytes.withUnsafeBytes { bytes in
       (0..<part.shape.count).map {
         Int(Int32(littleEndian: bytes.loadUnaligned(fromByteOffset: $0 * 4, as: Int32.self)))

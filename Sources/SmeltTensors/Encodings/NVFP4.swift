@@ -104,7 +104,7 @@ public struct NVFP4: Encoding, Hashable {
     }
   }
 
-  private func globalScale(_ weight: Weight) -> Float {
+  func globalScale(_ weight: Weight) -> Float {
     weight.parts[2].bytes.withUnsafeBytes {
       Float(bitPattern: UInt32(littleEndian: $0.loadUnaligned(as: UInt32.self)))
     }
@@ -112,7 +112,7 @@ public struct NVFP4: Encoding, Hashable {
 }
 
 /// What each of the 256 scale codes comes to under one global scale.
-private struct E4M3Table {
+struct E4M3Table {
   private let values: [Float]
 
   init(_ global: Float, _ isDivided: Bool) {

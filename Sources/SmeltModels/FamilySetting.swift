@@ -1,0 +1,149 @@
+// What a family took from its configuration, as values that can be compared: two models run alike when these are the same,
+// however their config.json spell them. The values are read off the family's own fields, so that none can be forgotten.
+
+/// One value of an effective configuration.
+public struct FamilySetting: Sendable, Hashable {
+  /// The key of config.json that it comes from, as the hub spells it.
+  public let key: String
+  /// The value as text.
+  public let value: String
+  /// Whether the forward pass depends on it beyond the shapes of the weights.
+  public let changesNumbers: Bool
+  /// The numbers that the pass uses, where they are made from several settings: only they decide.
+  let numbers: [Float]?
+
+  /// Whether two settings of one key make the pass compute the same.
+  public func isSame(as other: FamilySetting) -> Bool {
+    if let numbers, let others = other.numbers { return numbers == others }
+    return value == other.value
+  }
+
+  /// All fields of a family's configuration.
+  static func all(of configuration: Any) -> [FamilySetting] {
+    var settings: [FamilySetting] = []
+    collect(configuration, path: [], into: &settings)
+    return settings
+  }
+
+  private static func collect(_ value: Any, path: [String], into settings: inout [FamilySetting]) {
+    if let rope = value as? RotaryFrequencies {
+      return collect(rope, path.last == "compressedRope" ? "compress_rope_theta" : "rope_theta", &settings)
+    }
+    let mirror = Mirror(reflecting: value)
+    if mirror.displayStyle == .optional, let inner = mirror.children.first {
+      return collect(inner.value, path: path, into: &settings)
+    }
+    if mirror.displayStyle == .struct, !mirror.children.isEmpty {
+      for child in mirror.children {
+        collect(child.value, path: path + [child.label ?? "?"], into: &settings)
+      }
+      return
+    }
+    let name = path.joined(separator: ".")
+    if mirror.displayStyle == .collection, let first = mirror.children.first,
+      Mirror(reflecting: first.value).displayStyle == .struct
+    {
+      // One setting for each field of the elements: what layer is like what.
+      for (place, field) in Mirror(reflecting: first.value).children.enumerated() {
+        let values = mirror.children.map { element in
+          text(Array(Mirror(reflecting: element.value).children)[place].value)
+        }
+        append("\(name).\(field.label ?? "?")", runs(values), &settings)
+      }
+    } else if mirror.displayStyle == .collection {
+      append(name, runs(mirror.children.map { text($0.value) }), &settings)
+    } else {
+      append(name, text(value), &settings)
+    }
+  }
+
+  private static func append(_ path: String, _ value: String, _ settings: inout [FamilySetting]) {
+    settings.append(
+      FamilySetting(
+        key: keys[path] ?? path, value: words[value] ?? value, changesNumbers: !shapes.contains(path),
+        numbers: nil))
+  }
+
+  private static func collect(_ rope: RotaryFrequencies, _ theta: String, _ settings: inout [FamilySetting]) {
+    func append(_ key: String, _ value: String) {
+      settings.append(
+        FamilySetting(key: key, value: value, changesNumbers: true, numbers: rope.frequencies + [rope.magnitude]))
+    }
+    let prefix = theta == "rope_theta" ? "rope_scaling" : "compress rope_scaling"
+    append(theta, "\(rope.theta)")
+    append(theta == "rope_theta" ? "rotary_dim" : "compress rotary_dim", "\(2 * rope.frequencies.count)")
+    append("\(prefix).factor", rope.yarn.map { "\($0.factor)" } ?? "none")
+    append("\(prefix).beta_fast", rope.yarn.map { "\($0.betaFast)" } ?? "none")
+    append("\(prefix).beta_slow", rope.yarn.map { "\($0.betaSlow)" } ?? "none")
+    append(
+      "\(prefix).original_max_position_embeddings", rope.yarn.map { "\($0.originalPositions)" } ?? "none")
+    append("\(prefix).truncate", rope.yarn.map { "\($0.truncates)" } ?? "none")
+    append("\(prefix).attention_factor", "\(rope.magnitude)")
+  }
+
+  private static func text(_ value: Any) -> String {
+    let mirror = Mirror(reflecting: value)
+    if mirror.displayStyle == .optional { return mirror.children.first.map { text($0.value) } ?? "none" }
+    return String(describing: value)
+  }
+
+  /// Equal neighbours together: `0-3: 8, 4: none`; the value alone where all are the same.
+  private static func runs(_ values: [String]) -> String {
+    var parts: [(first: Int, last: Int, value: String)] = []
+    for (place, value) in values.enumerated() {
+      if let last = parts.last, last.value == value {
+        parts[parts.count - 1].last = place
+      } else {
+        parts.append((place, place, value))
+      }
+    }
+    guard parts.count != 1 else { return parts[0].value }
+    return parts.map { "\($0.first == $0.last ? "\($0.first)" : "\($0.first)-\($0.last)"): \($0.value)" }
+      .joined(separator: ", ")
+  }
+
+  /// Values that config.json has other words for.
+  private static let words = [
+    "normalized": "true", "plain": "false", "inf": "none", "perHead": "per head",
+    "wholeProjection": "whole projection",
+  ]
+
+  /// Fields that only say how large weights are, or which tensors are left out.
+  private static let shapes: Set<String> = [
+    "vocabulary", "hidden", "expertWidth", "sharedWidth", "denseWidth", "draftLayers", "outputRank",
+    "attention.latentWidth",
+  ]
+
+  /// The hub's keys of the fields.
+  static let keys = [
+    "vocabulary": "vocab_size", "hidden": "hidden_size", "normEpsilon": "rms_norm_eps",
+    "tiedEmbeddings": "tie_word_embeddings", "attention.heads": "num_attention_heads",
+    "attention.keyHeads": "num_key_value_heads", "attention.headWidth": "head_dim",
+    "attention.norm": "use_qk_norm", "attention.clip": "clip_qkv", "attention.hasInputBias": "attention_bias",
+    "attention.hasOutputBias": "attention_bias of the output", "attention.hasSinks": "attention sinks",
+    "layers.window": "sliding_window", "layers.isDense": "dense layers",
+    "feedForward.experts": "num_experts", "feedForward.router.score": "scoring_func",
+    "feedForward.router.groups": "n_group", "feedForward.router.keptGroups": "topk_group",
+    "feedForward.router.groupScore": "topk_method", "feedForward.router.perToken": "num_experts_per_tok",
+    "feedForward.router.weighting": "norm_topk_prob", "feedForward.router.scaling": "routed_scaling_factor",
+    "feedForward.activation": "swiglu_limit", "feedForward.shared": "shared experts",
+    "feedForward.hasRouterBias": "router bias", "feedForward.hasSelectionBias": "use_routing_bias",
+    "feedForward.hasExpertBiases": "expert biases", "expertWidth": "moe_intermediate_size",
+    "sharedWidth": "shared_expert_intermediate_size", "denseWidth": "intermediate_size",
+    "dense": "first_k_dense_replace", "sharedExperts": "n_shared_experts",
+    "draftLayers": "num_nextn_predict_layers", "attention.plainWidth": "qk_nope_head_dim",
+    "attention.rotaryWidth": "qk_rope_head_dim", "attention.valueWidth": "v_head_dim",
+    "attention.latentWidth": "kv_lora_rank", "attention.queryRank": "q_lora_rank",
+    "attention.pairing": "rope_interleave", "attention.scale": "attention scale (mscale_all_dim)",
+    "attention.hasBiases": "attention_bias", "attention.indexer": "indexer",
+    "attention.indexer.heads": "index_n_heads", "attention.indexer.width": "index_head_dim",
+    "attention.indexer.keep": "index_topk", "heads": "num_attention_heads", "headWidth": "head_dim",
+    "rotaryWidth": "qk_rope_head_dim", "queryRank": "q_lora_rank", "outputGroups": "o_groups",
+    "outputRank": "o_lora_rank", "window": "sliding_window", "layers": "compress_ratios",
+    "hashLayers": "num_hash_layers", "experts": "n_routed_experts", "expertsPerToken": "num_experts_per_tok",
+    "routedScaling": "routed_scaling_factor", "normalizesRouting": "norm_topk_prob",
+    "swigluLimit": "swiglu_limit", "streams": "hc_mult", "sinkhornIterations": "hc_sinkhorn_iters",
+    "hyperEpsilon": "hc_eps", "indexHeads": "index_n_heads", "indexWidth": "index_head_dim",
+    "indexKeep": "index_topk",
+  ]
+}

@@ -1,0 +1,83 @@
+// Where a result says it comes from: read back from what a conversion wrote into it, so that a verification knows what it may
+// hold the result to.
+
+import SmeltContainers
+import SmeltModels
+import SmeltQuantization
+import SmeltStorage
+
+/// What a result says about its making; nil for results that another program wrote.
+struct Origin: Sendable {
+  /// The source's container, files and hashes.
+  private let source: JSON?
+  /// The method, where numbers were moved on purpose.
+  private let method: JSON?
+  /// The recipe.
+  private let recipe: JSON?
+  /// What became of each weight, where the result carries its ledger.
+  private let fates: [String: String]
+  /// The errors that a method left, where they are carried.
+  let errors: WeightErrors?
+
+  /// Reads it.
+  /// - Throws: `STAT_FORMAT` for errors of weights that cannot be read.
+  init?(_ result: Model) throws {
+    let provenance: JSON?
+    var fates: [String: String] = [:]
+    let errorText: Bytes?
+    switch result.container {
+    case .ingot(let ingot):
+      provenance = ingot.file.metadata
+      errorText = try ingot.file.file(WeightErrors.fileName)
+      if let text = try ingot.file.file(Model.ledgerName), let ledger = try? JSON.scan(text) {
+        for entry in ledger["ledger"]?.array ?? [] {
+          guard let weight = entry["weight"]?.string, let fate = entry["fate"]?.string,
+            fate != LedgerEntry.Fate.joined.rawValue
+          else { continue }
+          fates[weight] = fate
+        }
+      }
+    case .checkpoint(let checkpoint):
+      if checkpoint.containerName == "gguf" {
+        provenance = checkpoint.provenance.flatMap { try? JSON.scan($0) }
+        errorText = checkpoint.errors.map { Bytes(Array($0.utf8)) }
+      } else {
+        provenance = try result.smallFile(ModelCard.fileName).flatMap { ModelCard.origin(in: $0.array) }
+        errorText = try result.smallFile(WeightErrors.fileName)
+      }
+    }
+    guard let provenance, provenance["tool"]?.string != nil else { return nil }
+    source = provenance["source"]
+    method = provenance["method"].flatMap { $0.isNull ? nil : $0 }
+    recipe = provenance["recipe"]
+    self.fates = fates
+    errors = try errorText.map { try WeightErrors($0, file: WeightErrors.fileName) }
+  }
+
+  /// Whether a model is the source that the result was made from, as far as names, sizes and hashes say, and whether the
+  /// result tells enough to hold every row to its bound.
+  func isComplete(for model: Model) -> Bool { isMade(from: model) && (method == nil || errors != nil) }
+
+  /// Whether a model is the source that the result was made from.
+  func isMade(from model: Model) -> Bool {
+    guard source?["container"]?.string == model.containerName else { return false }
+    if case .ingot(let ingot) = model.container {
+      return source?["content_hash"]?.string == ingot.file.contentHash
+    }
+    let named = (source?["files"]?.array ?? []).map { "\($0["name"]?.string ?? "") \($0["bytes"]?.integer ?? -1)" }
+    return named == model.files.map { "\(fileName($0.path)) \($0.byteCount)" }
+  }
+
+  /// What the ledger says became of a weight; nil where there is none.
+  func fate(_ weight: String) -> String? { fates[weight] }
+
+  /// The share of a row's numbers that observers of the recipe leave outside the range of the codes.
+  var clippedShare: Double {
+    let names = [recipe?["observer"]] + (recipe?["rules"]?.array ?? []).map { $0["observer"] }
+    let shares = names.compactMap { $0?.string }.map { name -> Double in
+      guard case .percentile(let p)? = try? Observer.named(name) else { return 0 }
+      return 1 - p / 100
+    }
+    return shares.max() ?? 0
+  }
+}

@@ -1,0 +1,64 @@
+// The JSON contract of `verify`, schema smelt.verify/2. Formats/report.md, section 3.
+
+public import SmeltStorage
+
+extension Report {
+  /// The contract's JSON.
+  public var json: JSON {
+    JSON(
+      members: [("schema", "smelt.verify/2")] + sides.map { ($0.key, $0.json) } + [
+        ("tokens", JSON(tokens)), ("context", JSON(context)), ("tokenization", JSON(tokenization.rawValue)),
+        ("perplexity", ["source": JSON(perplexity.source), "result": JSON(perplexity.result)]),
+        (
+          "kl",
+          [
+            "mean": JSON(kl.mean), "median": JSON(kl.median), "p99": JSON(kl.p99), "max": JSON(kl.max),
+            "floor": JSON(kl.floor), "forced_routing_mean": JSON(kl.forcedRoutingMean),
+          ]
+        ),
+        ("top1_agreement", JSON(top1)), ("top5_agreement", JSON(top5)),
+        (
+          "router",
+          JSON(
+            router.map {
+              [
+                "layer": JSON($0.layer), "set_agreement": JSON($0.setAgreement),
+                "mean_overlap": JSON($0.meanOverlap),
+              ]
+            })
+        ),
+        (
+          "layers",
+          JSON(
+            layers.map {
+              ["layer": JSON($0.layer), "relative_error": JSON($0.relativeError), "cosine": JSON($0.cosine)]
+            })
+        ),
+        (
+          "weights",
+          JSON(
+            weights.map {
+              [
+                "name": JSON($0.name), "scheme": JSON($0.scheme), "relative_error": JSON($0.relativeError),
+                "max_abs_error": JSON($0.maxAbsError), "cosine": JSON($0.cosine),
+                "state": JSON($0.state.rawValue), "clipped": JSON($0.clipped),
+              ]
+            })
+        ),
+        ("exact_weights", JSON(exactWeights)),
+      ] + (activations.map { [("activations", $0.json)] } ?? []) + [
+        ("differences", JSON(differences.map(\.json))), ("faults", JSON(faults.map(\.json))),
+        ("resources", resources.json),
+        (
+          "thresholds",
+          [
+            "profile": JSON(thresholds.profile?.rawValue), "max_kl": number(thresholds.maxKL),
+            "max_kl_p99": number(thresholds.maxP99), "min_top1": number(thresholds.minTop1),
+            "min_router": number(thresholds.minRouter), "max_weight_error": number(thresholds.maxWeightError),
+          ]
+        ), ("criteria", JSON(criteria.map(\.json))), ("verdict", JSON(verdict.rawValue)),
+      ])
+  }
+
+  private func number(_ value: Double?) -> JSON { value.map { JSON($0) } ?? JSON(.null) }
+}

@@ -1,0 +1,237 @@
+// What is demanded of a result, and whether it was met. Formats/report.md, section 3.
+
+import SmeltStorage
+
+/// What `verify` demands of a result. Nothing demanded, nothing judged.
+public struct Thresholds: Sendable {
+  /// The largest mean KL divergence that passes, in nats a token.
+  public var maxKL: Double?
+  /// The largest 99th percentile of the KL divergence.
+  public var maxP99: Double?
+  /// The smallest share of tokens with the same most likely next token that passes.
+  public var minTop1: Double?
+  /// The smallest share of tokens with the same experts in every layer.
+  public var minRouter: Double?
+  /// The largest relative error of a weight.
+  public var maxWeightError: Double?
+  /// The profile that the numbers come from.
+  public var profile: Profile?
+
+  /// Thresholds; those of a profile where none is given.
+  public init(
+    profile: Profile? = nil, maxKL: Double? = nil, minTop1: Double? = nil, maxWeightError: Double? = nil
+  ) {
+    self = profile?.thresholds ?? Thresholds(none: ())
+    self.profile = profile
+    self.maxKL = maxKL ?? self.maxKL
+    self.minTop1 = minTop1 ?? self.minTop1
+    self.maxWeightError = maxWeightError
+  }
+
+  private init(none: Void) {}
+
+  fileprivate init(maxKL: Double, maxP99: Double, minTop1: Double, minRouter: Double) {
+    self.maxKL = maxKL
+    self.maxP99 = maxP99
+    self.minTop1 = minTop1
+    self.minRouter = minRouter
+  }
+
+  /// Sets of thresholds for people who need not know numbers.
+  public enum Profile: String, Sendable, CaseIterable {
+    /// In place of the source wherever that is used: what eight and six bits do.
+    case nearLossless = "near-lossless"
+    /// Everyday use: what four bits do when they are chosen with care.
+    case good
+    /// Where memory decides: readable, and other words now and then.
+    case usable
+
+    /// The numbers; Formats/report.md says what they were measured on.
+    var thresholds: Thresholds {
+      switch self {
+      case .nearLossless: Thresholds(maxKL: 0.002, maxP99: 0.03, minTop1: 0.98, minRouter: 0.96)
+      case .good: Thresholds(maxKL: 0.0075, maxP99: 0.08, minTop1: 0.945, minRouter: 0.89)
+      case .usable: Thresholds(maxKL: 0.03, maxP99: 0.25, minTop1: 0.88, minRouter: 0.75)
+      }
+    }
+
+    /// A profile of a name.
+    /// - Throws: `RequestError` usage, with the nearest name.
+    public static func named(_ name: String) throws -> Profile {
+      guard let profile = Profile(rawValue: name.lowercased()) else {
+        throw unknownName(name, kind: "profile", among: allCases.map(\.rawValue))
+      }
+      return profile
+    }
+  }
+}
+
+/// Whether a result is what was asked for.
+public enum Verdict: String, Sendable, CaseIterable {
+  /// Every criterion is met.
+  case pass
+  /// One is not.
+  case fail
+  /// Nothing was demanded, and nothing is damaged.
+  case notJudged = "not judged"
+
+  /// As people read it on a terminal.
+  var text: String { self == .fail ? "FAIL" : rawValue }
+  /// The class of a page.
+  var style: String { self == .notJudged ? "open" : rawValue }
+}
+
+/// One thing demanded, and what was found.
+public struct Criterion: Sendable {
+  /// The key of the report that it is about.
+  public var key: String
+  /// The words for it.
+  public var name: String
+  /// What was found.
+  public var found: Double
+  /// The bound.
+  public var demanded: Double
+  /// Whether what is found may be at most the bound; else it must be at least that.
+  public var isCeiling: Bool
+
+  /// Whether it is met; a number that is none never is.
+  public var isMet: Bool { isCeiling ? found <= demanded : found >= demanded }
+
+  /// For machines.
+  var json: JSON {
+    [
+      "key": JSON(key), "found": JSON(found), isCeiling ? "at_most" : "at_least": JSON(demanded),
+      "met": JSON(isMet),
+    ]
+  }
+
+  /// Found and demanded.
+  var text: String {
+    func shown(_ value: Double) -> String {
+      key == "faults" ? grouped(Int(value)) : isCeiling ? scientific(value) : fixed(value, 4)
+    }
+    return "\(name) \(shown(found)) against at \(isCeiling ? "most" : "least") \(shown(demanded))"
+  }
+}
+
+/// Something that no scheme explains: it fails a result whatever the thresholds.
+public struct Fault: Sendable {
+  /// What it is about.
+  public enum Kind: String, Sendable, CaseIterable {
+    /// A weight's numbers are not what its scheme makes of the source's.
+    case weight
+    /// The result's configuration makes the pass compute something else.
+    case configuration
+    /// The result's tokenizer gives other ids.
+    case tokenizer
+    /// The logits are no finite numbers.
+    case numbers
+  }
+
+  /// What it is about.
+  public var kind: Kind
+  /// The weight's canonical name, the key, or what was compared.
+  public var subject: String
+  /// The row that is furthest off; nil where it is about no weight.
+  public var row: Int?
+  /// The number that is furthest off; nil where the row's whole error was recorded.
+  public var column: Int?
+  /// How many rows are beyond their bound.
+  public var rows: Int?
+  /// How far that number is off; without a column the row's relative error.
+  public var found: Double?
+  /// The most that its scheme allows.
+  public var allowed: Double?
+  /// A sentence for people.
+  public var problem: String
+
+  /// A weight that is damaged.
+  init(weight: String, _ row: WeightFindings.Row?, _ expected: WeightExpectation) {
+    kind = .weight
+    subject = weight
+    self.row = row?.row
+    column = row?.column
+    rows = row?.count
+    found = row?.found
+    allowed = row?.allowed
+    let (found, allowed) = (scientific(row?.found ?? 0), scientific(row?.allowed ?? 0))
+    let place = "row \(row?.row ?? 0)" + (row?.column.map { ", column \($0)" } ?? "")
+    let bound =
+      expected.recorded != nil && row?.column == nil
+      ? "is off by \(found) of its size, \(allowed) was recorded when it was written"
+      : expected.isKept
+        ? "is off by \(found), and is kept as it was, so that it must be the source's"
+        : "is off by \(found), its scheme allows \(allowed)"
+    problem = "\(place) \(bound); \(grouped(row?.count ?? 0)) row\(row?.count == 1 ? " is" : "s are") beyond"
+  }
+
+  /// A difference that changes numbers or ids.
+  init(_ difference: ModelDifference) {
+    kind = difference.kind == .configuration ? .configuration : .tokenizer
+    subject = difference.key
+    problem = "the source has \(excerpt(difference.source, limit: 80)), the result \(excerpt(difference.result, limit: 80))"
+  }
+
+  /// Logits that are no numbers.
+  init(numbers problem: String) {
+    kind = .numbers
+    subject = "kl.mean"
+    self.problem = problem
+  }
+
+  /// For machines.
+  var json: JSON {
+    var members: [(String, JSON)] = [("kind", JSON(kind.rawValue)), ("subject", JSON(subject))]
+    if let row, let rows {
+      members.append(("row", JSON(row)))
+      if let column { members.append(("column", JSON(column))) }
+      members.append(("rows", JSON(rows)))
+      members += [("found", JSON(found ?? .nan)), ("allowed", JSON(allowed ?? .nan))]
+    }
+    return JSON(members: members + [("problem", JSON(problem))])
+  }
+
+  /// One line for people.
+  var text: String { printable("\(kind.rawValue) \(subject): \(problem)") }
+}
+
+extension Report {
+  /// Everything that is demanded: that nothing is damaged, always, and the thresholds given.
+  public var criteria: [Criterion] {
+    var criteria = [
+      Criterion(key: "faults", name: "faults", found: Double(faults.count), demanded: 0, isCeiling: true)
+    ]
+    func demand(_ key: String, _ name: String, _ found: Double, _ bound: Double?, isCeiling: Bool = true) {
+      guard let bound else { return }
+      criteria.append(Criterion(key: key, name: name, found: found, demanded: bound, isCeiling: isCeiling))
+    }
+    demand("kl.mean", "mean KL", kl.mean, thresholds.maxKL)
+    demand("kl.p99", "KL of 99 tokens in 100", kl.p99, thresholds.maxP99)
+    demand("top1_agreement", "top-1", top1, thresholds.minTop1, isCeiling: false)
+    if let worst = router.map(\.setAgreement).min() {
+      demand("router[].set_agreement", "router, worst layer", worst, thresholds.minRouter, isCeiling: false)
+    }
+    demand(
+      "weights[].relative_error", "weight error, worst", weights.map(\.relativeError).max() ?? 0,
+      thresholds.maxWeightError)
+    return criteria
+  }
+
+  /// Whether the result is what was asked for.
+  public var verdict: Verdict {
+    let criteria = criteria
+    guard criteria.allSatisfy(\.isMet) else { return .fail }
+    return criteria.count > 1 ? .pass : .notJudged
+  }
+
+  /// The verdict beside what it rests on.
+  var verdictText: String {
+    guard verdict != .notJudged else {
+      return "verdict: not judged, nothing was demanded; no weight, setting or token id is wrong"
+    }
+    let profile = thresholds.profile.map { " (profile \($0.rawValue))" } ?? ""
+    let criteria = criteria
+    return "verdict: \(verdict.text)\(profile), "
+      + (criteria.dropFirst() + criteria.prefix(1)).map(\.text).joined(separator: ", ")
+  }
+}

@@ -1,0 +1,123 @@
+// How far the weights of two models are apart, and whether each is what its scheme makes of the source's.
+
+import SmeltContainers
+import SmeltModels
+import SmeltStorage
+import SmeltTensors
+
+/// Weights side by side, layer by layer: a layer's weights are compared just before the layer runs.
+struct WeightComparison {
+  private let source: any Weights
+  private let result: any Weights
+  private let cache: WeightCache
+  private let specs: [WeightSpec]
+  private let places: [Int?: [Int]]
+  private let model: Model
+  private let origin: Origin?
+  private let isMadeFromSource: Bool
+  private let isComplete: Bool
+  private let clippedShare: Double
+  private var found: [Report.WeightError?]
+  /// What no scheme explains, in the order of the family's table.
+  private var damaged: [Int: Fault] = [:]
+
+  /// - Parameter cache: of both models, the source first.
+  init(_ a: Model, _ b: Model, _ cache: WeightCache) throws {
+    (source, result) = (cache.weights(0), cache.weights(1))
+    self.cache = cache
+    model = b
+    specs = a.family.weights
+    places = Dictionary(grouping: specs.indices) { [specs] in specs[$0].layer }
+    found = [Report.WeightError?](repeating: nil, count: specs.count)
+    origin = try Origin(b)
+    isMadeFromSource = origin?.isMade(from: a) ?? false
+    isComplete = origin?.isComplete(for: a) ?? false
+    // Of results of others an observer may have left out a hundredth.
+    clippedShare = origin?.clippedShare ?? 0.01
+  }
+
+  /// What was found, in the order of the family's table.
+  var errors: [Report.WeightError] { found.compactMap { $0 } }
+
+  /// Weights that are damaged, in the order of the family's table.
+  var faults: [Fault] { damaged.keys.sorted().compactMap { damaged[$0] } }
+
+  /// The weights of a layer.
+  mutating func compare(layer: Int, _ options: RunOptions) throws {
+    try compare(places[layer] ?? [], options)
+  }
+
+  /// The weights of no layer that ran.
+  mutating func compareRest(_ options: RunOptions) throws {
+    try compare(found.indices.filter { found[$0] == nil }, options)
+  }
+
+  /// Decodes weights on both sides, measures how far they are apart, and judges them.
+  private mutating func compare(_ places: [Int], _ options: RunOptions) throws {
+    cache.announce(places.map { specs[$0].name })
+    let judge = WeightJudge(parallel: options.parallel)
+    for place in places {
+      try Interrupt.check()
+      let spec = specs[place]
+      let (a, b) = (try source.weight(spec.name), try result.weight(spec.name))
+      let expected = expectation(spec, a, b)
+      var findings: WeightFindings
+      if expected.recorded == nil, let pieces = try pieces(spec, a) {
+        findings = try judge.judge(pieces, expected)
+        findings.distance = Metrics.distance(a, b, options.parallel)
+      } else {
+        findings = try judge.judge(a, b, expected)
+      }
+      source.finished(spec.name)
+      result.finished(spec.name)
+      found[place] = Report.WeightError(
+        name: spec.name.description, scheme: b.encoding.name,
+        relativeError: findings.distance.relativeError, maxAbsError: findings.distance.largest,
+        cosine: findings.distance.cosine, clipped: findings.clipped, state: findings.state, row: findings.row)
+      if findings.state == .damaged {
+        damaged[place] = Fault(weight: spec.name.description, findings.row, expected)
+      }
+    }
+  }
+
+  private func expectation(_ spec: WeightSpec, _ a: Weight, _ b: Weight) -> WeightExpectation {
+    let name = spec.name.description
+    let sameForm =
+      a.encoding.name == b.encoding.name && a.parts.map(\.dtype) == b.parts.map(\.dtype)
+    let fate = isMadeFromSource ? origin?.fate(name) : nil
+    return WeightExpectation(
+      isKept: fate.map { $0 == LedgerEntry.Fate.copied.rawValue } ?? sameForm,
+      recorded: isMadeFromSource ? origin?.errors?.entries[name] : nil, isStrict: isComplete,
+      clippedShare: clippedShare)
+  }
+
+  /// A weight that the result holds in pieces which were rounded apart, with the source's numbers in the same arrangement.
+  private func pieces(_ spec: WeightSpec, _ a: Weight) throws -> [(Weight, Weight)]? {
+    guard case .checkpoint(let checkpoint) = model.container,
+      let pieces = try checkpoint.stored(spec.name).pieces(),
+      let architecture = GGUFArchitectures.of(model.family),
+      case .keysAndValues(_, _, let heads, let width) = architecture.place(of: spec, in: model.family)
+    else { return nil }
+    let steps: [Arrangement] = [.keys(heads: heads, width: width), .values(heads: heads, keyWidth: width)]
+    return try zip(steps, pieces).map { (try a.arranged($0), $1) }
+  }
+}
+
+extension WeightJudge {
+  /// The pieces of one weight.
+  func judge(_ pieces: [(Weight, Weight)], _ expected: WeightExpectation) throws -> WeightFindings {
+    var all = WeightFindings()
+    for (a, b) in pieces {
+      let found = try judge(a, b, expected)
+      all.clipped += found.clipped
+      guard found.state.severity > all.state.severity else { continue }
+      (all.state, all.row) = (found.state, found.row)
+    }
+    return all
+  }
+}
+
+extension WeightFindings.State {
+  /// The worse, the larger.
+  fileprivate var severity: Int { WeightFindings.State.allCases.firstIndex(of: self) ?? 0 }
+}
