@@ -8,8 +8,11 @@
 
 #if defined(__linux__)
 #include <sys/syscall.h>
-#include <unistd.h>
 #endif
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #if defined(__GLIBC__)
 #include <malloc.h>
@@ -61,6 +64,48 @@ int sk_is_mount_point(const char *path) {
   (void)path;
   return 0;
 #endif
+}
+
+// What an allocation that fails ends in: the language's own trap or abort, or a fault of a library that did not look.
+static const int fatal_signals[] = {SIGABRT, SIGILL, SIGTRAP, SIGSEGV};
+enum { fatal_count = sizeof fatal_signals / sizeof fatal_signals[0] };
+static struct sigaction fatal_before[fatal_count];
+
+// Whether memory has run out: the thread's last failed call says so, or a modest mapping is refused.
+static int is_out_of_memory(void) {
+  const size_t modest = 8 << 20;
+  if (errno == ENOMEM) return 1;
+  void *probe = mmap(NULL, modest, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
+  if (probe == MAP_FAILED) return 1;
+  munmap(probe, modest);
+  return 0;
+}
+
+static void fatal(int number) {
+  static const char text[] =
+      "error[io]: out of memory\n"
+      "  help: give the program more memory (ulimit -v), or pass fewer --threads or a smaller --max-memory\n";
+  if (is_out_of_memory()) {
+    ssize_t ignored = write(2, text, sizeof text - 1);
+    (void)ignored;
+    _exit(74);
+  }
+  // Comes again, from the same place, to whoever was there before.
+  for (int place = 0; place < fatal_count; place++) {
+    if (fatal_signals[place] == number) sigaction(number, &fatal_before[place], NULL);
+  }
+  if (number == SIGABRT) raise(number);
+}
+
+void sk_report_out_of_memory(void) {
+  struct sigaction action;
+  memset(&action, 0, sizeof action);
+  action.sa_handler = fatal;
+  action.sa_flags = SA_ONSTACK | SA_NODEFER;
+  sigemptyset(&action.sa_mask);
+  for (int place = 0; place < fatal_count; place++) {
+    sigaction(fatal_signals[place], &action, &fatal_before[place]);
+  }
 }
 
 #if defined(__linux__)

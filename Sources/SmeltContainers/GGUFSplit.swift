@@ -76,9 +76,11 @@ struct GGUFSplit {
       parts += try others(first, split.count)
     }
     let sum = parts.reduce(0) { $0 + $1.header.entries.count }
-    if let stated = split.tensors, stated != sum {
-      throw failure(
-        first, "split.tensors.count", "found \(stated), expected \(sum), the tensors of all parts")
+    for part in parts {
+      if let stated = try GGUFSplit(part).tensors, stated != sum {
+        throw failure(
+          part, "split.tensors.count", "found \(stated), expected \(sum), the tensors of all parts")
+      }
     }
     return parts
   }

@@ -26,7 +26,18 @@ public struct ConfigReader {
     return value
   }
 
-  /// A whole number within a range. Absent: the default, or an error without one.
+  /// A whole number between bounds that other values of the file set. Absent: the default, or an error without one. Bounds that
+  /// leave no number are an error too, never a range that is upside down.
+  public func integer(_ key: String, from low: Int, to high: Int, default fallback: Int? = nil)
+    throws(FormatError) -> Int
+  {
+    guard low <= high else {
+      throw error(key, "must be from \(low) to \(high) by the other values, which no number is")
+    }
+    return try integer(key, in: low...high, default: fallback)
+  }
+
+  /// A whole number within a range of literals. Absent: the default, or an error without one.
   public func integer(_ key: String, in range: ClosedRange<Int>, default fallback: Int? = nil)
     throws(FormatError)
     -> Int
@@ -36,7 +47,9 @@ public struct ConfigReader {
       return fallback
     }
     guard let integer = value.integer else {
-      throw error(key, "found \(value.kind), expected \(text(range))")
+      // A number beyond 64 bits is a number all the same, and so is a fraction.
+      let found = value.double.map { "\($0)" } ?? value.kind
+      throw error(key, "found \(found), expected \(text(range))")
     }
     guard range.contains(integer) else { throw error(key, "found \(integer), expected \(text(range))") }
     return integer
@@ -82,7 +95,15 @@ public struct ConfigReader {
     return strings
   }
 
-  /// A list of whole numbers within a range, or nil when absent.
+  /// A list of whole numbers between bounds that other values of the file set, or nil when absent.
+  public func integers(_ key: String, from low: Int, to high: Int) throws(FormatError) -> [Int]? {
+    guard low <= high else {
+      throw error(key, "must hold numbers from \(low) to \(high) by the other values, which no number is")
+    }
+    return try integers(key, in: low...high)
+  }
+
+  /// A list of whole numbers within a range of literals, or nil when absent.
   public func integers(_ key: String, in range: ClosedRange<Int>) throws(FormatError) -> [Int]? {
     guard let list = try list(key) else { return nil }
     var integers: [Int] = []

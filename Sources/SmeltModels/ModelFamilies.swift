@@ -23,8 +23,10 @@ public enum ModelFamilies {
   public static func knows(_ type: String) -> Bool { all.contains { $0.modelTypes.contains(type) } }
 
   /// The family a configuration names.
+  /// - Parameter byteCount: the size of the source that the configuration belongs to, which bounds what it may ask for; nil where
+  ///   there is none.
   /// - Throws: `CFG_VALUE` without a `model_type`; `RequestError` unsupported, listing what is known.
-  public static func family(of config: JSON, file: String) throws -> any ModelFamily {
+  public static func family(of config: JSON, file: String, byteCount: Int? = nil) throws -> any ModelFamily {
     guard let type = config["model_type"]?.string else {
       throw FormatError(
         .configValue, file: file, subject: "model_type", offset: config["model_type"]?.offset,
@@ -35,6 +37,7 @@ public enum ModelFamilies {
       throw RequestError(
         .unsupported, "model_type '\(type)' in '\(file)' is not supported", help: "supported are: \(known)")
     }
+    if let byteCount { try Bounds.check(ConfigReader(config, file: file), byteCount: byteCount) }
     return try family.init(config: config, file: file)
   }
 }

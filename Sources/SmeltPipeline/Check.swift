@@ -136,8 +136,11 @@ private func check(_ model: Model, _ found: CheckSummary, _ options: RunOptions)
   try model.checkUnchanged()
   guard !damaged.contains("tokenizer.json") else { return summary }
   if try model.smallFile("tokenizer.json") != nil {
-    _ = try model.tokenizer()
+    let tokenizer = try model.tokenizer()
     summary.hasTokenizer = true
+    if let warning = tokenizer.rowWarning(model.family.dimensions.vocabulary) {
+      summary.warnings.append(warning)
+    }
   } else {
     summary.warnings.append("there is no tokenizer.json: text cannot be evaluated")
   }

@@ -23,7 +23,8 @@ extension OpenedSource {
     }
     let config = try parseConfig(configBytes, file: "config.json")
     try CheckpointDirectory.refuseWrapper(config)
-    let tied = try ModelFamilies.family(of: config, file: "config.json")
+    let tied = try ModelFamilies.family(
+      of: config, file: "config.json", byteCount: try weightBytes(path))
     let source = try SafetensorsDirectory(path: path)
     let quantization = try QuantizationConfig(
       config: config, file: "config.json", sidecar: try CheckpointDirectory.sidecar(smallFiles))
@@ -53,6 +54,14 @@ extension OpenedSource {
       container: "safetensors", source: source, family: family, dialect: family.dialects[column],
       joined: joined, dropped: dropped, notes: head?.notes ?? [], config: text, smallFiles: { files },
       leftFiles: carried.left(besides: source), mappedFiles: carried.mappings)
+  }
+}
+
+/// Bytes of the files of a folder that can hold weights.
+private func weightBytes(_ folder: String) throws -> Int {
+  try namesInFolder(folder).filter { $0.hasSuffix(".safetensors") }.reduce(0) { sum, name in
+    let (total, overflow) = sum.addingReportingOverflow(fileByteCount(joinPath(folder, name)))
+    return overflow ? .max : total
   }
 }
 

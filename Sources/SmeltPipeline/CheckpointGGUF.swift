@@ -47,16 +47,17 @@ private struct GGUFOpening {
     metadata = Metadata(file) { !$0.hasPrefix("tokenizer.") || $0.hasSuffix("_token_id") }
     architecture = try GGUFArchitectures.of(metadata)
     let model = GGUFModel(metadata, architecture: architecture.name) { file.tensor($0)?.shape }
+    let bytes = file.files.reduce(0) { $0 + $1.byteCount }
     if let text = try metadata.string(SmeltKey.config) {
       configText = Bytes(Array(text.utf8))
       let config = try parseConfig(configText, file: SmeltKey.config)
-      family = try ModelFamilies.family(of: config, file: SmeltKey.config)
+      family = try ModelFamilies.family(of: config, file: SmeltKey.config, byteCount: bytes)
       try checkKeys(ConfigReader(config, file: SmeltKey.config))
     } else {
       let config = try architecture.config(of: model)
       configText = Bytes(Array(config.text(indented: true).utf8))
       do {
-        family = try ModelFamilies.family(of: config, file: fileName(file.path))
+        family = try ModelFamilies.family(of: config, file: fileName(file.path), byteCount: bytes)
       } catch var error as FormatError {
         error.offset = nil  // the value was put together from keys
         throw error

@@ -138,13 +138,22 @@ extension Model {
 /// A model's text and ids, for callers that know nothing of tokenizers.
 public struct TextDecoder: Sendable {
   private let tokenizer: Tokenizer
+  private let vocabulary: Int
 
   /// The tokenizer of a model.
   /// - Throws: `SRC_MISSING` when there is none; refusals of tokenizer.json.
-  public init(_ model: Model) throws { tokenizer = try model.tokenizer() }
+  public init(_ model: Model) throws {
+    tokenizer = try model.tokenizer()
+    vocabulary = model.family.dimensions.vocabulary
+  }
 
   /// The ids of a text.
-  public func encode(_ text: String) -> [Int] { tokenizer.encode(text) }
+  /// - Throws: `TOK_VALUE` for a token that has no row in the model's embedding.
+  public func encode(_ text: String) throws -> [Int] {
+    let ids = tokenizer.encode(text)
+    try tokenizer.requireRows(ids, of: vocabulary)
+    return ids
+  }
 
   /// The bytes of ids; a character may be cut at the end.
   public func decode(_ ids: [Int]) -> [UInt8] { tokenizer.decode(ids) }

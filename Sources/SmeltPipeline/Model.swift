@@ -250,7 +250,8 @@ public final class IngotWeights: Weights {
       throw FormatError(.notModel, file: path, "the ingot holds no config.json")
     }
     family = try ModelFamilies.family(
-      of: try parseConfig(config, file: "config.json"), file: "config.json")
+      of: try parseConfig(config, file: "config.json"), file: "config.json",
+      byteCount: file.entries.count * 64)  // an entry is as good as the bytes of an expert, which zstd may make few
     specs = Dictionary(family.weights.map { ($0.name, $0) }) { first, _ in first }
     var entries: [String: Shape] = [:]
     for entry in file.entries { entries[entry.name] = entry.shape }

@@ -107,9 +107,7 @@ enum ResultKind: String, CaseIterable {
   init(_ result: String, asked: String?) throws {
     if let asked {
       guard let kind = ResultKind(rawValue: asked) else {
-        throw RequestError(
-          .unsupported, "results of kind '\(asked)' are not supported",
-          help: "supported: \(ResultKind.allCases.map(\.rawValue).joined(separator: ", "))")
+        throw unknownName(asked, kind: "kind of result", among: ResultKind.allCases.map(\.rawValue))
       }
       self = kind
     } else {

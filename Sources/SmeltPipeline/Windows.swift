@@ -63,11 +63,7 @@ public struct Windows: Sendable {
       guard ids.count < limit else { return }
       ids += tokenizer?.encode(text) ?? text.map(Int.init)
     }
-    if let stray = ids.first(where: { $0 >= vocabulary }) {
-      throw FormatError(
-        .tokenizerValue, file: "tokenizer.json", subject: "vocab",
-        "yields id \(stray), the model's vocabulary ends at \(vocabulary - 1)")
-    }
+    try tokenizer?.requireRows(ids, of: vocabulary)
     let count = min(ids.count, limit) / context
     guard count > 0 else {
       let limited = draw.samples == nil ? draw.limit.map { " (limited to \($0))" } ?? "" : ""

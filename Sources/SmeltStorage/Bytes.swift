@@ -1,5 +1,13 @@
 // Bytes with an owner: a slice of a mapping or of a buffer that stays alive as long as the slice does.
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
 /// A read-only run of bytes that keeps its owner (a mapped file, a buffer) alive. Copying it copies no bytes.
 public struct Bytes: @unchecked Sendable {
   /// What must live as long as the bytes. Owners never change the bytes after handing them out.
@@ -82,9 +90,9 @@ public final class ByteBuffer: @unchecked Sendable {
   public init(count: Int) {
     // Rounded up within a plain block: a hole that an aligned block leaves is too small for the next one of its size, and
     // with anything that stays between them memory would grow without end.
-    block = .allocate(byteCount: count + 63, alignment: 1)
+    block = OutOfMemory.allocate(count + 63, alignment: 16)
     bytes = UnsafeMutableRawBufferPointer(start: block.alignedUp(toMultipleOf: 64), count: count)
   }
 
-  deinit { block.deallocate() }
+  deinit { free(block) }
 }

@@ -45,6 +45,13 @@ public func pathKind(_ path: String) -> PathKind {
   return PathKind(status.st_mode)
 }
 
+/// The size of a regular file, links followed; 0 for anything else.
+public func fileByteCount(_ path: String) -> Int {
+  var status = stat()
+  guard stat(path, &status) == 0, PathKind(status.st_mode) == .file else { return 0 }
+  return Int(status.st_size)
+}
+
 /// Whether `path` itself is a symbolic link.
 public func isSymbolicLink(_ path: String) -> Bool {
   var status = stat()

@@ -68,12 +68,19 @@ public struct FormatError: Error, Sendable, Hashable, CustomStringConvertible {
 
   /// Three lines at most: what, where, help.
   public var description: String {
-    var lines = ["error[\(code)]: " + (subject.map { "'\(printable($0))' " } ?? "") + printable(problem)]
+    var lines = ["error[\(code)]: \(subjectAndProblem)"]
     if let file {
-      lines.append("  in \(printable(file))" + (offset.map { ", byte \($0)" } ?? ""))
+      lines.append("  in \(capped(file, MessageLimit.path))" + (offset.map { ", byte \($0)" } ?? ""))
     }
-    lines.append("  help: \(help.map(printable) ?? code.remedy)")
+    lines.append("  help: \(help.map { capped($0, MessageLimit.text) } ?? code.remedy)")
     return lines.joined(separator: "\n")
+  }
+
+  /// One line for a list of warnings: code, subject and what was found.
+  public var warning: String { "[\(code)] \(subjectAndProblem)" }
+
+  private var subjectAndProblem: String {
+    (subject.map { "'\(capped($0, MessageLimit.subject))' " } ?? "") + capped(problem, MessageLimit.text)
   }
 }
 
@@ -109,7 +116,8 @@ public struct RequestError: Error, Sendable, Hashable, CustomStringConvertible {
 
   /// Two lines at most.
   public var description: String {
-    "error[\(kind.rawValue)]: \(printable(problem))" + (help.map { "\n  help: \(printable($0))" } ?? "")
+    "error[\(kind.rawValue)]: \(capped(problem, MessageLimit.text))"
+      + (help.map { "\n  help: \(capped($0, MessageLimit.text))" } ?? "")
   }
 
   /// The exit status that belongs to the kind.
@@ -142,6 +150,26 @@ public func printable(_ text: String) -> String {
 public func printableLines(_ text: String) -> String {
   text.split(separator: "\n", omittingEmptySubsequences: false).map { printable(String($0)) }
     .joined(separator: "\n")
+}
+
+/// Characters of a message's parts: room for a list of names, and none for a header.
+private enum MessageLimit {
+  static let subject = 200
+  static let path = 400
+  static let text = 1200
+}
+
+/// A text of any length made safe to print and short: of a long one the beginning and the end, which says what was
+/// expected, or which file of a long path it is.
+func capped(_ text: String, _ limit: Int) -> String {
+  let scalars = text.unicodeScalars
+  guard scalars.count > limit else { return printable(text) }
+  let tail = limit / 3
+  func part(_ slice: Substring.UnicodeScalarView) -> String {
+    printable(String(String.UnicodeScalarView(slice)))
+  }
+  return part(scalars.prefix(limit - tail)) + "… (\(scalars.count - limit) characters) …"
+    + part(scalars.suffix(tail))
 }
 
 /// The beginning of a text from a file, for messages: a name in a hostile header can be as long as the header.

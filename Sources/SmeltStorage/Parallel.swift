@@ -1,15 +1,6 @@
-// Work over cores: the only threading in the package. What is computed never depends on how many threads do it.
+// Work over cores. What is computed never depends on how many threads do it.
 
-internal import Dispatch
 internal import Synchronization
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
 
 /// A number of threads to spread work over. Bodies must write to places of their own.
 public struct Parallel: Sendable, Hashable {
@@ -33,22 +24,18 @@ public struct Parallel: Sendable, Hashable {
       for index in 0..<max(0, count) { try body(index) }
       return
     }
-    let next = Atomic<Int>(0)
-    let failed = Atomic<Bool>(false)
-    let failure = Mutex<(index: Int, error: any Error)?>(nil)
-    DispatchQueue.concurrentPerform(iterations: workers) { _ in
-      while !failed.load(ordering: .relaxed) {
-        let index = next.add(1, ordering: .relaxed).oldValue
-        guard index < count else { return }
+    let turns = Turns(count)
+    let work = { @Sendable in
+      while let index = turns.take() {
         do {
           try body(index)
         } catch {
-          failed.store(true, ordering: .relaxed)
-          failure.withLock { if $0 == nil || $0!.index > index { $0 = (index, error) } }
+          turns.fail(index, error)
         }
       }
     }
-    if let found = failure.withLock({ $0 }) { throw found.error }
+    ThreadPool.shared.run(helpers: workers - 1, work, meanwhile: work)
+    if let error = turns.error { throw error }
   }
 
   /// Like `forEach` for bodies that cannot fail.
@@ -58,14 +45,9 @@ public struct Parallel: Sendable, Hashable {
       for index in 0..<max(0, count) { body(index) }
       return
     }
-    let next = Atomic<Int>(0)
-    DispatchQueue.concurrentPerform(iterations: workers) { _ in
-      while true {
-        let index = next.add(1, ordering: .relaxed).oldValue
-        guard index < count else { return }
-        body(index)
-      }
-    }
+    let turns = Turns(count)
+    let work = { @Sendable in while let index = turns.take() { body(index) } }
+    ThreadPool.shared.run(helpers: workers - 1, work, meanwhile: work)
   }
 
   /// Makes items in parallel and hands them over in order: `consume` sees item 0, 1, 2 … one at a time. At most
@@ -78,27 +60,50 @@ public struct Parallel: Sendable, Hashable {
       return
     }
     let line = OrderedLine<Item>(count: count, window: 2 * threads)
-    let group = DispatchGroup()
-    let queue = DispatchQueue(label: "smelt.ordered", attributes: .concurrent)
-    for _ in 0..<min(threads, count) {
-      queue.async(group: group) {
-        while let index = line.claim() {
-          line.deliver(index, Result { try produce(index) })
+    let make = { @Sendable (index: Int) in line.deliver(index, Result { try produce(index) }) }
+    var failure: (any Error)?
+    ThreadPool.shared.run(
+      helpers: min(threads, count),
+      { while let index = line.claim() { make(index) } },
+      meanwhile: {
+        defer { line.stop() }
+        do {
+          for _ in 0..<count { try consume(line.take(orMake: make).get()) }
+        } catch {
+          failure = error
         }
-      }
-    }
-    defer {
-      line.stop()
-      group.wait()
-    }
-    for _ in 0..<count { try consume(line.take().get()) }
+      })
+    if let failure { throw failure }
   }
+}
+
+/// Indices that threads take one after another, and the first error.
+private final class Turns: Sendable {
+  private let count: Int
+  private let next = Atomic<Int>(0)
+  private let failed = Atomic<Bool>(false)
+  private let failure = Mutex<(index: Int, error: any Error)?>(nil)
+
+  init(_ count: Int) { self.count = count }
+
+  /// The next index; nil when there is none, or after an error.
+  func take() -> Int? {
+    guard !failed.load(ordering: .relaxed) else { return nil }
+    let index = next.add(1, ordering: .relaxed).oldValue
+    return index < count ? index : nil
+  }
+
+  func fail(_ index: Int, _ error: any Error) {
+    failed.store(true, ordering: .relaxed)
+    failure.withLock { if $0 == nil || $0!.index > index { $0 = (index, error) } }
+  }
+
+  var error: (any Error)? { failure.withLock { $0?.error } }
 }
 
 /// The slots between producers and the one consumer of `Parallel.ordered`.
 private final class OrderedLine<Item: Sendable>: @unchecked Sendable {
-  private var mutex = pthread_mutex_t()
-  private var changed = pthread_cond_t()
+  private let monitor = Monitor()
   private let count: Int
   private let window: Int
   private var claimed = 0
@@ -109,49 +114,60 @@ private final class OrderedLine<Item: Sendable>: @unchecked Sendable {
   init(count: Int, window: Int) {
     self.count = count
     self.window = window
-    pthread_mutex_init(&mutex, nil)
-    pthread_cond_init(&changed, nil)
   }
 
-  deinit {
-    pthread_cond_destroy(&changed)
-    pthread_mutex_destroy(&mutex)
+  private enum Step {
+    case make(Int)
+    case take(Result<Item, any Error>)
   }
 
   /// The next index to make, once there is room for it; nil when there is none.
   func claim() -> Int? {
-    pthread_mutex_lock(&mutex)
-    defer { pthread_mutex_unlock(&mutex) }
-    while !stopped && claimed < count && claimed >= taken + window { pthread_cond_wait(&changed, &mutex) }
-    guard !stopped, claimed < count else { return nil }
-    defer { claimed += 1 }
-    return claimed
+    monitor.locked {
+      while !stopped && claimed < count && claimed >= taken + window { monitor.wait() }
+      return stopped ? nil : claimNow()
+    }
+  }
+
+  private func claimNow() -> Int? {
+    guard claimed < count, claimed < taken + window else { return nil }
+    claimed += 1
+    return claimed - 1
   }
 
   func deliver(_ index: Int, _ item: Result<Item, any Error>) {
-    pthread_mutex_lock(&mutex)
-    ready[index] = item
-    pthread_cond_broadcast(&changed)
-    pthread_mutex_unlock(&mutex)
+    monitor.locked {
+      ready[index] = item
+      monitor.wakeAll()
+    }
   }
 
-  func take() -> Result<Item, any Error> {
-    pthread_mutex_lock(&mutex)
-    defer { pthread_mutex_unlock(&mutex) }
+  /// The next item, which is made here when nobody else has begun to.
+  func take(orMake make: (Int) -> Void) -> Result<Item, any Error> {
+    while true {
+      switch monitor.locked({ nextStep() }) {
+      case .take(let item): return item
+      case .make(let index): make(index)
+      }
+    }
+  }
+
+  private func nextStep() -> Step {
     while true {
       if let item = ready.removeValue(forKey: taken) {
         taken += 1
-        pthread_cond_broadcast(&changed)
-        return item
+        monitor.wakeAll()
+        return .take(item)
       }
-      pthread_cond_wait(&changed, &mutex)
+      if claimed == taken, let index = claimNow() { return .make(index) }
+      monitor.wait()
     }
   }
 
   func stop() {
-    pthread_mutex_lock(&mutex)
-    stopped = true
-    pthread_cond_broadcast(&changed)
-    pthread_mutex_unlock(&mutex)
+    monitor.locked {
+      stopped = true
+      monitor.wakeAll()
+    }
   }
 }

@@ -56,39 +56,6 @@ public final class ReadAhead<Key: Hashable & Sendable>: Sendable {
   public var cost: Int { line.cost }
 }
 
-/// A thread that runs `body`; nil when the system has none to give.
-private func startThread(_ body: @escaping @Sendable () -> Void) -> pthread_t? {
-  let box = Unmanaged.passRetained(ThreadBody(body))
-  #if canImport(Darwin)
-    var thread: pthread_t?
-    let status = pthread_create(
-      &thread, nil,
-      {
-        Unmanaged<ThreadBody>.fromOpaque($0).takeRetainedValue().body()
-        return nil
-      }, box.toOpaque())
-  #else
-    var thread = pthread_t()
-    let status = pthread_create(
-      &thread, nil,
-      { argument in
-        guard let argument else { return nil }
-        Unmanaged<ThreadBody>.fromOpaque(argument).takeRetainedValue().body()
-        return nil
-      }, box.toOpaque())
-  #endif
-  guard status == 0 else {
-    box.release()
-    return nil
-  }
-  return thread
-}
-
-private final class ThreadBody: Sendable {
-  let body: @Sendable () -> Void
-  init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-}
-
 /// The state that the threads share.
 private final class ReadAheadLine<Key: Hashable & Sendable>: @unchecked Sendable {
   private var mutex = pthread_mutex_t()

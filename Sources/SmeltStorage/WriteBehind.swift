@@ -2,7 +2,6 @@
 // not read again soon: it goes past the system's page cache, where there is a way, and costs no copy there.
 
 internal import CKernels
-internal import Dispatch
 internal import Synchronization
 
 #if canImport(Glibc)
@@ -23,9 +22,7 @@ final class WriteBehind {
   private static let blockLimit = 3
 
   private let file: TargetFile
-  private let queue = DispatchQueue(label: "smelt.write-behind")
-  private let room = DispatchSemaphore(value: WriteBehind.blockLimit)
-  private let onTheirWay = DispatchGroup()
+  private let thread = SerialThread()
   /// The block being filled; nil while it is empty.
   private var block: WriteBlock?
 
@@ -58,20 +55,23 @@ final class WriteBehind {
   /// Waits until all bytes are written, which may be into the page cache.
   /// - Returns: as `append`.
   func drain() -> Int32 {
-    send()
-    onTheirWay.wait()
+    thread.drain()
+    if let last = block.take() { file.write(last) }
     return file.refusal
   }
 
   /// The hash of all bytes that were appended, once they are drained; nil where they were not to be hashed.
   var hash: UInt64? { file.hash.withLock { $0?.value() } }
 
-  /// Frees the memory that waits for more bytes.
-  func rest() { file.forgetBlocks() }
+  /// Frees the memory that waits for more bytes, and the thread.
+  func rest() {
+    thread.rest()
+    file.forgetBlocks()
+  }
 
   /// Begins a block: waits for a free one once there are enough.
   private func begin() -> WriteBlock {
-    room.wait()
+    thread.drain(to: WriteBehind.blockLimit - 1)
     let next = file.takeBlock()
     next.begin(at: position)
     block = next
@@ -80,11 +80,7 @@ final class WriteBehind {
 
   private func send() {
     guard let full = block.take() else { return }
-    let (file, room) = (file, room)
-    queue.async(group: onTheirWay) {
-      file.write(full)
-      room.signal()
-    }
+    thread.add { [file] in file.write(full) }
   }
 }
 
@@ -96,10 +92,11 @@ private final class WriteBlock: @unchecked Sendable {
   private(set) var count = 0
   /// How many fit.
   private var limit = 0
-  private let memory = UnsafeMutableRawBufferPointer.allocate(
-    byteCount: WriteBehind.blockBytes, alignment: WriteBehind.alignment)
+  private let memory = UnsafeMutableRawBufferPointer(
+    start: OutOfMemory.allocate(WriteBehind.blockBytes, alignment: WriteBehind.alignment),
+    count: WriteBehind.blockBytes)
 
-  deinit { memory.deallocate() }
+  deinit { free(memory.baseAddress) }
 
   /// Empties the block for bytes from `offset` up to the next multiple of its size.
   func begin(at offset: Int) {

@@ -21,6 +21,7 @@ public struct Matrix: Sendable {
 
   /// A matrix of zeros.
   public init(rows: Int, columns: Int) {
+    OutOfMemory.require(4 * rows * columns)
     self.init(rows: rows, columns: columns, values: [Float](repeating: 0, count: rows * columns))
   }
 
@@ -28,6 +29,7 @@ public struct Matrix: Sendable {
   public init(rows: Int, columns: Int, fill: (UnsafeMutablePointer<Float>) throws -> Void) rethrows {
     self.rows = rows
     self.columns = columns
+    OutOfMemory.require(4 * rows * columns)
     values = try [Float](unsafeUninitializedCapacity: rows * columns) { buffer, count in
       if let base = buffer.baseAddress { try fill(base) }
       count = rows * columns

@@ -244,13 +244,15 @@ struct QuantizeCommand: ParsableCommand {
     guard calibration.isEmpty || scheme.statistics == nil else {
       throw ValidationError("give --calibration or --statistics, not both")
     }
-    let needsInputs = try method.options().needsInputs
+    // An unknown name is refused by `run`: what is thrown here would get another exit status.
+    let needsInputs = (try? method.options().needsInputs) ?? false
     guard !calibration.isEmpty || !needsInputs else {
       throw ValidationError("--method \(method.method) and --distill need --calibration")
     }
   }
 
   func run() throws {
+    let methodOptions = try method.options()
     let model = try opening.open(model, isReported: true)
     var options = try scheme.request(model, result, calibrates: !calibration.isEmpty, common.run)
     options.checkpointSeconds = checkpoints.seconds
@@ -273,7 +275,7 @@ struct QuantizeCommand: ParsableCommand {
     let (learned, summary) = try common.run.holding([report?.path].compactMap { $0 }, "quantize") {
       let made = try quantize(
         model, to: result, calibration: windows, textPath: text,
-        choosesObserver: scheme.observer == nil && scheme.recipe == nil, method: try method.options(),
+        choosesObserver: scheme.observer == nil && scheme.recipe == nil, method: methodOptions,
         budget: budget, policy: policy, options)
       if let report { try made.0.write(to: report) }
       return made

@@ -101,7 +101,7 @@ private final class GenerationWriter {
       tokenizer = nil
     } else {
       let decoder = try TextDecoder(model)
-      ids = decoder.encode(prompt ?? "")
+      ids = try decoder.encode(prompt ?? "")
       tokenizer = decoder
     }
   }

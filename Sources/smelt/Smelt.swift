@@ -50,6 +50,7 @@ struct Smelt: ParsableCommand {
     Output.reserveDescriptors()
     Interrupt.install()
     MappedFaults.install()
+    OutOfMemory.install()
     do {
       try refuseUnreadableArguments()
       try InstructionSet.check()

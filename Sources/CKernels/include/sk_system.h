@@ -10,6 +10,9 @@ extern "C" {
 
 // Returns what the allocator keeps free to the system.
 void sk_give_back_free_memory(void);
+// Catches the signals that end a program whose memory has run out: one line for a person and exit status 74 then; any other end
+// is left to whoever caught it before.
+void sk_report_out_of_memory(void);
 // Starts writing dirty pages of a range to the disk, and returns at once. Does nothing where the system has no such call.
 void sk_start_writeback(int descriptor, int64_t offset, int64_t length);
 // Waits until a range is on the disk, then lets its pages go. Does nothing where the system has no such call.

@@ -20,7 +20,7 @@ extension Decoder {
     tiedEmbeddings = try config.bool("tie_word_embeddings", default: false)
 
     let heads = try config.integer("num_attention_heads", in: 1...65536)
-    let keyHeads = try config.integer("num_key_value_heads", in: 1...heads)
+    let keyHeads = try config.integer("num_key_value_heads", from: 1, to: heads)
     guard heads % keyHeads == 0 else {
       throw config.error(
         "num_key_value_heads", "found \(keyHeads), expected a divisor of the \(heads) heads")
@@ -33,16 +33,17 @@ extension Decoder {
       heads: heads, keyHeads: keyHeads, headWidth: headWidth,
       rope: try config.rope(headWidth: headWidth, fraction: rotaryFraction))
 
-    let count = try config.integer("num_hidden_layers", in: 1...4096)
+    let count = try config.integer("num_hidden_layers", in: 1...Bounds.layers)
     layers = try config.windows(count).map { Layer(window: $0) }
 
     let experts = try config.expertCount()
     var router = router
-    router.perToken = try config.integer("num_experts_per_tok", in: 1...experts)
+    router.perToken = try config.integer("num_experts_per_tok", from: 1, to: experts)
     // The table of weights is made from this file alone: a few bytes here must not ask for gigabytes there.
-    guard count * experts <= LatentDecoder.mostExperts else {
+    guard count * experts <= Bounds.allExperts else {
       throw config.error(
-        "num_hidden_layers", "found \(count) layers of \(experts) experts, expected at most \(1 << 17) in all"
+        "num_hidden_layers",
+        "found \(count) layers of \(experts) experts, expected at most \(Bounds.allExperts) in all"
       )
     }
     feedForward = FeedForward(experts: experts, router: router)
@@ -55,7 +56,7 @@ extension ConfigReader {
   func expertCount() throws(FormatError) -> Int {
     let keys = ["num_experts", "num_local_experts", "n_routed_experts"].filter { value($0) != nil }
     let count = try integer(keys.first ?? "num_experts", in: 1...65536)
-    for key in keys.dropFirst() { _ = try integer(key, in: count...count) }
+    for key in keys.dropFirst() { _ = try integer(key, from: count, to: count) }
     return count
   }
 
@@ -86,7 +87,7 @@ extension ConfigReader {
     }
     let share = try number("partial_rotary_factor", in: 0...1, default: fraction)
     let factor = try parameters?.number("partial_rotary_factor", in: 0...1, default: share) ?? share
-    let width = try integer("rotary_dim", in: 2...headWidth, default: Int(Double(headWidth) * factor))
+    let width = try integer("rotary_dim", from: 2, to: headWidth, default: Int(Double(headWidth) * factor))
     guard width >= 2, width % 2 == 0 else {
       throw error(
         value("rotary_dim") == nil ? "partial_rotary_factor" : "rotary_dim",
@@ -108,7 +109,7 @@ extension ConfigReader {
   /// Which layers are dense by `mlp_only_layers` and `decoder_sparse_step`.
   /// - Throws: `CFG_VALUE` also when no layer would be left with experts.
   func denseLayers(_ count: Int) throws(FormatError) -> [Bool] {
-    let listed = try integers("mlp_only_layers", in: 0...count - 1) ?? []
+    let listed = try integers("mlp_only_layers", from: 0, to: count - 1) ?? []
     let step = try integer("decoder_sparse_step", in: 1...4096, default: 1)
     let dense = (0..<count).map { listed.contains($0) || ($0 + 1) % step != 0 }
     guard dense.contains(false) else {

@@ -5,9 +5,6 @@
 import SmeltStorage
 
 extension LatentDecoder {
-  /// Routed experts of all layers together: five times those of the largest published model.
-  static let mostExperts = 1 << 17
-
   /// Reads what all these families have.
   /// - Parameters:
   ///   - firstDense: dense layers before those with experts where the key is missing.
@@ -31,20 +28,20 @@ extension LatentDecoder {
     }
     vocabulary = try config.integer("vocab_size", in: size)
     hidden = try config.integer("hidden_size", in: size)
-    let count = try config.integer("num_hidden_layers", in: 1...4096)
+    let count = try config.integer("num_hidden_layers", in: 1...Bounds.layers)
     dense = try Self.denseLayers(config, count, firstDense: firstDense)
     denseWidth = dense.contains(true) ? try config.integer("intermediate_size", in: size) : 0
     expertWidth = try config.integer("moe_intermediate_size", in: size)
     sharedExperts = try config.integer("n_shared_experts", in: 0...64, default: 0)
     normEpsilon = Float(try config.number("rms_norm_eps", in: 0...1))
     tiedEmbeddings = try config.bool("tie_word_embeddings", default: false)
-    let drafts = try config.integer("num_nextn_predict_layers", in: 0...4096, default: 0)
-    draftLayers = try config.integer("num_mtp_layers", in: 0...4096, default: drafts)
+    let drafts = try config.integer("num_nextn_predict_layers", in: 0...64, default: 0)
+    draftLayers = try config.integer("num_mtp_layers", in: 0...64, default: drafts)
     let experts = try config.integer("n_routed_experts", in: 1...65536)
-    guard count * experts <= Self.mostExperts else {
+    guard count * experts <= Bounds.allExperts else {
       throw config.error(
         "n_routed_experts",
-        "found \(experts) in each of \(count) layers, expected at most \(Self.mostExperts) in all")
+        "found \(experts) in each of \(count) layers, expected at most \(Bounds.allExperts) in all")
     }
     feedForward = FeedForward(
       experts: experts, router: try router(experts), shared: sharedExperts > 0 ? .plain : .none,
@@ -54,7 +51,8 @@ extension LatentDecoder {
 
   /// From `mlp_layer_types` where given, else the first layers.
   private static func denseLayers(_ config: ConfigReader, _ count: Int, firstDense: Int) throws -> [Bool] {
-    let first = try config.integer("first_k_dense_replace", in: 0...count, default: min(firstDense, count))
+    let first = try config.integer(
+      "first_k_dense_replace", from: 0, to: count, default: min(firstDense, count))
     guard let types = try config.strings("mlp_layer_types") else { return (0..<count).map { $0 < first } }
     guard types.count == count else {
       throw config.error("mlp_layer_types", "found \(types.count) entries, expected \(count)")
@@ -93,11 +91,11 @@ extension LatentAttention {
 extension Router {
   /// The groups of experts that may be chosen from: `n_group` of them, `topk_group` kept.
   mutating func readGroups(_ config: ConfigReader, experts: Int) throws {
-    groups = try config.integer("n_group", in: 1...experts)
+    groups = try config.integer("n_group", from: 1, to: experts)
     guard experts % groups == 0 else {
       throw config.error("n_group", "found \(groups), expected a divisor of the \(experts) experts")
     }
-    keptGroups = try config.integer("topk_group", in: 1...groups)
+    keptGroups = try config.integer("topk_group", from: 1, to: groups)
     guard perToken <= experts / groups * keptGroups else {
       throw config.error(
         "topk_group",

@@ -47,14 +47,9 @@ extension ResidualDecoder {
 
   /// Embeddings, [tokens, hidden].
   func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix {
-    let table = try weights.weight(ModelName.embedding)
+    let table = try TokenTable(ModelName.embedding, weights)
     defer { weights.finished(ModelName.embedding) }
-    return Matrix(rows: batch.count, columns: hidden) { out in
-      for (token, id) in batch.ids.enumerated() {
-        table.encoding.decode(
-          table, rows: id..<id + 1, columns: 0..<hidden, into: out + token * hidden, stride: hidden)
-      }
-    }
+    return try table.rows(of: batch)
   }
 
   /// One layer over the residual stream `x` [tokens, hidden], in place.

@@ -36,7 +36,7 @@ public struct DeepSeekV2: LatentFamily {
     }
     var router = Router(
       score: .softmax, groupScore: .largest,
-      perToken: try config.integer("num_experts_per_tok", in: 1...experts), weighting: .plain,
+      perToken: try config.integer("num_experts_per_tok", from: 1, to: experts), weighting: .plain,
       scaling: Float(try config.number("routed_scaling_factor", in: 1e-6...1e6, default: 1)))
     if try config.string("topk_method") == "group_limited_greedy" {
       try router.readGroups(config, experts: experts)

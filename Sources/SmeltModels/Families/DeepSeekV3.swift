@@ -30,7 +30,7 @@ public struct DeepSeekV3: LatentFamily {
     try config.requireSupported("topk_method", ["noaux_tc"])
     var router = Router(
       score: .sigmoid, groupScore: .twoLargest,
-      perToken: try config.integer("num_experts_per_tok", in: 1...experts),
+      perToken: try config.integer("num_experts_per_tok", from: 1, to: experts),
       weighting: try config.bool("norm_topk_prob", default: true) ? .normalized : .plain,
       scaling: Float(try config.number("routed_scaling_factor", in: 1e-6...1e6, default: 1)))
     try router.readGroups(config, experts: experts)

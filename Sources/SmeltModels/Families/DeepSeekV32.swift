@@ -28,7 +28,7 @@ public struct DeepSeekV32: LatentFamily {
   private static func indexer(_ config: ConfigReader) throws -> TokenIndexer {
     // Its queries need the latent.
     _ = try config.integer("q_lora_rank", in: 1...1 << 24)
-    let layers = try config.integer("num_hidden_layers", in: 1...4096)
+    let layers = try config.integer("num_hidden_layers", in: 1...Bounds.layers)
     if let types = try config.strings("layer_types") {
       guard types.count == layers else {
         throw config.error("layer_types", "found \(types.count) entries, expected \(layers)")
@@ -42,7 +42,7 @@ public struct DeepSeekV32: LatentFamily {
     let rotary = try config.integer("qk_rope_head_dim", in: 2...65536)
     return TokenIndexer(
       heads: try config.integer("index_n_heads", in: 1...65536),
-      width: try config.integer("index_head_dim", in: rotary...65536),
+      width: try config.integer("index_head_dim", from: rotary, to: 65536),
       keep: try config.integer("index_topk", in: 1...1 << 24))
   }
 }

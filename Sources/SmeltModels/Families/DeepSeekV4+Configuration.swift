@@ -22,7 +22,7 @@ extension DeepSeekV4.Configuration {
     headWidth = try config.integer("head_dim", in: 1...65536)
     let fraction = try config.number("partial_rotary_factor", in: 0...1, default: 0.125)
     rotaryWidth = try config.integer(
-      "qk_rope_head_dim", in: 0...headWidth, default: Int(Double(headWidth) * fraction))
+      "qk_rope_head_dim", from: 0, to: headWidth, default: Int(Double(headWidth) * fraction))
     guard rotaryWidth % 2 == 0 else {
       throw config.error("qk_rope_head_dim", "found \(rotaryWidth), expected an even number")
     }
@@ -34,7 +34,7 @@ extension DeepSeekV4.Configuration {
     }
     window = try config.integer("sliding_window", in: size)
     experts = try config.integer("n_routed_experts", in: 1...65536)
-    expertsPerToken = try config.integer("num_experts_per_tok", in: 1...experts)
+    expertsPerToken = try config.integer("num_experts_per_tok", from: 1, to: experts)
     expertWidth = try config.integer("moe_intermediate_size", in: size)
     sharedExperts = try config.integer("n_shared_experts", in: 0...64, default: 1)
     routedScaling = Float(try config.number("routed_scaling_factor", in: 1e-6...1e6, default: 1))
@@ -46,25 +46,22 @@ extension DeepSeekV4.Configuration {
     hyperEpsilon = Float(try config.number("hc_eps", in: 0...1, default: 1e-6))
     normEpsilon = Float(try config.number("rms_norm_eps", in: 0...1))
     tiedEmbeddings = try config.bool("tie_word_embeddings", default: false)
-    let count = try config.integer("num_hidden_layers", in: 1...4096)
+    let count = try config.integer("num_hidden_layers", in: 1...Bounds.layers)
     // The table of weights is made from this file alone: a few bytes here must not ask for gigabytes there.
-    guard count * experts <= Self.mostExperts else {
+    guard count * experts <= Bounds.allExperts else {
       throw config.error(
         "n_routed_experts",
-        "found \(experts) in each of \(count) layers, expected at most \(Self.mostExperts) in all")
+        "found \(experts) in each of \(count) layers, expected at most \(Bounds.allExperts) in all")
     }
     layers = try Self.layerKinds(config, count)
     hashLayers = try Self.hashLayers(config, count)
     let hasIndexer = layers.contains { if case .indexed = $0 { true } else { false } }
     indexHeads = try config.integer("index_n_heads", in: 1...65536, default: hasIndexer ? nil : 1)
     indexWidth = try config.integer(
-      "index_head_dim", in: max(1, hasIndexer ? rotaryWidth : 1)...65536, default: hasIndexer ? nil : 1)
+      "index_head_dim", from: max(1, hasIndexer ? rotaryWidth : 1), to: 65536, default: hasIndexer ? nil : 1)
     indexKeep = try config.integer("index_topk", in: 1...1 << 24, default: hasIndexer ? nil : 1)
     (mainRope, compressedRope) = try Self.ropes(config, rotaryWidth)
   }
-
-  /// Routed experts of all layers together: five times those of the largest published model.
-  static let mostExperts = 1 << 17
 
   /// Kinds from `layer_types`, else from `compress_ratios` (0 window, 4 indexed, anything else compressed).
   private static func layerKinds(_ config: ConfigReader, _ count: Int) throws -> [DeepSeekV4.LayerKind] {

@@ -100,13 +100,15 @@ public struct DeepSeekV4: ModelFamily {
   /// Every stream starts as the token's embedding.
   public func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix {
     let (hidden, streams) = (configuration.hidden, configuration.streams)
-    let table = try weights.weight(Name.embedding)
+    let table = try TokenTable(Name.embedding, weights)
     defer { weights.finished(Name.embedding) }
+    let rows = try table.rows(of: batch)  // [tokens, hidden]
     return Matrix(rows: batch.count, columns: streams * hidden) { out in
-      for (token, id) in batch.ids.enumerated() {
-        let row = out + token * streams * hidden
-        table.encoding.decode(table, rows: id..<id + 1, columns: 0..<hidden, into: row, stride: hidden)
-        for stream in 1..<streams { (row + stream * hidden).update(from: row, count: hidden) }
+      rows.values.withUnsafeBufferPointer { rows in
+        guard let base = rows.baseAddress else { return }
+        for place in 0..<batch.count * streams {
+          (out + place * hidden).update(from: base + place / streams * hidden, count: hidden)
+        }
       }
     }
   }
@@ -346,17 +348,10 @@ public struct DeepSeekV4: ModelFamily {
       return router.route(
         logits, bias: try weights.vector(name("exp_probs_b", suffix: "bias")), parallel: pass.parallel)
     }
-    let table = try weights.weight(name("ffn_gate_tid2eid"))
-    let experts = try table.integers()
-    weights.finished(name("ffn_gate_tid2eid"))
-    guard experts.allSatisfy({ (0..<c.experts).contains($0) }) else {
-      throw FormatError(
-        .configValue, file: table.file, subject: table.name, "names an expert outside 0 ..< \(c.experts)")
-    }
-    return router.route(logits, bias: nil, parallel: pass.parallel) { token in
-      let first = batch.ids[token] * c.expertsPerToken
-      return experts[first..<first + c.expertsPerToken].map(Int32.init).sorted()
-    }
+    let table = try TokenTable(name("ffn_gate_tid2eid"), weights)
+    defer { weights.finished(name("ffn_gate_tid2eid")) }
+    let chosen = try table.integers(of: batch, below: c.experts)
+    return router.route(logits, bias: nil, parallel: pass.parallel) { chosen[$0].sorted() }
   }
 
   private func experts(

@@ -37,7 +37,7 @@ public struct GLM4MoE: DecoderFamily {
     decoder.sharedWidth = shared * decoder.expertWidth
 
     let count = decoder.layers.count
-    let dense = try config.integer("first_k_dense_replace", in: 0...count - 1, default: 1)
+    let dense = try config.integer("first_k_dense_replace", from: 0, to: count - 1, default: 1)
     for index in 0..<dense { decoder.layers[index].isDense = true }
     decoder.denseWidth = try config.integer("intermediate_size", in: 1...1 << 24)
     self.decoder = decoder

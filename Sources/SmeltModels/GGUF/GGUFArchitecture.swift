@@ -145,6 +145,11 @@ public struct GGUFModel {
   /// Layers that take part in the pass; layers that draft tokens stand behind them.
   func layers() throws(FormatError) -> Int {
     let (all, drafts) = (try integer("block_count"), try integer("nextn_predict_layers", default: 0))
+    // Lists with an entry a layer are made from this number.
+    guard all <= Bounds.layers else {
+      throw metadata.error(
+        key("block_count"), "found \(all), expected a whole number from 1 to \(Bounds.layers)")
+    }
     guard drafts < all else {
       throw metadata.error(
         key("nextn_predict_layers"), "found \(drafts), expected fewer than the \(all) layers")

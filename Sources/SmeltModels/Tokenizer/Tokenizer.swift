@@ -97,6 +97,17 @@ public struct Tokenizer: Sendable {
     return added[id] ?? place(id).map { texts[$0] }
   }
 
+  /// The tokens whose ids are no smaller than `first`, ascending by id.
+  public func tokens(from first: Int) -> [(id: Int, text: String)] {
+    var found: [Int: String] = [:]
+    for token in byId.reversed() {
+      guard Int(token.id) >= first else { break }
+      found[Int(token.id)] = texts[Int(token.text)]
+    }
+    for (id, text) in added where Int(id) >= first { found[Int(id)] = text }
+    return found.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
+  }
+
   /// The place in `texts` of a token of the model.
   private func place(_ id: Int32) -> Int? {
     // Most vocabularies count without a gap; then the id is the place.
