@@ -81,7 +81,8 @@ static int is_out_of_memory(void) {
   return 0;
 }
 
-static void fatal(int number) {
+static void fatal(int number, siginfo_t *info, void *context) {
+  (void)context;
   static const char text[] =
       "error[io]: out of memory\n"
       "  help: give the program more memory (ulimit -v), or pass fewer --threads or a smaller --max-memory\n";
@@ -94,14 +95,14 @@ static void fatal(int number) {
   for (int place = 0; place < fatal_count; place++) {
     if (fatal_signals[place] == number) sigaction(number, &fatal_before[place], NULL);
   }
-  if (number == SIGABRT) raise(number);
+  if (number == SIGABRT || info->si_code <= 0) raise(number);
 }
 
 void sk_report_out_of_memory(void) {
   struct sigaction action;
   memset(&action, 0, sizeof action);
-  action.sa_handler = fatal;
-  action.sa_flags = SA_ONSTACK | SA_NODEFER;
+  action.sa_sigaction = fatal;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
   sigemptyset(&action.sa_mask);
   for (int place = 0; place < fatal_count; place++) {
     sigaction(fatal_signals[place], &action, &fatal_before[place]);

@@ -47,8 +47,8 @@ public struct ConfigReader {
       return fallback
     }
     guard let integer = value.integer else {
-      // A number beyond 64 bits is a number all the same, and so is a fraction.
-      let found = value.double.map { "\($0)" } ?? value.kind
+      // A whole number beyond 64 bits is no fraction.
+      let found = value.double.flatMap { abs($0) >= 0x1p63 ? "\($0)" : nil } ?? value.kind
       throw error(key, "found \(found), expected \(text(range))")
     }
     guard range.contains(integer) else { throw error(key, "found \(integer), expected \(text(range))") }

@@ -67,7 +67,8 @@ public struct FamilySetting: Sendable, Hashable {
   private static func collect(_ rope: RotaryFrequencies, _ theta: String, _ settings: inout [FamilySetting]) {
     func append(_ key: String, _ value: String) {
       settings.append(
-        FamilySetting(key: key, value: value, changesNumbers: true, numbers: rope.frequencies + [rope.magnitude]))
+        FamilySetting(
+          key: key, value: value, changesNumbers: true, numbers: rope.frequencies + [rope.magnitude]))
     }
     let prefix = theta == "rope_theta" ? "rope_scaling" : "compress rope_scaling"
     append(theta, "\(rope.theta)")

@@ -37,7 +37,8 @@ public struct ModelDifference: Sendable, Hashable {
   var text: String {
     let shown = printable("\(key): \(excerpt(source, limit: 80)) and \(excerpt(result, limit: 80))")
     return "\(kind.rawValue) \(shown)"
-      + (changesNumbers ? kind == .tokenizer ? " (changes ids)" : " (changes numbers)" : " (changes no number here)")
+      + (changesNumbers
+        ? kind == .tokenizer ? " (changes ids)" : " (changes numbers)" : " (changes no number here)")
   }
 }
 

@@ -22,7 +22,10 @@ extension Report {
       page += HTML.table(
         ["key", "source", "result", "changes numbers"],
         differences.map {
-          [$0.key, excerpt($0.source, limit: 160), excerpt($0.result, limit: 160), $0.changesNumbers ? "yes" : "no"]
+          [
+            $0.key, excerpt($0.source, limit: 160), excerpt($0.result, limit: 160),
+            $0.changesNumbers ? "yes" : "no",
+          ]
         })
     }
     page += HTML.table(

@@ -137,10 +137,7 @@ public struct Model: Sendable {
   public var warnings: [String] {
     switch container {
     case .checkpoint(let checkpoint):
-      checkpoint.warnings.map { warning in
-        "[\(warning.code)] " + (warning.subject.map { "'\(printable($0))' " } ?? "")
-          + printable(warning.problem)
-      }
+      checkpoint.warnings.map(\.warning)
     case .ingot: []
     }
   }
@@ -251,7 +248,8 @@ public final class IngotWeights: Weights {
     }
     family = try ModelFamilies.family(
       of: try parseConfig(config, file: "config.json"), file: "config.json",
-      byteCount: file.entries.count * 64)  // an entry is as good as the bytes of an expert, which zstd may make few
+      // an entry is as good as the bytes of an expert, which zstd may make few
+      byteCount: file.entries.count * 64)
     specs = Dictionary(family.weights.map { ($0.name, $0) }) { first, _ in first }
     var entries: [String: Shape] = [:]
     for entry in file.entries { entries[entry.name] = entry.shape }

@@ -64,7 +64,9 @@ struct Origin: Sendable {
     if case .ingot(let ingot) = model.container {
       return source?["content_hash"]?.string == ingot.file.contentHash
     }
-    let named = (source?["files"]?.array ?? []).map { "\($0["name"]?.string ?? "") \($0["bytes"]?.integer ?? -1)" }
+    let named = (source?["files"]?.array ?? []).map {
+      "\($0["name"]?.string ?? "") \($0["bytes"]?.integer ?? -1)"
+    }
     return named == model.files.map { "\(fileName($0.path)) \($0.byteCount)" }
   }
 

@@ -169,7 +169,8 @@ public struct Fault: Sendable {
   init(_ difference: ModelDifference) {
     kind = difference.kind == .configuration ? .configuration : .tokenizer
     subject = difference.key
-    problem = "the source has \(excerpt(difference.source, limit: 80)), the result \(excerpt(difference.result, limit: 80))"
+    problem =
+      "the source has \(excerpt(difference.source, limit: 80)), the result \(excerpt(difference.result, limit: 80))"
   }
 
   /// Logits that are no numbers.

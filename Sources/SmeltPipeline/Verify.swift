@@ -41,7 +41,8 @@ public func verify(
   try source.checkUnchanged()
   try result.checkUnchanged()
   report.fill(comparison)
-  report.faults = report.differences.filter(\.changesNumbers).map { Fault($0) } + weights.faults + report.faults
+  report.faults =
+    report.differences.filter(\.changesNumbers).map { Fault($0) } + weights.faults + report.faults
   report.resources = cache.resources(spilledBytes: spilled)
   return report
 }

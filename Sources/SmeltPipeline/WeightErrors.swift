@@ -65,7 +65,8 @@ struct WeightErrors: Sendable {
       }
       return ["name": JSON(name), "rows": JSON(entry?.rows ?? 1), "errors": JSON(digits.joined())]
     }
-    return Array((JSON(members: [("schema", JSON(Self.schema)), ("weights", JSON(weights))]).text() + "\n").utf8)
+    return Array(
+      (JSON(members: [("schema", JSON(Self.schema)), ("weights", JSON(weights))]).text() + "\n").utf8)
   }
 
   /// Reads the file.
@@ -87,7 +88,9 @@ struct WeightErrors: Sendable {
       let errors = stride(from: 0, to: text.count, by: 4).map {
         UInt16(String(decoding: text[$0..<$0 + 4], as: UTF8.self), radix: 16)
       }
-      guard !errors.contains(nil) else { throw refuse("'\(excerpt(name))' has errors that are no digits", item.offset) }
+      guard !errors.contains(nil) else {
+        throw refuse("'\(excerpt(name))' has errors that are no digits", item.offset)
+      }
       entries[name] = Entry(rows: rows, errors: errors.compactMap { $0 })
     }
   }

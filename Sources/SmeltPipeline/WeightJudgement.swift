@@ -80,12 +80,14 @@ struct WeightJudge: Sendable {
       if let place = x.indices.first(where: { x[$0] != y[$0] }) {
         findings.state = .damaged
         findings.row = WeightFindings.Row(
-          row: place / max(1, a.columns), column: place % max(1, a.columns), found: Double(abs(x[place] - y[place])),
+          row: place / max(1, a.columns), column: place % max(1, a.columns),
+          found: Double(abs(x[place] - y[place])),
           allowed: 0, count: x.indices.count { x[$0] != y[$0] })
       }
       return findings
     }
-    let blocks = compare(a, b, checksGrid: !expected.isKept && expected.recorded == nil && b.encoding.hasGrid, expected)
+    let blocks = compare(
+      a, b, checksGrid: !expected.isKept && expected.recorded == nil && b.encoding.hasGrid, expected)
     findings.distance = blocks.reduce(into: Metrics.Distance()) { $0.add($1.distance) }
     findings.clipped = blocks.reduce(0) { $0 + $1.clipped }
     guard findings.distance.largest != 0 else { return findings }
@@ -133,7 +135,8 @@ struct WeightJudge: Sendable {
             let start = (row - rows.lowerBound) * columns
             var found = RoundingCheck()
             b.encoding.grids(b, row: row) { range, grid in
-              found += grid.check(x + start + range.lowerBound, y + start + range.lowerBound, count: range.count)
+              found += grid.check(
+                x + start + range.lowerBound, y + start + range.lowerBound, count: range.count)
             }
             block.clipped += found.clipped
             if found.beyond > 0 || found.farClipped > mayClip { block.flagged.append(row) }
@@ -170,7 +173,8 @@ struct WeightJudge: Sendable {
         let ratio = found.isNaN ? .infinity : found / max(allowed, 1e-30)
         guard ratio > most, !(found <= allowed) else { return }
         most = ratio
-        worst = WeightFindings.Row(row: row, column: column, found: found, allowed: allowed, count: rows.count)
+        worst = WeightFindings.Row(
+          row: row, column: column, found: found, allowed: allowed, count: rows.count)
       }
       if isKept {
         for column in x.indices { look(column, 0) }

@@ -71,8 +71,10 @@ struct Leftovers {
   /// Whether a journal says that a run can go on with a file.
   private func isNeeded(_ entry: LockEntry, _ journal: String) -> Bool {
     guard let content = try? Journal.read(journal), !content.entries.isEmpty else { return false }
-    let lists = content.entries.compactMap { $0["files"]?.array }
-    if lists.isEmpty || path(entry.name) == journal { return true }
+    // A journal that does not name the files of every step cannot say that one is of no use.
+    let steps = content.entries.filter { $0["added"] == nil }
+    let lists = steps.compactMap { $0["files"]?.array }
+    if steps.isEmpty || lists.count < steps.count || path(entry.name) == journal { return true }
     return lists.contains { list in list.contains { $0.string == fileName(entry.name) } }
   }
 

@@ -22,14 +22,17 @@ public struct CodeGrid: Sendable {
   let reach: Float
 
   /// Numbers 2 × `half` apart; `low` and `high` may come in either order.
-  static func even(step: Float, _ low: Float, _ high: Float, slack: Float = 0, reach: Float? = nil) -> CodeGrid {
+  static func even(step: Float, _ low: Float, _ high: Float, slack: Float = 0, reach: Float? = nil)
+    -> CodeGrid
+  {
     let (low, high) = (min(low, high), max(low, high))
     return CodeGrid(
       spacing: .even(half: abs(step) / 2, low: low, high: high), slack: slack, reach: reach ?? (high - low))
   }
 
   /// Binary floats; a scale of zero leaves zero alone.
-  static func binary(scale: Float, mantissa: Int, least: Float, most: Float, reach: Float? = nil) -> CodeGrid {
+  static func binary(scale: Float, mantissa: Int, least: Float, most: Float, reach: Float? = nil) -> CodeGrid
+  {
     guard scale > 0 else { return even(step: 0, 0, 0, reach: reach) }
     return CodeGrid(
       spacing: .binary(scale: scale, mantissa: mantissa, least: least, most: most), slack: 0,

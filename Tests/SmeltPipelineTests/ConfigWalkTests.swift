@@ -163,7 +163,7 @@ func walk(
       _ = try Model.open(fixture("reports/attacks/head-dim-1/\(name)"))
     }
     #expect(
-      error?.code == .configValue && error?.problem.contains("rotates 1 channels") == true,
+      error?.code == .configValue && error?.subject == "head_dim",
       "\(String(describing: error))")
   }
 

@@ -14,7 +14,7 @@ import Testing
     let summary = try diff(source, try Model.open(folder.file("a.ingot")), RunOptions())
     #expect(summary.isEqual && summary.weights == source.family.weights.count)
     #expect(summary.reencoded == 130)
-    #expect(summary.text.hasSuffix("130 of them under another encoding"))
+    #expect(summary.text.contains("130 of them under another encoding"))
   }
 
   @Test(arguments: [1, 3]) func theFirstDifferenceIsFound(_ threads: Int) throws {

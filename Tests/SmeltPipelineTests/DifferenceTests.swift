@@ -20,7 +20,9 @@ import Testing
 #endif
 
 /// A model's directory copied, its config.json changed.
-private func changed(_ name: String, in folder: TemporaryFolder, _ body: (inout String) -> Void) throws -> Model {
+private func changed(_ name: String, in folder: TemporaryFolder, _ body: (inout String) -> Void) throws
+  -> Model
+{
   let path = folder.file(name)
   #expect(mkdir(path, 0o700) == 0)
   for file in try namesInFolder(fixture("models/\(name)")) where !file.hasPrefix("reference") {
@@ -195,13 +197,16 @@ private func set(_ key: String, _ value: String, in text: inout String) {
         }
       }, text: hasText ? "the man and the woman" : nil)
     #expect(found.count == 1 && found[0].changesNumbers, "\(found)")
-    if hasText { #expect(found[0].key.hasPrefix("ids at position 0, ") && found[0].source.hasPrefix("\(ids[0]) ")) }
+    if hasText {
+      #expect(found[0].key.hasPrefix("ids at position 0, ") && found[0].source.hasPrefix("\(ids[0]) "))
+    }
   }
 
   @Test func aMergeDropped() throws {
     let found = try differences { json in
       // The last one, which no text here may need.
-      guard let start = json.ranges(of: ",\n      [").last, let end = json[start.upperBound...].firstRange(of: "]")
+      guard let start = json.ranges(of: ",\n      [").last,
+        let end = json[start.upperBound...].firstRange(of: "]")
       else { return }
       json.removeSubrange(start.lowerBound..<end.upperBound)
     }

@@ -141,7 +141,9 @@ private func targets(_ scheme: String) -> [(name: String, target: any ResultTarg
     }
     // Rounded up, never down.
     #expect(WeightErrors.Entry.value(WeightErrors.Entry.code(1e-4, 1)) >= 0.01)
-    #expect(WeightErrors.Entry.code(0, 0) == 0 && WeightErrors.Entry.value(WeightErrors.Entry.code(1, 0)) == .infinity)
+    #expect(
+      WeightErrors.Entry.code(0, 0) == 0
+        && WeightErrors.Entry.value(WeightErrors.Entry.code(1, 0)) == .infinity)
   }
 }
 

@@ -167,6 +167,24 @@ import Testing
     #expect(try namesInFolder(folder.path) == [])
   }
 
+  /// A journal that does not name every step's files may need any of them.
+  @Test func aJournalWithoutNamesKeepsEverything() throws {
+    let folder = TemporaryFolder()
+    let journal = folder.file("r.journal")
+    try killed(folder.file("r")) {
+      for name in ["r.partial-layers-0-0", "r.partial-layers-1-1"] {
+        try writeFile(folder.file(name), [1], overwrite: false)
+        ResultLock.note(folder.file(name), journal: journal)
+      }
+      let kept = try Journal(creating: journal, header: ["schema": "x"])
+      try kept.append([["files": ["r.partial-layers-0-0"]], ["layers": 2]])
+    }
+    #expect(try hold(folder.file("r")) == [])
+    #expect(
+      try namesInFolder(folder.path)
+        == ["r.journal", "r.lock", "r.partial-layers-0-0", "r.partial-layers-1-1"])
+  }
+
   /// Process 2³¹ − 2 is nobody's: a name alone is no proof.
   @Test func whatNoLockNamesIsNamedAndStays() throws {
     let folder = TemporaryFolder()

@@ -85,6 +85,9 @@ extension ConfigReader {
     guard value("rope_theta") ?? parameters?.value("rope_theta") != nil else {
       throw error("rope_theta", "is missing, expected a number")
     }
+    guard headWidth >= 2 else {
+      throw error("head_dim", "found \(headWidth), expected at least 2 channels to rotate")
+    }
     let share = try number("partial_rotary_factor", in: 0...1, default: fraction)
     let factor = try parameters?.number("partial_rotary_factor", in: 0...1, default: share) ?? share
     let width = try integer("rotary_dim", from: 2, to: headWidth, default: Int(Double(headWidth) * factor))

@@ -27,7 +27,8 @@ extension Tokenizer {
       let (mine, its) = (token(id), other.token(id))
       if mine != its {
         return TokenizerDifference(
-          subject: "id \(id)", first: mine.map { "'\($0)'" } ?? "none", second: its.map { "'\($0)'" } ?? "none")
+          subject: "id \(id)", first: mine.map { "'\($0)'" } ?? "none",
+          second: its.map { "'\($0)'" } ?? "none")
       }
     }
     if let found = difference(from: other, Array(Tokenizer.probe.utf8)) { return found }
@@ -45,7 +46,8 @@ extension Tokenizer {
   public func difference(from other: Tokenizer, _ text: [UInt8]) -> TokenizerDifference? {
     let (mine, its) = (encode(text), other.encode(text))
     guard mine != its else { return nil }
-    let place = zip(mine, its).enumerated().first { $0.element.0 != $0.element.1 }?.offset ?? min(mine.count, its.count)
+    let place =
+      zip(mine, its).enumerated().first { $0.element.0 != $0.element.1 }?.offset ?? min(mine.count, its.count)
     // The text from there on, as far as one of them tells.
     let piece = String(decoding: decode(Array(mine[place...].prefix(8))), as: UTF8.self)
     func shown(_ ids: [Int]) -> String {

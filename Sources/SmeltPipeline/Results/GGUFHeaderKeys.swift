@@ -8,7 +8,8 @@ import SmeltTensors
 /// Makes the keys.
 enum GGUFHeaderKeys {
   /// The keys in the order of the file, and what llama.cpp will do otherwise.
-  static func make(_ model: Model, _ plan: Plan, _ options: ConvertOptions, path: String, fileType: Int) throws
+  static func make(_ model: Model, _ plan: Plan, _ options: ConvertOptions, path: String, fileType: Int)
+    throws
     -> (metadata: Metadata, warnings: [String])
   {
     guard let architecture = GGUFArchitectures.of(model.family),

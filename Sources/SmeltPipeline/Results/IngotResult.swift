@@ -123,8 +123,9 @@ private final class IngotSink: ResultSink {
   /// What lies beside the weights: files, the ledger, the metadata.
   private func smallUnit(_ ledgerBytes: Int) throws -> IngotUnit {
     let metadata = try provenance(model, options).text().utf8.count + 256
+    let beside = ledgerBytes + metadata + (errors?.count ?? 0)
     return IngotUnit(
-      name: "the ledger", contentBytes: files.reduce(ledgerBytes + metadata + (errors?.count ?? 0)) { $0 + $1.bytes.count },
+      name: "the ledger", contentBytes: files.reduce(beside) { $0 + $1.bytes.count },
       frames: files.count + 2)
   }
 
