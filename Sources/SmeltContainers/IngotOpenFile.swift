@@ -45,6 +45,8 @@ final class OpenFile {
 
   func keepPartial() { writer?.keepPartial() }
 
+  func dropPartial() { writer?.dropPartial() }
+
   func add(_ weight: WeightRecord) {
     records.weights.append(weight)
     indexBytes += weight.indexBytes

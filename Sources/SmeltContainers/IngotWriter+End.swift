@@ -45,6 +45,12 @@ extension IngotWriter {
     isKept = true
   }
 
+  /// Gives up what was written: the unfinished files go when the writer is dropped.
+  public mutating func discard() {
+    for file in files { file.dropPartial() }
+    isKept = false
+  }
+
   private var fileNames: [String] {
     (1...files.count).map { files.count == 1 ? path : IngotFilePart.path(path, $0, of: files.count) }
   }

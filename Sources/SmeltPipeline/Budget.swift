@@ -34,14 +34,8 @@ public struct Budget: Sendable {
   /// Tokens that the sensitivity is measured with.
   static let tokens = 2048
 
-  /// The scheme that has any number of bits.
+  /// The scheme of any number of bits.
   public static var codedScheme: String { Int8Coded.usual.name }
-
-  /// The recipe that meets the size with one number of bits for all weights, without a look at what they are multiplied with.
-  /// - Throws: `RequestError` usage where nothing fits.
-  public func recipe(_ model: Model, _ options: ConvertOptions) throws -> Recipe {
-    try BudgetTable(model, self, options).uniform()
-  }
 
   /// What is chosen from, in this order.
   fileprivate func schemes(_ target: any ResultTarget) throws -> [any Scheme] {
@@ -112,13 +106,15 @@ struct RoleGroup {
 /// What a budget chooses between: groups of weights and the bytes that each scheme would give them.
 struct BudgetTable {
   private let schemes: [any Scheme]
-  fileprivate let roles: [RoleGroup]
+  let roles: [RoleGroup]
   /// Bytes by group and scheme.
   fileprivate let sizes: [[Int]]
   /// Bytes of all other weights.
   private let others: Int
-  /// Bytes that all weights may have.
-  private let allowed: Int
+  /// Bytes that all weights may have, by what is known before they are written.
+  let allowed: Int
+  /// The most bytes of all files of the result; nil where the budget is of bits.
+  let target: Int?
 
   /// The table of a model.
   /// - Throws: `RequestError` usage when even the smallest choices are larger than the budget.
@@ -162,17 +158,27 @@ struct BudgetTable {
       case .bits(let bits): Int(bits * Double(parameters) / 8)
       case .bytes(let bytes): try bytes - model.restBytes(stored.count, mode)
       }
-    let least = others + sizes.reduce(0) { $0 + ($1.min() ?? 0) }
-    guard least <= allowed else {
-      throw RequestError(
-        .usage,
-        "the weights take at least \(byteText(least)), found a budget of \(byteText(max(0, allowed))) for them",
-        help: "ask for more, or for schemes of fewer bits with --candidates")
-    }
+    target = if case .bytes(let bytes) = budget.size { bytes } else { nil }
+    guard target == nil, least > allowed else { return }
+    throw RequestError(
+      .usage,
+      "the weights take at least \(byteText(least)), found a budget of \(byteText(max(0, allowed))) for them",
+      help: "ask for more, or for schemes of fewer bits with --candidates")
   }
 
+  /// The least that all weights may take, by estimate.
+  var least: Int { others + sizes.reduce(0) { $0 + ($1.min() ?? 0) } }
+
+  /// The smallest scheme for every group.
+  func smallest() -> Recipe {
+    recipe(sizes.map { row in row.indices.min { row[$0] < row[$1] } ?? 0 }, observer: .absmax)
+  }
+
+  /// Whether codes for an entropy coder are all there is to choose from.
+  var isUniform: Bool { schemes.dropLast().allSatisfy { $0 is Int8Coded } }
+
   /// The schemes that are run to see what they cost.
-  fileprivate var measured: [any Scheme] {
+  var measured: [any Scheme] {
     schemes.filter { ($0 as? Int8Coded).map { Budget.measuredBits.contains($0.bits) } ?? true }
   }
 
@@ -194,7 +200,8 @@ struct BudgetTable {
   }
 
   /// All groups in as many bits a code as the budget has room for, without a look at the data.
-  func uniform() throws -> Recipe {
+  /// - Parameter allowed: the bytes that all weights may have.
+  func uniform(_ allowed: Int) -> (recipe: Recipe, bits: Double) {
     let shapes = roles.flatMap(\.specs).reduce(into: [Shape: Int]()) { $0[$1.shape, default: 0] += 1 }
     let range = Int8Coded.range
     // Scales come by the group that the bits ask for: the most bits that fit are looked for from above.
@@ -207,13 +214,17 @@ struct BudgetTable {
       if bytes <= Double(allowed - others) { break }
       bits = ((bits - 0.001) * 1000).rounded() / 1000
     }
-    return Recipe(Int8Coded(bits: max(bits, range.lowerBound)))
+    bits = max(bits, range.lowerBound)
+    return (Recipe(Int8Coded(bits: bits)), bits)
   }
 
   /// The choice of least error within the budget.
-  /// - Parameter found: errors by group and measured scheme.
-  fileprivate func choose(_ found: [[Double]], observer: Observer) -> (recipe: Recipe, summary: BudgetSummary)
-  {
+  /// - Parameters:
+  ///   - found: errors by group and measured scheme.
+  ///   - allowed: the bytes that all weights may have; where even the smallest choices take more, those are taken.
+  func choose(_ found: [[Double]], _ allowed: Int, observer: Observer) -> (
+    recipe: Recipe, summary: BudgetSummary
+  ) {
     let errors = found.map(errors)
     let groups = roles.indices.map { place in
       BudgetGroup(
@@ -222,20 +233,25 @@ struct BudgetTable {
           BudgetGroup.Choice(scheme: schemes[$0].name, bytes: sizes[place][$0], error: errors[place][$0])
         })
     }
-    guard let chosen = Budgeting.choose(groups, bytes: allowed - others) else {
+    guard let chosen = Budgeting.choose(groups, bytes: max(allowed, least) - others) else {
       preconditionFailure("the smallest choices fit")
     }
+    let planned = others + zip(groups, chosen).reduce(0) { $0 + $1.0.choices[$1.1].bytes }
+    return (
+      recipe(chosen, observer: observer),
+      BudgetSummary(groups: groups, chosen: chosen, bytes: (allowed, planned))
+    )
+  }
+
+  /// The recipe of one scheme for each group.
+  private func recipe(_ chosen: [Int], observer: Observer) -> Recipe {
     var rules: [Recipe.Rule] = []
     for (role, choice) in zip(roles, chosen) where !schemes[choice].keepsBytes {
       for base in Set(role.specs.map(\.name.base)).sorted() {
         rules.append(Recipe.Rule(.name(base), schemes[choice]))
       }
     }
-    let planned = others + zip(groups, chosen).reduce(0) { $0 + $1.0.choices[$1.1].bytes }
-    return (
-      Recipe(Keep(), rules: rules, observer: observer),
-      BudgetSummary(groups: groups, chosen: chosen, bytes: (allowed, planned))
-    )
+    return Recipe(Keep(), rules: rules, observer: observer)
   }
 }
 
@@ -283,18 +299,8 @@ extension FrameCodec {
   }
 }
 
-/// Measures each role of each layer, and chooses.
-/// - Returns: the recipe, and the table it was chosen from.
-func choose(_ model: Model, _ windows: Windows, _ table: BudgetTable, _ options: ConvertOptions) throws -> (
-  recipe: Recipe, summary: BudgetSummary
-) {
-  let errors = try measure(
-    model.family, model.weights, windows.first(Budget.tokens), table.roles, table.measured, options)
-  return table.choose(errors, observer: options.recipe.observer)
-}
-
 /// For each group and scheme the relative square error of the layer's output; the layers' inputs are the source's.
-private func measure(
+func measureSensitivity(
   _ family: some ModelFamily, _ weights: some Weights, _ batch: TokenBatch, _ roles: [RoleGroup],
   _ schemes: [any Scheme], _ options: ConvertOptions
 ) throws -> [[Double]] {

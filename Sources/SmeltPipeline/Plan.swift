@@ -26,6 +26,10 @@ public struct ConvertOptions: Sendable {
   public var journalStep = ConvertOptions.usualJournalStep
   /// Seconds of a calibration after which the same is done.
   public var checkpointSeconds = CheckpointOptions().seconds
+  /// The most bytes of all files of the result: a larger one gets no name.
+  var byteLimit: Int?
+  /// The bytes of weights that the schemes were chosen with, for a run that goes on.
+  var budgetBytes: Int?
   /// Threads, memory, progress.
   public var run: RunOptions
 

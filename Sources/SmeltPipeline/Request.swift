@@ -170,7 +170,7 @@ private func quantizing(
   }
   // What the plan or the budget refuses is refused before the long pass, not after it.
   _ = try Plan(model, options)
-  let choices = try budget.map { try BudgetTable(model, $0, options) }
+  let table = try budget.map { try BudgetTable(model, $0, options) }
   let statisticsPath = withoutSlash(path) + ".partial-statistics"
   guard pathKind(statisticsPath) == .nothing, !isSymbolicLink(statisticsPath) else {
     throw RequestError(
@@ -182,6 +182,9 @@ private func quantizing(
   let isCalibrating = pathKind(ResultJournal.path(statisticsPath)) == .file
   if options.resume, !isConverting, !isCalibrating, pathKind(path) == .nothing {
     throw RequestError.nothingToResume(ResultJournal.path(path))
+  }
+  if !options.resume, let table {
+    try table.requirePossible(table.smallest(), model, to: path, options)
   }
   var summary = try calibrating(
     model, calibration, textPath: textPath, to: statisticsPath, overwrite: false, policy: policy,
@@ -195,21 +198,28 @@ private func quantizing(
   options.statistics = try readStatistics(statisticsPath, for: model)
   summary.path = nil
   if choosesObserver { options.recipe.observer = .mse }
-  var table: BudgetSummary?
-  if let choices {
-    let (recipe, chosen) = try choose(model, calibration, choices, options)
-    (options.recipe, table) = (recipe, chosen)
-    if let file = budget?.recipePath {
-      try writeFile(
-        file, Array(OutputKind.savedText(recipe.json).utf8),
-        replacing: recipes)
-    }
-  }
   options.method = method?.json ?? JSON(.null)
-  var prepared = model
-  if let method, method.needsInputs { prepared = try prepare(model, calibration, for: path, method, options) }
-  var converted = try converting(prepared, to: path, options)
-  converted.budget = table
+  func write(_ options: ConvertOptions) throws -> ConvertSummary {
+    var prepared = model
+    if let method, method.needsInputs {
+      prepared = try prepare(model, calibration, for: path, method, options)
+    }
+    return try converting(prepared, to: path, options)
+  }
+  guard let table else { return (summary, try write(options)) }
+  let errors = try table.errors(model, calibration, options)
+  var recipe = options.recipe
+  let converted = try table.convertWithin(path, options) { allowed in
+    let chosen = table.choose(errors, allowed, observer: options.recipe.observer)
+    recipe = chosen.recipe
+    let planned = chosen.summary.bytes.planned
+    return (chosen.recipe, planned, planned <= table.least, chosen.summary)
+  } write: {
+    try write($0)
+  }
+  if let file = budget?.recipePath {
+    try writeFile(file, Array(OutputKind.savedText(recipe.json).utf8), replacing: recipes)
+  }
   return (summary, converted)
 }
 

@@ -128,6 +128,9 @@ public struct FileWriter: ~Copyable {
   /// From here on, what was written stays beside the target when the writer is dropped.
   public mutating func keepPartial() { keepsPartial = true }
 
+  /// From here on, what was written goes when the writer is dropped, whatever was said before.
+  public mutating func dropPartial() { keepsPartial = false }
+
   deinit {
     _ = blocks.drain()
     // Only what this writer made: the name may lead to something else by now.

@@ -261,8 +261,9 @@ struct QuantizeCommand: ParsableCommand {
     if scheme.scheme != nil { budget?.candidates = [Budget.codedScheme] }
     guard let text = calibration.first else {
       guard starved.report == nil else { throw ValidationError("--report shows a calibration") }
-      if let budget { options.recipe = try budget.recipe(model, options) }
-      let summary = try convert(model, to: result, options)
+      let summary =
+        try budget.map { try quantize(model, to: result, within: $0, options) }
+        ?? convert(model, to: result, options)
       return try output.show(
         [
           "schema": "smelt.quantize/1", "calibration": JSON(.null), "conversion": summary.json,

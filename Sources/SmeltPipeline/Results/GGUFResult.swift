@@ -158,6 +158,7 @@ public struct GGUFResult: ResultTarget {
       let type = (recipeName ?? GGUFFileType.name(tensors)).uppercased()
       options.run.progress.announce("hubs know such a file as \(model)-\(size)-\(type).gguf")
     }
+    try ResultTooLarge.check(layout.byteCount, options)
     return try GGUFSink(path, layout, plan, model, warnings, overwrite: options.overwrite)
   }
 

@@ -203,6 +203,14 @@ private final class IngotSink: ResultSink {
     guard let summary = try writer?.complete(metadata: try provenance(model, options, ledger)) else {
       preconditionFailure("an ingot is finished once")
     }
+    do {
+      try ResultTooLarge.check(summary.byteCount, options)
+    } catch {
+      writer?.discard()
+      journal = nil
+      removeFile(ResultJournal.path(path))
+      throw error
+    }
     // From here on a run that is stopped has left whole files, which the next one needs only give their names.
     if journal != nil {
       try journal?.append([ConversionJournal.finished(summary)])

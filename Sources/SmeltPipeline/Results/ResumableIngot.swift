@@ -22,12 +22,15 @@ struct ConversionJournal {
     for slab in plan.slabs {
       Array("\(slab.name) \(slab.encoding.name) \(slab.shape)\n".utf8).withUnsafeBytes { slabs.update($0) }
     }
-    return [
-      "schema": "smelt.journal/3", "origin": try provenance(model, options), "files": try model.identity(),
-      "compression": JSON(options.target.compression?.rawValue ?? ""),
-      "max_part_bytes": (options.target as? IngotResult)?.maxPartBytes.map { JSON($0) } ?? JSON(.null),
-      "plan_xxh64": JSON(hexadecimal(slabs.value())), "slabs": JSON(plan.slabs.count),
+    var members: [(String, JSON)] = [
+      ("schema", "smelt.journal/3"), ("origin", try provenance(model, options)),
+      ("files", try model.identity()),
+      ("compression", JSON(options.target.compression?.rawValue ?? "")),
+      ("max_part_bytes", (options.target as? IngotResult)?.maxPartBytes.map { JSON($0) } ?? JSON(.null)),
+      ("plan_xxh64", JSON(hexadecimal(slabs.value()))), ("slabs", JSON(plan.slabs.count)),
     ]
+    if let bytes = options.budgetBytes { members.append(("budget_bytes", JSON(bytes))) }
+    return JSON(members: members)
   }
 
   /// An entry: the slabs that ended since the last one, their index records, and how far the file goes.

@@ -50,6 +50,7 @@ final class SafetensorsFolderSink: ResultSink {
     shardOf = Dictionary(
       shards.enumerated().flatMap { index, shard in shard.map { ($0.name, index) } },
       uniquingKeysWith: { first, _ in first })
+    if options.byteLimit != nil { try ResultTooLarge.check(try mostBytes(), options) }
     folder = try FolderWriter(
       path: path, overwrite: options.overwrite, tool: "smelt \(smeltVersion)")
   }
@@ -69,6 +70,34 @@ final class SafetensorsFolderSink: ResultSink {
       bytes += size
     }
     return shards
+  }
+
+  /// Bytes of all files, at most: what only reading the weights tells makes a model card a few digits longer.
+  private func mostBytes() throws -> Int {
+    var names = shards.indices.map { shardName($0) }
+    var bytes = shards.reduce(0) {
+      $0 + SafetensorsWriter.byteCount(tensors: $1, metadata: [("format", "pt")])
+    }
+    if shards.count > 1 {
+      bytes += index().count
+      names.append("model.safetensors.index.json")
+    }
+    let section = QuantizationSection(plan, naming)
+    var card: Bytes?
+    for (name, content) in try model.resultFiles() where !leftNames.contains(name) {
+      names.append(name)
+      if name == ModelCard.fileName, plan.changesWeights {
+        card = content
+      } else {
+        bytes += name == "config.json" ? try section.config(content).count : content.count
+      }
+    }
+    if plan.changesWeights {
+      bytes += try ModelCard(title, model, options, plan.ledger).text(after: card).count + 64
+      names.append(ModelCard.fileName)
+    }
+    // The list of the result's files has a line for each: name, size, hash.
+    return bytes + names.reduce(512) { $0 + 2 * $1.utf8.count + 128 }
   }
 
   private func shardName(_ index: Int) -> String {
