@@ -62,13 +62,6 @@ import Testing
   @Test(arguments: [
     ("convert tiny o --scheme int8", ["o"]), ("convert tiny o.gguf --scheme q4_k", ["o.gguf"]),
     ("convert tiny o.ingot --compression small", ["o.ingot"]),
-    (
-      "quantize tiny q.ingot --scheme int8 --calibration tiny/calibration.txt --tokens-limit 512", ["q.ingot"]
-    ),
-    (
-      "quantize tiny q.ingot --scheme int4-group:32 --method gptq --calibration tiny/calibration.txt --tokens-limit 512",
-      ["q.ingot"]
-    ),
   ])
   func whatAKilledRunLeftIsRemovedByName(command: String, names: [String]) throws {
     let shell = Shell()
