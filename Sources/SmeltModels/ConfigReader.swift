@@ -47,12 +47,16 @@ public struct ConfigReader {
       return fallback
     }
     guard let integer = value.integer else {
-      // A whole number beyond 64 bits is no fraction.
-      let found = value.double.flatMap { abs($0) >= 0x1p63 ? "\($0)" : nil } ?? value.kind
-      throw error(key, "found \(found), expected \(text(range))")
+      throw error(key, "found \(ConfigReader.noInteger(value)), expected \(text(range))")
     }
     guard range.contains(integer) else { throw error(key, "found \(integer), expected \(text(range))") }
     return integer
+  }
+
+  /// What was found where a whole number was expected: a number beyond 64 bits is shown, it is no fraction.
+  private static func noInteger(_ value: JSON) -> String {
+    guard let number = value.double, abs(number) >= 0x1p63 else { return value.kind }
+    return "\(number)"
   }
 
   /// A finite number within a range. Absent: the default, or an error without one.
