@@ -286,7 +286,7 @@ def main(path, folder=None):
                 if tensors is None:
                     print(f"{name} {encoding} {list(dims)}: {frame[5]} {frame[4]} {list(frame[6])}, codec {frame[3]}")
                     continue
-                if sources[name] in shared:  # a tensor that stacks several weights, turned round or not
+                if sources[name] in shared:  # a tensor that stacks several weights, transposed or not
                     stacked += 1
                     continue
                 stem = sources[name].removesuffix(".weight")

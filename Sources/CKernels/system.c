@@ -66,6 +66,11 @@ int sk_is_mount_point(const char *path) {
 #endif
 }
 
+int sk_is_ignored(int signal_number) {
+  struct sigaction action;
+  return sigaction(signal_number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
 // What an allocation that fails ends in: the language's own trap or abort, or a fault of a library that did not look.
 static const int fatal_signals[] = {SIGABRT, SIGILL, SIGTRAP, SIGSEGV};
 enum { fatal_count = sizeof fatal_signals / sizeof fatal_signals[0] };

@@ -203,7 +203,7 @@ public struct Statistics: Sendable {
           "has \(tensor.bytes.count) bytes, expected \(tensor.dtype) \(tensor.shape)")
       }
       guard places[tensor.name] == nil else {
-        throw FormatError(.statistics, file: file, subject: tensor.name, "stands twice")
+        throw FormatError(.statistics, file: file, subject: tensor.name, "appears twice")
       }
       append(tensor)
     }

@@ -11,7 +11,7 @@ public enum GGUFPlace: Sendable, Hashable {
   /// at 2i and 2i + 1: what a rotation of neighbouring channels needs of a weight made for halves.
   case pairedHeads(String, heads: Int)
   /// The weight makes keys and values of all heads from a latent vector, for each head `keyWidth` rows of keys and then
-  /// its rows of values. The tensors hold keys as [heads, latent, keyWidth], turned round for the absorbed form of
+  /// its rows of values. The tensors hold keys as [heads, latent, keyWidth], transposed for the absorbed form of
   /// attention, and values as [heads, value width, latent].
   case keysAndValues(keys: String, values: String, heads: Int, keyWidth: Int)
 

@@ -3,7 +3,7 @@
 /// Where a checkpoint keeps a weight: a tensor, or some rows of one that stacks or fuses several weights.
 ///
 /// The rows are those of the matrix [output channels, input channels] that is left once a stacked tensor's index is taken
-/// and a transposed one is turned round; of a vector (a bias) they are its elements. From `rows` (all by default) every
+/// and a transposed one is transposed; of a vector (a bias) they are its elements. From `rows` (all by default) every
 /// `rowStride`-th is taken, starting with number `rowPhase`.
 public struct Spelling: Hashable, Sendable {
   /// The tensor's name. A quantized layout that names its tensors otherwise (`…_blocks`, `….weight_packed`, `….qweight`)

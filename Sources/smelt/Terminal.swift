@@ -21,8 +21,7 @@ enum Terminal {
   static func warn(_ text: String) { error("warning: \(printable(text))") }
 
   static func write(_ text: String) {
-    var bytes = Array(text.utf8)
-    _ = bytes.withUnsafeMutableBytes { SmeltWrite.all(2, $0) }  // there is nowhere left to complain
+    _ = Array(text.utf8).withUnsafeBytes { writeAll(2, $0) }  // there is nowhere left to complain
   }
 
   /// A bar where it can be drawn, warnings alone elsewhere.
@@ -44,8 +43,7 @@ enum Output {
 
   /// Bytes as they are.
   static func bytes(_ bytes: [UInt8]) throws {
-    var bytes = bytes
-    let error = bytes.withUnsafeMutableBytes { SmeltWrite.all(1, $0) }
+    let error = bytes.withUnsafeBytes { writeAll(1, $0) }
     if error != 0 && error != EPIPE {
       throw RequestError(.io, "cannot write to stdout: \(String(cString: strerror(error)))")
     }
@@ -57,27 +55,6 @@ enum Output {
     for descriptor in Int32(0)...2 where fcntl(descriptor, F_GETFD) < 0 {
       _ = open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY)
     }
-  }
-}
-
-/// The system call, until everything is written.
-private enum SmeltWrite {
-  /// - Returns: 0, or the error number.
-  static func all(_ descriptor: Int32, _ bytes: UnsafeMutableRawBufferPointer) -> Int32 {
-    var done = 0
-    while done < bytes.count {
-      #if canImport(Glibc)
-        let step = Glibc.write(descriptor, bytes.baseAddress! + done, bytes.count - done)
-      #elseif canImport(Musl)
-        let step = Musl.write(descriptor, bytes.baseAddress! + done, bytes.count - done)
-      #else
-        let step = Darwin.write(descriptor, bytes.baseAddress! + done, bytes.count - done)
-      #endif
-      if step < 0 && errno == EINTR { continue }
-      guard step > 0 else { return errno }
-      done += step
-    }
-    return 0
   }
 }
 

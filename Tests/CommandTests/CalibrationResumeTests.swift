@@ -72,7 +72,7 @@ import Testing
         "\(outcome.stderr)")
     }
     #expect(try shell.names() == left, "a refusal touches nothing")
-    // Every file that is gone on with is held against its hash.
+    // Every file that is resumed is held against its hash.
     for name in left where name != "s.journal" {
       let sound = try contents(shell, name)
       var damaged = sound

@@ -45,7 +45,7 @@ private func file(
       words: "found none"),
     Wrong(
       name: "duplicate key", json: file(vocab: #"{"a": 0, "a": 1}"#), code: .tokenizerJSON, at: #""a": 1"#,
-      words: "stands twice"),
+      words: "appears twice"),
     Wrong(
       name: "negative id", json: file(vocab: #"{"a": -1}"#), code: .tokenizerValue, at: "-1",
       words: "found id -1"),

@@ -51,7 +51,8 @@ import Testing
   /// A code that is declared and not listed would be in no table and no help.
   @Test func everyDeclaredCodeIsListed() throws {
     let source = String(
-      decoding: try MappedFile(path: repositoryRoot + "/Sources/SmeltStorage/ErrorCodes.swift").bytes.array,
+      decoding: try MappedFile(path: repositoryRoot + "/Sources/SmeltStorage/Errors/ErrorCodes.swift").bytes
+        .array,
       as: UTF8.self)
     let declared = source.split(separator: "\n").count {
       $0.contains("public static let") && $0.contains("ErrorCode(")

@@ -20,6 +20,8 @@ void sk_drop_written(int descriptor, int64_t offset, int64_t length);
 // Lets writes go past the page cache, or through it again: whole blocks from aligned memory then, on Linux. Returns -1 where the
 // system or the file's own has no such way.
 int sk_bypass_cache(int descriptor, int bypass);
+// 1 if the process ignores the signal.
+int sk_is_ignored(int signal_number);
 // Renames unless the new name is taken. Returns -1 with errno; ENOSYS, EINVAL or ENOTSUP where the system or the file's own cannot.
 int sk_rename_new(const char *from, const char *to);
 // Lets two names of one disk change places in one step. Returns as sk_rename_new.

@@ -181,7 +181,8 @@ public struct JoinContext: Sendable {
     let parts = try layouts.map { part in
       let dtype = dtypes[part.name] ?? part.dtypes[0]
       guard part.dtypes.contains(dtype), let count = dtype.byteCount(part.shape.count) else {
-        throw refuse(.scaleShape, "its \(part.name.rawValue) are \(dtype), which \(encoding.name) has not")
+        throw refuse(
+          .scaleShape, "its \(part.name.rawValue) are \(dtype), which \(encoding.name) does not have")
       }
       return JoinedWeight.StoredPart(name: part.name, dtype: dtype, shape: part.shape, byteCount: count)
     }

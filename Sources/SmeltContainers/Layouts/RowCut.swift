@@ -89,7 +89,7 @@ func reordered(
   return Bytes(buffer)
 }
 
-/// A matrix of elements of `size` bytes, turned round: [rows, columns] to [columns, rows].
+/// A matrix of elements of `size` bytes, transposed: [rows, columns] to [columns, rows].
 public func transposed(_ bytes: Bytes, size: Int, rows: Int, columns: Int) -> Bytes {
   reordered(bytes, count: rows * columns * size) { sk_gather($0, size, columns, rows, 1, columns, $1) }
 }

@@ -10,7 +10,7 @@ extension DeepSeekV4.Configuration {
     try config.requireSupported("hidden_act", ["silu"])
     if try config.bool("attention_bias", default: false) || config.bool("mlp_bias", default: false) {
       throw RequestError(
-        .unsupported, "'\(config.file)' asks for biases in linear layers, which deepseek_v4 has not")
+        .unsupported, "'\(config.file)' asks for biases in linear layers, which deepseek_v4 does not have")
     }
     guard try config.integer("num_key_value_heads", in: 1...65536, default: 1) == 1 else {
       throw config.error("num_key_value_heads", "expected 1: keys and values are one latent vector")

@@ -37,7 +37,7 @@ public struct MiniMaxM2: DecoderFamily {
       }
     }
     if try config.integer("shared_intermediate_size", in: 0...1 << 24, default: 0) > 0 {
-      throw RequestError(.unsupported, "'\(file)' asks for a shared expert, which minimax_m2 has not")
+      throw RequestError(.unsupported, "'\(file)' asks for a shared expert, which minimax_m2 does not have")
     }
     decoder.attention.norm = try config.bool("use_qk_norm", default: true) ? .wholeProjection : .none
     decoder.feedForward.hasSelectionBias = try config.bool("use_routing_bias", default: true)

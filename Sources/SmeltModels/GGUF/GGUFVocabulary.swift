@@ -14,7 +14,7 @@ struct GGUFVocabulary {
 
   /// Checks tokens. `[PAD7]` with id 7 is padding, as is an empty token: such an id stands for nothing. Old converters marked
   /// the former as a token of the user's, so that its type does not tell.
-  /// - Throws: `TOK_VALUE` through `reader`: a token that stands twice; a byte token that names no byte.
+  /// - Throws: `TOK_VALUE` through `reader`: a token that appears twice; a byte token that names no byte.
   init(tokens: [String], types: [GGUFTokenizer.TokenType], isByteLevel: Bool, reader: GGUFTokenizerReader)
     throws(FormatError)
   {

@@ -57,7 +57,7 @@ struct TokenizerReader {
     byId.reserveCapacity(members.count)
     for (text, value) in zip(members.keys, members.values) {
       let id = try id(value, subject: text)
-      guard insert(text, id, &tokens) else { throw self.value(text, value, "the token stands twice") }
+      guard insert(text, id, &tokens) else { throw self.value(text, value, "the token appears twice") }
       byId.append((id, Int32(texts.count)))
       texts.append(text)
     }
@@ -171,7 +171,7 @@ struct TokenizerReader {
         throw value(content, number, "found id \(id), which is '\(other)' already")
       }
       guard tokenizer.added.updateValue(content, forKey: id) == nil else {
-        throw value(content, number, "the added token \(id) stands twice")
+        throw value(content, number, "the added token \(id) appears twice")
       }
       guard insert(content, id, &seen) else {
         throw value(content, number, "found as added token with another id already")

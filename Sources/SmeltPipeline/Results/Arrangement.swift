@@ -13,7 +13,7 @@ internal import Synchronization
 public enum Arrangement: Sendable, Hashable {
   /// The rows of each head in the order of `GGUFPlace.pairedHeads`.
   case pairedHeads(Int)
-  /// The keys' half of `GGUFPlace.keysAndValues`, turned round.
+  /// The keys' half of `GGUFPlace.keysAndValues`, transposed.
   case keys(heads: Int, width: Int)
   /// The values' half of it.
   case values(heads: Int, keyWidth: Int)
@@ -23,7 +23,7 @@ public enum Arrangement: Sendable, Hashable {
   case integers64
   /// Rows of this weight and of a second one in turn. Always the first step.
   case alternating
-  /// The weight turned round: [input channels, output channels].
+  /// The weight transposed: [input channels, output channels].
   case turned
   /// GGUF's MXFP4 in the order of safetensors: the same codes, the scales apart.
   case hubFP4
@@ -236,7 +236,7 @@ extension Weight {
     return try made(encoding, target, Bytes(buffer))
   }
 
-  /// Runs of rows, each turned round, one after another.
+  /// Runs of rows, each transposed, one after another.
   private func turned(blocks: [Range<Int>], _ encoding: any Encoding, _ target: Shape) throws -> Weight {
     let source = encoding.name == self.encoding.name ? self : decoded()
     let size = encoding is Plain ? source.values.dtype.bits / 8 : 4

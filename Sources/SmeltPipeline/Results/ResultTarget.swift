@@ -50,7 +50,7 @@ public protocol ResultSink: AnyObject {
   func end(_ slab: ResultSlab, others: [(part: ResultPart, bytes: Bytes)]) throws
   /// What happened to the slab's numbers; the slab is done.
   func ended(_ slab: ResultSlab, inexactValues: Int, sourceHash: String) throws
-  /// Slabs that an earlier run has done, by name, with what it told of them.
+  /// Slabs that an earlier run has done, by name, with what it recorded of them.
   var done: [String: (inexactValues: Int, sourceHash: String)] { get }
   /// Whether another run can go on when this one is stopped.
   var canResume: Bool { get }

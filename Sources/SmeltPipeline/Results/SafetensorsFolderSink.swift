@@ -223,6 +223,6 @@ final class SafetensorsFolderSink: ResultSink {
 }
 
 extension Bytes {
-  /// Each byte with its top bit turned over.
+  /// Each byte with its top bit flipped.
   fileprivate var topBitsFlipped: Bytes { Bytes(array.map { $0 ^ 0x80 }) }
 }

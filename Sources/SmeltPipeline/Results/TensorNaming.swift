@@ -1,5 +1,5 @@
 // Which tensor of a dialect holds which weight: most are a tensor of their own; some dialects stack experts, fuse gate and
-// up, let their rows alternate, or keep matrices turned round. The way back from `Spelling`.
+// up, let their rows alternate, or keep matrices transposed. The way back from `Spelling`.
 
 import SmeltContainers
 import SmeltModels
@@ -21,7 +21,7 @@ struct NamedTensor {
     var shape: Shape
     /// The bytes, where no part of the weight is meant.
     var constant: Bytes?
-    /// Whether the top bit of each byte is turned over: signed bytes as bytes offset by 128.
+    /// Whether the top bit of each byte is flipped: signed bytes as bytes offset by 128.
     var flipsTopBits = false
     /// How numbers of a byte each are put into words, where they are.
     var packed: Packing?

@@ -71,7 +71,7 @@ struct InverseFactor {
         }
         let rest = first + step
         guard rest < n else { break }
-        // The panel turned round, for the update of what is right of it.
+        // The panel transposed, for the update of what is right of it.
         let turned = [Double](unsafeUninitializedCapacity: step * (n - rest)) { out, count in
           sk_gather(
             UnsafeRawPointer(base.pointer + rest * n + first).assumingMemoryBound(to: UInt8.self), 8, step,

@@ -141,7 +141,7 @@ extension IngotIndex {
       {
         throw refuse("file \(row)", at: at, problem)
       } else if !names.insert(name).inserted {
-        throw refuse(name, at: at, "stands twice in the index")
+        throw refuse(name, at: at, "appears twice in the index")
       }
       found.append(Other(kind: kind, name: name, frame: counts.weightFrames + row))
     }
@@ -342,7 +342,7 @@ extension IngotIndex {
       let name = nameBytes(weight(row))
       guard place == 0 || compare(before, name) < 0 else {
         throw refuse(
-          self.name(weight(row)), at: places.order + 4 * place, "stands twice in the index, or out of order")
+          self.name(weight(row)), at: places.order + 4 * place, "appears twice in the index, or out of order")
       }
       before = name
     }

@@ -71,16 +71,13 @@ public struct FolderWriter: ~Copyable {
   /// - Parameter name: its name below the folder, components with `/` between them.
   /// - Throws: `RequestError` cannot-create when the name would lead out of the folder, or is the manifest's; io.
   public func file(_ name: String) throws -> String {
-    if let problem = FolderManifest.problem(withName: name) {
+    if let problem = CarriedName.problem(name) {
       throw RequestError(.cannotCreate, "'\(excerpt(name))' is no name for a file of the result: \(problem)")
     }
     guard name != FolderManifest.fileName else {
       throw RequestError(.cannotCreate, "'\(name)' is the name of the result's own list of files")
     }
-    var folder = ""
-    for component in name.split(separator: "/").dropLast() {
-      folder = folder.isEmpty ? String(component) : "\(folder)/\(component)"
-      guard contents.add(folder: folder) else { continue }
+    for folder in CarriedName.folders(name) where contents.add(folder: folder) {
       guard mkdir(joinPath(partial, folder), 0o755) == 0 else {
         throw RequestError(.io, "cannot create '\(joinPath(path, folder))': \(Platform.lastError())")
       }

@@ -103,7 +103,7 @@ struct SafetensorsHeader {
       try JSON.scanMembers(text, limits: limits) { key, offset, value in
         guard indices.updateValue(entries.count, forKey: key) == nil else {
           throw failure(
-            .stDuplicate, excerpt(key, limit: 1000), offset, "the key stands twice, expected it once")
+            .stDuplicate, excerpt(key, limit: 1000), offset, "the key appears twice, expected it once")
         }
         if key == "__metadata__" {
           metadata = try notes(value)

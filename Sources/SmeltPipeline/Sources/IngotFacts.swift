@@ -30,7 +30,7 @@ public struct ExpertPlace: Sendable {
 /// - Throws: `RequestError` usage when the file is no ingot or has no such expert; every refusal of the container.
 public func expertPlace(_ path: String, layer: Int, expert: Int) throws -> ExpertPlace {
   guard pathKind(path) == .nothing || path.hasSuffix(".ingot") || IngotFile.isIngot(path) else {
-    throw RequestError(.usage, "--layer and --expert are for ingots: '\(path)' is none")
+    throw RequestError(.usage, "--layer and --expert are for ingots: '\(path)' is not one")
   }
   guard let range = try IngotFile(path: path).range(layer: layer, expert: expert) else {
     throw RequestError(.usage, "'\(path)' has no expert \(expert) in layer \(layer)")

@@ -1,4 +1,4 @@
-// What every verb that can be gone on with shares: the journal beside its result, what it is held against, and what is said.
+// What every verb that can be resumed shares: the journal beside its result, what it is held against, and what is said.
 
 import SmeltStorage
 
@@ -11,7 +11,7 @@ enum ResultJournal {
   /// - Throws: `RESUME_MISMATCH` naming the first member that differs.
   static func check(_ found: JSON, is expected: JSON, file: String) throws(FormatError) {
     guard let found = found.object, let expected = expected.object else {
-      throw FormatError(.resumeMismatch, file: file, "is no journal of ours")
+      throw FormatError(.resumeMismatch, file: file, "is not a Smelt journal")
     }
     for (key, value) in zip(expected.keys, expected.values) where found[key]?.text() != value.text() {
       throw FormatError(

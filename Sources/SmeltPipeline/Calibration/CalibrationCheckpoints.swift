@@ -63,7 +63,7 @@ final class CalibrationCheckpoints {
   ///   - header: what the calibration is.
   ///   - pool: how many windows there are to add from.
   /// - Throws: `RequestError` usage where there is nothing to go on with, cannot-create where a run left something and is not to
-  ///   be gone on with; `RESUME_MISMATCH` when that was another calibration, or its files are not what it wrote.
+  ///   be resumed; `RESUME_MISMATCH` when that was another calibration, or its files are not what it wrote.
   init(
     _ path: String, _ header: JSON, _ family: any ModelFamily, pool: Int, _ options: CheckpointOptions
   ) throws {
@@ -251,7 +251,7 @@ final class CalibrationCheckpoints {
 
   private func activationsPath(_ layers: Int) -> String { "\(path).partial-activations-\(layers)" }
 
-  /// What a file must be to be gone on with: read back from where it lies.
+  /// What a file must be to be resumed: read back from where it lies.
   private func identity(_ path: String) throws -> JSON {
     let file = try MappedFile(path: path)
     return ["bytes": JSON(file.count), "xxh64": JSON(hexadecimal(file.bytes.withUnsafeBytes { xxh64($0) }))]
@@ -268,7 +268,7 @@ final class CalibrationCheckpoints {
 
   private func read(_ entry: JSON, _ family: any ModelFamily, pool: Int) throws {
     let layout = StatisticsLayout(family)
-    let refusal = FormatError(.resumeMismatch, file: journalPath, "holds an entry that is none")
+    let refusal = FormatError(.resumeMismatch, file: journalPath, "holds an invalid entry")
     if let added = entry["added"]?.array {
       let places = added.compactMap(\.integer)
       guard places.count == added.count, places.allSatisfy((0..<pool).contains),

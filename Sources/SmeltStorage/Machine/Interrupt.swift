@@ -1,5 +1,6 @@
 // Ctrl-C: the first one asks the work to stop at the next safe point, the second one kills.
 
+internal import CKernels
 internal import Synchronization
 
 #if canImport(Glibc)
@@ -17,13 +18,11 @@ public enum Interrupt {
   /// Catches SIGINT, SIGTERM and SIGHUP from now on. A second signal has its usual, deadly effect.
   public static func install() {
     for number in [SIGINT, SIGTERM, SIGHUP] {
-      let before = signal(number) { number in
+      // What the caller has ignored stays so: `nohup`, and jobs in the background of a script.
+      guard sk_is_ignored(number) == 0 else { continue }
+      signal(number) { number in
         Interrupt.requested.store(true, ordering: .relaxed)
         signal(number, SIG_DFL)
-      }
-      // What the caller has ignored stays so: `nohup`, and jobs in the background of a script.
-      if unsafeBitCast(before, to: Int.self) == unsafeBitCast(SIG_IGN, to: Int.self) {
-        signal(number, SIG_IGN)
       }
     }
     signal(SIGPIPE, SIG_IGN)

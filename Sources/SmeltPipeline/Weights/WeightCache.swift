@@ -216,7 +216,7 @@ extension WeightCache {
       return weight
     }
 
-    /// Reads a weight that will be asked for. Whatever is wrong with it is told then.
+    /// Reads a weight that will be asked for. Whatever is wrong with it is reported then.
     func readAhead(_ key: Key) {
       // Pages that were asked for ahead are counted when they are used.
       guard !cache.contains(key), let weight = try? read(key, .serial), weight.heldBytes == weight.byteCount

@@ -113,7 +113,7 @@ struct JSONScanner {
       let key = try key()
       guard object.append(key, try value(depth: depth + 1)) else {
         throw JSONError(
-          kind: .duplicateKey, offset: keyOffset, problem: "the key '\(excerpt(key))' stands twice")
+          kind: .duplicateKey, offset: keyOffset, problem: "the key '\(excerpt(key))' appears twice")
       }
     } while try continues(until: UInt8(ascii: "}"))
     return object

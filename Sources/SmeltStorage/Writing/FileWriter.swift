@@ -183,7 +183,7 @@ public struct FileWriter: ~Copyable {
     }
   }
 
-  /// Syncs a file that is gone on with later, and holds no memory until then.
+  /// Syncs a file that is resumed later, and holds no memory until then.
   /// - Throws: `RequestError` io.
   public func rest() throws {
     try sync()

@@ -1,4 +1,4 @@
-// What can go wrong, told apart by whose fault it is: a file that breaks its rule (`FormatError`), a wish that
+// What can go wrong, told apart by whose fault it is: a file that breaks its rule (`FormatError`), a request that
 // cannot be met (`RequestError`), and a program that is wrong (a trap, never reachable from a file's bytes).
 
 /// A stable, documented, grep-able name of one kind of refusal. `Formats/errors.md` explains each.
@@ -84,9 +84,9 @@ public struct FormatError: Error, Sendable, Hashable, CustomStringConvertible {
   }
 }
 
-/// A wish that cannot be met although no file is at fault.
+/// A request that cannot be met although no file is at fault.
 public struct RequestError: Error, Sendable, Hashable, CustomStringConvertible {
-  /// Whose move it is; decides the exit status.
+  /// Who must act; decides the exit status.
   public enum Kind: String, Sendable, Hashable, CaseIterable {
     /// Well-formed, but not supported (exit 3).
     case unsupported
@@ -100,14 +100,14 @@ public struct RequestError: Error, Sendable, Hashable, CustomStringConvertible {
     case interrupted
   }
 
-  /// Whose move it is.
+  /// Who must act.
   public var kind: Kind
   /// What cannot be done and why: lower case, no full stop.
   public var problem: String
   /// What to do instead.
   public var help: String?
 
-  /// A refusal of a wish.
+  /// A refusal of a request.
   public init(_ kind: Kind, _ problem: String, help: String? = nil) {
     self.kind = kind
     self.problem = problem

@@ -104,7 +104,7 @@ public func check(
     summary.bytes = ingot.byteCount
     if !isDeep || summary.damage.contains(where: { $0.error.subject == "config.json" }) { return summary }
   } else if !isDeep {
-    throw RequestError(.usage, "--checksums is for ingots: '\(path)' is none")
+    throw RequestError(.usage, "--checksums is for ingots: '\(path)' is not one")
   }
   return try check(try open(path), summary, options)
 }

@@ -45,19 +45,6 @@ public struct FolderManifest: Sendable {
     self.files = files.sorted { Array($0.name.utf8).lexicographicallyPrecedes(Array($1.name.utf8)) }
   }
 
-  /// Why a text cannot be the name of a file in a result folder, or nil: it must not lead out of the folder.
-  public static func problem(withName name: String) -> String? {
-    if name.isEmpty { return "it is empty" }
-    if name.utf8.count > 4096 { return "it has \(name.utf8.count) bytes, expected at most 4096" }
-    if name.utf8.contains(0) { return "it holds a NUL" }
-    for component in name.split(separator: "/", omittingEmptySubsequences: false) {
-      if component.isEmpty { return name.hasPrefix("/") ? "it is absolute" : "it has an empty component" }
-      if component == "." || component == ".." { return "it holds '\(component)'" }
-      if component.utf8.count > 255 { return "a component has more than 255 bytes" }
-    }
-    return nil
-  }
-
   /// The text of the list.
   public var text: [UInt8] {
     let json = JSON(members: [
@@ -84,7 +71,7 @@ public struct FolderManifest: Sendable {
     var files: [File] = []
     var seen: Set<[UInt8]> = []
     for entry in list {
-      guard let name = entry["name"]?.string, problem(withName: name) == nil, name != fileName,
+      guard let name = entry["name"]?.string, CarriedName.problem(name) == nil, name != fileName,
         let bytes = entry["bytes"]?.integer, bytes >= 0, let digits = entry["xxh64"]?.string,
         digits.utf8.count == 16, let hash = UInt64(digits, radix: 16), seen.insert(Array(name.utf8)).inserted
       else { return nil }

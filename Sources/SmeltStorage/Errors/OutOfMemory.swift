@@ -13,7 +13,7 @@ internal import CKernels
 
 /// What happens when memory runs out: the message of an input/output error, and exit status 74.
 public enum OutOfMemory {
-  /// From now on the end of the program for want of memory is reported as such. Files that were being written stay beside their
+  /// From now on the end of the program when memory runs out is reported as such. Files that were being written stay beside their
   /// targets, as after a kill.
   public static func install() { sk_report_out_of_memory() }
 

@@ -103,7 +103,7 @@ public struct JSONObject: Sendable {
   public init(_ members: [(String, JSON)]) {
     for (key, value) in members {
       let added = append(key, value)
-      precondition(added, "the key '\(key)' stands twice")
+      precondition(added, "the key '\(key)' appears twice")
     }
   }
 
@@ -140,7 +140,7 @@ public struct JSONError: Error, Sendable, Hashable {
   public enum Kind: Sendable, Hashable {
     /// Not JSON, or not UTF-8.
     case syntax
-    /// A key stands twice in one object.
+    /// A key appears twice in one object.
     case duplicateKey
     /// Too deep or too many values.
     case limit
@@ -178,7 +178,7 @@ extension JSON {
   }
 
   /// Scans one object and hands over its members one at a time, so that a header of many members is never held as a
-  /// tree. The limit of values counts for each member alone. A key that stands twice at the outermost level is
+  /// tree. The limit of values counts for each member alone. A key that appears twice at the outermost level is
   /// handed over twice: the caller, who keeps the keys, refuses it.
   /// - Throws: `JSONError`, or what `member` throws; `keyOffset` is the byte of the key's opening quote.
   public static func scanMembers(

@@ -41,20 +41,7 @@ enum Platform {
   /// Writes all bytes at the end of a file that is open for appending.
   /// - Returns: false when the system refuses; `lastError` says why.
   static func append(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) -> Bool {
-    var done = 0
-    while done < bytes.count {
-      #if canImport(Glibc)
-        let step = Glibc.write(descriptor, bytes.baseAddress! + done, bytes.count - done)
-      #elseif canImport(Musl)
-        let step = Musl.write(descriptor, bytes.baseAddress! + done, bytes.count - done)
-      #else
-        let step = Darwin.write(descriptor, bytes.baseAddress! + done, bytes.count - done)
-      #endif
-      if step < 0 && errno == EINTR { continue }
-      guard step > 0 else { return false }
-      done += step
-    }
-    return true
+    writeAll(descriptor, bytes) == 0
   }
 
   /// Writes all bytes at a place of a file, however often the system takes a part only.
@@ -130,4 +117,18 @@ public func processorSeconds() -> Double {
   var now = timespec()
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now)
   return Double(now.tv_sec) + Double(now.tv_nsec) * 1e-9
+}
+
+/// Writes all bytes where a descriptor stands (a pipe, a terminal, a file open for appending), however often the system takes
+/// a part only.
+/// - Returns: 0, or the error number.
+public func writeAll(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) -> Int32 {
+  var done = 0
+  while done < bytes.count {
+    let step = write(descriptor, bytes.baseAddress! + done, bytes.count - done)
+    if step < 0 && errno == EINTR { continue }
+    guard step > 0 else { return errno }
+    done += step
+  }
+  return 0
 }

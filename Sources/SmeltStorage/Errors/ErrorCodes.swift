@@ -55,9 +55,9 @@ extension ErrorCode {
   public static let stHeaderLimit = ErrorCode(
     "ST_HEADER_LIMIT", "the header nests deeper than 8 levels or names more than 1,000,000 tensors",
     "no real checkpoint does this; do not trust the file")
-  /// A name that stands twice.
+  /// A name that appears twice.
   public static let stDuplicate = ErrorCode(
-    "ST_DUPLICATE", "a key stands twice in the header",
+    "ST_DUPLICATE", "a key appears twice in the header",
     "two readers could see two models; do not trust the file")
   /// A dtype that the format does not have.
   public static let stDtype = ErrorCode(
@@ -117,7 +117,7 @@ extension ErrorCode {
     "index and shards come from different revisions; fetch both again")
   /// A tensor in two shards.
   public static let idxDuplicate = ErrorCode(
-    "IDX_DUPLICATE", "a tensor is in two shards, or a key stands twice in the index",
+    "IDX_DUPLICATE", "a tensor is in two shards, or a key appears twice in the index",
     "remove the stray shard, or fetch the index again")
   /// An index that is no index.
   public static let idxJSON = ErrorCode(
@@ -154,11 +154,11 @@ extension ErrorCode {
   public static let ggArray = ErrorCode(
     "GG_ARRAY", "a metadata array has more elements than the file can hold",
     "the header is damaged; fetch the file again")
-  /// A key or tensor that stands twice.
+  /// A key or tensor that appears twice.
   public static let ggDuplicate = ErrorCode(
-    "GG_DUPLICATE", "a key or a tensor's name stands twice",
+    "GG_DUPLICATE", "a key or a tensor's name appears twice",
     "two readers could see two models; do not trust the file")
-  /// An alignment that is none.
+  /// An invalid alignment.
   public static let ggAlign = ErrorCode(
     "GG_ALIGN", "general.alignment is not a u32 that is a power of two from 8 to 65,536",
     "do not trust the file")
@@ -222,7 +222,7 @@ extension ErrorCode {
   public static let packed = ErrorCode(
     "Q_PACK", "a packed 4-bit weight's width is not half its columns",
     "the shard is damaged or of another layout")
-  /// A block of numbers whose scale is none.
+  /// A block of numbers with an invalid scale.
   public static let block = ErrorCode(
     "Q_BLOCK", "a block's scale is NaN or infinite, or makes a number infinite",
     "the weight is damaged; fetch it again")
@@ -298,7 +298,7 @@ extension ErrorCode {
 
   // MARK: statistics, recipes, token files
 
-  /// A statistics file that is none.
+  /// An invalid statistics file.
   public static let statistics = ErrorCode(
     "STAT_FORMAT", "the statistics file is not of the form of Formats/statistics.md",
     "make it again with `smelt calibrate`")
@@ -309,14 +309,14 @@ extension ErrorCode {
   public static let starvedExperts = ErrorCode(
     "CAL_STARVED", "experts got fewer calibration tokens than --min-tokens, and --policy refuse allows none",
     "give more or other text, or another --policy")
-  /// A recipe that is none.
+  /// An invalid recipe.
   public static let recipe = ErrorCode(
     "RECIPE_FORMAT", "the recipe file is not of the form of Formats/recipe.md", "see Formats/recipe.md")
-  /// A token file that is none.
+  /// An invalid token file.
   public static let tokens = ErrorCode(
     "TOKENS_FORMAT", "the token file is not {\"sequences\": [[ids…], …]} with ids of the vocabulary",
     "write one list of token ids per sequence")
-  /// A text that is none.
+  /// An invalid text.
   public static let text = ErrorCode(
     "TEXT_FORMAT", "the text is not UTF-8 or is too short for one window",
     "give a longer UTF-8 text, or a smaller --context")

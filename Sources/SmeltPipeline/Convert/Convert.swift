@@ -91,7 +91,7 @@ func converting(_ model: Model, to path: String, _ options: ConvertOptions) thro
   let start = (monotonicSeconds(), processorSeconds())
   guard !options.resume || options.target is IngotResult else {
     throw RequestError(
-      .usage, "there is nothing to resume: of a conversion, only an .ingot can be gone on with",
+      .usage, "there is nothing to resume: of a conversion, only an .ingot can be resumed",
       help: "start without --resume")
   }
   model.limitCache(options.run.maxMemory / 8)

@@ -149,7 +149,7 @@ public struct ImatrixFile: Sendable {
       let entry = try ImatrixFile.entry(&reader, index, file: path)
       guard names.insert(entry.name).inserted else {
         throw FormatError(
-          .statistics, file: path, subject: entry.name, offset: reader.offset, "stands twice")
+          .statistics, file: path, subject: entry.name, offset: reader.offset, "appears twice")
       }
       entries.append(entry)
     }
