@@ -1,8 +1,8 @@
 // A library that is loaded before the system's own and lets one call fail: the Nth of an operation, or all from there on. What
 // `.ci/faults` runs the command under.
 //
-//   FAULT=OPERATION:N:ERRNO[:short][:on]   fails the Nth call with that error number; `short`: takes half of the bytes instead;
-//                                          `on`: and all calls after it
+//   FAULT=OPERATION:N:ERRNO[:short][:on][:kill]   fails the Nth call with that error number; `short`: takes half of the bytes
+//                                                 instead; `on`: and all calls after it; `kill`: kills the process at it
 //   FAULT_COUNT=FILE                       writes how often each operation was called, at the end
 //
 // Calls on the standard streams are neither counted nor failed: what a message is written to is no file.
@@ -11,6 +11,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -32,8 +33,8 @@ static const char *const names[] = {OPERATIONS(TEXT)};
 static _Atomic int calls[op_count];
 
 static struct {
-  int operation, number, error, is_short, goes_on;
-} fault = {-1, 0, EIO, 0, 0};
+  int operation, number, error, is_short, goes_on, kills;
+} fault = {-1, 0, EIO, 0, 0, 0};
 
 __attribute__((constructor)) static void begin(void) {
   const char *text = getenv("FAULT");
@@ -51,6 +52,8 @@ __attribute__((constructor)) static void begin(void) {
       fault.is_short = 1;
     } else if (!strcmp(word, "on")) {
       fault.goes_on = 1;
+    } else if (!strcmp(word, "kill")) {
+      fault.kills = 1;
     }
   }
 }
@@ -59,7 +62,9 @@ __attribute__((constructor)) static void begin(void) {
 static int fails(int operation) {
   int number = atomic_fetch_add(&calls[operation], 1) + 1;
   if (operation != fault.operation || number < fault.number) return 0;
-  return number == fault.number || fault.goes_on;
+  if (number != fault.number && !fault.goes_on) return 0;
+  if (fault.kills) raise(SIGKILL);
+  return 1;
 }
 
 static int refuse(void) {

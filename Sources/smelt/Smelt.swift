@@ -35,8 +35,9 @@ struct Smelt: ParsableCommand {
          3  not supported                  75  interrupted
 
       Environment:
-        SMELT_ISA  the instruction set to run with: \(InstructionSet.words.joined(separator: ", "));
-                   by default the best that the machine has. Results are the same.
+        SMELT_ISA  The instruction set to run with; by default the best that this
+                   machine has. Results are the same. One of
+                   \(InstructionSet.words.joined(separator: ", ")).
       """,
     version: "smelt \(smeltVersion)",
     subcommands: [

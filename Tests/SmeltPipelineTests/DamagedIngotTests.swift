@@ -28,7 +28,10 @@ private enum Reader: String, CaseIterable {
     let run = RunOptions(parallel: Parallel(threads: 2))
     let windows = Windows([[1, 5, 9, 13, 2, 7, 11, 3], [4, 4, 8, 15, 16, 23, 2, 1]], context: 8)
     let out = folder.file("out")
-    defer { for name in ["out", "out.ingot"] { removeFile(folder.file(name)) } }
+    // What the result says of its text must not change with the ingot.
+    let text = folder.file("text")
+    putFile(text, [0x61])
+    defer { for name in ["out", "out.ingot", "text"] { removeFile(folder.file(name)) } }
     func hash(_ path: String) throws -> String { SHA256.hex(try MappedFile(path: path).bytes) }
     func members(_ json: JSON, _ keys: [String]) -> String {
       keys.map { json[$0]?.text() ?? "absent" }.joined(separator: "\n")
@@ -45,7 +48,7 @@ private enum Reader: String, CaseIterable {
       return try hash(folder.file("out.ingot"))
     case .quantize:
       _ = try SmeltPipeline.quantize(
-        model, to: folder.file("out.ingot"), calibration: windows, textPath: path, choosesObserver: true,
+        model, to: folder.file("out.ingot"), calibration: windows, textPath: text, choosesObserver: true,
         try options("int8-channel"))
       return try hash(folder.file("out.ingot"))
     case .diff:
@@ -72,7 +75,7 @@ private enum Reader: String, CaseIterable {
         model, prompt: [1, 2, 3], maxTokens: 3, sampling: Sampling(), stops: [], run)
       return "\(ids)"
     case .calibrate:
-      _ = try SmeltPipeline.calibrate(model, windows, textPath: path, to: out, overwrite: false, run)
+      _ = try SmeltPipeline.calibrate(model, windows, textPath: text, to: out, overwrite: false, run)
       return try hash(out)
     case .inspect:
       return try members(

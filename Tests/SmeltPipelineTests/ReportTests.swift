@@ -223,7 +223,8 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
     let statistics = folder.file("s")
     _ = try calibrate(fp4, windows, textPath: text, to: statistics, overwrite: false, RunOptions())
     let informed = try options("int8-channel", statistics: try readStatistics(statistics, for: fp4))
-    try expect("plan", [try Plan(fp4, informed).json])
+    let overlaid = try Plan(Model.open(fixture("reports/ix_overlay")), try options("keep"))
+    try expect("plan", [try Plan(fp4, informed).json, overlaid.json])
     var options = try options("keep")
     let again = folder.file("again.ingot")
     _ = try convert(ingot, to: again, options)
@@ -244,15 +245,16 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
           BenchRow(name: "b", value: 2, unit: "GB/s", share: nil),
         ])
       ])
-    var warned = try inspect(fp4)
-    warned.warnings = ["one"]
+    var inspected = try inspect(fp4)
+    inspected.warnings = ["one"]
     let unsealed = try inspect(ingot).json(withTensors: false)
     #expect(unsealed["report"] == nil)
     try verified.seal(ingot)
     try expect(
       "inspect",
       [
-        warned.json(withTensors: true), unsealed, try inspect(try Model.open(path)).json(withTensors: false),
+        inspected.json(withTensors: true), unsealed,
+        try inspect(try Model.open(path)).json(withTensors: false),
         try inspect(try Model.open(again)).json(withTensors: false),
       ])
     let damaged = try damagedCopy(of: again, in: folder)

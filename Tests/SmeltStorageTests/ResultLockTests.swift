@@ -118,6 +118,63 @@ import Testing
     #expect(try namesInFolder(folder.path) == ["r.partial-\(pid)-2", "r.partial-notes"])
   }
 
+  /// Killed between making a file and saying which one: it is empty then. A file with something in it is somebody's.
+  @Test func whatWasAboutToBeMadeGoesWhereItIsEmpty() throws {
+    let folder = TemporaryFolder()
+    try writeFile(folder.file("r.partial-3"), [], overwrite: false)
+    try killed(folder.file("r")) {
+      for name in ["r.journal", "r.partial-1", "r.partial-2", "r.partial-3", "r.partial-4"] {
+        ResultLock.announce(folder.file(name))
+      }
+      for (name, bytes) in [("r.journal", []), ("r.partial-1", []), ("r.partial-2", [UInt8(1)])] {
+        putFile(folder.file(name), bytes)
+      }
+      mkdir(folder.file("r.partial-4"), 0o700)
+    }
+    let lines = try hold(folder.file("r"))
+    let removed = lines.filter { $0.contains("which a run that was stopped left, is removed") }
+    #expect(removed.count == 3, "\(lines)")
+    #expect(try namesInFolder(folder.path) == ["r.partial-2", "r.partial-3"])
+  }
+
+  /// A file that serves one run only is listed under its final name before it has that.
+  @Test func whatIsWrittenBesideAResultGoesUnderBothNames() throws {
+    let folder = TemporaryFolder()
+    try killed(folder.file("r")) {
+      try writeFile(folder.file("r.partial-statistics"), [1], overwrite: false)
+      try writeFile(folder.file("r.json"), [1], overwrite: false)
+    }
+    #expect(try hold(folder.file("r")).count == 1)
+    #expect(try namesInFolder(folder.path) == ["r.json"])
+  }
+
+  /// Killed while its lock had another name still.
+  @Test func locksThatWereNeverTakenGoWithTheirProcess() throws {
+    let folder = TemporaryFolder()
+    let gone = 4_194_305  // beyond every process
+    let names = [
+      "r.lock-\(gone)", "r.lock-\(gone)-2", "r.lock-\(getpid())", "r.lock-notes", "s.lock-\(gone)",
+    ]
+    for name in names { try writeFile(folder.file(name), [], overwrite: false) }
+    try writeFile(folder.file("r.lock-\(gone)-3"), Array("mine\n".utf8), overwrite: false)
+    #expect(try hold(folder.file("r")).count == 2)
+    #expect(
+      try namesInFolder(folder.path)
+        == ["r.lock-\(getpid())", "r.lock-\(gone)-3", "r.lock-notes", "s.lock-\(gone)"].sorted())
+  }
+
+  /// What old parts of a split result were moved to is named; no lock speaks of it.
+  @Test func partsThatWereMovedAsideAreNamed() throws {
+    let folder = TemporaryFolder()
+    let names = [
+      "r-00001-of-00002.gguf.replaced-4194305", "robot.gguf.partial-4194305", "r.gguf.partial-4194305",
+    ]
+    for name in names { try writeFile(folder.file(name), [1], overwrite: false) }
+    let lines = try hold(folder.file("r.gguf"))
+    #expect(lines.count == 2 && lines.allSatisfy { $0.contains("may be left") }, "\(lines)")
+    #expect(try namesInFolder(folder.path).count == 3)
+  }
+
   @Test func aFolderWithSomethingElseInItStays() throws {
     let folder = TemporaryFolder()
     let place = folder.file("r.partial-1")

@@ -240,8 +240,9 @@ final class CalibrationCheckpoints {
   /// Removes all that was kept.
   func remove() {
     guard journal != nil || !written.isEmpty else { return }
-    for file in kept { removeFile(file) }
+    // The journal first: it must never tell of files that are gone.
     removeFile(journalPath)
+    for file in kept { removeFile(file) }
     journal = nil
   }
 

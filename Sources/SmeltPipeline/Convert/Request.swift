@@ -191,7 +191,6 @@ private func quantizing(
     checkpoints: CheckpointOptions(
       resume: options.resume && isCalibrating, seconds: options.checkpointSeconds),
     options.run)
-  ResultLock.note(statisticsPath)
   defer { removeFile(statisticsPath) }
   var options = options
   options.resume = options.resume && !isCalibrating

@@ -59,11 +59,12 @@ struct CarriedFiles {
       leave("a link to a folder")
     } else if depth >= CarriedFiles.limits.depth {
       leave("deeper than \(CarriedFiles.limits.depth) folders")
-    } else if let names = try? namesInFolder(place) {
+    } else if !mayRead(place) {
+      leave("may not be read")
+    } else {
+      let names = try namesInFolder(place)
       if names.isEmpty { leave("an empty folder") }
       try look(into: relative, names: names, depth: depth + 1)
-    } else {
-      leave("cannot be read")
     }
   }
 
@@ -72,7 +73,9 @@ struct CarriedFiles {
     func leave(_ reason: String, _ bytes: Int? = nil) {
       left.append(LeftFile(relative, reason, bytes: bytes))
     }
-    if let reason = CarriedFiles.weights(name) { return leave(reason, fileSize(place)) }
+    if let reason = CarriedFiles.weights(name) {
+      return leave(reason, pathKind(place) == .file ? fileByteCount(place) : nil)
+    }
     if let problem = CarriedName.problem(relative) { return leave(problem) }
     guard files.count < CarriedFiles.limits.count else {
       return leave("beyond the first \(CarriedFiles.limits.count) files")
@@ -84,14 +87,12 @@ struct CarriedFiles {
       if isNeeded { throw error }
       return leave(error.code == .idxLink ? "a link that leads out of the folder" : "a link to nothing")
     }
-    guard pathKind(target) == .file || isNeeded else { return leave("a device, a pipe or a socket") }
-    let file: MappedFile
-    do {
-      file = try MappedFile(path: target)
-    } catch {
-      if isNeeded { throw error }
-      return leave("cannot be read", fileSize(place))
+    if !isNeeded {
+      guard pathKind(target) != .other else { return leave("a device, a pipe or a socket") }
+      guard mayRead(target) else { return leave("may not be read", fileByteCount(target)) }
     }
+    // A file that may be read and cannot be is lost by a failure of the disk or of the system, not by a rule.
+    let file = try MappedFile(path: target)
     let limit = relative == "config.json" ? 16 << 20 : CarriedFiles.limits.file
     guard file.count <= limit else {
       if isNeeded {
@@ -164,9 +165,4 @@ struct CarriedFiles {
 
   /// Folders that are one model of another format.
   private static let weightFolders = [".mlpackage", ".mlmodelc", ".mlmodel"]
-}
-
-private func fileSize(_ path: String) -> Int? {
-  guard pathKind(path) == .file else { return nil }
-  return try? MappedFile(path: path).count
 }

@@ -31,6 +31,8 @@ public struct DiffSummary: Sendable {
   public var differences: [Difference]
   /// What configurations and tokenizers differ in.
   public var others: [ModelDifference] = []
+  /// What takes no part on either side.
+  var leftOut: (a: [LeftOut], b: [LeftOut])
   /// Time and memory.
   var resources: Resources
 
@@ -62,7 +64,8 @@ public struct DiffSummary: Sendable {
   /// For machines.
   public var json: JSON {
     [
-      "a": JSON(paths.a), "b": JSON(paths.b), "weights": JSON(weights), "equal": JSON(isEqual),
+      "schema": "smelt.diff/1", "a": JSON(paths.a), "b": JSON(paths.b), "weights": JSON(weights),
+      "equal": JSON(isEqual),
       "reencoded": JSON(reencoded),
       "differences": JSON(
         differences.map {
@@ -75,7 +78,9 @@ public struct DiffSummary: Sendable {
             ],
           ]
         }),
-      "other_differences": JSON(others.map(\.json)), "resources": resources.json,
+      "other_differences": JSON(others.map(\.json)),
+      "left_out_a": JSON(leftOut.a.map(\.json)), "left_out_b": JSON(leftOut.b.map(\.json)),
+      "resources": resources.json,
     ]
   }
 }
@@ -88,7 +93,7 @@ public func diff(_ a: Model, _ b: Model, _ options: RunOptions) throws -> DiffSu
   let (x, y) = (cache.weights(0), cache.weights(1))
   var summary = DiffSummary(
     paths: (a.path, b.path), weights: 0, reencoded: 0, differences: [],
-    resources: cache.resources(spilledBytes: 0))
+    leftOut: (a.leftOut, b.leftOut), resources: cache.resources(spilledBytes: 0))
   summary.others = try ModelDifference.all(a, b)
   let specs = a.family.weights
   options.progress.begin("compare weights", total: specs.count, unit: "weights")

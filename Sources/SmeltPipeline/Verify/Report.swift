@@ -114,6 +114,7 @@ public struct Report: Sendable {
     if case .ingot(let ingot) = model.container {
       members.append(("content_hash", JSON(ingot.file.contentHash)))
     }
+    members.append(("left_out", JSON(model.leftOut.map(\.json))))
     return JSON(members: members)
   }
 

@@ -39,10 +39,13 @@ public func patchFile(_ path: String, byteCount: Int, tail: [UInt8], head: [UInt
     return
   }
   let reason = Platform.lastError()
-  // The head first: it must never speak of bytes that are gone.
-  let isBack =
-    (!isThere || old.withUnsafeBytes { Platform.write(descriptor, $0, at: 0) })
-    && ftruncate(descriptor, off_t(byteCount)) == 0
+  // The head first: it must never speak of bytes that are gone. A disk that is full may take none of it back, and has taken
+  // none of the new one then.
+  var found = old
+  let isOld =
+    !isThere || old.withUnsafeBytes { Platform.write(descriptor, $0, at: 0) }
+    || (found.withUnsafeMutableBytes { Platform.read(descriptor, $0, at: 0) } && found == old)
+  let isBack = isOld && ftruncate(descriptor, off_t(byteCount)) == 0
   _ = Platform.syncData(descriptor)
   throw RequestError(
     .io, "cannot write '\(path)': \(reason)",

@@ -52,6 +52,9 @@ public func fileByteCount(_ path: String) -> Int {
   return Int(status.st_size)
 }
 
+/// Whether this process may read what lies at `path`: true where nothing does, which whoever opens it will find.
+public func mayRead(_ path: String) -> Bool { access(path, R_OK) == 0 || (errno != EACCES && errno != EPERM) }
+
 /// Whether `path` itself is a symbolic link.
 public func isSymbolicLink(_ path: String) -> Bool {
   var status = stat()

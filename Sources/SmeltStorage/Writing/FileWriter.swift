@@ -61,6 +61,7 @@ public struct FileWriter: ~Copyable {
     let made = try FileWriter.create(path, isResumable: isResumable)
     (partial, descriptor, identity) = (made.partial, made.descriptor, made.identity)
     ResultLock.note(partial, identity, isResumable: isResumable)
+    ResultLock.noteBeside(path, identity)
     self.path = path
     self.replacement = replacement
     blocks = WriteBehind(descriptor, at: 0, hashes: hashes)
@@ -79,12 +80,14 @@ public struct FileWriter: ~Copyable {
     for name in isResumable ? [resumablePath(path)] : partialNames(path) {
       // What a killed run left and is begun anew is of no use any more.
       if isResumable, ResultLock.owns(name) { unlink(name) }
+      ResultLock.announce(name)
       let descriptor = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
       if descriptor >= 0 {
         var status = stat()
         if fstat(descriptor, &status) == 0 { return (name, descriptor, FileStamp(status).identity) }
         let reason = Platform.lastError()
         close(descriptor)
+        unlink(name)
         throw RequestError(.io, "cannot look at '\(name)': \(reason)")
       }
       guard errno == EEXIST else { break }

@@ -55,7 +55,13 @@ public struct FolderWriter: ~Copyable {
 
   private static func make(_ path: String) throws -> (partial: String, identity: FileIdentity) {
     for name in FileWriter.partialNames(path) {
-      if mkdir(name, 0o755) == 0, let stamp = FileStamp(path: name) { return (name, stamp.identity) }
+      ResultLock.announce(name)
+      if mkdir(name, 0o755) == 0 {
+        if let stamp = FileStamp(path: name) { return (name, stamp.identity) }
+        let code = errno
+        rmdir(name)
+        errno = code
+      }
       guard errno == EEXIST else { break }
     }
     throw RequestError(
@@ -78,6 +84,7 @@ public struct FolderWriter: ~Copyable {
       throw RequestError(.cannotCreate, "'\(name)' is the name of the result's own list of files")
     }
     for folder in CarriedName.folders(name) where contents.add(folder: folder) {
+      ResultLock.announce(joinPath(partial, folder))
       guard mkdir(joinPath(partial, folder), 0o755) == 0 else {
         throw RequestError(.io, "cannot create '\(joinPath(path, folder))': \(Platform.lastError())")
       }

@@ -57,6 +57,7 @@ public struct Journal: ~Copyable {
       return (-1, error as? RequestError ?? RequestError(.cannotCreate, "cannot read '\(path)'"))
     }
     unlink(path)
+    ResultLock.announce(path)
     let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0o644)
     guard descriptor < 0 else { return (descriptor, nil) }
     return (-1, RequestError(.cannotCreate, "cannot create '\(path)': \(Platform.lastError())"))

@@ -14,11 +14,23 @@ struct Leftovers {
   private let entries: [LockEntry]
   private let folder: String
   private let made: Set<FileIdentity>
+  /// What was only announced, by its path.
+  private var announced: [String: LockEntry] = [:]
 
-  init(_ entries: [LockEntry], _ folder: String) {
-    self.entries = entries
+  /// - Parameter lines: what the lock lists, in its order: of a name and a file the last word counts, and what was announced only
+  ///   counts where it was never made.
+  init(_ lines: [LockEntry], _ folder: String) {
     self.folder = folder
-    made = Set(entries.map(\.identity))
+    made = Set(lines.compactMap(\.identity))
+    let known = Set(lines.filter { $0.identity != nil }.map(\.name))
+    var last: [String: Int] = [:]
+    for (place, entry) in lines.enumerated() {
+      last["\(entry.identity.map { "\($0.device) \($0.inode)" } ?? "") \(entry.name)"] = place
+    }
+    entries = last.values.sorted().map { lines[$0] }.filter {
+      $0.identity != nil || !known.contains($0.name)
+    }
+    for entry in entries where entry.identity == nil { announced[entry.path(in: folder)] = entry }
   }
 
   private func path(_ name: String) -> String {
@@ -29,9 +41,7 @@ struct Leftovers {
   /// - Returns: the entries of what stays for `--resume`.
   func tidy(result: String, report: (String) -> Void) -> [LockEntry] {
     for entry in entries {
-      guard let home = entry.restores, FileStamp(path: path(entry.name))?.identity == entry.identity else {
-        continue
-      }
+      guard let home = entry.restores, entry.isMade(FileStamp(path: path(entry.name))) else { continue }
       if Platform.renameNew(path(entry.name), path(home)) == 0 {
         report(
           "'\(path(home))' is back in its place; a run that was stopped had moved it to '\(path(entry.name))'"
@@ -42,7 +52,7 @@ struct Leftovers {
     let names = Set(entries.map(\.name))
     for entry in entries where !isInside(entry.name, names) {
       let place = entry.path(in: folder)
-      guard let stamp = FileStamp(path: place), stamp.identity == entry.identity else { continue }
+      guard let stamp = FileStamp(path: place), entry.isMade(stamp) else { continue }
       if let journal = entry.journal, isNeeded(entry, path(journal)) {
         kept.append(entry)
       } else if stamp.isFile {
@@ -74,7 +84,7 @@ struct Leftovers {
     // A journal that does not name the files of every step cannot say that one is of no use.
     let steps = content.entries.filter { $0["added"] == nil }
     let lists = steps.compactMap { $0["files"]?.array }
-    if steps.isEmpty || lists.count < steps.count || path(entry.name) == journal { return true }
+    if lists.count < steps.count || path(entry.name) == journal { return true }
     return lists.contains { list in list.contains { $0.string == fileName(entry.name) } }
   }
 
@@ -82,25 +92,63 @@ struct Leftovers {
   private func remove(_ place: String) -> Bool {
     for name in (try? rawNames(in: place)) ?? [] {
       let child = joinPath(place, String(decoding: name, as: UTF8.self))
-      guard let stamp = FileStamp(path: child), made.contains(stamp.identity) else { continue }
+      guard let stamp = FileStamp(path: child),
+        made.contains(stamp.identity) || announced[child].map({ $0.isMade(stamp) }) ?? false
+      else { continue }
       if stamp.isFile { unlink(child) } else if stamp.isFolder { _ = remove(child) }
     }
     return rmdir(place) == 0
   }
 
-  /// Names what looks like a leftover and is in no list: it may be anybody's, and stays.
-  static func reportUnknown(_ result: String, report: (String) -> Void) {
-    let (folder, name) = (parentFolder(result), fileName(result))
-    for found in (try? namesInFolder(folder)) ?? [] where found.hasPrefix(name) {
-      let rest = found.dropFirst(name.count)
-      guard
-        let ending = [".partial-", ".replaced-", ".prepared.partial-"].first(where: { rest.hasPrefix($0) }),
-        let process = pid_t(rest.dropFirst(ending.count).prefix { $0 != "-" }), process > 0,
-        process != getpid(), kill(process, 0) != 0, errno == ESRCH
+  /// Removes what runs left that were killed before their lock had its name: `X.lock-PID`, empty or with a first line of that
+  /// process, which is gone.
+  static func removeLocks(_ lock: String, report: (String) -> Void) {
+    for place in paths(beside: lock) {
+      let digits = fileName(place).dropFirst(fileName(lock).count + 1)
+      guard place.hasPrefix("\(lock)-"), let process = gone(digits), let stamp = FileStamp(path: place),
+        stamp.isFile, stamp.byteCount <= 1 << 16
       else { continue }
-      report(
-        "'\(folder == "." ? found : joinPath(folder, found))' may be left by a run that was stopped; no lock says so, and it stays"
-      )
+      let descriptor = open(place, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+      guard descriptor >= 0 else { continue }
+      defer { close(descriptor) }
+      let content = LockContent(reading: descriptor)
+      guard stamp.byteCount == 0 || content.map({ $0.process == Int(process) && !$0.isAlive }) ?? false,
+        flock(descriptor, LOCK_EX | LOCK_NB) == 0, unlink(place) == 0
+      else { continue }
+      report("'\(place)', which a run that was stopped left, is removed")
     }
+  }
+
+  /// Names what looks like a leftover and is in no list: it may be anybody's, and stays.
+  /// - Parameter stem: what the names of all files of the result begin with.
+  static func reportUnknown(_ result: String, stem: String, report: (String) -> Void) {
+    let ending = result.dropFirst(stem.count)
+    for place in paths(beside: result) where place.hasPrefix(stem) {
+      var rest = place.dropFirst(stem.count)
+      if !rest.hasPrefix(ending) || ending.isEmpty, matchesGlob("-?????-of-?????*", String(rest)) {
+        rest = rest.dropFirst("-00001-of-00001".count)
+      }
+      guard rest.hasPrefix(ending) else { continue }
+      rest = rest.dropFirst(ending.count)
+      let endings = [".partial-", ".replaced-", ".prepared.partial-"]
+      guard let found = endings.first(where: { rest.hasPrefix($0) }), gone(rest.dropFirst(found.count)) != nil
+      else { continue }
+      report("'\(place)' may be left by a run that was stopped; no lock says so, and it stays")
+    }
+  }
+
+  /// The paths of what lies in the folder of another path, written as that is.
+  private static func paths(beside path: String) -> [String] {
+    let folder = parentFolder(path)
+    let names = (try? namesInFolder(folder)) ?? []
+    return folder == "." && !path.hasPrefix("./") ? names : names.map { joinPath(folder, $0) }
+  }
+
+  /// The process that a name ends with, where it is gone.
+  private static func gone(_ digits: Substring) -> pid_t? {
+    guard let process = pid_t(digits.prefix { $0 != "-" }), process > 0, process != getpid(),
+      kill(process, 0) != 0, errno == ESRCH
+    else { return nil }
+    return process
   }
 }

@@ -81,7 +81,8 @@ public final class ResultLock: Sendable {
     let kept = Leftovers(earlier, parentFolder(path)).tidy(result: name, report: report)
     inherited.withLock { $0 = kept }
     for entry in kept { write(entry) }
-    Leftovers.reportUnknown(name, report: report)
+    Leftovers.removeLocks(path, report: report)
+    Leftovers.reportUnknown(name, stem: stem, report: report)
   }
 
   private static func resolved(_ path: String) -> String {
@@ -198,7 +199,7 @@ public final class ResultLock: Sendable {
     ResultLock.held.withLock { $0.removeAll { $0 === self } }
     let folder = parentFolder(path)
     let isNeeded = inherited.withLock { entries in
-      entries.contains { FileStamp(path: $0.path(in: folder))?.identity == $0.identity }
+      entries.contains { $0.isMade(FileStamp(path: $0.path(in: folder))) }
     }
     if !isNeeded, FileStamp(path: path)?.identity == identity { unlink(path) }
     close(descriptor)
@@ -209,7 +210,7 @@ public final class ResultLock: Sendable {
     guard let found = FileStamp(path: path), found.isFile else { return false }
     return held.withLock { $0 }.contains { lock in
       lock.inherited.withLock { entries in
-        entries.contains { $0.identity == found.identity && $0.path(in: parentFolder(lock.path)) == path }
+        entries.contains { $0.isMade(found) && $0.path(in: parentFolder(lock.path)) == path }
       }
     }
   }
@@ -222,7 +223,7 @@ public final class ResultLock: Sendable {
   ///   - journal: the journal, where it is not the result's.
   ///   - restores: the path that it had before, where it must go back if that is free.
   static func note(
-    _ path: String, _ identity: FileIdentity, isResumable: Bool = false, journal: String? = nil,
+    _ path: String, _ identity: FileIdentity?, isResumable: Bool = false, journal: String? = nil,
     restores: String? = nil
   ) {
     for lock in held.withLock({ $0 }) where path.hasPrefix(lock.stem) {
@@ -235,6 +236,19 @@ public final class ResultLock: Sendable {
         LockEntry(
           name: relative(path), identity: identity, journal: named.map(relative),
           restores: restores.map(relative)))
+    }
+  }
+
+  /// Says that this run is about to make a file or a folder where nothing is: killed before it can say which one it made, it has
+  /// left something empty.
+  static func announce(_ path: String) {
+    if FileStamp(path: path) == nil { note(path, nil) }
+  }
+
+  /// Notes the final name of a file that serves this run only, before it has that name.
+  static func noteBeside(_ path: String, _ identity: FileIdentity) {
+    if held.withLock({ $0 }).contains(where: { path.hasPrefix("\($0.result).partial-") }) {
+      note(path, identity)
     }
   }
 
@@ -321,21 +335,32 @@ struct LockContent {
 struct LockEntry {
   /// The path from the lock's folder.
   let name: String
-  let identity: FileIdentity
+  /// Nil for what the run was about to make.
+  let identity: FileIdentity?
   let journal: String?
   let restores: String?
 
-  init(name: String, identity: FileIdentity, journal: String?, restores: String?) {
+  init(name: String, identity: FileIdentity?, journal: String?, restores: String?) {
     (self.name, self.identity, self.journal, self.restores) = (name, identity, journal, restores)
   }
 
   init?(_ json: JSON) {
-    guard let name = json["name"]?.string, let device = json["device"]?.string.flatMap({ UInt64($0) }),
-      let inode = json["inode"]?.string.flatMap({ UInt64($0) })
-    else { return nil }
+    guard let name = json["name"]?.string else { return nil }
+    func number(_ key: String) -> UInt64? { json[key]?.string.flatMap { UInt64($0) } }
+    let isAnnounced = json["device"] == nil && json["inode"] == nil
+    var identity: FileIdentity?
+    if let device = number("device"), let inode = number("inode") {
+      identity = FileIdentity(device: device, inode: inode)
+    }
+    guard isAnnounced || identity != nil else { return nil }
     self.init(
-      name: name, identity: FileIdentity(device: device, inode: inode), journal: json["journal"]?.string,
-      restores: json["restores"]?.string)
+      name: name, identity: identity, journal: json["journal"]?.string, restores: json["restores"]?.string)
+  }
+
+  /// Whether what lies at the path now is what the run made.
+  func isMade(_ found: FileStamp?) -> Bool {
+    guard let found else { return false }
+    return identity.map { $0 == found.identity } ?? (found.isFolder || found.isFile && found.byteCount == 0)
   }
 
   /// The path from where the program runs.
@@ -344,9 +369,10 @@ struct LockEntry {
   }
 
   var json: JSON {
-    var members: [(String, JSON)] = [
-      ("name", JSON(name)), ("device", JSON("\(identity.device)")), ("inode", JSON("\(identity.inode)")),
-    ]
+    var members: [(String, JSON)] = [("name", JSON(name))]
+    if let identity {
+      members += [("device", JSON("\(identity.device)")), ("inode", JSON("\(identity.inode)"))]
+    }
     if let journal { members.append(("journal", JSON(journal))) }
     if let restores { members.append(("restores", JSON(restores))) }
     return JSON(members: members)
