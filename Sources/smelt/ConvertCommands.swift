@@ -70,7 +70,7 @@ struct SchemeOptions: ParsableArguments {
   @Flag(name: .long, help: "Replace a result that smelt wrote, and nothing else.")
   var overwrite = false
 
-  @Flag(name: .long, help: "Go on with an .ingot that a run which was stopped has left.")
+  @Flag(name: .long, help: "Resume an .ingot from an interrupted run.")
   var resume = false
 
   @Option(
@@ -161,7 +161,7 @@ struct CheckpointFlags: ParsableArguments {
 struct CalibrateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "calibrate",
-    abstract: "Runs a text through a model and writes what each weight gets to see.",
+    abstract: "Runs a text through a model and records the activation statistics of each weight.",
     discussion: """
       Every expert below --min-tokens is listed with what it got instead.
 
@@ -178,7 +178,7 @@ struct CalibrateCommand: ParsableCommand {
   @OptionGroup var starved: PolicyOptions
   @Flag(name: .long, help: "Replace a result that smelt wrote, and nothing else.")
   var overwrite = false
-  @Flag(name: .long, help: "Go on with what a run which was stopped has left.")
+  @Flag(name: .long, help: "Resume an interrupted run.")
   var resume = false
   @OptionGroup var checkpoints: CheckpointFlags
   @OptionGroup var common: CommonOptions
@@ -203,7 +203,7 @@ struct CalibrateCommand: ParsableCommand {
 
 struct QuantizeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "quantize", abstract: "Calibrates (if a text is given) and converts in one.",
+    commandName: "quantize", abstract: "Calibrates (if a text is given) and converts in one step.",
     discussion: """
       Example:
         smelt quantize DIR out.ingot --scheme int8-channel --calibration text.txt
@@ -237,7 +237,7 @@ struct QuantizeCommand: ParsableCommand {
     guard !hasBudget || scheme.recipe == nil && (isCoded || !calibration.isEmpty && scheme.scheme == nil)
     else {
       throw ValidationError(
-        "--target-size and --bits choose the schemes themselves, and need --calibration; \(Budget.codedScheme) alone goes with them"
+        "--target-size and --bits choose the schemes and need --calibration, or --scheme \(Budget.codedScheme); no other --scheme goes with them"
       )
     }
     guard !cut.bytes || !calibration.isEmpty else { throw ValidationError("--bytes is for --calibration") }

@@ -39,19 +39,20 @@ struct TextOptions: ParsableArguments {
 
 /// How texts are cut, and which windows run.
 struct WindowOptions: ParsableArguments {
-  @Option(name: .long, help: ArgumentHelp("Tokens a window.", valueName: "n"))
+  @Option(name: .long, help: ArgumentHelp("Tokens per window.", valueName: "n"))
   var context: Int = 256
 
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "Use at most so many tokens. With --samples, of those calibration may add too: four times the drawn ones by default.",
+      "Use at most n tokens. With --samples, this also limits the windows added for starved experts (default: 4 times the sampled tokens).",
       valueName: "n"))
   var tokensLimit: Int?
 
   @Option(
     name: .long,
-    help: ArgumentHelp("Draw so many windows from all of the text, not the first ones.", valueName: "n"))
+    help: ArgumentHelp(
+      "Sample n windows from all of the text instead of taking the first ones.", valueName: "n"))
   var samples: Int?
 
   @Option(
@@ -110,7 +111,8 @@ struct PolicyOptions: ParsableArguments {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "Write a heat map of tokens by layer and expert: a .svg, or else a page.", valueName: "file"))
+      "Write a heat map of tokens by layer and expert: SVG if the name ends in .svg, else HTML.",
+      valueName: "file"))
   var report: String?
 
   func validate() throws {

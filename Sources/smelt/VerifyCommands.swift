@@ -33,7 +33,7 @@ struct VerifyCommand: ParsableCommand {
     name: .long, defaultAsFlag: "-",
     help: ArgumentHelp("Write the report as JSON; without a file, to stdout.", valueName: "file"))
   var json: String?
-  @Option(name: .long, help: ArgumentHelp("Write the report as a page.", valueName: "file"))
+  @Option(name: .long, help: ArgumentHelp("Write the report as HTML.", valueName: "file"))
   var html: String?
   @Option(
     name: .long,
@@ -155,7 +155,7 @@ struct DemoCommand: ParsableCommand {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "Another model with calibration.txt and evaluation.txt beside it.", valueName: "directory"))
+      "Another model: a folder with calibration.txt and evaluation.txt in it.", valueName: "directory"))
   var model: String?
   @OptionGroup var common: CommonOptions
 

@@ -68,7 +68,7 @@ import Testing
     ] {
       let outcome = try shell.run("smelt \(other) --resume")
       #expect(
-        outcome.exit == 2 && outcome.stderr.contains("error[RESUME_MISMATCH]: '\(member)' "),
+        outcome.exit == 2 && outcome.stderr.contains("error[RESUME_MISMATCH]: '\(member)"),
         "\(outcome.stderr)")
     }
     #expect(try shell.names() == left, "a refusal touches nothing")

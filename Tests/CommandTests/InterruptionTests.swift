@@ -30,7 +30,7 @@ import Testing
     #expect(outcome.stdout == "")
     #expect(
       outcome.stderr == """
-        error[interrupted]: stopped by a signal; nothing was left under the final name
+        error[interrupted]: stopped by a signal; no result was written
           help: start the command again
 
         """)

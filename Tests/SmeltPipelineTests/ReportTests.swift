@@ -76,8 +76,8 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
     #expect(report.criteria.map(\.isMet) == [true, true, false, false, false, true])
     #expect(report.criteria[1].demanded == 0.25 && report.verdict == .fail)
     for text in [report.text, report.html, report.card] {
-      #expect(text.contains("0.7500 against at least 0.9450"))
-      #expect(text.contains("good") && text.contains("2.50e-01 against at most 2.50e-01"))
+      #expect(text.contains("0.7500 (limit: at least 0.9450)"))
+      #expect(text.contains("good") && text.contains("2.50e-01 (limit: at most 2.50e-01)"))
     }
     let json = report.json
     #expect(json["thresholds"]?["profile"]?.string == "good")

@@ -25,25 +25,28 @@ public func calibrate(
   return try options.holding([path], "calibrate") {
     try calibrating(
       model, windows, textPath: textPath, to: path, overwrite: overwrite, policy: policy,
-      checkpoints: checkpoints, options)
+      checkpoints: checkpoints, options
+    ) { $0 }
   }
 }
 
 /// Calibrates into a file beside a result whose lock is held, or into one whose lock is held itself.
-func calibrating(
+/// - Parameter use: what the statistics are for; its checkpoints stay until that is done.
+func calibrating<T>(
   _ model: Model, _ windows: Windows, textPath: String, to path: String, overwrite: Bool,
-  policy: CalibrationPolicy, checkpoints: CheckpointOptions, _ options: RunOptions
-) throws -> CalibrationSummary {
+  policy: CalibrationPolicy, checkpoints: CheckpointOptions, _ options: RunOptions,
+  use: (CalibrationSummary) throws -> T
+) throws -> T {
   let files = windows.files.isEmpty ? [textPath] : windows.files
   try model.refuseAlias(path, and: files)
   try requireCreatable(path, replacing: Replacement(overwrite: overwrite, statisticsKind(path)))
   let kept = try CalibrationCheckpoints(
     path, try windows.identity(model, files, policy), model.family, pool: windows.pool.count, checkpoints)
   do {
-    let summary = try calibrate(
-      model, windows, files, to: path, overwrite: overwrite, policy: policy, kept, options)
+    let result = try use(
+      calibrate(model, windows, files, to: path, overwrite: overwrite, policy: policy, kept, options))
     kept.remove()
-    return summary
+    return result
   } catch let error as RequestError
     where kept.canResume && [.interrupted, .io, .cannotCreate].contains(error.kind)
   {

@@ -112,7 +112,24 @@ enum ResultKind: String, CaseIterable {
       self = kind
     } else {
       self = result.hasSuffix(".ingot") ? .ingot : result.hasSuffix(".gguf") ? .gguf : .safetensors
+      if self == .safetensors { try ResultKind.refuseSuffix(result) }
     }
+  }
+
+  /// Refuses the name of a folder that looks like a mistyped file: `x.ingto`, `x.safetensors`.
+  private static func refuseSuffix(_ result: String) throws {
+    let name = fileName(result)
+    guard !result.hasSuffix("/"), pathKind(result) != .directory, let dot = name.lastIndex(of: "."),
+      dot != name.startIndex
+    else { return }
+    let suffix = String(name[name.index(after: dot)...])
+    let files = ["safetensors", "bin", "pt", "pth", "json", "zip", "tar", "gz", "onnx", "npz"]
+    let meant = nearestName(suffix, among: ["ingot", "gguf"])
+    guard meant != nil || files.contains(suffix.lowercased()) else { return }
+    throw RequestError(
+      .usage,
+      "the name '\(result)' has no suffix of a result: .ingot, .gguf, or none for a folder of safetensors",
+      help: (meant.map { "did you mean .\($0)? " } ?? "") + "a folder of this name: give '\(result)/'")
   }
 
   func target(
@@ -186,14 +203,27 @@ private func quantizing(
   if !options.resume, let table {
     try table.requirePossible(table.smallest(), model, to: path, options)
   }
-  var summary = try calibrating(
+  return try calibrating(
     model, calibration, textPath: textPath, to: statisticsPath, overwrite: false, policy: policy,
     checkpoints: CheckpointOptions(
-      resume: options.resume && isCalibrating, seconds: options.checkpointSeconds),
-    options.run)
-  defer { removeFile(statisticsPath) }
-  var options = options
-  options.resume = options.resume && !isCalibrating
+      resume: options.resume && isCalibrating, seconds: options.checkpointSeconds), options.run
+  ) { summary in
+    defer { removeFile(statisticsPath) }
+    var options = options
+    options.resume = options.resume && (isConverting || !isCalibrating)
+    return try quantizing(
+      model, to: path, calibration, summary, statisticsPath, choosesObserver, method, table, budget, options)
+  }
+}
+
+/// The second half: with what calibration learned.
+private func quantizing(
+  _ model: Model, to path: String, _ calibration: Windows, _ summary: CalibrationSummary,
+  _ statisticsPath: String,
+  _ choosesObserver: Bool, _ method: MethodOptions?, _ table: BudgetTable?, _ budget: Budget?,
+  _ options: ConvertOptions
+) throws -> (CalibrationSummary, ConvertSummary) {
+  var (summary, options) = (summary, options)
   options.statistics = try readStatistics(statisticsPath, for: model)
   summary.path = nil
   if choosesObserver { options.recipe.observer = .mse }
@@ -217,7 +247,9 @@ private func quantizing(
     try write($0)
   }
   if let file = budget?.recipePath {
-    try writeFile(file, Array(OutputKind.savedText(recipe.json).utf8), replacing: recipes)
+    try writeFile(
+      file, Array(OutputKind.savedText(recipe.json).utf8),
+      replacing: Replacement(overwrite: options.overwrite, .recipe))
   }
   return (summary, converted)
 }

@@ -14,11 +14,29 @@ enum ResultJournal {
       throw FormatError(.resumeMismatch, file: file, "is not a Smelt journal")
     }
     for (key, value) in zip(expected.keys, expected.values) where found[key]?.text() != value.text() {
+      let place = difference(found[key] ?? JSON(.null), value, key)
       throw FormatError(
-        .resumeMismatch, file: file, subject: key,
-        "was \(excerpt(found[key]?.text() ?? "absent", limit: 200)), "
-          + "is now \(excerpt(value.text(), limit: 200))")
+        .resumeMismatch, file: file, subject: place.key,
+        "was \(excerpt(place.found.isNull ? "absent" : place.found.text(), limit: 200)), "
+          + "is now \(excerpt(place.expected.isNull ? "absent" : place.expected.text(), limit: 200))")
     }
+  }
+
+  /// The first value that two objects differ in, however deep it lies.
+  private static func difference(_ found: JSON, _ expected: JSON, _ key: String) -> (
+    key: String, found: JSON, expected: JSON
+  ) {
+    if let a = found.object, let b = expected.object {
+      for name in b.keys + a.keys where a[name]?.text() != b[name]?.text() {
+        return difference(a[name] ?? JSON(.null), b[name] ?? JSON(.null), "\(key).\(name)")
+      }
+    }
+    if let a = found.array, let b = expected.array, a.count == b.count,
+      let place = a.indices.first(where: { a[$0].text() != b[$0].text() })
+    {
+      return difference(a[place], b[place], "\(key)[\(place)]")
+    }
+    return (key, found, expected)
   }
 }
 

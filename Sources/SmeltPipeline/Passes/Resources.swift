@@ -37,7 +37,7 @@ public struct Resources: Sendable, Hashable {
   public var readText: String {
     let uses = cacheHits + cacheMisses
     return "\(byteText(bytesRead)) read"
-      + (uses > 0 ? ", \(fixed(100 * hitRate, 1)) % of \(grouped(uses)) uses of a weight from memory" : "")
+      + (uses > 0 ? ", weight cache: \(fixed(100 * hitRate, 1)) % hits of \(grouped(uses))" : "")
       + (spilledBytes > 0 ? ", \(byteText(spilledBytes)) of activations waited in a file" : "")
   }
 }

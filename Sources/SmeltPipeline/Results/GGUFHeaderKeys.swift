@@ -27,7 +27,7 @@ enum GGUFHeaderKeys {
     metadata["general.file_type"] = .integer(fileType)
     metadata["general.quantization_version"] = .integer(2)
     var warnings = try architecture.differences(of: model.family, config).map {
-      "llama.cpp will compute other numbers: \($0)"
+      "results in llama.cpp will differ: \($0)"
     }
     if let tokenizer = try model.smallFile("tokenizer.json") {
       var files = GGUFTokenizer.Files(

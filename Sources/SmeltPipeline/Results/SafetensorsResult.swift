@@ -78,7 +78,7 @@ public struct SafetensorsResult: ResultTarget {
     let (name, help) = known(encoding)
     return RequestError(
       .unsupported,
-      "'\(spec.name)' (\(spec.shape)) would be \(name) (\(encoding.name)), which has no layout in safetensors here",
+      "'\(spec.name)' (\(spec.shape)) would be \(name) (\(encoding.name)), which cannot be written as safetensors here",
       help: help ?? "choose a scheme such as bf16 or f32, or an .ingot or a .gguf as the result")
   }
 
@@ -175,7 +175,8 @@ public struct SafetensorsResult: ResultTarget {
     let isInside = result == source || result.hasPrefix(source + "/")
     guard !isInside, !source.hasPrefix(result + "/") else {
       throw FormatError(
-        .outputAliasesInput, file: path, "the result and the source '\(model.path)' lie in one another")
+        .outputAliasesInput, file: path,
+        "the result and the source '\(model.path)' overlap: one is inside the other")
     }
   }
 }

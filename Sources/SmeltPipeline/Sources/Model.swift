@@ -33,7 +33,10 @@ public struct Model: Sendable {
         .usage, "the path of the model is empty", help: "give a directory, a .gguf or an .ingot")
     }
     switch pathKind(path) {
-    case .nothing: throw FormatError(.missingFile, file: path, "there is no such file or directory")
+    case .nothing:
+      throw FormatError(
+        .missingFile, file: path, "there is no such file or directory",
+        help: firstPart(of: path).map { "it was written in parts: give '\($0)'" })
     case .directory:
       return Model(path: path, container: .checkpoint(try Checkpoint(path: path, allowDrop: allowDrop)))
     case .other: throw FormatError(.notFile, file: path, "found a device or a pipe, expected a model")
@@ -45,9 +48,19 @@ public struct Model: Sendable {
         return Model(path: path, container: .checkpoint(try Checkpoint(path: path, allowDrop: allowDrop)))
       }
       throw FormatError(
-        .notModel, file: path, "found a file that is no .ingot and no .gguf",
+        .notModel, file: path, "found a file that is neither an .ingot nor a .gguf",
         help: path.hasSuffix(".safetensors")
           ? "give the directory that holds it, with config.json beside it" : nil)
+    }
+  }
+
+  /// The first of several files that a result of this name was cut into, if there is one.
+  private static func firstPart(of path: String) -> String? {
+    guard let ending = [".ingot", ".gguf"].first(where: { path.hasSuffix($0) }) else { return nil }
+    let stem = fileName(path).dropLast(ending.count)
+    let names = (try? namesInFolder(parentFolder(path))) ?? []
+    return names.first { matchesGlob("\(stem)-00001-of-?????\(ending)", $0) }.map {
+      path.contains("/") ? joinPath(parentFolder(path), $0) : $0
     }
   }
 

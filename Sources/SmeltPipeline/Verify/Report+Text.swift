@@ -12,12 +12,14 @@ extension Report {
     table.add(["perplexity", fixed(perplexity.source, 4), fixed(perplexity.result, 4)])
     var lines = [table.text, ""]
     var facts = Table(["measure", "value", "meaning"])
-    facts.add(["KL, mean", scientific(kl.mean), "nats a token, source to result, \(grouped(tokens)) tokens"])
+    facts.add([
+      "KL, mean", scientific(kl.mean), "nats per token, source to result, \(grouped(tokens)) tokens",
+    ])
     facts.add([
       "KL, median / p99 / max", "\(scientific(kl.median)) / \(scientific(kl.p99)) / \(scientific(kl.max))",
       "",
     ])
-    facts.add(["KL, floor", scientific(kl.floor), "the source against itself, sums in another order"])
+    facts.add(["KL, floor", scientific(kl.floor), "the source against itself with sums in another order"])
     facts.add([
       "KL, forced routing", scientific(kl.forcedRoutingMean), "the result on the source's expert choices",
     ])
@@ -40,7 +42,7 @@ extension Report {
     }
     if let worst { facts.add(["weight error, worst", scientific(worst.relativeError), worst.name]) }
     facts.add(["exact weights", "\(exactWeights) of \(weights.count)", "every number equal"])
-    facts.add(["weights by what was found", "\(weights.count)", states])
+    facts.add(["weights by state", "\(weights.count)", states])
     facts.add([
       "time, memory", "\(fixed(resources.seconds, 1)) s, \(byteText(resources.peakMemoryBytes))",
       "peak resident; \(resources.readText)",

@@ -110,7 +110,7 @@ public struct Criterion: Sendable {
     func shown(_ value: Double) -> String {
       key == "faults" ? grouped(Int(value)) : isCeiling ? scientific(value) : fixed(value, 4)
     }
-    return "\(name) \(shown(found)) against at \(isCeiling ? "most" : "least") \(shown(demanded))"
+    return "\(name) \(shown(found)) (limit: at \(isCeiling ? "most" : "least") \(shown(demanded)))"
   }
 }
 
@@ -228,7 +228,7 @@ extension Report {
   /// The verdict beside what it rests on.
   var verdictText: String {
     guard verdict != .notJudged else {
-      return "verdict: not judged, nothing was demanded; no weight, setting or token id is wrong"
+      return "verdict: not judged: no threshold was given; no weight, setting or token id is wrong"
     }
     let profile = thresholds.profile.map { " (profile \($0.rawValue))" } ?? ""
     let criteria = criteria

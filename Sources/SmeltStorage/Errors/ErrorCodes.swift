@@ -6,8 +6,8 @@ extension ErrorCode {
   /// A journal of another source or recipe than the one at hand, or one that plan, source and files do not bear out.
   public static let resumeMismatch = ErrorCode(
     "RESUME_MISMATCH",
-    "the run that was stopped had another source, recipe or program, or its journal is not true of its files",
-    "give what was given then, or --overwrite without --resume to begin anew")
+    "the interrupted run had another source, recipe or program, or its journal does not match its files",
+    "use the same options as before, or start over without --resume")
   /// A git-LFS pointer where weights were expected.
   public static let lfsPointer = ErrorCode(
     "SRC_LFS_POINTER", "the file is a git-LFS pointer, not the weights it stands for",
@@ -30,7 +30,7 @@ extension ErrorCode {
   /// A path that is no model.
   public static let notModel = ErrorCode(
     "SRC_NOT_MODEL", "the path holds no model",
-    "give a directory with config.json and safetensors, or an .ingot")
+    "give a directory with config.json and safetensors, a .gguf or an .ingot")
 
   /// A result that is one of its sources.
   public static let outputAliasesInput = ErrorCode(

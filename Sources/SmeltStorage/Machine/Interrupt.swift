@@ -34,7 +34,7 @@ public enum Interrupt {
   public static func check() throws {
     if requested.load(ordering: .relaxed) {
       throw RequestError(
-        .interrupted, "stopped by a signal; nothing was left under the final name",
+        .interrupted, "stopped by a signal; no result was written",
         help: "start the command again")
     }
   }

@@ -284,7 +284,10 @@ func requireCreatableFolder(_ path: String, overwrite: Bool, hashes: Bool) throw
     }
     guard overwrite else {
       throw RequestError(
-        .cannotCreate, "'\(path)' exists", help: "choose another name, or pass --overwrite to replace it")
+        .cannotCreate, "'\(path)' exists",
+        help: pathKind(joinPath(path, FolderManifest.fileName)) == .file
+          ? "choose another name, or pass --overwrite to replace it"
+          : "choose another name; smelt did not write this folder, and does not replace it")
     }
     replaced = try FolderSnapshot(path, hashes: hashes)
   }
