@@ -1,8 +1,31 @@
 // What a family took from its configuration, as values that can be compared: two models run alike when these are the same,
 // however their config.json spell them. The values are read off the family's own fields, so that none can be forgotten.
 
+import SmeltStorage
+
 /// One value of an effective configuration.
 public struct FamilySetting: Sendable, Hashable {
+  /// Every value of a configuration whose architecture is not known, by its path: any of them may be what an engine computes with.
+  static func leaves(of config: JSON) -> [FamilySetting] {
+    let free: Set<String> = [
+      "torch_dtype", "dtype", "transformers_version", "architectures", "_name_or_path", "use_cache",
+      "auto_map",
+      "quantization_config", "compression_config", "num_nextn_predict_layers", "mtp_num_hidden_layers",
+    ]
+    var settings: [FamilySetting] = []
+    func walk(_ value: JSON, _ path: String) {
+      if let object = value.object {
+        for (key, inner) in zip(object.keys, object.values) where !free.contains(key) {
+          walk(inner, path.isEmpty ? key : "\(path).\(key)")
+        }
+      } else if !path.isEmpty {
+        settings.append(FamilySetting(key: path, value: value.text(), changesNumbers: true, numbers: nil))
+      }
+    }
+    walk(config, "")
+    return settings
+  }
+
   /// The key of config.json that it comes from, as the hub spells it.
   public let key: String
   /// The value as text.

@@ -145,6 +145,15 @@ public protocol ModelFamily: Sendable {
   ///   the family does not compute.
   init(config: JSON, file: String) throws
 
+  /// The `model_type` as published.
+  var modelType: String { get }
+
+  /// Whether there is a forward pass; without one the weights are converted, checked and compared, and nothing runs.
+  var hasForwardPass: Bool { get }
+
+  /// The family without what it only carries along: itself for most.
+  var core: any ModelFamily { get }
+
   /// Sizes for reports and estimates.
   var dimensions: ModelDimensions { get }
 
@@ -187,4 +196,10 @@ extension ModelFamily {
 
   /// The `model_type` as published.
   public var modelType: String { Self.modelTypes[0] }
+
+  /// Families run.
+  public var hasForwardPass: Bool { true }
+
+  /// Itself.
+  public var core: any ModelFamily { self }
 }

@@ -75,6 +75,12 @@ public enum Role: String, Sendable, Hashable, CaseIterable {
   case denseUp = "dense_up"
   /// Down matrix of a layer without experts.
   case denseDown = "dense_down"
+  /// Projections, decays and states of a state-space or linear-attention layer.
+  case stateSpace = "state_space"
+  /// Kernels of a convolution.
+  case convolution
+  /// What no rule knows, and whatever takes no part in the text model.
+  case other
 
   /// Whether a lossy scheme applies to the role unless a recipe says otherwise: only the big matrices inside layers.
   public var isQuantizedByDefault: Bool {
@@ -104,6 +110,8 @@ public struct WeightSpec: Sendable {
   public let inputGroups: Int
   /// Where each dialect keeps it, in the order of the family's `dialects`.
   public let spellings: [Spelling]
+  /// Whether no forward pass here computes with it: it is carried from container to container.
+  public var isCarried = false
 
   /// A row of the family's table.
   public init(
@@ -121,7 +129,7 @@ public struct WeightSpec: Sendable {
 extension WeightSpec {
   /// Whether the pass multiplies activations by it as a matrix, so that calibration sees its input channels.
   public var isMultiplied: Bool {
-    guard shape.rank >= 2 else { return false }
+    guard shape.rank >= 2, !isCarried else { return false }
     switch role {
     case .embedding, .norm, .bias, .selectionBias, .hashTable, .sink: return false
     default: return true

@@ -36,6 +36,13 @@ public struct Spelling: Hashable, Sendable {
     self.transposed = transposed
   }
 
+  /// The same place in a tensor of another name.
+  public func renamed(_ tensor: String) -> Spelling {
+    Spelling(
+      tensor, stackIndex: stackIndex, rows: rows, rowStride: rowStride, rowPhase: rowPhase,
+      transposed: transposed)
+  }
+
   /// Whether the weight is the whole tensor, as it lies.
   public var isWhole: Bool { stackIndex == nil && rows == nil && rowStride == 1 && !transposed }
 }

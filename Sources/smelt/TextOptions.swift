@@ -21,14 +21,19 @@ struct TextOptions: ParsableArguments {
   @OptionGroup var cut: WindowOptions
 
   func validate() throws {
-    guard text.isEmpty != (tokens == nil) else { throw ValidationError("give --text or --tokens") }
+    guard text.isEmpty || tokens == nil else { throw ValidationError("give --text or --tokens, not both") }
   }
+
+  /// Whether neither was given.
+  var isEmpty: Bool { text.isEmpty && tokens == nil }
 
   /// What was given, as it was given.
   var path: String { text.first ?? tokens ?? "" }
 
   func windows(_ model: Model) throws -> Windows {
+    guard !isEmpty else { throw ValidationError("give --text or --tokens") }
     guard text.isEmpty else { return try cut.windows(text, model) }
+    try model.requireForwardPass()
     guard !cut.bytes else { throw ValidationError("--bytes is for --text") }
     let sequences = try readTokenFile(path, for: model)
     var draw = cut.draw
@@ -84,6 +89,7 @@ struct WindowOptions: ParsableArguments {
   var draw: WindowDraw { WindowDraw(samples: samples, seed: seed, limit: tokensLimit) }
 
   func windows(_ texts: [String], _ model: Model) throws -> Windows {
+    try model.requireForwardPass()
     let windows = try Windows(
       try TextSource(texts, field: textField), context: context, draw, model: model,
       bytesWithoutTokenizer: bytes)

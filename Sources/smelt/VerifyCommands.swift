@@ -108,11 +108,13 @@ struct VerifyCommand: ParsableCommand {
       return try ActivationRounding(
         kind, statistics: try statistics.map { try readStatistics($0, for: b) }, for: b)
     }
+    let thresholds = Thresholds(
+      profile: profile, maxKL: maxKl, minTop1: minTop1, maxWeightError: maxWeightError)
+    if let reason = a.noForwardPass, text.isEmpty {
+      return try verifyWeights(source: a, result: b, thresholds: thresholds, because: reason, common.run)
+    }
     return try verify(
-      source: a, result: b, try text.windows(a),
-      thresholds: Thresholds(
-        profile: profile, maxKL: maxKl, minTop1: minTop1, maxWeightError: maxWeightError), rounding: rounding,
-      common.run)
+      source: a, result: b, try text.windows(a), thresholds: thresholds, rounding: rounding, common.run)
   }
 }
 

@@ -78,7 +78,7 @@ import Testing
     kill(process, SIGINT)
     let outcome = try shell.finish(process)
     #expect(outcome.exit == 75 && outcome.stdout == "", "\(outcome.stderr)")
-    #expect(outcome.stderr.contains("error[interrupted]: stopped by a signal; nothing was left"))
+    #expect(outcome.stderr.contains("error[interrupted]: stopped by a signal; no result was written"))
     #expect(try shell.names() == [])
   }
 

@@ -192,7 +192,7 @@ func rewrite(_ path: String, to copy: String, _ change: (inout [(key: String, va
     ("qwen3moe.embedding_length", .u64(.max), "CFG_VALUE"),
     ("qwen3moe.embedding_length", .u32(65), "CFG_SHAPE"),
     ("qwen3moe.attention.layer_norm_rms_epsilon", .f32(.nan), "CFG_VALUE"),
-    ("general.architecture", .string("rwkv6"), "unsupported"), ("general.architecture", .u32(1), "CFG_VALUE"),
+    ("general.architecture", .u32(1), "CFG_VALUE"),
     ("qwen3moe.rope.scaling.type", .string("linear"), "unsupported"),
   ]) func keysThatMakeNoModelAreRefused(key: String, value: GGUFValue, expected: String) throws {
     let found = code {

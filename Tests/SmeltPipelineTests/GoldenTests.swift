@@ -24,6 +24,7 @@ private let golden = [
   ("qwen3_moe_sharded", ["short.", "long."]), ("olmoe", ["short.", "long."]),
   ("gpt_oss", ["short.", "long."]), ("gpt_oss-mxfp4", ["short.", "long."]),
   ("glm4_moe", ["short.", "long."]), ("minimax_m2", ["short.", "long."]),
+  ("kimi_k25", ["short.", "long."]), ("kimi_k25-int4", ["short.", "long."]),
 ]
 
 @Suite struct GoldenTests {

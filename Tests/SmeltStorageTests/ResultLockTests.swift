@@ -137,6 +137,32 @@ import Testing
     #expect(try namesInFolder(folder.path) == ["r.partial-2", "r.partial-3"])
   }
 
+  /// A lock that came with a folder lists whatever its writer likes: nothing of it is touched but names of the result's own.
+  @Test(arguments: [
+    "proj/__init__.py", "../keep", "r2", "r.json", "r", "r.partial-1/../../keep", "x.partial-1",
+    "r.partial/x",
+    "r-part2", "r-part.partial", "r-00001-of-00002.safetensors",
+  ])
+  func aLockIsNoListOfOthersFiles(name: String) throws {
+    let folder = TemporaryFolder()
+    for place in ["proj", "home", "home/r.partial-1", "home/r.partial"] { mkdir(folder.file(place), 0o700) }
+    let victim = folder.file("home/\(name)")
+    mkdir(folder.file("home/proj"), 0o700)
+    putFile(folder.file("keep"), [])
+    if name.hasPrefix("r.partial-1") == false { putFile(victim, []) }
+    let stamp = try #require(FileStamp(path: victim))
+    let first = #"{"schema":"smelt.lock/1","process":1,"host":"x","verb":"convert","start":"s","result":"r"}"#
+    let lines = [
+      "{\"name\":\"\(name)\"}", "{\"name\":\"\(victim)\"}",
+      "{\"name\":\"\(name)\",\"device\":\"\(stamp.identity.device)\",\"inode\":\"\(stamp.identity.inode)\"}",
+      "{\"name\":\"\(name)\",\"device\":\"\(stamp.identity.device)\",\"inode\":\"\(stamp.identity.inode)\",\"restores\":\"../moved\"}",
+    ]
+    putFile(folder.file("home/r.lock"), Array(([first] + lines).joined(separator: "\n").utf8) + [0x0A])
+    _ = try hold(folder.file("home/r"))
+    #expect(FileStamp(path: victim)?.identity == stamp.identity)
+    #expect(pathKind(folder.file("moved")) == .nothing)
+  }
+
   /// A file that serves one run only is listed under its final name before it has that.
   @Test func whatIsWrittenBesideAResultGoesUnderBothNames() throws {
     let folder = TemporaryFolder()

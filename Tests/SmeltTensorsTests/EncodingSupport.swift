@@ -129,6 +129,9 @@ func slowDecode(_ weight: Weight) -> [Float] {
     case let table as IntegerTable where table.dtype == .i16:
       return Double(Int16(bitPattern: UInt16(little(codes, index, 2))))
     case let table as IntegerTable where table.dtype == .i8: return Double(Int8(bitPattern: codes[index]))
+    case let table as IntegerTable where table.name.hasPrefix("stored."):
+      let bytes = table.dtype.bits / 8
+      return Double(Float(Int(truncatingIfNeeded: little(codes, index, bytes))))
     case is IntegerTable: return Double(Int32(bitPattern: UInt32(little(codes, index, 4))))
     case let fp8 as FP8:
       let value =
@@ -213,7 +216,9 @@ private func randomPart(
     case .bf16: append(UInt64(random.normal().bitPattern >> 16), 2)
     case .f16: append(UInt64.random(in: 0...0x4000, using: &random) | (random.next() & 0x8000), 2)
     case .f64: append((Double(random.normal()) * 1.000_000_01).bitPattern, 8)
-    case .i16: append(UInt64.random(in: 0...0xFFFF, using: &random), 2)
+    case .i16, .u16: append(UInt64.random(in: 0...0xFFFF, using: &random), 2)
+    case .u32: append(UInt64.random(in: 0...0xFFFF_FFFF, using: &random), 4)
+    case .u64, .c64: append(random.next(), 8)
     case .i64: append(UInt64(bitPattern: Int64.random(in: -70_000...70_000, using: &random)), 8)
     case .i32: append(UInt64(UInt32(bitPattern: Int32.random(in: -70_000...70_000, using: &random))), 4)
     case .f8E4M3: append(UInt64.random(in: 0...0x7E, using: &random) | (random.next() & 0x80), 1)

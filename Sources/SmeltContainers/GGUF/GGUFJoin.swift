@@ -42,6 +42,14 @@ extension GGUFFile {
     return try scaled(joined, by: scale, expert: expert)
   }
 
+  /// A tensor as it is stored, whatever it is for; nil when it is not there.
+  /// - Throws: `CFG_SHAPE` for a type that no encoding stands for.
+  public func stored(_ name: String) throws -> JoinedWeight? {
+    guard let tensor = tensor(name) else { return nil }
+    return try joinUnscaled(
+      .whole(name), shape: tensor.shape, isTable: tensor.type.encoding is IntegerTable)
+  }
+
   private func joinUnscaled(_ place: GGUFPlace, shape: Shape, isTable: Bool) throws -> JoinedWeight? {
     let found = place.tensors.map { tensor($0) }
     guard let first = found[0], !found.contains(where: { $0 == nil }) else { return nil }

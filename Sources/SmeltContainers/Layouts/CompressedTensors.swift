@@ -16,6 +16,22 @@ struct CompressedTensors: Layout {
     return tensor
   }
 
+  func shape(of codes: TensorInfo, module: String, in source: any TensorSource) -> Shape? {
+    guard codes.name.hasSuffix("_packed") else { return codes.shape }
+    if codes.dtype == .u8 { return codes.shape.widened(2) }
+    guard let stored = source.tensor("\(module).weight_shape"), stored.shape.count == 2,
+      [.i64, .i32].contains(stored.dtype)
+    else { return nil }
+    let dimensions = stored.bytes.withUnsafeBytes { bytes in
+      (0..<2).map { place -> Int in
+        stored.dtype == .i64
+          ? Int(Int64(littleEndian: bytes.loadUnaligned(fromByteOffset: 8 * place, as: Int64.self)))
+          : Int(Int32(littleEndian: bytes.loadUnaligned(fromByteOffset: 4 * place, as: Int32.self)))
+      }
+    }
+    return Shape.checkedCount(dimensions) == nil ? nil : Shape(dimensions)
+  }
+
   func join(_ context: JoinContext) throws -> JoinedWeight {
     guard let config = context.config.compressed else {
       preconditionFailure("codes(of:) saw a configuration")

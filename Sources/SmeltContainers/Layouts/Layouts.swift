@@ -18,12 +18,15 @@ public struct WeightRequest: Sendable {
   public let shape: Shape
   /// Whether integers are expected rather than numbers to multiply by.
   public let isTable: Bool
+  /// Whether elements of any type are taken as they are: nobody computes with them here.
+  public let takesAnyType: Bool
 
   /// A request.
-  public init(_ place: Spelling, shape: Shape, isTable: Bool = false) {
+  public init(_ place: Spelling, shape: Shape, isTable: Bool = false, takesAnyType: Bool = false) {
     self.place = place
     self.shape = shape
     self.isTable = isTable
+    self.takesAnyType = takesAnyType
   }
 }
 
@@ -41,6 +44,22 @@ public protocol Layout: Sendable {
   /// - Throws: `CFG_SHAPE`, `Q_SCALE_MISSING`, `Q_SCALE_SHAPE`, `Q_PACK`, `Q_CONFIG` with the tensor, found and
   ///   expected; `RequestError` unsupported for well-formed variants that are not read.
   func join(_ context: JoinContext) throws -> JoinedWeight
+
+  /// The dimensions of the numbers behind some codes, where no family says them: of a stack, those of one of its matrices.
+  /// - Returns: nil where neither headers nor a tensor of dimensions tell.
+  func shape(of codes: TensorInfo, module: String, in source: any TensorSource) -> Shape?
+}
+
+extension Layout {
+  /// A code for each number, in its place.
+  public func shape(of codes: TensorInfo, module: String, in source: any TensorSource) -> Shape? {
+    codes.shape
+  }
+}
+
+extension Shape {
+  /// The same with so many times the columns: several codes share an element.
+  func widened(_ factor: Int) -> Shape { Shape(dimensions.dropLast() + [columns * factor]) }
 }
 
 /// The layouts, and joining by the first that fits.
@@ -72,7 +91,7 @@ public enum Layouts {
       layout: layout.name, codes: codes, request: request, source: source, config: config)
     // A quantized layout's codes may be integers; a table and numbers to multiply by are never.
     let isTable = layout is PlainTensors && [.i64, .i32].contains(codes.dtype)
-    guard request.isTable == isTable else {
+    guard request.isTable == isTable || request.takesAnyType else {
       throw context.refuse(
         .configShape, "is \(codes.dtype), expected \(request.isTable ? "I64 or I32" : "numbers")")
     }

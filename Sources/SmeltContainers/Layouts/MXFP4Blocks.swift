@@ -13,6 +13,12 @@ struct MXFP4Blocks: Layout {
     source.tensor(place.tensor + "_blocks")
   }
 
+  func shape(of codes: TensorInfo, module: String, in source: any TensorSource) -> Shape? {
+    let stored = codes.shape.dimensions
+    guard stored.count >= 3 else { return nil }
+    return [stored[stored.count - 3], stored[stored.count - 2] * FP4.group]
+  }
+
   func join(_ context: JoinContext) throws -> JoinedWeight {
     let (blocks, config) = (context.codes, context.config)
     guard config.method == "mxfp4" else {

@@ -15,6 +15,10 @@ struct ModelOpt: Layout {
     return tensor
   }
 
+  func shape(of codes: TensorInfo, module: String, in source: any TensorSource) -> Shape? {
+    codes.dtype == .u8 ? codes.shape.widened(2) : codes.shape
+  }
+
   func join(_ context: JoinContext) throws -> JoinedWeight {
     guard let config = context.config.modelOpt else { preconditionFailure("codes(of:) saw a configuration") }
     try context.requireWhole()

@@ -13,6 +13,10 @@ struct PackedFP4: Layout {
     return tensor
   }
 
+  func shape(of codes: TensorInfo, module: String, in source: any TensorSource) -> Shape? {
+    codes.dtype == .f4 ? codes.shape : codes.shape.widened(2)
+  }
+
   func join(_ context: JoinContext) throws -> JoinedWeight {
     let (codes, shape) = (context.codes, context.shape)
     let scale = try context.scale()

@@ -14,6 +14,10 @@ struct GPTQ: Layout {
     config.method == name ? source.tensor("\(place.module).qweight") : nil
   }
 
+  func shape(of codes: TensorInfo, module: String, in source: any TensorSource) -> Shape? {
+    codes.shape.rank == 2 ? [codes.shape.columns, codes.shape.rows * 8] : nil
+  }
+
   func join(_ context: JoinContext) throws -> JoinedWeight {
     let packed = try PackedIntegers(context)
     let (codes, rows, columns) = (context.codes, context.shape.rows, context.shape.columns)
@@ -77,6 +81,10 @@ struct AWQ: Layout {
 
   func codes(of place: Spelling, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo? {
     config.method == name ? source.tensor("\(place.module).qweight") : nil
+  }
+
+  func shape(of codes: TensorInfo, module: String, in source: any TensorSource) -> Shape? {
+    codes.shape.rank == 2 ? [codes.shape.columns * 8, codes.shape.rows] : nil
   }
 
   func join(_ context: JoinContext) throws -> JoinedWeight {

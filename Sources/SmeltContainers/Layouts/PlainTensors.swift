@@ -21,7 +21,16 @@ struct PlainTensors: Layout {
     case .bf16: encoding = Plain.bf16
     case .i64: encoding = IntegerTable.i64
     case .i32: encoding = IntegerTable.i32
+    case .f64 where context.request.takesAnyType: encoding = Plain.f64
     default:
+      if context.request.takesAnyType {
+        guard let table = IntegerTable.of(tensor.dtype) else {
+          throw RequestError(
+            .unsupported, "'\(tensor.name)' is \(tensor.dtype), whose elements share bytes, without scales",
+            help: "leave the tensor out by --allow-drop")
+        }
+        return try context.lent(table, [context.part(.values, tensor, tensor.shape)], from: [Share(tensor)])
+      }
       throw context.refuse(
         .configShape, "is \(tensor.dtype), which no layout of this model stores weights in")
     }

@@ -7,10 +7,13 @@ public import SmeltTensors
 /// What the configuration says about quantized tensors.
 public struct QuantizationConfig: Sendable {
   /// The values of `quant_method` that are read; `modelopt_fp4` and its like are `modelopt`.
-  public static let methods = ["fp8", "mxfp4", "compressed-tensors", "modelopt", "gptq", "awq"]
+  public static let methods = ["fp8", "mxfp8", "mxfp4", "compressed-tensors", "modelopt", "gptq", "awq"]
 
   /// The file beside config.json in which older versions of ModelOpt say what others say in it.
   public static let sidecarName = ModelOptConfig.sidecarName
+
+  /// Keys under which configurations of wrappers keep the text model's, its quantization included.
+  public static let wrapperKeys = ["text_config", "llm_config", "language_config", "thinker_config"]
 
   /// `quant_method`, or nil when the model is not quantized.
   public let method: String?
@@ -34,8 +37,10 @@ public struct QuantizationConfig: Sendable {
   /// - Throws: `CFG_VALUE` for a malformed entry; `RequestError` unsupported for a method or a variant that is not read.
   public init(config: JSON, file: String, sidecar: JSON? = nil) throws {
     var section: JSON?
-    for key in ["quantization_config", "compression_config"] where section == nil {
-      if let value = config[key], !value.isNull { section = value }
+    for holder in [config] + QuantizationConfig.wrapperKeys.compactMap({ config[$0] }) {
+      for key in ["quantization_config", "compression_config"] where section == nil {
+        if let value = holder[key], !value.isNull { section = value }
+      }
     }
     var method: String?
     var file = file
@@ -74,7 +79,10 @@ public struct QuantizationConfig: Sendable {
     self.method = method
     self.file = file
     offset = section?.offset
-    block = method == "fp8" ? try reader.pair("weight_block_size") : nil
+    block = method == "fp8" || method == "mxfp8" ? try reader.pair("weight_block_size") : nil
+    if method == "mxfp8", let block, block != (1, FP4.group) {
+      throw reader.error("weight_block_size", "expected [1, \(FP4.group)] for mxfp8")
+    }
     compressed = method == "compressed-tensors" ? try CompressedTensorsConfig(reader) : nil
     modelOpt = method == "modelopt" ? try ModelOptConfig(reader) : nil
     packed = method == "gptq" || method == "awq" ? try PackedIntegerConfig(reader, method: method ?? "") : nil

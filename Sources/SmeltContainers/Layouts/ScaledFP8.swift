@@ -27,11 +27,17 @@ struct ScaledFP8: Layout {
     if case .block = granularity { scaleShape = scale.shape } else { scaleShape = [scale.shape.count] }
     return try context.lent(
       FP8(format, granularity),
-      [context.part(.values, codes, codes.shape), context.part(.scales, scale, scaleShape)],
-      from: [Share(codes), Share(scale)])
+      [
+        context.part(.values, codes, codes.shape),
+        context.part(.scales, scale, scaleShape, dtype: context.config.method == "mxfp8" ? .f8E8M0 : nil),
+      ], from: [Share(codes), Share(scale)])
   }
 
   private func granularity(_ scale: TensorInfo, _ context: JoinContext) throws -> FP8.Granularity {
+    if context.config.method == "mxfp8" {
+      try context.require(scale, [.u8, .f8E8M0], scale.shape)
+      return .block(rows: 1, columns: FP4.group)
+    }
     if let block = context.config.block { return .block(rows: block.rows, columns: block.columns) }
     if scale.shape.count == 1 { return .tensor }
     if scale.shape.count == context.shape.rows { return .channel }

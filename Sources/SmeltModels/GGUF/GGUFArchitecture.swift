@@ -39,6 +39,9 @@ public enum GGUFArchitectures {
     all.first { $0.modelTypes.contains(family.modelType) }
   }
 
+  /// Whether some architecture has this name.
+  public static func knows(_ name: String) -> Bool { all.contains { $0.name == name } }
+
   /// The architecture that a file names.
   /// - Throws: `CFG_VALUE` without `general.architecture`; `RequestError` unsupported, listing what is known.
   public static func of(_ metadata: Metadata) throws -> any GGUFArchitecture.Type {

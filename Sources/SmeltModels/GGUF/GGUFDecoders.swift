@@ -94,7 +94,7 @@ enum GGUFLlama: GGUFArchitecture {
 
   static func keys(of family: any ModelFamily, _ config: ConfigReader) throws -> [(String, MetadataValue)] {
     var keys = GGUFKeys(Self.self)
-    guard let family = family as? any DecoderFamily else { return [] }
+    guard let family = family.core as? any DecoderFamily else { return [] }
     try keys.decoder(family, config, feedForward: family.decoder.expertWidth)
     keys.add("vocab_size", family.decoder.vocabulary)
     keys.add("rope.dimension_count", family.decoder.attention.headWidth)
@@ -103,7 +103,7 @@ enum GGUFLlama: GGUFArchitecture {
 
   static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
     let place = usualPlace(of: spec, in: family)
-    guard let decoder = (family as? any DecoderFamily)?.decoder, case .whole(let name) = place else {
+    guard let decoder = (family.core as? any DecoderFamily)?.decoder, case .whole(let name) = place else {
       return place
     }
     if name.hasSuffix(".attn_q.weight") { return .pairedHeads(name, heads: decoder.attention.heads) }
@@ -112,7 +112,7 @@ enum GGUFLlama: GGUFArchitecture {
   }
 
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
-    guard let decoder = (family as? any DecoderFamily)?.decoder else { return [] }
+    guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
     return try decoderDifferences(decoder, config, needsOutput: false)
       + whereTrue([
         (
@@ -142,7 +142,7 @@ enum GGUFQwen2MoE: GGUFArchitecture {
 
   static func keys(of family: any ModelFamily, _ config: ConfigReader) throws -> [(String, MetadataValue)] {
     var keys = GGUFKeys(Self.self)
-    guard let family = family as? any DecoderFamily else { return [] }
+    guard let family = family.core as? any DecoderFamily else { return [] }
     try keys.decoder(
       family, config, feedForward: family.decoder.denseWidth, headWidth: config.value("head_dim") != nil)
     keys.add("expert_feed_forward_length", family.decoder.expertWidth)
@@ -152,7 +152,7 @@ enum GGUFQwen2MoE: GGUFArchitecture {
 
   /// The shared expert's gate is a vector in the file.
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
-    guard let decoder = (family as? any DecoderFamily)?.decoder else { return [] }
+    guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
     return try decoderDifferences(decoder, config, needsOutput: false)
       + whereTrue([
         (
@@ -183,7 +183,7 @@ enum GGUFQwen3MoE: GGUFArchitecture {
 
   static func keys(of family: any ModelFamily, _ config: ConfigReader) throws -> [(String, MetadataValue)] {
     var keys = GGUFKeys(Self.self)
-    guard let family = family as? any DecoderFamily else { return [] }
+    guard let family = family.core as? any DecoderFamily else { return [] }
     let dense = try config.integer("intermediate_size", in: 1...1 << 24, default: family.decoder.expertWidth)
     try keys.decoder(family, config, feedForward: dense)
     keys.add("expert_feed_forward_length", family.decoder.expertWidth)
@@ -191,7 +191,7 @@ enum GGUFQwen3MoE: GGUFArchitecture {
   }
 
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
-    guard let decoder = (family as? any DecoderFamily)?.decoder else { return [] }
+    guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
     return try decoderDifferences(decoder, config, needsOutput: false)
       + whereTrue([
         (
@@ -223,7 +223,7 @@ enum GGUFOLMoE: GGUFArchitecture {
 
   static func keys(of family: any ModelFamily, _ config: ConfigReader) throws -> [(String, MetadataValue)] {
     var keys = GGUFKeys(Self.self)
-    guard let family = family as? any DecoderFamily else { return [] }
+    guard let family = family.core as? any DecoderFamily else { return [] }
     try keys.decoder(
       family, config, feedForward: family.decoder.expertWidth, headWidth: config.value("head_dim") != nil)
     if let clip = family.decoder.attention.clip { keys.add("attention.clamp_kqv", Double(clip)) }
@@ -231,7 +231,7 @@ enum GGUFOLMoE: GGUFArchitecture {
   }
 
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
-    guard let decoder = (family as? any DecoderFamily)?.decoder else { return [] }
+    guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
     return try decoderDifferences(decoder, config, needsOutput: true)
       + whereTrue([
         (
@@ -266,7 +266,7 @@ enum GGUFGPTOSS: GGUFArchitecture {
 
   static func keys(of family: any ModelFamily, _ config: ConfigReader) throws -> [(String, MetadataValue)] {
     var keys = GGUFKeys(Self.self)
-    guard let family = family as? any DecoderFamily else { return [] }
+    guard let family = family.core as? any DecoderFamily else { return [] }
     let decoder = family.decoder
     try keys.decoder(family, config, feedForward: decoder.expertWidth)
     if let window = decoder.layers.compactMap(\.window).first { keys.add("attention.sliding_window", window) }
@@ -279,7 +279,7 @@ enum GGUFGPTOSS: GGUFArchitecture {
   }
 
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
-    guard let decoder = (family as? any DecoderFamily)?.decoder else { return [] }
+    guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
     let alternates = decoder.layers.enumerated().allSatisfy { ($1.window != nil) == ($0 % 2 == 0) }
     return try decoderDifferences(decoder, config, needsOutput: true)
       + whereTrue([
@@ -324,7 +324,7 @@ enum GGUFGLM4MoE: GGUFArchitecture {
 
   static func keys(of family: any ModelFamily, _ config: ConfigReader) throws -> [(String, MetadataValue)] {
     var keys = GGUFKeys(Self.self)
-    guard let family = family as? any DecoderFamily else { return [] }
+    guard let family = family.core as? any DecoderFamily else { return [] }
     let decoder = family.decoder
     let router = decoder.feedForward.router
     try keys.decoder(family, config, feedForward: decoder.denseWidth)
@@ -344,7 +344,7 @@ enum GGUFGLM4MoE: GGUFArchitecture {
   }
 
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
-    guard let decoder = (family as? any DecoderFamily)?.decoder else { return [] }
+    guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
     return try decoderDifferences(decoder, config, needsOutput: false)
   }
 }
@@ -373,7 +373,7 @@ enum GGUFMiniMaxM2: GGUFArchitecture {
 
   static func keys(of family: any ModelFamily, _ config: ConfigReader) throws -> [(String, MetadataValue)] {
     var keys = GGUFKeys(Self.self)
-    guard let family = family as? any DecoderFamily else { return [] }
+    guard let family = family.core as? any DecoderFamily else { return [] }
     try keys.decoder(family, config, feedForward: family.decoder.expertWidth)
     keys.add("expert_gating_func", GGUFGating.sigmoid)
     keys.add("expert_feed_forward_length", family.decoder.expertWidth)
@@ -382,7 +382,7 @@ enum GGUFMiniMaxM2: GGUFArchitecture {
   }
 
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
-    guard let decoder = (family as? any DecoderFamily)?.decoder else { return [] }
+    guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
     return try decoderDifferences(decoder, config, needsOutput: true)
       + whereTrue([
         (decoder.attention.norm == .none, "queries and keys have no norms here, and llama.cpp wants them"),

@@ -75,7 +75,7 @@ enum GGUFDeepSeek4: GGUFArchitecture {
   }
 
   static func keys(of family: any ModelFamily, _ config: ConfigReader) throws -> [(String, MetadataValue)] {
-    guard let c = (family as? DeepSeekV4)?.configuration else { return [] }
+    guard let c = (family.core as? DeepSeekV4)?.configuration else { return [] }
     var keys = GGUFKeys(Self.self)
     let ropes = try DeepSeekV4.Configuration.ropeSettings(config)
     try keys.common(
@@ -109,7 +109,7 @@ enum GGUFDeepSeek4: GGUFArchitecture {
   }
 
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
-    guard let c = (family as? DeepSeekV4)?.configuration else { return [] }
+    guard let c = (family.core as? DeepSeekV4)?.configuration else { return [] }
     let isIndexedBy4 = c.layers.allSatisfy { kind in
       if case .indexed = kind { kind.ratio == 4 } else { kind.ratio != 4 }
     }

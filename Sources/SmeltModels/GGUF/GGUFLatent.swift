@@ -86,7 +86,7 @@ private func mscale(_ config: ConfigReader, _ key: String) throws -> Double? {
 
 private func latentPlace(of spec: WeightSpec, in family: any ModelFamily, _ usual: GGUFPlace) -> GGUFPlace {
   guard case .whole(let name) = usual, name.hasSuffix(".attn_kv_b.weight"),
-    let attention = (family as? any LatentFamily)?.decoder.attention
+    let attention = (family.core as? any LatentFamily)?.decoder.attention
   else { return usual }
   let prefix = name.dropLast("kv_b.weight".count)
   return .keysAndValues(
@@ -95,7 +95,7 @@ private func latentPlace(of spec: WeightSpec, in family: any ModelFamily, _ usua
 }
 
 private func latentDifferences(_ family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
-  guard let decoder = (family as? any LatentFamily)?.decoder else { return [] }
+  guard let decoder = (family.core as? any LatentFamily)?.decoder else { return [] }
   let (part, all) = (try mscale(config, "mscale"), try mscale(config, "mscale_all_dim"))
   let isStretched = try RopeSettings(config).yarn != nil
   let dense = decoder.dense
@@ -151,7 +151,7 @@ enum GGUFDeepSeek2: GGUFArchitecture {
 
   static func keys(of family: any ModelFamily, _ config: ConfigReader) throws -> [(String, MetadataValue)] {
     var keys = GGUFKeys(Self.self)
-    if let family = family as? any LatentFamily { try keys.latent(family, config) }
+    if let family = family.core as? any LatentFamily { try keys.latent(family, config) }
     return keys.entries
   }
 
@@ -180,7 +180,7 @@ enum GGUFDeepSeek32: GGUFArchitecture {
 
   static func keys(of family: any ModelFamily, _ config: ConfigReader) throws -> [(String, MetadataValue)] {
     var keys = GGUFKeys(Self.self)
-    guard let family = family as? any LatentFamily else { return [] }
+    guard let family = family.core as? any LatentFamily else { return [] }
     try keys.latent(family, config)
     if let indexer = family.decoder.attention.indexer {
       keys.add("attention.indexer.head_count", indexer.heads)

@@ -20,6 +20,7 @@ public func calibrate(
   policy: CalibrationPolicy = CalibrationPolicy(), checkpoints: CheckpointOptions = CheckpointOptions(),
   _ options: RunOptions
 ) throws -> CalibrationSummary {
+  try model.requireForwardPass()
   try requireName(path)
   try model.refuseAlias(path, and: windows.files.isEmpty ? [textPath] : windows.files)
   return try options.holding([path], "calibrate") {

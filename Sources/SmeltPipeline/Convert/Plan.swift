@@ -116,7 +116,15 @@ public struct Plan: Sendable {
   /// - Throws: `RequestError` when the recipe and the model do not fit, a lossy step meets `exactOnly`, or the result's
   ///   container cannot hold what the recipe asks for.
   public init(_ model: Model, _ options: ConvertOptions) throws {
-    let stored = try model.storedWeights()
+    var stored: [StoredWeight] = []
+    var beside: [(weight: StoredWeight, rule: LeftOut)] = []
+    for weight in try model.storedWeights() {
+      if let rule = options.target.leaves(weight.spec, model) {
+        beside.append((weight, rule))
+      } else {
+        stored.append(weight)
+      }
+    }
     let sources = Dictionary(uniqueKeysWithValues: stored.map { ($0.spec.name, $0.encoding) })
     try options.recipe.check(stored.map(\.spec)) { sources[$0.name] ?? Plain.f32 }
     weights = try stored.map { stored in
@@ -150,12 +158,27 @@ public struct Plan: Sendable {
       bytesOut[slab.weight] += share
       if let other = slab.other { bytesOut[other] += slab.byteCount - share }
     }
-    ledger = Plan.ledger(weights, bytesOut, model)
+    ledger =
+      Plan.ledger(weights, bytesOut, model)
+      + beside.flatMap { weight, rule in
+        weight.tensors.map {
+          LedgerEntry(
+            source: $0.name, fate: .dropped, rule: rule.rule, bytesIn: $0.byteCount, bytesOut: 0,
+            note: rule.reason)
+        }
+      }
     bytesIn = ledger.reduce(0) { $0 + $1.bytesIn }
     self.bytesOut = ledger.reduce(0) { $0 + $1.bytesOut }
     peakMemoryBytes = Plan.memory(weights, slabs, model, options)
     warnings = model.warnings
-    leftOut = model.leftOut
+    var leftOut = model.leftOut
+    for (weight, rule) in beside {
+      let place = leftOut.firstIndex { $0.rule == rule.rule } ?? leftOut.count
+      if place == leftOut.count { leftOut.append(rule) }
+      leftOut[place].tensors += weight.tensors.count
+      leftOut[place].bytes += weight.byteCount
+    }
+    self.leftOut = leftOut
     leftFiles = try model.leftFiles + options.target.leftFiles(self, model)
   }
 

@@ -166,6 +166,7 @@ public func quantize(
   method: MethodOptions? = nil, budget: Budget? = nil, policy: CalibrationPolicy = CalibrationPolicy(),
   _ options: ConvertOptions
 ) throws -> (CalibrationSummary, ConvertSummary) {
+  try model.requireForwardPass()
   try requireName(path)
   try model.refuseAlias(path, and: calibration.files + [textPath])
   return try options.run.holding([path] + [budget?.recipePath].compactMap { $0 }, "quantize") {

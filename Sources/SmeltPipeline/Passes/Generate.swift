@@ -77,6 +77,7 @@ public func generate(
   _ model: Model, prompt: [Int], maxTokens: Int, sampling: Sampling, stops: Set<Int>, _ options: RunOptions,
   each: (Int) throws -> Void = { _ in }, done: (Resources) -> Void = { _ in }
 ) throws -> [Int] {
+  try model.requireForwardPass()
   guard !prompt.isEmpty else {
     throw RequestError(.usage, "the prompt is empty", help: "give at least one token")
   }

@@ -42,6 +42,7 @@ public func writeLogits(
   _ model: Model, sequences: [[Int]], to path: String, hiddenStates: Bool, routing: Bool, overwrite: Bool,
   _ options: RunOptions
 ) throws {
+  try model.requireForwardPass()
   try requireName(path)
   try model.refuseAlias(path)
   try options.holding([path], "logits") {

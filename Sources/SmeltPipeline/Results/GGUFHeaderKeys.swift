@@ -13,7 +13,7 @@ enum GGUFHeaderKeys {
     -> (metadata: Metadata, warnings: [String])
   {
     guard let architecture = GGUFArchitectures.of(model.family),
-      let sourceConfig = try model.smallFile("config.json")
+      let sourceConfig = try model.textConfig()
     else { preconditionFailure("a model has a family and a config.json") }
     let configText = try ResultConfig.withoutDrafts(sourceConfig)
     let json = try parseConfig(configText, file: "config.json")
@@ -59,7 +59,7 @@ enum GGUFHeaderKeys {
   static func holds(_ name: String) -> Bool {
     [
       "config.json", GGUFTokenizer.tokenizerFile, GGUFTokenizer.configFile, GGUFTokenizer.templateFile,
-      GGUFTokenizer.processorTemplateFile,
+      GGUFTokenizer.processorTemplateFile, GGUFKeys.fileName,
     ].contains(name) || GGUFTokenizer.templateName(ofFile: name) != nil
   }
 

@@ -1,7 +1,7 @@
 // GGUF as a result: experts stacked, names, types and keys as llama.cpp's loader wants them. Formats/gguf.md, section 8.
 
 public import SmeltContainers
-import SmeltModels
+public import SmeltModels
 public import SmeltQuantization
 public import SmeltStorage
 import SmeltTensors
@@ -32,6 +32,9 @@ public struct GGUFResult: ResultTarget {
     decision: QuantizeDecision, reason: String?
   ) {
     if stored.encoding is IntegerTable { return (decision, nil) }
+    if stored.spec.isCarried, decision.scheme.keepsBytes, GGUFTensorType.storing(stored.encoding) != nil {
+      return (decision, nil)
+    }
     var settled = decision
     func stay(_ scheme: any Scheme, _ reason: String) -> (decision: QuantizeDecision, reason: String?) {
       settled.scheme =
@@ -60,6 +63,14 @@ public struct GGUFResult: ResultTarget {
       return stay(scheme, "GGUF has no \(stored.encoding.name): \(scheme.name) holds its numbers")
     }
     return stay(PlainFloat.f32, "GGUF has no \(stored.encoding.name): F32 holds its numbers")
+  }
+
+  /// Towers and projectors: llama.cpp keeps those in a file of their own.
+  public func leaves(_ spec: WeightSpec, _ model: Model) -> LeftOut? {
+    guard spec.isCarried, model.family is CarryingFamily else { return nil }
+    return LeftOut(
+      rule: "beside-the-text-model", reason: "a GGUF file of a text model holds nothing else", tensors: 0,
+      bytes: 0)
   }
 
   /// Whether `nvfp4` that is kept becomes blocks beside a global scale, as llama.cpp has it.
@@ -115,6 +126,7 @@ public struct GGUFResult: ResultTarget {
   /// The tensors that hold a weight, and how it lies in them.
   static func tensors(_ planned: PlannedWeight, _ family: any ModelFamily) throws -> [(String, [Arrangement])]
   {
+    if GGUFResult.isGeneric(family) { return [(planned.stored.spec.name.description, [])] }
     guard let architecture = GGUFArchitectures.of(family) else {
       throw RequestError(.unsupported, "llama.cpp has no architecture for '\(family.modelType)'")
     }
@@ -129,6 +141,11 @@ public struct GGUFResult: ResultTarget {
         (keys, [.keys(heads: heads, width: width)]), (values, [.values(heads: heads, keyWidth: width)]),
       ]
     }
+  }
+
+  /// Whether a family is of GGUF's own names and nothing else is known of it.
+  static func isGeneric(_ family: any ModelFamily) -> Bool {
+    family is UnknownArchitecture && family.dialects == [UnknownGGUF.dialect]
   }
 
   /// Refuses a result that exists, in one file or in several.
@@ -149,6 +166,13 @@ public struct GGUFResult: ResultTarget {
   {
     try requireRoom(path, overwrite: options.overwrite)
     let tensors = try GGUFResult.declarations(plan, model.family)
+    if GGUFResult.isGeneric(model.family) {
+      let keys = try UnknownGGUF.keys(
+        model, fileType: plan.changesWeights ? GGUFFileType.of(recipeName, tensors) : nil)
+      let layout = try GGUFPlan(tensors: tensors, metadata: keys, split: split)
+      try ResultTooLarge.check(layout.byteCount, options)
+      return try GGUFSink(path, layout, plan, model, [], overwrite: options.overwrite)
+    }
     let (metadata, warnings) = try GGUFHeaderKeys.make(
       model, plan, options, path: path, fileType: GGUFFileType.of(recipeName, tensors))
     let layout = try GGUFPlan(tensors: tensors, metadata: metadata.values, split: split)
@@ -173,7 +197,9 @@ public struct GGUFResult: ResultTarget {
       if tensors.suffix(2).contains(where: { $0.name == name }) { continue }
       var dimensions = slab.shape.dimensions
       if spec.name.expert != nil { dimensions.insert(family.dimensions.experts, at: 0) }
-      if spec.name.expert == nil, spec.shape.rank == 2, spec.shape.rows == 1 { dimensions.removeFirst() }
+      if spec.name.expert == nil, spec.shape.rank == 2, spec.shape.rows == 1, !spec.isCarried {
+        dimensions.removeFirst()
+      }
       tensors.append(GGUFPlan.Tensor(name, type, Shape(dimensions)))
       if slab.steps.first == .blockedNVFP4, let scale = GGUFTensorType.named("F32") {
         let count = spec.name.expert == nil ? 1 : family.dimensions.experts

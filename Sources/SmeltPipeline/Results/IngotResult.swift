@@ -289,14 +289,23 @@ func provenance(_ model: Model, _ options: ConvertOptions, _ ledger: [LedgerEntr
         "files",
         JSON(checkpoint.source.files.map { ["name": JSON(fileName($0.path)), "bytes": JSON($0.byteCount)] })
       ))
-  case .ingot(let ingot): source.append(("content_hash", JSON(ingot.file.contentHash)))
+  case .ingot(let ingot):
+    if model.family is UnknownArchitecture { source.append(("dialect", JSON(model.family.dialects[0]))) }
+    source.append(("content_hash", JSON(ingot.file.contentHash)))
   }
   if let ledger { source.append(("sha256", JSON(sourceHash(ledger)))) }
-  return [
-    "format": "smelt.ingot/2", "tool": JSON("smelt \(smeltVersion)"), "family": JSON(model.family.modelType),
-    "source": JSON(members: source), "recipe": options.recipe.json, "method": options.method,
-    "statistics": options.statistics.map(\.provenance) ?? JSON(.null),
+  var carried: [(String, JSON)] = []
+  if let carrying = model.family as? CarryingFamily {
+    carried.append(("carried", JSON(carrying.carriedCount)))
+    if let form = carrying.wrapper { carried.append(("wrapper", JSON(form.rawValue))) }
+  }
+  let members: [(String, JSON)] = [
+    ("format", "smelt.ingot/2"), ("tool", JSON("smelt \(smeltVersion)")),
+    ("family", JSON(model.family.modelType)),
+    ("source", JSON(members: source)), ("recipe", options.recipe.json), ("method", options.method),
+    ("statistics", options.statistics.map(\.provenance) ?? JSON(.null)),
   ]
+  return JSON(members: members + carried)
 }
 
 extension Statistics {

@@ -22,7 +22,7 @@ struct QuantizationSection {
     self.naming = naming
   }
 
-  private var isV4: Bool { naming.family is DeepSeekV4 }
+  private var isV4: Bool { naming.family.core is DeepSeekV4 }
   private var hasFP4: Bool { plan.slabs.contains { $0.encoding is FP4 } }
   private var isQuantized: Bool { plan.slabs.contains { CompressedLayout.isQuantized($0.encoding) } }
 
@@ -31,14 +31,30 @@ struct QuantizationSection {
     let config = try parseConfig(bytes, file: "config.json")
     guard let object = config.object else { return bytes.array }
     let keys = ["quantization_config", "compression_config"]
-    let section = keys.lazy.compactMap { config[$0] }.first { !$0.isNull }
+    // A wrapper may say it in the text model's section.
+    let holder = ([nil] + QuantizationConfig.wrapperKeys.map { Optional($0) }).first { key in
+      keys.contains { name in (key.map { config[$0]?[name] } ?? config[name]).map { !$0.isNull } ?? false }
+    }
+    let inner = holder.flatMap { $0 }
+    let section = keys.lazy.compactMap { name in
+      inner.map { config[$0]?[name] } ?? config[name]
+    }.first { !$0.isNull }
     let wanted = isQuantized ? (naming.compressed == nil ? makers : compressed) : []
     let isTrue =
       naming.compressed == nil && section?["quant_method"]?.string == method
       && (config["expert_dtype"] == nil || hasFP4)
     if isTrue { return bytes.array }
     let dropped = Set(keys + ["expert_dtype"])
-    let members = zip(object.keys, object.values).filter { !dropped.contains($0.0) }.map { ($0.0, $0.1) }
+    func kept(_ object: JSONObject) -> [(String, JSON)] {
+      zip(object.keys, object.values).filter { !dropped.contains($0.0) }.map { ($0.0, $0.1) }
+    }
+    if let inner {
+      let members = kept(object).map { key, value in
+        key == inner ? (key, value.object.map { JSON(members: kept($0) + wanted) } ?? value) : (key, value)
+      }
+      return Array((JSON(members: members).text(indented: true) + "\n").utf8)
+    }
+    let members = kept(object)
     return Array((JSON(members: members + wanted).text(indented: true) + "\n").utf8)
   }
 

@@ -2,7 +2,7 @@
 // where the bytes go. One file a container; the main path in Convert.swift knows none of them.
 
 public import SmeltContainers
-import SmeltModels
+public import SmeltModels
 public import SmeltQuantization
 public import SmeltStorage
 import SmeltTensors
@@ -18,6 +18,9 @@ public protocol ResultTarget: Sendable {
   func settle(_ decision: QuantizeDecision, _ stored: StoredWeight, _ model: Model) throws -> (
     decision: QuantizeDecision, reason: String?
   )
+
+  /// Why the container has no place for a weight that takes no part in the text model; nil where it has.
+  func leaves(_ spec: WeightSpec, _ model: Model) -> LeftOut?
 
   /// What its files are known by; nil where the result is a folder.
   var kind: OutputKind? { get }
@@ -81,6 +84,9 @@ public struct ResultSummary: Sendable {
 }
 
 extension ResultTarget {
+  /// Nothing is left out.
+  public func leaves(_ spec: WeightSpec, _ model: Model) -> LeftOut? { nil }
+
   /// Refuses what lies under the name of a result that is one file, or several beside it: `x-00001-of-00003.ingot`.
   /// - Throws: `RequestError` cannot-create.
   func requireRoom(_ path: String, overwrite: Bool, isSplit: Bool, ending: String) throws {

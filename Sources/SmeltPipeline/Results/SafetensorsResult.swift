@@ -56,14 +56,23 @@ public struct SafetensorsResult: ResultTarget {
       }
     }
     let encoding = settled.scheme.encoding(for: stored.encoding, shape: stored.spec.shape)
-    if encoding.name == IntegerTable.i32.name { return (settled, reason) }
-    if model.family is DeepSeekV4, !layout.isAsked, let scheme = settled.scheme as? BlockScheme,
+    if encoding is IntegerTable, stored.spec.isCarried || encoding.name == IntegerTable.i32.name {
+      return (settled, reason)
+    }
+    if model.family.core is DeepSeekV4, !layout.isAsked, let scheme = settled.scheme as? BlockScheme,
       !scheme.isPower
     {
       settled.scheme = BlockScheme.power
       return (settled, "DeepSeek-V4 has power-of-two scales")
     }
     guard holds(encoding, stored.spec, model) else {
+      if stored.spec.isCarried, !decision.scheme.keepsBytes,
+        holds(Keep().encoding(for: stored.encoding, shape: stored.spec.shape), stored.spec, model)
+      {
+        settled.scheme = Keep()
+        settled.options.importance = nil
+        return (settled, "kept: engines read \(encoding.name) of single matrices named NAME.weight only")
+      }
       throw SafetensorsResult.unsupported(encoding, stored.spec)
     }
     return (settled, reason)

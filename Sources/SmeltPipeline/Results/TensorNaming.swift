@@ -79,7 +79,7 @@ struct TensorNaming {
   /// Where the result keeps a weight.
   func spelling(_ spec: WeightSpec) -> Spelling { spec.spellings[column] }
 
-  private var isDeepSeekV4: Bool { family is DeepSeekV4 }
+  private var isDeepSeekV4: Bool { family.core is DeepSeekV4 }
 
   /// Whether a weight of this encoding has a layout of its family's makers, or plain.
   static func holds(_ encoding: any Encoding, _ spec: WeightSpec, _ model: Model) -> Bool {
@@ -88,7 +88,7 @@ struct TensorNaming {
     if let table = encoding as? IntegerTable { return place.isWhole && table.name == IntegerTable.i64.name }
     if encoding is FP4 {
       // DeepSeek-V4's experts beside `.scale`, gpt-oss's `_blocks` and `_scales`.
-      return model.family is DeepSeekV4 ? place.isWhole : place.stackIndex != nil && place.transposed
+      return model.family.core is DeepSeekV4 ? place.isWhole : place.stackIndex != nil && place.transposed
     }
     return encoding.name == FP8(.e4m3, .block128).name && place.isWhole
   }
@@ -112,7 +112,9 @@ struct TensorNaming {
       other = partner
     }
     if planned.isKept, TensorNaming.isBlockFP4(planned.stored.encoding) { steps.append(.hubFP4) }
-    if planned.stored.encoding.name == IntegerTable.i32.name { steps.append(.integers64) }
+    if planned.stored.encoding.name == IntegerTable.i32.name, !planned.stored.spec.isCarried {
+      steps.append(.integers64)
+    }
     // Blocks of FP4 have output channels first whatever the plain spelling does.
     let isFP4 = planned.resultEncoding is FP4 || TensorNaming.isBlockFP4(planned.resultEncoding)
     if spelling.transposed, !isFP4, planned.stored.spec.shape.rank == 2 { steps.append(.turned) }
@@ -168,7 +170,9 @@ struct TensorNaming {
     return first.parts.enumerated().map { index, part in
       var dimensions = part.shape.dimensions
       if isStack {
-        let experts = family.dimensions.experts
+        let experts = slabs.reduce(0) {
+          max($0, (spelling(plan.weights[$1.weight].stored.spec).stackIndex ?? 0) + 1)
+        }
         let rows = slabs.reduce(0) { $0 + ($1.parts[index].shape.dimensions.first ?? 0) } / experts
         dimensions = [experts, rows] + dimensions.dropFirst()
       }

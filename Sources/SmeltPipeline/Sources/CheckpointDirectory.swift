@@ -22,7 +22,13 @@ extension OpenedSource {
         .notFile, file: configPath, "found \(pathKind(configPath).words), expected a regular file")
     }
     let config = try parseConfig(configBytes, file: "config.json")
-    try CheckpointDirectory.refuseWrapper(config)
+    if let type = config["model_type"]?.string, !ModelFamilies.knows(type) {
+      self = try UnknownDirectory(
+        type, configBytes, config, path, carried, sidecar: try CheckpointDirectory.sidecar(smallFiles),
+        allowDrop: allowDrop
+      ).open()
+      return
+    }
     let tied = try ModelFamilies.family(
       of: config, file: "config.json", byteCount: try weightBytes(path))
     let source = try SafetensorsDirectory(path: path)
@@ -70,7 +76,7 @@ private func weightBytes(_ folder: String) throws -> Int {
 func parseConfig(_ bytes: Bytes, file: String) throws -> JSON {
   let config: JSON
   do {
-    config = try JSON.scan(bytes)
+    config = try JSON.scan(bytes, limits: JSONLimits(allowsNonFinite: true))
   } catch {
     throw FormatError(.configJSON, file: file, offset: error.offset, error.problem)
   }
@@ -90,25 +96,6 @@ private enum CheckpointDirectory {
   static func sidecar(_ files: [(name: String, bytes: Bytes)]) throws -> JSON? {
     guard let file = files.first(where: { $0.name == QuantizationConfig.sidecarName }) else { return nil }
     return try parseConfig(file.bytes, file: file.name)
-  }
-
-  /// Says what a configuration is that wraps the text model's.
-  /// - Throws: `RequestError` unsupported.
-  static func refuseWrapper(_ config: JSON) throws {
-    guard let type = config["model_type"]?.string, !ModelFamilies.knows(type) else { return }
-    for key in ["text_config", "llm_config", "language_config", "thinker_config"] {
-      guard let inner = config[key], inner.object != nil else { continue }
-      let text = inner["model_type"]?.string.map { " of '\(excerpt($0))'" } ?? ""
-      let towers = (config.object?.keys ?? []).filter {
-        $0.hasSuffix("_config") && $0 != key && $0 != "quantization_config" && $0 != "compression_config"
-      }
-      let others =
-        towers.isEmpty ? "" : ", beside " + towers.prefix(4).map { excerpt($0) }.joined(separator: ", ")
-      throw RequestError(
-        .unsupported,
-        "'config.json' is of '\(excerpt(type))', a model around a text model\(text) ('\(key)'\(others)), which is not supported",
-        help: "use a checkpoint of the text model alone")
-    }
   }
 
   /// The first dialect whose names are all present; else the one with most, to say what is missing.

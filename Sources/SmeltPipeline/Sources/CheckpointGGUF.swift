@@ -10,6 +10,10 @@ extension OpenedSource {
   /// Opens a GGUF file, or the first of several parts.
   init(gguf path: String, allowDrop: [String]) throws {
     let file = try GGUFFile(path: path)
+    if case .string(let name)? = file.value("general.architecture"), !GGUFArchitectures.knows(name) {
+      self = try OpenedSource(unknownGGUF: file, name, allowDrop: allowDrop)
+      return
+    }
     var opening = try GGUFOpening(file)
     let architecture = opening.architecture
     let head = try opening.separateTiedHead()

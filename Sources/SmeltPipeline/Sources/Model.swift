@@ -155,6 +155,15 @@ public struct Model: Sendable {
     }
   }
 
+  /// The configuration of the text model: the section of a wrapper's, or config.json as it is.
+  func textConfig() throws -> Bytes? {
+    guard let bytes = try smallFile("config.json") else { return nil }
+    guard (family as? CarryingFamily)?.wrapper != nil,
+      let text = TextConfig(try parseConfig(bytes, file: "config.json"))
+    else { return bytes }
+    return Bytes(Array((text.json.text(indented: true) + "\n").utf8))
+  }
+
   /// A small file that came with the model, such as `tokenizer.json`.
   public func smallFile(_ name: String) throws -> Bytes? {
     switch container {
@@ -259,10 +268,7 @@ public final class IngotWeights: Weights {
     guard let config = try file.file("config.json") else {
       throw FormatError(.notModel, file: path, "the ingot holds no config.json")
     }
-    family = try ModelFamilies.family(
-      of: try parseConfig(config, file: "config.json"), file: "config.json",
-      // an entry is as good as the bytes of an expert, which zstd may make few
-      byteCount: file.entries.count * 64)
+    family = try IngotWeights.family(of: file, try parseConfig(config, file: "config.json"))
     specs = Dictionary(family.weights.map { ($0.name, $0) }) { first, _ in first }
     var entries: [String: Shape] = [:]
     for entry in file.entries { entries[entry.name] = entry.shape }
@@ -279,6 +285,46 @@ public final class IngotWeights: Weights {
       throw FormatError(
         .unknownTensor, file: path, subject: stray, "belongs to no weight of \(family.modelType)")
     }
+  }
+
+  /// The architecture: of config.json, with the entries that the ingot says it carries, or the entries alone.
+  private static func family(of file: IngotFile, _ config: JSON) throws -> any ModelFamily {
+    func specs(_ entries: some Sequence<IngotEntry>, dialects: Int = 1, hasLayer: Bool = true)
+      -> [WeightSpec]
+    {
+      entries.map { entry in
+        let name = WeightName(parsing: entry.name)
+        return WeightSpec(
+          carried: name, entry.shape,
+          Spelling(name.base, stackIndex: name.expert, transposed: name.expert != nil), dialects: dialects,
+          hasLayer: hasLayer)
+      }
+    }
+    // an entry is as good as the bytes of an expert, which zstd may make few
+    let byteCount = file.entries.count * 64
+    let form = file.metadata["wrapper"]?.string.flatMap { WrapperForm(rawValue: $0) }
+    let family: any ModelFamily
+    if let type = config["model_type"]?.string, !ModelFamilies.knows(type) {
+      guard form != nil, let text = TextConfig(config) else {
+        return UnknownArchitecture(
+          type, config: config, dialect: file.metadata["source"]?["dialect"]?.string ?? "hub",
+          specs(file.entries))
+      }
+      family = try ModelFamilies.family(of: text.json, file: "config.json", byteCount: byteCount)
+    } else {
+      family = try ModelFamilies.family(of: config, file: "config.json", byteCount: byteCount)
+    }
+    let count = file.metadata["carried"]?.integer ?? 0
+    guard count > 0 || form != nil else { return family }
+    let own = Set(family.weights.map(\.name.description))
+    let carried = file.entries.filter { !own.contains($0.name) }
+    guard carried.count == count else {
+      throw FormatError(
+        .ingotIndex, file: file.path, subject: "metadata",
+        "says that \(count) weights are carried beside the family's, found \(carried.count)")
+    }
+    return CarryingFamily(
+      family, wrapper: form, carrying: specs(carried, dialects: family.dialects.count, hasLayer: false))
   }
 
   /// The weight of a name; its codes and scales are scanned once, at first use.

@@ -94,7 +94,7 @@ public struct Inspection: Sendable {
     facts.add([
       "container", "\(container), \(files.count) file\(files.count == 1 ? "" : "s"), \(byteText(bytes))",
     ])
-    facts.add(["family", "\(family), names of dialect '\(dialect)'"])
+    facts.add(["family", "\(printable(excerpt(family))), names of dialect '\(dialect)'"])
     facts.add(["parameters", "\(grouped(parameters)) (\(grouped(activeParameters)) a token)"])
     facts.add([
       "shape",

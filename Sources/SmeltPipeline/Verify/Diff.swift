@@ -95,7 +95,7 @@ public func diff(_ a: Model, _ b: Model, _ options: RunOptions) throws -> DiffSu
     paths: (a.path, b.path), weights: 0, reencoded: 0, differences: [],
     leftOut: (a.leftOut, b.leftOut), resources: cache.resources(spilledBytes: 0))
   summary.others = try ModelDifference.all(a, b)
-  let specs = a.family.weights
+  let specs = a.comparedWeights(with: b)
   options.progress.begin("compare weights", total: specs.count, unit: "weights")
   for spec in specs {
     try Interrupt.check()

@@ -39,16 +39,19 @@ extension Report {
     page += HTML.table(
       ["measure", "value"],
       [
-        ["tokens (windows of \(context))", grouped(tokens)],
-        ["perplexity, source", fixed(perplexity.source, 4)],
-        ["perplexity, result", fixed(perplexity.result, 4)],
-        ["KL mean (nats a token)", scientific(kl.mean)], ["KL median", scientific(kl.median)],
-        ["KL 99th percentile", scientific(kl.p99)], ["KL largest", scientific(kl.max)],
-        ["KL floor (rounding alone)", scientific(kl.floor)],
-        ["KL on the source's expert choices", scientific(kl.forcedRoutingMean)],
-        ["top-1 agreement", fixed(top1, 4)], ["top-5 agreement", fixed(top5, 4)],
-        ["exact weights", "\(exactWeights) of \(weights.count)"],
-      ])
+        ["tokens (windows of \(context))", grouped(tokens)]
+      ]
+        + (notRun.map { [["forward pass", "not run: \($0)"]] } ?? [
+          ["perplexity, source", fixed(perplexity.source, 4)],
+          ["perplexity, result", fixed(perplexity.result, 4)],
+          ["KL mean (nats a token)", scientific(kl.mean)], ["KL median", scientific(kl.median)],
+          ["KL 99th percentile", scientific(kl.p99)], ["KL largest", scientific(kl.max)],
+          ["KL floor (rounding alone)", scientific(kl.floor)],
+          ["KL on the source's expert choices", scientific(kl.forcedRoutingMean)],
+          ["top-1 agreement", fixed(top1, 4)], ["top-5 agreement", fixed(top5, 4)],
+        ]) + [
+          ["exact weights", "\(exactWeights) of \(weights.count)"]
+        ])
     if let activations {
       page += "<h2>With activations rounded to \(HTML.escape(activations.rounding))</h2>\n"
       page += HTML.table(

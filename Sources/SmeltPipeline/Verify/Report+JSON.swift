@@ -8,15 +8,15 @@ extension Report {
     JSON(
       members: [("schema", "smelt.verify/2")] + sides.map { ($0.key, $0.json) } + [
         ("tokens", JSON(tokens)), ("context", JSON(context)), ("tokenization", JSON(tokenization.rawValue)),
-        ("perplexity", ["source": JSON(perplexity.source), "result": JSON(perplexity.result)]),
+        ("perplexity", ["source": ran(perplexity.source), "result": ran(perplexity.result)]),
         (
           "kl",
           [
-            "mean": JSON(kl.mean), "median": JSON(kl.median), "p99": JSON(kl.p99), "max": JSON(kl.max),
-            "floor": JSON(kl.floor), "forced_routing_mean": JSON(kl.forcedRoutingMean),
+            "mean": ran(kl.mean), "median": ran(kl.median), "p99": ran(kl.p99), "max": ran(kl.max),
+            "floor": ran(kl.floor), "forced_routing_mean": ran(kl.forcedRoutingMean),
           ]
         ),
-        ("top1_agreement", JSON(top1)), ("top5_agreement", JSON(top5)),
+        ("top1_agreement", ran(top1)), ("top5_agreement", ran(top5)),
         (
           "router",
           JSON(
@@ -45,7 +45,7 @@ extension Report {
               ]
             })
         ),
-        ("exact_weights", JSON(exactWeights)),
+        ("exact_weights", JSON(exactWeights)), ("not_run", JSON(notRun)),
       ] + (activations.map { [("activations", $0.json)] } ?? []) + [
         ("differences", JSON(differences.map(\.json))), ("faults", JSON(faults.map(\.json))),
         ("resources", resources.json),
@@ -59,6 +59,9 @@ extension Report {
         ), ("criteria", JSON(criteria.map(\.json))), ("verdict", JSON(verdict.rawValue)),
       ])
   }
+
+  /// A number that only a forward pass gives.
+  private func ran(_ value: Double) -> JSON { notRun == nil ? JSON(value) : JSON(.null) }
 
   private func number(_ value: Double?) -> JSON { value.map { JSON($0) } ?? JSON(.null) }
 }

@@ -8,23 +8,16 @@ extension Report {
     let worst = weights.max { $0.relativeError < $1.relativeError }
     let deepest = layers.max { $0.relativeError < $1.relativeError }
     let flips = router.min { $0.setAgreement < $1.setAgreement }
-    var table = Table(["", "source", "result"])
-    table.add(["perplexity", fixed(perplexity.source, 4), fixed(perplexity.result, 4)])
-    var lines = [table.text, ""]
+    var lines: [String] = []
+    if let notRun {
+      lines += ["no forward pass was run: \(notRun)", ""]
+    } else {
+      var table = Table(["", "source", "result"])
+      table.add(["perplexity", fixed(perplexity.source, 4), fixed(perplexity.result, 4)])
+      lines += [table.text, ""]
+    }
     var facts = Table(["measure", "value", "meaning"])
-    facts.add([
-      "KL, mean", scientific(kl.mean), "nats per token, source to result, \(grouped(tokens)) tokens",
-    ])
-    facts.add([
-      "KL, median / p99 / max", "\(scientific(kl.median)) / \(scientific(kl.p99)) / \(scientific(kl.max))",
-      "",
-    ])
-    facts.add(["KL, floor", scientific(kl.floor), "the source against itself with sums in another order"])
-    facts.add([
-      "KL, forced routing", scientific(kl.forcedRoutingMean), "the result on the source's expert choices",
-    ])
-    facts.add(["top-1 agreement", fixed(top1, 4), "same most likely token"])
-    facts.add(["top-5 agreement", fixed(top5, 4), "mean overlap of the five most likely"])
+    if notRun == nil { addAgreement(to: &facts) }
     if let activations {
       facts.add([
         "with \(activations.rounding) activations", scientific(activations.kl.mean),
@@ -52,6 +45,23 @@ extension Report {
     if !notes.isEmpty { lines += [""] + notes }
     lines += ["", verdictText]
     return lines.joined(separator: "\n")
+  }
+
+  /// What a forward pass tells.
+  private func addAgreement(to facts: inout Table) {
+    facts.add([
+      "KL, mean", scientific(kl.mean), "nats per token, source to result, \(grouped(tokens)) tokens",
+    ])
+    facts.add([
+      "KL, median / p99 / max", "\(scientific(kl.median)) / \(scientific(kl.p99)) / \(scientific(kl.max))",
+      "",
+    ])
+    facts.add(["KL, floor", scientific(kl.floor), "the source against itself with sums in another order"])
+    facts.add([
+      "KL, forced routing", scientific(kl.forcedRoutingMean), "the result on the source's expert choices",
+    ])
+    facts.add(["top-1 agreement", fixed(top1, 4), "same most likely token"])
+    facts.add(["top-5 agreement", fixed(top5, 4), "mean overlap of the five most likely"])
   }
 
   /// Faults, differences and weights beyond their bound, as people read them.

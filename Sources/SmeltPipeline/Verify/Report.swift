@@ -94,6 +94,8 @@ public struct Report: Sendable {
   public internal(set) var differences: [ModelDifference] = []
   /// What no scheme explains; any of it fails the result.
   public internal(set) var faults: [Fault] = []
+  /// Why no forward pass was run, where none was: the weights alone were compared then.
+  public internal(set) var notRun: String?
   /// What it took.
   public internal(set) var resources = Resources()
 

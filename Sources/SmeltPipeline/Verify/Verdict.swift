@@ -228,7 +228,8 @@ extension Report {
   /// The verdict beside what it rests on.
   var verdictText: String {
     guard verdict != .notJudged else {
-      return "verdict: not judged: no threshold was given; no weight, setting or token id is wrong"
+      let why = notRun.map { "no forward pass was run (\($0))" } ?? "no threshold was given"
+      return "verdict: not judged: \(why); no weight, setting or token id is wrong"
     }
     let profile = thresholds.profile.map { " (profile \($0.rawValue))" } ?? ""
     let criteria = criteria

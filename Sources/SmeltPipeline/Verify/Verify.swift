@@ -17,6 +17,7 @@ public func verify(
   rounding: ActivationRounding? = nil, _ options: RunOptions
 ) throws -> Report {
   try requireComparable(source, result)
+  try source.requireForwardPass()
   var report = Report(source: source, result: result, windows: windows, thresholds: thresholds)
   report.differences = try ModelDifference.all(
     source, result, texts: windows.texts, limit: windows.draw.samples == nil ? windows.draw.limit : nil)
@@ -47,19 +48,71 @@ public func verify(
   return report
 }
 
+/// Compares the weights, the configurations and the tokenizers of a result and its source, and runs nothing.
+/// - Parameters:
+///   - thresholds: of weights; those of a forward pass cannot be met without one.
+///   - reason: why nothing is run, for the report.
+/// - Throws: `RequestError` usage when the two are not the same architecture, unsupported for thresholds that need a forward pass;
+///   refusals of their content.
+public func verifyWeights(
+  source: Model, result: Model, thresholds: Thresholds, because reason: String, _ options: RunOptions
+) throws -> Report {
+  try requireComparable(source, result)
+  guard thresholds.maxKL == nil, thresholds.minTop1 == nil, thresholds.profile == nil else {
+    throw RequestError(
+      .unsupported, "--profile, --max-kl and --min-top1 need a forward pass: \(reason)",
+      help: "of weights alone, --max-weight-error is a threshold")
+  }
+  var report = Report(
+    source: source, result: result, windows: Windows([], context: 0), thresholds: thresholds)
+  report.notRun = reason
+  report.differences = try ModelDifference.all(source, result)
+  let cache = WeightCache([source, result], .withinLayers, options)
+  var weights = try WeightComparison(source, result, cache)
+  options.progress.begin("compare weights", total: source.family.weights.count, unit: "weights")
+  try weights.compareRest(options)
+  options.progress.end()
+  report.weights = weights.errors
+  try source.checkUnchanged()
+  try result.checkUnchanged()
+  report.faults = report.differences.filter(\.changesNumbers).map { Fault($0) } + weights.faults
+  report.resources = cache.resources(spilledBytes: 0)
+  return report
+}
+
+extension Model {
+  /// The weights that stand on both sides: a container may hold the text model alone.
+  func comparedWeights(with other: Model) -> [WeightSpec] {
+    guard family is CarryingFamily, family.weights.count > other.family.weights.count else {
+      return family.weights
+    }
+    let names = Set(other.family.weights.map(\.name))
+    return family.weights.filter { !$0.isCarried || names.contains($0.name) }
+  }
+
+  /// Refuses a model that nothing here can run.
+  /// - Throws: `RequestError` unsupported.
+  public func requireForwardPass() throws {
+    if let unknown = family.core as? UnknownArchitecture { throw unknown.noForwardPass }
+  }
+
+  /// Why nothing runs, where the architecture has no forward pass here; nil where it has one.
+  public var noForwardPass: String? { (family.core as? UnknownArchitecture)?.noForwardPass.problem }
+}
+
 /// Refuses two models whose weights do not stand for each other, naming the first difference.
 func requireComparable(_ source: Model, _ result: Model) throws {
   let (a, b) = (source.family, result.family)
+  let (left, right) = (source.comparedWeights(with: result), result.comparedWeights(with: source))
   var difference: String?
   if a.modelType != b.modelType {
     difference = "one is \(a.modelType), the other \(b.modelType)"
-  } else if let (x, y) = zip(a.weights, b.weights).first(where: { $0.name != $1.name || $0.shape != $1.shape }
-  ) {
+  } else if let (x, y) = zip(left, right).first(where: { $0.name != $1.name || $0.shape != $1.shape }) {
     difference =
       x.name == y.name
       ? "'\(x.name)' is \(x.shape) and \(y.shape)" : "one has '\(x.name)', the other '\(y.name)'"
-  } else if a.weights.count != b.weights.count {
-    difference = "one has \(a.weights.count) weights, the other \(b.weights.count)"
+  } else if left.count != right.count {
+    difference = "one has \(left.count) weights, the other \(right.count)"
   }
   guard let difference else { return }
   throw RequestError(

@@ -26,7 +26,7 @@ struct WeightComparison {
     (source, result) = (cache.weights(0), cache.weights(1))
     self.cache = cache
     model = b
-    specs = a.family.weights
+    specs = a.comparedWeights(with: b)
     places = Dictionary(grouping: specs.indices) { [specs] in specs[$0].layer }
     found = [Report.WeightError?](repeating: nil, count: specs.count)
     origin = try Origin(b)

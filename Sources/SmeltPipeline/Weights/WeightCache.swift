@@ -79,7 +79,7 @@ final class WeightCache: Sendable {
     }
     let family = models[0].family
     var shared = [[WeightName]](repeating: [], count: family.dimensions.layers + 1)
-    for spec in family.weights where spec.name.expert == nil {
+    for spec in family.weights where spec.name.expert == nil && !spec.isCarried {
       shared[spec.layer.map { min($0, shared.count - 1) } ?? shared.count - 1].append(spec.name)
     }
     self.shared = shared

@@ -160,10 +160,14 @@ public struct JSONLimits: Sendable {
   /// The most members and elements altogether.
   public var values: Int
 
+  /// Whether NaN, Infinity and -Infinity are numbers, as Python's module json writes them.
+  public var allowsNonFinite: Bool
+
   /// Limits of a caller's choice.
-  public init(depth: Int = 64, values: Int = 4_000_000) {
+  public init(depth: Int = 64, values: Int = 4_000_000, allowsNonFinite: Bool = false) {
     self.depth = depth
     self.values = values
+    self.allowsNonFinite = allowsNonFinite
   }
 }
 

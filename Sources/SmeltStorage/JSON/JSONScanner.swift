@@ -63,6 +63,11 @@ struct JSONScanner {
     }
   }
 
+  private func follows(_ text: StaticString) -> Bool {
+    position + text.utf8CodeUnitCount <= bytes.count
+      && (0..<text.utf8CodeUnitCount).allSatisfy { bytes[position + $0] == text.utf8Start[$0] }
+  }
+
   private mutating func expect(_ text: StaticString) throws(JSONError) {
     let start = position
     for index in 0..<text.utf8CodeUnitCount {
@@ -93,6 +98,15 @@ struct JSONScanner {
     case UInt8(ascii: "n"):
       try expect("null")
       return JSON(.null, offset: start)
+    case UInt8(ascii: "N") where limits.allowsNonFinite:
+      try expect("NaN")
+      return JSON(.number(.nan), offset: start)
+    case UInt8(ascii: "I") where limits.allowsNonFinite:
+      try expect("Infinity")
+      return JSON(.number(.infinity), offset: start)
+    case UInt8(ascii: "-") where limits.allowsNonFinite && follows("-Infinity"):
+      try expect("-Infinity")
+      return JSON(.number(-.infinity), offset: start)
     case .some(let byte) where byte == UInt8(ascii: "-") || (0x30...0x39).contains(byte):
       return JSON(try number(), offset: start)
     default: throw syntax("found \(shown(current)), expected a value")

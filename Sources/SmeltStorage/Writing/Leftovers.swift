@@ -17,10 +17,13 @@ struct Leftovers {
   /// What was only announced, by its path.
   private var announced: [String: LockEntry] = [:]
 
-  /// - Parameter lines: what the lock lists, in its order: of a name and a file the last word counts, and what was announced only
-  ///   counts where it was never made.
-  init(_ lines: [LockEntry], _ folder: String) {
+  /// - Parameters:
+  ///   - listed: what the lock lists, in its order: of a name and a file the last word counts, and what was announced only counts
+  ///     where it was never made. A lock may come from anywhere: names that no run gives to files of `result` are left alone.
+  ///   - result: the path that the lock is for.
+  init(_ listed: [LockEntry], _ folder: String, result: String) {
     self.folder = folder
+    let lines = listed.filter { $0.belongs(to: fileName(result)) }
     made = Set(lines.compactMap(\.identity))
     let known = Set(lines.filter { $0.identity != nil }.map(\.name))
     var last: [String: Int] = [:]

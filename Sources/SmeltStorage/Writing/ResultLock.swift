@@ -78,7 +78,7 @@ public final class ResultLock: Sendable {
     descriptor = made.descriptor
     identity = made.identity
     ResultLock.held.withLock { $0.append(self) }
-    let kept = Leftovers(earlier, parentFolder(path)).tidy(result: name, report: report)
+    let kept = Leftovers(earlier, parentFolder(path), result: name).tidy(result: name, report: report)
     inherited.withLock { $0 = kept }
     for entry in kept { write(entry) }
     Leftovers.removeLocks(path, report: report)
@@ -355,6 +355,35 @@ struct LockEntry {
     guard isAnnounced || identity != nil else { return nil }
     self.init(
       name: name, identity: identity, journal: json["journal"]?.string, restores: json["restores"]?.string)
+  }
+
+  /// Whether a run that writes `result` gives such names: beside it, of the forms of Formats/manifest.md, section 5.
+  func belongs(to result: String) -> Bool {
+    guard LockEntry.isOwn(name, of: result), journal.map({ LockEntry.isOwn($0, of: result) }) ?? true else {
+      return false
+    }
+    return restores.map { $0 == result } ?? true
+  }
+
+  private static func isOwn(_ name: String, of result: String) -> Bool {
+    let parts = name.split(separator: "/", omittingEmptySubsequences: false)
+    guard !parts.contains(where: { ["", ".", ".."].contains($0) }) else { return false }
+    let ending = [".ingot", ".gguf"].first { result.hasSuffix($0) } ?? ""
+    let stem = result.dropLast(ending.count)
+    guard parts[0].hasPrefix(stem) else { return false }
+    var rest = parts[0].dropFirst(stem.count)
+    if matchesGlob("-?????-of-?????\(ending).*", String(rest)) {
+      rest = rest.dropFirst("-00001-of-00001".count)
+    }
+    guard rest.hasPrefix(ending) else { return false }
+    rest = rest.dropFirst(ending.count)
+    if rest.hasPrefix("-part") {
+      let number = rest.dropFirst("-part".count).prefix { $0.isASCII && $0.isNumber }
+      rest = rest.dropFirst("-part".count + number.count)
+      guard !number.isEmpty, rest == ".partial" else { return false }
+    }
+    let isFolder = [".partial-", ".replaced-", ".prepared.partial-"].contains { rest.hasPrefix($0) }
+    return isFolder || parts.count == 1 && [".partial", ".journal"].contains(rest)
   }
 
   /// Whether what lies at the path now is what the run made.

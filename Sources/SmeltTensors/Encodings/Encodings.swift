@@ -11,6 +11,7 @@ public enum Encodings {
     [
       Plain.f32, Plain.f16, Plain.bf16, Plain.f64,
       IntegerTable.i64, IntegerTable.i32, IntegerTable.i16, IntegerTable.i8,
+    ] + IntegerTable.stored + [
       FP8(.e4m3, .tensor), FP8(.e4m3, .channel), FP8(.e4m3, .block128),
       FP8(.e5m2, .tensor), FP8(.e5m2, .channel), FP8(.e5m2, .block128),
       INT8.channel,

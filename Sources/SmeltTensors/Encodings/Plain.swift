@@ -129,6 +129,15 @@ public struct IntegerTable: Encoding {
   public static let i16 = IntegerTable(name: "i16", dtype: .i16)
   /// Signed bytes.
   public static let i8 = IntegerTable(name: "i8", dtype: .i8)
+  /// Elements that are kept and never computed with: unsigned integers, booleans, and codes whose scales are not known.
+  public static let stored: [IntegerTable] = [
+    DType.bool, .u8, .u16, .u32, .u64, .c64, .f8E4M3, .f8E5M2, .f8E8M0, .f8E4M3FNUZ, .f8E5M2FNUZ,
+  ].map { IntegerTable(name: "stored.\($0.rawValue.lowercased())", dtype: $0) }
+
+  /// The table of elements of a type, or nil for floats and for types that share bytes.
+  public static func of(_ dtype: DType) -> IntegerTable? {
+    ([i64, i32, i16, i8] + stored).first { $0.dtype == dtype }
+  }
 
   /// One part: the values.
   public func layout(of shape: Shape, name: String) -> [PartLayout] {
@@ -159,11 +168,18 @@ public struct IntegerTable: Encoding {
       func load<T: FixedWidthInteger>(_: T.Type) -> Int {
         Int(T(littleEndian: bytes.loadUnaligned(fromByteOffset: index * MemoryLayout<T>.size, as: T.self)))
       }
+      func load64(_ bytes: UnsafeRawBufferPointer, _ index: Int) -> UInt64 {
+        UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: index * 8, as: UInt64.self))
+      }
       switch dtype {
       case .i8: return load(Int8.self)
       case .i16: return load(Int16.self)
       case .i32: return load(Int32.self)
-      default: return load(Int64.self)
+      case .i64: return load(Int64.self)
+      case .u16: return load(UInt16.self)
+      case .u32: return load(UInt32.self)
+      case .u64, .c64: return Int(truncatingIfNeeded: load64(bytes, index))
+      default: return load(UInt8.self)
       }
     }
   }

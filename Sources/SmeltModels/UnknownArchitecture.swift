@@ -1,0 +1,171 @@
+// Weights without a forward pass: an architecture that no family knows, and what a known one carries along. Both are tables made from
+// the tensors that are there.
+
+public import SmeltStorage
+public import SmeltTensors
+
+extension WeightSpec {
+  /// A weight that no family names, under its source's name.
+  /// - Parameters:
+  ///   - name: the source's name, `model.visual.patch_embed.proj.weight`; of a stack's expert with its number.
+  ///   - shape: the dimensions of its numbers.
+  ///   - dialects: how many dialects the family has; all of them spell it alike.
+  ///   - hasLayer: whether the number of a layer in its name is one of the pass's.
+  public init(
+    carried name: WeightName, _ shape: Shape, _ place: Spelling, dialects: Int = 1, hasLayer: Bool = true
+  ) {
+    let found = RoleRules(name.base, shape)
+    self.init(
+      name, shape, found.role, layer: hasLayer ? found.layer : nil,
+      spellings: [Spelling](repeating: place, count: max(1, dialects)))
+    isCarried = true
+  }
+}
+
+/// An architecture that no family knows. It has weights by name, and nothing that runs.
+public struct UnknownArchitecture: ModelFamily {
+  /// None: it is made for whatever has no family.
+  public static let modelTypes: [String] = []
+  /// What config.json or a GGUF file calls it.
+  public let modelType: String
+  /// One: the names of its container.
+  public let dialects: [String]
+  /// All weights, in the order of the source.
+  public let weights: [WeightSpec]
+  /// What names, shapes and configuration say.
+  public let dimensions: ModelDimensions
+  /// Every value of the configuration.
+  public let settings: [FamilySetting]
+  /// None: what is there is kept.
+  public var dropRules: [DropRule] { [] }
+  /// No.
+  public var hasForwardPass: Bool { false }
+
+  /// An architecture from its tensors.
+  /// - Parameters:
+  ///   - config: the text of config.json as JSON, or an empty object.
+  ///   - dialect: whose names the weights have.
+  public init(_ modelType: String, config: JSON, dialect: String, _ weights: [WeightSpec]) {
+    self.modelType = modelType
+    self.weights = weights
+    dialects = [dialect]
+    let text = TextConfig.keys.lazy.compactMap { config[$0] }.first { $0.object != nil } ?? config
+    func number(_ keys: String...) -> Int? {
+      keys.lazy.compactMap { text[$0]?.integer ?? config[$0]?.integer }.first { (0..<1 << 40).contains($0) }
+    }
+    let embedding = weights.first { $0.role == .embedding && $0.shape.rank == 2 }?.shape
+    let layers = (weights.compactMap(\.layer).max() ?? -1) + 1
+    let experts = Dictionary(grouping: weights.filter { $0.name.expert != nil }, by: \.name.base)
+    dimensions = ModelDimensions(
+      layers: layers,
+      experts: number("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts")
+        ?? experts.values.map(\.count).max() ?? 0,
+      expertsPerToken: number("num_experts_per_tok", "num_experts_per_token", "moe_topk", "top_k_experts")
+        ?? 0,
+      hidden: number("hidden_size", "d_model", "n_embd") ?? embedding?.columns ?? 0, streams: 1,
+      vocabulary: number("vocab_size") ?? embedding?.rows ?? 0)
+    settings = FamilySetting.leaves(of: config)
+  }
+
+  /// Not made from a configuration alone.
+  /// - Throws: always.
+  public init(config: JSON, file: String) throws {
+    throw RequestError(.unsupported, "an architecture without a family is made from its tensors")
+  }
+
+  /// What there is to say when something wants to run it.
+  public var noForwardPass: RequestError {
+    RequestError(
+      .unsupported, "the architecture '\(excerpt(modelType))' has no forward pass here",
+      help:
+        "inspect, plan, check, diff, convert, quantize without data, and verify without text work; `smelt formats` lists what runs"
+    )
+  }
+
+  /// - Throws: unsupported.
+  public func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix { throw noForwardPass }
+
+  /// - Throws: unsupported.
+  public func layer(
+    _ index: Int, _ x: inout Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass
+  )
+    throws -> Routing?
+  { throw noForwardPass }
+
+  /// - Throws: unsupported.
+  public func expert(_ expert: Int, layer: Int, _ x: Matrix, _ weights: some Weights, _ pass: Pass) throws
+    -> Matrix
+  { throw noForwardPass }
+
+  /// - Throws: unsupported.
+  public func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
+    throw noForwardPass
+  }
+}
+
+/// A family whose checkpoint holds more than the family computes with: towers for pictures, draft layers. They stand behind the
+/// family's own weights, and the pass never asks for them.
+public struct CarryingFamily: ModelFamily {
+  /// None: it is made around another family.
+  public static let modelTypes: [String] = []
+  /// The family that runs.
+  public let core: any ModelFamily
+  /// The family's weights, then what is carried.
+  public let weights: [WeightSpec]
+  /// How a wrapper spells the family's tensors; nil where nothing is wrapped.
+  public let wrapper: WrapperForm?
+  /// How many weights are carried.
+  public let carriedCount: Int
+
+  /// A family and what it carries.
+  /// - Parameter wrapper: how the checkpoint spells the family's tensors, where a wrapper is around it.
+  public init(_ core: any ModelFamily, wrapper: WrapperForm? = nil, carrying carried: [WeightSpec]) {
+    self.core = core
+    self.wrapper = wrapper
+    carriedCount = carried.count
+    weights = (wrapper.map { form in core.weights.map { $0.spelled(form) } } ?? core.weights) + carried
+  }
+
+  /// Not made from a configuration alone.
+  /// - Throws: always.
+  public init(config: JSON, file: String) throws {
+    throw RequestError(.unsupported, "a family that carries more is made from another one")
+  }
+
+  /// The core's.
+  public var modelType: String { core.modelType }
+  /// The core's.
+  public var hasForwardPass: Bool { core.hasForwardPass }
+  /// The core's.
+  public var dimensions: ModelDimensions { core.dimensions }
+  /// The core's.
+  public var settings: [FamilySetting] { core.settings }
+  /// The core's.
+  public var dialects: [String] { core.dialects }
+  /// The core's.
+  public var writtenDialects: [String] { core.writtenDialects }
+  /// The core's.
+  public var dropRules: [DropRule] { core.dropRules }
+
+  /// The core's.
+  public func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix {
+    try core.embed(batch, weights)
+  }
+
+  /// The core's.
+  public func layer(
+    _ index: Int, _ x: inout Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass
+  )
+    throws -> Routing?
+  { try core.layer(index, &x, batch, weights, pass) }
+
+  /// The core's.
+  public func expert(_ expert: Int, layer: Int, _ x: Matrix, _ weights: some Weights, _ pass: Pass) throws
+    -> Matrix
+  { try core.expert(expert, layer: layer, x, weights, pass) }
+
+  /// The core's.
+  public func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
+    try core.logits(x, weights, pass)
+  }
+}

@@ -1,0 +1,103 @@
+// A directory whose architecture no family knows, and what a known family's directory holds beside the family's weights: tables made
+// from the tensors themselves. Formats/roles.md.
+
+import SmeltContainers
+import SmeltModels
+import SmeltStorage
+import SmeltTensors
+
+extension WeightSpec {
+  /// A weight that was found among a source's tensors.
+  init(_ found: FoundWeight, dialects: Int = 1, hasLayer: Bool = true) {
+    self.init(
+      carried: WeightName(found.name, expert: found.stackIndex), found.joined.shape, found.place,
+      dialects: dialects, hasLayer: hasLayer)
+  }
+}
+
+/// A directory of which no family has the `model_type`.
+struct UnknownDirectory {
+  /// What config.json calls the architecture.
+  var type: String
+  var configBytes: Bytes
+  var config: JSON
+  var path: String
+  var carried: CarriedFiles
+  var allowDrop: [String]
+  private let source: SafetensorsDirectory
+  private let quantization: QuantizationConfig
+  private var dropped: [(tensor: TensorInfo, rule: DropRule)] = []
+
+  /// Reads the headers.
+  /// - Throws: refusals of the safetensors, of the quantization that config.json describes, and of a pattern of the user's.
+  init(
+    _ type: String, _ configBytes: Bytes, _ config: JSON, _ path: String, _ carried: CarriedFiles,
+    sidecar: JSON?, allowDrop: [String]
+  ) throws {
+    (self.type, self.configBytes, self.config, self.path) = (type, configBytes, config, path)
+    (self.carried, self.allowDrop) = (carried, allowDrop)
+    source = try SafetensorsDirectory(path: path)
+    quantization = try QuantizationConfig(config: config, file: "config.json", sidecar: sidecar)
+    for tensor in source.tensors {
+      if let rule = try UnknownName(tensor.name).allowed(by: allowDrop) { dropped.append((tensor, rule)) }
+    }
+  }
+
+  /// The text model as its family and the rest carried, or, where no family knows the text model either, all of it carried.
+  func open() throws -> OpenedSource {
+    if let wrapped = try wrapped() { return wrapped }
+    let found = try Layouts.everything(in: source, except: droppedNames, quantization)
+    return opened(
+      UnknownArchitecture(type, config: config, dialect: "hub", found.map { WeightSpec($0) }), "hub",
+      found.map(\.joined))
+  }
+
+  private var droppedNames: Set<String> { Set(dropped.map(\.tensor.name)) }
+
+  private func opened(_ family: any ModelFamily, _ dialect: String, _ joined: [JoinedWeight]) -> OpenedSource
+  {
+    let files = carried.files
+    return OpenedSource(
+      container: "safetensors", source: source, family: family, dialect: dialect, joined: joined,
+      dropped: dropped, config: configBytes, smallFiles: { files },
+      leftFiles: carried.left(besides: source), mappedFiles: carried.mappings)
+  }
+
+  /// The text model under a prefix of the wrapper's; nil where config.json wraps none that a family knows, or the tensors have
+  /// other names than the family's.
+  /// - Throws: refusals of the text model's configuration and of its weights.
+  private func wrapped() throws -> OpenedSource? {
+    guard let text = TextConfig(config) else { return nil }
+    let family: any ModelFamily
+    do {
+      family = try ModelFamilies.family(
+        of: text.json, file: "config.json", byteCount: source.files.reduce(0) { $0 + $1.byteCount })
+    } catch let error as RequestError where error.kind == .unsupported {
+      return nil  // a variant that the family does not compute is converted like any other model
+    }
+    for form in WrapperForm.allCases {
+      let own = CarryingFamily(family, wrapper: form, carrying: [])
+      for column in family.dialects.indices {
+        let isThere = own.weights.allSatisfy {
+          Layouts.find($0.spellings[column], in: source, quantization) != nil
+        }
+        guard isThere else { continue }
+        let joined = try own.weights.map { spec -> JoinedWeight in
+          let request = WeightRequest(
+            spec.spellings[column], shape: spec.shape, isTable: spec.role == .hashTable)
+          guard let joined = try Layouts.join(request, in: source, quantization) else {
+            throw FormatError(.incomplete, file: path, subject: spec.name.description, "is missing")
+          }
+          return joined
+        }
+        let used = droppedNames.union(joined.flatMap { $0.tensors.map(\.name) })
+        let rest = try Layouts.everything(in: source, except: used, quantization)
+        let carrying = CarryingFamily(
+          family, wrapper: form,
+          carrying: rest.map { WeightSpec($0, dialects: family.dialects.count, hasLayer: false) })
+        return opened(carrying, family.dialects[column], joined + rest.map(\.joined))
+      }
+    }
+    return nil
+  }
+}
