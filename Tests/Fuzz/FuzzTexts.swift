@@ -3,6 +3,7 @@
 import SmeltContainers
 import SmeltModels
 import SmeltStorage
+import SmeltTokenizers
 
 /// A path in the repository, found from this file.
 func repositoryFolder(_ path: String) -> String {

@@ -2,6 +2,7 @@
 // would write what other tokenizers read otherwise, this refuses or says so.
 
 import SmeltStorage
+import SmeltTokenizers
 
 /// Writes the keys of one tokenizer.
 struct GGUFTokenizerWriter {

@@ -4,6 +4,7 @@ public import SmeltContainers
 public import SmeltModels
 public import SmeltStorage
 public import SmeltTensors
+public import SmeltTokenizers
 
 internal import Synchronization
 

@@ -4,6 +4,7 @@ public import SmeltContainers
 import SmeltModels
 public import SmeltStorage
 import SmeltTensors
+import SmeltTokenizers
 
 /// What `check` looked at.
 public struct CheckSummary: Sendable {

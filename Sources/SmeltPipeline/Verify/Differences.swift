@@ -3,6 +3,7 @@
 
 import SmeltModels
 import SmeltStorage
+import SmeltTokenizers
 
 /// One thing that is not the same on both sides, beside the weights.
 public struct ModelDifference: Sendable, Hashable {

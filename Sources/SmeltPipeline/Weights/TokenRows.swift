@@ -2,6 +2,7 @@
 
 import SmeltModels
 import SmeltStorage
+import SmeltTokenizers
 
 extension Tokenizer {
   /// Refuses ids that have no row among the `rows` of the embedding.

@@ -2,7 +2,7 @@
 // pre-tokenizer, one after the other; each piece of one step is a text of its own for the next.
 
 /// One step of cutting.
-enum PreTokenizerStep: Sendable, Equatable {
+package enum PreTokenizerStep: Sendable, Equatable {
   /// Cut at the matches of a pattern.
   case split(SplitPattern, SplitBehavior, inverted: Bool)
   /// Put a space before a piece that does not begin with one.
@@ -14,7 +14,7 @@ enum PreTokenizerStep: Sendable, Equatable {
 }
 
 /// What happens to the matches of a splitting pattern.
-enum SplitBehavior: String, Sendable {
+package enum SplitBehavior: String, Sendable {
   case removed = "Removed"
   case isolated = "Isolated"
   case mergedWithPrevious = "MergedWithPrevious"
@@ -23,7 +23,7 @@ enum SplitBehavior: String, Sendable {
 }
 
 /// Where `Metaspace` puts its mark.
-enum MetaspacePrepend: String, Sendable {
+package enum MetaspacePrepend: String, Sendable {
   case always, first, never
 }
 

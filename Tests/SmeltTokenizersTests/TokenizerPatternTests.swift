@@ -3,7 +3,7 @@
 import SmeltTestSupport
 import Testing
 
-@testable import SmeltModels
+@testable import SmeltTokenizers
 
 private func matches(_ regex: String, _ text: String) throws -> [String] {
   let pattern = try SplitPattern(regex: regex)

@@ -3,7 +3,7 @@
 // come back as they went in.
 
 /// One step of decoding.
-enum TokenDecoderStep: Sendable {
+package enum TokenDecoderStep: Sendable {
   /// Byte-alphabet scalars become their bytes; a token with any other scalar stays.
   case byteLevel
   /// `<0x41>` becomes its byte.
@@ -59,7 +59,7 @@ enum TokenDecoderStep: Sendable {
   }
 
   /// The byte of a token of the form `<0x41>`, or nil.
-  static func fallbackByte(_ token: some Collection<UInt8>) -> UInt8? {
+  package static func fallbackByte(_ token: some Collection<UInt8>) -> UInt8? {
     guard token.count == 6, token.starts(with: Array("<0x".utf8)) else { return nil }
     let tail = Array(token.dropFirst(3))
     guard tail[2] == UInt8(ascii: ">") else { return nil }

@@ -4,41 +4,7 @@ import SmeltStorage
 import SmeltTestSupport
 import Testing
 
-@testable import SmeltModels
-
-/// The texts and what the library made of them.
-struct TokenizerCases: Sendable {
-  struct Text: Sendable {
-    var name: String
-    var bytes: [UInt8]
-  }
-
-  static let shared = TokenizerCases()
-  var texts: [Text] = []
-  var rows: [String: [JSON]] = [:]
-
-  private init() {
-    guard
-      let bytes = try? readSmallFile(fixture("tokenizers/cases.json"), limit: 1 << 24, code: .tokenizerJSON),
-      let root = try? JSON.scan(bytes)
-    else { return }
-    for text in root["cases"]?.array ?? [] {
-      var bytes: [UInt8] = []
-      if let whole = text["text"]?.string { bytes = Array(whole.utf8) }
-      if let hex = text["hex"]?.string {
-        let digits = hex.compactMap(\.hexDigitValue)
-        bytes = stride(from: 0, to: digits.count, by: 2).map { UInt8(digits[$0] << 4 | digits[$0 + 1]) }
-      }
-      if let unit = text["unit"]?.string, let count = text["count"]?.integer {
-        bytes = Array(String(repeating: unit, count: count).utf8)
-      }
-      texts.append(Text(name: text["name"]?.string ?? "", bytes: bytes))
-    }
-    if let all = root["tokenizers"]?.object {
-      for (name, rows) in zip(all.keys, all.values) { self.rows[name] = rows.array }
-    }
-  }
-}
+@testable import SmeltTokenizers
 
 private let tokenizerNames = [
   "gpt2", "gpt2-prefix", "deepseek", "qwen", "llama3", "gpt-oss", "tekken", "kimi", "cl100k", "starcoder",

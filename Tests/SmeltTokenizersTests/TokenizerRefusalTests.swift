@@ -4,7 +4,7 @@ import SmeltStorage
 import SmeltTestSupport
 import Testing
 
-@testable import SmeltModels
+@testable import SmeltTokenizers
 
 private func read(_ json: String) throws -> Tokenizer {
   try Tokenizer(json: Bytes(Array(json.utf8)), file: "tokenizer.json")

@@ -1,7 +1,7 @@
 // What a tokenizer does to a text before it cuts it: Unicode forms, replacements, what is put before, what is stripped.
 
 /// One step of normalizing. Texts are UTF-8.
-enum NormalizerStep: Sendable {
+package enum NormalizerStep: Sendable {
   /// A Unicode normalization form.
   case form(UnicodeNormalization)
   /// Each match of a pattern becomes a text.
@@ -16,7 +16,7 @@ enum NormalizerStep: Sendable {
   case spellBytes
 
   /// The text after the step.
-  func apply(_ text: [UInt8]) -> [UInt8] {
+  package func apply(_ text: [UInt8]) -> [UInt8] {
     switch self {
     case .form(let form): return form.apply(text)
     case .replace(let pattern, let content): return Self.replace(text, pattern, content)

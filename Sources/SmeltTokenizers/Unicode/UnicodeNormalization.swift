@@ -2,14 +2,14 @@
 // library's normalizer, so that marks it does not know stay where they are here too.
 
 /// One of the four normalization forms.
-enum UnicodeNormalization: String {
+package enum UnicodeNormalization: String {
   case nfc = "NFC"
   case nfd = "NFD"
   case nfkc = "NFKC"
   case nfkd = "NFKD"
 
   /// The text in this form. Input and output are UTF-8.
-  func apply(_ text: [UInt8]) -> [UInt8] {
+  package func apply(_ text: [UInt8]) -> [UInt8] {
     // ASCII is the same in all forms; what precedes U+00C0 is so in the canonical ones.
     if text.allSatisfy({ $0 < 0x80 }) { return text }
     let data = UnicodeNormalizationData.shared

@@ -2,7 +2,7 @@
 // merges. Open addressing with linear probing; nothing is ever removed.
 
 /// A map from byte strings to numbers.
-struct ByteTable: Sendable {
+package struct ByteTable: Sendable {
   private struct Entry {
     var hash: UInt64
     var start: Int
@@ -16,7 +16,7 @@ struct ByteTable: Sendable {
   private var slots: [Int32]
 
   /// A table with room for `capacity` strings before it first grows.
-  init(capacity: Int = 0) {
+  package init(capacity: Int = 0) {
     var count = 16
     while count < capacity * 2 { count *= 2 }
     slots = [Int32](repeating: 0, count: count)
@@ -24,13 +24,13 @@ struct ByteTable: Sendable {
   }
 
   /// The number of strings.
-  var count: Int { entries.count }
+  package var count: Int { entries.count }
 
   /// The number of `key`, or nil.
-  func find(_ key: UnsafeBufferPointer<UInt8>) -> Int32? { find(key, hash: Self.hash(key)) }
+  package func find(_ key: UnsafeBufferPointer<UInt8>) -> Int32? { find(key, hash: Self.hash(key)) }
 
   /// The number of `key`, or nil.
-  func find(_ key: some Collection<UInt8>) -> Int32? {
+  package func find(_ key: some Collection<UInt8>) -> Int32? {
     key.withContiguousStorageIfAvailable { find($0) } ?? Array(key).withUnsafeBufferPointer { find($0) }
   }
 
@@ -40,7 +40,7 @@ struct ByteTable: Sendable {
   }
 
   /// Adds a string; false when it is there already.
-  mutating func insert(_ key: UnsafeBufferPointer<UInt8>, _ value: Int32) -> Bool {
+  package mutating func insert(_ key: UnsafeBufferPointer<UInt8>, _ value: Int32) -> Bool {
     insert(key, value, hash: Self.hash(key))
   }
 

@@ -1,11 +1,14 @@
 // The components of a tokenizer.json around its model: normalizer, pre-tokenizer, decoder. Each is a tree of typed objects in
 // the file and a flat list of steps here.
 
-import SmeltStorage
+package import SmeltStorage
 
 /// Reads components by their type names.
-struct TokenizerComponents {
+package struct TokenizerComponents {
   let file: String
+
+  /// A reader of the components of one file; the name is for messages.
+  package init(file: String) { self.file = file }
 
   /// The most steps of one component; published tokenizers have up to five.
   private static let stepLimit = 64
@@ -16,7 +19,7 @@ struct TokenizerComponents {
 
   // MARK: the three components
 
-  func normalizer(_ json: JSON?) throws -> [NormalizerStep] {
+  package func normalizer(_ json: JSON?) throws -> [NormalizerStep] {
     var steps: [NormalizerStep] = []
     try each(json, "normalizer", list: "normalizers") { type, json in
       switch type {
@@ -39,7 +42,7 @@ struct TokenizerComponents {
 
   /// The steps, and whether the model reads bytes: whether the last thing done is spelling them in the byte alphabet,
   /// which then is left out.
-  func preTokenizer(_ json: JSON?) throws -> (steps: [PreTokenizerStep], isByteLevel: Bool) {
+  package func preTokenizer(_ json: JSON?) throws -> (steps: [PreTokenizerStep], isByteLevel: Bool) {
     var steps: [PreTokenizerStep] = []
     try each(json, "pre_tokenizer", list: "pretokenizers") { type, json in
       steps += try preTokenizer(type, json)

@@ -31,7 +31,7 @@ indirect enum PatternNode {
 }
 
 /// Why a regular expression is refused.
-struct PatternError: Error, Equatable {
+package struct PatternError: Error, Equatable {
   /// What was found, and for syntax what was expected.
   var problem: String
   /// Well-formed, but beyond the matcher.

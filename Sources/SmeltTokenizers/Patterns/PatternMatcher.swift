@@ -2,7 +2,7 @@
 // long run costs depth. Runs of one set are one step with one entry on the stack, given back scalar by scalar.
 
 /// A compiled pattern laid out for matching. Shared by all texts and threads; nothing in it changes.
-final class SplitPattern: @unchecked Sendable {
+package final class SplitPattern: @unchecked Sendable {
   fileprivate let instructions: UnsafeMutableBufferPointer<PatternInstruction>
   fileprivate let pages: UnsafeMutableBufferPointer<UInt16>
   fileprivate let words: UnsafeMutableBufferPointer<UInt64>
@@ -30,7 +30,7 @@ final class SplitPattern: @unchecked Sendable {
   convenience init(regex: String) throws(PatternError) { try self.init(PatternParser.parse(regex)) }
 
   /// A text that stands for itself.
-  convenience init(text: String) throws(PatternError) { try self.init(PatternParser.literal(text)) }
+  package convenience init(text: String) throws(PatternError) { try self.init(PatternParser.literal(text)) }
 
   deinit {
     instructions.deallocate()
@@ -42,7 +42,7 @@ final class SplitPattern: @unchecked Sendable {
 
 extension SplitPattern: Equatable {
   /// Whether two patterns became the same program: `\p{N}` is `[\p{N}]`, and `\n` is the line feed itself.
-  static func == (a: SplitPattern, b: SplitPattern) -> Bool {
+  package static func == (a: SplitPattern, b: SplitPattern) -> Bool {
     a.start == b.start && a.registerCount == b.registerCount && a.instructions.elementsEqual(b.instructions)
       && a.pages.elementsEqual(b.pages) && a.words.elementsEqual(b.words)
   }
