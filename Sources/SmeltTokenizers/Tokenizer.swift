@@ -1,11 +1,13 @@
-// Text to token ids and back, as a model's tokenizer.json says. The reference is the `tokenizers` library: the same ids on
-// the same text, which Fixtures/tokenizers proves for the patterns of the models that Smelt reads.
+// Text to token ids and back, as a model's tokenizer says. The references are the `tokenizers` library for a tokenizer.json,
+// tiktoken and SentencePiece for their own files: the same ids on the same text, which Fixtures/tokenizers proves.
 
 public import SmeltStorage
 
-/// A tokenizer read from `tokenizer.json`: byte-pair encoding with its normalizer, pre-tokenizer, added tokens and decoder.
+/// A tokenizer: a model (byte-pair encoding or unigram) with its normalizer, pre-tokenizer, added tokens and decoder.
 public struct Tokenizer: Sendable {
-  var model: BytePairModel
+  /// The file it was read from, for messages.
+  public internal(set) var file = "tokenizer.json"
+  var model: TokenizerModel
   /// The texts of the model's tokens.
   var texts: [String]
   /// The ids of the model's tokens with the place of their text, ascending by id.
@@ -29,9 +31,10 @@ public struct Tokenizer: Sendable {
   ///   component that Smelt does not have.
   public init(json: Bytes, file: String) throws {
     self = try TokenizerReader(file: file).read(json)
+    self.file = file
   }
 
-  init(model: BytePairModel, texts: [String], byId: [(id: Int32, text: Int32)]) {
+  init(model: TokenizerModel, texts: [String], byId: [(id: Int32, text: Int32)]) {
     self.model = model
     self.texts = texts
     self.byId = byId
@@ -53,7 +56,8 @@ public struct Tokenizer: Sendable {
         guard !normalizer.isEmpty else {
           return encodeNormalized(piece, isFirst: range.lowerBound == 0, &run)
         }
-        let normalized = normalizer.reduce(Array(piece)) { $1.apply($0) }
+        let isFirst = range.lowerBound == 0
+        let normalized = normalizer.reduce(Array(piece)) { $1.apply($0, isFirst: isFirst) }
         normalized.withUnsafeBufferPointer {
           encodeNormalized($0, isFirst: range.lowerBound == 0, &run)
         }

@@ -66,6 +66,15 @@ extension FuzzTarget {
     use(try Tokenizer(json: Bytes(input), file: path))
   }
 
+  /// A tiktoken file or a SentencePiece model, whichever the first bytes say.
+  static let vocabulary = FuzzTarget(name: "vocabulary") { input, path in
+    let settings = Bytes(Array(#"{"tokenizer_class": "TikTokenTokenizer"}"#.utf8))
+    let files = try TokenizerFiles(among: ["tokenizer.model"]) {
+      $0 == "tokenizer.model" ? Bytes(input) : $0 == "tokenizer_config.json" ? settings : nil
+    }
+    if let files { use(try files.tokenizer()) }
+  }
+
   /// A config.json.
   static let config = FuzzTarget(name: "config") { input, path in
     guard let json = try? JSON.scan(Bytes(input)) else { return }

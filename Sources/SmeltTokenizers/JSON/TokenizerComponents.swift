@@ -33,6 +33,8 @@ package struct TokenizerComponents {
         steps.append(
           .strip(left: try flag(json, "strip_left", nil), right: try flag(json, "strip_right", nil)))
       case "ByteLevel": steps.append(.spellBytes)
+      case "Precompiled":
+        if let map = try characterMap(json) { steps.append(.characterMap(map)) }
       default: throw unsupported("the normalizer '\(type)'")
       }
       return steps.count
@@ -148,6 +150,24 @@ package struct TokenizerComponents {
     }
     guard let array = members.array else { throw form(list, members, "a list") }
     for member in array { try each(member, subject, list: list, body) }
+  }
+
+  /// The compiled map of a `Precompiled`, in base64; nil for an empty one.
+  private func characterMap(_ json: JSON) throws -> CharacterMap? {
+    let key = "precompiled_charsmap"
+    guard let member = json[key], !member.isNull else { return nil }
+    guard let text = member.string else { throw form(key, member, "a string") }
+    guard !text.isEmpty else { return nil }
+    guard text.utf8.count < CharacterMap.byteLimit, let bytes = Base64.decode(Array(text.utf8)) else {
+      throw FormatError(
+        .tokenizerValue, file: file, subject: key, offset: member.offset,
+        "found no base64, or more than a map holds")
+    }
+    switch CharacterMap.read(bytes) {
+    case .success(let map): return map
+    case .failure(let error):
+      throw FormatError(.tokenizerValue, file: file, subject: key, offset: member.offset, error.problem)
+    }
   }
 
   // MARK: patterns

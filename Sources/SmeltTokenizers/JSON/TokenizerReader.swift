@@ -8,7 +8,7 @@ struct TokenizerReader {
   let file: String
 
   /// Ids lie below this; the largest published vocabulary has 2^18 tokens.
-  private static let idLimit = 1 << 24
+  static let idLimit = 1 << 24
   /// The largest vocabularies have half a million merges of three JSON values each.
   private static let limits = JSONLimits(depth: 64, values: 16_000_000)
 
@@ -39,7 +39,10 @@ struct TokenizerReader {
     guard json.object != nil else { throw form("model", json, "an object") }
     if let type = json["type"] {
       guard let name = type.string else { throw form("model.type", type, "a string") }
-      guard name == "BPE" else { throw unsupported("tokenizer model '\(name)'", "Smelt reads BPE") }
+      if name == "Unigram" { return try unigram(json) }
+      guard name == "BPE" else {
+        throw unsupported("tokenizer model '\(name)'", "Smelt reads BPE and Unigram")
+      }
     } else if json["merges"] == nil {
       throw FormatError(.tokenizerJSON, file: file, subject: "model.type", offset: json.offset, "found none")
     }
@@ -86,10 +89,7 @@ struct TokenizerReader {
       }
     }
     if try flag(json, "byte_fallback") {
-      model.fallbackIds = (0..<256).map { byte in
-        let hex = String(byte, radix: 16, uppercase: true)
-        return tokens.find(Array("<0x\(byte < 16 ? "0" : "")\(hex)>".utf8)) ?? -1
-      }
+      model.fallbackIds = fallbackIds(tokens)
     }
     if let unknown = try text(json, "unk_token") {
       model.unknown = tokens.find(Array(unknown.utf8))
@@ -97,7 +97,7 @@ struct TokenizerReader {
         throw value("unk_token", json["unk_token"] ?? json, "found '\(unknown)', which is no token")
       }
     }
-    return Tokenizer(model: model, texts: texts, byId: byId)
+    return Tokenizer(model: .bytePairs(model), texts: texts, byId: byId)
   }
 
   private func merges(_ json: JSON?, _ tokens: ByteTable, _ prefix: String, _ model: JSON) throws
@@ -142,7 +142,7 @@ struct TokenizerReader {
     return (Array(left.utf8), Array(right.utf8))
   }
 
-  private func insert(_ text: String, _ id: Int32, _ table: inout ByteTable) -> Bool {
+  func insert(_ text: String, _ id: Int32, _ table: inout ByteTable) -> Bool {
     var text = text
     return text.withUTF8 { table.insert($0, id) }
   }
@@ -164,7 +164,7 @@ struct TokenizerReader {
       }
       let id = try id(number, subject: content)
       let bytes = Array(content.utf8)
-      if let known = tokenizer.model.tokens.find(bytes), known != id {
+      if let known = tokenizer.model.find(bytes), known != id {
         throw value(content, number, "found id \(id), expected \(known) as in the vocabulary")
       }
       if let other = tokenizer.token(Int(id)), !other.utf8.elementsEqual(content.utf8) {
@@ -207,19 +207,19 @@ struct TokenizerReader {
     return text
   }
 
-  private func flag(_ json: JSON, _ key: String) throws -> Bool {
+  func flag(_ json: JSON, _ key: String) throws -> Bool {
     guard let member = json[key], !member.isNull else { return false }
     guard let flag = member.bool else { throw form(key, member, "a truth value") }
     return flag
   }
 
-  private func form(_ subject: String, _ json: JSON, _ expected: String) -> FormatError {
+  func form(_ subject: String, _ json: JSON, _ expected: String) -> FormatError {
     FormatError(
       .tokenizerJSON, file: file, subject: subject.isEmpty ? nil : subject, offset: json.offset,
       "found \(json.kind), expected \(expected)")
   }
 
-  private func value(_ subject: String, _ json: JSON, _ problem: String) -> FormatError {
+  func value(_ subject: String, _ json: JSON, _ problem: String) -> FormatError {
     FormatError(.tokenizerValue, file: file, subject: subject, offset: json.offset, problem)
   }
 

@@ -173,7 +173,7 @@ struct BytePairModel: Sendable {
 }
 
 /// A binary heap in an array, the least first.
-private enum MinHeap {
+enum MinHeap {
   static func push(_ value: UInt64, _ heap: inout [UInt64]) {
     heap.append(value)
     var child = heap.count - 1

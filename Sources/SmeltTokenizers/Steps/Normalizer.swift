@@ -14,9 +14,13 @@ package enum NormalizerStep: Sendable {
   case lowercase
   /// Bytes spelled in the byte alphabet.
   case spellBytes
+  /// Compiled replacements, as the `tokenizers` library applies them.
+  case characterMap(CharacterMap)
+  /// All that SentencePiece does before it cuts.
+  case sentencePiece(SentencePieceNormalizer)
 
-  /// The text after the step.
-  package func apply(_ text: [UInt8]) -> [UInt8] {
+  /// The text after the step; `isFirst`: whether it stands at the beginning of the whole text.
+  package func apply(_ text: [UInt8], isFirst: Bool = true) -> [UInt8] {
     switch self {
     case .form(let form): return form.apply(text)
     case .replace(let pattern, let content): return Self.replace(text, pattern, content)
@@ -35,6 +39,8 @@ package enum NormalizerStep: Sendable {
       }
       return Array(out.utf8)
     case .spellBytes: return ByteAlphabet.spelled(text)
+    case .characterMap(let map): return map.applyByGraphemes(text)
+    case .sentencePiece(let step): return step.apply(text, isFirst: isFirst)
     }
   }
 

@@ -1,4 +1,4 @@
-// Cuts a text into the words that byte-pair encoding joins units in. The steps are those of a tokenizer.json's
+// Cuts a text into the words that the model makes tokens of. The steps are those of a tokenizer.json's
 // pre-tokenizer, one after the other; each piece of one step is a text of its own for the next.
 
 /// One step of cutting.
@@ -30,9 +30,9 @@ package enum MetaspacePrepend: String, Sendable {
 /// The state of encoding one text: matchers, the cache of words, the ids so far.
 struct PreTokenizerRun {
   private let steps: [PreTokenizerStep]
-  private let model: BytePairModel
+  private let model: TokenizerModel
   private var matchers: [PatternMatcher?]
-  private var workspace = BytePairModel.Workspace()
+  private var workspace = TokenizerModel.Workspace()
   /// Words seen in this text: the place of their ids in `known`, as start and count.
   private var words = ByteTable(capacity: 1024)
   private var places: [(start: Int32, count: Int32)] = []
@@ -45,7 +45,7 @@ struct PreTokenizerRun {
   private static let mostKnown = 1 << 17
 
   /// A run that has no ids yet.
-  init(_ steps: [PreTokenizerStep], _ model: BytePairModel) {
+  init(_ steps: [PreTokenizerStep], _ model: TokenizerModel) {
     self.steps = steps
     self.model = model
     matchers = steps.map { if case .split(let pattern, _, _) = $0 { PatternMatcher(pattern) } else { nil } }
