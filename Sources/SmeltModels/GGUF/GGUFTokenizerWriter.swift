@@ -22,6 +22,15 @@ struct GGUFTokenizerWriter {
     self.config = config
   }
 
+  /// A writer of what stands beside a tokenizer that is no tokenizer.json: special tokens and templates.
+  /// - Parameter root: `added_tokens` and the vocabulary by text, as tokenizer.json has them.
+  init(root: JSON, files: GGUFTokenizer.Files, config: JSON) throws {
+    self.root = root
+    tokenizerConfig = try files.tokenizerConfig.map { try Self.scan($0, GGUFTokenizer.configFile) } ?? [:]
+    self.files = files
+    self.config = config
+  }
+
   static func scan(_ bytes: Bytes, _ file: String) throws -> JSON {
     do throws(JSONError) {
       return try JSON.scan(bytes, limits: JSONLimits(depth: 64, values: 16_000_000))
@@ -98,6 +107,9 @@ struct GGUFTokenizerWriter {
     let cut = try components.preTokenizer(root["pre_tokenizer"])
     let normalizer = try components.normalizer(root["normalizer"])
     let model = root["model"] ?? [:]
+    if let type = model["type"]?.string, type != "BPE" {
+      throw unsupported("a tokenizer model '\(printable(excerpt(type)))'")
+    }
     for name in ["continuing_subword_prefix", "end_of_word_suffix"]
     where model[name]?.string?.isEmpty == false {
       throw unsupported("the tokenizer's '\(name)'")
@@ -230,7 +242,7 @@ struct GGUFTokenizerWriter {
 
   /// Whether a token that is not marked special is one by its look. Source: llama.cpp's converter, which knows models that
   /// forgot to mark theirs.
-  private static func looksSpecial(_ text: String) -> Bool {
+  static func looksSpecial(_ text: String) -> Bool {
     ["<pad>", "<mask>", "<2mass>", "[@BOS@]"].contains(text) || text.hasPrefix("<|") && text.hasSuffix("|>")
       || text.hasPrefix("<｜") && text.hasSuffix("｜>") || text.hasPrefix("<unused") && text.hasSuffix(">")
   }
