@@ -34,11 +34,12 @@ let package = Package(
       swiftSettings: swift),
     .target(
       name: "SmeltTensors", dependencies: ["SmeltStorage", "CKernels"], swiftSettings: swift),
+    .target(name: "SmeltTokenizers", dependencies: ["SmeltStorage"], swiftSettings: swift),
     .target(
       name: "SmeltContainers", dependencies: ["SmeltTensors", "SmeltStorage", "CZstd", "CKernels"],
       swiftSettings: swift),
     .target(
-      name: "SmeltModels", dependencies: ["SmeltTensors", "SmeltStorage", "CKernels"],
+      name: "SmeltModels", dependencies: ["SmeltTokenizers", "SmeltTensors", "SmeltStorage", "CKernels"],
       swiftSettings: swift),
     .target(
       name: "SmeltQuantization",
@@ -47,8 +48,8 @@ let package = Package(
     .target(
       name: "SmeltPipeline",
       dependencies: [
-        "SmeltContainers", "SmeltModels", "SmeltQuantization", "SmeltTensors", "SmeltStorage",
-        "CKernels",
+        "SmeltContainers", "SmeltModels", "SmeltQuantization", "SmeltTokenizers", "SmeltTensors",
+        "SmeltStorage", "CKernels",
       ], swiftSettings: swift),
     .executableTarget(
       name: "smelt",
@@ -72,8 +73,11 @@ let package = Package(
       dependencies: ["SmeltContainers", "SmeltTensors", "SmeltStorage", "SmeltTestSupport"],
       swiftSettings: tests),
     .testTarget(
+      name: "SmeltTokenizersTests", dependencies: ["SmeltTokenizers", "SmeltStorage", "SmeltTestSupport"],
+      swiftSettings: tests),
+    .testTarget(
       name: "SmeltModelsTests",
-      dependencies: ["SmeltModels", "SmeltTensors", "SmeltStorage", "SmeltTestSupport"],
+      dependencies: ["SmeltModels", "SmeltTokenizers", "SmeltTensors", "SmeltStorage", "SmeltTestSupport"],
       swiftSettings: tests),
     .testTarget(
       name: "SmeltQuantizationTests",
@@ -83,8 +87,8 @@ let package = Package(
     .testTarget(
       name: "SmeltPipelineTests",
       dependencies: [
-        "SmeltPipeline", "SmeltContainers", "SmeltModels", "SmeltQuantization", "SmeltTensors",
-        "SmeltStorage", "SmeltTestSupport",
+        "SmeltPipeline", "SmeltContainers", "SmeltModels", "SmeltQuantization", "SmeltTokenizers",
+        "SmeltTensors", "SmeltStorage", "SmeltTestSupport",
       ], swiftSettings: tests),
     .testTarget(
       name: "CommandTests",
@@ -98,7 +102,9 @@ if Context.environment["SMELT_FUZZ"] != nil {
   package.targets.append(
     .executableTarget(
       name: "SmeltFuzz",
-      dependencies: ["SmeltContainers", "SmeltModels", "SmeltTensors", "SmeltStorage"],
+      dependencies: [
+        "SmeltContainers", "SmeltModels", "SmeltTokenizers", "SmeltTensors", "SmeltStorage",
+      ],
       path: "Tests/Fuzz", exclude: ["dictionaries"],
       swiftSettings: tests + [.unsafeFlags(["-parse-as-library"])]))
 }

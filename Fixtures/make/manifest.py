@@ -24,6 +24,8 @@ MAKERS = {
     "checkpoint": {"script": "Tests/SmeltPipelineTests/CheckpointFaults.swift", "versions": {}},
     "safetensors": {"script": "Fixtures/make/safetensors_good.py", "versions": {"safetensors": "0.8.0"}},
     "tokenizers": {"script": "Fixtures/make/tokenizer_cases.py", "versions": {"tokenizers": "0.23.3"}},
+    "vocabularies": {"script": "Fixtures/make/tokenizers_2026.py", "versions": {
+        "sentencepiece": "0.2.3", "tiktoken": "0.14.0", "tokenizers": "0.23.3"}},
     "gguf_tokenizers": {"script": "Fixtures/make/gguf_tokenizers.py", "versions": {
         "tokenizers": "0.23.3", "llama.cpp": "0c1e57098"}},
     "layouts": {"script": "Fixtures/make/layouts.py", "versions": {
@@ -41,6 +43,7 @@ FOLDERS = [
     ("safetensors/", "safetensors"),
     ("tokenizers/spm.json", "gguf_tokenizers"),
     ("tokenizers/gguf-", "gguf_tokenizers"),
+    ("tokenizers/file", "vocabularies"),
     ("tokenizers/", "tokenizers"),
     ("configs/", "configs"),
     ("layouts/", "layouts"),

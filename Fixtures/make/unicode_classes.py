@@ -1,4 +1,4 @@
-"""Makes the Unicode tables of Sources/SmeltModels/Tokenizer.
+"""Makes the Unicode tables of Sources/SmeltTokenizers.
 
 The classes are asked of the `tokenizers` library itself (its regular expressions carry Unicode 16), scalar by scalar,
 so that the tables agree with it by construction; normalization data comes from `unicodedata`, cut down to what the
@@ -11,7 +11,7 @@ import unicodedata
 
 from tokenizers import Regex, normalizers, pre_tokenizers
 
-OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../Sources/SmeltModels/Tokenizer")
+OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../Sources/SmeltTokenizers/Unicode")
 SCALARS = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
 TEXT = "".join(map(chr, SCALARS))
 CATEGORIES = "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Co Cn".split()

@@ -94,7 +94,7 @@ struct WindowOptions: ParsableArguments {
       try TextSource(texts, field: textField), context: context, draw, model: model,
       bytesWithoutTokenizer: bytes)
     if windows.tokenization == .bytes {
-      Terminal.error("warning: the model has no tokenizer.json, so the text's bytes are taken as token ids")
+      Terminal.error("warning: the model has no tokenizer, so the text's bytes are taken as token ids")
     }
     for note in windows.notes { Terminal.error("warning: \(printable(note))") }
     return windows

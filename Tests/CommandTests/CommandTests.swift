@@ -134,7 +134,7 @@ private let ids = #"{"sequences": [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [200, 100, 5
     #expect(verified.stdout.contains("exact weights") && verified.stdout.contains("verdict: not judged"))
     #expect(
       verified.stderr
-        == left + "warning: the model has no tokenizer.json, so the text's bytes are taken as token ids\n")
+        == left + "warning: the model has no tokenizer, so the text's bytes are taken as token ids\n")
     #expect(!(verified.stdout + verified.stderr).contains("\u{1B}"))
     #expect(try shell.names() == ["a.ingot"])
   }

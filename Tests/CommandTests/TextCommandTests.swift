@@ -32,7 +32,7 @@ import Testing
     #expect(try shell.names() == ["t.txt"])
     let taken = try shell.run(line(verb, "v4", "t.txt") + " --bytes")
     #expect(taken.exit == 0, "\(taken.stderr)")
-    #expect(taken.stderr.contains("warning: the model has no tokenizer.json, so the text's bytes are taken"))
+    #expect(taken.stderr.contains("warning: the model has no tokenizer, so the text's bytes are taken"))
     let needless = try shell.run(line(verb, "tiny", "t.txt") + " --bytes")
     #expect(needless.exit == 64 && needless.stderr.contains("--bytes"))
   }

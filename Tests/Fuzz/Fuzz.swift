@@ -20,7 +20,7 @@ struct FuzzTarget: Sendable {
   /// Reads the input. `path` is a file that holds it.
   let read: @Sendable (_ input: [UInt8], _ path: String) throws -> Void
 
-  static let all: [FuzzTarget] = [safetensors, layouts, gguf, ingot, json, tokenizer, config]
+  static let all: [FuzzTarget] = [safetensors, layouts, gguf, ingot, json, tokenizer, vocabulary, config]
 }
 
 /// The target of this process, and the file that holds its input.

@@ -3,6 +3,7 @@
 import SmeltContainers
 import SmeltModels
 import SmeltStorage
+import SmeltTokenizers
 import SmeltTensors
 
 /// Weights with more decoded bytes than this are checked by chunks alone: a compressed file of some kilobytes may

@@ -3,6 +3,7 @@
 import SmeltContainers
 import SmeltModels
 import SmeltStorage
+import SmeltTokenizers
 
 /// A path in the repository, found from this file.
 func repositoryFolder(_ path: String) -> String {
@@ -63,6 +64,15 @@ extension FuzzTarget {
   /// A tokenizer.json.
   static let tokenizer = FuzzTarget(name: "tokenizer") { input, path in
     use(try Tokenizer(json: Bytes(input), file: path))
+  }
+
+  /// A tiktoken file or a SentencePiece model, whichever the first bytes say.
+  static let vocabulary = FuzzTarget(name: "vocabulary") { input, path in
+    let settings = Bytes(Array(#"{"tokenizer_class": "TikTokenTokenizer"}"#.utf8))
+    let files = try TokenizerFiles(among: ["tokenizer.model"]) {
+      $0 == "tokenizer.model" ? Bytes(input) : $0 == "tokenizer_config.json" ? settings : nil
+    }
+    if let files { use(try files.tokenizer()) }
   }
 
   /// A config.json.

@@ -2,6 +2,7 @@
 
 import SmeltStorage
 import SmeltTestSupport
+import SmeltTokenizers
 import Testing
 
 @testable import SmeltModels

@@ -76,7 +76,7 @@ private func keep(_ model: Model, to path: String) throws {
       let model = try Model.open(folder.path)
       let summary = try check(model, oneThread)
       #expect(summary.weights == model.family.weights.count)
-      #expect(summary.warnings == ["there is no tokenizer.json: text cannot be evaluated"])
+      #expect(summary.warnings == ["there is no tokenizer: text cannot be evaluated"])
       let evaluation = try evaluate(model, everyToken, oneThread)
       #expect(evaluation.perplexity.isFinite && evaluation.perplexity > 1)
       let results = TemporaryFolder()

@@ -7,6 +7,7 @@ import SmeltQuantization
 import SmeltStorage
 import SmeltTensors
 import SmeltTestSupport
+import SmeltTokenizers
 import Testing
 
 @testable import SmeltPipeline

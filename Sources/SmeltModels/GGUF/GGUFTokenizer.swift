@@ -2,12 +2,13 @@
 // tokenizer.json; what a GGUF file says is brought into that form, so that a model from either source gives the same ids.
 
 public import SmeltStorage
+public import SmeltTokenizers
 
 /// The `tokenizer.*` keys of a GGUF file. Formats/gguf.md, Tokenizer.
 public enum GGUFTokenizer {
   /// The files of a tokenizer as a checkpoint holds them. What is nil is not there.
   public struct Files: Sendable {
-    /// tokenizer.json.
+    /// tokenizer.json, or the file in its place.
     public var tokenizer: Bytes
     /// tokenizer_config.json: names of special tokens, which of them go round a text, the chat template.
     public var tokenizerConfig: Bytes?
@@ -24,6 +25,41 @@ public enum GGUFTokenizer {
       self.tokenizerConfig = tokenizerConfig
       self.chatTemplate = chatTemplate
     }
+
+    /// The files of a tokenizer of any kind. A tiktoken file becomes the tokenizer.json that it stands for, with one merge a
+    /// token, as llama.cpp's converter lists them; a SentencePiece model stays what it is.
+    /// - Throws: refusals of the tokenizer's file.
+    public init(_ source: TokenizerFiles, tokenizerConfig: Bytes? = nil, chatTemplate: Bytes? = nil) throws {
+      self.init(
+        tokenizer: source.bytes, tokenizerConfig: tokenizerConfig, chatTemplate: chatTemplate)
+      switch source.kind {
+      case .json: break
+      case .tiktoken:
+        let (json, missing) = try TiktokenFile(source.bytes, file: source.file).tokenizerJSON(
+          source.settings())
+        tokenizer = Bytes(json)
+        if missing > 0 {
+          notes.append(
+            "\(missing) tokens of \(source.file) are no two tokens of lower rank joined; merges make them no more"
+          )
+        }
+      case .sentencePiece:
+        _ = try source.tokenizer()
+        sentencePiece = SentencePiece(
+          source: try SentencePieceFile(source.bytes, file: source.file), settings: try source.settings())
+      }
+    }
+
+    /// A SentencePiece model in the place of a tokenizer.json, and what its settings add.
+    struct SentencePiece: Sendable {
+      let source: SentencePieceFile
+      let settings: TokenizerSettings
+    }
+
+    /// Set where `tokenizer` is no JSON.
+    private(set) var sentencePiece: SentencePiece?
+    /// What was lost on the way to a tokenizer.json.
+    private(set) var notes: [String] = []
   }
 
   /// What a GGUF file says of a tokenizer.
@@ -53,7 +89,12 @@ public enum GGUFTokenizer {
   ///   `unsupported` for a tokenizer that no `tokenizer.ggml.pre` stands for, since a name that nearly fits would give
   ///   other ids.
   public static func entries(for files: Files, config: JSON) throws -> Entries {
-    try GGUFTokenizerWriter(files: files, config: config).entries()
+    if let model = files.sentencePiece {
+      return try GGUFSentencePieceWriter(model: model, files: files, config: config).entries()
+    }
+    var entries = try GGUFTokenizerWriter(files: files, config: config).entries()
+    entries.notes = files.notes + entries.notes
+    return entries
   }
 
   // MARK: shared between the two ways

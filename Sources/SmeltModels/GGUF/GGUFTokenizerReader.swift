@@ -2,6 +2,7 @@
 // lie in it, merges join tokens to tokens.
 
 import SmeltStorage
+import SmeltTokenizers
 
 /// Reads the keys of one file.
 struct GGUFTokenizerReader {

@@ -2,6 +2,7 @@
 // would write what other tokenizers read otherwise, this refuses or says so.
 
 import SmeltStorage
+import SmeltTokenizers
 
 /// Writes the keys of one tokenizer.
 struct GGUFTokenizerWriter {
@@ -16,6 +17,15 @@ struct GGUFTokenizerWriter {
     // Everything the tokenizer itself refuses is refused here.
     _ = try Tokenizer(json: files.tokenizer, file: Self.file)
     root = try Self.scan(files.tokenizer, Self.file)
+    tokenizerConfig = try files.tokenizerConfig.map { try Self.scan($0, GGUFTokenizer.configFile) } ?? [:]
+    self.files = files
+    self.config = config
+  }
+
+  /// A writer of what stands beside a tokenizer that is no tokenizer.json: special tokens and templates.
+  /// - Parameter root: `added_tokens` and the vocabulary by text, as tokenizer.json has them.
+  init(root: JSON, files: GGUFTokenizer.Files, config: JSON) throws {
+    self.root = root
     tokenizerConfig = try files.tokenizerConfig.map { try Self.scan($0, GGUFTokenizer.configFile) } ?? [:]
     self.files = files
     self.config = config
@@ -97,6 +107,9 @@ struct GGUFTokenizerWriter {
     let cut = try components.preTokenizer(root["pre_tokenizer"])
     let normalizer = try components.normalizer(root["normalizer"])
     let model = root["model"] ?? [:]
+    if let type = model["type"]?.string, type != "BPE" {
+      throw unsupported("a tokenizer model '\(printable(excerpt(type)))'")
+    }
     for name in ["continuing_subword_prefix", "end_of_word_suffix"]
     where model[name]?.string?.isEmpty == false {
       throw unsupported("the tokenizer's '\(name)'")
@@ -229,7 +242,7 @@ struct GGUFTokenizerWriter {
 
   /// Whether a token that is not marked special is one by its look. Source: llama.cpp's converter, which knows models that
   /// forgot to mark theirs.
-  private static func looksSpecial(_ text: String) -> Bool {
+  static func looksSpecial(_ text: String) -> Bool {
     ["<pad>", "<mask>", "<2mass>", "[@BOS@]"].contains(text) || text.hasPrefix("<|") && text.hasSuffix("|>")
       || text.hasPrefix("<｜") && text.hasSuffix("｜>") || text.hasPrefix("<unused") && text.hasSuffix(">")
   }

@@ -1,6 +1,7 @@
 // The tokens of a GGUF file, checked, and the text of the tokenizer.json that holds them.
 
 import SmeltStorage
+import SmeltTokenizers
 
 /// The tokens with their types.
 struct GGUFVocabulary {

@@ -3,6 +3,7 @@
 // spells several of them with what its regular expressions can do (`[sS]` for `(?i:s)`, letters for upper case).
 
 import SmeltStorage
+import SmeltTokenizers
 
 /// One way of cutting and the names it goes by.
 struct GGUFPreTokenizer: Sendable {

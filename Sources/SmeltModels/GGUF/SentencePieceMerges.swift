@@ -1,6 +1,7 @@
 // A SentencePiece vocabulary orders merges by the score of the token they make; a tokenizer.json lists them. Both ways here.
 
 import SmeltStorage
+import SmeltTokenizers
 
 /// The merges of a vocabulary with scores.
 struct SentencePieceMerges {

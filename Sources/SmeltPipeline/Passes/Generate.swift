@@ -4,6 +4,7 @@
 import SmeltModels
 import SmeltStorage
 import SmeltTensors
+import SmeltTokenizers
 
 #if canImport(Glibc)
   import Glibc

@@ -3,6 +3,7 @@
 public import SmeltModels
 public import SmeltStorage
 import SmeltTensors
+import SmeltTokenizers
 
 /// Non-overlapping windows of a text, each run alone from position 0; the rest of the text is dropped.
 public struct Windows: Sendable {

@@ -4,6 +4,7 @@ import SmeltContainers
 import SmeltModels
 import SmeltStorage
 import SmeltTensors
+import SmeltTokenizers
 
 /// Makes the keys.
 enum GGUFHeaderKeys {
@@ -29,9 +30,9 @@ enum GGUFHeaderKeys {
     var warnings = try architecture.differences(of: model.family, config).map {
       "results in llama.cpp will differ: \($0)"
     }
-    if let tokenizer = try model.smallFile("tokenizer.json") {
-      var files = GGUFTokenizer.Files(
-        tokenizer: tokenizer, tokenizerConfig: try model.smallFile(GGUFTokenizer.configFile),
+    if let tokenizer = try model.tokenizerFiles() {
+      var files = try GGUFTokenizer.Files(
+        tokenizer, tokenizerConfig: try model.smallFile(GGUFTokenizer.configFile),
         chatTemplate: try model.smallFile(GGUFTokenizer.templateFile))
       files.processorTemplate = try model.smallFile(GGUFTokenizer.processorTemplateFile)
       files.namedTemplates = try model.smallFiles().compactMap { name, bytes in
@@ -41,7 +42,7 @@ enum GGUFHeaderKeys {
       for (key, value) in made.entries { metadata[key] = value }
       warnings += made.notes
     } else {
-      warnings.append("there is no tokenizer.json, and llama.cpp loads no file without a tokenizer")
+      warnings.append("there is no tokenizer, and llama.cpp loads no file without a tokenizer")
     }
     metadata[OutputKind.writerKey] = .string("smelt \(smeltVersion)")
     metadata[SmeltKey.config] = .string(String(decoding: configText.array, as: UTF8.self))
@@ -60,7 +61,7 @@ enum GGUFHeaderKeys {
     [
       "config.json", GGUFTokenizer.tokenizerFile, GGUFTokenizer.configFile, GGUFTokenizer.templateFile,
       GGUFTokenizer.processorTemplateFile, GGUFKeys.fileName,
-    ].contains(name) || GGUFTokenizer.templateName(ofFile: name) != nil
+    ].contains(name) || TokenizerFiles.isTokenizer(name) || GGUFTokenizer.templateName(ofFile: name) != nil
   }
 
   /// The name in the source, or that of its folder.

@@ -4,6 +4,7 @@ public import SmeltContainers
 public import SmeltModels
 public import SmeltStorage
 public import SmeltTensors
+public import SmeltTokenizers
 
 internal import Synchronization
 
@@ -174,22 +175,34 @@ public struct Model: Sendable {
   }
 
   /// The model's tokenizer.
-  /// - Throws: `SRC_MISSING` when there is none.
+  /// - Throws: `SRC_MISSING` when there is none; refusals of its file.
   public func tokenizer() throws -> Tokenizer {
-    guard let bytes = try smallFile("tokenizer.json") else {
+    guard let files = try tokenizerFiles() else {
       throw FormatError(
-        .missingFile, file: joinPath(path, "tokenizer.json"), "the model has no tokenizer.json",
+        .missingFile, file: joinPath(path, "tokenizer.json"),
+        "the model has no tokenizer.json, no tiktoken file and no SentencePiece model",
         help:
           "put the model's tokenizer.json beside its weights; --bytes insists, and takes a text's bytes as token ids"
       )
     }
-    return try Tokenizer(json: bytes, file: "tokenizer.json")
+    return try files.tokenizer()
+  }
+
+  /// The files of the model's tokenizer: tokenizer.json before a tiktoken file before a SentencePiece model; nil without one.
+  func tokenizerFiles() throws -> TokenizerFiles? {
+    switch container {
+    case .checkpoint(let checkpoint):
+      let files = try checkpoint.smallFiles()
+      return try TokenizerFiles(among: files.map(\.name)) { name in files.first { $0.name == name }?.bytes }
+    case .ingot(let ingot):
+      return try TokenizerFiles(among: ingot.file.fileNames) { try ingot.file.file($0) }
+    }
   }
 
   /// Refuses bytes of a text as token ids where they mean something else, or nothing.
   /// - Throws: `RequestError` usage.
   func requireBytes() throws {
-    guard try smallFile("tokenizer.json") == nil else {
+    guard try tokenizerFiles() == nil else {
       throw RequestError(
         .usage, "--bytes is for models without a tokenizer, and '\(path)' has one", help: "leave --bytes away"
       )

@@ -4,6 +4,7 @@ public import SmeltContainers
 import SmeltModels
 public import SmeltStorage
 import SmeltTensors
+import SmeltTokenizers
 
 /// What `check` looked at.
 public struct CheckSummary: Sendable {
@@ -134,15 +135,15 @@ private func check(_ model: Model, _ found: CheckSummary, _ options: RunOptions)
   options.progress.end()
   summary.weights = sound.count
   try model.checkUnchanged()
-  guard !damaged.contains("tokenizer.json") else { return summary }
-  if try model.smallFile("tokenizer.json") != nil {
-    let tokenizer = try model.tokenizer()
+  guard !damaged.contains(where: TokenizerFiles.isTokenizer) else { return summary }
+  if let files = try model.tokenizerFiles() {
+    let tokenizer = try files.tokenizer()
     summary.hasTokenizer = true
     if let warning = tokenizer.rowWarning(model.family.dimensions.vocabulary) {
       summary.warnings.append(warning)
     }
   } else {
-    summary.warnings.append("there is no tokenizer.json: text cannot be evaluated")
+    summary.warnings.append("there is no tokenizer: text cannot be evaluated")
   }
   return summary
 }

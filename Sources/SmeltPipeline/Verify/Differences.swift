@@ -3,6 +3,7 @@
 
 import SmeltModels
 import SmeltStorage
+import SmeltTokenizers
 
 /// One thing that is not the same on both sides, beside the weights.
 public struct ModelDifference: Sendable, Hashable {
@@ -121,7 +122,7 @@ private struct TokenizerComparison {
   private static let file = "tokenizer.json"
 
   func differences(_ texts: TextSource?, limit: Int?) throws -> [ModelDifference] {
-    let (mine, its) = (try a.smallFile(Self.file), try b.smallFile(Self.file))
+    let (mine, its) = (try a.tokenizerFiles(), try b.tokenizerFiles())
     var differences: [ModelDifference] = []
     func add(_ key: String, _ source: String, _ result: String, _ changes: Bool) {
       differences.append(
@@ -129,19 +130,21 @@ private struct TokenizerComparison {
     }
     switch (mine, its) {
     case (nil, nil): break
-    case (_?, nil): add(Self.file, "present", "missing", true)
-    case (nil, _?): add(Self.file, "missing", "present", false)
+    case (_?, nil): add(mine?.file ?? Self.file, "present", "missing", true)
+    case (nil, _?): add(its?.file ?? Self.file, "missing", "present", false)
     case (let mine?, let its?):
-      guard mine.array != its.array else { break }
+      guard mine.file != its.file || mine.kind != .json || mine.bytes.array != its.bytes.array else {
+        break
+      }
       do {
-        let (x, y) = (
-          try Tokenizer(json: mine, file: Self.file), try Tokenizer(json: its, file: Self.file)
-        )
+        let (x, y) = (try mine.tokenizer(), try its.tokenizer())
         if let found = try texts.flatMap({ try first(x, y, $0, limit) }) ?? x.difference(from: y) {
           add("ids at \(found.subject)", found.first, found.second, true)
         }
       } catch let error as RequestError where error.kind == .unsupported {
-        add(Self.file, "\(mine.count) bytes", "\(its.count) bytes, not compared: \(error.problem)", false)
+        add(
+          mine.file, "\(mine.bytes.count) bytes", "\(its.bytes.count) bytes, not compared: \(error.problem)",
+          false)
       }
     }
     for (key, source, result) in try said() { add(key, source, result, false) }

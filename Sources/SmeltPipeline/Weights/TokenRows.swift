@@ -2,6 +2,7 @@
 
 import SmeltModels
 import SmeltStorage
+import SmeltTokenizers
 
 extension Tokenizer {
   /// Refuses ids that have no row among the `rows` of the embedding.
@@ -9,7 +10,7 @@ extension Tokenizer {
   func requireRows(_ ids: [Int], of rows: Int) throws(FormatError) {
     guard let stray = ids.first(where: { !(0..<rows).contains($0) }) else { return }
     throw FormatError(
-      .tokenizerValue, file: "tokenizer.json", subject: "vocab",
+      .tokenizerValue, file: file, subject: "vocab",
       "gives the text's token '\(token(stray) ?? "")' the id \(stray), and the model's embedding has \(rows) rows, 0 to \(rows - 1)",
       help: "leave the token out of the text, or give the tokenizer that belongs to the weights")
   }
