@@ -99,7 +99,7 @@ private func keep(_ model: Model, to path: String) throws {
 
   @Test(
     arguments: [
-      ("model_type", "llama", "deepseek_v4"),
+      ("model_type", "rwkv", "deepseek_v4"),
       ("quantization_config", ["quant_method": "aqlm"], "compressed-tensors"),
       ("scoring_func", "sigmoid", "sqrtsoftplus"),
     ] as [(String, JSON, String)])

@@ -24,6 +24,8 @@ private let golden = [
   ("qwen3_moe_sharded", ["short.", "long."]), ("olmoe", ["short.", "long."]),
   ("gpt_oss", ["short.", "long."]), ("gpt_oss-mxfp4", ["short.", "long."]),
   ("glm4_moe", ["short.", "long."]), ("minimax_m2", ["short.", "long."]),
+  ("llama", ["short.", "long."]), ("mistral", ["short.", "long."]), ("qwen2", ["short.", "long."]),
+  ("qwen3", ["short.", "long."]),
 ]
 
 @Suite struct GoldenTests {
