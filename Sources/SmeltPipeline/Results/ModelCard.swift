@@ -96,9 +96,11 @@ extension Report {
       ("KL divergence, mean", "\(scientific(kl.mean)) nats a token"),
       ("KL, median / p99 / max", "\(scientific(kl.median)) / \(scientific(kl.p99)) / \(scientific(kl.max))"),
       ("KL, source against itself", scientific(kl.floor)),
-      ("KL with the source's expert choices", scientific(kl.forcedRoutingMean)),
-      ("top-1 agreement", fixed(top1, 4)), ("top-5 agreement", fixed(top5, 4)),
     ]
+    if !router.isEmpty {
+      rows.append(("KL with the source's expert choices", scientific(kl.forcedRoutingMean)))
+    }
+    rows += [("top-1 agreement", fixed(top1, 4)), ("top-5 agreement", fixed(top5, 4))]
     if let flips = router.min(by: { $0.setAgreement < $1.setAgreement }) {
       rows.append(("router agreement, worst layer", "\(fixed(flips.setAgreement, 4)) (layer \(flips.layer))"))
     }

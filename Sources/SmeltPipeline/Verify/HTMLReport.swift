@@ -45,10 +45,12 @@ extension Report {
         ["KL mean (nats a token)", scientific(kl.mean)], ["KL median", scientific(kl.median)],
         ["KL 99th percentile", scientific(kl.p99)], ["KL largest", scientific(kl.max)],
         ["KL floor (rounding alone)", scientific(kl.floor)],
-        ["KL on the source's expert choices", scientific(kl.forcedRoutingMean)],
-        ["top-1 agreement", fixed(top1, 4)], ["top-5 agreement", fixed(top5, 4)],
-        ["exact weights", "\(exactWeights) of \(weights.count)"],
-      ])
+      ]
+        + (router.isEmpty
+          ? [] : [["KL on the source's expert choices", scientific(kl.forcedRoutingMean)]]) + [
+          ["top-1 agreement", fixed(top1, 4)], ["top-5 agreement", fixed(top5, 4)],
+          ["exact weights", "\(exactWeights) of \(weights.count)"],
+        ])
     if let activations {
       page += "<h2>With activations rounded to \(HTML.escape(activations.rounding))</h2>\n"
       page += HTML.table(
