@@ -125,11 +125,11 @@ public struct ConfigReader {
     guard let list = try list(key) else { return nil }
     var numbers: [Double] = []
     for element in list {
-      guard let number = element.double, range.contains(number) else {
-        throw error(
-          key,
-          "holds \(element.double.map { "\($0)" } ?? element.kind), expected \(range.lowerBound) to \(range.upperBound)"
-        )
+      guard let number = element.double else {
+        throw error(key, "holds \(element.kind), expected numbers")
+      }
+      guard range.contains(number) else {
+        throw error(key, "holds \(number), expected \(range.lowerBound) to \(range.upperBound)")
       }
       numbers.append(number)
     }
