@@ -17,6 +17,7 @@ import importlib.util
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ from llama_cpp import Llama
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = ROOT / "models/tiny-v4/evaluation.txt"
 CONTEXT = 256
-WINDOWS = 24
+WINDOWS = 12
 ROTATIONS = {
     "linear": {"rope_type": "linear", "factor": 2.0},
     "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048},
@@ -90,6 +91,7 @@ def rotations(program, plain, folder):
     """Files with stretched rotations, read by llama.cpp from keys and factors alone."""
     failed = []
     directory = os.path.join(folder, "smollm2-f32")
+    shutil.rmtree(directory, ignore_errors=True)  # its config.json was changed by a run before
     convert(program, plain, directory)
     config = os.path.join(directory, "config.json")
     base = json.load(open(config))

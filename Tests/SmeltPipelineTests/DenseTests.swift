@@ -52,6 +52,34 @@ private func decoder(_ name: String, _ changes: [(String, JSON?)]) throws -> Dec
     #expect(early.attention.headWidth == 16)
   }
 
+  /// Half of a head of 16 channels: 500000^(-2i/8) / 4, computed elsewhere.
+  @Test func aPartOfTheChannelsMayBeRotated() throws {
+    let scaling: JSON = ["rope_type": "linear", "factor": 4.0, "partial_rotary_factor": 0.5]
+    let found = try decoder("llama", [("rope_scaling", scaling)]).attention.rope.frequencies
+    let expected: [Float] = [0.25, 0.009401508, 0.00035355339, 1.3295739e-05]
+    #expect(found.count == 4)
+    for (found, expected) in zip(found, expected) { #expect(abs(found - expected) <= 1e-6 * expected) }
+  }
+
+  /// While a sequence grows past the length that LongRoPE's lists go by, earlier keys stay as they were rotated.
+  @Test func aGrowingSequenceUsesTheLengthSoFar() throws {
+    let list = (0..<8).map { JSON(1 + Double($0)) }
+    let ones = [JSON](repeating: 1.0, count: 8)
+    let scaling: JSON = [
+      "rope_type": "longrope", "short_factor": JSON(ones), "long_factor": JSON(list),
+      "original_max_position_embeddings": 8,
+    ]
+    let rope = try decoder("llama", [("rope_scaling", scaling)]).attention.rope
+    let start = RotaryTables(rope, TokenBatch([[1, 2, 3, 4, 5, 6]]))
+    let next = RotaryTables(rope, TokenBatch([[7, 8, 9]], firstPosition: 6))
+    let mixed = RotaryTables(rope, TokenBatch([[1, 2], [Int](repeating: 1, count: 9)]))
+    #expect(start[0].cosines == rope.table(0..<6, length: 8).cosines)
+    #expect(next[0].cosines == rope.table(6..<9, length: 9).cosines)
+    #expect(next[0].cosines != rope.table(6..<9, length: 8).cosines)
+    #expect(mixed[1].cosines == rope.table(0..<9, length: 2).cosines)
+    #expect(mixed[2].cosines == rope.table(0..<9, length: 9).cosines)
+  }
+
   @Test func frequenciesThatAreTensorsAreLeftOut() throws {
     var variant = try Variant("models/llama")
     variant.tensors.append(

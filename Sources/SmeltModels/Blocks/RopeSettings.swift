@@ -32,7 +32,7 @@ struct RopeSettings: Sendable {
     return RotaryFrequencies(dimensions: dimensions, theta: theta, stretch: stretch, magnitude: magnitude)
   }
 
-  /// The length that a model was trained on. What stands outside the object goes first, as transformers 5 has it.
+  /// The length that a model was trained on. The value outside the object has priority, as in transformers 5.
   private static let originalKey = "original_max_position_embeddings"
 
   /// The rope types that are read.

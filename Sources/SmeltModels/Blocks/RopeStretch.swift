@@ -15,8 +15,8 @@ enum RopeStretch: Sendable, Equatable {
   case linear(factor: Double)
   /// In sequences longer than `positions` tokens the base grows with the length; shorter ones are left as they are.
   case dynamic(factor: Double, positions: Int)
-  /// Waves longer than `positions / low` tokens are stretched by `factor`, those shorter than `positions / high` are kept, and
-  /// between the two the frequency goes over smoothly.
+  /// Frequencies that turn less than `low` times in `positions` tokens are divided by `factor`, those that turn more than `high`
+  /// times are kept, with a linear transition between the two.
   case llama3(factor: Double, low: Double, high: Double, positions: Double)
   /// Each frequency is divided by a number of its own: of `short` in sequences of at most `positions` tokens, of `long` in
   /// longer ones.
@@ -68,9 +68,9 @@ enum RopeStretch: Sendable, Equatable {
 
 /// The tables of a pass, each made for the length of the sequences that it rotates.
 ///
-/// The length is that of the whole sequence, as transformers has it where a sequence is run in one piece: tokens of a window
-/// all turn alike, whatever other windows run beside it. A pass that continues a sequence takes the length that the sequence
-/// has after it; keys of earlier passes stay as they were turned.
+/// The length is that of the whole sequence, as in a prefill of transformers: all tokens of a window have the same frequencies,
+/// whatever other windows are in the batch. A pass that continues a sequence uses the length that the sequence has after it;
+/// keys of earlier passes stay as they were rotated.
 struct RotaryTables: Sendable {
   private var tables: [RotaryTable] = []
   /// For each sequence of the batch its table.

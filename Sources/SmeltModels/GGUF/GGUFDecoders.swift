@@ -78,7 +78,7 @@ func decoderDifferences(
     (
       rope.stretch == nil && rope.magnitude != Float(plain), "llama.cpp has its own magnitude for this YaRN"
     ),
-    (rope.stretch?.isTold(byFactors: hasFactors) == false, rope.stretch?.difference(hasFactors) ?? ""),
+    (rope.stretch?.isComplete(withFactors: hasFactors) == false, rope.stretch?.difference(hasFactors) ?? ""),
     (
       decoder.feedForward.experts == 0 && decoder.layers.contains { $0.window != nil },
       "attention has a window here, and llama.cpp sees everything in this architecture"

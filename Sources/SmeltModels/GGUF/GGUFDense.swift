@@ -9,7 +9,7 @@ enum GGUFLlama: GGUFArchitecture {
   static let name = "llama"
   static let modelTypes = ["mixtral", "llama", "mistral"]
 
-  /// The file says no more of a Mistral than of a Llama: it is read as one.
+  /// The file does not tell Mistral from Llama: both are read as Llama.
   static func config(_ model: GGUFModel) throws -> [(String, JSON)] {
     try model.requireWholeRotation()
     guard try model.integer("expert_count", default: 0) > 0 else {

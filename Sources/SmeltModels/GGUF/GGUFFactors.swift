@@ -48,8 +48,8 @@ extension RotaryFrequencies {
 }
 
 extension RopeStretch {
-  /// Whether a file tells llama.cpp all of the stretching.
-  func isTold(byFactors hasFactors: Bool) -> Bool {
+  /// Whether a file can say all of the stretching to llama.cpp.
+  func isComplete(withFactors hasFactors: Bool) -> Bool {
     switch self {
     case .linear: true
     case .llama3: hasFactors
