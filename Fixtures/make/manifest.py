@@ -31,6 +31,7 @@ MAKERS = {
     "layouts": {"script": "Fixtures/make/layouts.py", "versions": {
         "compressed-tensors": "0.20.0", "torch": "2.13.0", "ml_dtypes": "0.6.0", "safetensors": "0.8.0"}},
     "reports": {"script": "numpy, random weights under the names and spellings of a public report", "versions": {}},
+    "ropes": {"script": "Fixtures/make/golden/gen_dense.py", "versions": {"torch": "2.15.0+cu132", "transformers": "5.24.0"}},
     "configs": {"script": "save_pretrained of the model of the same name", "versions": {"transformers": "5.23.0"}},
 }
 # Folders and their makers, first match wins.
@@ -45,6 +46,7 @@ FOLDERS = [
     ("tokenizers/gguf-", "gguf_tokenizers"),
     ("tokenizers/file", "vocabularies"),
     ("tokenizers/", "tokenizers"),
+    ("ropes/", "ropes"),
     ("configs/", "configs"),
     ("layouts/", "layouts"),
     ("reports/", "reports"),

@@ -120,6 +120,22 @@ public struct ConfigReader {
     return integers
   }
 
+  /// A list of finite numbers within a range, or nil when absent.
+  public func numbers(_ key: String, in range: ClosedRange<Double>) throws(FormatError) -> [Double]? {
+    guard let list = try list(key) else { return nil }
+    var numbers: [Double] = []
+    for element in list {
+      guard let number = element.double else {
+        throw error(key, "holds \(element.kind), expected numbers")
+      }
+      guard range.contains(number) else {
+        throw error(key, "holds \(number), expected \(range.lowerBound) to \(range.upperBound)")
+      }
+      numbers.append(number)
+    }
+    return numbers
+  }
+
   /// The object of a key, or nil when absent.
   public func object(_ key: String) throws(FormatError) -> ConfigReader? {
     guard let value = value(key) else { return nil }

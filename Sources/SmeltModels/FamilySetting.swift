@@ -91,7 +91,8 @@ public struct FamilySetting: Sendable, Hashable {
     func append(_ key: String, _ value: String) {
       settings.append(
         FamilySetting(
-          key: key, value: value, changesNumbers: true, numbers: rope.frequencies + [rope.magnitude]))
+          key: key, value: value, changesNumbers: true,
+          numbers: rope.frequencies + rope.frequencies(length: .max >> 20) + [rope.magnitude]))
     }
     let prefix = theta == "rope_theta" ? "rope_scaling" : "compress rope_scaling"
     append(theta, "\(rope.theta)")
@@ -103,6 +104,7 @@ public struct FamilySetting: Sendable, Hashable {
       "\(prefix).original_max_position_embeddings", rope.yarn.map { "\($0.originalPositions)" } ?? "none")
     append("\(prefix).truncate", rope.yarn.map { "\($0.truncates)" } ?? "none")
     append("\(prefix).attention_factor", "\(rope.magnitude)")
+    if let stretch = rope.stretch { append("\(prefix).rope_type", "\(stretch)") }
   }
 
   private static func text(_ value: Any) -> String {
@@ -152,7 +154,8 @@ public struct FamilySetting: Sendable, Hashable {
     "feedForward.router.weighting": "norm_topk_prob", "feedForward.router.scaling": "routed_scaling_factor",
     "feedForward.activation": "swiglu_limit", "feedForward.shared": "shared experts",
     "feedForward.hasRouterBias": "router bias", "feedForward.hasSelectionBias": "use_routing_bias",
-    "feedForward.hasExpertBiases": "expert biases", "expertWidth": "moe_intermediate_size",
+    "feedForward.hasExpertBiases": "expert biases", "feedForward.hasDenseBiases": "mlp_bias",
+    "expertWidth": "moe_intermediate_size",
     "sharedWidth": "shared_expert_intermediate_size", "denseWidth": "intermediate_size",
     "dense": "first_k_dense_replace", "sharedExperts": "n_shared_experts",
     "draftLayers": "num_nextn_predict_layers", "attention.plainWidth": "qk_nope_head_dim",

@@ -17,6 +17,10 @@ public enum ModelFamilies {
     GPTOSS.self,
     GLM4MoE.self,
     MiniMaxM2.self,
+    Llama.self,
+    Mistral.self,
+    Qwen2.self,
+    Qwen3.self,
   ]
 
   /// Whether some family has this `model_type`.

@@ -189,9 +189,9 @@ private func fixtureConfig(_ name: String) throws -> DeepSeekV4.Configuration {
 @Suite struct ModelFamiliesTests {
   @Test func unknownTypeIsUnsupportedAndListsWhatIsKnown() throws {
     let error = try #require(throws: RequestError.self) {
-      try ModelFamilies.family(of: ["model_type": "llama"], file: "config.json")
+      try ModelFamilies.family(of: ["model_type": "rwkv"], file: "config.json")
     }
-    #expect(error.kind == .unsupported && error.problem.contains("llama"))
+    #expect(error.kind == .unsupported && error.problem.contains("rwkv"))
     for family in ModelFamilies.all {
       for type in family.modelTypes { #expect(error.help?.contains(type) == true) }
     }

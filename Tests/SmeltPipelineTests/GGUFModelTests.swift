@@ -21,7 +21,8 @@ import Testing
 /// Golden models whose every weight GGUF holds as it is stored, norms and biases widened.
 private let plainModels = [
   "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "deepseek_v4-hfsaved", "glm4_moe", "gpt_oss",
-  "minimax_m2", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe", "qwen3_moe_sharded",
+  "llama", "minimax_m2", "mistral", "mixtral", "olmoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe",
+  "qwen3_moe_sharded",
 ]
 
 /// A model written as GGUF.
@@ -94,7 +95,7 @@ func rewrite(_ path: String, to copy: String, _ change: (inout [(key: String, va
   /// Other programs read the keys, not our copy of config.json: they say the same.
   @Test(arguments: [
     "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "glm4_moe", "minimax_m2", "mixtral", "olmoe",
-    "qwen3_moe", "tiny-v4",
+    "qwen3_moe", "tiny-v4", "llama", "qwen3",
   ])
   func keysAloneSayWhatTheConfigurationSays(name: String) throws {
     let folder = TemporaryFolder()
@@ -193,7 +194,8 @@ func rewrite(_ path: String, to copy: String, _ change: (inout [(key: String, va
     ("qwen3moe.embedding_length", .u32(65), "CFG_SHAPE"),
     ("qwen3moe.attention.layer_norm_rms_epsilon", .f32(.nan), "CFG_VALUE"),
     ("general.architecture", .u32(1), "CFG_VALUE"),
-    ("qwen3moe.rope.scaling.type", .string("linear"), "unsupported"),
+    ("qwen3moe.rope.scaling.type", .string("cubic"), "unsupported"),
+    ("qwen3moe.rope.scaling.type", .string("linear"), "CFG_VALUE"),
   ]) func keysThatMakeNoModelAreRefused(key: String, value: GGUFValue, expected: String) throws {
     let found = code {
       try opening { keys in

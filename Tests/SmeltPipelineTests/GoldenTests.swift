@@ -25,6 +25,8 @@ private let golden = [
   ("gpt_oss", ["short.", "long."]), ("gpt_oss-mxfp4", ["short.", "long."]),
   ("glm4_moe", ["short.", "long."]), ("minimax_m2", ["short.", "long."]),
   ("kimi_k25", ["short.", "long."]), ("kimi_k25-int4", ["short.", "long."]),
+  ("llama", ["short.", "long."]), ("mistral", ["short.", "long."]), ("qwen2", ["short.", "long."]),
+  ("qwen3", ["short.", "long."]),
 ]
 
 @Suite struct GoldenTests {

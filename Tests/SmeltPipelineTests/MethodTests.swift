@@ -35,6 +35,7 @@ private func foldedLogits(
   /// Powers of two move between weights without a bit of the logits changing.
   @Test(arguments: [
     "deepseek_v4", "deepseek_v2", "deepseek_v3", "olmoe", "qwen3_moe", "mixtral", "gpt_oss", "qwen2_moe",
+    "llama", "mistral", "qwen2", "qwen3",
   ])
   func foldingPowersOfTwoChangesNothing(name: String) throws {
     let model = try openFixture(name)

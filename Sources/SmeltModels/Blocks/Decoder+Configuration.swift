@@ -10,8 +10,44 @@ extension Decoder {
   ///   - rotaryFraction: how much of a head is rotated where the configuration does not say.
   ///   - router: the family's rule; `perToken` is read here.
   /// - Throws: `CFG_VALUE` with key, found and expected; `RequestError` unsupported for an activation other than SiLU
-  ///   and stretched rotations other than YaRN.
+  ///   and rope types that are not read.
   init(_ config: ConfigReader, expertWidth key: String, rotaryFraction: Double = 1, router: Router) throws {
+    try self.init(config, rotaryFraction: rotaryFraction, defaults: .none)
+    let experts = try config.expertCount()
+    var router = router
+    router.perToken = try config.integer("num_experts_per_tok", from: 1, to: experts)
+    // The table of weights is made from this file alone: a few bytes here must not ask for gigabytes there.
+    guard layers.count * experts <= Bounds.allExperts else {
+      throw config.error(
+        "num_hidden_layers",
+        "found \(layers.count) layers of \(experts) experts, expected at most \(Bounds.allExperts) in all"
+      )
+    }
+    feedForward = FeedForward(experts: experts, router: router)
+    expertWidth = try config.integer(key, in: 1...1 << 24)
+  }
+
+  /// What a family takes for granted where config.json does not say it.
+  struct Defaults {
+    /// As many heads of keys as of queries.
+    var hasOwnKeys = false
+    /// The base of the rotation; nil where it must be given.
+    var theta: Double?
+
+    /// Everything must be given.
+    static let none = Defaults()
+  }
+
+  /// A decoder without experts: every layer has one dense layer of `intermediate_size` channels.
+  /// - Throws: as the decoder with experts.
+  init(dense config: ConfigReader, defaults: Defaults = .none) throws {
+    try self.init(config, rotaryFraction: 1, defaults: defaults)
+    for index in layers.indices { layers[index].isDense = true }
+    denseWidth = try config.integer("intermediate_size", in: 1...1 << 24)
+  }
+
+  /// All but the feed-forward half, which is left without experts.
+  private init(_ config: ConfigReader, rotaryFraction: Double, defaults: Defaults) throws {
     try config.requireSupported("hidden_act", ["silu"])
     let size = 1...1 << 24
     vocabulary = try config.integer("vocab_size", in: size)
@@ -20,7 +56,8 @@ extension Decoder {
     tiedEmbeddings = try config.bool("tie_word_embeddings", default: false)
 
     let heads = try config.integer("num_attention_heads", in: 1...65536)
-    let keyHeads = try config.integer("num_key_value_heads", from: 1, to: heads)
+    let keyHeads = try config.integer(
+      "num_key_value_heads", from: 1, to: heads, default: defaults.hasOwnKeys ? heads : nil)
     guard heads % keyHeads == 0 else {
       throw config.error(
         "num_key_value_heads", "found \(keyHeads), expected a divisor of the \(heads) heads")
@@ -31,23 +68,13 @@ extension Decoder {
     let headWidth = try config.integer("head_dim", in: 1...65536, default: hidden / heads)
     attention = Attention(
       heads: heads, keyHeads: keyHeads, headWidth: headWidth,
-      rope: try config.rope(headWidth: headWidth, fraction: rotaryFraction))
+      rope: try config.rope(headWidth: headWidth, fraction: rotaryFraction, theta: defaults.theta))
 
     let count = try config.integer("num_hidden_layers", in: 1...Bounds.layers)
     layers = try config.windows(count).map { Layer(window: $0) }
-
-    let experts = try config.expertCount()
-    var router = router
-    router.perToken = try config.integer("num_experts_per_tok", from: 1, to: experts)
-    // The table of weights is made from this file alone: a few bytes here must not ask for gigabytes there.
-    guard count * experts <= Bounds.allExperts else {
-      throw config.error(
-        "num_hidden_layers",
-        "found \(count) layers of \(experts) experts, expected at most \(Bounds.allExperts) in all"
-      )
-    }
-    feedForward = FeedForward(experts: experts, router: router)
-    expertWidth = try config.integer(key, in: size)
+    feedForward = FeedForward(
+      experts: 0, router: Router(score: .softmax, perToken: 0, weighting: .plain))
+    expertWidth = 0
   }
 }
 
@@ -79,10 +106,11 @@ extension ConfigReader {
   }
 
   /// The rotation of the first channels of each head, `fraction` of them unless the configuration says how many.
-  /// - Throws: `RequestError` unsupported for other stretched rotations than YaRN.
-  func rope(headWidth: Int, fraction: Double) throws -> RotaryFrequencies {
+  /// - Parameter theta: the base where the configuration does not say it; nil where it must.
+  /// - Throws: `RequestError` unsupported for rope types that are not read.
+  func rope(headWidth: Int, fraction: Double, theta: Double? = nil) throws -> RotaryFrequencies {
     let parameters = try ropeParameters()
-    guard value("rope_theta") ?? parameters?.value("rope_theta") != nil else {
+    guard value("rope_theta") ?? parameters?.value("rope_theta") != nil || theta != nil else {
       throw error("rope_theta", "is missing, expected a number")
     }
     guard headWidth >= 2 else {
@@ -96,7 +124,14 @@ extension ConfigReader {
         value("rotary_dim") == nil ? "partial_rotary_factor" : "rotary_dim",
         "rotates \(width) channels of a head, expected an even number of at least 2")
     }
-    return try RopeSettings(self).frequencies(width)
+    let settings = try RopeSettings(self, theta: theta ?? 10000)
+    if case .longrope(let short, let long, _)? = settings.stretch {
+      for (key, list) in [("short_factor", short), ("long_factor", long)] where list.count != width / 2 {
+        throw (parameters ?? self).error(
+          key, "found \(list.count) numbers, expected \(width / 2), one for each pair of channels")
+      }
+    }
+    return settings.frequencies(width)
   }
 }
 
@@ -107,6 +142,22 @@ extension ConfigReader {
     guard try bool("use_sliding_window", default: false), value("layer_types") == nil else { return }
     throw RequestError(
       .unsupported, "'\(file)' sets 'use_sliding_window' without 'layer_types' to say in which layers")
+  }
+
+  /// `sliding_window`: nil where it is null, `fallback` where it is not mentioned.
+  func window(default fallback: Int) throws(FormatError) -> Int? {
+    if let given = json["sliding_window"], given.isNull { return nil }
+    return try integer("sliding_window", in: 1...1 << 40, default: fallback)
+  }
+
+  /// The windows of dense Qwen models without `layer_types`: with `use_sliding_window`, the layers from `max_window_layers` on
+  /// have one. What is not mentioned is as transformers has it.
+  func placeUpperWindows(_ layers: inout [Decoder.Layer]) throws(FormatError) {
+    guard try bool("use_sliding_window", default: false), value("layer_types") == nil,
+      let window = try window(default: 4096)
+    else { return }
+    let first = try integer("max_window_layers", in: 0...1 << 40, default: 28)
+    for index in layers.indices where index >= first { layers[index].window = window }
   }
 
   /// Which layers are dense by `mlp_only_layers` and `decoder_sparse_step`.

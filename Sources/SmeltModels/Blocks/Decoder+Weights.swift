@@ -17,6 +17,13 @@ extension Decoder {
     return table
   }
 
+  /// The weights table of a decoder without experts.
+  var denseTable: [WeightSpec] {
+    weightTable { rows in
+      rows.dense("mlp", width: denseWidth, hidden: hidden, biases: feedForward.hasDenseBiases)
+    }
+  }
+
   private func attentionRows(_ rows: inout LayerRows) {
     let a = attention
     let (queryWidth, keyWidth) = (a.heads * a.headWidth, a.keyHeads * a.headWidth)
@@ -65,9 +72,13 @@ struct LayerRows {
   /// A tensor's full name.
   func path(_ name: String) -> String { "model.layers.\(layer).\(name)" }
 
-  /// The matrices of a dense layer.
-  mutating func dense(_ prefix: String, width: Int, hidden: Int) {
+  /// The matrices of a dense layer, and their biases where it has any.
+  mutating func dense(_ prefix: String, width: Int, hidden: Int, biases: Bool = false) {
     gated("", (.denseGate, .denseUp, .denseDown), prefix, width, hidden)
+    guard biases else { return }
+    for (part, count) in [("gate", width), ("up", width), ("down", hidden)] {
+      add("ffn_\(part).bias", [count], .bias, "\(prefix).\(part)_proj.bias")
+    }
   }
 
   /// The matrices of a shared expert.

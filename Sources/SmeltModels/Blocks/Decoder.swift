@@ -67,7 +67,7 @@ public struct Decoder: ResidualDecoder {
     _ index: Int, _ h: Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass
   ) throws -> Matrix {
     let name = LayerName(layer: index)
-    let table = attention.rope.table(batch.firstPosition..<batch.endPosition)
+    let tables = RotaryTables(attention.rope, batch)
     let norms: (queries: [Float], keys: [Float])? =
       switch attention.norm {
       case .none: nil
@@ -90,7 +90,7 @@ public struct Decoder: ResidualDecoder {
       func project(_ projection: String, norm: [Float]?, rotated: Bool) throws -> Matrix {
         var y = try Linear.apply(
           rows, name(projection), bias: name.bias(projection, if: attention.hasInputBias), weights, pass)
-        prepare(&y, norm: norm, rotation: rotated ? table : nil, part.batch.positions, pass)
+        prepare(&y, norm: norm, rotation: rotated ? tables : nil, part, pass)
         return y
       }
       let heads = core.attend(
@@ -108,7 +108,7 @@ public struct Decoder: ResidualDecoder {
 
   /// What happens to queries, keys and values between projection and softmax: norm, clamp, rotation.
   private func prepare(
-    _ y: inout Matrix, norm: [Float]?, rotation: RotaryTable?, _ positions: [Int], _ pass: Pass
+    _ y: inout Matrix, norm: [Float]?, rotation: RotaryTables?, _ part: TokenBatch.Part, _ pass: Pass
   ) {
     let width = attention.headWidth
     if let norm {
@@ -118,11 +118,12 @@ public struct Decoder: ResidualDecoder {
     let clip = attention.clip
     guard clip != nil || rotation != nil else { return }
     let columns = y.columns
+    let positions = part.batch.positions
     y.forEachRow(pass.parallel) { token, row in
       if let clip { for channel in 0..<columns { row[channel] = min(max(row[channel], -clip), clip) } }
-      guard let rotation else { return }
+      guard let table = rotation?[part.rows.lowerBound + token] else { return }
       for head in stride(from: 0, to: columns, by: width) {
-        rotation.rotate(row + head, positions[token], .halves)
+        table.rotate(row + head, positions[token], .halves)
       }
     }
   }

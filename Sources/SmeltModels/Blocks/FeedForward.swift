@@ -14,7 +14,7 @@ struct FeedForward: Sendable {
     case gated
   }
 
-  /// Routed experts.
+  /// Routed experts; 0 for a model without.
   var experts: Int
   /// How they are chosen and weighed.
   var router: Router
@@ -28,11 +28,13 @@ struct FeedForward: Sendable {
   var hasSelectionBias = false
   /// Whether routed experts' projections have biases.
   var hasExpertBiases = false
+  /// Whether dense layers' projections have biases.
+  var hasDenseBiases = false
 
   /// The output of a dense layer, [tokens, hidden].
   func dense(_ x: Matrix, _ name: LayerName, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
     var out = Matrix(rows: x.rows, columns: x.columns)
-    try Experts.addToAll(&out, x, name.dense, activation, weights, pass)
+    try Experts.addToAll(&out, x, name.dense(biases: hasDenseBiases), activation, weights, pass)
     return out
   }
 

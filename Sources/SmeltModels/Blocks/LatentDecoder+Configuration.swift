@@ -81,6 +81,9 @@ extension LatentAttention {
       config.value("q_lora_rank") == nil ? nil : try config.integer("q_lora_rank", in: 1...1 << 24)
     pairing = try config.bool("rope_interleave", default: true) ? .interleaved : .halves
     let settings = try RopeSettings(config)
+    if let stretch = settings.stretch {
+      throw RopeSettings.unsupported(stretch.name, config, ["default", "yarn"])
+    }
     rope = settings.frequencies(rotaryWidth)
     scale = Float(settings.logitFactor / Double(plainWidth + rotaryWidth).squareRoot())
     hasBiases = try config.bool("attention_bias", default: false)

@@ -20,7 +20,10 @@ struct LayerName: Sendable {
   var sharedExpert: ExpertNames { gated("_shexp") }
 
   /// The three matrices of a dense layer.
-  var dense: ExpertNames { gated("") }
+  var dense: ExpertNames { dense(biases: false) }
+
+  /// The three matrices of a dense layer, and their biases where it has any.
+  func dense(biases: Bool) -> ExpertNames { gated("", biases: biases) }
 
   private func gated(_ suffix: String, _ expert: Int? = nil, biases: Bool = false) -> ExpertNames {
     func bias(_ part: String) -> WeightName? {

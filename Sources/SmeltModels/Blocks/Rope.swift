@@ -33,16 +33,19 @@ enum RotaryPairing: Sendable {
 struct RotaryFrequencies: Sendable, Equatable {
   /// One frequency for each pair of channels.
   let frequencies: [Float]
-  /// Cosines and sines are multiplied by it; 1 unless YaRN gives a magnitude.
+  /// Cosines and sines are multiplied by it; 1 unless YaRN or LongRoPE gives a magnitude.
   var magnitude: Float = 1
   /// The base that they were made of.
   let theta: Double
-  /// The stretching that they were made with.
+  /// The YaRN that they were made with.
   let yarn: YarnScaling?
+  /// The other stretching that they were made with.
+  let stretch: RopeStretch?
 
   /// Whether two rotations are the same numbers, whatever they were made of.
   static func == (a: RotaryFrequencies, b: RotaryFrequencies) -> Bool {
     a.frequencies == b.frequencies && a.magnitude == b.magnitude
+      && a.frequencies(length: .max >> 20) == b.frequencies(length: .max >> 20)
   }
 
   /// theta^(-2i/dimensions), stretched by YaRN where given: low frequencies are divided by the factor, high ones kept,
@@ -69,11 +72,31 @@ struct RotaryFrequencies: Sendable, Equatable {
     self.magnitude = magnitude
     self.theta = theta
     self.yarn = yarn
+    stretch = nil
+  }
+
+  /// theta^(-2i/dimensions), stretched otherwise than by YaRN; `frequencies` are those of short sequences.
+  init(dimensions: Int, theta: Double, stretch: RopeStretch, magnitude: Float = 1) {
+    frequencies = stretch.frequencies(dimensions: dimensions, theta: theta, length: 0).map { Float($0) }
+    self.magnitude = magnitude
+    self.theta = theta
+    yarn = nil
+    self.stretch = stretch
+  }
+
+  /// The frequencies in a sequence of so many tokens.
+  func frequencies(length: Int) -> [Float] {
+    guard let stretch, stretch.key(length: length) != nil else { return frequencies }
+    return stretch.frequencies(dimensions: 2 * frequencies.count, theta: theta, length: length)
+      .map { Float($0) }
   }
 
   /// Cosines and sines of position × frequency; angles in float32 as the reference has them.
-  /// - Parameter step: each index stands for so many positions (a compressor's windows).
-  func table(_ indices: Range<Int>, step: Int = 1) -> RotaryTable {
+  /// - Parameters:
+  ///   - step: each index stands for so many positions (a compressor's windows).
+  ///   - length: the tokens of the whole sequence, on which some stretched frequencies depend.
+  func table(_ indices: Range<Int>, step: Int = 1, length: Int = 0) -> RotaryTable {
+    let frequencies = frequencies(length: length)
     let pairs = frequencies.count
     var cosines = [Float](repeating: 0, count: indices.count * pairs)
     var sines = cosines

@@ -22,6 +22,12 @@ public protocol GGUFArchitecture: Sendable {
   /// Where the file keeps a weight.
   static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace
 
+  /// The tensors in which the architecture's files may keep factors of the rotation's frequencies.
+  static var factorTensors: [String] { get }
+
+  /// The factors that a file of the model has, beside its weights.
+  static func factors(of family: any ModelFamily) -> [GGUFFactors]
+
   /// What llama.cpp would compute otherwise than this model asks, in sentences for a warning.
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String]
 }
@@ -32,6 +38,7 @@ public enum GGUFArchitectures {
   public static let all: [any GGUFArchitecture.Type] = [
     GGUFDeepSeek2.self, GGUFDeepSeek32.self, GGUFDeepSeek4.self, GGUFLlama.self, GGUFQwen2MoE.self,
     GGUFQwen3MoE.self, GGUFOLMoE.self, GGUFGPTOSS.self, GGUFGLM4MoE.self, GGUFMiniMaxM2.self,
+    GGUFQwen2.self, GGUFQwen3.self,
   ]
 
   /// The architecture of a family.
@@ -69,6 +76,12 @@ extension GGUFArchitecture {
     usualPlace(of: spec, in: family)
   }
 
+  /// None.
+  public static var factorTensors: [String] { [] }
+
+  /// None.
+  public static func factors(of family: any ModelFamily) -> [GGUFFactors] { [] }
+
   /// A key of the architecture.
   static func key(_ name: String) -> String { "\(Self.name).\(name)" }
 
@@ -93,11 +106,20 @@ public struct GGUFModel {
   public let architecture: String
   /// The dimensions of a tensor, or nil when the file has none of the name.
   private let shapes: (String) -> Shape?
+  /// The numbers of a small tensor, or nil when the file has none of the name.
+  let numbers: (String) throws -> [Float]?
 
   /// A model.
-  public init(_ metadata: Metadata, architecture: String, shapes: @escaping (String) -> Shape?) {
+  /// - Parameters:
+  ///   - numbers: the numbers of a tensor of factors, or nil.
+  ///   - shapes: the dimensions of a tensor, or nil.
+  public init(
+    _ metadata: Metadata, architecture: String, numbers: @escaping (String) throws -> [Float]? = { _ in nil },
+    shapes: @escaping (String) -> Shape?
+  ) {
     self.metadata = metadata
     self.architecture = architecture
+    self.numbers = numbers
     self.shapes = shapes
   }
 
@@ -238,8 +260,10 @@ struct GGUFKeys {
     }
     add("rope.freq_base", rope.theta)
     add("attention.layer_norm_rms_epsilon", try config.number("rms_norm_eps", in: 0...1))
-    add("expert_count", dimensions.experts)
-    add("expert_used_count", dimensions.expertsPerToken)
+    if dimensions.experts > 0 {
+      add("expert_count", dimensions.experts)
+      add("expert_used_count", dimensions.expertsPerToken)
+    }
     if let headWidth {
       add("attention.key_length", headWidth)
       add("attention.value_length", headWidth)

@@ -6,7 +6,9 @@ import SmeltTensors
 
 extension GGUFModel {
   /// Heads and rotation of a grouped-query attention.
-  func decoderConfig(_ modelType: String, scaling more: [(String, JSON)] = []) throws -> [(String, JSON)] {
+  func decoderConfig(_ modelType: String, scaling more: [(String, JSON)] = [], hasExperts: Bool = true) throws
+    -> [(String, JSON)]
+  {
     var members = try commonConfig(modelType)
     let heads = try integer("attention.head_count")
     members.append(("num_key_value_heads", JSON(try integer("attention.head_count_kv", default: heads))))
@@ -18,8 +20,10 @@ extension GGUFModel {
         key("attention.value_length"), "found \(valueWidth), expected \(width) as for keys")
     }
     members.append(("head_dim", JSON(width)))
-    members.append(("num_experts_per_tok", JSON(try integer("expert_used_count"))))
-    members.append(("rope_scaling", try ropeScaling(more) ?? JSON(.null)))
+    if hasExperts { members.append(("num_experts_per_tok", JSON(try integer("expert_used_count")))) }
+    let rotated = try integer("rope.dimension_count", default: width)
+    let scaling = try ropeScaling(more + longFactors(rotated)) ?? llama3Factors(rotated)
+    members.append(("rope_scaling", scaling ?? JSON(.null)))
     return members
   }
 
@@ -52,13 +56,18 @@ extension GGUFKeys {
       family, config, heads: decoder.attention.heads, keyHeads: decoder.attention.keyHeads,
       feedForward: feedForward, rope: (rope.theta, rope.yarn),
       headWidth: headWidth ? decoder.attention.headWidth : nil)
+    if case .linear(let factor)? = rope.stretch {
+      add("rope.scaling.type", "linear")
+      add("rope.scaling.factor", factor)
+    }
   }
 }
 
 /// What llama.cpp computes otherwise in any family with grouped-query attention.
-private func decoderDifferences(_ decoder: Decoder, _ config: ConfigReader, needsOutput: Bool) throws
-  -> [String]
-{
+/// - Parameter hasFactors: whether the architecture takes factors of the frequencies.
+func decoderDifferences(
+  _ decoder: Decoder, _ config: ConfigReader, needsOutput: Bool, hasFactors: Bool = false
+) throws -> [String] {
   let rope = try RopeSettings(config)
   let plain = RopeSettings.magnitude(1, rope.yarn?.factor ?? 1)
   return whereTrue([
@@ -66,61 +75,19 @@ private func decoderDifferences(_ decoder: Decoder, _ config: ConfigReader, need
       rope.yarn?.truncates == false,
       "the bounds of YaRN's ramp are not rounded here, and llama.cpp rounds them"
     ),
-    (rope.magnitude != Float(plain), "llama.cpp has its own magnitude for this YaRN"),
+    (
+      rope.stretch == nil && rope.magnitude != Float(plain), "llama.cpp has its own magnitude for this YaRN"
+    ),
+    (rope.stretch?.isComplete(withFactors: hasFactors) == false, rope.stretch?.difference(hasFactors) ?? ""),
+    (
+      decoder.feedForward.experts == 0 && decoder.layers.contains { $0.window != nil },
+      "attention has a window here, and llama.cpp sees everything in this architecture"
+    ),
     (
       needsOutput && decoder.tiedEmbeddings,
       "embeddings are the output head here, and llama.cpp wants a head of its own"
     ),
   ])
-}
-
-/// `llama` with experts: Mixtral. Its rows of queries and keys are put in order for a rotation of neighbouring channels.
-enum GGUFLlama: GGUFArchitecture {
-  static let name = "llama"
-  static let modelTypes = ["mixtral"]
-
-  static func config(_ model: GGUFModel) throws -> [(String, JSON)] {
-    guard model.hasKey("expert_count"), try model.integer("expert_count") > 0 else {
-      throw RequestError(
-        .unsupported, "'\(model.metadata.file)' is a llama without experts",
-        help: "supported: Mixture-of-Experts models")
-    }
-    try model.requireWholeRotation()
-    return try model.decoderConfig("mixtral") + [
-      ("intermediate_size", try model.expertWidth()),
-      ("num_local_experts", JSON(try model.integer("expert_count"))),
-    ]
-  }
-
-  static func keys(of family: any ModelFamily, _ config: ConfigReader) throws -> [(String, MetadataValue)] {
-    var keys = GGUFKeys(Self.self)
-    guard let family = family.core as? any DecoderFamily else { return [] }
-    try keys.decoder(family, config, feedForward: family.decoder.expertWidth)
-    keys.add("vocab_size", family.decoder.vocabulary)
-    keys.add("rope.dimension_count", family.decoder.attention.headWidth)
-    return keys.entries
-  }
-
-  static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
-    let place = usualPlace(of: spec, in: family)
-    guard let decoder = (family.core as? any DecoderFamily)?.decoder, case .whole(let name) = place else {
-      return place
-    }
-    if name.hasSuffix(".attn_q.weight") { return .pairedHeads(name, heads: decoder.attention.heads) }
-    if name.hasSuffix(".attn_k.weight") { return .pairedHeads(name, heads: decoder.attention.keyHeads) }
-    return place
-  }
-
-  static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
-    guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
-    return try decoderDifferences(decoder, config, needsOutput: false)
-      + whereTrue([
-        (
-          decoder.layers.contains { $0.window != nil },
-          "attention has a window here, and llama.cpp's llama sees everything"
-        )
-      ])
-  }
 }
 
 /// `qwen2moe`.

@@ -53,7 +53,7 @@ public struct CalibrationSummary: Sendable {
 
   /// For people.
   public var text: String {
-    var lines = [coverage.text]
+    var lines = [coverage.experts > 0 ? coverage.text : "the model has no routed experts"]
     let starved = Starved(sources)
     if !starved.experts.isEmpty {
       lines.append(

@@ -55,9 +55,10 @@ struct HeatMap {
       \(OutputKind.heatMapMark)\(smeltVersion)</metadata>
       <rect width="100%" height="100%" fill="#fff"/>
       <text x="\(left)" y="20" font-size="15">Calibration tokens by layer and expert</text>
-      <text x="\(left)" y="38">\(layers.count) layers with up to \(experts) experts; expert →</text>
+      <text x="\(left)" y="38">\(experts > 0 ? "\(layers.count) layers with up to \(experts) experts; expert →" : "the model has no routed experts")</text>
 
       """
+    guard experts > 0 else { return out + "</svg>\n" }
     let step = [1, 2, 4, 8, 16, 32, 64].first { $0 * cell >= 34 } ?? 64
     for expert in stride(from: 0, to: experts, by: step) {
       out += HeatMap.text(left + expert * cell + cell / 2, top - 6, "\(expert)", anchor: "middle")

@@ -58,7 +58,7 @@ func topUpWindows(
   _ family: some ModelFamily, _ weights: some Weights, _ cache: WeightCache, _ windows: Windows,
   minTokens: Int, folder: String, _ options: RunOptions
 ) throws -> [Int] {
-  guard !windows.pool.isEmpty else { return [] }
+  guard !windows.pool.isEmpty, family.dimensions.experts > 0 else { return [] }
   let dimensions = family.dimensions
   let all = Windows(windows.sequences + windows.pool, context: windows.context)
   options.progress.begin("look for starved experts", total: dimensions.layers, unit: "layers")

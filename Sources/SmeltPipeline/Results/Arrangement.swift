@@ -165,9 +165,9 @@ extension Weight {
           return small
         })
     case .pairedHeads(let heads):
-      let headRows = rows / heads
-      var order = [Int](repeating: 0, count: rows)
-      for row in 0..<rows { order[GGUFPlace.pairedRow(row, headRows: headRows)] = row }
+      let headRows = outputs / heads
+      var order = [Int](repeating: 0, count: outputs)
+      for row in 0..<outputs { order[GGUFPlace.pairedRow(row, headRows: headRows)] = row }
       return try taking(order, encoding, target)
     case .values(let heads, let keyWidth):
       let headRows = rows / heads
@@ -222,10 +222,13 @@ extension Weight {
     return weight
   }
 
+  /// Output channels: rows of a matrix, numbers of a bias.
+  private var outputs: Int { shape.rank < 2 ? shape.count : rows }
+
   /// Some rows in the order given.
   private func taking(_ order: [Int], _ encoding: any Encoding, _ target: Shape) throws -> Weight {
     let source = encoding.name == self.encoding.name ? self : decoded()
-    let size = source.values.bytes.count / max(1, rows)
+    let size = source.values.bytes.count / max(1, outputs)
     let buffer = ByteBuffer(count: order.count * size)
     source.values.bytes.withUnsafeBytes { bytes in
       for (place, row) in order.enumerated() {

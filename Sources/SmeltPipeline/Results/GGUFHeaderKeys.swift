@@ -90,12 +90,14 @@ enum GGUFHeaderKeys {
     }
   }
 
-  /// `8x7B`: experts and the numbers of one and of what all share. Source: gguf-py's `size_label`.
+  /// `8x7B`: experts and the numbers of one and of what all share; without experts the numbers alone. Source: gguf-py's
+  /// `size_label`.
   static func sizeLabel(_ family: any ModelFamily) -> String {
     let numbers = family.weights.filter { $0.role != .hashTable }
     let routed = numbers.filter { $0.name.expert != nil }.reduce(0) { $0 + $1.shape.count }
     let shared = numbers.reduce(0) { $0 + $1.shape.count } - routed
-    let experts = max(1, family.dimensions.experts)
+    let experts = family.dimensions.experts
+    guard experts > 0 else { return rounded(shared) }
     return "\(experts)x\(rounded(shared + routed / experts))"
   }
 

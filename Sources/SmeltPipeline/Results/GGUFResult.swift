@@ -186,9 +186,17 @@ public struct GGUFResult: ResultTarget {
     return try GGUFSink(path, layout, plan, model, warnings, overwrite: options.overwrite)
   }
 
+  /// The tensors of factors, which come first.
+  private static func factors(of family: any ModelFamily) -> [GGUFPlan.Tensor] {
+    guard let type = GGUFTensorType.storing(Plain.f32) else { return [] }
+    return (GGUFArchitectures.of(family)?.factors(of: family) ?? []).map {
+      GGUFPlan.Tensor($0.name, type, [$0.values.count])
+    }
+  }
+
   /// What each tensor will be.
   private static func declarations(_ plan: Plan, _ family: any ModelFamily) throws -> [GGUFPlan.Tensor] {
-    var tensors: [GGUFPlan.Tensor] = []
+    var tensors = GGUFResult.factors(of: family)
     for slab in plan.slabs {
       let spec = plan.weights[slab.weight].stored.spec
       guard let type = GGUFTensorType.storing(slab.encoding),
@@ -237,6 +245,9 @@ private final class GGUFSink: ResultSink {
     self.plan = plan
     self.model = model
     self.warnings = warnings
+    for factors in GGUFArchitectures.of(model.family)?.factors(of: model.family) ?? [] {
+      try writer?.write(factors.name, factors.values)
+    }
   }
 
   func begin(_ slab: ResultSlab, form: ChunkForm) throws {

@@ -91,17 +91,19 @@ struct ModelCard {
 extension Report {
   /// The lines of a model card.
   var card: String {
-    var rows =
-      notRun.map { [("forward pass", "not run: \($0)")] } ?? [
+    let agreement: [(String, String)] =
+      [
         ("perplexity", "\(fixed(perplexity.source, 4)) → \(fixed(perplexity.result, 4))"),
         ("KL divergence, mean", "\(scientific(kl.mean)) nats a token"),
         (
           "KL, median / p99 / max", "\(scientific(kl.median)) / \(scientific(kl.p99)) / \(scientific(kl.max))"
         ),
         ("KL, source against itself", scientific(kl.floor)),
-        ("KL with the source's expert choices", scientific(kl.forcedRoutingMean)),
+      ] + (router.isEmpty ? [] : [("KL with the source's expert choices", scientific(kl.forcedRoutingMean))])
+      + [
         ("top-1 agreement", fixed(top1, 4)), ("top-5 agreement", fixed(top5, 4)),
       ]
+    var rows = notRun.map { [("forward pass", "not run: \($0)")] } ?? agreement
     if let flips = router.min(by: { $0.setAgreement < $1.setAgreement }) {
       rows.append(("router agreement, worst layer", "\(fixed(flips.setAgreement, 4)) (layer \(flips.layer))"))
     }

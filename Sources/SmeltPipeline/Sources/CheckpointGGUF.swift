@@ -50,13 +50,16 @@ private struct GGUFOpening {
     // Only keys that say what the model is; those of the tokenizer are read when it is asked for.
     metadata = Metadata(file) { !$0.hasPrefix("tokenizer.") || $0.hasSuffix("_token_id") }
     architecture = try GGUFArchitectures.of(metadata)
-    let model = GGUFModel(metadata, architecture: architecture.name) { file.tensor($0)?.shape }
+    let model = GGUFModel(
+      metadata, architecture: architecture.name, numbers: { try GGUFOpening.numbers($0, in: file) }
+    ) { file.tensor($0)?.shape }
     let bytes = file.files.reduce(0) { $0 + $1.byteCount }
     if let text = try metadata.string(SmeltKey.config) {
       configText = Bytes(Array(text.utf8))
       let config = try parseConfig(configText, file: SmeltKey.config)
       family = try ModelFamilies.family(of: config, file: SmeltKey.config, byteCount: bytes)
       try checkKeys(ConfigReader(config, file: SmeltKey.config))
+      try checkFactors()
     } else {
       let config = try architecture.config(of: model)
       configText = Bytes(Array(config.text(indented: true).utf8))
@@ -79,6 +82,25 @@ private struct GGUFOpening {
       guard let found = metadata[key] else { continue }
       guard found.isStored(as: value) else {
         throw metadata.error(key, "says another number than '\(SmeltKey.config)' in the same file")
+      }
+    }
+  }
+
+  /// The numbers of a tensor of factors, or nil when the file has none of the name.
+  private static func numbers(_ name: String, in file: GGUFFile) throws -> [Float]? {
+    guard let tensor = file.tensor(name) else { return nil }
+    return try file.join(.whole(name), shape: [tensor.shape.count])?.weight().decode()
+  }
+
+  /// Factors of frequencies say what the copy of config.json says, since other programs read the factors alone.
+  private func checkFactors() throws {
+    let expected = architecture.factors(of: family)
+    for name in architecture.factorTensors {
+      guard let found = try GGUFOpening.numbers(name, in: file) else { continue }
+      guard let own = expected.first(where: { $0.name == name }), own.isNear(found) else {
+        throw FormatError(
+          .configValue, file: fileName(file.path), subject: name, offset: file.tensor(name)?.offset,
+          "holds other factors of frequencies than '\(SmeltKey.config)' in the same file asks for")
       }
     }
   }
@@ -157,6 +179,9 @@ private struct GGUFOpening {
   func rule(for tensor: TensorInfo) throws -> DropRule? {
     let draftRule = try draftRule()
     if draftRule.covers(tensor.name) { return draftRule }
+    if architecture.factorTensors.contains(tensor.name) {
+      return DropRule("rotary-frequencies", "the configuration says how they are made", prefixes: [])
+    }
     guard GGUFScale.isActivationScale(tensor.name, in: file) else { return nil }
     return DropRule(Layouts.activationScale.name, Layouts.activationScale.reason, prefixes: [])
   }

@@ -94,11 +94,14 @@ public struct Inspection: Sendable {
     facts.add([
       "container", "\(container), \(files.count) file\(files.count == 1 ? "" : "s"), \(byteText(bytes))",
     ])
+    let experts =
+      dimensions.experts > 0
+      ? "\(dimensions.experts) experts (\(dimensions.expertsPerToken) a token)" : "no experts"
     facts.add(["family", "\(printable(excerpt(family))), names of dialect '\(dialect)'"])
     facts.add(["parameters", "\(grouped(parameters)) (\(grouped(activeParameters)) a token)"])
     facts.add([
       "shape",
-      "\(dimensions.layers) layers, \(dimensions.experts) experts (\(dimensions.expertsPerToken) a token), hidden \(dimensions.hidden), vocabulary \(grouped(dimensions.vocabulary))",
+      "\(dimensions.layers) layers, \(experts), hidden \(dimensions.hidden), vocabulary \(grouped(dimensions.vocabulary))",
     ])
     for left in leftOut { facts.add(["left out", left.text]) }
     if let contentHash { facts.add(["content hash", contentHash]) }
@@ -160,7 +163,9 @@ public func inspect(_ model: Model) throws -> Inspection {
   let numbers = family.weights.filter { $0.role != .hashTable }
   let parameters = numbers.reduce(0) { $0 + $1.shape.count }
   let routed = numbers.filter { $0.name.expert != nil }.reduce(0) { $0 + $1.shape.count }
-  let embedding = numbers.filter { $0.role == .embedding }.reduce(0) {
+  // Of the embedding a token needs a row, unless it is the output head too.
+  let isTied = !numbers.contains { $0.role == .outputHead }
+  let embedding = numbers.filter { $0.role == .embedding && !isTied }.reduce(0) {
     $0 + $1.shape.count - $1.shape.columns
   }
   let share = Double(family.dimensions.expertsPerToken) / Double(max(1, family.dimensions.experts))

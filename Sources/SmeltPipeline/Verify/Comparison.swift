@@ -71,8 +71,10 @@ struct Comparison {
     let pass = Pass(parallel: options.parallel)
     let permuted = PermutedWeights(base: source)
     let rounded = rounding.map { RoundedActivations(base: result, rounding: $0) }
-    // Choices of another number of experts cannot be followed.
-    let canForce = mine.dimensions.expertsPerToken == its.dimensions.expertsPerToken
+    // Choices of another number of experts cannot be followed; without experts there are none.
+    let canForce =
+      mine.dimensions.experts > 0
+      && mine.dimensions.expertsPerToken == its.dimensions.expertsPerToken
     func stream(_ groups: [TokenBatch], _ family: some ModelFamily, _ weights: some Weights) throws
       -> TokenStream
     {

@@ -4,6 +4,19 @@ import SmeltContainers
 import SmeltStorage
 
 extension Report {
+  /// What a forward pass tells.
+  private var agreement: [[String]] {
+    [
+      ["perplexity, source", fixed(perplexity.source, 4)],
+      ["perplexity, result", fixed(perplexity.result, 4)],
+      ["KL mean (nats a token)", scientific(kl.mean)], ["KL median", scientific(kl.median)],
+      ["KL 99th percentile", scientific(kl.p99)], ["KL largest", scientific(kl.max)],
+      ["KL floor (rounding alone)", scientific(kl.floor)],
+    ] + (router.isEmpty ? [] : [["KL on the source's expert choices", scientific(kl.forcedRoutingMean)]]) + [
+      ["top-1 agreement", fixed(top1, 4)], ["top-5 agreement", fixed(top5, 4)],
+    ]
+  }
+
   /// The page.
   public var html: String {
     var page = HTML.head("smelt verify", verb: "verify") + "<h1>Parity report</h1>\n"
@@ -41,15 +54,7 @@ extension Report {
       [
         ["tokens (windows of \(context))", grouped(tokens)]
       ]
-        + (notRun.map { [["forward pass", "not run: \($0)"]] } ?? [
-          ["perplexity, source", fixed(perplexity.source, 4)],
-          ["perplexity, result", fixed(perplexity.result, 4)],
-          ["KL mean (nats a token)", scientific(kl.mean)], ["KL median", scientific(kl.median)],
-          ["KL 99th percentile", scientific(kl.p99)], ["KL largest", scientific(kl.max)],
-          ["KL floor (rounding alone)", scientific(kl.floor)],
-          ["KL on the source's expert choices", scientific(kl.forcedRoutingMean)],
-          ["top-1 agreement", fixed(top1, 4)], ["top-5 agreement", fixed(top5, 4)],
-        ]) + [
+        + (notRun.map { [["forward pass", "not run: \($0)"]] } ?? agreement) + [
           ["exact weights", "\(exactWeights) of \(weights.count)"]
         ])
     if let activations {

@@ -57,9 +57,11 @@ extension Report {
       "",
     ])
     facts.add(["KL, floor", scientific(kl.floor), "the source against itself with sums in another order"])
-    facts.add([
-      "KL, forced routing", scientific(kl.forcedRoutingMean), "the result on the source's expert choices",
-    ])
+    if !router.isEmpty {
+      facts.add([
+        "KL, forced routing", scientific(kl.forcedRoutingMean), "the result on the source's expert choices",
+      ])
+    }
     facts.add(["top-1 agreement", fixed(top1, 4), "same most likely token"])
     facts.add(["top-5 agreement", fixed(top5, 4), "mean overlap of the five most likely"])
   }

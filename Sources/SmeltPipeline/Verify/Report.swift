@@ -61,7 +61,7 @@ public struct Report: Sendable {
     public var max = 0.0
     /// Mean of the source against itself with another order of summation.
     public var floor = 0.0
-    /// Mean with the result following the source's expert choices.
+    /// Mean with the result following the source's expert choices; `mean` for models without experts.
     public var forcedRoutingMean = 0.0
   }
 
@@ -129,7 +129,10 @@ public struct Report: Sendable {
     kl = Divergence(
       mean: mean(comparison.divergences), median: Metrics.percentile(sorted, 0.5),
       p99: Metrics.percentile(sorted, 0.99), max: sorted.last ?? 0, floor: mean(comparison.floorDivergences),
-      forcedRoutingMean: mean(comparison.forcedDivergences))
+      // Without choices there is nothing to follow: the pass is the same.
+      forcedRoutingMean: mean(
+        comparison.forcedDivergences.isEmpty && comparison.routing.allSatisfy { $0 == nil }
+          ? comparison.divergences : comparison.forcedDivergences))
     if !kl.mean.isFinite { faults.append(Fault(numbers: "the divergence is no finite number")) }
     let count = Double(max(1, comparison.divergences.count))
     if activations != nil {

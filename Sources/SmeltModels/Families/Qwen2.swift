@@ -1,0 +1,27 @@
+// Qwen2 and Qwen2.5, dense. Llama with biases on queries, keys and values and none on the output; the layers from
+// `max_window_layers` on may see a window only. Follows transformers' qwen2.
+
+public import SmeltStorage
+import SmeltTensors
+
+/// The Qwen2 architecture.
+public struct Qwen2: DecoderFamily {
+  /// `qwen2`.
+  public static let modelTypes = ["qwen2"]
+
+  /// The decoder.
+  public let decoder: Decoder
+  /// The weights table, in the order of a checkpoint.
+  public let weights: [WeightSpec]
+
+  /// Reads config.json as the hub has it or as transformers 5 saves it.
+  /// - Throws: `CFG_VALUE`; `RequestError` unsupported for an activation other than SiLU and rope types that are not read.
+  public init(config: JSON, file: String) throws {
+    let config = ConfigReader(config, file: file)
+    var decoder = try Decoder(dense: config)
+    decoder.attention.hasInputBias = true
+    try config.placeUpperWindows(&decoder.layers)
+    self.decoder = decoder
+    weights = decoder.denseTable
+  }
+}
