@@ -18,7 +18,9 @@ import Testing
   @Test func namesAreStable() {
     #expect(
       Encodings.all.map(\.name) == [
-        "f32", "f16", "bf16", "f64", "i64", "i32", "i16", "i8", "f8_e4m3.tensor", "f8_e4m3.channel",
+        "f32", "f16", "bf16", "f64", "i64", "i32", "i16", "i8", "stored.bool", "stored.u8", "stored.u16",
+        "stored.u32", "stored.u64", "stored.c64", "stored.f8_e4m3", "stored.f8_e5m2", "stored.f8_e8m0",
+        "stored.f8_e4m3fnuz", "stored.f8_e5m2fnuz", "f8_e4m3.tensor", "f8_e4m3.channel",
         "f8_e4m3.block",
         "f8_e5m2.tensor", "f8_e5m2.channel", "f8_e5m2.block", "int8.channel", "mxfp4", "nvfp4",
         "nvfp4.divided", "int8.tensor", "int8.group128", "int4.channel", "int4.group128",
