@@ -4,7 +4,6 @@ import SmeltContainers
 import SmeltModels
 import SmeltStorage
 import SmeltTensors
-import SmeltTokenizers
 
 /// Makes the keys.
 enum GGUFHeaderKeys {
@@ -61,7 +60,7 @@ enum GGUFHeaderKeys {
     [
       "config.json", GGUFTokenizer.tokenizerFile, GGUFTokenizer.configFile, GGUFTokenizer.templateFile,
       GGUFTokenizer.processorTemplateFile, GGUFKeys.fileName,
-    ].contains(name) || TokenizerFiles.isTokenizer(name) || GGUFTokenizer.templateName(ofFile: name) != nil
+    ].contains(name) || GGUFTokenizer.templateName(ofFile: name) != nil
   }
 
   /// The name in the source, or that of its folder.

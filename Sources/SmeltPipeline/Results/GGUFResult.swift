@@ -5,6 +5,7 @@ public import SmeltModels
 public import SmeltQuantization
 public import SmeltStorage
 import SmeltTensors
+import SmeltTokenizers
 
 /// Writes a GGUF model.
 public struct GGUFResult: ResultTarget {
@@ -155,7 +156,8 @@ public struct GGUFResult: ResultTarget {
 
   /// Everything but the configuration and the tokenizer, which its keys stand for.
   public func leftFiles(_ plan: Plan, _ model: Model) throws -> [LeftFile] {
-    try model.carriedNames().filter { !GGUFHeaderKeys.holds($0.name) }.map {
+    let tokenizer = try model.tokenizerFiles()?.file
+    return try model.carriedNames().filter { !GGUFHeaderKeys.holds($0.name) && $0.name != tokenizer }.map {
       LeftFile($0.name, "GGUF has no place for it", bytes: $0.bytes)
     }
   }
