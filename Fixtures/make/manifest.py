@@ -14,6 +14,7 @@ ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)),
 
 # Makers: what made the files, and the versions that the bytes depend on. A folder of models brings its own manifest.json.
 MAKERS = {
+    "unknown": {"script": "transformers' save_pretrained of a random model, seed 0", "versions": {"transformers": "5.24.0"}},
     "malformed": {"script": "Fixtures/make/malformed.py", "versions": {}},
     "ingot": {"script": "Fixtures/make/ingot.py", "versions": {}},
     "gguf_malformed": {"script": "Fixtures/make/gguf_malformed.py", "versions": {}},
@@ -50,6 +51,7 @@ FOLDERS = [
     ("configs/", "configs"),
     ("layouts/", "layouts"),
     ("reports/", "reports"),
+    ("unknown/", "unknown"),
     ("gguf/imatrix.", "imatrix"),
     ("gguf/", "gguf"),
 ]

@@ -49,6 +49,7 @@ import Testing
 
   @Test(arguments: [
     ("--profile nearlossless", "near-lossless"), ("--max-weight-error -1", "max-weight-error"),
+    ("--max-kl=inf", "max-kl"), ("--max-weight-error 1e400", "max-weight-error"),
   ])
   func wrongThresholdsAreRefused(options: String, word: String) throws {
     let shell = try shell()

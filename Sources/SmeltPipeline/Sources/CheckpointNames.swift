@@ -50,7 +50,7 @@ struct UnknownName {
 
   init(_ name: String) {
     self.name = name
-    words = name.split(separator: ".")
+    words = name.lowercased().split(separator: ".")
   }
 
   /// Whether it belongs to a part beside the text model: a tower for pictures or sound, a projector, a draft.
@@ -70,14 +70,19 @@ struct UnknownName {
   var carried: String? {
     if isBeside { return nil }
     let last = words.last ?? ""
-    if last.contains("scale") || last == "absmax" || last.hasPrefix("quant_") { return "scales" }
-    if last.contains("zero") || last == "biases" { return "zero points" }
+    let scales: Set<Substring> = ["absmax", "scb", "codebook", "weight_s", "smooth_factor", "quant_map"]
+    if last.contains("scale") || scales.contains(last) || words.contains(where: { $0.hasPrefix("quant_") }) {
+      return "scales"
+    }
+    if last.contains("zero") || ["biases", "zp", "offset", "shift"].contains(last) { return "zero points" }
     if last == "bias" || last.hasSuffix("_bias") { return "a bias" }
     if last.hasSuffix("g_idx") || last.hasSuffix("tid2eid") { return "a table of indices" }
     if last.contains("sink") || words.dropLast().last?.contains("sink") ?? false { return "sinks" }
     let modules = words.dropLast(words.count > 1 && (last == "weight" || last == "qweight") ? 1 : 0)
     let module = modules.last ?? ""
-    if ["lm_head", "head", "output", "embed_out", "score"].contains(module), modules.count < 3 {
+    if module.hasPrefix("lm_head") || module.hasSuffix("_head") || ["proj_out"].contains(module)
+      || ["head", "output", "embed_out", "score"].contains(module) && modules.count < 3
+    {
       return "an output head"
     }
     if module.hasPrefix("embed") || ["token_embd", "wte", "wpe", "tok_embeddings"].contains(module) {
@@ -90,6 +95,7 @@ struct UnknownName {
     {
       return "a router"
     }
+    if words.contains(where: { $0.hasPrefix("lora_") }) { return "an adapter" }
     return nil
   }
 
