@@ -70,9 +70,11 @@ struct VerifyCommand: ParsableCommand {
   @OptionGroup var common: CommonOptions
 
   func validate() throws {
-    if let maxKl, !(maxKl >= 0) { throw ValidationError("--max-kl must be a number of at least 0") }
-    if let maxWeightError, !(maxWeightError >= 0) {
-      throw ValidationError("--max-weight-error must be a number of at least 0")
+    if let maxKl, !(maxKl >= 0 && maxKl.isFinite) {
+      throw ValidationError("--max-kl must be a finite number of at least 0")
+    }
+    if let maxWeightError, !(maxWeightError >= 0 && maxWeightError.isFinite) {
+      throw ValidationError("--max-weight-error must be a finite number of at least 0")
     }
     guard statistics == nil || activations?.hasPrefix("static-") == true else {
       throw ValidationError("--statistics is for --activations static-int8 and static-fp8")
