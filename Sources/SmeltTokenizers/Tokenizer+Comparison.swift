@@ -39,7 +39,33 @@ extension Tokenizer {
         return found
       }
     }
+    // Added tokens may take white space with them, or stand for themselves only.
+    for id in Set(added.keys).union(other.added.keys).sorted() {
+      let text = Array((added[id] ?? other.added[id] ?? "").utf8)
+      for (before, after) in [("a ", " a"), ("a", "a"), ("\n\n", "\n\n"), ("", "")] {
+        let probe = Array(before.utf8) + text + Array(after.utf8)
+        if let found = difference(from: other, probe) { return found }
+      }
+    }
     return nil
+  }
+
+  /// Where the text that ids stand for parts, of each token by itself and of the probe; nil where it does not.
+  public func textDifference(from other: Tokenizer) -> TokenizerDifference? {
+    func found(_ ids: [Int], _ subject: String) -> TokenizerDifference? {
+      let (mine, its) = (decode(ids), other.decode(ids))
+      guard mine != its else { return nil }
+      let place = zip(mine, its).enumerated().first { $0.element.0 != $0.element.1 }?.offset
+      let start = place ?? min(mine.count, its.count)
+      func shown(_ text: [UInt8]) -> String {
+        "'\(String(decoding: text[start...].prefix(24), as: UTF8.self))'"
+      }
+      return TokenizerDifference(subject: "text of \(subject)", first: shown(mine), second: shown(its))
+    }
+    for id in (byId.map { Int($0.id) } + added.keys.map(Int.init)).sorted() {
+      if let difference = found([id], "id \(id)") { return difference }
+    }
+    return found(encode(Tokenizer.probe), "the ids of a probe")
   }
 
   /// Where the ids of a text part.

@@ -27,6 +27,17 @@ final class Shell {
   private let work: TemporaryFolder
   private let outputs = TemporaryFolder()
 
+  /// Children that nobody has waited for: an unreaped one hides the end of others from whoever waits for any.
+  private var running: Set<pid_t> = []
+
+  deinit {
+    for process in running {
+      kill(process, SIGKILL)
+      var status: Int32 = 0
+      waitpid(process, &status, 0)
+    }
+  }
+
   /// Another one in the same folder, with outputs of its own.
   init(in other: Shell) { work = other.work }
 
@@ -71,6 +82,7 @@ final class Shell {
   /// Waits for the end of a process; kills it after a minute.
   func finish(_ process: pid_t) throws -> Outcome {
     var status: Int32 = 0
+    defer { running.remove(process) }
     if !wait(until: { waitpid(process, &status, WNOHANG) == process }) {
       kill(process, SIGKILL)
       waitpid(process, &status, 0)
@@ -112,6 +124,7 @@ final class Shell {
       withCStrings(environment) { posix_spawn(&process, "/bin/sh", nil, &attributes, arguments, $0) }
     }
     guard error == 0 else { throw RequestError(.io, "cannot start /bin/sh: \(error)") }
+    running.insert(process)
     return process
   }
 }

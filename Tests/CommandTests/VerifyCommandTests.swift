@@ -32,6 +32,28 @@ import Testing
     #expect(try self.verdict(outcome) == verdict)
   }
 
+  /// A bound that nothing exceeds is none.
+  @Test(arguments: ["--max-kl inf", "--max-kl 1e400", "--max-kl nan", "--max-weight-error inf"])
+  func boundsAreFinite(_ option: String) throws {
+    let outcome = try shell().run("smelt verify v4 v4 --tokens ids.json --quiet \(option)")
+    #expect(outcome.exit == 64, "\(outcome.stderr)")
+  }
+
+  @Test func aPerplexityOfNothingIsRefused() throws {
+    let shell = try shell()
+    try shell.write("ones.json", "{\"sequences\": [[1], [2]]}")
+    let outcome = try shell.run("smelt evaluate v4 --tokens ones.json --quiet")
+    #expect(outcome.exit == 64 && outcome.stderr.contains("two tokens"), "\(outcome.stderr)")
+    #expect(!outcome.stdout.contains("perplexity"))
+  }
+
+  @Test func aResultsNameIsMadeSafeToPrint() throws {
+    let outcome = try shell().run(
+      "name=\"$(printf 'r\\nverdict: pass.ingot')\"; smelt convert v4 \"$name\" --scheme keep --quiet")
+    #expect(outcome.exit == 0, "\(outcome.stderr)")
+    #expect(!outcome.stdout.contains("\nverdict") && outcome.stdout.contains("r\\nverdict: pass.ingot"))
+  }
+
   /// A byte of a kept weight: no threshold is needed to fail it.
   @Test func aDamagedWeightFailsWhateverWasAsked() throws {
     let shell = try shell()

@@ -108,6 +108,37 @@ private func set(_ key: String, _ value: String, in text: inout String) {
     #expect(try diff(source, result, RunOptions()).isEqual)
   }
 
+  /// What the source has no counterpart of: the section of the result's weights.
+  @Test(arguments: ["\"num_bits\"", "\"ignore\"", "\"strategy\""])
+  func sectionsOfTheWeightsAreHeldAgainstTheList(_ key: String) throws {
+    let source = try openFixture("qwen3_moe")
+    let folder = TemporaryFolder()
+    var options = try options("int8-channel")
+    options.target = SafetensorsResult(schemeWord: "int8-channel")
+    _ = try convert(source, to: folder.file("r"), options)
+    #expect(try ModelDifference.all(source, try Model.open(folder.file("r"))).isEmpty)
+    let path = folder.file("r/config.json")
+    let text = String(decoding: try contents(path), as: UTF8.self)
+    let place = try #require(text.firstRange(of: key))
+    var edited = text
+    // Beside the section's own keys, so that it is read as before.
+    edited.replaceSubrange(place, with: "\"note\": 1, " + key)
+    try writeFile(path, Array(edited.utf8), overwrite: true)
+    let found = try ModelDifference.all(source, try Model.open(folder.file("r")))
+    #expect(found.map(\.key) == ["config.json"] && !found[0].changesNumbers, "\(found)")
+  }
+
+  @Test func aTieThatOnlyTheResultHasIsNamed() throws {
+    let source = try openFixture("qwen3_moe")
+    let folder = TemporaryFolder()
+    let has = try source.smallFile("config.json").map { String(decoding: $0.array, as: UTF8.self) } ?? ""
+    guard !has.contains("tie_word_embeddings") else { return }
+    let result = try changed("qwen3_moe", in: folder) {
+      $0 = $0.replacing("\"model_type\"", with: "\"tie_word_embeddings\": false, \"model_type\"")
+    }
+    #expect(try ModelDifference.all(source, result).map(\.key) == ["tie_word_embeddings"])
+  }
+
   /// Two spellings of one configuration are one.
   @Test func dialectsAreTheSameConfiguration() throws {
     let (hub, saved) = (try openFixture("deepseek_v4"), try openFixture("deepseek_v4-hfsaved"))
@@ -221,6 +252,61 @@ private func set(_ key: String, _ value: String, in text: inout String) {
       }
     }
     #expect(found.contains { $0.changesNumbers && $0.kind == .tokenizer }, "\(found)")
+  }
+
+  /// Changes an object of the file: an added token, or the whole.
+  private func member(_ key: String, _ value: String) throws -> [ModelDifference] {
+    try differences { json in
+      for spelling in ["\"\(key)\": false", "\"\(key)\":false", "\"\(key)\": null", "\"\(key)\":null"] {
+        guard let place = json.firstRange(of: spelling) else { continue }
+        return json.replaceSubrange(place, with: "\"\(key)\": \(value)")
+      }
+    }
+  }
+
+  /// White space before an added token, which then takes it with it.
+  @Test(arguments: ["lstrip", "rstrip"]) func anAddedTokenThatStrips(_ key: String) throws {
+    let found = try member(key, "true")
+    #expect(found.contains { $0.changesNumbers && $0.key.hasPrefix("ids at") }, "\(found)")
+    #expect(
+      found.contains { !$0.changesNumbers && $0.key.hasPrefix("tokenizer.json added token ") }, "\(found)")
+  }
+
+  @Test func aDecoderTakenAway() throws {
+    let found = try differences { json in
+      let spelling = json.contains("\"decoder\": {") ? "\"decoder\": {" : "\"decoder\":{"
+      json = json.replacing(spelling, with: "\"decoder\": null, \"old_decoder\": {")
+    }
+    #expect(found.contains { $0.changesNumbers && $0.key.hasPrefix("text of ") }, "\(found)")
+  }
+
+  @Test func aTruncationIsNamed() throws {
+    let found = try member("truncation", "{\"max_length\": 5}")
+    #expect(found.map(\.key) == ["tokenizer.json truncation"] && !found[0].changesNumbers, "\(found)")
+  }
+
+  /// Neither one that needs what is not there, nor one that is no tokenizer at all.
+  @Test(arguments: ["{\"model\": {\"type\": \"Magic\"}}", "{", "[]"]) func oneThatCannotBeRead(_ text: String)
+    throws
+  {
+    let found = try differences { $0 = text }
+    #expect(found.first?.key == "tokenizer.json" && found.first?.changesNumbers == true, "\(found)")
+  }
+
+  /// Vocabularies in other files: missing or others, they fail where there is no tokenizer.json to compare.
+  @Test(
+    arguments: [
+      "tiktoken.model", "tokenizer.model", "vocab.json", "merges.txt", "tekken.json", "q.tiktoken",
+    ], [true, false])
+  func vocabulariesInOtherFiles(_ name: String, _ isMissing: Bool) throws {
+    let (left, right) = (TemporaryFolder(), TemporaryFolder())
+    let a = try changed("qwen3_moe", in: left) { $0 += "\n" }
+    let b = try changed("qwen3_moe", in: right) { $0 += "\n" }
+    let hasTokenizer = try a.smallFile("tokenizer.json") != nil
+    try writeFile("\(a.path)/\(name)", Array("{}".utf8), overwrite: false)
+    if !isMissing { try writeFile("\(b.path)/\(name)", Array("{ }".utf8), overwrite: false) }
+    let found = try ModelDifference.all(try Model.open(a.path), try Model.open(b.path))
+    #expect(found.map(\.key) == [name] && found[0].changesNumbers == !hasTokenizer, "\(found)")
   }
 
   /// Another order of keys and other white space are the same tokenizer.

@@ -142,13 +142,23 @@ import Testing
     "model.embed_tokens_2.weight", "model.layers.0.self_attn.q_proj.weight_scale_inv",
   ]
 
+  /// What other quantizers and trainers call scales, zero points, heads and weights of layers, in any case.
+  private static let others =
+    [
+      "Scale", "BIAS", "SCB", "scb", "offset", "zp", "shift", "smooth_factor", "weight_s", "codebook",
+      "quant_state.bitsandbytes__nf4", "lora_A.weight",
+    ].map { "model.layers.0.self_attn.q_proj." + $0 } + [
+      "value_head.weight", "v_head.weight", "proj_out.weight", "model.lm_head2.weight",
+      "model.layers.0.mlp.shared_expert_2.gate_proj.weight",
+    ]
+
   private func variant(_ name: String) throws -> Variant {
     var variant = try Variant("reports/base")
     variant.tensors.append(Variant.Tensor(name: name, dtype: .f32, shape: [1], bytes: [0, 0, 0, 0]))
     return variant
   }
 
-  @Test(arguments: guarded) func whatCarriesNumbersIsLeftOutByItsWholeNameOnly(name: String) throws {
+  @Test(arguments: guarded + others) func whatCarriesNumbersIsLeftOutByItsWholeNameOnly(name: String) throws {
     let folder = TemporaryFolder()
     let variant = try variant(name)
     let unknown = try #require(throws: FormatError.self) { _ = try variant.open(in: folder) }

@@ -89,6 +89,10 @@ import Testing
       #expect(found <= bytes && made.byteCount == found, "\(made.byteCount) for \(bytes)")
     }
     let whole = try quantize(model, to: folder.file("whole.ingot"), within: budget(8 * least), options)
+    // A byte less than the largest: the step down is as wide as the choice needs.
+    let under = try quantize(
+      model, to: folder.file("under.ingot"), within: budget(whole.byteCount - 1), options)
+    #expect(under.byteCount < whole.byteCount)
     #expect(whole.warnings.contains { $0.contains("more than the result needs") && $0.contains("8.5 bits") })
   }
 

@@ -324,7 +324,38 @@ private func targets(_ scheme: String) -> [(name: String, target: any ResultTarg
     }
     #expect(try state(1, reversed: false) == (.nearest, 0))
     #expect(try state(1.02, reversed: false) == (.beyond, 0))
-    #expect(try state(1, reversed: true) == (.damaged, 1))
+    #expect(try state(1, reversed: true) == (.beyond, 0))
+  }
+
+  /// A record is held from both sides: numbers nearer to the source than they were written are not what was written.
+  @Test(arguments: [0.97, 0.98, 1.02]) func scalesOfAMethodALittleOff(_ factor: Float) throws {
+    let found = try faults("int4-group:32", method: "gptq") { folder in
+      try Place(folder, "\(Self.expert).weight_scale").scale { $0 = $0.map { $0 * factor } }
+    }
+    #expect(found.map(\.subject) == [Self.damaged])
+  }
+
+  /// What a method did without saying so is named, and is no damage; a threshold is not passed with it.
+  @Test(arguments: ["gptq", "awq"], ["int8-channel", "int4-group:32"])
+  func methodsOfOthersAreNotDamage(_ method: String, _ scheme: String) throws {
+    let folder = TemporaryFolder()
+    let source = try openFixture("qwen3_moe")
+    var options = try options(scheme)
+    options.target = SafetensorsResult(schemeWord: scheme)
+    var chosen = try MethodOptions(named: method)
+    chosen.minTokens = 4
+    let windows = someWindows(source, count: 3, context: 24)
+    _ = try quantize(
+      source, to: folder.file("r"), calibration: windows,
+      textPath: fixture("models/tiny-v4/calibration.txt"), choosesObserver: true, method: chosen, options)
+    for name in ["README.md", "smelt-errors.json"] { removeFile(folder.file("r/\(name)")) }
+    let result = try Model.open(folder.file("r"))
+    let open = try verify(source: source, result: result, windows, thresholds: Thresholds(), RunOptions())
+    #expect(open.verdict == .notJudged && open.weights.contains { $0.state == .beyond }, "\(open.notes)")
+    let asked = try verify(
+      source: source, result: result, windows, thresholds: Thresholds(maxKL: 1e9), RunOptions())
+    #expect(asked.verdict == .fail && asked.criteria.last?.key == "weights[].state")
+    #expect(asked.faults.isEmpty)
   }
 
   /// In an ingot and in a GGUF file the same holds: their own bytes are patched.

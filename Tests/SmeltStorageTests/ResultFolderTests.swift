@@ -43,6 +43,19 @@ import Testing
     #expect(try namesInFolder(folder.file("r")) == ["config.json", "smelt-manifest.json", "sub"])
   }
 
+  /// A name as long as the file system allows has no room for the ending of an unfinished file.
+  @Test(arguments: ["a", "é"], [200, 240, 246, 254, 255])
+  func longNamesAreWritten(_ letter: String, _ bytes: Int) throws {
+    let folder = TemporaryFolder()
+    let name = String(repeating: letter, count: bytes / letter.utf8.count)
+    let writer = try FolderWriter(path: folder.file("r"), overwrite: false, tool: "smelt test")
+    try writer.write(name, [1])
+    try writer.write(String(name.dropLast()) + "b", [2])
+    _ = try writer.commit()
+    #expect(try namesInFolder(folder.file("r")).count == 3)
+    #expect(try FolderManifest.read(folder.file("r"))?.files.count == 2)
+  }
+
   /// Blocks of a large file are hashed in order on their way, wherever it is synced in between.
   @Test func hashesAreTakenOnTheWay() throws {
     let folder = TemporaryFolder()

@@ -53,7 +53,7 @@ public struct ConvertSummary: Sendable {
     let entries = converted
     let kept = ledger.count { $0.fate == .copied }
     var line =
-      "\(files.count > 1 && container != "safetensors" ? files[0] : path): \(byteText(byteCount)) from \(byteText(bytesIn)); \(kept) weights kept"
+      "\(printable(files.count > 1 && container != "safetensors" ? files[0] : path)): \(byteText(byteCount)) from \(byteText(bytesIn)); \(kept) weights kept"
     if !entries.isEmpty { line += ", \(entries.count) converted (\(exact) exact)" }
     line += "; \(fixed(seconds, 2)) s, \(fixed(gigabytesPerSecond, 2)) GB/s of input"
     line += " (\(fixed(gigabytesPerCoreSecond, 2)) a core)"

@@ -81,6 +81,7 @@ extension BudgetTable {
     {
       allowed = begun
     }
+    var last = 0
     for attempt in 1...BudgetTable.attempts {
       let choice = try choose(allowed)
       (options.recipe, options.budgetBytes) = (choice.recipe, allowed)
@@ -98,7 +99,10 @@ extension BudgetTable {
         guard !choice.isLeast else { throw tooSmall(error) }
         let excess = error.bytes - error.limit
         // Longer steps each time: a little less asked for may change nothing.
-        allowed = min(allowed, choice.planned) - attempt * (excess + excess / 16 + 1)
+        // The same size once more: the step was smaller than what the choice can tell apart.
+        let least = error.bytes == last ? choice.planned / 1024 : 0
+        last = error.bytes
+        allowed = min(allowed, choice.planned) - attempt * max(excess + excess / 16 + 1, least)
         options.resume = false
       }
     }

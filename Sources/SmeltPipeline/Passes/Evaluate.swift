@@ -41,11 +41,13 @@ public struct Evaluation: Sendable {
 }
 
 /// Runs the model over the windows: logits[0 … n−2] of a window predict ids[1 … n−1].
+/// - Throws: `RequestError` usage where no window has a second token, so that nothing is predicted.
 public func evaluate(_ model: Model, _ windows: Windows, _ options: RunOptions) throws -> Evaluation {
   try model.requireForwardPass()
   guard windows.sequences.contains(where: { $0.count > 1 }) else {
     throw RequestError(
-      .usage, "no window has two tokens, so that none is predicted", help: "give longer sequences or more text")
+      .usage, "no sequence has two tokens, so that there is nothing to predict",
+      help: "give sequences of at least two tokens")
   }
   let groups = windows.groups(model.family.dimensions, streams: 1, maxMemory: options.maxMemory)
   options.progress.announce(windows.summary(groups: groups.count))

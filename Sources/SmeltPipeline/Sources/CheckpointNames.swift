@@ -50,7 +50,7 @@ struct UnknownName {
 
   init(_ name: String) {
     self.name = name
-    words = name.lowercased().split(separator: ".")
+    words = name.split(separator: ".")
   }
 
   /// Whether it belongs to a part beside the text model: a tower for pictures or sound, a projector, a draft.
@@ -69,22 +69,19 @@ struct UnknownName {
   /// What of the model's numbers the name is that of, or nil where it says nothing.
   var carried: String? {
     if isBeside { return nil }
+    let words = name.lowercased().split(separator: ".")
     let last = words.last ?? ""
-    let scales: Set<Substring> = ["absmax", "scb", "codebook", "weight_s", "smooth_factor", "quant_map"]
-    if last.contains("scale") || scales.contains(last) || words.contains(where: { $0.hasPrefix("quant_") }) {
-      return "scales"
-    }
-    if last.contains("zero") || ["biases", "zp", "offset", "shift"].contains(last) { return "zero points" }
+    if UnknownName.isScale(last) || words.contains("quant_state") { return "scales" }
+    if last.contains("zero") || ["biases", "offset", "zp", "shift"].contains(last) { return "zero points" }
     if last == "bias" || last.hasSuffix("_bias") { return "a bias" }
+    if words.contains(where: { $0.hasPrefix("lora_") }) { return "an adapter" }
     if last.hasSuffix("g_idx") || last.hasSuffix("tid2eid") { return "a table of indices" }
     if last.contains("sink") || words.dropLast().last?.contains("sink") ?? false { return "sinks" }
     let modules = words.dropLast(words.count > 1 && (last == "weight" || last == "qweight") ? 1 : 0)
     let module = modules.last ?? ""
-    if module.hasPrefix("lm_head") || module.hasSuffix("_head") || ["proj_out"].contains(module)
-      || ["head", "output", "embed_out", "score"].contains(module) && modules.count < 3
-    {
-      return "an output head"
-    }
+    let heads: [Substring] = ["output", "embed_out", "score", "proj_out", "classifier"]
+    if heads.contains(module) || module.contains("head"), modules.count < 3 { return "an output head" }
+    if UnknownName.projections.contains(module) { return "a layer's weights" }
     if module.hasPrefix("embed") || ["token_embd", "wte", "wpe", "tok_embeddings"].contains(module) {
       return "embeddings"
     }
@@ -95,8 +92,21 @@ struct UnknownName {
     {
       return "a router"
     }
-    if words.contains(where: { $0.hasPrefix("lora_") }) { return "an adapter" }
     return nil
+  }
+
+  /// Matrices that layers of many architectures have.
+  private static let projections: Set<Substring> = [
+    "q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "gate_proj", "up_proj", "down_proj", "gate_up_proj",
+    "w1", "w2", "w3", "wq", "wk", "wv", "wo", "query_key_value", "c_attn", "c_proj", "c_fc", "attn_q",
+    "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down",
+  ]
+
+  /// Whether the last word of a name, in lower case, is one that quantizers give to scales.
+  private static func isScale(_ last: Substring) -> Bool {
+    last.contains("scale") || last.hasSuffix("absmax") || last.hasPrefix("quant_")
+      || last.contains("codebook")
+      || ["scb", "smooth_factor", "weight_s", "quant_map"].contains(last)
   }
 
   /// What to do about it. Only a part beside the model is one to leave out.

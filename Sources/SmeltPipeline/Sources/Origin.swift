@@ -34,7 +34,8 @@ struct Origin: Sendable {
           guard let weight = entry["weight"]?.string, let fate = entry["fate"]?.string,
             fate != LedgerEntry.Fate.joined.rawValue
           else { continue }
-          fates[weight] = fate
+          // What was converted without a loss must be equal as what was copied.
+          fates[weight] = entry["exact"]?.bool == true ? LedgerEntry.Fate.copied.rawValue : fate
         }
       }
     case .checkpoint(let checkpoint):
@@ -70,7 +71,7 @@ struct Origin: Sendable {
     return named == model.files.map { "\(fileName($0.path)) \($0.byteCount)" }
   }
 
-  /// What the ledger says became of a weight; nil where there is none.
+  /// What the ledger says became of a weight, `copied` too where no number changed; nil where there is none.
   func fate(_ weight: String) -> String? { fates[weight] }
 
   /// The share of a row's numbers that observers of the recipe leave outside the range of the codes.

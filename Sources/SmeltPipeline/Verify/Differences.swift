@@ -94,7 +94,26 @@ extension ModelDifference {
       else { continue }
       add(key, mine, its, false)
     }
+    // Whether there is a head of its own shows in the weights; a word that only one side has is said all the same.
+    let tied = "tie_word_embeddings"
+    if let x, let y, (x[tied] == nil) != (y[tied] == nil), !named.contains(tied),
+      a.containerName != "gguf", b.containerName != "gguf"
+    {
+      add(tied, x[tied].flatMap(scalar) ?? "none", y[tied].flatMap(scalar) ?? "none", false)
+    }
+    // Sections that have no counterpart in the source are held against the list of what was written.
+    for name in try changedSinceWritten(b) { add(name, "as it was written", "changed since", false) }
     return differences
+  }
+
+  /// Files of a result's folder that say what its weights are and are not what its list says Smelt wrote.
+  private static func changedSinceWritten(_ model: Model) throws -> [String] {
+    guard let manifest = try FolderManifest.read(model.path) else { return [] }
+    return try ["config.json", WeightErrors.fileName].filter { name in
+      guard let entry = manifest.files.first(where: { $0.name == name }) else { return false }
+      guard let bytes = try model.smallFile(name) else { return true }
+      return bytes.withUnsafeBytes { xxh64($0) } != entry.hash
+    }
   }
 
   private static func config(_ model: Model) throws -> JSONObject? {
@@ -109,90 +128,5 @@ extension ModelDifference {
       return parts.contains(nil) ? nil : "[\(parts.compactMap { $0 }.joined(separator: ", "))]"
     }
     return value.object == nil ? value.text() : nil
-  }
-}
-
-/// Two models' tokenizers.
-private struct TokenizerComparison {
-  private let a: Model
-  private let b: Model
-
-  init(_ a: Model, _ b: Model) { (self.a, self.b) = (a, b) }
-
-  private static let file = "tokenizer.json"
-
-  func differences(_ texts: TextSource?, limit: Int?) throws -> [ModelDifference] {
-    let (mine, its) = (try a.tokenizerFiles(), try b.tokenizerFiles())
-    var differences: [ModelDifference] = []
-    func add(_ key: String, _ source: String, _ result: String, _ changes: Bool) {
-      differences.append(
-        ModelDifference(kind: .tokenizer, key: key, source: source, result: result, changesNumbers: changes))
-    }
-    switch (mine, its) {
-    case (nil, nil): break
-    case (_?, nil): add(mine?.file ?? Self.file, "present", "missing", true)
-    case (nil, _?): add(its?.file ?? Self.file, "missing", "present", false)
-    case (let mine?, let its?):
-      guard mine.file != its.file || mine.kind != .json || mine.bytes.array != its.bytes.array else {
-        break
-      }
-      do {
-        let (x, y) = (try mine.tokenizer(), try its.tokenizer())
-        if let found = try texts.flatMap({ try first(x, y, $0, limit) }) ?? x.difference(from: y) {
-          add("ids at \(found.subject)", found.first, found.second, true)
-        }
-      } catch let error as RequestError where error.kind == .unsupported {
-        add(
-          mine.file, "\(mine.bytes.count) bytes", "\(its.bytes.count) bytes, not compared: \(error.problem)",
-          false)
-      }
-    }
-    for (key, source, result) in try said() { add(key, source, result, false) }
-    return differences
-  }
-
-  /// Where the ids of the texts part, first of all.
-  private func first(_ x: Tokenizer, _ y: Tokenizer, _ texts: TextSource, _ limit: Int?) throws
-    -> TokenizerDifference?
-  {
-    var found: TokenizerDifference?
-    var count = 0
-    try texts.forEach { text, file in
-      guard found == nil, count < limit ?? .max else { return }
-      found = x.difference(from: y, text).map {
-        TokenizerDifference(
-          subject: "\($0.subject) of \(fileName(file))", first: $0.first, second: $0.second)
-      }
-      if limit != nil { count += x.encode(text).count }
-    }
-    return found
-  }
-
-  /// What tokenizer_config.json and the template say, where both say something, or the result says nothing.
-  private func said() throws -> [(String, String, String)] {
-    func config(_ model: Model) throws -> JSONObject? {
-      try model.smallFile("tokenizer_config.json").flatMap { try? JSON.scan($0) }?.object
-    }
-    func token(_ value: JSON?) -> String? { value?.string ?? value?["content"]?.string }
-    let (x, y) = (try config(a), try config(b))
-    var said: [(String, String, String)] = []
-    for key in ["bos_token", "eos_token", "unk_token", "pad_token"] {
-      guard let mine = token(x?[key]), let its = token(y?[key]), mine != its else { continue }
-      said.append((key, mine, its))
-    }
-    for key in ["add_bos_token", "add_eos_token"] {
-      guard let mine = x?[key]?.bool, let its = y?[key]?.bool, mine != its else { continue }
-      said.append((key, "\(mine)", "\(its)"))
-    }
-    func template(_ model: Model, _ config: JSONObject?) throws -> [UInt8]? {
-      try model.smallFile("chat_template.jinja")?.array
-        ?? config?["chat_template"]?.string.map { Array($0.utf8) }
-    }
-    let (mine, its) = (try template(a, x), try template(b, y))
-    if let mine, mine != its {
-      said.append(
-        ("chat_template", "\(mine.count) bytes", its.map { "\($0.count) bytes, others" } ?? "missing"))
-    }
-    return said
   }
 }

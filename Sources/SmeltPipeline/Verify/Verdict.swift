@@ -108,7 +108,8 @@ public struct Criterion: Sendable {
   /// Found and demanded.
   var text: String {
     func shown(_ value: Double) -> String {
-      key == "faults" ? grouped(Int(value)) : isCeiling ? scientific(value) : fixed(value, 4)
+      ["faults", "weights[].state"].contains(key)
+        ? grouped(Int(value)) : isCeiling ? scientific(value) : fixed(value, 4)
     }
     return "\(name) \(shown(found)) (limit: at \(isCeiling ? "most" : "least") \(shown(demanded)))"
   }
@@ -215,8 +216,17 @@ extension Report {
     demand(
       "weights[].relative_error", "weight error, worst", weights.map(\.relativeError).max() ?? 0,
       thresholds.maxWeightError)
+    if criteria.count > 1, beyond > 0 {
+      criteria.append(
+        Criterion(
+          key: "weights[].state", name: "weights beyond their scheme", found: Double(beyond), demanded: 0,
+          isCeiling: true))
+    }
     return criteria
   }
+
+  /// Weights that nothing holds to a bound: where something is demanded they fail the result.
+  private var beyond: Int { weights.count { $0.state == .beyond } }
 
   /// Whether the result is what was asked for.
   public var verdict: Verdict {
@@ -229,7 +239,10 @@ extension Report {
   var verdictText: String {
     guard verdict != .notJudged else {
       let why = notRun.map { "no forward pass was run (\($0))" } ?? "no threshold was given"
-      return "verdict: not judged: \(why); no weight, setting or token id is wrong"
+      let found =
+        beyond == 0
+        ? "no weight, setting or token id is wrong" : "\(grouped(beyond)) weights are beyond their scheme"
+      return "verdict: not judged: \(why); \(found)"
     }
     let profile = thresholds.profile.map { " (profile \($0.rawValue))" } ?? ""
     let criteria = criteria

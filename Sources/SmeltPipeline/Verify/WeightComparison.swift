@@ -20,6 +20,11 @@ struct WeightComparison {
   private var found: [Report.WeightError?]
   /// What no scheme explains, in the order of the family's table.
   private var damaged: [Int: Fault] = [:]
+  /// Weights in the source's encoding with other numbers, of a result that does not say how it was made: damage where the result
+  /// is a copy, perhaps a method's where other weights were quantized.
+  private var doubtful: [Int: Fault] = [:]
+  /// Whether no weight has another form than the source's.
+  private var isCopy = true
 
   /// - Parameter cache: of both models, the source first.
   init(_ a: Model, _ b: Model, _ cache: WeightCache) throws {
@@ -37,10 +42,19 @@ struct WeightComparison {
   }
 
   /// What was found, in the order of the family's table.
-  var errors: [Report.WeightError] { found.compactMap { $0 } }
+  var errors: [Report.WeightError] {
+    found.indices.compactMap { place in
+      var error = found[place]
+      if isCopy, doubtful[place] != nil { error?.state = .damaged }
+      return error
+    }
+  }
 
   /// Weights that are damaged, in the order of the family's table.
-  var faults: [Fault] { damaged.keys.sorted().compactMap { damaged[$0] } }
+  var faults: [Fault] {
+    let all = isCopy ? damaged.merging(doubtful) { fault, _ in fault } : damaged
+    return all.keys.sorted().compactMap { all[$0] }
+  }
 
   /// The weights of a layer.
   mutating func compare(layer: Int, _ options: RunOptions) throws {
@@ -74,8 +88,11 @@ struct WeightComparison {
         name: spec.name.description, scheme: b.encoding.name,
         relativeError: findings.distance.relativeError, maxAbsError: findings.distance.largest,
         cosine: findings.distance.cosine, clipped: findings.clipped, state: findings.state, row: findings.row)
+      isCopy = isCopy && a.encoding.name == b.encoding.name
       if findings.state == .damaged {
         damaged[place] = Fault(weight: spec.name.description, findings.row, expected)
+      } else if findings.state == .beyond, expected.isKept {
+        doubtful[place] = Fault(weight: spec.name.description, findings.row, expected)
       }
     }
   }
@@ -86,7 +103,7 @@ struct WeightComparison {
       a.encoding.name == b.encoding.name && a.parts.map(\.dtype) == b.parts.map(\.dtype)
     let fate = isMadeFromSource ? origin?.fate(name) : nil
     return WeightExpectation(
-      isKept: fate.map { $0 == LedgerEntry.Fate.copied.rawValue } ?? sameForm,
+      isKept: fate.map { $0 == LedgerEntry.Fate.copied.rawValue } ?? sameForm, isKnown: isMadeFromSource,
       recorded: isMadeFromSource ? origin?.errors?.entries[name] : nil, isStrict: isComplete,
       clippedShare: clippedShare)
   }

@@ -9,6 +9,8 @@ import SmeltTensors
 struct WeightExpectation: Sendable {
   /// Whether the numbers must be the source's.
   var isKept: Bool
+  /// Whether the result says that it was made from this source; else a method may have folded factors into what is kept.
+  var isKnown = true
   /// The errors that a method left.
   var recorded: WeightErrors.Entry?
   /// Whether the result was made from this source and says all that was done, so that rows beyond the bound are damage.
@@ -61,10 +63,6 @@ struct WeightFindings: Sendable {
 struct WeightJudge: Sendable {
   let parallel: Parallel
 
-  /// A row of a result of unknown making may be so many times as far off as rounding to nearest can put it before it counts
-  /// as damaged: methods that pass errors on stay well below.
-  static let methodFactor = 3.0
-
   private struct Block: Sendable {
     var distance = Metrics.Distance()
     var clipped = 0
@@ -98,7 +96,7 @@ struct WeightJudge: Sendable {
       let distances = RowDistances(a, b, parallel)
       let different = (0..<max(1, a.rows)).filter { distances.error($0) != 0 }
       findings.row = worst(a, b, different, isKept: true)
-      findings.state = .damaged
+      findings.state = expected.isKnown ? .damaged : .beyond
     } else if !b.encoding.hasGrid {
       findings.state = .unbounded
     } else {
@@ -106,11 +104,8 @@ struct WeightJudge: Sendable {
       findings.state = .nearest
       guard !flagged.isEmpty else { return findings }
       findings.row = worst(a, b, flagged, isKept: false)
-      let distances = RowDistances(a, b, parallel)
-      let isFar = flagged.contains {
-        !(distances.error($0) <= WeightJudge.methodFactor * bound(a, b, row: $0))
-      }
-      findings.state = expected.isStrict || isFar ? .damaged : .beyond
+      // Methods of others move numbers without a bound: a channel's factor may be folded into them.
+      findings.state = expected.isStrict ? .damaged : .beyond
     }
     return findings
   }
@@ -148,20 +143,6 @@ struct WeightJudge: Sendable {
     return blocks
   }
 
-  /// The largest relative error that rounding to nearest can leave in a row under the scales that are stored.
-  private func bound(_ a: Weight, _ b: Weight, row: Int) -> Double {
-    let values = a.decode(rows: row..<row + 1)
-    var (allowed, source) = (0.0, 0.0)
-    b.encoding.grids(b, row: row) { range, grid in
-      for column in range {
-        let step = Double(grid.allowed(values[column]))
-        allowed += step * step
-        source += Double(values[column]) * Double(values[column])
-      }
-    }
-    return source > 0 ? (allowed / source).squareRoot() : 0
-  }
-
   /// The row with the number that is furthest beyond what is allowed, compared with it; of many rows some are looked at.
   private func worst(_ a: Weight, _ b: Weight, _ rows: [Int], isKept: Bool) -> WeightFindings.Row? {
     var worst: WeightFindings.Row?
@@ -187,7 +168,8 @@ struct WeightJudge: Sendable {
     return worst
   }
 
-  /// The group of rows furthest above what was recorded; nil where all are as recorded.
+  /// The group of rows furthest from what was recorded, on either side; nil where all are as recorded. A record is what the
+  /// same sums gave when the weight was written, so that the two are equal bit for bit.
   private func beyondRecord(_ a: Weight, _ b: Weight, _ recorded: WeightErrors.Entry) -> WeightFindings.Row? {
     let distances = RowDistances(a, b, parallel)
     let rows = max(1, a.rows)
@@ -198,10 +180,10 @@ struct WeightJudge: Sendable {
       let (squares, source) = distances.sums(range)
       let code = WeightErrors.Entry.code(squares, source)
       let known = group < recorded.errors.count ? recorded.errors[group] : 0
-      guard code > known else { continue }
+      guard code != known else { continue }
       count += 1
       let (found, allowed) = (WeightErrors.Entry.value(code), WeightErrors.Entry.value(known))
-      guard worst == nil || found - allowed > worst!.found - worst!.allowed else { continue }
+      guard worst == nil || abs(found - allowed) > abs(worst!.found - worst!.allowed) else { continue }
       let row = range.max { distances.error($0) < distances.error($1) } ?? first
       worst = WeightFindings.Row(row: row, column: nil, found: found, allowed: allowed, count: 0)
     }

@@ -41,7 +41,19 @@ public struct FileWriter: ~Copyable {
   public static func resumablePath(_ path: String) -> String { "\(path).partial" }
 
   /// The names that a file has while it is written, in the order in which they are tried.
-  static func partialNames(_ path: String) -> [String] { names("\(path).partial-\(getpid())") }
+  static func partialNames(_ path: String) -> [String] {
+    let ending = ".partial-\(getpid())"
+    let name = fileName(path)
+    // Names that leave no room for the ending, and a number behind it, are cut; the number tells two of one beginning apart.
+    let room = longestName - ending.utf8.count - 3
+    guard name.utf8.count > room else { return names(path + ending) }
+    var short = name
+    while short.utf8.count > room { short.removeLast() }
+    return names(joinPath(parentFolder(path), short + ending))
+  }
+
+  /// The most bytes that a name may have on the file systems of today.
+  private static let longestName = 255
 
   /// A name, and others for the case that it is taken.
   static func names(_ name: String) -> [String] { [name] + (2...99).map { "\(name)-\($0)" } }
