@@ -27,31 +27,44 @@ struct TokenizerComparison {
       differences.append(
         ModelDifference(kind: .tokenizer, key: key, source: source, result: result, changesNumbers: changes))
     }
+    // Files whose tokenizers were read on both sides, or of which one is not there.
+    var compared: Set<String> = []
     switch (mine, its) {
     case (nil, nil): break
-    case (let mine?, nil): add(mine.file, "present", "missing", true)
+    case (let mine?, nil):
+      compared = [mine.file]
+      add(mine.file, "present", "missing", true)
     case (nil, let its?): add(its.file, "missing", "present", false)
     case (let mine?, let its?):
-      guard mine.file != its.file || mine.kind != .json || mine.bytes.array != its.bytes.array else { break }
+      guard mine.file != its.file || mine.kind != .json || mine.bytes.array != its.bytes.array else {
+        compared = [mine.file]
+        break
+      }
       let (x, y) = (try Reading(mine), try Reading(its, mayBeBroken: true))
       switch (x, y) {
       case (.tokenizer(let x), .tokenizer(let y)):
+        compared = [mine.file, its.file]
         if let found = try texts.flatMap({ try first(x, y, $0, limit) }) ?? x.difference(from: y) {
           add("ids at \(found.subject)", found.first, found.second, true)
         } else if let found = x.textDifference(from: y) {
           add(found.subject, found.first, found.second, true)
         }
       case (.tokenizer, .problem(let problem)):
-        add(its.file, "\(mine.bytes.count) bytes", "\(its.bytes.count) bytes, not readable: \(problem)", true)
+        compared = [mine.file, its.file]
+        add(
+          its.file, "\(mine.bytes.count) bytes", "\(its.bytes.count) bytes, not readable: \(problem)", true)
       case (.problem(let problem), _):
-        add(mine.file, "\(mine.bytes.count) bytes, not compared: \(problem)", "\(its.bytes.count) bytes", false)
+        add(
+          mine.file, "\(mine.bytes.count) bytes, not compared: \(problem)", "\(its.bytes.count) bytes", false)
       }
       // A GGUF file's is written anew from its keys.
       if mine.kind == .json, its.kind == .json, a.containerName != "gguf", b.containerName != "gguf" {
         for (key, source, result) in members(mine.bytes, its.bytes) { add(key, source, result, false) }
       }
     }
-    for (key, source, result) in try vocabularies() { add(key, source, result, mine == nil || its == nil) }
+    for (key, source, result) in try vocabularies() where !compared.contains(key) {
+      add(key, source, result, compared.isEmpty)
+    }
     for (key, source, result) in try said() { add(key, source, result, false) }
     return differences
   }
