@@ -55,15 +55,9 @@ struct UnknownName {
 
   /// Whether it belongs to a part beside the text model: a tower for pictures or sound, a projector, a draft.
   var isBeside: Bool {
-    let parts: Set<Substring> = [
-      "visual", "vision_tower", "vision_model", "vision_encoder", "vision_embed_tokens", "vit",
-      "image_newline",
-      "audio_tower", "audio_model", "audio_encoder", "speech_encoder", "multi_modal_projector",
-      "mm_projector",
-      "vision_projection", "visual_tokenizer", "mtp", "eagle", "draft", "talker", "token2wav", "v", "a", "mm",
-    ]
     let first = words.first == "model" ? words.dropFirst().first : words.first
-    return words.count > 1 && first.map(parts.contains) ?? false
+    guard words.count > 1, let first = first.map(String.init) else { return false }
+    return RoleRules.besideWords.contains(first) || ["mtp", "eagle", "draft"].contains(first)
   }
 
   /// What of the model's numbers the name is that of, or nil where it says nothing.

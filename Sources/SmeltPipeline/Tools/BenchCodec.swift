@@ -53,7 +53,7 @@ private struct FloatWeights {
 /// Measures every codec that `fast` and `small` try, on one core: the median of `passes` passes over all chunks of a kind, by the
 /// processor's clock.
 /// - Parameter input: a safetensors file whose weights are used; generated ones when nil.
-/// - Throws: `FormatError` for a file that is none, `RequestError` when it has no weights to measure.
+/// - Throws: `FormatError` for an unreadable file, `RequestError` when it has no weights to measure.
 public func benchCodecs(input: String? = nil, passes: Int = 5) throws -> CodecBench {
   var result = CodecBench(
     instructionSet: InstructionSet.current, passes: max(1, passes))

@@ -57,7 +57,7 @@ struct TokenizerComparison {
         add(
           mine.file, "\(mine.bytes.count) bytes, not compared: \(problem)", "\(its.bytes.count) bytes", false)
       }
-      // A GGUF file's is written anew from its keys.
+      // A GGUF file's tokenizer.json is rebuilt from its keys.
       if mine.kind == .json, its.kind == .json, a.containerName != "gguf", b.containerName != "gguf" {
         for (key, source, result) in members(mine.bytes, its.bytes) { add(key, source, result, false) }
       }
@@ -74,7 +74,7 @@ struct TokenizerComparison {
     case tokenizer(Tokenizer)
     case problem(String)
 
-    /// - Parameter mayBeBroken: whether a file that is none is a finding, and no refusal.
+    /// - Parameter mayBeBroken: whether an unreadable file is a finding rather than an error.
     init(_ files: TokenizerFiles, mayBeBroken: Bool = false) throws {
       do {
         self = .tokenizer(try files.tokenizer())

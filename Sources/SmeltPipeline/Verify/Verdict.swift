@@ -94,7 +94,7 @@ public struct Criterion: Sendable {
   /// Whether what is found may be at most the bound; else it must be at least that.
   public var isCeiling: Bool
 
-  /// Whether it is met; a number that is none never is.
+  /// Whether it is met; NaN never is.
   public var isMet: Bool { isCeiling ? found <= demanded : found >= demanded }
 
   /// For machines.

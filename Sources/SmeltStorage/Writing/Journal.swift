@@ -63,7 +63,7 @@ public struct Journal: ~Copyable {
     return (-1, RequestError(.cannotCreate, "cannot create '\(path)': \(Platform.lastError())"))
   }
 
-  /// Refuses what has the name of a journal and is none: it is somebody's.
+  /// Refuses a file that has the name of a journal and is not one: it belongs to somebody else.
   /// - Throws: `RequestError` cannot-create.
   public static func refuseForeign(_ path: String) throws {
     guard FileStamp(path: path) != nil, try read(path) == nil else { return }

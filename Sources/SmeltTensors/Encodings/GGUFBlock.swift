@@ -179,7 +179,7 @@ public struct GGUFBlock: Encoding, Hashable {
     }
   }
 
-  /// The first number of a block that is none. Needed only when its scale is so large that a code could overflow.
+  /// The first number of a block that is not finite. Needed only when its scale is so large that a code could overflow.
   private func infinity(_ block: UnsafePointer<UInt8>) -> String? {
     withUnsafeTemporaryAllocation(of: Float.self, capacity: elements) { numbers in
       decodeBlocks(block, 1, numbers.baseAddress!)
