@@ -72,7 +72,7 @@ import Testing
     try expect("a")
     #expect(try convert(model, "a.ingot", IngotResult(.fast)).leftFiles == [])
     let ingot = try Model.open(folder.file("a.ingot"))
-    #expect(Set(try ingot.smallFiles().map(\.name)).subtracting(["ledger.json"]) == Set(expected.keys))
+    #expect(Set(try ingot.source.smallFiles().map(\.name)).subtracting(["ledger.json"]) == Set(expected.keys))
     #expect(try convert(ingot, "b", SafetensorsResult()).leftFiles == [])
     try expect("b")
     // GGUF has keys for the configuration and the tokenizer; the rest is named.
@@ -135,7 +135,7 @@ import Testing
     ] { #expect(reasons[name] == reason, "\(name)") }
     #expect(reasons["a\nb.txt"]?.contains("control character") == true)
     #expect(reasons.count == weights.count + 2 + 20 - 4 + 1)
-    let carried = try model.smallFiles().map(\.name)
+    let carried = try model.source.smallFiles().map(\.name)
     #expect(
       carried == [
         "README.md", "code/a.py", "config.json", "data.bin.txt", "in.txt", "index.json", "notes.txt",

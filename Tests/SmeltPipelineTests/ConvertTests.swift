@@ -90,23 +90,23 @@ private func bounds(_ scheme: String, _ checkpoint: String) -> (mean: Double, fo
 
   /// Every source tensor stands in the ledger once, with a fate; what was dropped was dropped by the rule for it.
   private func expectComplete(_ entries: [JSON], _ source: Model) throws {
-    guard case .checkpoint(let checkpoint) = source.container else { return }
+    guard let checkpoint = source.source as? Checkpoint else { return }
     let sources = entries.compactMap { $0["source"]?.string }
     #expect(sources.count == entries.count)
-    #expect(sources.sorted() == checkpoint.source.tensors.map(\.name).sorted())
+    #expect(sources.sorted() == checkpoint.container.tensors.map(\.name).sorted())
     let fates = entries.compactMap { $0["fate"]?.string.flatMap(LedgerEntry.Fate.init(rawValue:)) }
     #expect(fates.count == entries.count)
     let dropped = entries.filter { $0["fate"]?.string == "dropped" }
     #expect(
       dropped.allSatisfy { $0["rule"]?.string == "mtp" && $0["source"]?.string?.hasPrefix("mtp.") == true })
-    #expect(dropped.count == checkpoint.source.tensors.count { $0.name.hasPrefix("mtp.") })
+    #expect(dropped.count == checkpoint.container.tensors.count { $0.name.hasPrefix("mtp.") })
     #expect(dropped.isEmpty == (fileName(source.path) == "deepseek_v4"))
     let weights = Set(entries.compactMap { $0["weight"]?.string })
     #expect(weights == Set(source.family.weights.map(\.name.description)))
     // The hash is of the tensor's own bytes.
     for entry in entries where entry["source_xxh64"] != nil {
       let name = try #require(entry["source"]?.string)
-      let tensor = try #require(checkpoint.source.tensor(name))
+      let tensor = try #require(checkpoint.container.tensor(name))
       let digits = String(tensor.bytes.withUnsafeBytes { xxh64($0) }, radix: 16)
       let hash = String(repeating: "0", count: 16 - digits.count) + digits
       #expect(entry["source_xxh64"]?.string == hash, "\(name)")
@@ -122,7 +122,7 @@ private func bounds(_ scheme: String, _ checkpoint: String) -> (mean: Double, fo
         #expect(planned[key]?.text() == entry[key]?.text(), "\(entry["source"]?.string ?? ""): \(key)")
       }
     }
-    guard case .ingot(let ingot) = result.container else { return }
+    guard let ingot = result.source as? IngotSource else { return }
     for slab in plan.slabs {
       let stored = try #require(ingot.file.entry(slab.name))
       #expect(stored.encodingName == slab.encoding.name, "\(stored.name)")

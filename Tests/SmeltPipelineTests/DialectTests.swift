@@ -30,8 +30,8 @@ import Testing
     try fuse(source, into: folder.file("model.safetensors"))
     try writeFile(
       folder.file("config.json"), try contents(fixture("models/\(name)/config.json")), overwrite: false)
-    let hub = try Checkpoint(path: fixture("models/\(name)"))
-    let fused = try Checkpoint(path: folder.path)
+    let hub = try #require(try Model.open(fixture("models/\(name)")).source as? Checkpoint)
+    let fused = try #require(try Model.open(folder.path).source as? Checkpoint)
     #expect(hub.dialect == "hub" && fused.dialect == "transformers")
     #expect(hub.family.weights.count == fused.joined.count && fused.dropped.isEmpty)
     let ids = Array(

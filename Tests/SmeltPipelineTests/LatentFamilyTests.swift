@@ -86,9 +86,7 @@ private struct Copy {
     let folder = TemporaryFolder()
     var copy = try Copy("deepseek_v3-fp8")
     copy.tensors.append(("model.layers.0.self_attn.rotary_emb.inv_freq", .f32, [1], [0, 0, 0, 0]))
-    guard case .checkpoint(let checkpoint) = try copy.open(folder).container else {
-      preconditionFailure("a folder opens as a checkpoint")
-    }
+    let checkpoint = try #require(try copy.open(folder).source as? Checkpoint)
     let drafts = checkpoint.dropped.filter { $0.rule.name == "mtp" }.map(\.tensor.name)
     #expect(drafts.allSatisfy { $0.hasPrefix("model.layers.3.") })
     #expect(drafts.contains("model.layers.3.mlp.experts.7.down_proj.weight_scale_inv"))

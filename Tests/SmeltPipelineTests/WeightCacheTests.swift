@@ -124,7 +124,7 @@ private func windows(_ model: Model) -> Windows { someWindows(model, count: 3, c
   @Test func faultsReadAheadAreToldOnUse() throws {
     let folder = TemporaryFolder()
     let model = try open("compressed ingot", folder)
-    guard case .ingot(let ingot) = model.container else { return }
+    let ingot = try #require(model.source as? IngotSource)
     let spec = try model.family.weights.first {
       try $0.name.expert == 1 && ingot.file.weight($0.name.description).heldBytes > 0
     }
@@ -148,7 +148,7 @@ private func windows(_ model: Model) -> Windows { someWindows(model, count: 3, c
     let path = folder.file("r.ingot")
     _ = try convert(try openFixture(checkpoint), to: path, try options("fp8-channel", compression: .fast))
     let model = try Model.open(path)
-    let stored = try model.family.weights.map { try model.sourceWeights.weight($0.name) }
+    let stored = try model.family.weights.map { try model.source.weight($0.name) }
     let mixed = stored.filter { $0.heldBytes > $0.byteCount / 2 && $0.heldBytes < $0.byteCount }
     #expect(!mixed.isEmpty)
     let weights = WeightCache([model], .never, RunOptions(parallel: .serial)).weights()
@@ -162,7 +162,7 @@ private func windows(_ model: Model) -> Windows { someWindows(model, count: 3, c
   @Test func theIngotsOwnCacheRests() throws {
     let folder = TemporaryFolder()
     let model = try open("compressed ingot", folder)
-    guard case .ingot(let ingot) = model.container else { return }
+    let ingot = try #require(model.source as? IngotSource)
     let limit = ingot.file.cacheLimit
     #expect(limit > 0)
     do {

@@ -152,7 +152,7 @@ func converting(_ model: Model, to path: String, _ options: ConvertOptions) thro
           guard let entry = entryPlaces[weight.description] else { continue }
           let prepared = plan.weights[place].stored.prepared
           if !slab.steps.isEmpty || prepared != nil {
-            sourceHash = try model.sourceWeights.weight(weight).values.bytes.withUnsafeBytes { xxh64($0) }
+            sourceHash = try model.source.weight(weight).values.bytes.withUnsafeBytes { xxh64($0) }
           }
           ledger[entry].inexactValues =
             (ledger[entry].inexactValues ?? 0) + (prepared?.inexactValues ?? inexact)
@@ -178,39 +178,6 @@ func converting(_ model: Model, to path: String, _ options: ConvertOptions) thro
     leftOut: plan.leftOut, leftFiles: plan.leftFiles, ledger: ledger,
     seconds: monotonicSeconds() - start.0, processorSeconds: processorSeconds() - start.1,
     peakMemoryBytes: peakMemoryBytes())
-}
-
-extension Model {
-  /// The ledger's name among an ingot's files.
-  static let ledgerName = "ledger.json"
-
-  /// The small files that came with the model, by name.
-  func smallFiles() throws -> [(name: String, bytes: Bytes)] {
-    switch container {
-    case .checkpoint(let checkpoint): try checkpoint.smallFiles()
-    case .ingot(let ingot):
-      try ingot.file.fileNames.map { ($0, try ingot.file.file($0) ?? Bytes([])) }
-    }
-  }
-
-  /// The parts of a weight as they are stored.
-  func partsOf(_ name: WeightName) throws -> [ResultPart] {
-    if let weight = prepared?.find(name)?.weight {
-      return weight.parts.map {
-        ResultPart(name: $0.name, dtype: $0.dtype, shape: $0.shape, byteCount: $0.bytes.count)
-      }
-    }
-    return switch container {
-    case .checkpoint(let checkpoint):
-      checkpoint.stored(name).parts.map {
-        ResultPart(name: $0.name, dtype: $0.dtype, shape: $0.shape, byteCount: $0.byteCount)
-      }
-    case .ingot(let ingot):
-      (ingot.file.entry(name.description)?.parts ?? []).map {
-        ResultPart(name: $0.name, dtype: $0.dtype, shape: $0.shape, byteCount: $0.frame.contentLength)
-      }
-    }
-  }
 }
 
 /// The version of this program.

@@ -187,10 +187,7 @@ public struct Plan: Sendable {
   ) -> Int {
     let threads = options.run.parallel.threads
     let widest = weights.map { $0.stored.spec.shape.columns * 8 }.max() ?? 0
-    var builtBytes = 0
-    if case .checkpoint(let checkpoint) = model.container {
-      builtBytes = checkpoint.builtBytes(threads: threads)
-    }
+    let builtBytes = model.source.builtBytes(threads: threads)
     // An arranged weight is there decoded and in its new order, at most.
     let arranged = slabs.lazy.filter { !$0.steps.isEmpty }.map { $0.shape.count * 8 }.max() ?? 0
     let tables = tableBytes * weights.count + statisticsBytes * (options.statistics?.tensors.count ?? 0)
@@ -225,13 +222,11 @@ public struct Plan: Sendable {
             scheme: weight.decision.scheme.name, bytesIn: other.byteCount, bytesOut: 0))
       }
     }
-    if case .checkpoint(let checkpoint) = model.container {
-      for (tensor, rule) in checkpoint.dropped {
-        ledger.append(
-          LedgerEntry(
-            source: tensor.name, fate: .dropped, rule: rule.name, bytesIn: tensor.bytes.count, bytesOut: 0,
-            note: rule.reason))
-      }
+    for tensor in model.source.droppedTensors {
+      ledger.append(
+        LedgerEntry(
+          source: tensor.name, fate: .dropped, rule: tensor.rule.name, bytesIn: tensor.byteCount, bytesOut: 0,
+          note: tensor.rule.reason))
     }
     return ledger
   }

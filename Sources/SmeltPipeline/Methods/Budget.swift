@@ -259,7 +259,7 @@ extension Model {
   /// Bytes of a result that are no weight's: small files, and an ingot's index and ledger.
   fileprivate func restBytes(_ weights: Int, _ mode: CodecMode) throws -> Int {
     var sum = mode == .raw ? 0 : Budget.indexBytes * weights
-    for file in try smallFiles() {
+    for file in try source.smallFiles() {
       sum += try FrameCodec.storedBytes(file.bytes, .u8, mode == .raw ? .raw : .small)
     }
     return sum
@@ -268,8 +268,8 @@ extension Model {
   /// The share of a weight's bytes that an ingot stores, by the first chunk of its codes.
   fileprivate func storedShare(_ name: WeightName, _ mode: CodecMode) throws -> Double {
     guard mode != .raw else { return 1 }
-    let weight = try sourceWeights.weight(name)
-    defer { sourceWeights.finished(name) }
+    let weight = try source.weight(name)
+    defer { source.finished(name) }
     let sample = weight.values.bytes[0..<min(weight.values.bytes.count, FrameCodec.chunkBytes)]
     guard sample.count > 0 else { return 1 }
     let stored = try FrameCodec.storedBytes(sample, weight.values.dtype, mode)

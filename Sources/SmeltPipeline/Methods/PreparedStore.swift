@@ -116,11 +116,6 @@ final class PreparedStore: Sendable {
   var names: Set<WeightName> { state.withLock { Set($0.sealed.keys) } }
 }
 
-extension Model {
-  /// The file of errors that a method left in the weights; nil where there was none.
-  var preparedErrors: [UInt8]? { prepared.map { $0.errors.bytes } }
-}
-
 /// A model's weights, those of a store in place of its own.
 struct OverlaidWeights<Base: Weights>: Weights {
   let base: Base

@@ -95,8 +95,8 @@ final class ArrangedWeights: Sendable {
   /// The slab's weight. Schemes look at every number they round: a weight of plain numbers needs no scan before.
   private func source(_ slab: ResultSlab) throws -> Weight {
     let stored = plan.weights[slab.weight].stored
-    if !slab.isKept, stored.encoding is Plain, case .checkpoint(let checkpoint) = model.container {
-      return try checkpoint.unscanned(stored.spec.name)
+    if !slab.isKept, stored.encoding is Plain, stored.prepared == nil {
+      return try model.source.unscanned(stored.spec.name)
     }
     return try model.weights.weight(stored.spec.name)
   }

@@ -27,7 +27,7 @@ final class FinishedIngot: ResultSink {
       path, files: finished.files, identity: finished.identity,
       plan.slabs.map { $0.expected(isRaw: false, unit: nil) }, overwrite: options.overwrite,
       parallel: options.run.parallel)
-    let ledger = try ingot.file(Model.ledgerName).map { try JSON.scan($0) }
+    let ledger = try ingot.file(RecordedOrigin.ledgerName).map { try JSON.scan($0) }
     var known: [String: (Int, String)] = [:]
     for entry in ledger?["ledger"]?.array ?? [] {
       guard let weight = entry["weight"]?.string, let hash = entry["source_xxh64"]?.string else { continue }

@@ -34,7 +34,7 @@ enum GGUFHeaderKeys {
         tokenizer, tokenizerConfig: try model.smallFile(GGUFTokenizer.configFile),
         chatTemplate: try model.smallFile(GGUFTokenizer.templateFile))
       files.processorTemplate = try model.smallFile(GGUFTokenizer.processorTemplateFile)
-      files.namedTemplates = try model.smallFiles().compactMap { name, bytes in
+      files.namedTemplates = try model.source.smallFiles().compactMap { name, bytes in
         GGUFTokenizer.templateName(ofFile: name).map { ($0, bytes) }
       }
       let made = try GGUFTokenizer.entries(for: files, config: json)

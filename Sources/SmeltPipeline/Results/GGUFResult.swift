@@ -157,9 +157,10 @@ public struct GGUFResult: ResultTarget {
   /// Everything but the configuration and the tokenizer, which its keys stand for.
   public func leftFiles(_ plan: Plan, _ model: Model) throws -> [LeftFile] {
     let tokenizer = try model.tokenizerFiles()?.file
-    return try model.carriedNames().filter { !GGUFHeaderKeys.holds($0.name) && $0.name != tokenizer }.map {
-      LeftFile($0.name, "GGUF has no place for it", bytes: $0.bytes)
-    }
+    return try model.source.smallFileSizes().filter { !GGUFHeaderKeys.holds($0.name) && $0.name != tokenizer }
+      .map {
+        LeftFile($0.name, "GGUF has no place for it", bytes: $0.bytes)
+      }
   }
 
   /// Starts the files.

@@ -38,14 +38,14 @@ public struct IngotResult: ResultTarget {
 
   /// Files of the names that an ingot gives to its own.
   public func leftFiles(_ plan: Plan, _ model: Model) throws -> [LeftFile] {
-    try model.carriedNames().filter { IngotResult.ownNames.contains($0.name) }.map {
+    try model.source.smallFileSizes().filter { IngotResult.ownNames.contains($0.name) }.map {
       LeftFile($0.name, "an ingot has a file of its own under this name", bytes: $0.bytes)
     }
   }
 
   /// What an ingot holds about itself.
   static let ownNames: Set<String> = [
-    Model.ledgerName, IngotFacts.reportName, WeightErrors.fileName,
+    RecordedOrigin.ledgerName, IngotFacts.reportName, WeightErrors.fileName,
   ]
 
   /// Refuses a result that exists, in one file or in several.
@@ -196,7 +196,7 @@ private final class IngotSink: ResultSink {
     for (name, bytes) in files {
       try writer?.addFile(name: name, bytes: bytes, mode: .small)
     }
-    try writer?.addNote(name: Model.ledgerName, bytes: text, mode: .small)
+    try writer?.addNote(name: RecordedOrigin.ledgerName, bytes: text, mode: .small)
     if let errors {
       try writer?.addNote(name: WeightErrors.fileName, bytes: Bytes(errors), mode: .small)
     }
@@ -281,17 +281,13 @@ func ledgerFile(_ ledger: [LedgerEntry]) -> Bytes {
 /// - Parameter ledger: what reading the source told, where it was read: its hash is said then.
 func provenance(_ model: Model, _ options: ConvertOptions, _ ledger: [LedgerEntry]? = nil) throws -> JSON {
   var source: [(String, JSON)] = [("container", JSON(model.containerName))]
-  switch model.container {
-  case .checkpoint(let checkpoint):
-    source.append(("dialect", JSON(checkpoint.dialect)))
-    source.append(
-      (
-        "files",
-        JSON(checkpoint.source.files.map { ["name": JSON(fileName($0.path)), "bytes": JSON($0.byteCount)] })
-      ))
-  case .ingot(let ingot):
+  if let hash = model.source.contentHash {
     if model.family is UnknownArchitecture { source.append(("dialect", JSON(model.family.dialects[0]))) }
-    source.append(("content_hash", JSON(ingot.file.contentHash)))
+    source.append(("content_hash", JSON(hash)))
+  } else {
+    source.append(("dialect", JSON(model.source.dialect)))
+    source.append(
+      ("files", JSON(model.files.map { ["name": JSON(fileName($0.path)), "bytes": JSON($0.byteCount)] })))
   }
   if let ledger { source.append(("sha256", JSON(sourceHash(ledger)))) }
   var carried: [(String, JSON)] = []

@@ -72,18 +72,8 @@ extension Model {
   /// The files that go into a result by their names: the source's, config.json true of what the result holds.
   /// - Throws: as `smallFiles`; `CFG_JSON`.
   func resultFiles() throws -> [(name: String, bytes: Bytes)] {
-    try smallFiles().map {
+    try source.smallFiles().map {
       $0.name == "config.json" ? ($0.name, try ResultConfig.withoutDrafts($0.bytes)) : $0
-    }
-  }
-
-  /// Names and sizes of the files beside the weights; empty of a GGUF file, whose files are made when they are asked for.
-  func carriedNames() throws -> [(name: String, bytes: Int)] {
-    switch container {
-    case .checkpoint(let checkpoint):
-      checkpoint.containerName == "gguf" ? [] : try checkpoint.smallFiles().map { ($0.name, $0.bytes.count) }
-    case .ingot(let ingot):
-      ingot.file.fileSizes.map { ($0.name, $0.byteCount) }
     }
   }
 }

@@ -120,7 +120,7 @@ extension ResultTarget {
     let encoding = keeps ? arranged : planned.decision.scheme.encoding(for: arranged, shape: shape)
     let parts: [ResultPart]
     if keeps, steps.isEmpty {
-      parts = try model.partsOf(spec.name)
+      parts = model.storedParts(of: spec.name)
     } else {
       parts = try planned.decision.scheme.parts(encoding, of: shape, name: name)
     }

@@ -117,8 +117,8 @@ struct ConversionJournal {
         try Interrupt.check()
         let slab = plan.slabs[place]
         let stored = plan.weights[slab.weight].stored
-        let weight = try model.sourceWeights.weight(stored.spec.name)
-        defer { model.sourceWeights.finished(stored.spec.name) }
+        let weight = try model.source.weight(stored.spec.name)
+        defer { model.source.finished(stored.spec.name) }
         let hash = hexadecimal(weight.values.bytes.withUnsafeBytes { xxh64($0) })
         guard hash == done[place].sourceHash else {
           throw FormatError(

@@ -93,7 +93,7 @@ final class SafetensorsFolderSink: ResultSink {
       }
     }
     if plan.changesWeights {
-      bytes += try ModelCard(title, model, options, plan.ledger).text(after: card).count + 64
+      bytes += try ModelCardWriter(title, model, options, plan.ledger).text(after: card).count + 64
       names.append(ModelCard.fileName)
     }
     // The list of the result's files has a line for each: name, size, hash.
@@ -196,7 +196,8 @@ final class SafetensorsFolderSink: ResultSink {
       }
     }
     if changes {
-      try write(file: ModelCard.fileName, try ModelCard(title, model, options, ledger).text(after: card))
+      try write(
+        file: ModelCard.fileName, try ModelCardWriter(title, model, options, ledger).text(after: card))
     }
     if let errors = model.preparedErrors { try write(file: WeightErrors.fileName, errors) }
     guard let folder = folder.take() else { preconditionFailure("a directory is finished once") }

@@ -143,7 +143,7 @@ public struct SafetensorsResult: ResultTarget {
     let own =
       ["config.json", "model.safetensors.index.json"] + (plan.changesWeights ? [ModelCard.fileName] : [])
     let reserved = Set(own.map { $0.lowercased() })
-    return try model.carriedNames().compactMap { name, bytes in
+    return try model.source.smallFileSizes().compactMap { name, bytes in
       if !isDescribed, QuantizationSection.sidecars.contains(name) {
         return LeftFile(name, "describes the source's codes, not the result's", bytes: bytes)
       }

@@ -1,10 +1,11 @@
 // A source seen through its family: weights, not tensors. Containers and Models meet here and only here. Opening looks
 // at headers alone, and refuses whatever the pass or a conversion would stumble over later.
 
-public import SmeltContainers
-public import SmeltModels
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltContainers
+package import SmeltModels
+package import SmeltQuantization
+package import SmeltStorage
+package import SmeltTensors
 
 internal import Synchronization
 
@@ -19,14 +20,12 @@ struct OpenedSource {
   var dropped: [(tensor: TensorInfo, rule: DropRule)]
   /// What is worth saying beyond the container's own warnings.
   var notes: [FormatError] = []
-  /// The dialect whose names the weights once had, where the container keeps that in mind.
-  var sourceDialect: String?
+  /// The dialect that the tensors had when they were published, where the container records it.
+  var publishedDialect: String?
   /// The encodings that tensors once had, by name.
   var sourceTypes: [String: String] = [:]
-  /// What a conversion by this program wrote into the container about its source, as JSON text.
-  var provenance: String?
-  /// The errors that a method left in the weights, as JSON text.
-  var errors: String?
+  /// What a conversion by this program recorded in the container's metadata; nil where it records in files.
+  var recorded: RecordedOrigin?
   /// The text of config.json.
   var config: Bytes
   /// Makes or hands over the files beside the weights.
@@ -38,64 +37,54 @@ struct OpenedSource {
 }
 
 /// A model as published: config.json, safetensors and tokenizer in a directory, or a GGUF file with all of it inside.
-public final class Checkpoint: Weights {
+package final class Checkpoint: ModelSource {
   /// The directory or the file.
-  public let path: String
+  package let path: String
   /// `safetensors` or `gguf`.
-  public let containerName: String
+  package let containerName: String
   /// The tensors.
-  public let source: any TensorSource
+  package let container: any TensorSource
   /// The architecture.
-  public let family: any ModelFamily
+  package let family: any ModelFamily
   /// The dialect whose names the tensors have.
-  public let dialect: String
+  package let dialect: String
   /// The weights in the order of the family's table.
-  public let joined: [JoinedWeight]
+  package let joined: [JoinedWeight]
   /// Tensors left out, with the rule that says so.
-  public let dropped: [(tensor: TensorInfo, rule: DropRule)]
+  package let dropped: [(tensor: TensorInfo, rule: DropRule)]
   /// Things worth saying that are no reason to refuse: of the container, and of its content.
-  public let warnings: [FormatError]
-  /// The dialect whose names the weights once had, where the container keeps that in mind.
-  public let sourceDialect: String?
-  /// The encodings that tensors once had, by name, where the container keeps that in mind.
-  public let sourceTypes: [String: String]
+  package let warnings: [FormatError]
+  /// The dialect that the tensors had when they were published, where the container records it.
+  package let publishedDialect: String?
+  /// The encodings that tensors once had, by name, where the container records them.
+  package let sourceTypes: [String: String]
   /// The text of config.json, or what stands for it.
-  public let config: Bytes
+  package let config: Bytes
   /// Files beside the weights that no result takes.
-  public let leftFiles: [LeftFile]
+  package let leftFiles: [LeftFile]
   private let mappedFiles: [MappedFile]
-  /// What a conversion by this program wrote into a GGUF file about its source, as JSON text.
-  let provenance: String?
-  /// The errors that a method left in the weights of a GGUF file, as JSON text.
-  let errors: String?
+  private let recorded: RecordedOrigin?
   private let places: [WeightName: Int]
   private let validated = ScannedWeights()
   private let built = BuiltWeights()
   private let makeFiles: @Sendable () throws -> [(name: String, bytes: Bytes)]
-  private let files: Mutex<[(name: String, bytes: Bytes)]?> = Mutex(nil)
+  private let smallFileList: Mutex<[(name: String, bytes: Bytes)]?> = Mutex(nil)
 
-  /// Opens a directory, or a GGUF file.
-  /// - Parameter allowDrop: globs of tensors that may be left out where no rule explains them.
-  /// - Throws: every refusal of Formats/errors.md for sources, safetensors, index, GGUF, config and quantized content;
-  ///   `RequestError` unsupported for an unknown `model_type` or architecture.
-  public init(path: String, allowDrop: [String] = []) throws {
-    let opened =
-      pathKind(path) == .directory
-      ? try OpenedSource(directory: path, allowDrop: allowDrop)
-      : try OpenedSource(gguf: path, allowDrop: allowDrop)
+  /// A checkpoint of what opening a directory or a GGUF file found.
+  /// - Throws: `Q_MIXED_EXPERTS`, `CFG_SHAPE` for weights that do not fit one another.
+  init(_ opened: OpenedSource, path: String) throws {
     self.path = path
     containerName = opened.container
-    source = opened.source
+    container = opened.source
     family = opened.family
     dialect = opened.dialect
     joined = opened.joined
     dropped = opened.dropped
     warnings = opened.source.warnings + opened.notes
-    sourceDialect = opened.sourceDialect
+    publishedDialect = opened.publishedDialect
     sourceTypes = opened.sourceTypes
     config = opened.config
-    provenance = opened.provenance
-    errors = opened.errors
+    recorded = opened.recorded
     makeFiles = opened.smallFiles
     leftFiles = opened.leftFiles
     mappedFiles = opened.mappedFiles
@@ -107,8 +96,8 @@ public final class Checkpoint: Weights {
   /// The files beside the weights by their names, those of folders with `/` in them: config, tokenizer, code, pictures.
   /// A GGUF file's are made from its metadata when they are first asked for.
   /// - Throws: `TOK_…` for metadata that is no tokenizer.
-  public func smallFiles() throws -> [(name: String, bytes: Bytes)] {
-    try files.withLock { known in
+  package func smallFiles() throws -> [(name: String, bytes: Bytes)] {
+    try smallFileList.withLock { known in
       if let known { return known }
       let made = try makeFiles()
       known = made
@@ -117,15 +106,15 @@ public final class Checkpoint: Weights {
   }
 
   /// Throws `SRC_CHANGED` when a file of weights, or one beside them, changed since it was opened.
-  func checkUnchanged() throws {
-    try source.checkUnchanged()
+  package func checkUnchanged() throws {
+    try container.checkUnchanged()
     for file in mappedFiles { try file.checkUnchanged() }
   }
 
   // MARK: weights
 
   /// The weight of a name; its codes and scales are scanned once, at first use.
-  public func weight(_ name: WeightName) throws -> Weight {
+  package func weight(_ name: WeightName) throws -> Weight {
     try scanned(name, try unscanned(name))
   }
 
@@ -136,7 +125,7 @@ public final class Checkpoint: Weights {
   }
 
   /// The weight of a name, its codes not looked at.
-  public func unscanned(_ name: WeightName) throws -> Weight {
+  package func unscanned(_ name: WeightName) throws -> Weight {
     let joined = stored(name)
     guard joined.isBuilt else { return try joined.weight() }
     if let kept = built.find(name) { return kept }
@@ -147,7 +136,7 @@ public final class Checkpoint: Weights {
   }
 
   /// How the weight of a name is stored, from headers alone.
-  public func stored(_ name: WeightName) -> JoinedWeight { joined[place(of: name)] }
+  package func stored(_ name: WeightName) -> JoinedWeight { joined[place(of: name)] }
 
   private func place(of name: WeightName) -> Int {
     guard let place = places[name] else { preconditionFailure("the family has no weight '\(name)'") }
@@ -155,13 +144,13 @@ public final class Checkpoint: Weights {
   }
 
   /// Gives the pages back, and what was put in order for them.
-  public func finished(_ name: WeightName) {
+  package func finished(_ name: WeightName) {
     guard let place = places[name] else { return }
     if joined[place].isBuilt { built.remove(name) } else { joined[place].evict() }
   }
 
   /// What weights that are put in order may take at once, when several threads work on the largest.
-  public func builtBytes(threads: Int) -> Int {
+  package func builtBytes(threads: Int) -> Int {
     let largest = joined.reduce(0) { $1.isBuilt ? max($0, $1.byteCount) : $0 }
     return largest == 0 ? 0 : BuiltWeights.limit + threads * 2 * largest
   }
@@ -190,15 +179,80 @@ public final class Checkpoint: Weights {
     for joined in joined {
       for (name, byteCount) in joined.tensors {
         taken[name, default: 0] += byteCount
-        if byteCount != source.tensor(name)?.bytes.count { isCut.insert(name) }
+        if byteCount != container.tensor(name)?.bytes.count { isCut.insert(name) }
       }
     }
-    for tensor in source.tensors where isCut.contains(tensor.name) && taken[tensor.name] != tensor.bytes.count
-    {
+    for tensor in container.tensors
+    where isCut.contains(tensor.name) && taken[tensor.name] != tensor.bytes.count {
       throw FormatError(
         .configShape, file: fileName(tensor.file), subject: tensor.name, offset: tensor.offset,
         "is \(tensor.shape), of which the weights that config.json asks for take \(taken[tensor.name] ?? 0) of "
           + "\(tensor.bytes.count) bytes")
     }
   }
+}
+
+extension Checkpoint {
+  package var files: [(path: String, byteCount: Int)] { container.files }
+  package var tensors: [SourceTensor] {
+    container.tensors.map {
+      SourceTensor(
+        name: $0.name, type: $0.type, shape: $0.shape, byteCount: $0.bytes.count, file: $0.file)
+    }
+  }
+  package var droppedTensors: [DroppedTensor] {
+    dropped.map { DroppedTensor(name: $0.name, byteCount: $0.bytes.count, rule: $1) }
+  }
+  package var makesItsFiles: Bool { recorded != nil }
+  package var guardedPaths: [String] {
+    guard !makesItsFiles else { return [] }
+    let names = ((try? smallFiles()) ?? []).map(\.name) + ["model.safetensors.index.json"]
+    return names.map { joinPath(path, $0) }
+  }
+
+  package func smallFile(_ name: String) throws -> Bytes? {
+    name == "config.json" ? config : try smallFiles().first { $0.name == name }?.bytes
+  }
+
+  package func smallFileSizes() throws -> [(name: String, bytes: Int)] {
+    makesItsFiles ? [] : try smallFiles().map { ($0.name, $0.bytes.count) }
+  }
+
+  package func recordedOrigin() throws -> RecordedOrigin {
+    if let recorded { return recorded }
+    return RecordedOrigin(
+      provenance: try smallFile(ModelCard.fileName).flatMap { ModelCard.origin(in: $0.array) },
+      errors: try smallFile(WeightErrors.fileName))
+  }
+
+  package func storedWeights() throws -> [StoredWeight] {
+    zip(family.weights, joined).map { spec, joined in
+      StoredWeight(
+        spec: spec, encoding: joined.encoding, tensors: joined.tensors, contentBytes: joined.byteCount,
+        sourceType: sourceTypes[joined.name],
+        hasPowerScales: joined.parts.contains { $0.name == .scales && $0.dtype == .f8E8M0 })
+    }
+  }
+
+  package func storedParts(of name: WeightName) -> [ResultPart] {
+    stored(name).parts.map {
+      ResultPart(name: $0.name, dtype: $0.dtype, shape: $0.shape, byteCount: $0.byteCount)
+    }
+  }
+
+  package func pieces(of name: WeightName) throws -> [Weight]? { try stored(name).pieces() }
+
+  package func read(_ name: WeightName, parallel: Parallel) throws -> Weight {
+    guard stored(name).isBuilt else { return try weight(name) }
+    return try scanned(name, try stored(name).weight())
+  }
+
+  package func sizes(of name: WeightName) -> (stored: Int, content: Int) {
+    let stored = stored(name)
+    return (stored.tensors.reduce(0) { $0 + $1.byteCount }, stored.byteCount)
+  }
+
+  package func willNeed(_ name: WeightName) { stored(name).willNeed() }
+
+  package func giveBack(_ name: WeightName) { stored(name).evict() }
 }

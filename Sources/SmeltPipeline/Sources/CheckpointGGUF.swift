@@ -30,9 +30,9 @@ extension OpenedSource {
     self.init(
       container: "gguf", source: source, family: family, dialect: architecture.name, joined: joined,
       dropped: dropped, notes: head?.notes ?? [],
-      sourceDialect: try opening.metadata.string(SmeltKey.dialect),
-      sourceTypes: try opening.sourceTypes(), provenance: try opening.metadata.string(SmeltKey.provenance),
-      errors: try opening.metadata.string(SmeltKey.errors), config: opening.configText,
+      publishedDialect: try opening.metadata.string(SmeltKey.dialect),
+      sourceTypes: try opening.sourceTypes(), recorded: try RecordedOrigin(opening.metadata),
+      config: opening.configText,
       smallFiles: { try files.smallFiles() })
   }
 }

@@ -18,6 +18,15 @@ enum SmeltKey {
   static let errors = "smelt.errors"
 }
 
+extension RecordedOrigin {
+  /// What keys of a GGUF file say.
+  init(_ metadata: Metadata) throws {
+    self.init(
+      provenance: try metadata.string(SmeltKey.provenance).flatMap { try? JSON.scan($0) },
+      errors: try metadata.string(SmeltKey.errors).map { Bytes(Array($0.utf8)) })
+  }
+}
+
 extension Metadata {
   /// The keys of a file, or those that `isWanted` takes: lists of a tokenizer are long, and few ask for them.
   init(_ file: GGUFFile, where isWanted: (String) -> Bool = { _ in true }) {

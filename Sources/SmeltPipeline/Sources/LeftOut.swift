@@ -67,28 +67,12 @@ extension [LeftFile] {
   }
 }
 
-extension Model {
-  /// Tensors of the source that take part in nothing, by the rule that leaves them out.
-  public var leftOut: [LeftOut] {
-    guard case .checkpoint(let checkpoint) = container else { return [] }
-    var found: [LeftOut] = []
-    for (tensor, rule) in checkpoint.dropped {
-      if let place = found.firstIndex(where: { $0.rule == rule.name }) {
-        found[place].tensors += 1
-        found[place].bytes += tensor.bytes.count
-      } else {
-        found.append(
-          LeftOut(rule: rule.name, reason: rule.reason, tensors: 1, bytes: tensor.bytes.count))
-      }
-    }
-    return found
-  }
-
-  /// Files beside the weights that no result takes, whatever its container.
-  public var leftFiles: [LeftFile] {
-    switch container {
-    case .checkpoint(let checkpoint): checkpoint.leftFiles
-    case .ingot: []
-    }
+extension [LeftOut] {
+  /// Counts tensors that a rule leaves out.
+  mutating func add(_ rule: DropRule, tensors: Int, bytes: Int) {
+    let place = firstIndex { $0.rule == rule.name } ?? count
+    if place == count { append(LeftOut(rule: rule.name, reason: rule.reason, tensors: 0, bytes: 0)) }
+    self[place].tensors += tensors
+    self[place].bytes += bytes
   }
 }

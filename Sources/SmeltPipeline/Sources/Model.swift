@@ -1,117 +1,57 @@
-// A model, whatever it lies in: a checkpoint directory, a GGUF file or an ingot. The verbs work on this.
+// A model, wherever it lies. The verbs work on this, and ask its source for everything that depends on the place.
 
-public import SmeltContainers
 public import SmeltModels
 public import SmeltStorage
-public import SmeltTensors
+import SmeltQuantization
+import SmeltTensors
 public import SmeltTokenizers
-
-internal import Synchronization
 
 /// An opened model: its family, its weights, and the files that came with it.
 public struct Model: Sendable {
   /// Where it lies.
-  public enum Container: Sendable {
-    /// A directory of safetensors, or a GGUF file.
-    case checkpoint(Checkpoint)
-    /// An ingot.
-    case ingot(IngotWeights)
-  }
-
-  /// The path it was opened by.
-  public let path: String
-  /// Where it lies.
-  public let container: Container
-  /// Weights that a method chose, in place of the container's own; nil unless a conversion is under way.
+  package let source: any ModelSource
+  /// Weights that a method chose, in place of the source's own; nil unless a conversion is under way.
   var prepared: PreparedStore?
 
-  /// Opens a model: a directory, a GGUF file or an ingot (named so, or known by their first bytes).
-  /// - Parameter allowDrop: globs of tensors that may be left out where no rule explains them; the ledger names them.
-  /// - Throws: `SRC_MISSING`, `SRC_NOT_MODEL`, and every refusal of the container and the family.
-  public static func open(_ path: String, allowDrop: [String] = []) throws -> Model {
-    guard !path.isEmpty else {
-      throw RequestError(
-        .usage, "the path of the model is empty", help: "give a directory, a .gguf or an .ingot")
-    }
-    switch pathKind(path) {
-    case .nothing:
-      throw FormatError(
-        .missingFile, file: path, "there is no such file or directory",
-        help: firstPart(of: path).map { "it was written in parts: give '\($0)'" })
-    case .directory:
-      return Model(path: path, container: .checkpoint(try Checkpoint(path: path, allowDrop: allowDrop)))
-    case .other: throw FormatError(.notFile, file: path, "found a device or a pipe, expected a model")
-    case .file:
-      if path.hasSuffix(".ingot") || IngotFile.isIngot(path) {
-        return Model(path: path, container: .ingot(try IngotWeights(path: path)))
-      }
-      if path.hasSuffix(".gguf") || GGUFFile.isGGUF(path) {
-        return Model(path: path, container: .checkpoint(try Checkpoint(path: path, allowDrop: allowDrop)))
-      }
-      throw FormatError(
-        .notModel, file: path, "found a file that is neither an .ingot nor a .gguf",
-        help: path.hasSuffix(".safetensors")
-          ? "give the directory that holds it, with config.json beside it" : nil)
-    }
-  }
+  /// A model of a source.
+  package init(_ source: any ModelSource) { self.source = source }
 
-  /// The first of several files that a result of this name was cut into, if there is one.
-  private static func firstPart(of path: String) -> String? {
-    guard let ending = [".ingot", ".gguf"].first(where: { path.hasSuffix($0) }) else { return nil }
-    let stem = fileName(path).dropLast(ending.count)
-    let names = (try? namesInFolder(parentFolder(path))) ?? []
-    return names.first { matchesGlob("\(stem)-00001-of-?????\(ending)", $0) }.map {
-      path.contains("/") ? joinPath(parentFolder(path), $0) : $0
-    }
-  }
-
+  /// The path it was opened by.
+  public var path: String { source.path }
   /// The architecture.
-  public var family: any ModelFamily {
-    switch container {
-    case .checkpoint(let checkpoint): checkpoint.family
-    case .ingot(let ingot): ingot.family
-    }
-  }
-
-  /// What the forward pass multiplies by.
-  public var weights: any Weights {
-    guard let prepared else { return sourceWeights }
-    switch container {
-    case .checkpoint(let checkpoint): return OverlaidWeights(base: checkpoint, store: prepared)
-    case .ingot(let ingot): return OverlaidWeights(base: ingot, store: prepared)
-    }
-  }
-
-  /// The container's weights, whatever a method chose.
-  var sourceWeights: any Weights {
-    switch container {
-    case .checkpoint(let checkpoint): checkpoint
-    case .ingot(let ingot): ingot
-    }
-  }
-
+  public var family: any ModelFamily { source.family }
   /// `safetensors`, `gguf` or `ingot`.
-  public var containerName: String {
-    switch container {
-    case .checkpoint(let checkpoint): checkpoint.containerName
-    case .ingot: "ingot"
-    }
-  }
+  public var containerName: String { source.containerName }
+  /// The files that hold the weights.
+  public var files: [(path: String, byteCount: Int)] { source.files }
+  /// Things worth saying about the model that are no reason to refuse it, as people read them.
+  public var warnings: [String] { source.warnings.map(\.warning) }
+  /// Files beside the weights that no result takes, whatever its container.
+  public var leftFiles: [LeftFile] { source.leftFiles }
+  /// Throws `SRC_CHANGED` when a file changed since it was opened.
+  public func checkUnchanged() throws { try source.checkUnchanged() }
 
   /// The dialect whose names the weights have, or had before they came into this container; the hub's where nothing is
   /// known.
   var dialect: String {
-    var name: String?
-    switch container {
-    case .checkpoint(let checkpoint): name = checkpoint.sourceDialect ?? checkpoint.dialect
-    case .ingot(let ingot): name = ingot.file.metadata["source"]?["dialect"]?.string
-    }
+    let name = source.publishedDialect ?? source.dialect
     return family.writtenDialects.first { $0 == name } ?? family.dialects[0]
+  }
+
+  // MARK: weights
+
+  /// What the forward pass multiplies by.
+  public var weights: any Weights { overlaid(source) }
+
+  /// A source's weights, or a cache's of them, those that a method chose in place of their own.
+  func overlaid(_ base: some Weights) -> any Weights {
+    guard let prepared else { return base }
+    return OverlaidWeights(base: base, store: prepared)
   }
 
   /// How the weights are stored, in the order of the family's table; from headers alone.
   public func storedWeights() throws -> [StoredWeight] {
-    let stored = try sourceStoredWeights()
+    let stored = try source.storedWeights()
     guard let prepared else { return stored }
     return stored.map { weight in
       guard let found = prepared.find(weight.spec.name) else { return weight }
@@ -122,39 +62,31 @@ public struct Model: Sendable {
     }
   }
 
-  private func sourceStoredWeights() throws -> [StoredWeight] {
-    switch container {
-    case .checkpoint(let checkpoint):
-      zip(family.weights, checkpoint.joined).map { spec, joined in
-        StoredWeight(
-          spec: spec, encoding: joined.encoding, tensors: joined.tensors, contentBytes: joined.byteCount,
-          sourceType: checkpoint.sourceTypes[joined.name],
-          hasPowerScales: joined.parts.contains { $0.name == .scales && $0.dtype == .f8E8M0 })
-      }
-    case .ingot(let ingot):
-      try family.weights.map { spec in
-        let name = spec.name.description
-        guard let entry = ingot.file.entry(name), let encoding = Encodings.named(entry.encodingName) else {
-          throw FormatError(.incomplete, file: path, subject: name, "is not in the ingot")
-        }
-        return StoredWeight(
-          spec: spec, encoding: encoding,
-          tensors: entry.parts.map {
-            ($0.name == .values ? name : "\(name) \($0.name.rawValue)", $0.frame.contentLength)
-          }, contentBytes: entry.contentLength,
-          hasPowerScales: entry.parts.contains { $0.name == .scales && $0.dtype == .f8E8M0 })
-      }
+  /// The parts of a weight as they are stored.
+  func storedParts(of name: WeightName) -> [ResultPart] {
+    guard let weight = prepared?.find(name)?.weight else { return source.storedParts(of: name) }
+    return weight.parts.map {
+      ResultPart(name: $0.name, dtype: $0.dtype, shape: $0.shape, byteCount: $0.bytes.count)
     }
   }
 
-  /// Things worth saying about the model that are no reason to refuse it, as people read them.
-  public var warnings: [String] {
-    switch container {
-    case .checkpoint(let checkpoint):
-      checkpoint.warnings.map(\.warning)
-    case .ingot: []
-    }
+  /// The file of errors that a method left in the weights; nil where there was none.
+  var preparedErrors: [UInt8]? { prepared.map { $0.errors.bytes } }
+
+  /// Where no cache of a run keeps weights: lowers what a source keeps inflated for itself.
+  func limitCache(_ bytes: Int) { source.inflatedLimit = min(source.inflatedLimit, bytes) }
+
+  /// Tensors of the source that take part in nothing, by the rule that leaves them out.
+  public var leftOut: [LeftOut] {
+    var found: [LeftOut] = []
+    for tensor in source.droppedTensors { found.add(tensor.rule, tensors: 1, bytes: tensor.byteCount) }
+    return found
   }
+
+  // MARK: files beside the weights
+
+  /// A small file that came with the model, such as `tokenizer.json`.
+  public func smallFile(_ name: String) throws -> Bytes? { try source.smallFile(name) }
 
   /// The configuration of the text model: the section of a wrapper's, or config.json as it is.
   func textConfig() throws -> Bytes? {
@@ -163,15 +95,6 @@ public struct Model: Sendable {
       let text = TextConfig(try parseConfig(bytes, file: "config.json"))
     else { return bytes }
     return Bytes(Array((text.json.text(indented: true) + "\n").utf8))
-  }
-
-  /// A small file that came with the model, such as `tokenizer.json`.
-  public func smallFile(_ name: String) throws -> Bytes? {
-    switch container {
-    case .checkpoint(let checkpoint):
-      name == "config.json" ? checkpoint.config : try checkpoint.smallFiles().first { $0.name == name }?.bytes
-    case .ingot(let ingot): try ingot.file.file(name)
-    }
   }
 
   /// The model's tokenizer.
@@ -190,13 +113,8 @@ public struct Model: Sendable {
 
   /// The files of the model's tokenizer: tokenizer.json before a tiktoken file before a SentencePiece model; nil without one.
   func tokenizerFiles() throws -> TokenizerFiles? {
-    switch container {
-    case .checkpoint(let checkpoint):
-      let files = try checkpoint.smallFiles()
-      return try TokenizerFiles(among: files.map(\.name)) { name in files.first { $0.name == name }?.bytes }
-    case .ingot(let ingot):
-      return try TokenizerFiles(among: ingot.file.fileNames) { try ingot.file.file($0) }
-    }
+    let files = try source.smallFiles()
+    return try TokenizerFiles(among: files.map(\.name)) { name in files.first { $0.name == name }?.bytes }
   }
 
   /// Refuses bytes of a text as token ids where they mean something else, or nothing.
@@ -215,173 +133,10 @@ public struct Model: Sendable {
     }
   }
 
-  /// Throws `SRC_CHANGED` when a file changed since it was opened.
-  public func checkUnchanged() throws {
-    switch container {
-    case .checkpoint(let checkpoint): try checkpoint.checkUnchanged()
-    case .ingot(let ingot): try ingot.file.checkUnchanged()
-    }
-  }
-
   /// Refuses a result that is one of the model's own files, or one of `others` that a command reads.
   /// - Throws: `OUT_ALIASES_INPUT`.
   public func refuseAlias(_ result: String, and others: [String] = []) throws(FormatError) {
-    var sources = files.map(\.path)
-    if case .checkpoint(let checkpoint) = container, pathKind(path) == .directory {
-      let names = ((try? checkpoint.smallFiles()) ?? []).map(\.name) + ["model.safetensors.index.json"]
-      sources += names.map { joinPath(path, $0) }
-    }
-    try SmeltStorage.refuseAlias(result: result, sources: sources + others)
-  }
-
-  /// The files that hold the weights.
-  public var files: [(path: String, byteCount: Int)] {
-    switch container {
-    case .checkpoint(let checkpoint): checkpoint.source.files
-    case .ingot(let ingot): ingot.file.files
-    }
-  }
-}
-
-/// How one weight is stored in a source.
-public struct StoredWeight: Sendable {
-  /// What the family says about it.
-  public let spec: WeightSpec
-  /// The encoding.
-  public let encoding: any Encoding
-  /// The tensors it is made of, codes first, with their bytes.
-  public let tensors: [(name: String, byteCount: Int)]
-
-  /// Bytes of all parts, once they are in the encoding's order.
-  public let contentBytes: Int
-  /// The encoding it had before it came into this container, where that is known.
-  public var sourceType: String?
-  /// Whether its scales are powers of two by their type.
-  public var hasPowerScales = false
-  /// What a method made of it, where one did.
-  var prepared: PreparedWeight?
-
-  /// Bytes of the tensors.
-  public var byteCount: Int { tensors.reduce(0) { $0 + $1.byteCount } }
-}
-
-/// The weights of an ingot.
-public final class IngotWeights: Weights {
-  /// The container.
-  public let file: IngotFile
-  /// The architecture, from the config.json inside.
-  public let family: any ModelFamily
-  private let specs: [WeightName: WeightSpec]
-  private let validated = ScannedWeights()
-
-  /// Opens an ingot and checks that it holds every weight of its family.
-  /// - Throws: `C_…` for the container, `ARCH_INCOMPLETE`, `ARCH_UNKNOWN_TENSOR`, `CFG_SHAPE` for its content.
-  public init(path: String) throws {
-    file = try IngotFile(path: path)
-    guard let config = try file.file("config.json") else {
-      throw FormatError(.notModel, file: path, "the ingot holds no config.json")
-    }
-    family = try IngotWeights.family(of: file, try parseConfig(config, file: "config.json"))
-    specs = Dictionary(family.weights.map { ($0.name, $0) }) { first, _ in first }
-    var entries: [String: Shape] = [:]
-    for entry in file.entries { entries[entry.name] = entry.shape }
-    for spec in family.weights {
-      guard let shape = entries.removeValue(forKey: spec.name.description) else {
-        throw FormatError(.incomplete, file: path, subject: spec.name.description, "is not in the ingot")
-      }
-      guard shape == spec.shape else {
-        throw FormatError(
-          .configShape, file: path, subject: spec.name.description, "is \(shape), expected \(spec.shape)")
-      }
-    }
-    if let stray = entries.keys.min() {
-      throw FormatError(
-        .unknownTensor, file: path, subject: stray, "belongs to no weight of \(family.modelType)")
-    }
-  }
-
-  /// The architecture: of config.json, with the entries that the ingot says it carries, or the entries alone.
-  private static func family(of file: IngotFile, _ config: JSON) throws -> any ModelFamily {
-    func specs(_ entries: some Sequence<IngotEntry>, dialects: Int = 1, hasLayer: Bool = true)
-      -> [WeightSpec]
-    {
-      entries.map { entry in
-        let name = WeightName(parsing: entry.name)
-        return WeightSpec(
-          carried: name, entry.shape,
-          Spelling(name.base, stackIndex: name.expert, transposed: name.expert != nil), dialects: dialects,
-          hasLayer: hasLayer)
-      }
-    }
-    // an entry is as good as the bytes of an expert, which zstd may make few
-    let byteCount = file.entries.count * 64
-    let form = file.metadata["wrapper"]?.string.flatMap { WrapperForm(rawValue: $0) }
-    let family: any ModelFamily
-    if let type = config["model_type"]?.string, !ModelFamilies.knows(type) {
-      guard form != nil, let text = TextConfig(config) else {
-        return UnknownArchitecture(
-          type, config: config, dialect: file.metadata["source"]?["dialect"]?.string ?? "hub",
-          specs(file.entries))
-      }
-      family = try ModelFamilies.family(of: text.json, file: "config.json", byteCount: byteCount)
-    } else {
-      family = try ModelFamilies.family(of: config, file: "config.json", byteCount: byteCount)
-    }
-    let count = file.metadata["carried"]?.integer ?? 0
-    guard count > 0 || form != nil else { return family }
-    let own = Set(family.weights.map(\.name.description))
-    let carried = file.entries.filter { !own.contains($0.name) }
-    guard carried.count == count else {
-      throw FormatError(
-        .ingotIndex, file: file.path, subject: "metadata",
-        "says that \(count) weights are carried beside the family's, found \(carried.count)")
-    }
-    return CarryingFamily(
-      family, wrapper: form, carrying: specs(carried, dialects: family.dialects.count, hasLayer: false))
-  }
-
-  /// The weight of a name; its codes and scales are scanned once, at first use.
-  public func weight(_ name: WeightName) throws -> Weight {
-    try scanned(name, try file.weight(name.description))
-  }
-
-  /// A weight of a name, scanned unless one was before.
-  func scanned(_ name: WeightName, _ weight: Weight) throws -> Weight {
-    try validated.once(name) { try weight.validate(for: specs[name], of: family) }
-    return weight
-  }
-
-  /// Gives the pages of raw frames back; inflated ones stay while the cache has room.
-  public func finished(_ name: WeightName) { file.evict(name.description) }
-}
-
-/// Which weights were scanned and found sound. A weight that was refused is scanned, and refused, again.
-final class ScannedWeights: Sendable {
-  private let names: Mutex<Set<WeightName>> = Mutex([])
-
-  /// Calls `scan` unless it was called for this name and threw nothing.
-  func once(_ name: WeightName, _ scan: () throws -> Void) throws {
-    guard names.withLock({ $0.insert(name).inserted }) else { return }
-    do {
-      try scan()
-    } catch {
-      names.withLock { _ = $0.remove(name) }
-      throw error
-    }
-  }
-}
-
-extension Weight {
-  /// Refuses codes and scales that are no finite numbers, and tables that name experts the model has not.
-  /// - Throws: `Q_CODE_NAN`, `Q_SCALE_VALUE`, `CFG_VALUE`.
-  func validate(for spec: WeightSpec?, of family: any ModelFamily) throws {
-    try validate()
-    guard let spec, spec.role == .hashTable else { return }
-    let experts = family.dimensions.experts
-    let ids = try integers()
-    guard let bad = ids.firstIndex(where: { !(0..<experts).contains($0) }) else { return }
-    throw FormatError(
-      .configValue, file: file, subject: name,
-      "row \(bad / columns), column \(bad % columns) is expert \(ids[bad]), expected 0 to \(experts - 1)")
+    try SmeltStorage.refuseAlias(
+      result: result, sources: files.map(\.path) + source.guardedPaths + others)
   }
 }

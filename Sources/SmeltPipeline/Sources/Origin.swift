@@ -22,37 +22,21 @@ struct Origin: Sendable {
   /// Reads it.
   /// - Throws: `STAT_FORMAT` for errors of weights that cannot be read.
   init?(_ result: Model) throws {
-    let provenance: JSON?
+    let recorded = try result.source.recordedOrigin()
     var fates: [String: String] = [:]
-    let errorText: Bytes?
-    switch result.container {
-    case .ingot(let ingot):
-      provenance = ingot.file.metadata
-      errorText = try ingot.file.file(WeightErrors.fileName)
-      if let text = try ingot.file.file(Model.ledgerName), let ledger = try? JSON.scan(text) {
-        for entry in ledger["ledger"]?.array ?? [] {
-          guard let weight = entry["weight"]?.string, let fate = entry["fate"]?.string,
-            fate != LedgerEntry.Fate.joined.rawValue
-          else { continue }
-          // What was converted without a loss must be equal as what was copied.
-          fates[weight] = entry["exact"]?.bool == true ? LedgerEntry.Fate.copied.rawValue : fate
-        }
-      }
-    case .checkpoint(let checkpoint):
-      if checkpoint.containerName == "gguf" {
-        provenance = checkpoint.provenance.flatMap { try? JSON.scan($0) }
-        errorText = checkpoint.errors.map { Bytes(Array($0.utf8)) }
-      } else {
-        provenance = try result.smallFile(ModelCard.fileName).flatMap { ModelCard.origin(in: $0.array) }
-        errorText = try result.smallFile(WeightErrors.fileName)
-      }
+    for entry in recorded.ledger?["ledger"]?.array ?? [] {
+      guard let weight = entry["weight"]?.string, let fate = entry["fate"]?.string,
+        fate != LedgerEntry.Fate.joined.rawValue
+      else { continue }
+      // What was converted without a loss must be equal as what was copied.
+      fates[weight] = entry["exact"]?.bool == true ? LedgerEntry.Fate.copied.rawValue : fate
     }
-    guard let provenance, provenance["tool"]?.string != nil else { return nil }
+    guard let provenance = recorded.provenance, provenance["tool"]?.string != nil else { return nil }
     source = provenance["source"]
     method = provenance["method"].flatMap { $0.isNull ? nil : $0 }
     recipe = provenance["recipe"]
     self.fates = fates
-    errors = try errorText.map { try WeightErrors($0, file: WeightErrors.fileName) }
+    errors = try recorded.errors.map { try WeightErrors($0, file: WeightErrors.fileName) }
   }
 
   /// Whether a model is the source that the result was made from, as far as names, sizes and hashes say, and whether the
@@ -62,9 +46,7 @@ struct Origin: Sendable {
   /// Whether a model is the source that the result was made from.
   func isMade(from model: Model) -> Bool {
     guard source?["container"]?.string == model.containerName else { return false }
-    if case .ingot(let ingot) = model.container {
-      return source?["content_hash"]?.string == ingot.file.contentHash
-    }
+    if let hash = model.source.contentHash { return source?["content_hash"]?.string == hash }
     let named = (source?["files"]?.array ?? []).map {
       "\($0["name"]?.string ?? "") \($0["bytes"]?.integer ?? -1)"
     }

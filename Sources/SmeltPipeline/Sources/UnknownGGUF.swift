@@ -29,7 +29,8 @@ extension OpenedSource {
     self.init(
       container: "gguf", source: source,
       family: UnknownArchitecture(type, config: config, dialect: UnknownGGUF.dialect, specs),
-      dialect: UnknownGGUF.dialect, joined: joined, dropped: dropped, config: text,
+      dialect: UnknownGGUF.dialect, joined: joined, dropped: dropped,
+      recorded: RecordedOrigin(), config: text,
       smallFiles: {
         [("config.json", text), (GGUFKeys.fileName, Bytes(try GGUFKeys.bytes(file.metadata)))]
           + ((try? GGUFTokenizer.files(from: Metadata(file))) ?? [])

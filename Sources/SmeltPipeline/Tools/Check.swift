@@ -95,8 +95,7 @@ public func check(
 ) throws -> CheckSummary {
   var summary = CheckSummary()
   summary.isDeep = isDeep
-  let isIngot = pathKind(path) == .file && (path.hasSuffix(".ingot") || IngotFile.isIngot(path))
-  if isIngot {
+  if Container.ingot.recognizes(path) {
     let start = monotonicSeconds()
     let ingot = try IngotFile(path: path)
     summary.damage = try ingot.check(deep: isDeep, parallel: options.parallel, progress: options.progress)

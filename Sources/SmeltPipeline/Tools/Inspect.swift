@@ -137,29 +137,6 @@ public func inspect(_ model: Model) throws -> Inspection {
       encodings.append((weight.encoding.name, 1, weight.byteCount))
     }
   }
-  var tensors: [TensorListing] = []
-  var dialect = "canonical"
-  var dropped = 0
-  var hash: String?
-  var facts: IngotFacts?
-  switch model.container {
-  case .checkpoint(let checkpoint):
-    dialect = checkpoint.dialect
-    dropped = checkpoint.dropped.count
-    tensors = checkpoint.source.tensors.map {
-      TensorListing(
-        name: $0.name, dtype: $0.type, shape: $0.shape.dimensions, bytes: $0.bytes.count,
-        file: fileName($0.file))
-    }
-  case .ingot(let ingot):
-    hash = ingot.file.contentHash
-    facts = try IngotFacts(ingot.file)
-    tensors = ingot.file.entries.map { entry in
-      TensorListing(
-        name: entry.name, dtype: entry.encodingName, shape: entry.shape.dimensions,
-        bytes: entry.storedLength, file: fileName(ingot.file.files[entry.fileNumber].path))
-    }
-  }
   let numbers = family.weights.filter { $0.role != .hashTable }
   let parameters = numbers.reduce(0) { $0 + $1.shape.count }
   let routed = numbers.filter { $0.name.expert != nil }.reduce(0) { $0 + $1.shape.count }
@@ -170,10 +147,16 @@ public func inspect(_ model: Model) throws -> Inspection {
   }
   let share = Double(family.dimensions.expertsPerToken) / Double(max(1, family.dimensions.experts))
   return Inspection(
-    container: model.containerName, family: family.modelType, dialect: dialect,
+    container: model.containerName, family: family.modelType, dialect: model.source.dialect,
     files: model.files.map { (fileName($0.path), $0.byteCount) }, parameters: parameters,
     activeParameters: parameters - routed - embedding + Int((Double(routed) * share).rounded()),
-    dimensions: family.dimensions, encodings: encodings, dropped: dropped, leftOut: model.leftOut,
+    dimensions: family.dimensions, encodings: encodings, dropped: model.source.droppedTensors.count,
+    leftOut: model.leftOut,
     warnings: model.warnings,
-    contentHash: hash, facts: facts, tensors: tensors)
+    contentHash: model.source.contentHash, facts: try model.source.facts(),
+    tensors: model.source.tensors.map {
+      TensorListing(
+        name: $0.name, dtype: $0.type, shape: $0.shape.dimensions, bytes: $0.byteCount,
+        file: fileName($0.file))
+    })
 }

@@ -97,7 +97,7 @@ extension ModelDifference {
     // Whether there is a head of its own shows in the weights; a word that only one side has is said all the same.
     let tied = "tie_word_embeddings"
     if let x, let y, (x[tied] == nil) != (y[tied] == nil), !named.contains(tied),
-      a.containerName != "gguf", b.containerName != "gguf"
+      !a.source.makesItsFiles, !b.source.makesItsFiles
     {
       add(tied, x[tied].flatMap(scalar) ?? "none", y[tied].flatMap(scalar) ?? "none", false)
     }

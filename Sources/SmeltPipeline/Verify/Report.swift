@@ -113,9 +113,7 @@ public struct Report: Sendable {
       ("family", JSON(model.family.modelType)),
       ("bytes", JSON(model.files.reduce(0) { $0 + $1.byteCount })),
     ]
-    if case .ingot(let ingot) = model.container {
-      members.append(("content_hash", JSON(ingot.file.contentHash)))
-    }
+    if let hash = model.source.contentHash { members.append(("content_hash", JSON(hash))) }
     members.append(("left_out", JSON(model.leftOut.map(\.json))))
     return JSON(members: members)
   }

@@ -7,7 +7,7 @@ extension Report {
   /// Refuses, before the long pass, a result that has no place for a report.
   /// - Throws: `RequestError` usage.
   public static func requireSealable(_ result: Model) throws {
-    if case .ingot = result.container { return }
+    if result.source is any SealedSource { return }
     guard pathKind(result.path) == .directory else {
       throw RequestError(
         .usage, "'\(result.path)' has no place for a report", help: "write it to a file with --json or --html"
@@ -28,13 +28,12 @@ extension Report {
   /// Writes the report into the result it is about: into an ingot, in place of an earlier one, or README.md of a directory.
   /// - Throws: `RequestError` usage where there is no place for it; cannot-create, io; `SRC_CHANGED`.
   public func seal(_ result: Model) throws {
-    if case .ingot(let ingot) = result.container {
-      return try ingot.file.seal(
-        name: IngotFacts.reportName, bytes: Bytes(Array((json.text(indented: true) + "\n").utf8)))
+    if let place = result.source as? any SealedSource {
+      return try place.seal(Bytes(Array((json.text(indented: true) + "\n").utf8)))
     }
     try Report.requireSealable(result)
     guard let card = try result.smallFile(ModelCard.fileName),
-      let sealed = ModelCard.sealed(card.array, with: self)
+      let sealed = ModelCard.sealed(card.array, with: self.card)
     else { return }
     try writeFile(joinPath(result.path, ModelCard.fileName), sealed, overwrite: true)
     try FolderManifest.update(result.path, ModelCard.fileName, before: card.array, after: sealed)

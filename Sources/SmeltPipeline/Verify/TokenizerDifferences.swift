@@ -58,7 +58,7 @@ struct TokenizerComparison {
           mine.file, "\(mine.bytes.count) bytes, not compared: \(problem)", "\(its.bytes.count) bytes", false)
       }
       // A GGUF file's tokenizer.json is rebuilt from its keys.
-      if mine.kind == .json, its.kind == .json, a.containerName != "gguf", b.containerName != "gguf" {
+      if mine.kind == .json, its.kind == .json, !a.source.makesItsFiles, !b.source.makesItsFiles {
         for (key, source, result) in members(mine.bytes, its.bytes) { add(key, source, result, false) }
       }
     }
@@ -107,8 +107,8 @@ struct TokenizerComparison {
 
   /// Vocabularies in other files: byte by byte. A GGUF file has none of them, and what only the result has is not the source's.
   private func vocabularies() throws -> [(String, String, String)] {
-    guard a.containerName != "gguf", b.containerName != "gguf" else { return [] }
-    return try a.smallFiles().filter { Self.holdsVocabulary($0.name) }.compactMap {
+    guard !a.source.makesItsFiles, !b.source.makesItsFiles else { return [] }
+    return try a.source.smallFiles().filter { Self.holdsVocabulary($0.name) }.compactMap {
       name, mine -> (String, String, String)? in
       let its = try b.smallFile(name)
       guard its?.array != mine.array else { return nil }

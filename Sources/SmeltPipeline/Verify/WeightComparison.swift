@@ -110,8 +110,7 @@ struct WeightComparison {
 
   /// A weight that the result holds in pieces which were rounded apart, with the source's numbers in the same arrangement.
   private func pieces(_ spec: WeightSpec, _ a: Weight) throws -> [(Weight, Weight)]? {
-    guard case .checkpoint(let checkpoint) = model.container,
-      let pieces = try checkpoint.stored(spec.name).pieces(),
+    guard let pieces = try model.source.pieces(of: spec.name),
       let architecture = GGUFArchitectures.of(model.family),
       case .keysAndValues(_, _, let heads, let width) = architecture.place(of: spec, in: model.family)
     else { return nil }

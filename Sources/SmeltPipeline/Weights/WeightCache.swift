@@ -8,18 +8,6 @@ import SmeltTensors
 
 internal import Synchronization
 
-/// A container's weights, as a cache reads them: nothing is kept beside it.
-protocol StoredWeights: Weights {
-  /// The weight of a name, its codes and scales scanned once. What is compressed is inflated, each time.
-  func read(_ name: WeightName, parallel: Parallel) throws -> Weight
-  /// Bytes in the container, and bytes of the parts once they are read.
-  func sizes(of name: WeightName) -> (stored: Int, content: Int)
-  /// Begins to read the pages that hold the weight.
-  func willNeed(_ name: WeightName)
-  /// Lets the system take back the pages that hold the weight.
-  func giveBack(_ name: WeightName)
-}
-
 /// When weights are used again.
 enum WeightReuse: Sendable {
   /// Each layer runs once.
@@ -42,8 +30,8 @@ final class WeightCache: Sendable {
   private let reuse: WeightReuse
   private let parallel: Parallel
   private let models: [Model]
-  /// The ingots' own caches, which rest meanwhile, with the limits they had.
-  private let resting: [(file: IngotWeights, limit: Int)]
+  /// The sources' own caches, which rest meanwhile, with the limits they had.
+  private let resting: [(source: any ModelSource, limit: Int)]
   /// Names of the weights that all tokens need, by layer; those outside the layers last.
   private let shared: [[WeightName]]
   private let started = monotonicSeconds()
@@ -60,15 +48,14 @@ final class WeightCache: Sendable {
     self.models = models
     self.reuse = reuse
     parallel = options.parallel
-    resting = models.compactMap {
-      guard case .ingot(let ingot) = $0.container else { return nil }
-      defer { ingot.file.cacheLimit = 0 }
-      return (ingot, ingot.file.cacheLimit)
+    resting = models.map { model in
+      defer { model.source.inflatedLimit = 0 }
+      return (model.source, model.source.inflatedLimit)
     }
     let size = models.reduce(0) { $0 + $1.files.reduce(0) { $0 + $1.byteCount } }
     let budget = budget ?? options.maxMemory / 4
     let store = Store(
-      models.map(\.storedSource), limit: budget, pageLimit: size > options.maxMemory / 2 ? budget : size)
+      models.map(\.source), limit: budget, pageLimit: size > options.maxMemory / 2 ? budget : size)
     self.store = store
     // One thread computes alone: then pages are asked for ahead, and nothing is inflated.
     let inflates = parallel.threads > 1
@@ -86,13 +73,12 @@ final class WeightCache: Sendable {
     if reuse == .always { store.pin(chosen(shared.flatMap { $0 })) }
   }
 
-  deinit { for (ingot, limit) in resting.reversed() { ingot.file.cacheLimit = limit } }
+  deinit { for (source, limit) in resting.reversed() { source.inflatedLimit = limit } }
 
   /// What the forward pass multiplies by: a model's weights through the cache.
   func weights(_ side: Int = 0) -> any Weights {
     let cached = CachedWeights(store: store, readAhead: readAhead, side: side, parallel: parallel)
-    guard let prepared = models[side].prepared else { return cached }
-    return OverlaidWeights(base: cached, store: prepared)
+    return models[side].overlaid(cached)
   }
 
   /// A layer is about to run; the number of layers stands for what comes after them. What all tokens need of the one
@@ -161,7 +147,7 @@ private struct CachedWeights: Weights {
 extension WeightCache {
   /// What the pass and the threads that read ahead share.
   fileprivate final class Store: Sendable {
-    let bases: [any StoredWeights]
+    let bases: [any ModelSource]
     let cache: BoundedCache<Key, Weight>
     /// The lent weights whose pages are not given back.
     private let pages: BoundedCache<Key, LentPages>
@@ -189,7 +175,7 @@ extension WeightCache {
       }
     }
 
-    init(_ bases: [any StoredWeights], limit: Int, pageLimit: Int) {
+    init(_ bases: [any ModelSource], limit: Int, pageLimit: Int) {
       self.bases = bases
       cache = BoundedCache(limit: limit)
       pages = BoundedCache(limit: pageLimit)
@@ -298,61 +284,14 @@ extension WeightCache {
 
   /// The pages of a lent weight, given back when nobody keeps this any more.
   private final class LentPages: Sendable {
-    private let base: any StoredWeights
+    private let base: any ModelSource
     private let name: WeightName
 
-    init(_ base: any StoredWeights, _ name: WeightName) {
+    init(_ base: any ModelSource, _ name: WeightName) {
       self.base = base
       self.name = name
     }
 
     deinit { base.giveBack(name) }
-  }
-}
-
-extension Checkpoint: StoredWeights {
-  func read(_ name: WeightName, parallel: Parallel) throws -> Weight {
-    guard stored(name).isBuilt else { return try weight(name) }
-    return try scanned(name, try stored(name).weight())
-  }
-
-  func sizes(of name: WeightName) -> (stored: Int, content: Int) {
-    let stored = stored(name)
-    return (stored.tensors.reduce(0) { $0 + $1.byteCount }, stored.byteCount)
-  }
-
-  func willNeed(_ name: WeightName) { stored(name).willNeed() }
-
-  func giveBack(_ name: WeightName) { stored(name).evict() }
-}
-
-extension IngotWeights: StoredWeights {
-  func read(_ name: WeightName, parallel: Parallel) throws -> Weight {
-    try scanned(name, try file.weight(name.description, parallel: parallel))
-  }
-
-  func sizes(of name: WeightName) -> (stored: Int, content: Int) {
-    guard let entry = file.entry(name.description) else { return (0, 0) }
-    return (entry.storedLength, entry.contentLength)
-  }
-
-  func willNeed(_ name: WeightName) { file.willNeed(name.description) }
-
-  func giveBack(_ name: WeightName) { file.evict(name.description) }
-}
-
-extension Model {
-  /// Where no cache of a run keeps weights: lowers what an ingot keeps inflated for itself.
-  func limitCache(_ bytes: Int) {
-    guard case .ingot(let ingot) = container else { return }
-    ingot.file.cacheLimit = min(ingot.file.cacheLimit, bytes)
-  }
-
-  /// The container's weights as a cache reads them.
-  fileprivate var storedSource: any StoredWeights {
-    switch container {
-    case .checkpoint(let checkpoint): checkpoint
-    case .ingot(let ingot): ingot
-    }
   }
 }

@@ -1,0 +1,105 @@
+// `quantize`: calibration, the choice of codes and scales, and the conversion in one.
+
+import SmeltContainers
+import SmeltQuantization
+import SmeltStorage
+
+/// Calibrates and converts in one: the statistics lie beside the result while they are needed.
+/// - Parameters:
+///   - choosesObserver: whether the observer is ours to choose: the weighted mean square error then.
+///   - method: what chooses codes and scales; nil: rounding to nearest.
+///   - budget: how large the result may be; the recipe is chosen by measured sensitivity then.
+/// - Throws: as `calibrate` and `convert`.
+public func quantize(
+  _ model: Model, to path: String, calibration: Windows, textPath: String, choosesObserver: Bool,
+  method: MethodOptions? = nil, budget: Budget? = nil, policy: CalibrationPolicy = CalibrationPolicy(),
+  _ options: ConvertOptions
+) throws -> (CalibrationSummary, ConvertSummary) {
+  try model.requireForwardPass()
+  try requireName(path)
+  try model.refuseAlias(path, and: calibration.files + [textPath])
+  return try options.run.holding([path] + [budget?.recipePath].compactMap { $0 }, "quantize") {
+    try quantizing(
+      model, to: path, calibration: calibration, textPath: textPath, choosesObserver: choosesObserver,
+      method: method, budget: budget, policy: policy, options)
+  }
+}
+
+private func quantizing(
+  _ model: Model, to path: String, calibration: Windows, textPath: String, choosesObserver: Bool,
+  method: MethodOptions?, budget: Budget?, policy: CalibrationPolicy, _ options: ConvertOptions
+) throws -> (CalibrationSummary, ConvertSummary) {
+  if !options.resume { try options.target.requireRoom(path, overwrite: options.overwrite) }
+  let recipes = Replacement(overwrite: options.overwrite, .recipe)
+  if let file = budget?.recipePath {
+    try model.refuseAlias(file, and: calibration.files + [textPath])
+    try requireCreatable(file, replacing: recipes)
+  }
+  // What the plan or the budget refuses is refused before the long pass, not after it.
+  _ = try Plan(model, options)
+  let table = try budget.map { try BudgetTable(model, $0, options) }
+  let statisticsPath = withoutSlash(path) + ".partial-statistics"
+  guard pathKind(statisticsPath) == .nothing, !isSymbolicLink(statisticsPath) else {
+    throw RequestError(
+      .cannotCreate, "'\(statisticsPath)' exists, and the statistics of this run would have that name",
+      help: "move it away, or choose another name for the result")
+  }
+  // Stopped in its first half, there is no journal of the second.
+  let isConverting = pathKind(ResultJournal.path(path)) == .file
+  let isCalibrating = pathKind(ResultJournal.path(statisticsPath)) == .file
+  if options.resume, !isConverting, !isCalibrating, pathKind(path) == .nothing {
+    throw RequestError.nothingToResume(ResultJournal.path(path))
+  }
+  if !options.resume, let table {
+    try table.requirePossible(table.smallest(), model, to: path, options)
+  }
+  return try calibrating(
+    model, calibration, textPath: textPath, to: statisticsPath, overwrite: false, policy: policy,
+    checkpoints: CheckpointOptions(
+      resume: options.resume && isCalibrating, seconds: options.checkpointSeconds), options.run
+  ) { summary in
+    defer { removeFile(statisticsPath) }
+    var options = options
+    options.resume = options.resume && (isConverting || !isCalibrating)
+    return try quantizing(
+      model, to: path, calibration, summary, statisticsPath, choosesObserver, method, table, budget, options)
+  }
+}
+
+/// The second half: with what calibration learned.
+private func quantizing(
+  _ model: Model, to path: String, _ calibration: Windows, _ summary: CalibrationSummary,
+  _ statisticsPath: String,
+  _ choosesObserver: Bool, _ method: MethodOptions?, _ table: BudgetTable?, _ budget: Budget?,
+  _ options: ConvertOptions
+) throws -> (CalibrationSummary, ConvertSummary) {
+  var (summary, options) = (summary, options)
+  options.statistics = try readStatistics(statisticsPath, for: model)
+  summary.path = nil
+  if choosesObserver { options.recipe.observer = .mse }
+  options.method = method?.json ?? JSON(.null)
+  func write(_ options: ConvertOptions) throws -> ConvertSummary {
+    var prepared = model
+    if let method, method.needsInputs {
+      prepared = try prepare(model, calibration, for: path, method, options)
+    }
+    return try converting(prepared, to: path, options)
+  }
+  guard let table else { return (summary, try write(options)) }
+  let errors = try table.errors(model, calibration, options)
+  var recipe = options.recipe
+  let converted = try table.convertWithin(path, options) { allowed in
+    let chosen = table.choose(errors, allowed, observer: options.recipe.observer)
+    recipe = chosen.recipe
+    let planned = chosen.summary.bytes.planned
+    return (chosen.recipe, planned, planned <= table.least, chosen.summary)
+  } write: {
+    try write($0)
+  }
+  if let file = budget?.recipePath {
+    try writeFile(
+      file, Array(OutputKind.savedText(recipe.json).utf8),
+      replacing: Replacement(overwrite: options.overwrite, .recipe))
+  }
+  return (summary, converted)
+}

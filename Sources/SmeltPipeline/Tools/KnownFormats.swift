@@ -1,0 +1,50 @@
+// `formats`: what this version knows, from the lists themselves.
+
+import SmeltModels
+import SmeltQuantization
+public import SmeltStorage
+import SmeltTensors
+
+/// The open lists of this version.
+public struct KnownFormats: Sendable {
+  /// For machines.
+  public let json: JSON
+  /// For people.
+  public let text: String
+}
+
+/// What this version knows, walked from the lists themselves.
+public func knownFormats() -> KnownFormats {
+  let families = ModelFamilies.all.flatMap { $0.modelTypes }
+  let encodings = Encodings.all.map(\.name)
+  let containers = Containers.all.map(\.name)
+  var table = Table(["list", "name", ""])
+  for family in families { table.add(["family", family, ""]) }
+  for name in containers { table.add(["container", name, "read, write"]) }
+  for encoding in encodings { table.add(["encoding", encoding, ""]) }
+  for scheme in Schemes.all {
+    table.add([
+      "scheme", scheme.name,
+      ([scheme.summary]
+        + (scheme.synonyms.isEmpty ? [] : ["also " + scheme.synonyms.joined(separator: ", ")])).joined(
+          separator: "; "),
+    ])
+  }
+  for word in InstructionSet.words {
+    table.add(["instruction set", word, InstructionSet.available.contains(word) ? "" : "not on this machine"])
+  }
+  return KnownFormats(
+    json: [
+      "schema": "smelt.formats/1",
+      "instruction_sets": JSON(InstructionSet.available.map { JSON($0) }),
+      "families": JSON(families.map { JSON($0) }), "containers": JSON(containers.map { JSON($0) }),
+      "encodings": JSON(encodings.map { JSON($0) }),
+      "schemes": JSON(
+        Schemes.all.map {
+          [
+            "name": JSON($0.name), "synonyms": JSON($0.synonyms.map { JSON($0) }),
+            "summary": JSON($0.summary),
+          ]
+        }),
+    ], text: table.text)
+}

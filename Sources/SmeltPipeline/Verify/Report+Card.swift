@@ -1,0 +1,42 @@
+// A report as the table of a model card.
+
+extension Report {
+  /// The lines of a model card.
+  var card: String {
+    let agreement: [(String, String)] =
+      [
+        ("perplexity", "\(fixed(perplexity.source, 4)) → \(fixed(perplexity.result, 4))"),
+        ("KL divergence, mean", "\(scientific(kl.mean)) nats a token"),
+        (
+          "KL, median / p99 / max", "\(scientific(kl.median)) / \(scientific(kl.p99)) / \(scientific(kl.max))"
+        ),
+        ("KL, source against itself", scientific(kl.floor)),
+      ] + (router.isEmpty ? [] : [("KL with the source's expert choices", scientific(kl.forcedRoutingMean))])
+      + [
+        ("top-1 agreement", fixed(top1, 4)), ("top-5 agreement", fixed(top5, 4)),
+      ]
+    var rows = notRun.map { [("forward pass", "not run: \($0)")] } ?? agreement
+    if let flips = router.min(by: { $0.setAgreement < $1.setAgreement }) {
+      rows.append(("router agreement, worst layer", "\(fixed(flips.setAgreement, 4)) (layer \(flips.layer))"))
+    }
+    if let activations {
+      rows.append(("KL with \(activations.rounding) activations", scientific(activations.kl.mean)))
+    }
+    rows.append(("exact weights", "\(exactWeights) of \(weights.count)"))
+    rows.append(("faults", "\(faults.count)"))
+    for criterion in criteria.dropFirst() {
+      rows.append(("demanded of \(criterion.name)", criterion.text + (criterion.isMet ? "" : ": not met")))
+    }
+    if let profile = thresholds.profile { rows.append(("profile", profile.rawValue)) }
+    rows.append(("verdict", verdict.text))
+    rows += faults.prefix(20).map { ("fault", ModelCard.cell($0.text)) }
+    rows += differences.map { ("difference", ModelCard.cell($0.text)) }
+    return """
+      Verified by smelt \(smeltVersion): source and result through the same forward pass, \(grouped(tokens)) tokens in windows of \(context).
+
+      | measure | value |
+      |---|---|
+      \(rows.map { "| \($0.0) | \($0.1) |" }.joined(separator: "\n"))
+      """
+  }
+}
