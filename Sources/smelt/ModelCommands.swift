@@ -56,7 +56,7 @@ struct CheckCommand: ParsableCommand {
   @OptionGroup var output: JSONOption
 
   func run() throws {
-    let summary = try check(model, isDeep: !checksums, common.run) {
+    let summary = try checkModel(model, isDeep: !checksums, common.run) {
       try opening.open($0, isReported: true)
     }
     try output.show(summary.json, summary.text)

@@ -136,7 +136,7 @@ private func expect(_ entry: StatisticsEntry, of inputs: [[Float]]) {
     #expect(learned.coverage.layers[0].neverReached.count == dimensions.experts - dimensions.expertsPerToken)
 
     let result = try Model.open(path)
-    _ = try check(result, RunOptions())
+    _ = try checkModel(result, RunOptions())
     let entries = try #require(try ledger(in: result)["ledger"]?.array)
     let noted = entries.filter { $0["note"]?.string?.hasPrefix("weights alone") == true }
     #expect(noted.count == learned.coverage.neverReached * 3)

@@ -67,7 +67,7 @@ import Testing
       let model = try Model.open(path)
       _ = inspectionText(try inspect(model))
       _ = try Plan(model, ConvertOptions(recipe: Recipe(Keep()), run: run)).json.text()
-      _ = try check(model, run)
+      _ = try checkModel(model, run)
       _ = try evaluate(model, Windows([Array(0..<11)], context: 11), run)
       return true
     } catch let error as FormatError {

@@ -47,7 +47,7 @@ private func keep(_ model: Model, to path: String) throws {
     }
     guard fault.stage == .scan else { return try expect("open") { _ = try Model.open(path) } }
     let model = try Model.open(path)
-    for verb in ["check", "check again"] { try expect(verb) { _ = try check(model, oneThread) } }
+    for verb in ["check", "check again"] { try expect(verb) { _ = try checkModel(model, oneThread) } }
     try expect("evaluate") { _ = try evaluate(try Model.open(path), everyToken, oneThread) }
     let results = TemporaryFolder()
     try expect("convert") { try keep(try Model.open(path), to: results.file("r.ingot")) }
@@ -74,7 +74,7 @@ private func keep(_ model: Model, to path: String) throws {
       let folder = TemporaryFolder()
       TinyV4(layout, size: size).write(to: folder.path, shards: shards)
       let model = try Model.open(folder.path)
-      let summary = try check(model, oneThread)
+      let summary = try checkModel(model, oneThread)
       #expect(summary.weights == model.family.weights.count)
       #expect(summary.warnings == ["there is no tokenizer: text cannot be evaluated"])
       let evaluation = try evaluate(model, everyToken, oneThread)
@@ -94,7 +94,7 @@ private func keep(_ model: Model, to path: String) throws {
     tiny.write(to: folder.path)
     let model = try Model.open(folder.path)
     #expect(try Plan(model, ConvertOptions(recipe: Recipe(Keep()))).dropped == 1)
-    _ = try check(model, oneThread)
+    _ = try checkModel(model, oneThread)
   }
 
   @Test(
@@ -166,7 +166,7 @@ private func keep(_ model: Model, to path: String) throws {
     let (folder, results) = (TemporaryFolder(), TemporaryFolder())
     tiny.write(to: folder.path)
     let model = try Model.open(folder.path)
-    _ = try check(model, oneThread)
+    _ = try checkModel(model, oneThread)
     for verb in 0..<4 {
       do {
         switch verb {
@@ -177,7 +177,7 @@ private func keep(_ model: Model, to path: String) throws {
         case 2:
           let recipe = Recipe(try Schemes.named(scheme))
           _ = try convert(model, to: results.file("r.ingot"), ConvertOptions(recipe: recipe, run: oneThread))
-          _ = try check(Model.open(results.file("r.ingot")), oneThread)
+          _ = try checkModel(Model.open(results.file("r.ingot")), oneThread)
         default:
           putFile(results.file("text"), [])
           let error = try #require(throws: FormatError.self) {

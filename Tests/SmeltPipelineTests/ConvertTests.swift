@@ -68,7 +68,7 @@ private func bounds(_ scheme: String, _ checkpoint: String) -> (mean: Double, fo
     #expect(summary.byteCount == (try contents(path)).count)
 
     let result = try Model.open(path)
-    _ = try check(result, RunOptions())
+    _ = try checkModel(result, RunOptions())
     let entries = try #require(try ledger(in: result)["ledger"]?.array)
     try expectComplete(entries, source)
     try expectAsPlanned(entries, plan, result)

@@ -82,7 +82,7 @@ private enum Reader: String, CaseIterable {
         SmeltPipeline.inspect(model).json(withTensors: true), ["bytes", "tensors", "experts"])
     case .plan: return "\(try Plan(model, try options("int8-channel")).bytesOut)"
     case .check:
-      let summary = try SmeltPipeline.check(model, run)
+      let summary = try checkModel(model, run)
       if let refusal = summary.refusal { throw refusal }
       return "\(summary.weights)"
     }

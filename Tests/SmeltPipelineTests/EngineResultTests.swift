@@ -39,7 +39,7 @@ private func write(
     _ = try convert(source, to: folder.file("r.ingot"), try options(word))
     let result = try Model.open(folder.file("out"))
     try expectEqual(try Model.open(folder.file("r.ingot")), result)
-    _ = try check(result, RunOptions())
+    _ = try checkModel(result, RunOptions())
 
     let section = try section(folder.file("out"))
     let (_, format, bits) = try #require(words.first { $0.word == word })

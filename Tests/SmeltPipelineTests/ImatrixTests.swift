@@ -197,6 +197,6 @@ import Testing
     _ = try convert(
       model, to: result,
       try options("int8-channel", observer: .mse, statistics: try readStatistics(paths[0], for: model)))
-    _ = try check(try Model.open(result), RunOptions())
+    _ = try checkModel(try Model.open(result), RunOptions())
   }
 }

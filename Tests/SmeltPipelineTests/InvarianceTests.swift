@@ -134,7 +134,7 @@ private func open(_ subject: String, _ folder: TemporaryFolder) throws -> Model 
     #expect(try inspect(memory).dialect == "transformers")
     let batch = TokenBatch(sequences)
     #expect(try run(memory, batch).outcome == run(hub, batch).outcome)
-    _ = try check(memory, RunOptions())
+    _ = try checkModel(memory, RunOptions())
   }
 
   /// A stack of more experts, or of wider ones, than config.json names: nothing of it may be left behind in silence.

@@ -51,7 +51,7 @@ private let methods: [(name: String, distill: Int, note: String)] = [
 
     let result = try Model.open(folder.file("out-1"))
     let ingot = try Model.open(folder.file("r.ingot"))
-    _ = try check(result, RunOptions())
+    _ = try checkModel(result, RunOptions())
     try expectEqual(ingot, result)
     let plain = try Model.open(folder.file("plain.ingot"))
     let changed = try model.family.weights.filter {

@@ -76,7 +76,7 @@ private func foldedLogits(
     let isSame = hashes[0] == hashes[1]
     #expect(isSame)
     let converted = try Model.open(folder.file("1-\(result)"))
-    _ = try check(converted, RunOptions())
+    _ = try checkModel(converted, RunOptions())
     let entries = try #require(try isGGUF ? [] : ledger(in: converted)["ledger"]?.array)
     if method == "gptq", !isGGUF {
       #expect(

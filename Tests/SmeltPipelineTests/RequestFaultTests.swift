@@ -111,7 +111,7 @@ private func tiny(_ folder: TemporaryFolder, size: TinyV4.Size = .smallest) thro
     let folder = TemporaryFolder()
     TinyV4(.published, size: .smallest).write(to: folder.path)
     putFile(folder.file("tokenizer.json"), Array(text.utf8))
-    let error = try #require(throws: FormatError.self) { try check(Model.open(folder.path), oneThread) }
+    let error = try #require(throws: FormatError.self) { try checkModel(Model.open(folder.path), oneThread) }
     #expect(error.code == .tokenizerJSON || error.code == .tokenizerValue, "\(error)")
     #expect(error.file == "tokenizer.json")
   }
@@ -229,7 +229,7 @@ private func tiny(_ folder: TemporaryFolder, size: TinyV4.Size = .smallest) thro
     let ingot = try Model.open(path)
     let error = try #require(throws: FormatError.self) { _ = try convert(ingot, to: path, options(true)) }
     #expect(error.code == .outputAliasesInput)
-    _ = try check(Model.open(path), oneThread)
+    _ = try checkModel(Model.open(path), oneThread)
   }
 
   /// The text that calibration reads is no place for its statistics.

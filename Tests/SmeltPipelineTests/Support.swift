@@ -116,3 +116,11 @@ func makeCheckpoint(in folder: String, experts: Int, expertWidth: Int) throws {
   }
   try writer.commit()
 }
+
+extension ConvertOptions {
+  /// Options for an ingot.
+  init(recipe: Recipe, exactOnly: Bool = false, overwrite: Bool = false, run: RunOptions = RunOptions()) {
+    self.init(
+      recipe: recipe, target: IngotResult(.fast), exactOnly: exactOnly, overwrite: overwrite, run: run)
+  }
+}

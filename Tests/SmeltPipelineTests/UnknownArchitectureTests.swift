@@ -56,7 +56,7 @@ import Testing
     let work = TemporaryFolder()
     _ = try convert(model, to: work.file("a.ingot"), try options("keep", compression: .small))
     let ingot = try Model.open(work.file("a.ingot"))
-    _ = try check(ingot, RunOptions())
+    _ = try checkModel(ingot, RunOptions())
     _ = try convert(ingot, to: work.file("b"), folder(try options("keep")))
     #expect(try tensors(work.file("b")) == tensors(home.path))
     #expect(try contents(work.file("b") + "/config.json") == contents(home.file("config.json")))

@@ -153,14 +153,6 @@ private struct Keeping {
   let statistics: Statistics
 }
 
-/// Where statistics go as they are learned: entries and counts of one section of the layout after the other.
-protocol StatisticsSink: ~Copyable {
-  /// Takes a section: an entry for each of its weights, in order, and the tokens and sources of its experts, if any.
-  mutating func write(_ entries: [StatisticsEntry], _ tokens: ExpertTokens?, _ sources: ExpertSources?) throws
-  /// Everything was written.
-  consuming func commit() throws
-}
-
 /// A statistics file of our own.
 private struct SafetensorsSink: StatisticsSink, ~Copyable {
   var writer: SafetensorsWriter
@@ -246,8 +238,7 @@ private struct Calibration {
     learned.spilledBytes = stream.spilledBytes
     let wanted = policy.kind == .topUp ? policy.minTokens : 0
     let inputs = groups.count > 1 && wanted > 0 ? try ScratchFile(in: folder) : nil
-    for layer in left.layers.count..<family.dimensions.layers {
-      cache.begin(layer: layer)
+    try LayerPass(family, cache, options.progress).run(from: left.layers.count) { layer in
       var nearest = NearestTokens(experts: experts, wanted: wanted, scratch: inputs)
       var drawn = [Int](repeating: 0, count: experts)
       try stream.update { batch, first, x in
@@ -276,12 +267,9 @@ private struct Calibration {
       let found = LearnedLayer(entries: entries, tokens: counts, sources: sources)
       try learned.add(found, &sink)
       try keeping.checkpoints.layerEnded(found, keeping.statistics, added: keeping.added, stream)
-      giveBackFreeMemory()
-      options.progress.advance(1)
     }
     learned.spilledBytes += inputs?.byteCount ?? 0
-    cache.begin(layer: family.dimensions.layers)
-    try stream.forEach { batch, _, x in try eachLogits(family, x, batch, observed, pass) { _, _ in } }
+    try stream.forEach { batch, _, x in try forEachLogits(family, x, batch, observed, pass) { _, _ in } }
     let outside = layout.sections[family.dimensions.layers].entries(observed.drain())
     try sink.write(outside, nil, nil)
     options.progress.advance(1)

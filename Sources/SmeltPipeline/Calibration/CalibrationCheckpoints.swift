@@ -7,20 +7,6 @@ import SmeltQuantization
 import SmeltStorage
 import SmeltTensors
 
-/// How much of a calibration may be lost.
-public struct CheckpointOptions: Sendable {
-  /// Whether to go on with what another run left.
-  public var resume: Bool
-  /// Seconds of work between two checkpoints, at least. They decide what can be lost, never what the result is.
-  public var seconds: Double
-
-  /// Options; a minute between two checkpoints by default.
-  public init(resume: Bool = false, seconds: Double = 60) {
-    self.resume = resume
-    self.seconds = seconds
-  }
-}
-
 /// What a calibration learned of a layer.
 struct LearnedLayer {
   var entries: [StatisticsEntry]

@@ -67,8 +67,7 @@ func topUpWindows(
   var stream = try TokenStream(
     all.groups(dimensions, streams: 1, maxMemory: options.maxMemory), family, weights, folder: folder)
   var topUp = TopUp(windows: windows.pool.count)
-  for layer in 0..<dimensions.layers {
-    cache.begin(layer: layer)
+  try LayerPass(family, cache, options.progress).run { layer in
     var counts: [[Int32]] = []
     try stream.update { batch, _, x in
       guard let routing = try family.layer(layer, &x, batch, weights, pass) else { return }
@@ -86,8 +85,6 @@ func topUpWindows(
     if !counts.isEmpty {
       topUp.add(counts, drawn: windows.sequences.count, layer: layer, minTokens: minTokens)
     }
-    giveBackFreeMemory()
-    options.progress.advance(1)
   }
   return topUp.choice()
 }

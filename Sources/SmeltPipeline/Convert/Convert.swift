@@ -90,7 +90,7 @@ public func convert(_ model: Model, to path: String, _ options: ConvertOptions) 
 /// Converts a model to a result whose lock is held.
 func converting(_ model: Model, to path: String, _ options: ConvertOptions) throws -> ConvertSummary {
   let start = (monotonicSeconds(), processorSeconds())
-  guard !options.resume || options.target is IngotResult else {
+  guard !options.resume || options.target.isResumable else {
     throw RequestError(
       .usage, "there is nothing to resume: of a conversion, only an .ingot can be resumed",
       help: "start without --resume")

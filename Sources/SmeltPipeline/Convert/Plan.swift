@@ -1,88 +1,10 @@
 // `plan`: what a conversion will do, from headers alone. The same plan is what `convert` carries out.
 
-public import SmeltContainers
+import SmeltContainers
 import SmeltModels
-public import SmeltQuantization
+import SmeltQuantization
 public import SmeltStorage
 import SmeltTensors
-
-/// What a conversion is asked to do.
-public struct ConvertOptions: Sendable {
-  /// Which scheme for which weight.
-  public var recipe: Recipe
-  /// What calibration learned, if anything.
-  public var statistics: Statistics?
-  /// The container of the result.
-  public var target: any ResultTarget
-  /// Refuse every step that may change a value.
-  public var exactOnly: Bool
-  /// Replace a result that exists.
-  public var overwrite: Bool
-  /// How codes and scales were chosen, for the provenance; null: rounding to nearest.
-  var method = JSON(.null)
-  /// Go on with what a run that was stopped has left.
-  public var resume = false
-  /// Bytes of the result after which the work is secured for another run to go on with.
-  public var journalStep = ConvertOptions.usualJournalStep
-  /// Seconds of a calibration after which the same is done.
-  public var checkpointSeconds = CheckpointOptions().seconds
-  /// The most bytes of all files of the result: a larger one gets no name.
-  var byteLimit: Int?
-  /// The bytes of weights that the schemes were chosen with, for a run that goes on.
-  var budgetBytes: Int?
-  /// Threads, memory, progress.
-  public var run: RunOptions
-
-  /// A second of writing: what a run that is stopped loses at most, and seldom enough to cost nothing.
-  public static let usualJournalStep = 256 << 20
-
-  /// Options; nothing changes values unless the recipe says so.
-  public init(
-    recipe: Recipe, statistics: Statistics? = nil, target: any ResultTarget = IngotResult(.fast),
-    exactOnly: Bool = false, overwrite: Bool = false, run: RunOptions = RunOptions()
-  ) {
-    self.recipe = recipe
-    self.statistics = statistics
-    self.target = target
-    self.exactOnly = exactOnly
-    self.overwrite = overwrite
-    self.run = run
-  }
-}
-
-/// One weight of a plan: how it is stored, and what it will become.
-public struct PlannedWeight: Sendable {
-  /// How it is stored in the source.
-  public let stored: StoredWeight
-  /// What will be done with it. Its importance is read when its turn comes: a plan stays small.
-  public let decision: QuantizeDecision
-  /// Whether the statistics have an importance for it.
-  let usesImportance: Bool
-  /// Why it gets its scheme.
-  public let reason: String
-
-  /// Whether the numbers stay as they are stored.
-  public var isKept: Bool { decision.scheme.keepsBytes || stored.encoding is IntegerTable }
-
-  /// How the result holds the weight, arrangements apart.
-  var resultEncoding: any Encoding {
-    isKept ? stored.encoding : decision.scheme.encoding(for: stored.encoding, shape: stored.spec.shape)
-  }
-
-  /// What the headers tell about the weight's numbers.
-  var step: LedgerEntry.Step {
-    isKept || !decision.scheme.isLossy ? .exact : mayBeExact ? .mayBeExact : .rounded
-  }
-
-  /// Whether every value may turn out to be stored exactly, which only the data can tell: a source with few bits, the
-  /// result's own encoding, or numbers that may once have come from the result's grid.
-  private var mayBeExact: Bool {
-    let (scheme, source, result) = (decision.scheme, stored.encoding, resultEncoding)
-    return !scheme.choosesScales || source is FP4 || TensorNaming.isBlockFP4(source)
-      || (source is FP8 || source is NVFP4) && result is FP8 || source is NVFP4 && result is NVFP4
-      || scheme is BlockScheme || scheme is MXFP4Scheme || result.name == source.name
-  }
-}
 
 /// A conversion before it begins.
 public struct Plan: Sendable {

@@ -6,19 +6,6 @@ import SmeltModels
 import SmeltQuantization
 import SmeltStorage
 
-/// A result was not given its name, since its files have more bytes than the target.
-struct ResultTooLarge: Error {
-  /// Bytes of all its files.
-  var bytes: Int
-  /// The most that were allowed.
-  var limit: Int
-
-  /// Throws where a result is too large.
-  static func check(_ bytes: Int, _ options: ConvertOptions) throws {
-    if let limit = options.byteLimit, bytes > limit { throw ResultTooLarge(bytes: bytes, limit: limit) }
-  }
-}
-
 extension BudgetTable {
   /// How often a result is written before the target is given up.
   private static let attempts = 24

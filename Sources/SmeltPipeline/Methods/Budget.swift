@@ -3,8 +3,8 @@
 
 import SmeltContainers
 import SmeltModels
-public import SmeltQuantization
-public import SmeltStorage
+import SmeltQuantization
+import SmeltStorage
 import SmeltTensors
 
 /// How many bytes a result may have.
@@ -57,43 +57,6 @@ public struct Budget: Sendable {
 
   /// The bits of `int8-coded` that are run; what lies between is interpolated.
   fileprivate static let measuredBits = [3.0, 4, 5, 6, 7, 8, 8.5]
-}
-
-/// What a budget came to.
-public struct BudgetSummary: Sendable {
-  /// The groups with their choices.
-  public var groups: [BudgetGroup]
-  /// The choice of each.
-  public var chosen: [Int]
-  /// Bytes that the weights may have, and will have.
-  public var bytes: (allowed: Int, planned: Int)
-
-  /// The table.
-  public var text: String {
-    var table = Table(["weights", "scheme", "bytes", "layer error"])
-    for (group, place) in zip(groups, chosen) {
-      let choice = group.choices[place]
-      table.add([group.name, choice.scheme, byteText(choice.bytes), scientific(choice.error)])
-    }
-    return table.text + "\n\(byteText(bytes.planned)) of \(byteText(bytes.allowed))"
-  }
-
-  /// For machines.
-  public var json: JSON {
-    [
-      "allowed_bytes": JSON(bytes.allowed), "planned_bytes": JSON(bytes.planned),
-      "groups": JSON(
-        zip(groups, chosen).map { group, place in
-          [
-            "name": JSON(group.name), "scheme": JSON(group.choices[place].scheme),
-            "choices": JSON(
-              group.choices.map {
-                ["scheme": JSON($0.scheme), "bytes": JSON($0.bytes), "error": JSON($0.error)]
-              }),
-          ]
-        }),
-    ]
-  }
 }
 
 /// Weights of one role in one layer.
@@ -309,7 +272,7 @@ func measureSensitivity(
   defer { options.run.progress.end() }
   var errors: [[Double]] = []
   var x = try family.embed(batch, weights)
-  for layer in 0..<family.dimensions.layers {
+  try LayerPass(family, nil, SilentProgress()).run { layer in
     var y = x
     _ = try family.layer(layer, &y, batch, weights, pass)
     let norm = y.values.reduce(0.0) { $0 + Double($1) * Double($1) }
@@ -335,53 +298,8 @@ func measureSensitivity(
       options.run.progress.advance(1)
     }
     x = y
-    giveBackFreeMemory()
   }
   return errors
-}
-
-/// Weights some of which are rounded when they are asked for.
-struct RoundedWeights<Base: Weights>: Weights {
-  let base: Base
-  let specs: [WeightName: WeightSpec]
-  let recipe: Recipe
-  let statistics: Statistics?
-  let parallel: Parallel
-  /// What was folded into the base's weights.
-  let factors: [WeightName: FoldFactors]
-  private let built = BuiltWeights()
-
-  init(
-    base: Base, specs: [WeightName: WeightSpec], recipe: Recipe, statistics: Statistics?, parallel: Parallel,
-    factors: [WeightName: FoldFactors] = [:]
-  ) {
-    self.factors = factors
-    self.base = base
-    self.specs = specs
-    self.recipe = recipe
-    self.statistics = statistics
-    self.parallel = parallel
-  }
-
-  func weight(_ name: WeightName) throws -> Weight {
-    guard let spec = specs[name] else { return try base.weight(name) }
-    if let kept = built.find(name) { return kept }
-    let source = try base.weight(name)
-    var decision = try recipe.decide(spec, source: source.encoding, statistics: statistics)
-    if let multipliers = factors[name]?.multipliers {
-      decision.options.importance = decision.options.importance?.divided(bySquaresOf: multipliers)
-    }
-    let weight = try decision.scheme.quantize(source, options: decision.options, parallel: parallel).weight
-    built.keep(name, weight)
-    return weight
-  }
-
-  func upcoming(_ names: [WeightName]) { base.upcoming(names) }
-
-  func finished(_ name: WeightName) {
-    built.remove(name)
-    base.finished(name)
-  }
 }
 
 extension Windows {

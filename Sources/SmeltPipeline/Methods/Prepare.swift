@@ -152,7 +152,7 @@ struct Preparation: Sendable {
     if method.needsMoments {
       try walk(family, folded, groups, folder, folding)
     } else {
-      try eachLayer(family) { layer in
+      try forEachLayer(family) { layer in
         for spec in family.weights where spec.layer == layer && folding.factors[spec.name] != nil {
           try Interrupt.check()
           try put(try folded.weight(spec.name), spec, folding)
@@ -163,15 +163,10 @@ struct Preparation: Sendable {
     }
   }
 
-  private func eachLayer(_ family: some ModelFamily, _ body: (Int) throws -> Void) throws {
-    let layers = family.dimensions.layers
-    options.run.progress.begin(method.method.rawValue, total: layers, unit: "layers")
-    for layer in 0..<layers {
-      try Interrupt.check()
-      try body(layer)
-      giveBackFreeMemory()
-      options.run.progress.advance(1)
-    }
+  private func forEachLayer(_ family: some ModelFamily, _ body: (Int) throws -> Void) throws {
+    options.run.progress.begin(
+      method.method.rawValue, total: family.dimensions.layers, unit: "layers")
+    try LayerPass(family, nil, options.run.progress).run(body)
     options.run.progress.end()
   }
 
@@ -189,7 +184,7 @@ struct Preparation: Sendable {
     let tap = RouterTap(collecting)
     let replayed = OverlaidWeights(base: weights, store: store)
     var stream = try TokenStream(groups, family, weights, folder: folder)
-    try eachLayer(family) { layer in
+    try forEachLayer(family) { layer in
       let specs = family.weights.filter { $0.layer == layer }
       let inputs = groups.count > 1 ? RoutedInputs(try ScratchFile(in: folder)) : nil
       collecting.leavesExperts = inputs != nil

@@ -73,49 +73,14 @@ private func negativeLogLikelihoods(
 ) throws -> (losses: [Double], spilledBytes: Int) {
   let pass = Pass(parallel: options.parallel)
   var stream = try TokenStream(groups, family, weights, folder: ScratchFile.temporaryFolder)
-  for layer in 0..<family.dimensions.layers {
-    cache.begin(layer: layer)
+  try LayerPass(family, cache, options.progress).run { layer in
     try stream.update { batch, _, x in _ = try family.layer(layer, &x, batch, weights, pass) }
-    giveBackFreeMemory()
-    options.progress.advance(1)
   }
-  cache.begin(layer: family.dimensions.layers)
   var losses: [Double] = []
   try stream.forEach { batch, _, x in
-    try eachLogits(family, x, batch, weights, pass) { logits, range in
+    try forEachLogits(family, x, batch, weights, pass) { logits, range in
       losses += Metrics.negativeLogLikelihoods(logits, range, batch, options.parallel)
     }
   }
   return (losses, stream.spilledBytes)
-}
-
-/// Embedding and all layers: the streams before the output head.
-func runLayers(
-  _ family: some ModelFamily, _ batch: TokenBatch, _ weights: some Weights, _ cache: WeightCache,
-  _ pass: Pass, _ progress: any ProgressReporter,
-  each: (Int, Matrix, Routing?) throws -> Void = { _, _, _ in }
-) throws -> Matrix {
-  var x = try family.embed(batch, weights)
-  for layer in 0..<family.dimensions.layers {
-    try Interrupt.check()
-    cache.begin(layer: layer)
-    let routing = try family.layer(layer, &x, batch, weights, pass)
-    try each(layer, x, routing)
-    if pass.state == nil { giveBackFreeMemory() }  // a single token leaves no holes worth a millisecond
-    progress.advance(1)
-  }
-  cache.begin(layer: family.dimensions.layers)
-  return x
-}
-
-/// Calls `body` with the logits of a chunk of tokens at a time, and the places of the tokens.
-func eachLogits(
-  _ family: some ModelFamily, _ x: Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass,
-  _ body: (Matrix, Range<Int>) throws -> Void
-) throws {
-  for start in stride(from: 0, to: batch.count, by: logitsChunk) {
-    try Interrupt.check()
-    let range = start..<min(batch.count, start + logitsChunk)
-    try body(try family.logits(x[range], weights, pass), range)
-  }
 }

@@ -109,7 +109,10 @@ private func lastLogits(
   _ state: DecodingState
 ) throws -> [Float] {
   let batch = TokenBatch([ids], firstPosition: state.position)
-  let x = try runLayers(family, batch, weights, cache, pass, SilentProgress())
+  var x = try family.embed(batch, weights)
+  try LayerPass(family, cache, SilentProgress(), trims: false).run { layer in
+    _ = try family.layer(layer, &x, batch, weights, pass)
+  }
   state.advance(ids.count)
   return try family.logits(x[x.rows - 1..<x.rows], weights, pass).values
 }

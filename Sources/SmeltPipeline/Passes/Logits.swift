@@ -58,64 +58,108 @@ private func writingLogits(
 ) throws {
   let replacement = Replacement(overwrite: overwrite, .logits)
   try requireCreatable(path, replacing: replacement)
-  let family = model.family
-  let dimensions = family.dimensions
-  let pass = Pass(parallel: options.parallel)
-  var tensors: [(name: String, dtype: DType, shape: Shape, values: [UInt8])] = []
-  func add(_ name: String, _ dtype: DType, _ shape: Shape, _ bytes: UnsafeRawBufferPointer) {
-    tensors.append((name, dtype, shape, Array(bytes)))
-  }
   let windows = Windows(sequences, context: sequences.map(\.count).max() ?? 0)
-  let groups = windows.groups(dimensions, streams: 1, maxMemory: options.maxMemory)
-  options.progress.begin("logits", total: groups.count * dimensions.layers, unit: "layers")
-  let cache = WeightCache([model], groups.count > 1 ? .always : .never, options)
-  let weights = cache.weights()
-  var first = 0
-  for batch in groups {
-    let x = try runLayers(family, batch, weights, cache, pass, options.progress) { layer, x, route in
-      for sequence in 0..<batch.sequenceCount {
-        let range = batch.range(sequence)
-        let index = first + sequence
-        if hiddenStates {
-          let shape: Shape =
-            dimensions.streams > 1
-            ? [range.count, dimensions.streams, dimensions.hidden] : [range.count, dimensions.hidden]
-          x[range].values.withUnsafeBytes { add("hidden.\(index).\(layer)", .f32, shape, $0) }
-        }
-        if routing, let route {
-          let places = range.lowerBound * route.perToken..<range.upperBound * route.perToken
-          let shape: Shape = [range.count, route.perToken]
-          Array(route.experts[places]).withUnsafeBytes { add("experts.\(index).\(layer)", .i32, shape, $0) }
-          Array(route.weights[places]).withUnsafeBytes {
-            add("expert_weights.\(index).\(layer)", .f32, shape, $0)
-          }
-        }
-      }
-    }
-    var logits: [Float] = []
-    try eachLogits(family, x, batch, weights, pass) { chunk, _ in logits += chunk.values }
-    for sequence in 0..<batch.sequenceCount {
-      let range = batch.range(sequence)
-      let places = range.lowerBound * dimensions.vocabulary..<range.upperBound * dimensions.vocabulary
-      Array(logits[places]).withUnsafeBytes {
-        add("logits.\(first + sequence)", .f32, [range.count, dimensions.vocabulary], $0)
-      }
-    }
-    first += batch.sequenceCount
-  }
+  let groups = windows.groups(model.family.dimensions, streams: 1, maxMemory: options.maxMemory)
+  options.progress.begin("logits", total: model.family.dimensions.layers, unit: "layers")
+  let cache = WeightCache([model], groups.count > 1 ? .withinLayers : .never, options)
+  let outputs = LogitsOutputs(
+    try ScratchFile(in: ScratchFile.temporaryFolder), hiddenStates: hiddenStates, routing: routing)
+  try outputs.run(model.family, cache.weights(), cache, groups, options)
   options.progress.end()
   try model.checkUnchanged()
-  try writeSafetensors(path, tensors, metadata: [("format", "smelt.logits/1")], replacement)
+  try outputs.write(path, replacement)
 }
 
-/// Writes small tensors that are all in memory.
-func writeSafetensors(
-  _ path: String, _ tensors: [(name: String, dtype: DType, shape: Shape, values: [UInt8])],
-  metadata: [(String, String)], _ replacement: Replacement
-) throws {
-  var writer = try SafetensorsWriter(
-    path: path, tensors: tensors.map { SafetensorsWriter.Declaration($0.name, $0.dtype, $0.shape) },
-    metadata: metadata, replacing: replacement)
-  for tensor in tensors { try writer.write(tensor.name, tensor.values) }
-  try writer.commit()
+/// The outputs of a run on their way into a file: all of them may be larger than memory, and only at the end is it known which
+/// there are.
+private final class LogitsOutputs {
+  /// Bytes that are copied at once.
+  private static let pieceBytes = 4 << 20
+
+  private let scratch: ScratchFile
+  private let hiddenStates: Bool
+  private let routing: Bool
+  private var tensors: [(declaration: SafetensorsWriter.Declaration, place: Range<Int>)] = []
+
+  init(_ scratch: ScratchFile, hiddenStates: Bool, routing: Bool) {
+    self.scratch = scratch
+    self.hiddenStates = hiddenStates
+    self.routing = routing
+  }
+
+  /// Layers outside, groups of sequences inside; then the logits.
+  func run(
+    _ family: some ModelFamily, _ weights: some Weights, _ cache: WeightCache, _ groups: [TokenBatch],
+    _ options: RunOptions
+  ) throws {
+    let dimensions = family.dimensions
+    let pass = Pass(parallel: options.parallel)
+    /// The sequences before each group.
+    let firsts = groups.reduce(into: [0]) { $0.append($0[$0.count - 1] + $1.sequenceCount) }
+    var stream = try TokenStream(groups, family, weights, folder: ScratchFile.temporaryFolder)
+    try LayerPass(family, cache, options.progress).run { layer in
+      var group = 0
+      try stream.update { batch, _, x in
+        let route = try family.layer(layer, &x, batch, weights, pass)
+        for sequence in 0..<batch.sequenceCount {
+          let name = "\(firsts[group] + sequence).\(layer)"
+          let range = batch.range(sequence)
+          if hiddenStates {
+            let shape =
+              dimensions.streams > 1 ? [dimensions.streams, dimensions.hidden] : [dimensions.hidden]
+            try add("hidden.\(name)", .f32, Shape([range.count] + shape), x[range].values)
+          }
+          if routing, let route {
+            let places = range.lowerBound * route.perToken..<range.upperBound * route.perToken
+            let shape: Shape = [range.count, route.perToken]
+            try add("experts.\(name)", .i32, shape, Array(route.experts[places]))
+            try add("expert_weights.\(name)", .f32, shape, Array(route.weights[places]))
+          }
+        }
+        group += 1
+      }
+    }
+    var group = 0
+    try stream.forEach { batch, _, x in
+      let start = scratch.byteCount
+      try forEachLogits(family, x, batch, weights, pass) { logits, _ in
+        try logits.values.withUnsafeBytes { try scratch.write($0, at: scratch.byteCount) }
+      }
+      let row = dimensions.vocabulary * 4
+      for sequence in 0..<batch.sequenceCount {
+        let range = batch.range(sequence)
+        tensors.append(
+          (
+            SafetensorsWriter.Declaration(
+              "logits.\(firsts[group] + sequence)", .f32, [range.count, dimensions.vocabulary]),
+            start + range.lowerBound * row..<start + range.upperBound * row
+          ))
+      }
+      group += 1
+    }
+  }
+
+  private func add<T: BitwiseCopyable>(_ name: String, _ dtype: DType, _ shape: Shape, _ values: [T]) throws {
+    let start = scratch.byteCount
+    try values.withUnsafeBytes { try scratch.write($0, at: start) }
+    tensors.append((SafetensorsWriter.Declaration(name, dtype, shape), start..<scratch.byteCount))
+  }
+
+  /// Writes the file, one tensor after the other.
+  func write(_ path: String, _ replacement: Replacement) throws {
+    var writer = try SafetensorsWriter(
+      path: path, tensors: tensors.map(\.declaration), metadata: [("format", "smelt.logits/1")],
+      replacing: replacement)
+    for (declaration, place) in tensors {
+      for start in stride(from: place.lowerBound, to: place.upperBound, by: LogitsOutputs.pieceBytes) {
+        let length = min(LogitsOutputs.pieceBytes, place.upperBound - start)
+        let bytes = try [UInt8](unsafeUninitializedCapacity: length) { buffer, count in
+          try scratch.read(into: UnsafeMutableRawBufferPointer(buffer), at: start)
+          count = length
+        }
+        try writer.write(declaration.name, bytes)
+      }
+    }
+    _ = try writer.commit()
+  }
 }

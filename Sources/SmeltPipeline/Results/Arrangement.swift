@@ -7,8 +7,6 @@ public import SmeltQuantization
 import SmeltStorage
 public import SmeltTensors
 
-internal import Synchronization
-
 /// One step that a weight's numbers take on their way into a result, apart from rounding.
 public enum Arrangement: Sendable, Hashable {
   /// The rows of each head in the order of `GGUFPlace.pairedHeads`.
@@ -60,54 +58,6 @@ public struct ResultSlab: Sendable {
   var rowBytes: Int { shape.rows > 0 ? parts[0].byteCount / shape.rows : 0 }
   /// Bytes of all parts.
   public var byteCount: Int { parts.reduce(0) { $0 + $1.byteCount } }
-}
-
-/// Weights put in order for a result; used from any thread.
-final class ArrangedWeights: Sendable {
-  private let model: Model
-  private let plan: Plan
-  private let built = BuiltWeights()
-
-  init(_ model: Model, _ plan: Plan) {
-    self.model = model
-    self.plan = plan
-  }
-
-  /// The matrix of a slab, its values not yet rounded.
-  func weight(_ slab: ResultSlab) throws -> Weight {
-    let source = try source(slab)
-    if slab.steps.isEmpty { return source }
-    let key = WeightName(slab.name)
-    if let kept = built.find(key) { return kept }
-    var weight = source
-    for step in slab.steps {
-      if step == .alternating, let other = slab.other {
-        weight = try weight.alternating(
-          with: try model.weights.weight(plan.weights[other].stored.spec.name))
-      } else {
-        weight = try weight.arranged(step)
-      }
-    }
-    built.keep(key, weight)
-    return weight
-  }
-
-  /// The slab's weight. Schemes look at every number they round: a weight of plain numbers needs no scan before.
-  private func source(_ slab: ResultSlab) throws -> Weight {
-    let stored = plan.weights[slab.weight].stored
-    if !slab.isKept, stored.encoding is Plain, stored.prepared == nil {
-      return try model.source.unscanned(stored.spec.name)
-    }
-    return try model.weights.weight(stored.spec.name)
-  }
-
-  /// The slab is written.
-  func finished(_ slab: ResultSlab) {
-    if !slab.steps.isEmpty { built.remove(WeightName(slab.name)) }
-    for place in [slab.weight, slab.other].compactMap({ $0 }) {
-      model.weights.finished(plan.weights[place].stored.spec.name)
-    }
-  }
 }
 
 extension [Arrangement] {

@@ -31,6 +31,12 @@ public protocol ResultTarget: Sendable {
   /// Files beside the source's weights that the result has no place for.
   func leftFiles(_ plan: Plan, _ model: Model) throws -> [LeftFile]
 
+  /// Whether a conversion that was interrupted can be resumed.
+  var isResumable: Bool { get }
+
+  /// The most bytes of one file, where the result is cut into several; nil where it is not.
+  var maxPartBytes: Int? { get }
+
   /// How codes are kept: nil where they are stored as they are.
   var compression: CodecMode? { get }
 
@@ -84,6 +90,10 @@ public struct ResultSummary: Sendable {
 }
 
 extension ResultTarget {
+  /// It cannot.
+  public var isResumable: Bool { false }
+  /// Not cut.
+  public var maxPartBytes: Int? { nil }
   /// Nothing is left out.
   public func leaves(_ spec: WeightSpec, _ model: Model) -> LeftOut? { nil }
 

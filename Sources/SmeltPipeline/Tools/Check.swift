@@ -90,7 +90,7 @@ public struct CheckSummary: Sendable {
 ///   - open: opens the model, which an ingot with a damaged config.json does not survive.
 /// - Throws: the first thing that is wrong with a checkpoint, or with an ingot beside damage; `RequestError` usage when only
 ///   checksums are wanted of a model that has none.
-public func check(
+public func checkModel(
   _ path: String, isDeep: Bool = true, _ options: RunOptions, open: (String) throws -> Model
 ) throws -> CheckSummary {
   var summary = CheckSummary()
@@ -106,11 +106,11 @@ public func check(
   } else if !isDeep {
     throw RequestError(.usage, "--checksums is for ingots: '\(path)' is not one")
   }
-  return try check(try open(path), summary, options)
+  return try scan(try open(path), summary, options)
 }
 
 /// Scans what is not damaged.
-private func check(_ model: Model, _ found: CheckSummary, _ options: RunOptions) throws -> CheckSummary {
+private func scan(_ model: Model, _ found: CheckSummary, _ options: RunOptions) throws -> CheckSummary {
   var summary = found
   summary.leftOut = model.leftOut
   model.limitCache(options.maxMemory / 8)
@@ -149,6 +149,6 @@ private func check(_ model: Model, _ found: CheckSummary, _ options: RunOptions)
 
 /// Checks an opened model, an ingot from its file again.
 /// - Throws: as `check` of a path.
-public func check(_ model: Model, _ options: RunOptions) throws -> CheckSummary {
-  try check(model.path, options) { _ in model }
+public func checkModel(_ model: Model, _ options: RunOptions) throws -> CheckSummary {
+  try checkModel(model.path, options) { _ in model }
 }

@@ -86,7 +86,7 @@ struct Comparison {
       result: try stream(plan.groups, its, result),
       forced: try stream(canForce ? plan.groups : [], its, result),
       rounded: try stream(rounded == nil ? [] : plan.groups, its, result))
-    for layer in 0..<mine.dimensions.layers {
+    try LayerPass(mine, nil, options.progress).run { layer in
       try each(layer)
       var choices: [Routing?] = []
       try streams.source.update { batch, _, x in
@@ -114,8 +114,6 @@ struct Comparison {
           _ = try its.layer(layer, &y, batch, rounded, pass)
         }
       }
-      giveBackFreeMemory()
-      options.progress.advance(1)
     }
     try each(mine.dimensions.layers)
     for place in plan.groups.indices {
@@ -152,7 +150,7 @@ struct Comparison {
   ) throws {
     let pass = Pass(parallel: options.parallel)
     let (x, y, forced, noise) = streams
-    try eachLogits(mine, x, batch, source, pass) { a, range in
+    try forEachLogits(mine, x, batch, source, pass) { a, range in
       let b = try its.logits(y[range], result, pass)
       sourceLosses += Metrics.negativeLogLikelihoods(a, range, batch, options.parallel)
       resultLosses += Metrics.negativeLogLikelihoods(b, range, batch, options.parallel)
@@ -178,7 +176,7 @@ struct Comparison {
     _ rounded: some Weights, _ x: Matrix, _ z: Matrix, _ options: RunOptions
   ) throws {
     let pass = Pass(parallel: options.parallel)
-    try eachLogits(mine, x, batch, source, pass) { a, range in
+    try forEachLogits(mine, x, batch, source, pass) { a, range in
       let b = try its.logits(z[range], rounded, pass)
       self.rounded.losses += Metrics.negativeLogLikelihoods(b, range, batch, options.parallel)
       for agreement in agreements(a, b, options) {

@@ -6,9 +6,6 @@ import SmeltModels
 import SmeltStorage
 import SmeltTensors
 
-/// Tokens for which the noise of rounding alone is measured: a few windows are enough for a mean.
-private let floorTokens = 2048
-
 /// Compares a result with its source over the windows of a text, each on its own configuration.
 /// - Parameter rounding: how the result's activations are rounded in a further pass; nil for none.
 /// - Throws: `RequestError` usage when the two are not the same architecture; refusals of their content.
@@ -118,45 +115,4 @@ func requireComparable(_ source: Model, _ result: Model) throws {
   throw RequestError(
     .usage, "'\(source.path)' and '\(result.path)' are not the same architecture: \(difference)",
     help: "compare a model with what was made from it")
-}
-
-/// How the windows of a comparison run.
-struct ComparisonPlan {
-  /// The windows, in groups of which a few activations fit into memory.
-  let groups: [TokenBatch]
-  /// For the first groups, the windows over which the noise of rounding is measured.
-  let noisy: [TokenBatch]
-  /// Whether the activations of all passes stay in memory; else they wait in files.
-  let inMemory: Bool
-
-  init(_ windows: Windows, _ dimensions: ModelDimensions, hasRounding: Bool, _ options: RunOptions) {
-    let together = windows.groups(dimensions, streams: hasRounding ? 5 : 4, maxMemory: options.maxMemory)
-    inMemory = together.count == 1
-    // Waiting, at most four of them are there at once: for the logits, when no layer needs room.
-    groups = inMemory ? together : windows.groups(dimensions, streams: 3, maxMemory: options.maxMemory)
-    var left = floorTokens
-    noisy = groups.compactMap { noiseBatch($0, &left) }
-  }
-}
-
-/// The first windows of a batch, as long as fewer than `left` tokens were taken; at least one window the first time.
-private func noiseBatch(_ batch: TokenBatch, _ left: inout Int) -> TokenBatch? {
-  var sequences: [[Int]] = []
-  for sequence in 0..<batch.sequenceCount where left > 0 {
-    sequences.append(Array(batch.ids[batch.range(sequence)]))
-    left -= batch.range(sequence).count
-  }
-  return sequences.isEmpty ? nil : TokenBatch(sequences)
-}
-
-/// The same weights, their products summed in another order: what differs is the noise of rounding.
-struct PermutedWeights<Base: Weights>: Weights {
-  let base: Base
-
-  func weight(_ name: WeightName) throws -> Weight { try base.weight(name) }
-  func finished(_ name: WeightName) { base.finished(name) }
-  func upcoming(_ names: [WeightName]) { base.upcoming(names) }
-  func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws -> Matrix {
-    SmeltTensors.multiply(x, try weight(name), rows: rows, parallel: parallel, order: .permuted)
-  }
 }

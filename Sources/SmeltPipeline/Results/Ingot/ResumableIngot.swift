@@ -26,7 +26,7 @@ struct ConversionJournal {
       ("schema", "smelt.journal/3"), ("origin", try provenance(model, options)),
       ("files", try model.identity()),
       ("compression", JSON(options.target.compression?.rawValue ?? "")),
-      ("max_part_bytes", (options.target as? IngotResult)?.maxPartBytes.map { JSON($0) } ?? JSON(.null)),
+      ("max_part_bytes", options.target.maxPartBytes.map { JSON($0) } ?? JSON(.null)),
       ("plan_xxh64", JSON(hexadecimal(slabs.value()))), ("slabs", JSON(plan.slabs.count)),
     ]
     if let bytes = options.budgetBytes { members.append(("budget_bytes", JSON(bytes))) }

@@ -7,48 +7,6 @@ import SmeltQuantization
 import SmeltStorage
 import SmeltTensors
 
-/// One tensor with codes, the slabs that fill it, and the tensors with their scales.
-struct NamedTensor {
-  /// The slabs in the order of their bytes, as places in the plan.
-  var slabs: [Int]
-  /// Codes first, then one for each further part.
-  var entries: [Entry]
-
-  /// One tensor of a file.
-  struct Entry {
-    var name: String
-    var dtype: DType
-    var shape: Shape
-    /// The bytes, where no part of the weight is meant.
-    var constant: Bytes?
-    /// Whether the top bit of each byte is flipped: signed bytes as bytes offset by 128.
-    var flipsTopBits = false
-    /// How numbers of a byte each are put into words, where they are.
-    var packed: Packing?
-  }
-
-  /// Zero points [rows, groups], one a byte, as little-endian words along the rows: [⌈rows × bits / 32⌉, groups]. Those of 8
-  /// bits are offset by 128, as codes are.
-  struct Packing {
-    let bits: Int
-    let groups: Int
-
-    /// The words.
-    func words(_ bytes: Bytes) -> Bytes {
-      let rows = bytes.count / max(1, groups)
-      let perWord = 32 / bits
-      var out = [UInt8](repeating: 0, count: (rows + perWord - 1) / perWord * groups * 4)
-      let offset: UInt8 = bits == 8 ? 0x80 : 0
-      for (index, value) in bytes.array.enumerated() {
-        let (row, group) = (index / groups, index % groups)
-        let bit = row % perWord * bits
-        out[(row / perWord * groups + group) * 4 + bit / 8] |= (value ^ offset) << UInt8(bit % 8)
-      }
-      return Bytes(out)
-    }
-  }
-}
-
 /// The names of a dialect.
 struct TensorNaming {
   let family: any ModelFamily
@@ -69,9 +27,9 @@ struct TensorNaming {
     column = quantized.allSatisfy { $0.stored.spec.spellings[own].isWhole } ? own : 0
     compressed = layout
     for planned in quantized {
-      let encoding = TensorNaming.isBlockFP4(planned.resultEncoding) ? FP4.mxfp4 : planned.resultEncoding
+      let encoding = planned.resultEncoding.isBlockFP4 ? FP4.mxfp4 : planned.resultEncoding
       guard layout.format(encoding, planned.stored.spec, column: column) != nil else {
-        throw SafetensorsResult.unsupported(encoding, planned.stored.spec)
+        throw SafetensorsRefusal.unsupported(encoding, planned.stored.spec)
       }
     }
   }
@@ -111,17 +69,15 @@ struct TensorNaming {
       steps.append(.alternating)
       other = partner
     }
-    if planned.isKept, TensorNaming.isBlockFP4(planned.stored.encoding) { steps.append(.hubFP4) }
+    if planned.isKept, planned.stored.encoding.isBlockFP4 { steps.append(.hubFP4) }
     if planned.stored.encoding.name == IntegerTable.i32.name, !planned.stored.spec.isCarried {
       steps.append(.integers64)
     }
     // Blocks of FP4 have output channels first whatever the plain spelling does.
-    let isFP4 = planned.resultEncoding is FP4 || TensorNaming.isBlockFP4(planned.resultEncoding)
+    let isFP4 = planned.resultEncoding is FP4 || planned.resultEncoding.isBlockFP4
     if spelling.transposed, !isFP4, planned.stored.spec.shape.rank == 2 { steps.append(.turned) }
     return (steps, other)
   }
-
-  static func isBlockFP4(_ encoding: any Encoding) -> Bool { (encoding as? GGUFBlock)?.kind == .mxfp4 }
 
   /// The slabs in the order of their tensors' bytes: tensors as they first come, inside a stack by expert and row.
   func inOrder(_ slabs: [ResultSlab], _ weights: [PlannedWeight]) -> [ResultSlab] {

@@ -45,7 +45,7 @@ public struct SafetensorsResult: ResultTarget {
     var settled = decision
     var reason: String?
     if decision.scheme.keepsBytes {
-      if TensorNaming.isBlockFP4(stored.encoding), holds(FP4.mxfp4, stored.spec, model) {
+      if stored.encoding.isBlockFP4, holds(FP4.mxfp4, stored.spec, model) {
         return (decision, "the same FP4 codes and scales in the order of safetensors")
       }
       if stored.encoding is Plain, let type = stored.sourceType, type != stored.encoding.name,
@@ -73,7 +73,7 @@ public struct SafetensorsResult: ResultTarget {
         settled.options.importance = nil
         return (settled, "kept: engines read \(encoding.name) of single matrices named NAME.weight only")
       }
-      throw SafetensorsResult.unsupported(encoding, stored.spec)
+      throw SafetensorsRefusal.unsupported(encoding, stored.spec)
     }
     return (settled, reason)
   }
@@ -81,41 +81,6 @@ public struct SafetensorsResult: ResultTarget {
   private func holds(_ encoding: any Encoding, _ spec: WeightSpec, _ model: Model) -> Bool {
     TensorNaming.holds(encoding, spec, model)
       || spec.spellings.indices.contains { layout.format(encoding, spec, column: $0) != nil }
-  }
-
-  static func unsupported(_ encoding: any Encoding, _ spec: WeightSpec) -> RequestError {
-    let (name, help) = known(encoding)
-    return RequestError(
-      .unsupported,
-      "'\(spec.name)' (\(spec.shape)) would be \(name) (\(encoding.name)), which cannot be written as safetensors here",
-      help: help ?? "choose a scheme such as bf16 or f32, or an .ingot or a .gguf as the result")
-  }
-
-  /// The name by which people know an encoding, and what to do with it.
-  private static func known(_ encoding: any Encoding) -> (name: String, help: String?) {
-    switch encoding {
-    case let integers as GroupedIntegers:
-      let bits = integers.width.rawValue
-      let kind =
-        integers.hasZeroPoints ? "W\(bits)A16 asymmetric (INT\(bits) with zero points)" : "INT\(bits)"
-      return (
-        kind,
-        "keep it in an .ingot, or choose a scheme such as \(bits == 4 ? "int4-group" : "int8-channel"), which rounds anew"
-      )
-    case is NVFP4:
-      return (
-        "NVFP4 with a global scale that multiplies, as ModelOpt and llama.cpp have it",
-        "keep it in an .ingot or a .gguf, or choose --scheme nvfp4, which rounds anew"
-      )
-    case let block as GGUFBlock:
-      return (
-        "GGUF's \(GGUFTensorType.storing(block)?.name ?? block.name)",
-        "keep it in an .ingot or a .gguf, or choose a scheme such as bf16 or int4-group"
-      )
-    case let fp8 as FP8: return ("FP8 \(fp8.format.rawValue.uppercased())", nil)
-    case is FP4: return ("MXFP4", nil)
-    default: return (encoding.name.uppercased(), nil)
-    }
   }
 
   /// The tensors of the dialect in the order of the family's table; what the dialect stacks or fuses is put together.

@@ -33,7 +33,7 @@ struct CompressedLayout: Sendable {
       let (encoding, spec) = (planned.resultEncoding, planned.stored.spec)
       guard CompressedLayout.isQuantized(encoding) else { return false }
       let place = spec.spellings[column]
-      if encoding is FP4 || TensorNaming.isBlockFP4(encoding) {
+      if encoding is FP4 || encoding.isBlockFP4 {
         return isV4 ? !(spec.role.isRouted && place.isWhole) : !(place.stackIndex != nil && place.transposed)
       }
       guard encoding.name == FP8(.e4m3, .block128).name, place.isWhole else { return true }

@@ -1,0 +1,45 @@
+// Encodings that no engine's safetensors hold, by the names people know them by, and what to do instead.
+
+import SmeltContainers
+import SmeltModels
+import SmeltStorage
+import SmeltTensors
+
+/// Why an encoding cannot be written as safetensors.
+enum SafetensorsRefusal {
+  /// A weight that would have such an encoding.
+  static func unsupported(_ encoding: any Encoding, _ spec: WeightSpec) -> RequestError {
+    let (name, help) = known(encoding)
+    return RequestError(
+      .unsupported,
+      "'\(spec.name)' (\(spec.shape)) would be \(name) (\(encoding.name)), which cannot be written as safetensors here",
+      help: help ?? "choose a scheme such as bf16 or f32, or an .ingot or a .gguf as the result")
+  }
+
+  /// The name by which people know an encoding, and what to do with it.
+  private static func known(_ encoding: any Encoding) -> (name: String, help: String?) {
+    switch encoding {
+    case let integers as GroupedIntegers:
+      let bits = integers.width.rawValue
+      let kind =
+        integers.hasZeroPoints ? "W\(bits)A16 asymmetric (INT\(bits) with zero points)" : "INT\(bits)"
+      return (
+        kind,
+        "keep it in an .ingot, or choose a scheme such as \(bits == 4 ? "int4-group" : "int8-channel"), which rounds anew"
+      )
+    case is NVFP4:
+      return (
+        "NVFP4 with a global scale that multiplies, as ModelOpt and llama.cpp have it",
+        "keep it in an .ingot or a .gguf, or choose --scheme nvfp4, which rounds anew"
+      )
+    case let block as GGUFBlock:
+      return (
+        "GGUF's \(GGUFTensorType.storing(block)?.name ?? block.name)",
+        "keep it in an .ingot or a .gguf, or choose a scheme such as bf16 or int4-group"
+      )
+    case let fp8 as FP8: return ("FP8 \(fp8.format.rawValue.uppercased())", nil)
+    case is FP4: return ("MXFP4", nil)
+    default: return (encoding.name.uppercased(), nil)
+    }
+  }
+}

@@ -1,0 +1,54 @@
+// What a report says of rounded activations.
+
+import SmeltModels
+import SmeltQuantization
+import SmeltStorage
+import SmeltTensors
+
+extension Report {
+  /// What rounding the activations as well does to the result.
+  public struct Activations: Sendable {
+    /// How they were rounded.
+    public var rounding: String
+    /// Weights of the result that met rounded activations.
+    public var roundedWeights: Int
+    /// Those of them that the statistics know no range of, where scales are static: they got one for each token.
+    public var withoutRange: Int
+    /// e^(mean negative log-likelihood).
+    public var perplexity = 0.0
+    /// The KL divergence; floor and forced routing are not measured.
+    public var kl = Divergence()
+    /// Share of tokens with the source's most likely next token.
+    public var top1 = 0.0
+    /// Mean share of the source's five most likely next tokens among the five.
+    public var top5 = 0.0
+
+    /// The contract's JSON.
+    var json: JSON {
+      [
+        "rounding": JSON(rounding), "rounded_weights": JSON(roundedWeights),
+        "without_range": JSON(withoutRange), "perplexity": JSON(perplexity),
+        "kl": [
+          "mean": JSON(kl.mean), "median": JSON(kl.median), "p99": JSON(kl.p99), "max": JSON(kl.max),
+        ], "top1_agreement": JSON(top1), "top5_agreement": JSON(top5),
+      ]
+    }
+  }
+
+  /// Names what will be rounded.
+  /// - Throws: `RequestError` usage when the result has no weight of eight bits.
+  static func activations(_ rounding: ActivationRounding, of result: Model) throws -> Activations {
+    let reached = try result.storedWeights().filter {
+      $0.spec.isMultiplied && ActivationRounding.reaches($0.encoding)
+    }
+    guard !reached.isEmpty else {
+      throw RequestError(
+        .usage, "'\(result.path)' has no INT8 and no FP8 weight to meet rounded activations",
+        help: "leave --activations away")
+    }
+    return Activations(
+      rounding: rounding.kind.rawValue, roundedWeights: reached.count,
+      withoutRange: rounding.kind.isStatic
+        ? reached.count { !(rounding.ranges[$0.spec.name] ?? 0 > 0) } : 0)
+  }
+}

@@ -1,0 +1,50 @@
+// Weights that are rounded when they are asked for.
+
+import SmeltModels
+import SmeltQuantization
+import SmeltStorage
+import SmeltTensors
+
+/// Weights some of which are rounded when they are asked for.
+struct RoundedWeights<Base: Weights>: Weights {
+  let base: Base
+  let specs: [WeightName: WeightSpec]
+  let recipe: Recipe
+  let statistics: Statistics?
+  let parallel: Parallel
+  /// What was folded into the base's weights.
+  let factors: [WeightName: FoldFactors]
+  private let built = BuiltWeights()
+
+  init(
+    base: Base, specs: [WeightName: WeightSpec], recipe: Recipe, statistics: Statistics?, parallel: Parallel,
+    factors: [WeightName: FoldFactors] = [:]
+  ) {
+    self.factors = factors
+    self.base = base
+    self.specs = specs
+    self.recipe = recipe
+    self.statistics = statistics
+    self.parallel = parallel
+  }
+
+  func weight(_ name: WeightName) throws -> Weight {
+    guard let spec = specs[name] else { return try base.weight(name) }
+    if let kept = built.find(name) { return kept }
+    let source = try base.weight(name)
+    var decision = try recipe.decide(spec, source: source.encoding, statistics: statistics)
+    if let multipliers = factors[name]?.multipliers {
+      decision.options.importance = decision.options.importance?.divided(bySquaresOf: multipliers)
+    }
+    let weight = try decision.scheme.quantize(source, options: decision.options, parallel: parallel).weight
+    built.keep(name, weight)
+    return weight
+  }
+
+  func upcoming(_ names: [WeightName]) { base.upcoming(names) }
+
+  func finished(_ name: WeightName) {
+    built.remove(name)
+    base.finished(name)
+  }
+}
