@@ -9,12 +9,19 @@ let swift: [SwiftSetting] = [
   .enableUpcomingFeature("InternalImportsByDefault"),
   .enableUpcomingFeature("MemberImportVisibility"),
 ]
+
+/// Hot loops are optimized in debug builds too, except where another package builds this one as a dependency: packages with such
+/// flags are refused there.
+let isDependency = Context.packageDirectory.contains("/checkouts/")
+let optimized: [CSetting] = isDependency ? [] : [.unsafeFlags(["-O2"], .when(configuration: .debug))]
 let tests: [SwiftSetting] = [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]
 
 let package = Package(
   name: "smelt",
   platforms: [.macOS(.v15)],
-  products: [.executable(name: "smelt", targets: ["smelt"])],
+  products: [
+    .library(name: "Smelt", targets: ["Smelt"]), .executable(name: "smelt", targets: ["SmeltCommand"]),
+  ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
@@ -24,7 +31,7 @@ let package = Package(
     .systemLibrary(
       name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"]), .brew(["zstd"])]),
     .target(
-      name: "CKernels", cSettings: [.unsafeFlags(["-O2"], .when(configuration: .debug))],
+      name: "CKernels", cSettings: optimized,
       linkerSettings: [.linkedLibrary("m", .when(platforms: [.linux]))]),
 
     // The rooms, in dependency order.
@@ -51,8 +58,11 @@ let package = Package(
         "SmeltContainers", "SmeltModels", "SmeltQuantization", "SmeltTokenizers", "SmeltTensors",
         "SmeltStorage", "CKernels",
       ], swiftSettings: swift),
+    .target(
+      name: "Smelt", dependencies: ["SmeltPipeline", "SmeltModels", "SmeltQuantization", "SmeltStorage"],
+      swiftSettings: swift),
     .executableTarget(
-      name: "smelt",
+      name: "SmeltCommand",
       dependencies: [
         "SmeltPipeline", "SmeltStorage", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: swift),
@@ -91,8 +101,10 @@ let package = Package(
         "SmeltTensors", "SmeltStorage", "SmeltTestSupport",
       ], swiftSettings: tests),
     .testTarget(
+      name: "SmeltTests", dependencies: ["Smelt", "SmeltStorage", "SmeltTestSupport"], swiftSettings: tests),
+    .testTarget(
       name: "CommandTests",
-      dependencies: ["smelt", "SmeltContainers", "SmeltTensors", "SmeltStorage", "SmeltTestSupport"],
+      dependencies: ["SmeltCommand", "SmeltContainers", "SmeltTensors", "SmeltStorage", "SmeltTestSupport"],
       exclude: ["snapshots"], swiftSettings: tests),
   ]
 )

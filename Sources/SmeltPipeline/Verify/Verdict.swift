@@ -194,7 +194,7 @@ public struct Fault: Sendable {
   }
 
   /// One line for people.
-  var text: String { printable("\(kind.rawValue) \(subject): \(problem)") }
+  public var text: String { printable("\(kind.rawValue) \(subject): \(problem)") }
 }
 
 extension Report {

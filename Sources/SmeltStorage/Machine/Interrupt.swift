@@ -1,4 +1,5 @@
-// Ctrl-C: the first one asks the work to stop at the next safe point, the second one kills.
+// Ctrl-C: the first one asks the work to stop at the next safe point, the second one kills. The cancellation of a task asks for
+// the same of whatever runs in it.
 
 internal import CKernels
 internal import Synchronization
@@ -30,8 +31,13 @@ public enum Interrupt {
     signal(SIGXFSZ, SIG_IGN)
   }
 
-  /// Throws `RequestError` interrupted once the user asked to stop. Long loops call it between steps.
+  /// Throws `RequestError` interrupted once the user asked to stop, or the task that calls was cancelled. Long loops call it
+  /// between steps.
   public static func check() throws {
+    if Task.isCancelled {
+      throw RequestError(
+        .interrupted, "stopped, since its task was cancelled; no result was written", help: "start again")
+    }
     if requested.load(ordering: .relaxed) {
       throw RequestError(
         .interrupted, "stopped by a signal; no result was written",

@@ -1,0 +1,124 @@
+// What is asked for: a conversion, a text, criteria.
+
+import SmeltPipeline
+import SmeltQuantization
+import SmeltStorage
+
+/// A conversion: which scheme for which weight, and what to write. By default every value stays as it is.
+public struct Conversion: Sendable {
+  /// The scheme for the big matrices inside layers, by any name that `smelt formats` lists: `int8-channel`, `W8A8`, `q4_k_m`;
+  /// nil with a recipe, or to keep everything.
+  public var scheme: String?
+  /// The path of a recipe (`Formats/recipe.md`); nil with a scheme.
+  public var recipe: String?
+  /// Statistics of a calibration, or an importance matrix of llama.cpp.
+  public var statistics: String?
+  /// How codes are chosen when a text is given: `rtn` (rounding to nearest), `awq` or `gptq`.
+  public var method: String
+  /// How an ingot stores weights: `fast`, `small` or `raw`.
+  public var compression: String
+  /// The container, where the path does not say it: `ingot`, `gguf` or `safetensors`.
+  public var container: String?
+  /// Refuse every step that may change a value.
+  public var exactOnly: Bool
+  /// Replace a result that Smelt wrote, and nothing else.
+  public var overwrite: Bool
+  /// Resume an ingot from an interrupted run.
+  public var resume: Bool
+
+  /// A conversion.
+  public init(
+    scheme: String? = nil, recipe: String? = nil, statistics: String? = nil, method: String = "rtn",
+    compression: String = "fast", container: String? = nil, exactOnly: Bool = false, overwrite: Bool = false,
+    resume: Bool = false
+  ) {
+    self.scheme = scheme
+    self.recipe = recipe
+    self.statistics = statistics
+    self.method = method
+    self.compression = compression
+    self.container = container
+    self.exactOnly = exactOnly
+    self.overwrite = overwrite
+    self.resume = resume
+  }
+
+  func options(_ model: SmeltPipeline.Model, _ path: String, _ run: Run, calibrates: Bool = false) throws
+    -> ConvertOptions
+  {
+    var options = try ConversionRequest(
+      scheme: scheme, recipePath: recipe, statisticsPath: statistics, observer: nil, exactOnly: exactOnly,
+      compression: compression, kind: container, overwrite: overwrite
+    ).options(for: model, result: path, calibrates: calibrates, run.options)
+    options.resume = resume
+    return options
+  }
+
+  func methodOptions() throws -> MethodOptions { try MethodOptions(named: method) }
+}
+
+/// Texts, and how they are cut into windows that run alone.
+public struct Text: Sendable {
+  /// UTF-8 files, `.jsonl` files of records, or patterns of such.
+  public var files: [String]
+  /// Tokens a window.
+  public var context: Int
+  /// The most tokens; nil: all.
+  public var tokenLimit: Int?
+  /// How many windows are drawn from all of the text, rather than its first ones; nil: the first ones.
+  public var samples: Int?
+  /// Which windows are drawn: the same seed, the same windows.
+  public var seed: UInt64
+
+  /// Texts.
+  public init(
+    _ files: String..., context: Int = 256, tokenLimit: Int? = nil, samples: Int? = nil, seed: UInt64 = 0
+  ) {
+    self.files = files
+    self.context = context
+    self.tokenLimit = tokenLimit
+    self.samples = samples
+    self.seed = seed
+  }
+
+  func windows(_ model: SmeltPipeline.Model) throws -> Windows {
+    try model.requireForwardPass()
+    guard context >= 2, tokenLimit ?? context >= context, samples ?? 1 >= 1 else {
+      throw RequestError(
+        .usage,
+        "a window has at least 2 tokens, and tokenLimit at least one window; context is \(context), tokenLimit \(tokenLimit.map(String.init) ?? "nil"), samples \(samples.map(String.init) ?? "nil")"
+      )
+    }
+    return try Windows(
+      try TextSource(files), context: context,
+      WindowDraw(samples: samples, seed: seed, limit: tokenLimit), model: model)
+  }
+}
+
+/// What is demanded of a result. Nothing demanded, nothing judged.
+public struct Criteria: Sendable {
+  /// `near-lossless`, `good` or `usable`: bounds by a name, which those below override.
+  public var profile: String?
+  /// The largest mean KL divergence, in nats a token.
+  public var maxKL: Double?
+  /// The smallest share of tokens with the same most likely next token, 0 to 1.
+  public var minTop1: Double?
+  /// The largest relative error of a weight.
+  public var maxWeightError: Double?
+
+  /// Criteria.
+  public init(
+    profile: String? = nil, maxKL: Double? = nil, minTop1: Double? = nil, maxWeightError: Double? = nil
+  ) {
+    self.profile = profile
+    self.maxKL = maxKL
+    self.minTop1 = minTop1
+    self.maxWeightError = maxWeightError
+  }
+
+  func thresholds() throws -> Thresholds {
+    Thresholds(
+      profile: try profile.map { try Thresholds.Profile.named($0) }, maxKL: maxKL, minTop1: minTop1,
+      maxWeightError: maxWeightError)
+  }
+}

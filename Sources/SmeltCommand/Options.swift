@@ -1,0 +1,77 @@
+// Options that commands share.
+
+import ArgumentParser
+import SmeltPipeline
+import SmeltStorage
+
+/// Flags of every command that runs for long.
+struct CommonOptions: ParsableArguments {
+  @Option(
+    name: .long,
+    help: ArgumentHelp("Threads to use; one a core by default. Results never depend on it.", valueName: "n"))
+  var threads: Int?
+
+  @Option(
+    name: .long, parsing: .unconditional,
+    help: ArgumentHelp(
+      "Memory that activations may take, for example 500MB or 2GiB (\(sizeUnits)).", valueName: "size"),
+    transform: byteSize)
+  var maxMemory: ByteSize = ByteSize(2 << 30)
+
+  @Flag(name: .long, help: "No progress on stderr.")
+  var quiet = false
+
+  func validate() throws {
+    guard (1...1024).contains(threads ?? 1) else { throw ValidationError("--threads must be from 1 to 1024") }
+  }
+
+  var run: RunOptions {
+    RunOptions(
+      parallel: threads.map { Parallel(threads: $0) } ?? .allCores, maxMemory: maxMemory.bytes,
+      progress: quiet ? WarningsAlone() : Terminal.progress())
+  }
+}
+
+/// How a model is opened.
+struct OpenOptions: ParsableArguments {
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Leave out tensors that no rule explains and whose names match (* and ?); scales, zero points, biases, norms, routers and heads by their whole names only; may be repeated.",
+      valueName: "pattern"))
+  var allowDrop: [String] = []
+
+  /// Opens a model. What is worth saying about it, and which of its tensors take no part, goes to stderr, unless the command's
+  /// own report says it.
+  func open(_ path: String, isReported: Bool = false) throws -> Model {
+    let model = try Model.open(path, allowDrop: allowDrop)
+    guard !isReported else { return model }
+    for warning in model.warnings { Terminal.error("warning: \(path): \(warning)") }
+    for left in model.leftOut { Terminal.error("left out: \(left.text)") }
+    return model
+  }
+}
+
+/// The flag of every command that reports on stdout.
+struct JSONOption: ParsableArguments {
+  @Flag(name: .long, help: "Print one JSON object instead of text.")
+  var json = false
+
+  /// Prints what was asked for.
+  func show(_ json: JSON, _ text: String) throws {
+    try Output.line(self.json ? json.text(indented: true) : printableLines(text))
+  }
+}
+
+/// Reads the size that an option is given.
+/// - Throws: `ValidationError` saying what is accepted.
+@Sendable func byteSize(_ text: String) throws -> ByteSize {
+  do {
+    return try ByteSize(parsing: text)
+  } catch {
+    throw ValidationError(error.description)
+  }
+}
+
+/// How the help of an option explains its unit.
+let sizeUnits = "MB is 10^6 bytes, MiB 2^20"
