@@ -12,152 +12,24 @@
 #pragma STDC FP_CONTRACT OFF
 #pragma clang diagnostic ignored "-Wpass-failed" // a sanitizer's build does not vectorize, and need not
 
+// Always inlined: what is constant at the call (a tile's size, the bits of a stage) is constant inside, and the target attribute
+// of the including file holds for it too.
 #define SK_INLINE static inline __attribute__((always_inline))
-// The arrays of the next loop are the same or do not overlap.
+// The arrays of the next loop are the same or do not overlap. SAFETY: a promise to the compiler, which vectorizes without looking;
+// CKernels.h passes it on to callers.
 #define SK_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 
 SK_INLINE uint32_t bits_of(float x) { return __builtin_bit_cast(uint32_t, x); }
 SK_INLINE float float_of(uint32_t b) { return __builtin_bit_cast(float, b); }
+// SAFETY: through memcpy, so that any address will do and no type is punned; each becomes one instruction.
 SK_INLINE uint16_t load16(const uint8_t *p) { uint16_t v; memcpy(&v, p, 2); return v; }
 SK_INLINE uint32_t load32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return v; }
 SK_INLINE void store16(uint8_t *p, uint16_t v) { memcpy(p, &v, 2); }
 SK_INLINE void store32(uint8_t *p, uint32_t v) { memcpy(p, &v, 4); }
 
-// ---- half precision, the step between the small formats and float32 ----
+// ---- codes to numbers and back ----
 
-#if SK_HALF
-SK_INLINE float float_of_half(uint16_t h) { return (float)__builtin_bit_cast(_Float16, h); }
-SK_INLINE uint16_t half_of_float(float x) { return __builtin_bit_cast(uint16_t, (_Float16)x); }
-#else
-SK_INLINE float float_of_half(uint16_t h) {
-  uint32_t sign = (uint32_t)(h & 0x8000) << 16, a = (uint32_t)(h & 0x7fff) << 13;
-  uint32_t normal = a + 0x38000000;
-  uint32_t subnormal = bits_of(float_of(a + 0x38800000) - 0x1p-14f);
-  uint32_t special = (a + 0x70000000) | (a > 0x0f800000 ? 0x00400000 : 0); // a NaN becomes quiet
-  uint32_t b = a < 0x00800000 ? subnormal : normal;
-  return float_of(sign | (a >= 0x0f800000 ? special : b));
-}
-SK_INLINE uint16_t half_of_float(float x) {
-  uint32_t b = bits_of(x), sign = (b >> 16) & 0x8000, a = b & 0x7fffffff;
-  uint32_t normal = ((a + 0xfff + ((a >> 13) & 1)) >> 13) - 0x1c000;
-  uint32_t subnormal = bits_of(float_of(a) + 0.5f) - 0x3f000000;
-  uint32_t h = a < 0x38800000 ? subnormal : normal;
-  h = a >= 0x47800000 ? 0x7c00 : h;
-  h = a > 0x7f800000 ? (0x7e00 | ((a >> 13) & 0x3ff)) : h;
-  return (uint16_t)(sign | h);
-}
-#endif
-
-// ---- decode ----
-
-static void k_decode_bf16(const uint8_t *restrict src, float *restrict dst, size_t n) {
-  for (size_t i = 0; i < n; i++) dst[i] = float_of((uint32_t)load16(src + 2 * i) << 16);
-}
-
-static void k_decode_f16(const uint8_t *restrict src, float *restrict dst, size_t n) {
-  for (size_t i = 0; i < n; i++) dst[i] = float_of_half(load16(src + 2 * i));
-}
-
-// The code's fields, moved to where half precision has them, read 256 times too small.
-static void k_decode_e4m3(const uint8_t *restrict src, float scale, float *restrict dst, size_t n) {
-  for (size_t i = 0; i < n; i++) {
-    uint16_t half = (uint16_t)((uint32_t)(int32_t)(int8_t)src[i] << 7) & 0xbfff;
-    dst[i] = float_of_half(half) * 256.0f * scale;
-  }
-}
-
-static void k_decode_e5m2(const uint8_t *restrict src, float scale, float *restrict dst, size_t n) {
-  for (size_t i = 0; i < n; i++) dst[i] = float_of_half((uint16_t)(src[i] << 8)) * scale;
-}
-
-static void k_decode_int8(const int8_t *restrict src, float scale, float *restrict dst, size_t n) {
-  for (size_t i = 0; i < n; i++) dst[i] = (float)src[i] * scale;
-}
-
-SK_INLINE float scale_of_e8m0(uint8_t code) {
-  return code == 0 ? 0x1p-127f : code == 255 ? __builtin_nanf("") : float_of((uint32_t)code << 23);
-}
-
-// The nibbles' fields, moved to where half precision has them, read 2^14 times too small. The two halves of a byte lie side
-// by side in one word, low nibble first.
-SK_INLINE void decode_mxfp4_group(const uint8_t *restrict src, float scale, float *restrict dst, const size_t pairs) {
-  uint32_t words[16];
-  uint16_t halves[32];
-  for (size_t j = 0; j < pairs; j++) {
-    const uint32_t b = src[j];
-    words[j] = (b & 0x08) << 12 | (b & 0x07) << 9 | (b & 0x80) << 24 | (b & 0x70) << 21;
-  }
-  memcpy(halves, words, sizeof halves);
-  for (size_t i = 0; i < 2 * pairs; i++) dst[i] = float_of_half(halves[i]) * 16384.0f * scale;
-}
-
-static void k_decode_mxfp4(const uint8_t *restrict src, const uint8_t *restrict scales, float *restrict dst, size_t n) {
-  size_t i = 0;
-  for (; i + 32 <= n; i += 32) decode_mxfp4_group(src + i / 2, scale_of_e8m0(scales[i / 32]), dst + i, 16);
-  if (i < n) decode_mxfp4_group(src + i / 2, scale_of_e8m0(scales[i / 32]), dst + i, (n - i) / 2);
-}
-
-// ---- encode: to nearest, ties to even. Adding a power of two whose last place is the quantum rounds subnormals ----
-
-static void k_encode_bf16(const float *restrict src, uint8_t *restrict dst, size_t n) {
-  for (size_t i = 0; i < n; i++) {
-    uint32_t b = bits_of(src[i]);
-    uint32_t rounded = (b + 0x7fff + ((b >> 16) & 1)) >> 16, quiet = (b >> 16) | 0x40;
-    store16(dst + 2 * i, (uint16_t)((b & 0x7fffffff) > 0x7f800000 ? quiet : rounded));
-  }
-}
-
-static void k_encode_f16(const float *restrict src, uint8_t *restrict dst, size_t n) {
-  for (size_t i = 0; i < n; i++) store16(dst + 2 * i, half_of_float(src[i]));
-}
-
-static void k_encode_e4m3(const float *restrict src, float scale, uint8_t *restrict dst, size_t n) {
-  for (size_t i = 0; i < n; i++) {
-    uint32_t b = bits_of(src[i] / scale), a = b & 0x7fffffff;
-    uint32_t normal = ((a + 0x7ffff + ((a >> 20) & 1)) >> 20) - 960;
-    uint32_t subnormal = bits_of(float_of(a) + 16384.0f) - 0x46800000;
-    uint32_t code = a < 0x3c800000 ? subnormal : normal;
-    code = (code > 0x7e ? 0x7e : code) | ((b >> 24) & 0x80);
-    dst[i] = (uint8_t)(a > 0x7f800000 ? 0x7f : code);
-  }
-}
-
-static void k_encode_e5m2(const float *restrict src, float scale, uint8_t *restrict dst, size_t n) {
-  for (size_t i = 0; i < n; i++) {
-    uint32_t b = bits_of(src[i] / scale), a = b & 0x7fffffff;
-    uint32_t normal = ((a + 0xfffff + ((a >> 21) & 1)) >> 21) - 448;
-    uint32_t subnormal = bits_of(float_of(a) + 128.0f) - 0x43000000;
-    uint32_t code = a < 0x38800000 ? subnormal : normal;
-    code = (code > 0x7b ? 0x7b : code) | ((b >> 24) & 0x80);
-    dst[i] = (uint8_t)(a > 0x7f800000 ? 0x7f : code);
-  }
-}
-
-static void k_encode_int8(const float *restrict src, float scale, int8_t *restrict dst, size_t n) {
-  for (size_t i = 0; i < n; i++) {
-    float t = src[i] / scale;
-    t = t > 127.0f ? 127.0f : t;
-    t = t < -127.0f ? -127.0f : t;
-    uint32_t code = bits_of(t + 12582912.0f); // the integer stands in the low bits
-    dst[i] = (int8_t)(uint8_t)(t == t ? code : 0);
-  }
-}
-
-SK_INLINE uint32_t e2m1_of_float(float x) {
-  uint32_t b = bits_of(x), a = b & 0x7fffffff;
-  uint32_t normal = ((a + 0x1fffff + ((a >> 22) & 1)) >> 22) - 252;
-  uint32_t subnormal = bits_of(float_of(a) + 4194304.0f) - 0x4a800000;
-  uint32_t code = a < 0x3f800000 ? subnormal : normal;
-  code = (code > 7 ? 7 : code) | ((b >> 28) & 8);
-  return a > 0x7f800000 ? 7 : code;
-}
-
-static void k_encode_e2m1(const float *restrict src, float scale, uint8_t *restrict dst, size_t n) {
-  for (size_t j = 0; j < n / 2; j++) {
-    uint32_t low = e2m1_of_float(src[2 * j] / scale), high = e2m1_of_float(src[2 * j + 1] / scale);
-    dst[j] = (uint8_t)(low | high << 4);
-  }
-}
+#include "formats.h"
 
 // ---- scans ----
 
@@ -171,6 +43,7 @@ static float k_absmax_f32(const float *restrict src, size_t n) {
   return float_of((uint32_t)best);
 }
 
+// Counted in 32 bits, as wide as a float, so that the loop is as wide as the vector; 65,536 at a time cannot overflow them.
 static size_t k_count_nonfinite_f32(const float *restrict src, size_t n) {
   size_t total = 0;
   for (size_t start = 0; start < n; start += 1 << 16) {
@@ -182,7 +55,7 @@ static size_t k_count_nonfinite_f32(const float *restrict src, size_t n) {
   return total;
 }
 
-// Whole blocks are tested without a branch, the block with a find is walked.
+// Whole blocks of 256 are tested without a branch, which vectorizes; the block with a find, or the rest, is walked.
 #define SK_FIND(condition)                                                                                           \
   size_t i = 0;                                                                                                      \
   for (; n - i >= 256; i += 256) {                                                                                   \
@@ -238,7 +111,8 @@ static float k_sum_squares(const float *x, size_t n) { return k_dot_f32(x, x, n)
 
 typedef double f64x16 __attribute__((ext_vector_type(16)));
 
-// Sum of w[i] * (x[i] - y[i])^2 for n <= SK_BLOCK, in the 16 lanes and the tree of a dot product.
+// Sum of w[i] * (x[i] - y[i])^2 for n <= SK_BLOCK, in the 16 lanes and the tree of a dot product, in double: the difference of two
+// floats is exact there, and w * d is rounded once before it is fused with d. Lanes beyond n count w = 1 times zero.
 SK_INLINE double weighted_error(const float *x, const float *w, const float *y, size_t n) {
   f64x16 sum = 0;
   for (size_t i = 0; i < n; i += 16) {
@@ -264,6 +138,8 @@ SK_INLINE double weighted_error(const float *x, const float *w, const float *y, 
   return s[0];
 }
 
+// The error of a scale, a block of columns at a time, so that codes and numbers stay in the first-level cache (at most 5 KiB). Block
+// totals are added first to last, as in a dot product.
 static double k_error_int8(const float *x, const float *w, float scale, size_t n) {
   int8_t codes[SK_BLOCK];
   float y[SK_BLOCK];
@@ -326,6 +202,8 @@ static double k_error_e2m1(const float *x, const float *w, float scale, size_t n
 
 // ---- pieces of a forward pass ----
 
+// One pass for the sum, one for the scaling; x is in the cache by then. A square root and a division, both rounded to nearest,
+// in place of the machine's estimate: the same bits everywhere.
 static void k_rms_norm(const float *x, const float *w, float eps, float *dst, size_t n) {
   const float r = 1.0f / __builtin_sqrtf(k_sum_squares(x, n) / (float)n + eps);
   if (w) {
@@ -362,6 +240,8 @@ static void k_exp(const float *x, float *dst, size_t n) {
   for (size_t i = 0; i < n; i++) dst[i] = exponential(x[i]);
 }
 
+// Three passes over x, in place: the largest, the exponentials, the division by their sum. The sum runs in the order of a dot
+// product; the sink is added to it last. Division and not a product with the inverse: one rounding.
 static void k_softmax_sink(float *x, size_t n, float sink) {
   const float m = largest(x, n, sink);
   if (m == -__builtin_inff()) { // nothing to choose from
@@ -384,6 +264,7 @@ static void k_swiglu(const float *gate, const float *up, float limit, float *dst
   }
 }
 
+// Products round before they are added (no contraction), as in the reference that the golden models come from.
 static void k_rope_interleaved(float *restrict x, const float *restrict cosines, const float *restrict sines, float sign,
                                size_t n) {
   for (size_t i = 0; i < n / 2; i++) {
@@ -423,6 +304,7 @@ static void k_mix_streams(const float *restrict x, const float *restrict c, size
 
 #include "methods.h"
 
+// This instruction set's kernels by name, in the order of table.h: a kernel that is missing does not compile.
 const sk_table SK_TABLE = {
 #define SK_ENTRY(result, name, parameters, arguments) .name = k_##name,
     SK_KERNELS(SK_ENTRY)

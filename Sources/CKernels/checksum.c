@@ -14,7 +14,7 @@ static uint32_t read32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return 
 static uint64_t xxh64_round(uint64_t acc, uint64_t input) { return rotate64(acc + input * P2, 31) * P1; }
 static uint64_t xxh64_merge(uint64_t hash, uint64_t v) { return (hash ^ xxh64_round(0, v)) * P1 + P4; }
 
-// Takes whole stripes of 32 bytes.
+// Takes whole stripes of 32 bytes: four sums that do not wait for each other, in registers for the whole run.
 static void xxh64_stripes(uint64_t v[4], const uint8_t *p, size_t count) {
   uint64_t a = v[0], b = v[1], c = v[2], d = v[3];
   for (; count > 0; count--, p += 32) {
@@ -35,6 +35,8 @@ void sk_xxh64_init(sk_xxh64_state *s, uint64_t seed) {
   s->v[3] = seed - P1;
 }
 
+// Fills the buffer first, then takes stripes straight from the data, and keeps the rest. The hash does not depend on how the bytes
+// were cut.
 void sk_xxh64_update(sk_xxh64_state *s, const void *data, size_t length) {
   const uint8_t *p = data;
   if (length == 0) return;

@@ -1,14 +1,16 @@
 // Sixty-four symbols at a time in four registers of NEON. Part of body.h; what each function does: codec_group_plain.h.
 #include <arm_neon.h>
 
-typedef uint8x16x4_t group;
+typedef uint8x16x4_t group; // symbols 16i...16i + 15 in val[i]
 
+// Byte i is 0xff where bit i of w's sixteen is set.
 SK_INLINE uint8x16_t bytes_of_bits(uint32_t w) {
   const uint8x16_t bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201u));
   return vtstq_u8(vcombine_u8(vdup_n_u8((uint8_t)w), vdup_n_u8((uint8_t)(w >> 8))), bit);
 }
 
-// Bytes of `next` in order at the bits of `escapes`, read through a table eight at a time.
+// Bytes of `next` in order at the bits of `escapes`, read through a table eight at a time. SAFETY: loads 8 bytes from two places,
+// up to 16 behind `next`, whatever the bits.
 SK_INLINE uint8x16_t spread16(uint32_t escapes, const uint8_t *next) {
   const uint8x8_t low = vtbl1_u8(vld1_u8(next), vcreate_u8(sk_spread[escapes & 0xff]));
   const uint8x8_t high =
@@ -46,6 +48,7 @@ SK_INLINE void group_store(uint8_t *dst, group g) {
   for (int i = 0; i < 4; i++) vst1q_u8(dst + 16 * i, g.val[i]);
 }
 
+// Mantissa and exponent zipped to 16 bits; shift right by one, and insert what fell out on top: a rotation.
 SK_INLINE void group_join16(group g, const uint8_t *low, uint8_t *dst) {
   for (int i = 0; i < 4; i++) {
     const uint8x16_t m = vld1q_u8(low + 16 * i);

@@ -1,4 +1,8 @@
-// Sixty-four symbols at a time, for every machine. Part of body.h.
+// Sixty-four symbols at a time, for every machine. Part of body.h. The definition of what the other codec_group_*.h do.
+//
+// SAFETY, of all of them: `planes` holds `bits` words, `symbols` 8 bytes, `next` 64 that may be read; group_store and group_join8
+// write 64 bytes, group_join16 128, from 64 bytes of `low` (32 for nibbles); group_encode reads 64 bytes of src and writes up to
+// 64 of `out`, which may be src, since they are read before.
 
 typedef struct { uint8_t v[64]; } group;
 

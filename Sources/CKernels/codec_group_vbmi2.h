@@ -2,12 +2,12 @@
 // does: codec_group_plain.h.
 #include <immintrin.h>
 
-typedef __m512i group;
+typedef __m512i group; // symbol i in byte i; a word of a plane is a mask register as it is
 
 SK_INLINE group group_decode(const uint64_t *planes, const int bits, const uint8_t *symbols, const uint8_t *next,
                              uint64_t *escapes) {
   const __mmask64 p0 = planes[0], p1 = bits > 1 ? planes[1] : ~0ull, p2 = bits > 2 ? planes[2] : ~0ull, e = p0 & p1 & p2;
-  __m512i g;
+  __m512i g; // the named symbols: by masked moves for up to three of them, by a shuffle for seven
   if (bits < 3) {
     g = _mm512_set1_epi8((char)symbols[0]);
     if (bits == 2) {
@@ -21,6 +21,7 @@ SK_INLINE group group_decode(const uint64_t *planes, const int bits, const uint8
     g = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadl_epi64((const __m128i *)symbols)), sum);
   }
   *escapes = e;
+  // The next popcount(e) bytes go, in order, to the places that escape. SAFETY: loads 64 bytes of `next`.
   return _mm512_mask_expand_epi8(g, e, _mm512_loadu_si512(next));
 }
 
@@ -38,12 +39,12 @@ SK_INLINE void group_join16(group g, const uint8_t *low, uint8_t *dst) {
 
 SK_INLINE void group_join8(group g, const uint8_t *low, uint8_t *dst) {
   // [m]: m rotated right by one bit in a byte
-  const __m512i turned = _mm512_broadcast_i32x4(
+  const __m512i rotated = _mm512_broadcast_i32x4(
       _mm_setr_epi8(0, -128, 1, -127, 2, -126, 3, -125, 4, -124, 5, -123, 6, -122, 7, -121));
   __m512i nibbles = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)low));
   nibbles = _mm512_mask_srli_epi16(nibbles, 0xffff0000u, nibbles, 4);
   nibbles = _mm512_and_si512(nibbles, _mm512_set1_epi8(15));
-  _mm512_storeu_si512(dst, _mm512_or_si512(g, _mm512_shuffle_epi8(turned, nibbles)));
+  _mm512_storeu_si512(dst, _mm512_or_si512(g, _mm512_shuffle_epi8(rotated, nibbles)));
 }
 
 SK_INLINE size_t group_encode(const uint8_t *src, const int bits, const uint8_t *symbols, uint64_t valid, uint64_t *planes,

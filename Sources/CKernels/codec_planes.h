@@ -15,11 +15,20 @@
 #include "codec_group_plain.h"
 #endif
 
+// How a chunk in bit planes is read. A stage gives each symbol that comes to it a code of 1 to 3 bits: all bits set means "not
+// one of mine", an escape, which the next stage codes; what escapes the last stage is stored as a byte. Bit j of symbols 64i...
+// 64i + 63 is word `bits * i + j` of the stage. So the last stage is decoded first, and each stage merges what the one behind it
+// gave into the places that escape: a vector operation for 64 symbols, no branch on data. On AVX-512 a stage is a mask
+// expansion; elsewhere a table of byte shuffles (sk_spread) does eight symbols at a time.
+
 // What becomes of a group's symbols.
 enum { TO_SYMBOLS, TO_BF16, TO_FP8 };
 
-// One stage: its planes, and where its escapes come from. `next` may be read 64 bytes beyond next_count; with TO_SYMBOLS, dst
-// may be written up to a whole group.
+// One stage: its planes, and where its escapes come from. Whole groups go straight to dst; what is left goes through `last`.
+// SAFETY: `planes` has whole groups (sk_planes_read laid them out inside the stored bytes). `next` may be read 64 bytes beyond
+// next_count, where scratch memory has room: a group is decoded before its escapes are counted, and refused when they are too
+// many, so `taken` never passes next_count. With TO_SYMBOLS, dst may be written up to a whole group; else it is written n
+// elements exactly, and `low` is read to its n elements, or to the whole last group of nibbles.
 SK_INLINE int decode_stage(const uint8_t *planes, const size_t n, const int bits, const uint8_t *symbols, const uint8_t *next,
                            const size_t next_count, const int to, const uint8_t *low, uint8_t *dst) {
   uint64_t words[3], escapes;
@@ -56,6 +65,7 @@ SK_INLINE int decode_stage(const uint8_t *planes, const size_t n, const int bits
   return taken == next_count ? SK_FAULT_NONE : SK_FAULT_ESCAPES;
 }
 
+// `bits` becomes a constant of the loop: three loops for each purpose.
 #define SK_STAGE(name, to)                                                                                           \
   static int name(const uint8_t *planes, size_t n, int bits, const uint8_t *symbols, const uint8_t *next,             \
                   size_t next_count, const uint8_t *low, uint8_t *dst) {                                             \
@@ -68,7 +78,8 @@ SK_STAGE(decode_stage_bf16, TO_BF16)
 SK_STAGE(decode_stage_fp8, TO_FP8)
 
 // Decodes the stages from the last to the second into the halves of `scratch` in turn; gives where the escapes of the first
-// lie. `shift`: how far left symbols stand in an element.
+// lie. `shift`: how far left symbols stand in an element; done here to the symbols, once, and not to every element.
+// SAFETY: a half has n + 256 bytes: the most that escape, n, and the 64 that a last group may read or write beyond.
 static int decode_later_stages(sk_planes *p, const uint8_t *stored, int shift, unsigned limit, uint8_t *scratch, size_t n,
                                const uint8_t **escapes, size_t *place) {
   uint8_t *halves[2] = {scratch, scratch + n + 256};
@@ -117,6 +128,8 @@ static int k_planes8_decode(const uint8_t *stored, size_t stored_count, uint8_t 
   return decode_stage_fp8(stored + p.planes[0], n, p.bits[0], p.symbols[0], escapes, p.counts[1], stored + p.low, dst);
 }
 
+// One stage of n symbols. `out` may be `src`: at most as many escapes are written as symbols were read.
+// SAFETY: whole groups are read, so 63 bytes behind the n-th belong to src; `valid` keeps them from counting.
 SK_INLINE size_t encode_stage_bits(const uint8_t *src, size_t n, const int bits, const uint8_t *symbols, uint8_t *planes,
                                    uint8_t *out) {
   uint64_t words[3];
@@ -200,6 +213,8 @@ static void k_count_bytes(const uint8_t *src, size_t n, uint32_t *counts) {
   }
 }
 
+// The mantissas go to their place in dst at once, the exponents to scratch, where the stages eat them up; what the plan needs is
+// known from the counts before a stage is written, so nothing is written in vain beyond `capacity`.
 static size_t k_planes16_encode(const uint8_t *src, size_t n, uint8_t *dst, size_t capacity, uint8_t *scratch) {
   if (n > SK_CODEC_MAX || capacity < SK_PLANES_HEADER + n) return 0;
   uint32_t counts[256];
@@ -215,12 +230,13 @@ static size_t k_planes16_encode(const uint8_t *src, size_t n, uint8_t *dst, size
 
 // ---- nibbles ----
 
-SK_INLINE uint32_t turn_left(uint32_t b, int rotate) { return rotate ? (b << 1 | b >> 7) & 0xff : b; }
-SK_INLINE uint32_t turn_right(uint32_t b, int rotate) { return rotate ? (b >> 1 | b << 7) & 0xff : b; }
+SK_INLINE uint32_t rotate_left(uint32_t b, int rotate) { return rotate ? (b << 1 | b >> 7) & 0xff : b; }
+SK_INLINE uint32_t rotate_right(uint32_t b, int rotate) { return rotate ? (b >> 1 | b << 7) & 0xff : b; }
 
+// Nibble j < 32 is the low half of byte j, nibble j + 32 its high half: halves of a vector, so that no byte crosses a lane.
 SK_INLINE void split_nibbles_64(const uint8_t *restrict src, const int rotate, uint8_t *restrict high, uint8_t *restrict low) {
   for (size_t j = 0; j < 32; j++) {
-    const uint32_t a = turn_left(src[j], rotate), b = turn_left(src[j + 32], rotate);
+    const uint32_t a = rotate_left(src[j], rotate), b = rotate_left(src[j + 32], rotate);
     high[j] = (uint8_t)(a >> 4 | (b & 0xf0));
     low[j] = (uint8_t)((a & 15) | b << 4);
   }
@@ -244,8 +260,8 @@ SK_INLINE void join_nibbles_64(const uint8_t *restrict high, const uint8_t *rest
                                uint8_t *restrict dst) {
   for (size_t j = 0; j < 32; j++) {
     const uint32_t h = high[j], l = low[j];
-    dst[j] = (uint8_t)turn_right((h & 15) << 4 | (l & 15), rotate);
-    dst[j + 32] = (uint8_t)turn_right((h & 0xf0) | l >> 4, rotate);
+    dst[j] = (uint8_t)rotate_right((h & 15) << 4 | (l & 15), rotate);
+    dst[j + 32] = (uint8_t)rotate_right((h & 0xf0) | l >> 4, rotate);
   }
 }
 
@@ -318,6 +334,7 @@ static size_t k_split_pairs16(const uint8_t *src, size_t n, uint8_t base, uint8_
   return count + more;
 }
 
+// One group as if nothing escaped, and whether something did: escapes are rare, and place_escapes puts them in afterwards.
 SK_INLINE uint32_t join_pairs_64(const uint8_t *restrict nibbles, const uint8_t *restrict low, const uint32_t base,
                                  uint8_t *restrict dst) {
   uint8_t e[64];
@@ -335,7 +352,8 @@ SK_INLINE uint32_t join_pairs_64(const uint8_t *restrict nibbles, const uint8_t 
   return any;
 }
 
-// Puts the escapes of one group in their places; `m` numbers are there.
+// Puts the escapes of one group in their places; `m` numbers are there. SAFETY: counts on past escape_count without reading, so
+// that the caller sees how many were asked for.
 static size_t place_escapes(const uint8_t *nibbles, const uint8_t *low, size_t m, const uint8_t *escapes, size_t taken,
                             size_t escape_count, uint8_t *dst) {
   for (size_t j = 0; j < m; j++) {

@@ -7,6 +7,7 @@ static const struct { int stages, bits[SK_STAGES_MAX]; } lists[SK_STAGE_LISTS] =
     {3, {2, 2, 3}}, {2, {2, 3}}, {1, {3}}, {2, {3, 3}}, {4, {1, 2, 2, 3}}, {4, {2, 2, 2, 3}},
 };
 
+// The table is made by the preprocessor: constant data, no start-up, 2 KiB.
 #define RANK(m, i) ((uint64_t)((m) >> (i) & 1 ? __builtin_popcount((m) & ((1 << (i)) - 1)) : 0x80) << (8 * (i)))
 #define SPREAD(m) RANK(m, 0) | RANK(m, 1) | RANK(m, 2) | RANK(m, 3) | RANK(m, 4) | RANK(m, 5) | RANK(m, 6) | RANK(m, 7)
 #define SPREAD4(m) SPREAD(m), SPREAD((m) + 1), SPREAD((m) + 2), SPREAD((m) + 3)
@@ -18,6 +19,7 @@ static uint32_t get32(const uint8_t *p) { return p[0] | (uint32_t)p[1] << 8 | (u
 
 static size_t plane_bytes(size_t count, int bits) { return (count + 63) / 64 * 8 * (size_t)bits; }
 
+// Two halves that stages decode into in turn, each with room for a whole group and a vector beyond n.
 size_t sk_codec_scratch(size_t n) { return 2 * (n + 256); }
 
 // Places follow from counts.
@@ -39,6 +41,9 @@ static void take_list(sk_planes *p, int list) {
   memcpy(p->bits, lists[list].bits, sizeof p->bits);
 }
 
+// SAFETY: reads nothing behind the header, and gives SK_FAULT_NONE only where counts do not grow from stage to stage, none is above
+// n <= SK_CODEC_MAX, and all parts laid out end to end are stored_count bytes: then every place it gives lies inside. Sums do
+// not overflow: at most five parts of less than 2^22 bytes.
 int sk_planes_read(sk_planes *p, const uint8_t *stored, size_t stored_count, size_t n, size_t low_bytes, unsigned limit,
                    size_t *place) {
   *place = 0;
@@ -71,6 +76,7 @@ int sk_planes_read(sk_planes *p, const uint8_t *stored, size_t stored_count, siz
   return p->total == stored_count ? SK_FAULT_NONE : SK_FAULT_LENGTH;
 }
 
+// Tries all lists of stages on the counts alone: what each stage holds and leaves over follows from how often its symbols occur.
 void sk_planes_choose(sk_planes *p, const uint32_t counts[256], size_t n, size_t low_bytes) {
   // The most frequent symbols in order; of two as frequent, the smaller first. What never occurs is code 0 of its place.
   uint8_t order[SK_SYMBOLS_MAX] = {0};
@@ -142,6 +148,8 @@ void sk_count_bytes_each(const uint8_t *src, size_t n, uint32_t counts[256]) {
     counts[b] = part[0][b] + part[1][b] + part[2][b] + part[3][b] + part[4][b] + part[5][b] + part[6][b] + part[7][b];
 }
 
+// A window of fifteen exponents that moves over the counts: base - 14...base, which nibbles 14...0 stand for. The first of the
+// fullest. Exponents are gathered 4096 at a time, so that they stay on the stack.
 uint8_t sk_pairs16_base(const uint8_t *src, size_t n) {
   uint32_t counts[256] = {0}, more[256];
   for (size_t i = 0; i < n; i += 4096) {

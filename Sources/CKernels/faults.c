@@ -69,6 +69,7 @@ sk_mapping *sk_mapping_add(const void *start, size_t length, const char *path, c
   }
 }
 
+// SAFETY: CHANGING first, so that a handler on another thread does not read a path that is being freed.
 void sk_mapping_remove(sk_mapping *m) {
   if (!m) return;
   atomic_store_explicit(&m->state, CHANGING, memory_order_release);
@@ -99,6 +100,7 @@ static _Atomic int is_ending;
 static char text[16384];
 static size_t used;
 
+// The message is put together in static memory: no allocation, and only one thread gets past is_ending.
 static void put(const char *s) {
   while (*s && used < sizeof text) text[used++] = *s++;
 }

@@ -1,3 +1,5 @@
+// Hyper-connections' Sinkhorn, the compressor's pooling and rotations by halves. Sums run from the first entry to the last, products
+// round before they are added, and exponentials are sk_exp's: the same bits on every machine.
 #include "sk_forward.h"
 
 #include "CKernels.h"
@@ -24,6 +26,7 @@ static void divide_rows(float *c, size_t m, float eps) {
   }
 }
 
+// m is 4 as a rule: no loop here is worth a vector; the exponentials of a row are one call.
 void sk_sinkhorn(float *c, size_t m, int iterations, float eps) {
   for (size_t a = 0; a < m; a++) {
     float *row = c + a * m, top = row[0], sum = 0;
@@ -40,6 +43,7 @@ void sk_sinkhorn(float *c, size_t m, int iterations, float eps) {
   }
 }
 
+// Channels in runs of 256, slots inside: three arrays of a run stay in the first-level cache while the slots pass by.
 void sk_pool_slots(const float *const *k, const float *const *g, size_t slots, float *out, size_t n) {
   float top[CHANNELS], sum[CHANNELS], e[CHANNELS];
   for (size_t d0 = 0; d0 < n; d0 += CHANNELS) {

@@ -1,9 +1,12 @@
+// Grouped codes and reordering. Plain C for every machine: each is bound by memory, or small beside the product that follows.
 #include "sk_groups.h"
 
 #include <string.h>
 
 #pragma STDC FP_CONTRACT OFF
 
+// Sixteen numbers for the sixteen codes, made once for a group: a look-up for each value, and the rounding is that of
+// (code - zero) * scale whatever the path.
 void sk_decode_int4(const uint8_t *src, float zero, float scale, float *dst, size_t n) {
   float table[16];
   for (int code = 0; code < 16; code++) table[code] = ((float)code - zero) * scale;
@@ -46,7 +49,7 @@ enum { TILE = 32 }; // elements a side: both sides of a tile stay in the first-l
 
 void sk_gather(const uint8_t *src, size_t size, size_t rows, size_t columns, size_t row_step, size_t column_step,
                uint8_t *dst) {
-  if (column_step == 1) {
+  if (column_step == 1) { // rows stay rows: copied whole
     for (size_t r = 0; r < rows; r++) memcpy(dst + r * columns * size, src + r * row_step * size, columns * size);
     return;
   }

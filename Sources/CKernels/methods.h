@@ -1,5 +1,6 @@
 // Rounding one column after another with the error passed on, and the product behind factorizations.
 
+// The number of the grid that is nearest to t, ties to the even code; its code goes to *code.
 SK_INLINE float grid_round(float t, int kind, float low, float high, uint8_t *code) {
   if (kind == SK_GRID_E2M1) {
     const uint32_t c = e2m1_of_float(t);
@@ -20,6 +21,8 @@ SK_INLINE float grid_round(float t, int kind, float low, float high, uint8_t *co
   return whole;
 }
 
+// Column after column, since each column's error changes those after it; the loop over j is the wide one. Products round before they
+// are subtracted (no contraction), so that every instruction set chooses the same codes. The loss is summed in double, c ascending.
 static double k_round_columns(float *restrict w, const float *restrict u, size_t n, size_t from, size_t to, int kind,
                               float low, float high, const float *restrict scales, uint8_t *restrict codes,
                               float *restrict errors) {
@@ -54,6 +57,9 @@ SK_INLINE float grid_value(uint8_t code, int kind) {
   return (float)(int8_t)code;
 }
 
+// First the groups' scales, then the codes, each as the least-squares solution with everything else fixed; g = h e is kept up to
+// date by one row of h for each change, so that a row costs n^2 and not n^3. The gain of a step is known before it is taken, in
+// double, and only a negative one (a smaller error) is taken. Sums run over the columns in order.
 static double k_refine_row(float *restrict v, float *restrict g, const float *restrict h, size_t n, size_t group,
                            int kind, float low, float high, int format, float *restrict scales,
                            uint8_t *restrict codes, float *restrict spare) {
@@ -109,6 +115,7 @@ static double k_refine_row(float *restrict v, float *restrict g, const float *re
   return change;
 }
 
+// Eight lanes, column i in lane i mod 8; then 0+4, 2+6, 1+5, 3+7 and their sums: the tree that the Swift twin has.
 static double k_grid_error(const float *x, const float *weight, float scale, int kind, float low, float high, size_t n) {
   double lanes[8] = {0};
   for (size_t i = 0; i < n; i++) {
@@ -119,6 +126,8 @@ static double k_grid_error(const float *x, const float *weight, float scale, int
   return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
 }
 
+// Four rows of b for one pass over a row of c: c is loaded and stored a quarter as often. k ascends within the expression, so the
+// sums are those of the plain loop.
 static void k_subtract_product(double *restrict c, size_t ldc, const double *restrict a, size_t lda,
                                const double *restrict b, size_t ldb, size_t m, size_t k, size_t n) {
   for (size_t i = 0; i < m; i++) {

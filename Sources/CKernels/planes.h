@@ -1,6 +1,7 @@
 // The bytes of 16- and 32-bit words as planes, most significant first, and back: what compresses better apart. Part of
 // body.h.
 
+// Rotating left by one bit brings the exponent's eight bits together in the high byte and the sign behind the mantissa.
 static void k_split16_rotate(const uint8_t *restrict src, uint8_t *restrict dst, size_t n) {
   uint8_t *restrict low = dst + n;
   for (size_t i = 0; i < n; i++) {

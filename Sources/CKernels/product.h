@@ -1,6 +1,16 @@
 // The matrix product's micro-kernel and the sums that share its order (CKernels.h states it), for each instruction
 // set. A tile keeps mr x nr sums of 16 lanes in registers; both operands lie along k, as in a checkpoint, so nothing is
 // transposed or packed. Vector types of clang, no intrinsics: one source for all.
+//
+// Why the tile has the size it has (the isa_*.c say it): a fused multiply-add takes four cycles and two start in each, so eight
+// independent sums are the least that keeps the units busy; each load should serve as many of them as there are registers for.
+//                registers      sums           loads for 16 columns              multiply-adds
+//   AVX-512      32 of 16       6 x 4 = 24     6 of a + 4 of w = 10              24
+//   AVX2         16 of 8        3 x 2, in 2 = 12   (3 + 2) * 2 = 10              12
+//   NEON         32 of 4        3 x 2, in 4 = 24   (3 + 2) * 4 = 20              24
+//   baseline     16 of 4        2 x 2, in 4 = 16   (2 + 2) * 4 = 16              16, lane by lane through fmaf()
+// The rest of the registers hold the columns of w (loaded once for a step, for all rows of a) and one row of a. One row of a
+// alone (a token that is generated) takes SK_NR1 = 4 rows of w: it waits for memory anyway, and four streams keep it busy.
 typedef float vec __attribute__((ext_vector_type(SK_VL)));
 typedef float f32x16 __attribute__((ext_vector_type(16)));
 typedef float f32x8 __attribute__((ext_vector_type(8)));
@@ -9,7 +19,10 @@ typedef float f32x8 __attribute__((ext_vector_type(8)));
 #define SK_TILE ((SK_MR * SK_NR + 7) / 8 * 8)
 #define SK_UNROLL _Pragma("clang loop unroll(full)")
 
-// The tree of 16 sums at once: out[i] = total of the lanes of s[i], each as (l with l+8), +4, +2, +1.
+// The tree of 16 sums at once: out[i] = total of the lanes of s[i], each as (l with l+8), +4, +2, +1. Each step halves the lanes
+// of a sum and puts two sums side by side, so that every addition works on 16 lanes that all count: 15 vector additions in place
+// of 16 * 15 scalar ones. The shuffles decide which sums share a vector, never which lanes are added: the order of the tree is
+// the same as in reduce8 and in the Swift twin, and with it the bits.
 SK_INLINE void reduce16(const f32x16 *s, float *out) {
   f32x16 h[8], q[4];
   SK_UNROLL
@@ -24,10 +37,10 @@ SK_INLINE void reduce16(const f32x16 *s, float *out) {
            __builtin_shufflevector(h[j], h[j + 4], 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
   f32x16 t[2];
   SK_UNROLL
-  for (int j = 0; j < 2; j++)
+  for (int j = 0; j < 2; j++) // t[j] holds rows 0...3 of columns 2j and 2j + 1, 2 lanes each
     t[j] = __builtin_shufflevector(q[2 * j], q[2 * j + 1], 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29) +
            __builtin_shufflevector(q[2 * j], q[2 * j + 1], 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
-  const f32x16 total =
+  const f32x16 total = // lane 4r + j: row r of column j, which is s[4r + j]
       __builtin_shufflevector(t[0], t[1], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
       __builtin_shufflevector(t[0], t[1], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
   memcpy(out, &total, sizeof total);
@@ -37,7 +50,7 @@ SK_INLINE void reduce16(const f32x16 *s, float *out) {
 SK_INLINE void reduce8(const f32x16 *s, float *out) {
   f32x16 h[4], q[2];
   SK_UNROLL
-  for (int i = 0; i < 4; i++)
+  for (int i = 0; i < 4; i++) // h[i] holds sums i and i + 4, 8 lanes each
     h[i] = __builtin_shufflevector(s[i], s[i + 4], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
            __builtin_shufflevector(s[i], s[i + 4], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
   SK_UNROLL
@@ -52,7 +65,11 @@ SK_INLINE void reduce8(const f32x16 *s, float *out) {
   memcpy(out, &total, sizeof total);
 }
 
-// out[r * nr + j] = dot product of row r of a and row j of w, k <= SK_BLOCK. mr and nr are constants where it is inlined.
+// out[r * nr + j] = dot product of row r of a and row j of w, k <= SK_BLOCK. mr and nr are constants where it is inlined, so that
+// all loops over them are unrolled and `sum` is registers: sum[r * nr + j][p] holds lanes p * SK_VL... of the 16 partial sums of
+// one product. Sums beyond mr * nr are zeros that nothing touches; the compiler drops them.
+// SAFETY: reads k floats of each row and none behind: the last k % 16 go through `at` and `wt`, which are 16 wide. `out` has
+// SK_TILE floats, since the reductions write 8, 16 or 24 of them.
 SK_INLINE void tile(const float *a, size_t lda, const float *w, size_t ldw, size_t k, const int mr, const int nr,
                     float *out) {
   vec sum[SK_TILE][SK_PARTS];
@@ -61,6 +78,7 @@ SK_INLINE void tile(const float *a, size_t lda, const float *w, size_t ldw, size
     SK_UNROLL
     for (int p = 0; p < SK_PARTS; p++) sum[i][p] = 0;
   }
+// Sixteen columns: lane l of every product takes column l. wv: the rows of w, av: one row of a, which meets all of them.
 #define SK_STEP(A, LDA, W, LDW)                                                                                      \
   SK_UNROLL                                                                                                          \
   for (int p = 0; p < SK_PARTS; p++) {                                                                               \
@@ -85,7 +103,7 @@ SK_INLINE void tile(const float *a, size_t lda, const float *w, size_t ldw, size
       for (size_t l = 0; l < k - i; l++) wt[j * 16 + (int)l] = w[(size_t)j * ldw + i + l];
     SK_STEP(at, 16, wt, 16)
   }
-  f32x16 lanes[SK_TILE];
+  f32x16 lanes[SK_TILE]; // the parts of each sum side by side again: 16 lanes, whatever the width of a vector
   SK_UNROLL
   for (int t = 0; t < SK_TILE; t++) memcpy(&lanes[t], sum[t], sizeof(f32x16));
   if (mr * nr > 16) {
@@ -98,7 +116,8 @@ SK_INLINE void tile(const float *a, size_t lda, const float *w, size_t ldw, size
   }
 }
 
-// A strip: mr rows of a against n rows of w, `wide` of them at a time.
+// A strip: mr rows of a against n rows of w, `wide` of them at a time, and what is left of them one by one. The totals are added
+// to c after the tree: c's order over blocks of k is the caller's, first to last.
 #define SK_STRIP(mr, wide)                                                                                           \
   static void strip_##mr(const float *a, size_t lda, const float *w, size_t ldw, float *c, size_t ldc, size_t n,     \
                          size_t k, int accumulate) {                                                                 \
@@ -133,12 +152,14 @@ SK_STRIP(6, SK_NR)
 
 static void k_gemm_f32(const float *a, size_t lda, const float *w, size_t ldw, float *c, size_t ldc, size_t m, size_t n,
                        size_t k, int accumulate) {
-  // As many rows of w as stay in a core's second-level cache (256 KiB) meet all rows of a before the next ones come.
+  // As many rows of w as stay in a core's second-level cache (256 KiB: 65,536 floats) meet all rows of a before the next ones
+  // come; a's rows come again for every such block, w's come from memory once. A multiple of SK_NR1, so that only the last block
+  // has a rest; at least 64 for k <= SK_BLOCK.
   const size_t block = 65536 / (k < 64 ? 64 : k) / SK_NR1 * SK_NR1;
   for (size_t j = 0; j < n; j += block) {
     const size_t count = n - j < block ? n - j : block;
     const float *wj = w + j * ldw;
-    for (size_t i = 0; i < m; i += SK_MR) {
+    for (size_t i = 0; i < m; i += SK_MR) { // the last strip has the rows that are left: a strip for each number of them
       const float *ai = a + i * lda;
       float *ci = c + i * ldc + j;
       switch (m - i) {
@@ -157,6 +178,8 @@ static void k_gemm_f32(const float *a, size_t lda, const float *w, size_t ldw, f
   }
 }
 
+// A tile of one, block after block: the same code as the matrix product, so that both give the same bits. Of no columns it is the
+// tile's zero.
 static float k_dot_f32(const float *a, const float *b, size_t k) {
   float out[SK_TILE], total = 0;
   for (size_t start = 0; start == 0 || start < k; start += SK_BLOCK) {
@@ -166,7 +189,8 @@ static float k_dot_f32(const float *a, const float *b, size_t k) {
   return total;
 }
 
-// The sum of x in the order of a dot product with ones.
+// The sum of x in the order of a dot product with ones (x * 1 is exact, so nothing is lost by leaving the product out). One of
+// reduce8's eight sums is used.
 static float sum_of(const float *x, size_t n) {
   float out[8], total = 0;
   for (size_t start = 0; start == 0 || start < n; start += SK_BLOCK) {
@@ -186,7 +210,8 @@ static float sum_of(const float *x, size_t n) {
   return total;
 }
 
-// The largest of x and `least`; NaN is ignored.
+// The largest of x and `least`; NaN is ignored, since it compares false. The order does not matter to a maximum, but which of two
+// zeros comes out does: only exp(x - m) sees it, which is the same for both.
 static float largest(const float *x, size_t n, float least) {
   f32x16 best = least;
   size_t i = 0;
@@ -201,7 +226,8 @@ static float largest(const float *x, size_t n, float least) {
   return result;
 }
 
-// Fused multiply-adds that touch no memory: SK_TILE chains of vectors, 16 steps a round.
+// Fused multiply-adds that touch no memory: SK_CHAINS sums in flight, one step of each a round. Enough chains to hide the latency
+// of a step, few enough to stay in registers beside x and y. `sink` keeps the compiler from knowing the numbers.
 static double k_peak(size_t rounds, float *sink) {
   vec sum[SK_CHAINS], x = *sink, y = 1.0f - *sink;
   SK_UNROLL

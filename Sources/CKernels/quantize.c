@@ -1,3 +1,5 @@
+// Comparing what was stored with what it stands for. One pass over a and b without branches; comparisons are counted as 0 or 1, so
+// that a NaN, for which no comparison holds, counts where `!(… <= …)` stands.
 #include "sk_quantize.h"
 
 #include <math.h>
@@ -44,6 +46,7 @@ sk_rounding sk_check_even(const float *a, const float *b, float half, float low,
   return sum;
 }
 
+// Half a step at a[i]: the power of two at or below |a| / scale (its exponent bits alone) times `share`.
 sk_rounding sk_check_binary(const float *a, const float *b, float scale, int mantissa, float least, float most, float slack,
                             size_t n) {
   sk_rounding sum = {0, 0, 0};

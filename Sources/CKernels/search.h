@@ -65,7 +65,7 @@ SK_INLINE f32x16 quantized(f32x16 v, const code_range r) {
   return r.table ? nonlinear(v) : nearest(clamped(v, r.low, r.high));
 }
 
-// The error of each lane's scale.
+// The error of each lane's scale: a column is broadcast to the sixteen candidates, so that no sum crosses lanes.
 SK_INLINE f32x16 errors_of(const float *x, const float *w, const size_t n, f32x16 scale, const code_range r) {
   const f32x16 inverse = inverses(scale);
   f32x16 sum = lanes(0);

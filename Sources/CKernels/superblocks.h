@@ -139,6 +139,7 @@ SK_INLINE void pack_six_bits(const sk_block *b, uint8_t *dst) {
   }                                                                                                                  \
   return inexact;
 
+// What each writes, in order. 16 bytes of scale and minimum, 4 bits each; 64 of codes by pack_pairs; d; m.
 static int64_t k_encode_q2_k(const float *src, const float *w, uint8_t *restrict dst, size_t n) {
   SK_EACH_BLOCK(84, search_affine(x, weights, 16, 16, 3, 15, -0.7f, 0.12f, &block))
   for (size_t g = 0; g < 16; g++) out[g] = (uint8_t)(block.scale[g] | block.least[g] << 4);
@@ -148,6 +149,8 @@ static int64_t k_encode_q2_k(const float *src, const float *w, uint8_t *restrict
   SK_EACH_BLOCK_END
 }
 
+// 32 bytes of high bits (bit k of byte j: column 32k + j); 64 of low ones by pack_pairs; scales + 32 in 6 bits: 8 bytes of their low
+// nibbles, 4 of their high pairs; d.
 static int64_t k_encode_q3_k(const float *src, const float *w, uint8_t *restrict dst, size_t n) {
   const code_range r = {0, -4, 3};
   SK_EACH_BLOCK(110, search_symmetric(x, weights, 16, 16, r, 32, &block))
@@ -168,6 +171,7 @@ static int64_t k_encode_q3_k(const float *src, const float *w, uint8_t *restrict
   SK_EACH_BLOCK_END
 }
 
+// d; m; 12 bytes of 6-bit scales and minima; for each 64 columns 32 bytes, column j low and j + 32 high.
 static int64_t k_encode_q4_k(const float *src, const float *w, uint8_t *restrict dst, size_t n) {
   SK_EACH_BLOCK(144, search_affine(x, weights, 8, 32, 15, 63, -1.5f, 0.2f, &block))
   store16(out, block.d);
@@ -179,6 +183,7 @@ static int64_t k_encode_q4_k(const float *src, const float *w, uint8_t *restrict
   SK_EACH_BLOCK_END
 }
 
+// As q4_k, with 32 bytes of fifth bits before the nibbles: bit k of byte j is column 32k + j's.
 static int64_t k_encode_q5_k(const float *src, const float *w, uint8_t *restrict dst, size_t n) {
   SK_EACH_BLOCK(176, search_affine(x, weights, 8, 32, 31, 63, -2.0f, 0.25f, &block))
   store16(out, block.d);
@@ -195,6 +200,7 @@ static int64_t k_encode_q5_k(const float *src, const float *w, uint8_t *restrict
   SK_EACH_BLOCK_END
 }
 
+// Low nibbles, for each 128 columns 64 bytes, column j low and j + 64 high; 64 bytes of bits 4 and 5; 16 signed scales; d.
 static int64_t k_encode_q6_k(const float *src, const float *w, uint8_t *restrict dst, size_t n) {
   const code_range r = {0, -32, 31};
   SK_EACH_BLOCK(210, search_symmetric(x, weights, 16, 16, r, 128, &block))
@@ -209,6 +215,7 @@ static int64_t k_encode_q6_k(const float *src, const float *w, uint8_t *restrict
   SK_EACH_BLOCK_END
 }
 
+// d; the high pairs of the 8 scales + 32 in a word; 4 bytes of their low nibbles; 16 bytes of codes for each 32 columns.
 static int64_t k_encode_iq4_xs(const float *src, const float *w, uint8_t *restrict dst, size_t n) {
   const code_range r = {1, -127, 113};
   SK_EACH_BLOCK(136, search_symmetric(x, weights, 8, 32, r, 32, &block))
@@ -222,6 +229,7 @@ static int64_t k_encode_iq4_xs(const float *src, const float *w, uint8_t *restri
   SK_EACH_BLOCK_END
 }
 
+// d; 16 bytes of codes, column j low and j + 16 high.
 static int64_t k_encode_iq4_nl(const float *src, const float *w, uint8_t *restrict dst, size_t n) {
   const code_range r = {1, -127, 113};
   int64_t inexact = 0;

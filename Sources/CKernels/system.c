@@ -1,3 +1,4 @@
+// System calls by their names for Linux and macOS, each with what to do where it is missing.
 #define _GNU_SOURCE
 #include "sk_system.h"
 
@@ -86,6 +87,8 @@ static int is_out_of_memory(void) {
   return 0;
 }
 
+// SAFETY: runs as a signal handler: touches static memory only, reads `errno` before anything changes it, and calls write, _exit,
+// sigaction and raise, which POSIX lists as async-signal-safe, and mmap and munmap, which are plain system calls.
 static void fatal(int number, siginfo_t *info, void *context) {
   (void)context;
   static const char text[] =

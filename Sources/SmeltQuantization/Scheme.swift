@@ -49,7 +49,7 @@ public protocol Scheme: Sendable {
   func dtype(of part: PartLayout) -> DType
 
   /// The scheme that takes this one's place for a weight whose shape or source it does not suit, and why.
-  func standIn(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)?
+  func fallback(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)?
 
   /// The number that rows need to know of the whole weight, where there is one: the scale of a tensor, for example.
   /// Reads all of it; callers keep the number for the weight's other rows in `QuantizeOptions.surveyed`.
@@ -110,28 +110,34 @@ public struct ImportanceView: Sendable {
 
 /// Where the bytes of some rows go: the place of the first of them in each part.
 public struct RowTarget: @unchecked Sendable {
+  // SAFETY: every place has room for the bytes that its part has for these rows (`ResultPart.slice`), belongs to one task until
+  // `quantize` returns, and needs no alignment.
   /// Codes.
   public let values: UnsafeMutablePointer<UInt8>
   /// Scales; nil for encodings without.
   public let scales: UnsafeMutablePointer<UInt8>?
   /// The one number of the whole weight, written with its first rows; nil for encodings without.
   public let global: UnsafeMutablePointer<UInt8>?
+  /// The other parts of a weight that is copied: zero points, groups of columns.
+  public let others: [PartName: UnsafeMutablePointer<UInt8>]
 
   /// A place in memory that nobody else uses until the call returns.
   public init(
     values: UnsafeMutablePointer<UInt8>, scales: UnsafeMutablePointer<UInt8>?,
-    global: UnsafeMutablePointer<UInt8>? = nil
+    global: UnsafeMutablePointer<UInt8>? = nil, others: [PartName: UnsafeMutablePointer<UInt8>] = [:]
   ) {
     self.values = values
     self.scales = scales
     self.global = global
+    self.others = others
   }
 
   func part(_ name: PartName) -> UnsafeMutablePointer<UInt8>? {
     switch name {
     case .values: values
+    case .scales: scales
     case .globalScale: global
-    default: scales
+    case .zeroPoints, .groupIndex: others[name]
     }
   }
 }
@@ -211,7 +217,7 @@ extension Scheme {
   public func dtype(of part: PartLayout) -> DType { part.dtypes[0] }
 
   /// None: the scheme suits every weight.
-  public func standIn(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)? { nil }
+  public func fallback(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)? { nil }
 
   /// Nothing: rows need to know only themselves.
   public func survey(_ weight: Weight, options: QuantizeOptions) throws -> Float? { nil }
@@ -249,6 +255,8 @@ extension Scheme {
     }
     let options = try surveyed(weight, options)
     var report = RowReport()
+    // SAFETY: the arrays have the bytes that the parts have for these rows, and one more where that is none, so that there is an
+    // address; a scheme fills all of them or throws.
     var (scales, global): ([UInt8], [UInt8]) = ([], [UInt8](repeating: 0, count: 4))
     let values = try [UInt8](unsafeUninitializedCapacity: max(1, sizes[.values] ?? 0)) { values, valueCount in
       scales = try [UInt8](unsafeUninitializedCapacity: max(1, sizes[.scales] ?? 0)) { scales, scaleCount in
@@ -281,6 +289,7 @@ extension Scheme {
   ) throws -> (weight: Weight, report: RowReport) {
     let parts = try resultParts(of: weight)
     let buffers = parts.map { ByteBuffer(count: $0.byteCount) }
+    // SAFETY: slices of the buffers do not overlap, and the tasks are done before the buffers become bytes. A report is one slice's.
     let places = zip(parts, buffers).map { part, buffer in
       (part: part, base: buffer.bytes.baseAddress!.assumingMemoryBound(to: UInt8.self))
     }
@@ -310,6 +319,7 @@ extension Scheme {
 
 /// Where slices of a whole result lie.
 private struct SliceTargets: @unchecked Sendable {
+  // SAFETY: the buffers behind the addresses are held by the caller until all tasks are done.
   let places: [(part: ResultPart, base: UnsafeMutablePointer<UInt8>)]
   let rowBlock: Int
 
@@ -319,7 +329,10 @@ private struct SliceTargets: @unchecked Sendable {
         $0.base + $0.part.slice(rows, of: count, rowBlock: rowBlock).lowerBound
       }
     }
-    return RowTarget(values: place(.values)!, scales: place(.scales), global: place(.globalScale))
+    let others = [PartName.zeroPoints, .groupIndex].compactMap { name in place(name).map { (name, $0) } }
+    return RowTarget(
+      values: place(.values)!, scales: place(.scales), global: place(.globalScale),
+      others: Dictionary(uniqueKeysWithValues: others))
   }
 }
 
@@ -346,10 +359,14 @@ public func sliceBytes(_ byteCount: Int, rows: Range<Int>, of count: Int) -> Ran
   return place(rows.lowerBound)..<place(rows.upperBound)
 }
 
-/// Copies the bytes of some rows of every part.
+/// Copies the bytes of some rows of every part that the target has a place for.
 func copyRows(_ weight: Weight, rows: Range<Int>, into target: RowTarget) -> RowReport {
+  weight.requireInside(rows, 0..<weight.columns)
   for part in weight.parts {
-    let range = sliceBytes(part.bytes.count, rows: rows, of: weight.rows)
+    // SAFETY: the same slice that the target's places were cut by; it lies inside the part, since the rows lie inside the weight.
+    let result = ResultPart(
+      name: part.name, dtype: part.dtype, shape: part.shape, byteCount: part.bytes.count)
+    let range = result.slice(rows, of: weight.rows)
     guard !range.isEmpty, let place = target.part(part.name) else { continue }
     part.bytes.withUnsafeBytes { bytes in
       UnsafeMutableRawPointer(place).copyMemory(

@@ -55,6 +55,7 @@ public struct CodeGrid: Sendable {
   ///   - a: the numbers.
   ///   - b: what the codes decode to.
   public func check(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, count: Int) -> RoundingCheck {
+    // SAFETY: `a` and `b` must hold `count` floats each, which are read only; a table is an array lent for the call.
     let found =
       switch spacing {
       case .even(let half, let low, let high): sk_check_even(a, b, half, low, high, slack, count)

@@ -59,7 +59,7 @@ public enum DType: String, Sendable, Hashable, CaseIterable, CustomStringConvert
     }
   }
 
-  /// Bytes of `count` elements, or nil when that overflows or is no whole number.
+  /// Bytes of `count` elements, or nil when that overflows or is not a whole number.
   public func byteCount(_ count: Int) -> Int? {
     let (total, overflow) = count.multipliedReportingOverflow(by: bits)
     return overflow || total % 8 != 0 ? nil : total / 8

@@ -5,6 +5,9 @@ public import SmeltStorage
 
 /// One way to store a weight's numbers. Formats/encodings.md is the law for each.
 public protocol Encoding: Sendable {
+  // SAFETY: an encoding reads parts through addresses that follow from the weight's shape. `Weight.init` has checked that each part
+  // has the bytes that `layout` asks for, `requireInside` the rectangle; a number inside a part that is used as an index (a column's
+  // group) is checked by `validate`, and where it is used.
   /// The stable name, for example `f8_e4m3.block`. `Encodings.named` finds the encoding back.
   var name: String { get }
 
@@ -15,12 +18,13 @@ public protocol Encoding: Sendable {
   /// - Throws: `Q_PACK` when the shape cannot be stored this way.
   func layout(of shape: Shape, name: String) throws(FormatError) -> [PartLayout]
 
-  /// Refuses codes and scales that are no finite numbers, naming the first culprit.
+  /// Refuses codes and scales that are not finite, naming the first culprit.
   /// - Throws: `Q_CODE_NAN`, `Q_SCALE_VALUE`, `Q_BLOCK`.
   func validate(_ weight: Weight) throws(FormatError)
 
   /// Decodes a rectangle. Row `r` of it goes to `out + (r - rows.lowerBound) * stride`. Exact: code × scale in float32.
-  /// `columns.lowerBound` must be a multiple of 1024 or 0.
+  /// `columns.lowerBound` must be a multiple of 1024 or 0. Rows and columns must lie inside the weight: the program ends where they
+  /// do not. `out` must have room for the rectangle; nothing is written between the end of a row and the next stride.
   func decode(
     _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
     stride: Int)
@@ -41,7 +45,7 @@ extension Encoding {
   /// Most encodings round each number by itself.
   public var hasGrid: Bool { true }
 
-  /// Bits a weight of this shape takes, scales included, with the first dtype of each part.
+  /// Bytes that a weight of this shape takes, scales included, with the first dtype of each part; 0 where it cannot be stored.
   public func byteCount(of shape: Shape) -> Int {
     guard let parts = try? layout(of: shape, name: "") else { return 0 }
     return parts.reduce(0) { $0 + ($1.dtypes[0].byteCount($1.shape.count) ?? 0) }

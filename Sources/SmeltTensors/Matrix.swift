@@ -30,6 +30,7 @@ public struct Matrix: Sendable {
     self.rows = rows
     self.columns = columns
     OutOfMemory.require(4 * rows * columns)
+    // SAFETY: `fill` must write every one of `rows × columns` floats, and none beyond; where it throws, the array is dropped.
     values = try [Float](unsafeUninitializedCapacity: rows * columns) { buffer, count in
       if let base = buffer.baseAddress { try fill(base) }
       count = rows * columns
@@ -59,6 +60,8 @@ public struct Matrix: Sendable {
       values.withUnsafeBufferPointer { source in
         guard let base = source.baseAddress else { return }
         for (place, index) in indices.enumerated() {
+          // SAFETY: the index is checked here; `out` has room for a row for each of them.
+          precondition(index >= 0 && index < rows, "row \(index) of \(rows)")
           (out + place * columns).update(from: base + index * columns, count: columns)
         }
       }
@@ -74,6 +77,7 @@ extension Matrix {
     let (rows, columns) = (rows, columns)
     values.withUnsafeMutableBufferPointer { values in
       guard let base = values.baseAddress else { return }
+      // SAFETY: a row is given to one task, which may write its `columns` floats; the array is lent until all tasks are done.
       let target = SharedPointer(base)
       let block = 32
       parallel.forEach(ceilDivide(rows, block)) { index in
@@ -87,6 +91,8 @@ extension Matrix {
 
 /// A mutable pointer that threads may share because each writes to places of its own.
 public struct SharedPointer<Element>: @unchecked Sendable {
+  // SAFETY: nothing is checked. Whoever makes one vouches that the memory outlives all tasks that have it (`Parallel` returns when
+  // they are done) and that two tasks never touch the same element unless both only read it.
   /// The address.
   public let pointer: UnsafeMutablePointer<Element>
 
@@ -96,6 +102,7 @@ public struct SharedPointer<Element>: @unchecked Sendable {
 
 /// A read-only pointer that threads may share while its owner lives.
 public struct SharedReadPointer<Element>: @unchecked Sendable {
+  // SAFETY: as `SharedPointer`, and nobody writes to the memory while tasks have it.
   /// The address.
   public let pointer: UnsafePointer<Element>
 

@@ -119,17 +119,26 @@ public struct Weight: Sendable {
   /// Bytes of all parts.
   public var byteCount: Int { parts.reduce(0) { $0 + $1.bytes.count } }
 
-  /// Refuses codes and scales that are no finite numbers.
+  /// Refuses codes and scales that are not finite.
   /// - Throws: `Q_CODE_NAN`, `Q_SCALE_VALUE`, `Q_BLOCK`.
   public func validate() throws(FormatError) {
     // Without elements there is nothing to look at, however large the other dimensions are.
     if !shape.dimensions.contains(0) { try encoding.validate(self) }
   }
 
-  /// Decodes whole rows.
+  /// Stops the program where a rectangle does not lie inside the weight. Encodings ask before they read through addresses.
+  package func requireInside(_ rows: Range<Int>, _ columns: Range<Int>) {
+    precondition(
+      rows.lowerBound >= 0 && rows.upperBound <= self.rows && columns.lowerBound >= 0
+        && columns.upperBound <= self.columns,
+      "rows \(rows), columns \(columns) lie outside '\(name)', which is \(shape)")
+  }
+
+  /// Decodes whole rows, which the weight must have.
   /// - Returns: `rows.count × columns` floats, row after row.
   public func decode(rows: Range<Int>) -> [Float] {
     guard !shape.dimensions.contains(0) else { return [] }
+    // SAFETY: `decode` writes all of the rows' floats, without gaps, or the program ends: none stays uninitialized.
     return [Float](unsafeUninitializedCapacity: rows.count * columns) { buffer, count in
       if let base = buffer.baseAddress {
         encoding.decode(self, rows: rows, columns: 0..<columns, into: base, stride: columns)
@@ -158,7 +167,7 @@ public struct Weight: Sendable {
   public func evict() { for part in parts { part.bytes.evict() } }
 
   /// The elements of an integer table (`i64`, `i32`).
-  /// - Throws: `CFG_SHAPE` when the weight is no integer table.
+  /// - Throws: `CFG_SHAPE` when the weight is not a table of integers.
   public func integers() throws(FormatError) -> [Int] {
     guard let table = encoding as? IntegerTable else {
       throw FormatError(

@@ -41,7 +41,7 @@ public struct Tokenizer: Sendable {
   }
 
   /// The number of tokens, added ones included.
-  public var vocabularySize: Int { byId.count + added.keys.count { place($0) == nil } }
+  package var vocabularySize: Int { byId.count + added.keys.count { place($0) == nil } }
 
   /// The ids of a text. Ill-formed UTF-8 counts as U+FFFD, one for each maximal subpart. Added tokens that stand in the
   /// text become their ids; none is put before or behind it.
@@ -49,6 +49,7 @@ public struct Tokenizer: Sendable {
   public func encode(_ text: [UInt8]) -> [Int] {
     var run = PreTokenizerRun(preTokenizer, model)
     let text = UTF8Text.repaired(text)
+    // SAFETY: pieces are ranges of the text, used before it is given back
     text.withUnsafeBufferPointer { buffer in
       plainTokens.split(buffer) { range, id in
         if let id { return run.append(id) }

@@ -59,8 +59,8 @@ private struct Foreign: Sendable {
       "no smelt-manifest.json"),
     Foreign("a link to a result", "ln -s good p", toFolder, "is a symbolic link"),
     Foreign("a link to nothing", "ln -s nowhere p", toFolder, "is a symbolic link to nothing"),
-    Foreign("a file", "echo x >p", toFolder, "is no folder"),
-    Foreign("a pipe", "mkfifo p", toFolder, "is no folder"),
+    Foreign("a file", "echo x >p", toFolder, "is not a folder"),
+    Foreign("a pipe", "mkfifo p", toFolder, "is not a folder"),
   ]
 
   static let files = [
@@ -68,11 +68,11 @@ private struct Foreign: Sendable {
     Foreign("an empty file", ": >p.ingot", toIngot, "not an ingot that smelt wrote"),
     Foreign(
       "a GGUF file in an ingot's place", "cp '\(gguf)' p.ingot", toIngot, "not an ingot that smelt wrote"),
-    Foreign("a folder with an ingot's name", "cp -R v4/. p.ingot", toIngot, "is no regular file"),
-    Foreign("a result folder with an ingot's name", "cp -R good p.ingot", toIngot, "is no regular file"),
+    Foreign("a folder with an ingot's name", "cp -R v4/. p.ingot", toIngot, "is not a regular file"),
+    Foreign("a result folder with an ingot's name", "cp -R good p.ingot", toIngot, "is not a regular file"),
     Foreign("a link to an ingot", "ln -s good.ingot p.ingot", toIngot, "is a symbolic link"),
     Foreign("a link to nothing", "ln -s nowhere p.ingot", toIngot, "is a symbolic link to nothing"),
-    Foreign("a pipe", "mkfifo p.ingot", toIngot, "is no regular file"),
+    Foreign("a pipe", "mkfifo p.ingot", toIngot, "is not a regular file"),
     Foreign(
       "a second name of somebody's file", "echo x >x; ln x p.ingot", toIngot, "not an ingot that smelt wrote"),
     Foreign(

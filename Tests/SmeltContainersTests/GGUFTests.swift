@@ -47,7 +47,7 @@ import Testing
       return
     }
     #expect(large == 9_223_372_036_854_775_813 && file.value("kv.u64")?.integer == nil)
-    // A wish for another kind than the one that stands there.
+    // A request for another kind than the one that stands there.
     #expect(file.value("kv.u8")?.string == nil && file.value("kv.f32")?.integer == nil)
     #expect(
       file.value("kv.arr.str")?.array?.integers == nil && file.value("kv.arr.i32")?.array?.strings == nil)
@@ -138,7 +138,6 @@ import Testing
     #expect(counts == [0, 10, 10, 7])
     let expert = try #require(file.tensor("blk.1.ffn_down_exps.weight"))
     #expect(expert.file == Self.parts[2] && expert.shape == [8, 64, 32] && expert.type.name == "BF16")
-    #expect(file.identities.count == 4)
   }
 
   /// A part that changes after opening is seen, and named.

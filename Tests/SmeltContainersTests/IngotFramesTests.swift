@@ -21,7 +21,7 @@ import Testing
     return out
   }
 
-  /// Rules I16 and I17, the checksums of I18 and I19, for all forms and lengths around their edges; one that is no whole number of
+  /// Rules I16 and I17, the checksums of I18 and I19, for all forms and lengths around their edges; one that is not a whole number of
   /// elements too.
   @Test(arguments: forms)
   func whatIsEncodedIsDecoded(form: ChunkForm) throws {

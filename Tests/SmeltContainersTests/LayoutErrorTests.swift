@@ -23,7 +23,7 @@ import Testing
     #expect(error.file != nil, "\(error)")
   }
 
-  /// Well-formed, but not read: the wish is refused, with what is supported.
+  /// Well-formed, but not read: the request is refused, with what is supported.
   @Test(arguments: [
     ("gptq", "\"bits\": 4", "\"bits\": 3", "'bits' is 3"),
     ("gptq", "\"desc_act\": false", "\"checkpoint_format\": \"marlin\"", "'marlin'"),
@@ -103,7 +103,7 @@ import Testing
     }
   }
 
-  /// A fused place of a layout that keeps one tensor a weight is a wish, not a fault of the file.
+  /// A fused place of a layout that keeps one tensor a weight is a request, not a fault of the file.
   @Test(arguments: ["awq", "gptq", "compressed-w4a16", "modelopt-fp8"])
   func fusedPlacesAreUnsupported(_ name: String) throws {
     let fixture = try LayoutFixture(name)

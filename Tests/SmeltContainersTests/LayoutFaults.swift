@@ -285,7 +285,8 @@ extension LayoutFault {
       $0.replace(dense + "experts.gate_up_proj_blocks", shape: [3, 40, 4, 8])
     },
     LayoutFault(
-      "mxfp4-blocks", "gate_up_proj.2.1", "CFG_SHAPE", "_blocks", "has no [20, 64] for expert 2, every 2. row"
+      "mxfp4-blocks", "gate_up_proj.2.1", "CFG_SHAPE", "_blocks",
+      "has no [20, 64] for expert 2, every 2nd row"
     ) {
       $0.replace(dense + "experts.gate_up_proj_blocks", shape: [2, 40, 2, 16])
       $0.replace(dense + "experts.gate_up_proj_scales", shape: [2, 40, 2])

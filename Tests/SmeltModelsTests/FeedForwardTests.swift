@@ -38,7 +38,7 @@ import Testing
     for (found, expected) in zip(x, expected) { #expect(abs(found - expected) < 1e-6) }
   }
 
-  /// gpt-oss' bounds of the ramp are no whole pairs. Nine digits were published.
+  /// gpt-oss' bounds of the ramp are not whole pairs. Nine digits were published.
   @Test(
     arguments: [
       (8, 0.0508132726), (12, 0.00679495931), (15, 0.00105260219), (16, 0.000456483918),

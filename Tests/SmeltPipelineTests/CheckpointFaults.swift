@@ -1,5 +1,5 @@
 // The zoo of checkpoints: sound tiny models, each with one fault, and what a reader must say. Some are kept under
-// Fixtures/malformed/checkpoint for other readers; all are made anew at every run.
+// Fixtures/malformed/checkpoint for other readers; all are made again at every run.
 
 import SmeltStorage
 import SmeltTensors

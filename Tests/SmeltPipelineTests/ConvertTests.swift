@@ -53,7 +53,8 @@ private func bounds(_ scheme: String, _ checkpoint: String) -> (mean: Double, fo
     let columns = try #require(plan.weights.first { $0.stored.spec.role == .embedding }).stored.spec.shape
       .columns
     if columns % 256 != 0 {
-      #expect(embedding.note?.hasSuffix("\(columns) columns are no multiple of 256, as q4_k needs") == true)
+      #expect(
+        embedding.note?.hasSuffix("\(columns) columns are not a multiple of 256, as q4_k needs") == true)
     }
   }
 

@@ -1,4 +1,4 @@
-// Checkpoints and GGUF files of Fixtures with something changed, written anew.
+// Checkpoints and GGUF files of Fixtures with something changed, rewritten.
 
 import SmeltContainers
 import SmeltPipeline

@@ -152,11 +152,11 @@ private let names = [
       ("int4-group", 40, "keep"), ("int4-group:64", 96, "int4-group:32"), ("mxfp4", 48, "keep"),
       ("mxfp4", 64, nil), ("nvfp4", 48, nil), ("nvfp4", 40, "keep"),
     ] as [(String, Int, String?)] {
-      let found = try Schemes.named(name).standIn(for: Plain.bf16, shape: [8, columns])
+      let found = try Schemes.named(name).fallback(for: Plain.bf16, shape: [8, columns])
       #expect(found?.scheme.name == expected, "\(name) of \(columns)")
-      if let found { #expect(found.why.contains("\(columns) columns are no multiple of")) }
+      if let found { #expect(found.why.contains("\(columns) columns are not a multiple of")) }
     }
-    #expect(MXFP4Scheme().standIn(for: FP4.mxfp4, shape: [8, 64])?.scheme.name == "keep")
+    #expect(MXFP4Scheme().fallback(for: FP4.mxfp4, shape: [8, 64])?.scheme.name == "keep")
     #expect(throws: RequestError.self) { try Schemes.named("int4-group:48") }
     #expect(try Schemes.named("w4a16").name == "int4-group")
   }

@@ -132,7 +132,7 @@ import Testing
     let scheme = try scheme(name)
     #expect(scheme.encoding(for: Plain.bf16, shape: [4, columns]).name == expected)
     let words =
-      "\(expected): \(columns) columns are no multiple of \(scheme.block.elements), as \(name) needs"
+      "\(expected): \(columns) columns are not a multiple of \(scheme.block.elements), as \(name) needs"
     #expect(scheme.note(for: Plain.bf16, shape: [4, columns]) == words)
     #expect(scheme.note(for: Plain.bf16, shape: [4, 512]) == nil)
     var generator = Generator(seed: 36)

@@ -29,7 +29,7 @@ private func huffmanBits(_ codes: [Int8]) -> Double {
         let codes = generator.normals(count, spread).map { Int8(max(-127, min(127, $0.rounded()))) }
         var cost = EntropyCost()
         cost.add([Int8](repeating: 3, count: 17))
-        cost.reset()
+        cost = EntropyCost()
         cost.add(codes)
         #expect(abs(cost.bits - huffmanBits(codes)) < 1e-12, "\(spread), \(count)")
       }

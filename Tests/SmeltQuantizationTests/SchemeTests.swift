@@ -45,6 +45,30 @@ import Testing
     if !scheme.isLossy { #expect(inexact == 0) }
   }
 
+  /// Every part, also those that do not belong to rows, from one slice and from many (a slice has 2^19 values).
+  @Test(arguments: [3, 48]) func keepingCopiesEveryPart(rows: Int) throws {
+    let columns = 16_384
+    let encodings: [any Encoding] = [
+      NVFP4.multiplied, FP8(.e4m3, .tensor), FP8(.e4m3, .block(rows: 2, columns: 128)), FP4.mxfp4,
+      try #require(
+        GroupedIntegers(.four, .group(128), hasZeroPoints: true, isIndexed: true)),
+    ]
+    for encoding in encodings {
+      let shape: Shape = [rows, columns]
+      let parts = try encoding.layout(of: shape, name: "w").map { layout in
+        let count = layout.dtypes[0].byteCount(layout.shape.count) ?? 0
+        return Part(
+          layout.name, dtype: layout.dtypes[0], shape: layout.shape,
+          bytes: Bytes((0..<count).map { UInt8(truncatingIfNeeded: $0 &* 167 >> 3) }))
+      }
+      let source = try Weight(name: "w", shape: shape, encoding: encoding, parts: parts)
+      let (kept, _) = try Keep().quantize(source, parallel: Parallel(threads: 2))
+      for (before, after) in zip(source.parts, kept.parts) {
+        #expect(before.bytes.array == after.bytes.array, "\(encoding.name): \(before.name.rawValue)")
+      }
+    }
+  }
+
   @Test(arguments: Schemes.all.map(\.name), ["absmax", "percentile:99", "mse"])
   func slicesGiveTheBytesOfTheWhole(_ name: String, observer: String) throws {
     let scheme = try Schemes.named(name)
@@ -189,7 +213,7 @@ import Testing
   @Test func resultPartsAreKnownBefore() throws {
     var generator = Generator(seed: 8)
     let source = try bf16Weight(generator.normals(12 * 20), rows: 12)
-    for scheme in Schemes.all where scheme.standIn(for: source.encoding, shape: source.shape) == nil {
+    for scheme in Schemes.all where scheme.fallback(for: source.encoding, shape: source.shape) == nil {
       let parts = try scheme.resultParts(of: source)
       let result = try scheme.quantize(source).weight
       #expect(parts.map(\.byteCount) == result.parts.map(\.bytes.count))

@@ -66,7 +66,7 @@ import Testing
     let folder = TemporaryFolder()
     try writeFile(folder.file("r.lock"), Array(text.utf8), overwrite: false)
     let error = #expect(throws: RequestError.self) { try hold(folder.file("r")) }
-    #expect(error?.kind == .cannotCreate && error?.problem.contains("r.lock' is no lock of smelt") == true)
+    #expect(error?.kind == .cannotCreate && error?.problem.contains("r.lock' is not a Smelt lock") == true)
     #expect(try MappedFile(path: folder.file("r.lock")).bytes.array == Array(text.utf8))
   }
 
@@ -325,8 +325,8 @@ import Testing
     try writeFile(folder.file("f"), [1], overwrite: false)
     symlink(folder.file("f"), folder.file("link"))
     for (path, kind, words): (String, RequestError.Kind, String) in [
-      ("", .usage, "is empty"), (folder.path + "/.", .cannotCreate, "is no name"),
-      ("/", .cannotCreate, "is no name"),
+      ("", .usage, "is empty"), (folder.path + "/.", .cannotCreate, "is not a name"),
+      ("/", .cannotCreate, "is not a name"),
       (folder.file("dangling"), .cannotCreate, "symbolic link to nothing"),
       (folder.file("link"), .cannotCreate, "is a symbolic link"),
     ] {

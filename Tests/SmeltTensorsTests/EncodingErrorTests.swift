@@ -1,4 +1,4 @@
-// What encodings refuse: parts that do not fit, codes that are no numbers, scales that are none.
+// What encodings refuse: parts that do not fit, codes and scales that are not numbers.
 
 import SmeltStorage
 import SmeltTensors
@@ -264,5 +264,40 @@ private func singles(_ values: [Float]) -> Bytes {
       #expect(error.code == .scaleValue && error.problem.hasPrefix("scale [1, 0] is \(text), expected"))
     }
     #expect(refuses(encoding, [], shape: [2, 24])?.code == .packed)
+  }
+
+  /// Reading past a weight's last row would go unnoticed in a release build: the program ends instead.
+  @Test func rowsOutsideTheWeightAreNotRead() async {
+    await #expect(processExitsWith: .failure) {
+      let part = zeros(.values, .f32, [4, 32])
+      guard let weight = try? Weight(name: "w", shape: [4, 32], encoding: Plain.f32, parts: [part]) else {
+        return
+      }
+      _ = weight.decode(rows: 3..<5)
+    }
+    await #expect(processExitsWith: .failure) {
+      let part = zeros(.values, .f32, [4, 32])
+      guard let weight = try? Weight(name: "w", shape: [4, 32], encoding: Plain.f32, parts: [part]) else {
+        return
+      }
+      _ = multiply(Matrix(rows: 1, columns: 32), weight, rows: 2..<6)
+    }
+  }
+
+  /// A column's group is a number from the file: decoding does not follow it outside the scales, validated or not.
+  @Test func groupsThatDoNotExistAreNotRead() async {
+    await #expect(processExitsWith: .failure) {
+      guard let encoding = GroupedIntegers(.eight, .group(32), isIndexed: true) else { return }
+      let parts = [
+        zeros(.values, .i8, [2, 64]), zeros(.scales, .f32, [2, 2]),
+        Part(
+          .groupIndex, dtype: .i32, shape: [64],
+          bytes: Bytes([UInt8](repeating: 0, count: 252) + [255, 255, 255, 127])),
+      ]
+      guard let weight = try? Weight(name: "w", shape: [2, 64], encoding: encoding, parts: parts) else {
+        return
+      }
+      _ = weight.decode()
+    }
   }
 }

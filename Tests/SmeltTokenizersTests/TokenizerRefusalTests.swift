@@ -75,16 +75,16 @@ private func file(
       words: "expected a pair"),
     Wrong(
       name: "merge of a stranger", json: file(merges: #"["a x"]"#), code: .tokenizerValue, at: #""a x""#,
-      words: "found 'x', which is no token"),
+      words: "found 'x', which is not a token"),
     Wrong(
       name: "merge into a stranger", json: file(merges: #"["b a"]"#), code: .tokenizerValue, at: #""b a""#,
-      words: "found 'ba', which is no token"),
+      words: "found 'ba', which is not a token"),
     Wrong(
       name: "merges no list", json: file(merges: #"{"a": "b"}"#), code: .tokenizerJSON, at: #"{"a": "b"}"#,
       words: "expected a list"),
     Wrong(
       name: "unknown token no token", json: file(model: #""type": "BPE", "unk_token": "<unk>""#),
-      code: .tokenizerValue, at: #""<unk>""#, words: "which is no token"),
+      code: .tokenizerValue, at: #""<unk>""#, words: "which is not a token"),
     Wrong(
       name: "added id is another", json: file(rest: #", "added_tokens": [{"id": 1, "content": "<s>"}]"#),
       code: .tokenizerValue, at: #"1, "content"#, words: "found id 1, which is 'b' already"),

@@ -4,6 +4,10 @@
 // negative, at most about 1, or NULL: all alike), and writes n / columns-of-a-block blocks. The result is how many values
 // are stored as another number (-0 equals +0), or -1 - b when a scale of block b is beyond F16; nothing from there on
 // is written then. Swift twins: Reference.encodeBlocks.
+//
+// SAFETY: src and w hold n floats, dst has room for n / columns-of-a-block whole blocks. n must be a whole number of blocks
+// (`GGUFBlock.encode` checks it): of a block that is cut short the rest would be read and written. Floats that are not finite
+// cost the answer its meaning, not its bounds: codes are clamped before they are packed.
 #ifndef SK_BLOCKS_H
 #define SK_BLOCKS_H
 

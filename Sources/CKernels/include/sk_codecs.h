@@ -1,5 +1,9 @@
 // The codes of an ingot's chunks, Formats/codecs.md: bit planes with escapes, pairs of nibbles. What is stored comes from a
 // file: a decoder reads nothing beyond `stored_count` bytes, writes exactly its output, and says what is wrong.
+//
+// SAFETY: `stored` holds stored_count bytes, and every one of them may lie: counts are checked against each other and the length
+// before a plane is touched, symbols before they are used. `scratch` has sk_codec_scratch(n) bytes for itself (`CodecWorker`
+// allocates them once for the longest chunk), `dst` the n elements or `capacity` bytes. Nothing overlaps.
 #ifndef SK_CODECS_H
 #define SK_CODECS_H
 
@@ -36,6 +40,8 @@ int sk_planes8_decode(const uint8_t *stored, size_t stored_count, uint8_t *dst, 
 
 // ---- nibbles. 64 of them take 32 bytes: nibble j < 32 is the low half of byte j, nibble j + 32 its high half; a last
 // group that is not whole is filled with zeros ----
+// SAFETY: arrays of nibbles have SK_NIBBLE_BYTES(n) bytes, also where n is not a multiple of 64: whole groups are read and written.
+// src, dst, low and escapes have n elements and are left alone beyond.
 #define SK_NIBBLE_BYTES(n) (((n) + 63) / 64 * 32)
 // Bytes rotated left by one bit (`rotate` 1: FP8) or as they are (0: INT8), high nibbles and low nibbles apart. Joining ignores
 // what the last group is filled with. Swift twins: Reference.splitNibbles, joinNibbles.
@@ -53,6 +59,7 @@ int sk_nibbles_padded(const uint8_t *nibbles, size_t n);
 // The base for which fewest exponents of n BF16 elements escape, the smallest of several.
 uint8_t sk_pairs16_base(const uint8_t *src, size_t n);
 
+// SAFETY: src holds n bytes, counts 256 numbers; n is below 2^32, since a byte may be there n times.
 // counts[b] = how often byte b is there, of 256. Fast where a few bytes are most of them. Swift twin: a loop.
 void sk_count_bytes(const uint8_t *src, size_t n, uint32_t *counts);
 

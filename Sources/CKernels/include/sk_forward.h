@@ -1,4 +1,7 @@
 // Small pieces of forward passes that are hot enough for C but need no instruction-set variants of their own.
+//
+// SAFETY: as CKernels.h says. `c` holds m * m floats and is changed in place, m > 0 and iterations > 0; `k` and `g` hold `slots`
+// pointers, at least one, each to n floats; `out` has n floats and overlaps none of them; x has n, cosines and sines n / 2.
 #ifndef SK_FORWARD_H
 #define SK_FORWARD_H
 

@@ -1,4 +1,9 @@
 // Integer and FP4 codes under one scale and one zero point, and the reordering of codes that published layouts need.
+//
+// SAFETY: as CKernels.h says, with these lengths: 4-bit codes (n + 1) / 2 bytes; sk_gather reads the element
+// (rows - 1) * row_step + (columns - 1) * column_step as its last one and writes rows * columns, and does nothing for another
+// `size` than 1, 2, 4 or 8 unless column_step is 1; AWQ's words 4 bytes in and 8 out; MXFP4 16 bytes of codes, 1 of scale and 17
+// of block for each group. Callers take all of these from a `Weight` or a checked tensor's shape.
 #ifndef SK_GROUPS_H
 #define SK_GROUPS_H
 

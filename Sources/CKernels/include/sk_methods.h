@@ -1,4 +1,9 @@
 // What methods that look at whole rows need: a grid's rounding with the error passed on, and a factorization.
+//
+// SAFETY: as CKernels.h says, with these lengths: matrices [n, n] and rows as each text says; `scales` of sk_round_columns one
+// for each of the n columns, of sk_refine_row one for each started group; `codes` and `errors` n; group > 0. All arrays of a call
+// are apart: loops are vectorized on that promise (`restrict`). Factors that are 0 or NaN give codes without meaning, clamped
+// to the grid; `GPTQ` and `Refinement` check that H has the weight's columns.
 #ifndef SK_METHODS_H
 #define SK_METHODS_H
 

@@ -1,4 +1,6 @@
 // What quantization needs beside the dispatched kernels.
+//
+// SAFETY: a and b hold n floats, any bits, table `count`; they are only read. `CodeGrid.check` passes the run's own count.
 #ifndef SK_QUANTIZE_H
 #define SK_QUANTIZE_H
 

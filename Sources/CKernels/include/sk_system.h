@@ -1,4 +1,9 @@
 // System calls whose names Swift does not see.
+//
+// SAFETY: paths end with a zero byte and are read during the call only. A descriptor that is not open gives an error, which the
+// callers of the two without a result need not know: they are hints. sk_bypass_cache changes the flags of the open file, so that
+// one thread at a time may write through it (`WriteBehind` has one), from memory and to offsets that are multiples of the block
+// size. sk_report_out_of_memory installs handlers that touch static memory only.
 #ifndef SK_SYSTEM_H
 #define SK_SYSTEM_H
 

@@ -83,6 +83,8 @@ extension ChunkCodec {
   {
     let forms = candidates(for: dtype, mode: mode)
     guard content.count >= smallestCompressed, !forms.isEmpty else { return .raw }
+    // SAFETY: freed on every way out; `gather` fills all of the sample or returns the content itself, and what is coded of either
+    // fits, since the content is no longer than the sample then.
     let sample = UnsafeMutableRawBufferPointer.allocate(byteCount: sliceBytes * sliceCount, alignment: 64)
     let coded = UnsafeMutableRawBufferPointer.allocate(byteCount: sliceBytes * sliceCount, alignment: 64)
     defer {

@@ -5,7 +5,7 @@ internal import SmeltStorage
 
 /// What is wrong with the stored bytes of a chunk, and at which of them it shows.
 public enum ChunkFault: Error, Hashable, Sendable {
-  /// The stored bytes end inside the header, or are none, or as many as the content and more.
+  /// No stored bytes, fewer than the header has, or at least as many as the content has.
   case size(stored: Int, content: Int)
   /// The codec does not store content of this length.
   case content(Int)
@@ -133,6 +133,8 @@ public enum ChunkCodec: UInt8, CaseIterable, Sendable, Hashable {
   ) throws -> Int? {
     precondition(content.count <= Self.chunkBytes, "a chunk has at most \(Self.chunkBytes) bytes")
     precondition(stored.count >= content.count, "stored bytes need as much room as the content")
+    // SAFETY: kernels get whole elements, at most `chunkBytes` of them, and room for as many stored bytes; they are told that room
+    // as their capacity. The worker is this thread's until `use` returns.
     guard self != .raw, content.count > 0, content.count % elementBytes == 0 else { return nil }
     let size = try CodecWorker.use { worker -> Int? in
       switch self {
@@ -160,6 +162,8 @@ public enum ChunkCodec: UInt8, CaseIterable, Sendable, Hashable {
   public func decode(_ stored: UnsafeRawBufferPointer, into content: UnsafeMutableRawBufferPointer)
     throws(ChunkFault)
   {
+    // SAFETY: content and stored length are checked here, everything that the stored bytes say by whoever reads it; scratch memory
+    // is for `chunkBytes`, the longest content there is.
     guard content.count <= Self.chunkBytes, content.count % elementBytes == 0 else {
       throw .content(content.count)
     }

@@ -6,6 +6,8 @@ internal import SmeltStorage
 
 /// Writes the parts of a chunk one after another.
 struct ChunkWriter {
+  // SAFETY: `stored` is lent for one `encode`. Every write is held against what is left of it first (`fits`): a slice of raw memory is
+  // checked in a debug build only. The worker's memory belongs to the thread that has taken it.
   let stored: UnsafeMutableRawBufferPointer
   let worker: CodecWorker
   /// Where the next part begins.
@@ -60,6 +62,9 @@ struct ChunkWriter {
 
 /// Reads the parts of a chunk one after another.
 struct ChunkReader {
+  // SAFETY: every length is the file's and may lie: `take` compares it with what is left, `scratch` with the worker's memory, `number`
+  // reads inside the header, whose presence `init` checks. Parts are lent from `stored` or from scratch memory that nothing else
+  // uses until the chunk is decoded.
   let codec: ChunkCodec
   let stored: UnsafeRawBufferPointer
   let contentCount: Int
@@ -86,7 +91,7 @@ struct ChunkReader {
     Int(stored.loadUnaligned(fromByteOffset: place, as: UInt32.self).littleEndian)
   }
 
-  /// The next `count` bytes. `place` is where the count was said.
+  /// The next `count` bytes. `place` is where the header gives the count.
   mutating func take(_ count: Int, saidAt place: Int) throws(ChunkFault) -> UnsafeRawBufferPointer {
     guard count <= stored.count - end else { throw .count(byte: place) }
     defer { end += count }
@@ -95,6 +100,7 @@ struct ChunkReader {
 
   /// Scratch memory that stays until the chunk is decoded.
   mutating func scratch(_ count: Int) -> UnsafeMutableRawBufferPointer {
+    precondition(count <= worker.planes.bytes.count - used, "scratch memory for \(count) more bytes")
     defer { used += (count + 63) / 64 * 64 }
     return UnsafeMutableRawBufferPointer(rebasing: worker.planes.bytes[used..<used + count])
   }
@@ -133,6 +139,7 @@ extension ChunkCodec {
   private func pieces(_ worker: CodecWorker, _ counts: [Int]) -> [UnsafeMutableRawBufferPointer] {
     var start = 0
     return counts.map { count in
+      precondition(count <= worker.planes.bytes.count - start, "scratch memory for \(count) more bytes")
       defer { start += (count + 63) / 64 * 64 }
       return UnsafeMutableRawBufferPointer(rebasing: worker.planes.bytes[start..<start + count])
     }

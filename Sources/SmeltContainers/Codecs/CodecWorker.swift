@@ -12,6 +12,8 @@ struct ZstdFault: Error {
 
 /// zstd's contexts and some scratch memory, used by one thread at a time and kept for the next.
 final class CodecWorker: @unchecked Sendable {
+  // SAFETY: `take` removes a worker from the list of idle ones under a lock, so that one thread has it, and `giveBack` orders memory for
+  // the next. Both contexts are made in `init` and freed in `deinit`. zstd is told the size of every buffer and never writes beyond.
   private let compressor: OpaquePointer
   private let decompressor: OpaquePointer
   /// Room for one chunk in planes, and for what coding it takes.
@@ -35,7 +37,11 @@ final class CodecWorker: @unchecked Sendable {
   }
 
   private init?() {
-    guard let compressor = ZSTD_createCCtx(), let decompressor = ZSTD_createDCtx() else { return nil }
+    guard let compressor = ZSTD_createCCtx() else { return nil }
+    guard let decompressor = ZSTD_createDCtx() else {
+      ZSTD_freeCCtx(compressor)  // a failed `init` has no `deinit`
+      return nil
+    }
     self.compressor = compressor
     self.decompressor = decompressor
   }

@@ -106,9 +106,6 @@ public final class GGUFFile: Sendable {
       }
     }
   }
-
-  /// Device and inode of each file, to tell whether two paths are one file.
-  public var identities: [FileIdentity] { mapped.map(\.file.identity) }
 }
 
 /// The tensors of a GGUF model as every container lists them. Blocks have the dtype `U8`, and the dimensions of the numbers

@@ -45,7 +45,7 @@ struct GGUFHeader {
   /// Reads and checks the header of the whole file `bytes`.
   init(_ bytes: Bytes, file: String) throws(FormatError) {
     self.file = file
-    try StandIn.refusePointerAndPage(bytes, file: file, expected: "a GGUF file")
+    try PlaceholderFile.refusePointerAndPage(bytes, file: file, expected: "a GGUF file")
     try GGUFHeader.checkMagic(bytes, file: file)
     reader = ByteReader(bytes, file: file, code: .ggTruncated)
     _ = try reader.take(4, "magic")
@@ -78,7 +78,7 @@ struct GGUFHeader {
     case "lmgg", "fmgg", "tjgg", "algg": found = "a file of a format before GGUF"
     default:
       found =
-        StandIn.otherFormat(bytes)
+        PlaceholderFile.otherFormat(bytes)
         ?? "the bytes " + head.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: " ")
     }
     throw FormatError(.ggMagic, file: file, offset: 0, "found \(found), expected the bytes 'GGUF'")
@@ -213,6 +213,7 @@ struct GGUFHeader {
     let place = reader.offset
     let rest = try reader.take(reader.remaining, excerpt(key))
     let file = file
+    // SAFETY: each length is held against what is left before it is passed over.
     let length = try rest.withUnsafeBytes { (all) throws(FormatError) -> Int in
       var position = 0
       for _ in 0..<count {

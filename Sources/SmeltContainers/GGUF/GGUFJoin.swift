@@ -197,11 +197,13 @@ struct GGUFJoin {
       for head in 0..<heads {
         let keyRows = GGUFJoin.bytes(
           of: pair[0], rows: head * latent..<(head + 1) * latent, isKept: isKept)
-        let turned = transposed(keyRows, size: size, rows: latent, columns: keyWidth)
+        let transposedKeys = transposed(keyRows, size: size, rows: latent, columns: keyWidth)
         let valueRows = GGUFJoin.bytes(
           of: pair[1], rows: head * valueWidth..<(head + 1) * valueWidth, isKept: isKept)
         let start = head * (keySize + valueSize)
-        turned.withUnsafeBytes { buffer.bytes[rebasing: start..<start + keySize].copyMemory(from: $0) }
+        transposedKeys.withUnsafeBytes {
+          buffer.bytes[rebasing: start..<start + keySize].copyMemory(from: $0)
+        }
         valueRows.withUnsafeBytes {
           buffer.bytes[rebasing: start + keySize..<start + keySize + valueSize].copyMemory(from: $0)
         }
@@ -219,6 +221,7 @@ struct GGUFJoin {
       let size = weight.values.bytes.count / max(1, weight.rows)
       return weight.values.bytes[rows.lowerBound * size..<rows.upperBound * size]
     }
+    // SAFETY: room for the rows' floats; a buffer is aligned to 64 bytes.
     let buffer = ByteBuffer(count: rows.count * weight.columns * 4)
     weight.encoding.decode(
       weight, rows: rows, columns: 0..<weight.columns,

@@ -1,4 +1,4 @@
-// The keys of a GGUF file on their own: a GGUF without tensors. How a container that is none keeps them, so that the file can be
+// The keys of a GGUF file on their own: a GGUF without tensors. How other containers keep them, so that the file can be
 // made again with every key, its type and its place. Formats/gguf.md, section 9.
 
 public import SmeltStorage

@@ -138,7 +138,7 @@ public struct GGUFPlan: Sendable {
         throw RequestError(.unsupported, "the key '\(excerpt(key))' cannot be written: \(problem)")
       }
       guard seen.insert(key).inserted else {
-        throw RequestError(.unsupported, "the key '\(key)' would stand twice")
+        throw RequestError(.unsupported, "the key '\(key)' would appear twice")
       }
     }
     seen = []
@@ -148,7 +148,7 @@ public struct GGUFPlan: Sendable {
         throw RequestError(.unsupported, "the tensor '\(excerpt(tensor.name))' cannot be written: \(problem)")
       }
       guard seen.insert(tensor.name).inserted else {
-        throw RequestError(.unsupported, "the tensor '\(tensor.name)' would stand twice")
+        throw RequestError(.unsupported, "the tensor '\(tensor.name)' would appear twice")
       }
       // Headers are below 2^40 bytes: counts, keys and strings are bounded.
       let (next, overflow) = end.addingReportingOverflow(tensor.byteCount)

@@ -59,8 +59,10 @@ extension GGUFFile {
 extension Weight {
   /// GGUF's NVFP4 (blocks of 64 columns: four scales, then for each group of 16 eight bytes that hold columns j in the low
   /// and j + 8 in the high nibble) as `nvfp4`: the same codes two a byte, the same scales, and a global one.
-  /// - Throws: `Q_BLOCK` for scales that are no numbers.
+  /// - Throws: `Q_BLOCK` for scales that are not numbers.
   func nvfp4FromGGUF(scale: Bytes) throws(FormatError) -> Weight {
+    // SAFETY: a weight in `nvfp4.gguf` has 36 bytes for each 64 columns; the buffers get 32 and 4 of them.
+    precondition(encoding as? GGUFBlock == GGUFBlock(.nvfp4), "\(encoding.name) is not nvfp4.gguf")
     let rows = self.rows
     let blocks = columns / 64
     let codes = ByteBuffer(count: rows * columns / 2)
@@ -96,6 +98,9 @@ extension Weight {
 
   /// The way back: `nvfp4` as GGUF's blocks, without its global scale.
   public func nvfp4ForGGUF() throws(FormatError) -> Weight {
+    // SAFETY: a weight in `nvfp4` has 32 bytes of codes and 4 scales for each whole 64 columns; rows of another length are refused
+    // when the result becomes a weight.
+    precondition(encoding is NVFP4, "\(encoding.name) is not nvfp4")
     let blocks = rows * (columns / 64)
     let buffer = ByteBuffer(count: blocks * 36)
     values.bytes.withUnsafeBytes { codes in

@@ -43,7 +43,7 @@ struct GGUFSplit {
       if let value = part.header.metadata[index].value.integer, (0...limit).contains(value) { return value }
       throw FormatError(
         .ggSplit, file: part.path, subject: key, offset: part.header.keyPlaces[index],
-        "found a value that is no whole number of 0 to \(limit)")
+        "found a value that is not a whole number of 0 to \(limit)")
     }
     count = try number("split.count", GGUFSplit.countLimit) ?? 0
     self.number = try number("split.no", GGUFSplit.countLimit) ?? 0
@@ -121,11 +121,6 @@ struct GGUFSplit {
 
   /// How the name of a part ends; `number` counts from 0, in the name from 1.
   static func ending(_ number: Int, of count: Int) -> String {
-    "-\(digits(number + 1))-of-\(digits(count)).gguf"
-  }
-
-  private static func digits(_ value: Int) -> String {
-    let text = String(value)
-    return String(repeating: "0", count: max(0, 5 - text.utf8.count)) + text
+    partEnding(number + 1, of: count) + ".gguf"
   }
 }

@@ -105,7 +105,7 @@ public enum GGUFValue: Sendable {
     }
   }
 
-  /// The number, whatever width the writer chose; nil for a value that is no integer or is above 2^63 - 1.
+  /// The number, whatever width the writer chose; nil for a value that is not an integer or is above 2^63 - 1.
   public var integer: Int? {
     switch self {
     case .u8(let value): Int(value)
@@ -141,6 +141,7 @@ public enum GGUFValue: Sendable {
   /// A value of fixed size at the start of `bytes`, which are enough; nil for strings, arrays and a bool that is
   /// neither 0 nor 1.
   static func fixed(_ type: GGUFValueType, _ bytes: UnsafeRawBufferPointer) -> GGUFValue? {
+    // SAFETY: `bytes` must have the type's `byteCount`; callers take that many from a reader, which checks.
     func load<T: FixedWidthInteger>(_: T.Type) -> T { T(littleEndian: bytes.loadUnaligned(as: T.self)) }
     switch type {
     case .u8: return .u8(load(UInt8.self))
@@ -190,6 +191,7 @@ public struct GGUFArray: Sendable {
   /// The texts of an array of strings; nil for another array.
   public var strings: [String]? {
     guard elementType == .string else { return nil }
+    // SAFETY: whoever made the array has walked its strings to the end (`checked`)
     return bytes.withUnsafeBytes { all in
       var position = 0
       return (0..<count).map { _ in

@@ -55,6 +55,7 @@ extension GGUFArray {
   /// The bytes of the longest text; 0 for an array of others.
   var longestString: Int {
     guard elementType == .string else { return 0 }
+    // SAFETY: as in `strings`
     return bytes.withUnsafeBytes { all in
       var position = 0
       var longest = 0

@@ -49,6 +49,7 @@ public struct GGUFWriter: ~Copyable {
     let tensors = plan.parts[files.count - 1].tensors
     precondition(
       current < tensors.count && tensors[current].name == name, "'\(name)' is not the next planned tensor")
+    // SAFETY: the writer copies what it is lent.
     precondition(bytes.count <= left, "'\(name)' has \(left) bytes left, not \(bytes.count)")
     let file = files[files.count - 1]
     try file.writer?.write(bytes)
@@ -99,7 +100,7 @@ public struct GGUFWriter: ~Copyable {
     for file in aside { file.remove() }
   }
 
-  /// Goes on to the next tensor when the one at hand is whole, and to the next file when its last is.
+  /// Moves on to the next tensor when the current one is whole, and to the next file when its last is.
   private mutating func advance() throws {
     let tensors = plan.parts[files.count - 1].tensors
     if left == 0, current < tensors.count {

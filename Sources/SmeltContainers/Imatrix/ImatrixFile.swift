@@ -39,6 +39,7 @@ public struct ImatrixFile: Sendable {
   public static func isImatrix(_ path: String) -> Bool {
     guard let bytes = try? MappedFile(path: path).bytes, bytes.count >= 12 else { return false }
     if bytes[0..<4].array == Array("GGUF".utf8) { return true }
+    // SAFETY: 12 bytes at least, and the text's length is checked before it is read
     return bytes.withUnsafeBytes { all in
       let count = Int32(littleEndian: all.loadUnaligned(as: Int32.self))
       let length = Int32(littleEndian: all.loadUnaligned(fromByteOffset: 4, as: Int32.self))
@@ -90,7 +91,7 @@ public struct ImatrixFile: Sendable {
     for tensor in file.tensors {
       let isCounts = tensor.name.hasSuffix(".counts")
       guard isCounts || tensor.name.hasSuffix(".in_sum2") else {
-        throw refusal(tensor.name, tensor.offset, "is no name of an importance matrix")
+        throw refusal(tensor.name, tensor.offset, "is not a name that an importance matrix has")
       }
       guard tensor.type.name == "F32" else {
         throw refusal(tensor.name, tensor.offset, "is \(tensor.type), expected F32")
@@ -119,6 +120,7 @@ public struct ImatrixFile: Sendable {
     var counts: [Int] = []
     counts.reserveCapacity(tensor.shape.count)
     for index in 0..<tensor.shape.count {
+      // SAFETY: the header gave an F32 tensor four bytes an element
       let value = tensor.bytes.withUnsafeBytes {
         Float(bitPattern: UInt32(littleEndian: $0.loadUnaligned(fromByteOffset: index * 4, as: UInt32.self)))
       }

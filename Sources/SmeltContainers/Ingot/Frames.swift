@@ -56,6 +56,7 @@ public enum FrameCodec {
     return try content.withUnsafeBytes { bytes in
       let contentHash = contentHash(bytes)
       if !form.isRaw {
+        // SAFETY: as much room as the content has, which is all that `encode` may write; freed on every way out.
         let room = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count, alignment: 64)
         defer { room.deallocate() }
         if let size = try form.encode(bytes, into: room) {

@@ -123,14 +123,14 @@ extension IngotFile {
     } catch {
       throw mismatch("its records make no index: ", error)
     }
-    // The header may be there or not: it is written anew at the end.
+    // The header may be there or not: it is rewritten at the end.
     let part = IngotFilePart(path: path, mapping: mapping, bytes: mapping.bytes[0..<position], index: index)
     guard let error = try part.check(deep: true, parallel: parallel, progress: SilentProgress()).first?.error
     else { return }
     guard error.code == .ingotChecksum else { throw mismatch("is not true of '\(fileName(path))': ", error) }
     throw FormatError(
       error.code, file: error.file, subject: error.subject, offset: error.offset, error.problem,
-      help: "the file was damaged after it was written; give --overwrite without --resume to begin anew")
+      help: "the file was damaged after it was written; give --overwrite without --resume to start again")
   }
 
   /// Gives the files of an ingot that a run wrote whole the names that it could not give them any more, the first file's last.

@@ -55,7 +55,7 @@ public final class IngotFile: Sendable {
   public var files: [(path: String, byteCount: Int)] { parts.map { ($0.path, $0.bytes.count) } }
 
   /// Bytes of inflated weights that are kept now.
-  public var cachedBytes: Int { cache.byteCount }
+  package var cachedBytes: Int { cache.byteCount }
 
   /// The number of weights.
   public var weightCount: Int { parts.reduce(0) { $0 + $1.index.counts.weights } }
@@ -146,7 +146,7 @@ public final class IngotFile: Sendable {
     }
   }
 
-  /// The content of a small file or note inside, verified; nil when there is none of that name.
+  /// The content of a small file or note inside, verified; nil if there is no such thing of that name.
   /// - Throws: `C_CHECKSUM` or `C_FRAME`.
   public func file(_ name: String) throws -> Bytes? {
     for part in parts {

@@ -163,6 +163,7 @@ extension IngotFilePart {
         // Verified whatever was verified before: a check reads every byte that it speaks for.
         try verify(piece, frame)
         verified.finish(frame.firstChunk + number)
+        // SAFETY: a chunk has at most the bytes of a chunk, which the buffer has.
         if let buffer {
           let content = UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[0..<piece.content.count])
           try inflate(piece, frame, into: content)

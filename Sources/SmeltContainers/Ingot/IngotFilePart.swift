@@ -30,7 +30,7 @@ struct IngotFilePart: Sendable {
     guard checksum == header.indexChecksum else {  // I6
       throw FormatError(
         .ingotHeader, file: path, subject: "index", offset: 32,
-        "the index has the checksum \(hex(checksum)), expected \(hex(header.indexChecksum))",
+        "the index has the checksum \(hexadecimal(checksum)), expected \(hexadecimal(header.indexChecksum))",
         help: "the file was damaged after it was written; copy it again")
     }
     index = try IngotIndex(indexBytes, start: header.indexOffset, file: path)
@@ -77,6 +77,7 @@ struct IngotFilePart: Sendable {
     }
     let pieces = pieces(of: frame)
     let buffer = ByteBuffer(count: frame.contentLength)
+    // SAFETY: the pieces of a frame cover its content without an overlap, so that tasks write apart from each other.
     try parallel.forEach(pieces.count) { (index: Int) throws -> Void in
       try inflate(
         pieces[index], frame,
@@ -125,7 +126,8 @@ struct IngotFilePart: Sendable {
     guard checksum == piece.chunk.checksum else {
       throw FormatError(
         .ingotChecksum, file: path, subject: index.subject(frame.row), offset: piece.offset,
-        "chunk \(piece.number) has the checksum \(hex(checksum)), expected \(hex(piece.chunk.checksum))")
+        "chunk \(piece.number) has the checksum \(hexadecimal(checksum)), expected \(hexadecimal(piece.chunk.checksum))"
+      )
     }
   }
 
@@ -153,6 +155,9 @@ struct IngotFilePart: Sendable {
 /// Which chunks of a file were held against their checksums: two bits a chunk, set and never cleared, from any thread. Pages that
 /// leave memory and come again are not verified again.
 final class VerifiedChunks: @unchecked Sendable {
+  // SAFETY: the words are atomic, allocated and initialized in `init`, and freed in `deinit`; a chunk's number is below the count that
+  // they were made for, which comes from the same index. Relaxed order is enough: a bit only says that bytes were read and found
+  // right, and whoever reads them afterwards reads the file.
   private static let bits = 64
   /// Words of begun chunks, then words of those that are done.
   private let words: UnsafeMutablePointer<Atomic<UInt64>>

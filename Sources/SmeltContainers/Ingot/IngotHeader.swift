@@ -73,7 +73,8 @@ struct IngotHeader {
       throw refuse("header", 0, "found zeros, expected the magic", help: "the file was never finished")
     }
     guard head.array.starts(with: IngotLimits.magic) else {
-      throw refuse("magic", 0, "found other bytes than an ingot starts with", help: "the file is no ingot")
+      throw refuse(
+        "magic", 0, "found other bytes than an ingot starts with", help: "the file is not an ingot")
     }
     var reader = ByteReader(head, file: file, code: .ingotHeader)
     _ = try reader.take(8, "magic")
@@ -94,7 +95,7 @@ struct IngotHeader {
     let checksum = try reader.number(UInt32.self, "header checksum")
     let found = head[0..<60].withUnsafeBytes { CRC32C.hash($0) }
     guard checksum == found else {
-      throw refuse("header checksum", 60, "found \(hex(found)), expected \(hex(checksum))")
+      throw refuse("header checksum", 60, "found \(hexadecimal(found)), expected \(hexadecimal(checksum))")
     }
     guard writeVersion >= readVersion else {
       throw refuse("write version", 12, "found \(writeVersion), expected at least \(readVersion)")
@@ -136,15 +137,10 @@ struct IngotHeader {
   }
 }
 
-/// A 32-bit number in eight digits.
-func hex(_ value: UInt32) -> String {
-  let text = String(value, radix: 16)
-  return String(repeating: "0", count: 8 - text.count) + text
-}
-
 extension [UInt8] {
   /// Adds a number, little-endian.
   mutating func append<T: FixedWidthInteger>(littleEndian value: T) {
+    // SAFETY: a number's own bytes, copied.
     Swift.withUnsafeBytes(of: value.littleEndian) { append(contentsOf: $0) }
   }
 

@@ -271,7 +271,7 @@ extension IngotIndex {
 
   /// Rules I22, I24, I25 and I26.
   private func checkWeights() throws(FormatError) {
-    var known = KnownLayouts()
+    var known = PartLayoutCache()
     var frame = 0
     var (layers, experts) = (0, 0)
     for row in 0..<counts.weights {
@@ -332,6 +332,7 @@ extension IngotIndex {
 
   /// Rule I23: names that ascend are all different.
   private func checkOrder() throws(FormatError) {
+    // SAFETY: names lie in this object's bytes.
     var before = UnsafeRawBufferPointer(start: nil, count: 0)
     for place in 0..<counts.weights {
       let row = Int(word(places.order + 4 * place))

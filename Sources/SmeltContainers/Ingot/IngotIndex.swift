@@ -27,7 +27,7 @@ public struct IngotFrame: Sendable {
   public var storedLength: Int { index.size(at + 8) }
   /// Bytes of content.
   public var contentLength: Int { index.size(at + 16) }
-  /// The hash of the content, whatever the storage: SHA-256 over the SHA-256s of its chunks.
+  /// The hash of the content, whatever the storage: SHA-256 over the XXH64s of its chunks.
   public var contentHash: [UInt8] { index.bytes[at + 24..<at + 24 + SHA256.byteCount].array }
   /// How its chunks are stored.
   public var codec: ChunkCodec { ChunkCodec(rawValue: index.byte(at + 64)) ?? .raw }
@@ -113,6 +113,10 @@ public struct IngotEntry: Sendable {
 
 /// The tables of one file's index. All rules of sections 3.1, 3.2 and 4 hold once it is made.
 final class IngotIndex: @unchecked Sendable {
+  // SAFETY: `bytes` keeps the memory behind `base` alive. Everything but the constants is set in `init` and never again, so any thread
+  // may read. `init` checks that the tables fill the bytes exactly before it reads one, and `check` that rows, names and dimensions
+  // lie inside their tables; a place is then computed from a row below its count. A mapped index could still be changed by another
+  // program: names are held against their table at each use, file ranges by `Bytes`.
   static let headBytes = 128
   static let frameBytes = 72
   static let weightBytes = 32
@@ -213,7 +217,9 @@ final class IngotIndex: @unchecked Sendable {
 
   /// The bytes of the name of a weight's record.
   func nameBytes(_ at: Int) -> UnsafeRawBufferPointer {
-    UnsafeRawBufferPointer(start: base + places.strings + Int(word(at)), count: Int(half(at + 4)))
+    let (first, count) = (Int(word(at)), Int(half(at + 4)))
+    precondition(first + count <= counts.strings, "a name outside the names of '\(file)'")
+    return UnsafeRawBufferPointer(start: base + places.strings + first, count: count)
   }
 
   /// The string that the first six bytes of a record name.

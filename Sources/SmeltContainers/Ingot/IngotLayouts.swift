@@ -4,7 +4,7 @@ internal import SmeltStorage
 internal import SmeltTensors
 
 /// What an encoding asks of a shape, made once for each pair of them: models have few.
-struct KnownLayouts {
+struct PartLayoutCache {
   private struct Layout {
     let encoding: UInt16
     let dimension: UInt32
@@ -41,7 +41,7 @@ struct KnownLayouts {
       guard let needed = frame.dtype.byteCount(part.shape.count) else {
         throw index.refuse(
           index.name(at), at: record + 60,
-          "its \(frame.part.rawValue) are no whole number of bytes: \(frame.dtype) \(part.shape)")
+          "its \(frame.part.rawValue) are not a whole number of bytes: \(frame.dtype) \(part.shape)")
       }
       let content = index.long(record + 16)
       guard content == UInt64(needed) else {
@@ -92,7 +92,7 @@ struct KnownLayouts {
         )
       })
     last = layouts.count
-    if layouts.count == KnownLayouts.limit { layouts.removeAll() }
+    if layouts.count == PartLayoutCache.limit { layouts.removeAll() }
     last = layouts.count
     layouts.append(layout)
     return layout

@@ -9,7 +9,7 @@ struct FrameRecord {
   var offset: Int
   var storedLength = 0
   var contentLength: Int
-  /// SHA-256 of the SHA-256s of the chunks.
+  /// SHA-256 of the XXH64s of the chunks' contents. Formats/ingot.md, section 3.4.
   var contentHash: [UInt8] = []
   var codec: UInt8
   var dtype = DType.u8
@@ -70,7 +70,7 @@ struct WeightRecord {
 
 extension WeightRecord {
   /// Reads what `journal` wrote.
-  /// - Throws: the reader's code for bytes that are none.
+  /// - Throws: the reader's code for invalid bytes.
   init(reading reader: inout ByteReader) throws(FormatError) {
     name = try reader.string("name")
     encoding = try reader.string("encoding")

@@ -5,18 +5,11 @@ internal import SmeltStorage
 extension IngotFilePart {
   /// The name of a file among several: `x-00002-of-00005.ingot` for `x.ingot`.
   static func path(_ path: String, _ number: Int, of count: Int) -> String {
-    "\(stem(path))\(ending(number, of: count))"
+    "\(stem(path))\(partEnding(number, of: count)).ingot"
   }
 
   private static func stem(_ path: String) -> String {
     path.hasSuffix(".ingot") ? String(path.dropLast(6)) : path
-  }
-
-  private static func ending(_ number: Int, of count: Int) -> String {
-    func digits(_ value: Int) -> String {
-      String(repeating: "0", count: max(0, 5 - "\(value)".count)) + "\(value)"
-    }
-    return "-\(digits(number))-of-\(digits(count)).ingot"
   }
 
   /// Opens the ingot that a file is, or is a part of.
@@ -25,7 +18,7 @@ extension IngotFilePart {
     let given = try IngotFilePart(path: path)
     let counts = given.index.counts
     guard counts.fileCount > 1 else { return [given] }
-    let ending = ending(counts.fileNumber, of: counts.fileCount)
+    let ending = partEnding(counts.fileNumber, of: counts.fileCount) + ".ingot"
     guard path.hasSuffix(ending) else {
       throw FormatError(
         .ingotSplit, file: path, subject: "name", offset: given.index.start + 56,
@@ -86,6 +79,7 @@ extension IngotFilePart {
     }
     // Merging the orders of names: the same name would stand at the head of two.
     var heads = [Int](repeating: 0, count: parts.count)
+    // SAFETY: names lie in the parts' indices, which `parts` holds during the loop.
     var before = UnsafeRawBufferPointer(start: nil, count: 0)
     for step in 0..<parts.reduce(0, { $0 + $1.index.counts.weights }) {
       var least: (part: Int, name: UnsafeRawBufferPointer)?

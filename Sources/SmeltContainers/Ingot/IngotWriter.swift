@@ -116,7 +116,7 @@ public struct IngotWriter: ~Copyable {
     throws(FormatError)
   {
     guard names.insert(name).inserted else {
-      throw FormatError(.ingotIndex, subject: name, "would stand twice in the ingot")
+      throw FormatError(.ingotIndex, subject: name, "would appear twice in the ingot")
     }
     guard let layer, let expert else { return }
     let isNext = last?.layer == layer && last?.expert == expert
@@ -146,7 +146,7 @@ public struct IngotWriter: ~Copyable {
       name, layer: layer, expert: expert,
       after: file.records.weights.last ?? WeightRecord(name: "", encoding: "", shape: []))
     guard let known = Encodings.named(encoding) else {
-      preconditionFailure("'\(encoding)' is no encoding")
+      preconditionFailure("'\(encoding)' is not an encoding")
     }
     weight = PendingWeight(
       record: WeightRecord(name: name, encoding: encoding, shape: shape, layer: layer, expert: expert),
@@ -163,7 +163,7 @@ public struct IngotWriter: ~Copyable {
       layout.name == name && layout.dtypes.contains(dtype) && layout.shape == shape,
       "'\(weight.record.name)' needs \(layout), found \(name) \(dtype) \(shape)")
     guard let contentLength = dtype.byteCount(shape.count) else {
-      preconditionFailure("\(dtype) \(shape) is no whole number of bytes")
+      preconditionFailure("\(dtype) \(shape) is not a whole number of bytes")
     }
     self.weight = weight
     try beginFrame(form, contentLength: contentLength)
@@ -251,7 +251,7 @@ public struct IngotWriter: ~Copyable {
       throw FormatError(.ingotIndex, subject: name, problem)
     }
     guard files.allSatisfy({ $0.records.others.allSatisfy { $0.name != name } }) else {
-      throw FormatError(.ingotIndex, subject: name, "would stand twice in the ingot")
+      throw FormatError(.ingotIndex, subject: name, "would appear twice in the ingot")
     }
     guard bytes.count <= IngotLimits.fileBytes else {
       throw FormatError(.ingotBomb, subject: name, "has \(bytes.count) bytes, expected at most 2^30")

@@ -22,6 +22,7 @@ struct CompressedTensors: Layout {
     guard let stored = source.tensor("\(module).weight_shape"), stored.shape.count == 2,
       [.i64, .i32].contains(stored.dtype)
     else { return nil }
+    // SAFETY: a tensor has the bytes of its shape and dtype, as its header was checked: two integers here.
     let dimensions = stored.bytes.withUnsafeBytes { bytes in
       (0..<2).map { place -> Int in
         stored.dtype == .i64
@@ -224,6 +225,7 @@ private func unpackedZeros(_ words: TensorInfo, _ width: GroupedIntegers.Width, 
 
 /// The elements of a small tensor of integers.
 private func integers(_ tensor: TensorInfo) -> [Int] {
+  // SAFETY: the tensor has the bytes of its shape and dtype
   tensor.bytes.withUnsafeBytes { bytes in
     (0..<tensor.shape.count).map {
       tensor.dtype == .i64

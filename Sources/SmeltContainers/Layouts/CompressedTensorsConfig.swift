@@ -189,7 +189,7 @@ struct CompressedTensorsConfig: Sendable {
 private enum ModuleClass: Equatable {
   /// Every quantized matrix is a linear layer.
   case linear
-  /// What such a container holds, told by the names of its place.
+  /// What such a container holds, by the names of its place.
   case container([String])
 
   /// The class of a name, or nil for one that holds no quantized weight.

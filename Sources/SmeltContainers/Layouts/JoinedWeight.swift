@@ -189,7 +189,7 @@ public struct JoinContext: Sendable {
     return joined(encoding, parts, shares, isBuilt: true) { try weight(encoding, try build()) }
   }
 
-  /// The weight itself; whatever is wrong with its parts is told with the place of the codes.
+  /// The weight itself; errors in its parts name the place of the codes.
   private func weight(_ encoding: any Encoding, _ parts: [Part]) throws(FormatError) -> Weight {
     do {
       return try Weight(

@@ -64,7 +64,7 @@ extension Shape {
 
 /// The layouts, and joining by the first that fits.
 public enum Layouts {
-  /// All of them. Those that are told by a name of their own come first, plain tensors last.
+  /// All of them. Those that a name of their own identifies come first, plain tensors last.
   public static let all: [any Layout] = [
     MXFP4Blocks(), CompressedTensors(), ModelOpt(), GPTQ(), AWQ(), ScaledFP8(), PackedFP4(), PlainTensors(),
   ]

@@ -1,5 +1,5 @@
 // GPTQ and AWQ: 4-bit integers in words, groups of input channels, zero points. Both keep input channels first; reading
-// turns codes, scales and zero points round.
+// transposes codes, scales and zero points.
 
 internal import CKernels
 internal import SmeltStorage
@@ -39,7 +39,7 @@ struct GPTQ: Layout {
         Part(
           .values, dtype: .u8, shape: [rows, columns / 2],
           bytes: transposed(codes.bytes, size: 4, rows: eighths, columns: rows)),
-        packed.turnedScales(rows),
+        packed.transposedScales(rows),
         Part(
           .zeroPoints, dtype: .u8, shape: packed.scaleShape(rows),
           bytes: GPTQ.zeroPoints(zeros, rows, groups, isOffset: config.zeroPointsAreOffset)),
@@ -62,6 +62,7 @@ struct GPTQ: Layout {
 
   /// Refuses a table that puts a channel into another group than the one its place gives.
   private static func requireInOrder(_ index: TensorInfo, _ length: Int) throws(FormatError) {
+    // SAFETY: the tensor is I32 and has four bytes an element, as its header was checked.
     let bad = index.bytes.withUnsafeBytes { bytes in
       (0..<index.shape.count).first {
         Int(Int32(littleEndian: bytes.loadUnaligned(fromByteOffset: $0 * 4, as: Int32.self))) != $0 / length
@@ -103,7 +104,7 @@ struct AWQ: Layout {
         Part(
           .values, dtype: .u8, shape: [rows, columns / 2],
           bytes: reordered(nibbles, count: rows * columns / 2) { sk_pack_nibbles($0, $1, rows * columns) }),
-        packed.turnedScales(rows),
+        packed.transposedScales(rows),
         Part(
           .zeroPoints, dtype: .u8, shape: packed.scaleShape(rows),
           bytes: transposed(AWQ.unpacked(zeros), size: 1, rows: groups, columns: rows)),
@@ -119,7 +120,7 @@ struct AWQ: Layout {
 }
 
 extension JoinContext {
-  /// The table that says which group each input channel belongs to. An empty one is how some writers say that there is none;
+  /// The table that says which group each input channel belongs to. Some writers store an empty one instead of leaving it out;
   /// it belongs to the weight all the same.
   func groupIndex(_ name: String, _ shares: inout [Share]) throws -> TensorInfo? {
     guard let index = source.tensor("\(place.module).\(name)") else { return nil }
@@ -162,7 +163,7 @@ private struct PackedIntegers: Sendable {
   func scaleShape(_ rows: Int) -> Shape { config.group == nil ? [rows] : [rows, groups] }
 
   /// Scales with output channels first.
-  func turnedScales(_ rows: Int) -> Part {
+  func transposedScales(_ rows: Int) -> Part {
     Part(
       .scales, dtype: scales.dtype, shape: scaleShape(rows),
       bytes: transposed(scales.bytes, size: scales.dtype.bits / 8, rows: groups, columns: rows))

@@ -59,12 +59,18 @@ struct PlainTensors: Layout {
   }
 }
 
+/// A number of a place: 2nd, 3rd, 11th.
+private func ordinal(_ number: Int) -> String {
+  let isTeen = (11...13).contains(number % 100)
+  return "\(number)" + (isTeen ? "th" : [1: "st", 2: "nd", 3: "rd"][number % 10] ?? "th")
+}
+
 extension Spelling {
   /// Where in the tensor, in words.
   var description: String {
     var words = "for expert \(stackIndex ?? 0)"
     if let rows { words += " in rows \(rows.lowerBound)..<\(rows.upperBound)" }
-    if rowStride > 1 { words += ", every \(rowStride). row from row \(rowPhase)" }
+    if rowStride > 1 { words += ", every \(ordinal(rowStride)) row from row \(rowPhase)" }
     return words + (transposed ? ", transposed" : "")
   }
 }

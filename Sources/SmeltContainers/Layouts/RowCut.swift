@@ -79,6 +79,7 @@ struct RowCut {
 func reordered(
   _ bytes: Bytes, count: Int, _ body: (UnsafePointer<UInt8>, UnsafeMutablePointer<UInt8>) -> Void
 ) -> Bytes {
+  // SAFETY: `body` must read inside `bytes` and write all of `count` bytes; its callers compute both from a checked tensor's shape.
   let buffer = ByteBuffer(count: count)
   bytes.withUnsafeBytes { source in
     guard count > 0, let source = source.bindMemory(to: UInt8.self).baseAddress,

@@ -12,7 +12,7 @@ struct UnitedShards {
   var places: [String: Int] = [:]
   /// The number of the shard of each tensor, and the byte of its entry in that shard's header.
   var origins: [(shard: Int, place: Int)] = []
-  /// Superseded copies, told.
+  /// Superseded copies, as reported.
   var warnings: [FormatError] = []
 }
 

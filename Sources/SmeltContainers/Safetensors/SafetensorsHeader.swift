@@ -48,7 +48,7 @@ struct SafetensorsHeader {
     let length = try SafetensorsHeader.length(bytes, file: file)
     dataStart = 8 + length
     let header = bytes[8..<dataStart]
-    if StandIn.isZero(header) {
+    if PlaceholderFile.isZero(header) {
       throw FormatError(
         .stZeroPage, file: file, offset: 8, "found \(length) zero bytes, expected a header")
     }
@@ -58,14 +58,14 @@ struct SafetensorsHeader {
 
   /// The header's length (rules 1 to 5).
   private static func length(_ bytes: Bytes, file: String) throws(FormatError) -> Int {
-    try StandIn.refuseText(bytes, file: file)
+    try PlaceholderFile.refuseText(bytes, file: file)
     guard bytes.count >= 8 else {
       throw FormatError(
         .stTruncated, file: file, offset: bytes.count,
         "found \(bytes.count) bytes, expected the 8 bytes of the header length at least")
     }
     let length = bytes.withUnsafeBytes { UInt64(littleEndian: $0.loadUnaligned(as: UInt64.self)) }
-    if length == 0 && bytes.count > 8 && StandIn.isZero(bytes[0..<min(bytes.count, 4096)]) {
+    if length == 0 && bytes.count > 8 && PlaceholderFile.isZero(bytes[0..<min(bytes.count, 4096)]) {
       throw FormatError(.stZeroPage, file: file, offset: 0, "found zero bytes only, expected a header length")
     }
     let left = bytes.count - 8
@@ -74,7 +74,7 @@ struct SafetensorsHeader {
       problem = "found a header length of 0, expected 2 at least"
     } else if length > byteLimit {
       problem =
-        StandIn.otherFormat(bytes).map { "found \($0), expected a header length" }
+        PlaceholderFile.otherFormat(bytes).map { "found \($0), expected a header length" }
         ?? "found a header length of \(length), expected at most \(byteLimit)"
     } else if length > left {
       problem =
@@ -89,6 +89,7 @@ struct SafetensorsHeader {
 
   private mutating func readMembers(_ header: Bytes, tensorLimit: Int) throws {
     var last = header.count
+    // SAFETY: `last` stays between 1 and the count while a byte is read.
     header.withUnsafeBytes { while last > 0, $0[last - 1] == 0x20 { last -= 1 } }
     let text = header[0..<last]
     let ends = text.withUnsafeBytes { (first: $0.first, last: $0.last) }

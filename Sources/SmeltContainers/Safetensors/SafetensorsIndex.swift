@@ -34,7 +34,7 @@ struct SafetensorsIndex {
       throw FormatError(
         .idxJSON, file: file, "found \(bytes.count) bytes, expected at most \(SafetensorsIndex.byteLimit)")
     }
-    try StandIn.refusePointerAndPage(bytes, file: file, expected: "an index")
+    try PlaceholderFile.refusePointerAndPage(bytes, file: file, expected: "an index")
     let root: JSON
     do {
       root = try JSON.scan(bytes, limits: JSONLimits(depth: 8, values: SafetensorsIndex.valueLimit))
@@ -127,11 +127,5 @@ struct ShardName: Hashable {
   }
 
   /// The name of another part of the same set.
-  func name(of number: Int) -> String {
-    func digits(_ value: Int) -> String {
-      let text = String(value)
-      return String(repeating: "0", count: max(0, 5 - text.count)) + text
-    }
-    return "\(prefix)-\(digits(number))-of-\(digits(total)).safetensors"
-  }
+  func name(of number: Int) -> String { "\(prefix)\(partEnding(number, of: total)).safetensors" }
 }

@@ -25,7 +25,7 @@ public struct SafetensorsWriter: ~Copyable {
     /// The bytes it takes.
     public var byteCount: Int {
       guard let count = Shape.checkedCount(shape.dimensions).flatMap({ dtype.byteCount($0) }) else {
-        preconditionFailure("'\(name)': \(dtype) \(shape) is no whole number of bytes")
+        preconditionFailure("'\(name)': \(dtype) \(shape) is not a whole number of bytes")
       }
       return count
     }
@@ -81,6 +81,7 @@ public struct SafetensorsWriter: ~Copyable {
     while left == 0, current < tensors.count, tensors[current].name != name { advance() }
     precondition(
       current < tensors.count && tensors[current].name == name, "'\(name)' is not the next declared tensor")
+    // SAFETY: the writer copies what it is lent.
     precondition(bytes.count <= left, "'\(name)' has \(left) bytes left, not \(bytes.count)")
     try writer.write(bytes)
     left -= bytes.count

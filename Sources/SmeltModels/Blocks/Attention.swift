@@ -39,6 +39,8 @@ struct GroupedAttention: Sendable {
     let continues = state != nil
     let width = heads * valueWidth
     return Matrix(rows: queries.rows, columns: width) { out in
+      // SAFETY: a task writes the rows of its tokens. Queries, keys and values have a row for each position up to the token's own, of
+      // heads × width floats, as the projections that made them were checked to give.
       let target = SharedPointer(out)
       let block = 16
       pass.parallel.forEach(ceilDivide(queries.rows, block)) { task in

@@ -96,6 +96,8 @@ struct Compressor: Sendable {
   private func pool(
     _ window: Int, origin: Int, _ values: Matrix, _ logits: Matrix, into out: UnsafeMutablePointer<Float>
   ) {
+    // SAFETY: a window's tokens have rows, since only finished windows are pooled; `out` has `width` floats of this task's own; slots
+    // begin `width` before a row's end or at its start.
     let channels = values.columns
     // (token, first channel) of each slot: the window before by its first half, this window by its second half.
     var slots: [(token: Int, channel: Int)] = []

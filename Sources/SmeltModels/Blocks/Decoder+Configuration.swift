@@ -63,7 +63,8 @@ extension Decoder {
         "num_key_value_heads", "found \(keyHeads), expected a divisor of the \(heads) heads")
     }
     guard config.value("head_dim") != nil || hidden % heads == 0 else {
-      throw config.error("head_dim", "is missing, and \(hidden) channels are no multiple of \(heads) heads")
+      throw config.error(
+        "head_dim", "is missing, and \(hidden) channels are not a multiple of \(heads) heads")
     }
     let headWidth = try config.integer("head_dim", in: 1...65536, default: hidden / heads)
     attention = Attention(

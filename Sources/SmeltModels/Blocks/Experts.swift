@@ -42,6 +42,8 @@ enum Activation: Sendable {
 
 /// Gated experts, routed and shared, and dense layers of the same form.
 enum Experts {
+  // SAFETY: here and in `Linear`, a row is as long as the weight it comes from has output channels, and a bias, a scale and the rows
+  // added to it were checked to be as long; tokens are numbers of rows of `out`, which one caller has.
   /// down · activation(gate · x, up · x), [tokens, hidden].
   static func gated(
     _ x: Matrix, _ names: ExpertNames, _ activation: Activation, _ weights: some Weights, _ pass: Pass

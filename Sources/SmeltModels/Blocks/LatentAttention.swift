@@ -77,7 +77,7 @@ struct LatentAttention: Sendable {
     }
     let (keys, values) = try expand(x, positions, table, name, weights, pass)
     let selected = try indexer?.select(x, latent ?? x, batch, table, name, weights, state, pass)
-    // The state keeps expanded keys and values: making them anew from kept latents would cost every step a product
+    // The state keeps expanded keys and values: making them again from kept latents would cost every step a product
     // with kv_b for all tokens before. Their memory is bounded by the sequence.
     let attention = GroupedAttention(
       heads: heads, keyHeads: heads, keyWidth: keyWidth, valueWidth: valueWidth, scale: scale)
@@ -114,6 +114,8 @@ struct LatentAttention: Sendable {
     Linear.norm(&latents, norm, epsilon: LatentAttention.innerEpsilon, pass)
     let both = try weights.multiply(latents, name("attn_kv_b"), rows: nil, parallel: pass.parallel)
     let stride = plainWidth + valueWidth
+    // SAFETY: `both` has heads × (plain + value width) columns and `shared` the rotary width, as the weights' shapes were checked; every
+    // float of the two matrices is written once.
     let keys = Matrix(rows: x.rows, columns: heads * keyWidth) { out in
       both.values.withUnsafeBufferPointer { both in
         shared.values.withUnsafeBufferPointer { shared in
@@ -141,7 +143,9 @@ struct LatentAttention: Sendable {
 extension Matrix {
   /// A copy of some columns.
   func columns(_ range: Range<Int>) -> Matrix {
-    Matrix(rows: rows, columns: range.count) { out in
+    // SAFETY: the range is held against the columns; every float of the copy is written once.
+    precondition(range.lowerBound >= 0 && range.upperBound <= columns, "columns \(range) of \(columns)")
+    return Matrix(rows: rows, columns: range.count) { out in
       values.withUnsafeBufferPointer { values in
         for row in 0..<rows {
           (out + row * range.count).update(

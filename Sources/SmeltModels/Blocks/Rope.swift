@@ -121,6 +121,9 @@ struct RotaryTable: Sendable {
 
   /// Rotates the `2 × pairs` channels at `x`; `sign` -1 undoes it.
   func rotate(_ x: UnsafeMutablePointer<Float>, _ index: Int, _ pairing: RotaryPairing, sign: Float = 1) {
+    // SAFETY: `x` must hold 2 × pairs floats that nobody else uses; the index is held against the table.
+    precondition(
+      index >= first && (index - first + 1) * pairs <= cosines.count, "index \(index) is not in the table")
     cosines.withUnsafeBufferPointer { cosines in
       sines.withUnsafeBufferPointer { sines in
         guard let c = cosines.baseAddress, let s = sines.baseAddress else { return }

@@ -63,6 +63,7 @@ struct Router: Sendable {
   ) -> Routing {
     var experts = [Int32](repeating: 0, count: logits.rows * perToken)
     var weights = [Float](repeating: 0, count: logits.rows * perToken)
+    // SAFETY: a task writes the `perToken` places of its own tokens; `choose` and `given` give that many experts.
     experts.withUnsafeMutableBufferPointer { experts in
       weights.withUnsafeMutableBufferPointer { weights in
         guard let first = experts.baseAddress, let factor = weights.baseAddress else { return }

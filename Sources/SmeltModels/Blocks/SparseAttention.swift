@@ -32,6 +32,9 @@ extension SparseAttention {
     _ query: UnsafePointer<Float>, position: Int, _ keys: SparseKeys, sinks: UnsafePointer<Float>,
     scratch: inout AttentionScratch, into out: UnsafeMutablePointer<Float>
   ) {
+    // SAFETY: `query` and `out` must hold heads × head width floats, `sinks` one a head, for this task alone. The window ends at
+    // `position`, which has a latent; entries are complete ones, or numbers that `Indexer.select` chose among them. `scratch` is
+    // one task's, and has just been given room.
     let first = max(0, position - window + 1)
     let inWindow = position + 1 - first
     let complete = keys.ratio > 0 ? min(keys.entries.rows, (position + 1) / keys.ratio) : 0
@@ -87,6 +90,8 @@ extension SparseAttention {
 
 /// Memory that one thread reuses from token to token.
 struct AttentionScratch: ~Copyable {
+  // SAFETY: owns both blocks; a value that cannot be copied frees them once. Nothing is initialized: whoever reserves writes before
+  // he reads. Addresses from before `reserve` are gone after it.
   private(set) var scores: UnsafeMutablePointer<Float>
   private(set) var keys: UnsafeMutablePointer<Float>
   private var scoreCount = 1
@@ -128,6 +133,9 @@ enum Indexer {
     queries: UnsafePointer<Float>, headWeights: UnsafePointer<Float>, heads: Int, keys: Matrix, complete: Int,
     keep: Int
   ) -> [Int32] {
+    // SAFETY: `queries` must hold heads × width floats, `headWeights` one a head; `keys` has at least `complete` rows. Scratch is a
+    // matrix of dots and a row of scores, both written before they are read.
+    precondition(complete <= keys.rows, "\(complete) entries of \(keys.rows)")
     guard complete > keep else { return (0..<complete).map(Int32.init) }
     let width = keys.columns
     return withUnsafeTemporaryAllocation(of: Float.self, capacity: heads * complete + complete) { scratch in

@@ -45,6 +45,7 @@ struct TokenIndexer: Sendable {
     }
     let (rotated, scaled, owners) = (queries, factors, batch.owners)
     var selected = [[Int32]](repeating: [], count: x.rows)
+    // SAFETY: a task replaces the lists of its own tokens; all of them were initialized. Rows have heads × width floats.
     selected.withUnsafeMutableBufferPointer { selected in
       guard let base = selected.baseAddress else { return }
       let target = SharedPointer(base)

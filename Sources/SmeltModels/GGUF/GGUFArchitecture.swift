@@ -289,14 +289,13 @@ extension Router {
 enum GGUFGating {
   static let softmax = 1
   static let sigmoid = 2
-  static let softmaxOfChosen = 3
   static let sqrtSoftplus = 4
 }
 
 /// llama.cpp rotates the indexer's channels by matrices of 64 × 64 at least.
 func indexerWidthDifference(_ width: Int) -> String {
-  "the indexer's heads have \(width) channels here, and llama.cpp stops at a number that is no multiple of 64"
+  "the indexer's heads have \(width) channels here, and llama.cpp stops at a number that is not a multiple of 64"
 }
 
-/// What a model asks and llama.cpp does not compute, in the words of a warning.
-func whereTrue(_ pairs: [(Bool, String)]) -> [String] { pairs.filter(\.0).map(\.1) }
+/// The messages of the conditions that hold: what a model asks for and llama.cpp does not compute.
+func messages(_ pairs: [(Bool, String)]) -> [String] { pairs.filter(\.0).map(\.1) }

@@ -70,7 +70,7 @@ func decoderDifferences(
 ) throws -> [String] {
   let rope = try RopeSettings(config)
   let plain = RopeSettings.magnitude(1, rope.yarn?.factor ?? 1)
-  return whereTrue([
+  return messages([
     (
       rope.yarn?.truncates == false,
       "the bounds of YaRN's ramp are not rounded here, and llama.cpp rounds them"
@@ -121,7 +121,7 @@ enum GGUFQwen2MoE: GGUFArchitecture {
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
     guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
     return try decoderDifferences(decoder, config, needsOutput: false)
-      + whereTrue([
+      + messages([
         (
           decoder.feedForward.router.weighting == .normalized,
           "the chosen experts' factors have the sum 1 here, and llama.cpp's qwen2moe leaves them as they are"
@@ -160,7 +160,7 @@ enum GGUFQwen3MoE: GGUFArchitecture {
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
     guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
     return try decoderDifferences(decoder, config, needsOutput: false)
-      + whereTrue([
+      + messages([
         (
           decoder.feedForward.router.weighting != .normalized,
           "the chosen experts' factors stay as they are here, and llama.cpp's qwen3moe brings their sum to 1"
@@ -200,7 +200,7 @@ enum GGUFOLMoE: GGUFArchitecture {
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
     guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
     return try decoderDifferences(decoder, config, needsOutput: true)
-      + whereTrue([
+      + messages([
         (
           decoder.feedForward.router.weighting == .normalized,
           "the chosen experts' factors have the sum 1 here, and llama.cpp's olmoe leaves them as they are"
@@ -249,7 +249,7 @@ enum GGUFGPTOSS: GGUFArchitecture {
     guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
     let alternates = decoder.layers.enumerated().allSatisfy { ($1.window != nil) == ($0 % 2 == 0) }
     return try decoderDifferences(decoder, config, needsOutput: true)
-      + whereTrue([
+      + messages([
         (
           try config.number("swiglu_limit", in: 0...1e9, default: 7) != 7,
           "the experts' clamp is not 7 here, and llama.cpp's gpt-oss always clamps at 7"
@@ -351,7 +351,7 @@ enum GGUFMiniMaxM2: GGUFArchitecture {
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
     guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
     return try decoderDifferences(decoder, config, needsOutput: true)
-      + whereTrue([
+      + messages([
         (decoder.attention.norm == .none, "queries and keys have no norms here, and llama.cpp wants them"),
         (!decoder.feedForward.hasSelectionBias, "the router has no bias here, and llama.cpp wants one"),
       ])

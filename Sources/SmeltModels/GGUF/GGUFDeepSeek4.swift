@@ -114,7 +114,7 @@ enum GGUFDeepSeek4: GGUFArchitecture {
       if case .indexed = kind { kind.ratio == 4 } else { kind.ratio != 4 }
     }
     let hasIndexer = c.layers.contains { if case .indexed = $0 { true } else { false } }
-    return whereTrue([
+    return messages([
       (c.tiedEmbeddings, "embeddings are the output head here, and llama.cpp wants a head of its own"),
       (!isIndexedBy4, "an indexer reads the ratio 4 and no other in a GGUF file"),
       (

@@ -61,7 +61,7 @@ enum GGUFLlama: GGUFArchitecture {
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
     guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
     return try decoderDifferences(decoder, config, needsOutput: false, hasFactors: true)
-      + whereTrue([
+      + messages([
         (
           decoder.feedForward.experts > 0 && decoder.layers.contains { $0.window != nil },
           "attention has a window here, and llama.cpp's llama sees everything"
@@ -107,7 +107,7 @@ enum GGUFQwen3: GGUFArchitecture {
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
     guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
     return try decoderDifferences(decoder, config, needsOutput: false)
-      + whereTrue([
+      + messages([
         (decoder.attention.hasInputBias, "attention has biases here, and llama.cpp's qwen3 takes none")
       ])
   }

@@ -99,7 +99,7 @@ private func latentDifferences(_ family: any ModelFamily, _ config: ConfigReader
   let (part, all) = (try mscale(config, "mscale"), try mscale(config, "mscale_all_dim"))
   let isStretched = try RopeSettings(config).yarn != nil
   let dense = decoder.dense
-  return whereTrue([
+  return messages([
     (
       isStretched && (part ?? 0) != (all ?? 0),
       "'mscale' and 'mscale_all_dim' differ here, and a GGUF file has room for one of them"

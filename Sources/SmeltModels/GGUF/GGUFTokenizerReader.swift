@@ -209,7 +209,7 @@ struct GGUFTokenizerReader {
     for side in sides {
       guard let id = vocabulary.table.find(side) else {
         let text = printable(excerpt(String(decoding: side, as: UTF8.self)))
-        throw error(key, "found '\(printable(excerpt(line)))', but '\(text)' is no token")
+        throw error(key, "found '\(printable(excerpt(line)))', but '\(text)' is not a token")
       }
       ids.append(id)
     }

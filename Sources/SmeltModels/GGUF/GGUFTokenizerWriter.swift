@@ -177,7 +177,7 @@ struct GGUFTokenizerWriter {
   private struct Tokens {
     var texts: [String]
     var types: [GGUFTokenizer.TokenType]
-    /// The vocabulary's own texts by id, before added tokens are rewritten; nil where there is no token.
+    /// The vocabulary's own texts by id, before added tokens are rewritten; nil where an id has no token.
     var known: [String?]
   }
 

@@ -50,6 +50,7 @@ struct SentencePieceMerges {
   private func splits(_ made: Int, _ table: ByteTable) -> [Merge] {
     var text = texts[made]
     var out: [Merge] = []
+    // SAFETY: both parts lie inside the text, which is lent for the look-ups.
     text.withUTF8 { bytes in
       for middle in bytes.indices.dropFirst() where bytes[middle] & 0xC0 != 0x80 {
         guard let left = table.find(UnsafeBufferPointer(rebasing: bytes[..<middle])),

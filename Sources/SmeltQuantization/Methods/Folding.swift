@@ -122,6 +122,7 @@ public struct FoldFactors: Sendable {
 extension Weight {
   /// The same weight with other numbers, in float32.
   func replacing(_ values: [Float]) throws -> Weight {
+    // SAFETY: room for the floats, all of which are copied.
     let buffer = ByteBuffer(count: values.count * 4)
     values.withUnsafeBytes { buffer.bytes.copyMemory(from: $0) }
     return try Weight(

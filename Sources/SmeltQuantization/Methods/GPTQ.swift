@@ -36,6 +36,11 @@ public struct GPTQ: Sendable, Hashable {
     -> Outcome?
   {
     let (rows, columns) = (weight.rows, weight.columns)
+    // SAFETY: moments have the weight's columns and groups its rows, checked here, so that all arrays below have rows of one length. A
+    // task writes codes, scales, losses and reports of its own rows only, until `forEach` returns.
+    precondition(
+      hessians.allSatisfy { $0.columns == columns } && hessians.count <= max(1, rows),
+      "moments that do not fit '\(weight.name)', which is \(weight.shape)")
     let groupRows = max(1, rows / max(1, hessians.count))
     let sizes = grid.rowBytes(columns: columns)
     let codes = ByteBuffer(count: rows * sizes.values)
@@ -207,7 +212,7 @@ struct RowRounding: Sendable {
   }
 }
 
-/// The addresses of three arrays, for the while.
+/// Lends the addresses of three arrays that are not empty, during `body`.
 private func withPointers<A, B, C>(
   _ a: inout [A], _ b: inout [B], _ c: inout [C],
   _ body: (UnsafeMutablePointer<A>, UnsafeMutablePointer<B>, UnsafeMutablePointer<C>) throws -> Void

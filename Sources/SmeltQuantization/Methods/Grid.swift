@@ -33,12 +33,12 @@ public struct Grid: Sendable {
   let high: Float
   let scaleFormat: ScaleFormat
   let packing: Packing
-  /// Whether a scale may be negative, which turns a lopsided grid round.
+  /// Whether a scale may be negative, which flips a lopsided grid.
   let hasSignedScales: Bool
   /// The scales where a scheme chose the step.
   var coded: CodedScales?
 
-  /// The grid of an encoding, or nil for one that is none: several scales a code, zero points, or plain floats.
+  /// The grid of an encoding, or nil for one that has no grid: several scales a code, zero points, or plain floats.
   /// - Parameter scales: the type that scales are to have, where the encoding leaves a choice.
   public init?(_ encoding: any Encoding, shape: Shape, scales: DType? = nil) {
     func plain(_ dtype: DType?) -> ScaleFormat? {
@@ -110,6 +110,7 @@ public struct Grid: Sendable {
 
   /// The scale as it is stored; nil when it would be zero, subnormal or infinite.
   func stored(_ scale: Float) -> Float? {
+    // SAFETY: two bytes are encoded and decoded again in a local of two bytes.
     var value = scale
     switch scaleFormat {
     case .f32: break
@@ -222,6 +223,8 @@ public struct Grid: Sendable {
     _ codes: UnsafePointer<UInt8>, _ scales: UnsafePointer<Float>, columns: Int,
     values: UnsafeMutablePointer<UInt8>, scaleBytes target: UnsafeMutablePointer<UInt8>?
   ) {
+    // SAFETY: `codes` must hold `columns` codes and `scales` one for each group; `values` and `target` must have room for what
+    // `rowBytes` says of a row, which is where callers take their strides from.
     let groups = ceilDivide(columns, group ?? max(1, columns))
     switch packing {
     case .bytes, .nibbles:
@@ -256,6 +259,7 @@ public struct Grid: Sendable {
   func unpack(
     _ values: UnsafePointer<UInt8>, scaleBytes source: UnsafePointer<UInt8>?, columns: Int
   ) -> (codes: [UInt8], scales: [Float]) {
+    // SAFETY: `values` and `source` must hold a row as `pack` writes it.
     let groups = ceilDivide(columns, group ?? max(1, columns))
     var codes = [UInt8](repeating: 0, count: columns)
     var scales = [Float](repeating: 1, count: groups)

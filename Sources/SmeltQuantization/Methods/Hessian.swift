@@ -62,17 +62,19 @@ public final class Hessian {
 
   /// Adds `count` inputs to the sums.
   private func sum(_ x: UnsafePointer<Float>, _ count: Int, _ parallel: Parallel) {
+    // SAFETY: `x` must hold count × columns floats, count at most `chunk`, which is SK_BLOCK. A task adds to the tile of its own rows
+    // and columns, cut to what is left of the matrix.
     let tiles = ceilDivide(columns, Hessian.tile)
     let columns = columns
-    let turned = Matrix(rows: columns, columns: count) { out in
+    let transposedInputs = Matrix(rows: columns, columns: count) { out in
       sk_gather(
         UnsafeRawPointer(x).assumingMemoryBound(to: UInt8.self), 4, columns, count, 1, columns,
         UnsafeMutableRawPointer(out).assumingMemoryBound(to: UInt8.self))
     }
     sums.withUnsafeMutableBufferPointer { sums in
-      turned.values.withUnsafeBufferPointer { turned in
+      transposedInputs.values.withUnsafeBufferPointer { transposedInputs in
         let target = SharedPointer(sums.baseAddress!)
-        let source = SharedReadPointer(turned.baseAddress!)
+        let source = SharedReadPointer(transposedInputs.baseAddress!)
         parallel.forEach(tiles * (tiles + 1) / 2) { task in
           let (row, column) = Hessian.place(task)
           let (i, j) = (row * Hessian.tile, column * Hessian.tile)
@@ -107,6 +109,7 @@ public final class Hessian {
     let mean = diagonal.reduce(0.0) { $0 + Double($1) } / Double(max(1, columns))
     let n = columns
     let values = values
+    // SAFETY: each pair of places and the diagonal are written once: all n² floats.
     return [Float](unsafeUninitializedCapacity: n * n) { out, count in
       for i in 0..<n {
         for j in 0..<i {
@@ -135,6 +138,8 @@ public final class Hessian {
     precondition(d.columns == columns, "rows of \(d.columns) channels do not fit \(columns)")
     var found = [Double](repeating: 0, count: d.rows)
     let (values, columns) = (values, columns)
+    guard columns > 0, d.rows > 0 else { return found }
+    // SAFETY: rows of d have the matrix's columns; a task writes the sums of its own rows.
     found.withUnsafeMutableBufferPointer { sums in
       values.withUnsafeBufferPointer { values in
         d.values.withUnsafeBufferPointer { d in
@@ -166,6 +171,7 @@ public final class Hessian {
     let n = columns
     let mean = diagonal.reduce(0.0) { $0 + Double($1) } / Double(max(1, n))
     let values = values
+    // SAFETY: all n² numbers are written, row after row; `order` is a permutation of the columns.
     return [Double](unsafeUninitializedCapacity: n * n) { out, count in
       for i in 0..<n {
         let row = order[n - 1 - i]

@@ -38,6 +38,7 @@ struct InverseFactor {
     }
     InverseFactor.invert(&a, n, parallel)
     columns = n
+    // SAFETY: every one of the n² floats is written, zeros above the diagonal included.
     lower = [Float](unsafeUninitializedCapacity: n * n) { out, count in
       for j in 0..<n {
         for k in 0..<n { out[j * n + k] = k <= j ? Float(a[(n - 1 - k) * n + n - 1 - j]) : 0 }
@@ -62,6 +63,8 @@ struct InverseFactor {
 
   /// a becomes its lower Cholesky factor, what is above the diagonal is left alone.
   static func factor(_ a: inout [Double], _ n: Int, _ parallel: Parallel) -> Bool {
+    // SAFETY: `a` is [n, n] with n above zero. After a panel, a task updates the rows of its own block right of the panel, and reads the
+    // panel, which no task writes.
     a.withUnsafeMutableBufferPointer { a in
       let base = SharedPointer(a.baseAddress!)
       for first in stride(from: 0, to: n, by: width) {
@@ -72,15 +75,15 @@ struct InverseFactor {
         let rest = first + step
         guard rest < n else { break }
         // The panel transposed, for the update of what is right of it.
-        let turned = [Double](unsafeUninitializedCapacity: step * (n - rest)) { out, count in
+        let transposedPanel = [Double](unsafeUninitializedCapacity: step * (n - rest)) { out, count in
           sk_gather(
             UnsafeRawPointer(base.pointer + rest * n + first).assumingMemoryBound(to: UInt8.self), 8, step,
             n - rest,
             1, n, UnsafeMutableRawPointer(out.baseAddress!).assumingMemoryBound(to: UInt8.self))
           count = step * (n - rest)
         }
-        turned.withUnsafeBufferPointer { turned in
-          let b = SharedReadPointer(turned.baseAddress!)
+        transposedPanel.withUnsafeBufferPointer { transposedPanel in
+          let b = SharedReadPointer(transposedPanel.baseAddress!)
           parallel.forEach(ceilDivide(n - rest, width)) { task in
             let row = rest + task * width
             let rows = min(width, n - row)
@@ -99,6 +102,7 @@ struct InverseFactor {
 
   /// A lower triangle becomes its inverse; above the diagonal blocks anything is left.
   static func invert(_ a: inout [Double], _ n: Int, _ parallel: Parallel) {
+    // SAFETY: as in `factor`; a task writes the columns of its own block in `sums`, then in the rows of this step.
     a.withUnsafeMutableBufferPointer { a in
       let base = SharedPointer(a.baseAddress!)
       for first in stride(from: 0, to: n, by: width) {

@@ -43,6 +43,12 @@ public struct Refinement: Sendable, Hashable {
     let sizes = grid.rowBytes(columns: n)
     var values = rounded.parts[0].bytes.array
     var scaleBytes = rounded.parts.count > 1 ? rounded.parts[1].bytes.array : []
+    // SAFETY: a rounded row has the bytes that the grid says, and moments the weight's columns, checked here; rows are taken at places
+    // that follow from both.
+    precondition(
+      values.count >= rows * sizes.values && scaleBytes.count >= rows * sizes.scales
+        && (seen + heldOut).allSatisfy { $0.columns == n },
+      "'\(rounded.name)' is not on the grid, or the moments are another weight's")
     let groupRows = max(1, rows / max(1, seen.count))
     var outcome = Outcome(weight: rounded, changedRows: 0, heldOut: (0, 0))
     for (index, (seen, heldOut)) in zip(seen, heldOut).enumerated() {
@@ -107,6 +113,7 @@ public struct Refinement: Sendable, Hashable {
       states[place].leastError = error
     }
     for round in 0..<rounds where states.contains(where: { $0.isOpen }) {
+      // SAFETY: a task changes its own row's state; h is read only.
       states.withUnsafeMutableBufferPointer { states in
         let shared = SharedPointer(states.baseAddress!)
         let count = states.count

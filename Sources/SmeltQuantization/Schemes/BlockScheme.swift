@@ -41,7 +41,7 @@ public struct BlockScheme: Scheme {
 
   /// Values are rounded.
   public var isLossy: Bool { true }
-  /// Values are stored anew.
+  /// Values are encoded again.
   public var keepsBytes: Bool { false }
   /// The big matrices inside layers.
   public var reach: SchemeReach { .layerMatrices }
@@ -73,6 +73,8 @@ public struct BlockScheme: Scheme {
     let across = ceilDivide(columns, BlockScheme.side)
     var report = RowReport()
     let capacity = BlockScheme.side * (BlockScheme.chunk + BlockScheme.side)
+    // SAFETY: scratch is a band of rows, `chunk` floats apart, and a block behind it; the target has the bytes of these rows, a band's
+    // codes and scales at places that follow from the first of them, and belongs to this task.
     try withUnsafeTemporaryAllocation(of: Float.self, capacity: capacity) { scratch in
       let values = scratch.baseAddress!
       for first in stride(from: rows.lowerBound, to: rows.upperBound, by: BlockScheme.side) {

@@ -35,7 +35,7 @@ public struct ChannelScheme: Scheme {
 
   /// Values are rounded.
   public var isLossy: Bool { true }
-  /// Values are stored anew.
+  /// Values are encoded again.
   public var keepsBytes: Bool { false }
   /// The big matrices inside layers.
   public var reach: SchemeReach { .layerMatrices }
@@ -134,6 +134,8 @@ enum ChannelCode: Sendable {
 
 /// Chooses the scale of one row.
 struct RowChooser {
+  // SAFETY: `values`, `spare` and, where there is one, `importance` hold `count` floats, valid while the row is being chosen
+  // (`forEachDecodedRow`); codes go to `count` bytes of a row that no other task has.
   let code: ChannelCode
   let values: UnsafePointer<Float>
   let count: Int

@@ -27,7 +27,7 @@ public struct MXFP4Scheme: Scheme {
   public var summary: String { "FP4 E2M1, a power of two for each 32 columns; exact for FP4 sources" }
   /// Values are rounded.
   public var isLossy: Bool { true }
-  /// Values are stored anew.
+  /// Values are encoded again.
   public var keepsBytes: Bool { false }
   /// The big matrices inside layers.
   public var reach: SchemeReach { .layerMatrices }
@@ -37,12 +37,12 @@ public struct MXFP4Scheme: Scheme {
     source is IntegerTable ? source : FP4.mxfp4
   }
 
-  /// The source as it is where it is FP4 already or its columns are no multiple of 32.
-  public func standIn(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)? {
+  /// The source as it is where it is FP4 already or its columns are not a multiple of 32.
+  public func fallback(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)? {
     if source is IntegerTable { return nil }
     if source is FP4 { return (Keep(), "is mxfp4 already") }
     guard shape.columns % FP4.group != 0 else { return nil }
-    return (Keep(), "kept: \(shape.columns) columns are no multiple of \(FP4.group)")
+    return (Keep(), "kept: \(shape.columns) columns are not a multiple of \(FP4.group)")
   }
 
   /// Chooses each group's scale and encodes the group under it.
@@ -114,7 +114,7 @@ public struct NVFP4Scheme: Scheme {
   public var summary: String { "FP4 E2M1, an E4M3 scale for each 16 columns and one for all" }
   /// Values are rounded.
   public var isLossy: Bool { true }
-  /// Values are stored anew.
+  /// Values are encoded again.
   public var keepsBytes: Bool { false }
   /// The big matrices inside layers.
   public var reach: SchemeReach { .layerMatrices }
@@ -124,12 +124,12 @@ public struct NVFP4Scheme: Scheme {
     source is IntegerTable ? source : NVFP4.divided
   }
 
-  /// The source as it is where it is NVFP4 already or its columns are no multiple of 16.
-  public func standIn(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)? {
+  /// The source as it is where it is NVFP4 already or its columns are not a multiple of 16.
+  public func fallback(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)? {
     if source is IntegerTable { return nil }
     if source is NVFP4 { return (Keep(), "is \(source.name) already") }
     guard shape.columns % NVFP4.group != 0 else { return nil }
-    return (Keep(), "kept: \(shape.columns) columns are no multiple of \(NVFP4.group)")
+    return (Keep(), "kept: \(shape.columns) columns are not a multiple of \(NVFP4.group)")
   }
 
   /// The global scale.
@@ -149,6 +149,7 @@ public struct NVFP4Scheme: Scheme {
 
   private func isExact(_ weight: Weight, under global: Float) throws -> Bool {
     let columns = weight.columns
+    // SAFETY: room for the codes of sixteen rows, twice over; freed on every way out.
     let codes = UnsafeMutablePointer<UInt8>.allocate(capacity: max(1, 16 * columns))
     defer { codes.deallocate() }
     for first in stride(from: 0, to: weight.rows, by: 16) {

@@ -10,7 +10,7 @@ public import SmeltTensors
 /// gives. `q2_k … q6_k iq4_nl iq4_xs`, and with importances `q4_0 q4_1 q5_0 q5_1` too, are searched: the sum over the
 /// columns of importance × square error is made small. Formats/encodings.md, sections 20 and 21.
 ///
-/// Widths that are no whole number of blocks get a type of smaller blocks, as llama-quantize chooses it, or F16.
+/// Widths that are not a whole number of blocks get a type of smaller blocks, as llama-quantize chooses it, or F16.
 ///
 /// A source in the result's own type is copied; MXFP4 in the hub's order becomes `mxfp4.gguf` by moving nibbles.
 ///
@@ -61,7 +61,7 @@ public struct GGUFScheme: Scheme {
   public var synonyms: [String] { [] }
   /// Values are rounded.
   public var isLossy: Bool { true }
-  /// Values are stored anew.
+  /// Values are encoded again.
   public var keepsBytes: Bool { false }
   /// The big matrices inside layers.
   public var reach: SchemeReach { .layerMatrices }
@@ -74,7 +74,7 @@ public struct GGUFScheme: Scheme {
     }
   }
 
-  /// The type, or the one that stands in for it where the columns are no whole number of blocks; tables of integers
+  /// The type, or its fallback where the columns are not a whole number of blocks; tables of integers
   /// keep theirs.
   public func encoding(for source: any Encoding, shape: Shape) -> any Encoding {
     if source is IntegerTable { return source }
@@ -99,7 +99,8 @@ public struct GGUFScheme: Scheme {
   public func note(for source: any Encoding, shape: Shape) -> String? {
     let result = encoding(for: source, shape: shape)
     guard !(source is IntegerTable), result as? GGUFBlock != block else { return nil }
-    return "\(result.name): \(shape.columns) columns are no multiple of \(block.elements), as \(name) needs"
+    return
+      "\(result.name): \(shape.columns) columns are not a multiple of \(block.elements), as \(name) needs"
   }
 
   /// Encodes each row.
@@ -182,6 +183,7 @@ private struct UnitImportance {
   }
 
   func withGroup<Result>(_ group: Int, _ body: (UnsafePointer<Float>?) -> Result) -> Result {
+    // SAFETY: `values` has `columns` floats for each group from `first` on; lent during `body`.
     let place = group - first
     if isZero[place] { return body(nil) }
     return values.withUnsafeBufferPointer { body($0.baseAddress.map { $0 + place * columns }) }

@@ -42,6 +42,8 @@ enum SmallCode {
 
 /// One group of one row, its codes written for one scale after another.
 struct GroupTrial {
+  // SAFETY: as `RowChooser`, for a group: `values` and `importance` hold `count` floats, `spare` twice as many, `codes` has room for half
+  // as many bytes. For int4 the second half of `spare` holds bytes meanwhile, a quarter of its room.
   let code: SmallCode
   let values: UnsafePointer<Float>
   let count: Int

@@ -40,7 +40,7 @@ public struct Int4Group: Scheme {
   }
   /// Values are rounded.
   public var isLossy: Bool { true }
-  /// Values are stored anew.
+  /// Values are encoded again.
   public var keepsBytes: Bool { false }
   /// The big matrices inside layers.
   public var reach: SchemeReach { .layerMatrices }
@@ -57,14 +57,14 @@ public struct Int4Group: Scheme {
   /// Scales are BF16.
   public func dtype(of part: PartLayout) -> DType { part.name == .scales ? .bf16 : part.dtypes[0] }
 
-  /// Shorter groups where the columns are no multiple; none at all where they are no multiple of 32.
-  public func standIn(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)? {
+  /// Shorter groups where the columns are no multiple; none at all where they are not a multiple of 32.
+  public func fallback(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)? {
     if source is IntegerTable { return nil }
     if source.name == encoding(for: source, shape: shape).name {
       return (Keep(), "is \(source.name) already")
     }
     guard shape.columns % size != 0 else { return nil }
-    let why = "\(shape.columns) columns are no multiple of \(size)"
+    let why = "\(shape.columns) columns are not a multiple of \(size)"
     guard let fit = Int4Group.sizes.first(where: { $0 < size && shape.columns % $0 == 0 }) else {
       return (Keep(), "kept: \(why)")
     }
@@ -87,6 +87,7 @@ public struct Int4Group: Scheme {
       weight, rows: rows, size: size, .int4, importance: options.importance, codes: target.values
     ) { trial, row, group in
       let (scale, inexact) = encode(trial, options.observer)
+      // SAFETY: two bytes for each group of each row (`RowTarget`); not aligned.
       UnsafeMutableRawPointer(scales + ((row - rows.lowerBound) * across + group) * 2).storeBytes(
         of: UInt16(scale.bitPattern >> 16).littleEndian, as: UInt16.self)
       return inexact

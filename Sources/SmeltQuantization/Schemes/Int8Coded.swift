@@ -48,7 +48,7 @@ public struct Int8Coded: Scheme {
   }
   /// Values are rounded.
   public var isLossy: Bool { true }
-  /// Values are stored anew.
+  /// Values are encoded again.
   public var keepsBytes: Bool { false }
   /// The big matrices inside layers.
   public var reach: SchemeReach { .layerMatrices }
@@ -124,6 +124,7 @@ public struct Int8Coded: Scheme {
     for values in rows {
       if codes.count != values.count { codes = [Int8](repeating: 0, count: values.count) }
       let columns = values.count
+      // SAFETY: both arrays have the row's columns; runs lie inside a row.
       values.withUnsafeBufferPointer { values in
         codes.withUnsafeMutableBufferPointer { codes in
           guard let values = values.baseAddress, let codes = codes.baseAddress else { return }
@@ -149,6 +150,7 @@ public struct Int8Coded: Scheme {
     let columns = weight.columns
     let scales = CodedScales(step: step, group: group)
     let scaleBytes = group == nil ? 4 : 2
+    // SAFETY: scales follow each other, one for each run of each row, which is what the target has room for; not aligned.
     var next = UnsafeMutableRawPointer(place)
     var report = RowReport()
     try forEachDecodedRow(weight, rows: rows, spareRows: 1) { row, values, back in

@@ -29,7 +29,7 @@ public struct PlainFloat: Scheme {
   public var name: String { result.name }
   /// Only `f32` holds every value.
   public var isLossy: Bool { result.dtype != .f32 }
-  /// Values are stored anew.
+  /// Values are encoded again.
   public var keepsBytes: Bool { false }
   /// Every matrix of floats.
   public var reach: SchemeReach { .matrices }
@@ -58,6 +58,7 @@ public struct PlainFloat: Scheme {
         sk_encode_f16(values, place, columns)
         sk_decode_f16(place, back, columns)
       default:
+        // SAFETY: the target has `rowBytes` for each row (`RowTarget`), `values` a row of floats.
         UnsafeMutableRawPointer(place).copyMemory(from: values, byteCount: rowBytes)
         report.add(row: columns, inexact: 0)
         return

@@ -23,7 +23,7 @@ public struct TensorScheme: Scheme {
   public var summary: String { "FP8 E4M3, one scale" }
   /// Values are rounded.
   public var isLossy: Bool { true }
-  /// Values are stored anew.
+  /// Values are encoded again.
   public var keepsBytes: Bool { false }
   /// The big matrices inside layers.
   public var reach: SchemeReach { .layerMatrices }
@@ -66,6 +66,7 @@ public struct TensorScheme: Scheme {
 
   private func isExact(_ weight: Weight, under scale: Float) throws -> Bool {
     let columns = weight.columns
+    // SAFETY: room for a row's codes; freed on every way out.
     let codes = UnsafeMutablePointer<UInt8>.allocate(capacity: max(1, columns))
     defer { codes.deallocate() }
     for first in stride(from: 0, to: weight.rows, by: 16) {

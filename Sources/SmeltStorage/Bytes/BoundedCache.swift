@@ -97,6 +97,8 @@ public final class BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Send
     let byteCount: Int
     var isPinned: Bool
     var next: Node?
+    // SAFETY: nobody reads it once that node is gone: a node is unlinked, which sets its neighbours' links, before the map lets go
+    // of it, and `next` owns the other way. All under the lock. Not weak: a cache hit would pay for two atomic counts.
     unowned(unsafe) var previous: Node?
 
     init(key: Key, value: Value, byteCount: Int, isPinned: Bool) {

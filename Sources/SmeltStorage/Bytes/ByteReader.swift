@@ -40,6 +40,7 @@ public struct ByteReader {
   /// The next number, little-endian.
   public mutating func number<T: FixedWidthInteger>(_ type: T.Type, _ field: String) throws(FormatError) -> T
   {
+    // SAFETY: `take` gives exactly the number's bytes, or throws; the load needs no alignment.
     let slice = try take(MemoryLayout<T>.size, field)
     return slice.withUnsafeBytes { T(littleEndian: $0.loadUnaligned(as: T.self)) }
   }

@@ -10,6 +10,10 @@
 
 /// A read-only run of bytes that keeps its owner (a mapped file, a buffer) alive. Copying it copies no bytes.
 public struct Bytes: @unchecked Sendable {
+  // SAFETY: `base` points into memory that `owner` frees in its `deinit`, and this value keeps `owner` alive; `count` bytes are
+  // there, which whoever makes a `Bytes` vouches for. Nobody writes to them any more, so that any thread may read them. The bytes
+  // of a mapped file are the exception that no program can exclude: another one may rewrite the file; `checkUnchanged` finds out,
+  // and readers check what they use as an offset when they read it.
   /// What must live as long as the bytes. Owners never change the bytes after handing them out.
   private let owner: AnyObject
   private let base: UnsafeRawPointer?
@@ -43,6 +47,8 @@ public struct Bytes: @unchecked Sendable {
   }
 
   /// The address of the first byte; valid while this value (or a copy) lives. For kernels.
+  ///
+  /// The compiler may end a local value's life behind its last use: keep it in a property, or use `withUnsafeBytes`.
   public var baseAddress: UnsafeRawPointer? { base }
 
   /// A part of the bytes with the same owner. `range` must lie within `0..<count`.
@@ -81,6 +87,8 @@ public struct Bytes: @unchecked Sendable {
 
 /// Memory of a fixed size, uninitialized at first, freed with the object.
 public final class ByteBuffer: @unchecked Sendable {
+  // SAFETY: the object owns `block` and frees it once, when nobody holds the object. Its maker fills `bytes` on one thread, or on
+  // several in parts that do not overlap, before it becomes a `Bytes`; what is not filled is whatever the allocator left.
   /// The memory, aligned to 64 bytes.
   public let bytes: UnsafeMutableRawBufferPointer
 

@@ -5,6 +5,7 @@ internal import Crypto
 
 /// CRC-32C, Castagnoli's polynomial, as iSCSI, ext4 and SSE 4.2 have it. Source: RFC 3720, section 12.1.
 public enum CRC32C {
+  // SAFETY: here and in the hashes below, kernels get a buffer's own address and count, and keep neither.
   /// The sum of `bytes`, or of what `sum` is the sum of, followed by `bytes`. The sum of no bytes is 0.
   public static func hash(_ bytes: UnsafeRawBufferPointer, after sum: UInt32 = 0) -> UInt32 {
     sk_crc32c(sum, bytes.baseAddress, bytes.count)
@@ -67,10 +68,10 @@ public struct SHA256: Sendable {
   }
 }
 
-/// Sixteen lower-case hexadecimal digits.
-public func hexadecimal(_ value: UInt64) -> String {
+/// All lower-case hexadecimal digits of a number: sixteen for 64 bits.
+public func hexadecimal(_ value: some FixedWidthInteger & UnsignedInteger) -> String {
   let digits = String(value, radix: 16)
-  return String(repeating: "0", count: 16 - digits.count) + digits
+  return String(repeating: "0", count: value.bitWidth / 4 - digits.count) + digits
 }
 
 /// Two lower-case digits a byte.

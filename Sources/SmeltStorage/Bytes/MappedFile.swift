@@ -13,6 +13,9 @@ internal import CKernels
 
 /// A regular file whose pages are addressable; none is read before it is touched.
 public final class MappedFile: @unchecked Sendable {
+  // SAFETY: all stored properties are constants. `base` is a private read-only mapping of `size` bytes, removed in `deinit`, when no
+  // `Bytes` holds the object. The note for the fault handler is made after the mapping and removed before it. The kernel gives
+  // SIGBUS, not other bytes, for pages behind the end of a file that became shorter (`MappedFaults`).
   /// The path it was opened by.
   public let path: String
   /// The file's name without its folders, for messages.
@@ -96,6 +99,8 @@ public final class MappedFile: @unchecked Sendable {
   /// Lets the system take back the pages around a range. Rounds outward to the largest run of pages that one fault
   /// maps (2 MiB, a large folio): neighbours that came along would never be given back, and coming back costs one fault.
   func evict(_ start: UnsafeRawPointer, _ length: Int) {
+    // SAFETY: `start` is an address of this mapping (`Bytes.evict` passes its own). Private pages that nobody wrote to come back
+    // from the file with the same bytes, so readers on other threads notice nothing.
     guard let base, length > 0 else { return }
     let granule = 2 << 20
     let first = (start - UnsafeRawPointer(base)) / granule * granule
@@ -109,11 +114,6 @@ public final class MappedFile: @unchecked Sendable {
     let page = 16384  // a multiple of every page size there is
     let first = (start - UnsafeRawPointer(base)) / page * page
     madvise(base + first, (start - UnsafeRawPointer(base)) + length - first, MADV_WILLNEED)
-  }
-
-  /// Tells the system that the file will be read from front to back.
-  public func adviseSequential() {
-    if let base { madvise(base, size, MADV_SEQUENTIAL) }
   }
 }
 

@@ -10,7 +10,7 @@
 
 /// A line of keys that will be asked for, and threads that get what they stand for ready.
 ///
-/// What is ready and was not asked for yet costs room; the threads wait while there is none. Whoever needs a key takes it
+/// What is ready and was not asked for yet costs room; the threads wait until some is free. Whoever needs a key takes it
 /// out of the line first: then it is ready, or nobody works on it. Results do not depend on how far the threads came.
 public final class ReadAhead<Key: Hashable & Sendable>: Sendable {
   private let line: ReadAheadLine<Key>
@@ -58,6 +58,8 @@ public final class ReadAhead<Key: Hashable & Sendable>: Sendable {
 
 /// The state that the threads share.
 private final class ReadAheadLine<Key: Hashable & Sendable>: @unchecked Sendable {
+  // SAFETY: every variable is read and written with `mutex` held. Mutex and condition stay where they are, since a class's storage
+  // does not move; `deinit` runs when the threads, which hold this object, are gone, and `ReadAhead` joins them.
   private var mutex = pthread_mutex_t()
   private var changed = pthread_cond_t()
   private let room: Int

@@ -1,4 +1,4 @@
-// Numbers that do not fit into memory for a while: a file without a name, which the system removes with the process,
+// Numbers that temporarily do not fit into memory: a file without a name, which the system removes with the process,
 // however that ends.
 
 #if canImport(Glibc)
@@ -27,6 +27,7 @@ public final class ScratchFile {
     let temporary = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
     for place in [folder, ScratchFile.temporaryFolder, temporary] {
       var template = Array(joinPath(place, ".smelt-XXXXXX").utf8CString)
+      // SAFETY: the template ends with a zero byte and is never empty; `mkstemp` rewrites its six X.
       let made = template.withUnsafeMutableBufferPointer { mkstemp($0.baseAddress!) }
       guard made >= 0 else { continue }
       unlink(template)
@@ -56,6 +57,7 @@ public final class ScratchFile {
   /// Reads bytes that were written before.
   /// - Throws: `RequestError` io.
   public func read(into bytes: UnsafeMutableRawBufferPointer, at offset: Int) throws {
+    // SAFETY: reads no more than is left of the caller's buffer, whose address exists where it has bytes.
     var done = 0
     while done < bytes.count {
       let step = pread(

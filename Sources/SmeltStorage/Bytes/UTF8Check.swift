@@ -2,6 +2,7 @@
 
 /// Tells UTF-8 from other bytes.
 public enum UTF8Check {
+  // SAFETY: every index is compared with `count` before it is used: the buffer's own checks are gone in a release build.
   /// The place of the first byte that begins no well-formed character of UTF-8; nil when all do.
   /// - Complexity: linear; eight ASCII bytes at a time.
   public static func firstInvalid(_ bytes: UnsafeRawBufferPointer) -> Int? {
@@ -19,7 +20,7 @@ public enum UTF8Check {
     return nil
   }
 
-  /// The place of the first NUL byte; nil when there is none.
+  /// The place of the first NUL byte; nil if there is no such thing.
   public static func firstNUL(_ bytes: UnsafeRawBufferPointer) -> Int? { bytes.firstIndex(of: 0) }
 
   /// The length of the character at a place, or nil when none begins there.

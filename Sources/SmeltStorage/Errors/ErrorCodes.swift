@@ -44,11 +44,11 @@ extension ErrorCode {
   /// An impossible header length.
   public static let stHeaderSize = ErrorCode(
     "ST_HEADER_SIZE", "the header length is zero, over 100,000,000 or beyond the file",
-    "the file is no safetensors file or is damaged; fetch it again")
+    "the file is not a safetensors file or is damaged; fetch it again")
   /// A header of zero bytes.
   public static let stZeroPage = ErrorCode(
     "ST_ZERO_PAGE", "the header is all zero bytes", "the download was interrupted; fetch the file again")
-  /// A header that is no JSON object.
+  /// A header that is not a JSON object.
   public static let stHeaderJSON = ErrorCode(
     "ST_HEADER_JSON", "the header is not a UTF-8 JSON object of the expected form", "fetch the file again")
   /// A header too deep or too large.
@@ -62,7 +62,7 @@ extension ErrorCode {
   /// A dtype that the format does not have.
   public static let stDtype = ErrorCode(
     "ST_DTYPE", "the dtype is unknown", "a newer Smelt may know it; see Formats/safetensors.md for the list")
-  /// A number that is no size.
+  /// A number that is not a size.
   public static let stNumber = ErrorCode(
     "ST_NUMBER", "a size or offset is negative, fractional or above 2^53",
     "the header is damaged; fetch the file again")
@@ -74,7 +74,7 @@ extension ErrorCode {
     "ST_OVERFLOW", "a shape's product does not fit in 63 bits", "do not trust the file")
   /// A tensor that ends within a byte.
   public static let stSubbyte = ErrorCode(
-    "ST_SUBBYTE", "a tensor's bits are no whole number of bytes", "the shape or the dtype is wrong")
+    "ST_SUBBYTE", "a tensor's bits are not a whole number of bytes", "the shape or the dtype is wrong")
   /// Offsets outside the data.
   public static let stOffsets = ErrorCode(
     "ST_OFFSETS", "a tensor's offsets are reversed or beyond the data",
@@ -121,7 +121,7 @@ extension ErrorCode {
     "remove the stray shard, or fetch the index again")
   /// An index that is no index.
   public static let idxJSON = ErrorCode(
-    "IDX_JSON", "the index is no JSON object with a weight_map of names", "fetch the index again")
+    "IDX_JSON", "the index is not a JSON object with a weight_map of names", "fetch the index again")
   /// Index total that disagrees (a warning).
   public static let idxTotal = ErrorCode(
     "IDX_TOTAL", "the index's total_size is not the sum of the tensors",
@@ -171,9 +171,9 @@ extension ErrorCode {
   public static let ggDims = ErrorCode(
     "GG_DIMS", "a tensor has no or more than 4 dimensions, one below 1, or a size over 63 bits",
     "do not trust the file")
-  /// Rows that are no whole number of blocks.
+  /// Rows that are not a whole number of blocks.
   public static let ggBlock = ErrorCode(
-    "GG_BLOCK", "a tensor's rows are no whole number of its type's blocks",
+    "GG_BLOCK", "a tensor's rows are not a whole number of its type's blocks",
     "the header is damaged; fetch the file again")
   /// A tensor type not in use.
   public static let ggTensorType = ErrorCode(
@@ -211,11 +211,11 @@ extension ErrorCode {
   public static let scaleShape = ErrorCode(
     "Q_SCALE_SHAPE", "a scale tensor's shape or dtype does not fit its weight",
     "compare weight_block_size in config.json with the tensors")
-  /// A scale that is no positive finite number.
+  /// A scale that is not a positive finite number.
   public static let scaleValue = ErrorCode(
     "Q_SCALE_VALUE", "a scale is NaN, infinite, zero or negative",
     "the weight is damaged or was calibrated on an expert that saw no token")
-  /// A code that is no number.
+  /// A code that is not a number.
   public static let codeNaN = ErrorCode(
     "Q_CODE_NAN", "a weight holds a NaN or infinite code", "the shard is damaged; fetch it again")
   /// A packed width that does not fit.
@@ -242,7 +242,7 @@ extension ErrorCode {
     "compare config.json with the publisher's")
   /// A configuration that is no JSON.
   public static let configJSON = ErrorCode(
-    "CFG_JSON", "config.json is no JSON object", "fetch config.json again")
+    "CFG_JSON", "config.json is not a JSON object", "fetch config.json again")
   /// Shapes that disagree with the configuration.
   public static let configShape = ErrorCode(
     "CFG_SHAPE", "a tensor's shape is not what config.json says",
@@ -265,14 +265,14 @@ extension ErrorCode {
     "TOK_VALUE", "the tokenizer holds an impossible value", "fetch tokenizer.json again")
   /// A tokenizer that is no JSON.
   public static let tokenizerJSON = ErrorCode(
-    "TOK_JSON", "tokenizer.json is no JSON object of the expected form", "fetch tokenizer.json again")
+    "TOK_JSON", "tokenizer.json is not a JSON object of the expected form", "fetch tokenizer.json again")
 
   // MARK: ingot
 
-  /// A header that is no ingot's.
+  /// A header that is not an ingot's.
   public static let ingotHeader = ErrorCode(
     "C_HEADER", "the ingot's header is wrong: magic, version, flags or checksum",
-    "the file is no ingot, or was never finished")
+    "the file is not an ingot, or was never finished")
   /// An index that breaks its rule.
   public static let ingotIndex = ErrorCode(
     "C_INDEX", "the ingot's index is damaged: an offset, length or count is impossible", "copy the file again"
@@ -290,7 +290,7 @@ extension ErrorCode {
 
   /// Content that is not what its hash names.
   public static let ingotHash = ErrorCode(
-    "C_HASH", "content does not have the hash that the ingot says", "copy the file again, or convert anew")
+    "C_HASH", "content does not have the hash that the ingot says", "copy the file again, or convert again")
   /// Parts of an ingot that are not all there, or do not belong together.
   public static let ingotSplit = ErrorCode(
     "C_SPLIT", "a part of the ingot is missing or belongs to another ingot",

@@ -20,6 +20,7 @@ public enum OutOfMemory {
   /// Memory for a large buffer, to be freed with `free`; ends the program when there is none.
   /// - Parameter alignment: a power of two of at least 16.
   static func allocate(_ byteCount: Int, alignment: Int) -> UnsafeMutableRawPointer {
+    // SAFETY: the memory is not initialized and belongs to the caller, who frees it once.
     var memory: UnsafeMutableRawPointer?
     guard posix_memalign(&memory, alignment, max(1, byteCount)) == 0, let memory else { stop(byteCount) }
     return memory

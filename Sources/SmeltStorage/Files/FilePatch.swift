@@ -26,6 +26,7 @@ public func patchFile(_ path: String, byteCount: Int, tail: [UInt8], head: [UInt
   guard fstat(descriptor, &status) == 0, Int(status.st_size) == byteCount else {
     throw FormatError(.changed, file: path, "found \(Int(status.st_size)) bytes, expected \(byteCount)")
   }
+  // SAFETY: all buffers are arrays that are lent for one call; `Platform` reads and writes exactly their bytes.
   var old = [UInt8](repeating: 0, count: min(head.count, byteCount))
   guard old.withUnsafeMutableBytes({ Platform.read(descriptor, $0, at: 0) }) else {
     throw RequestError(.io, "cannot read '\(path)': \(Platform.lastError())")

@@ -100,9 +100,10 @@ public func namesInFolder(_ path: String) throws -> [String] {
   }
   defer { closedir(folder) }
   var names: [String] = []
-  // The end and a failure look the same but for the error number: a list cut short is no list.
+  // The end and a failure look the same but for the error number: a list cut short is not the list.
   errno = 0
   while let entry = readdir(folder) {
+    // SAFETY: the entry is the system's until the next `readdir`; the name is copied up to its zero byte, within its field.
     let name = withUnsafeBytes(of: &entry.pointee.d_name) { raw in
       String(decoding: raw.prefix { $0 != 0 }, as: UTF8.self)
     }

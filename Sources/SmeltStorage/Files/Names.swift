@@ -34,6 +34,15 @@ private func editDistance(_ a: [Character], _ b: [Character]) -> Int {
   return row[b.count]
 }
 
+/// How the name of one of several files of a result or a model ends, before its extension: `-00002-of-00005`.
+public func partEnding(_ number: Int, of count: Int) -> String {
+  func digits(_ value: Int) -> String {
+    let text = String(value)
+    return String(repeating: "0", count: max(0, 5 - text.utf8.count)) + text
+  }
+  return "-\(digits(number))-of-\(digits(count))"
+}
+
 /// Whether a text fits a glob of `*` and `?`.
 /// - Complexity: at most glob × text; no recursion.
 public func matchesGlob(_ glob: String, _ text: String) -> Bool {

@@ -92,6 +92,7 @@ public struct JSONObject: Sendable {
 
     func hash(into hasher: inout Hasher) {
       var copy = key
+      // SAFETY: lent for the call; the hasher keeps no address.
       copy.withUTF8 { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
     }
   }

@@ -3,6 +3,8 @@
 
 /// A recursive-descent scanner over bytes; every index is checked.
 struct JSONScanner {
+  // SAFETY: a scanner lives inside the closure that is lent the bytes (`JSON.scan`) and keeps no part of them: strings are copies.
+  // `position` is at most `count`, and every index is compared with `count` before a byte is read.
   private let bytes: UnsafeRawBufferPointer
   private let limits: JSONLimits
   private var position = 0

@@ -39,7 +39,7 @@ public enum InstructionSet {
     throw RequestError(
       .usage,
       asked < 0
-        ? "SMELT_ISA is '\(word)', which is no instruction set"
+        ? "SMELT_ISA is '\(word)', which is not an instruction set"
         : "SMELT_ISA is '\(word)', which this machine does not have",
       help: "this machine runs \(available.joined(separator: ", ")); unset it for the best")
   }

@@ -86,7 +86,7 @@ private final class Turns: Sendable {
 
   init(_ count: Int) { self.count = count }
 
-  /// The next index; nil when there is none, or after an error.
+  /// The next index; nil if there is no such thing, or after an error.
   func take() -> Int? {
     guard !failed.load(ordering: .relaxed) else { return nil }
     let index = next.add(1, ordering: .relaxed).oldValue
@@ -103,6 +103,7 @@ private final class Turns: Sendable {
 
 /// The slots between producers and the one consumer of `Parallel.ordered`.
 private final class OrderedLine<Item: Sendable>: @unchecked Sendable {
+  // SAFETY: all variables are read and written under `monitor`; `claimNow` and `nextStep` are called with it held.
   private let monitor = Monitor()
   private let count: Int
   private let window: Int
@@ -121,7 +122,7 @@ private final class OrderedLine<Item: Sendable>: @unchecked Sendable {
     case take(Result<Item, any Error>)
   }
 
-  /// The next index to make, once there is room for it; nil when there is none.
+  /// The next index to make, once there is room for it; nil if there is no such thing.
   func claim() -> Int? {
     monitor.locked {
       while !stopped && claimed < count && claimed >= taken + window { monitor.wait() }

@@ -12,6 +12,8 @@ internal import CKernels
 
 /// Wording and small helpers around libc.
 enum Platform {
+  // SAFETY: the system gets an address inside a buffer and at most what is left behind it, for the call only. A buffer without an
+  // address has no bytes, so the loops do not run.
   /// The text of the last failed call, for example `No space left on device`.
   static func lastError() -> String { text(of: errno) }
 

@@ -1,6 +1,6 @@
 // How long work tells what it does. The command line draws bars; a library user may ignore it.
 
-/// Hears how far a piece of work has come. Calls come from one thread at a time.
+/// Receives the progress of a piece of work. Calls come from one thread at a time.
 public protocol ProgressReporter: Sendable {
   /// A stage begins: what it does, how much there is, and in which unit (`bytes`, `tokens`, `layers`, `weights`).
   func begin(_ title: String, total: Int, unit: String)
@@ -21,7 +21,7 @@ extension ProgressReporter {
   public func warn(_ text: String) { announce(text) }
 }
 
-/// Hears nothing.
+/// Ignores all progress.
 public struct SilentProgress: ProgressReporter {
   /// A reporter that ignores everything.
   public init() {}

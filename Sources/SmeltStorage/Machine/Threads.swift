@@ -9,8 +9,9 @@
   import Darwin
 #endif
 
-/// A thread that runs `body`; nil when the system has none to give. Ctrl-C and its kin are left to the main thread.
+/// A thread that runs `body`; nil when the system cannot start one. Ctrl-C and its kin are left to the main thread.
 func startThread(_ body: @escaping @Sendable () -> Void) -> pthread_t? {
+  // SAFETY: the box is retained once and taken once: by the new thread, or here when there is none.
   let box = Unmanaged.passRetained(ThreadBody(body))
   #if canImport(Darwin)
     var thread: pthread_t?
@@ -52,6 +53,8 @@ private final class ThreadBody: Sendable {
 
 /// A mutex with one condition.
 final class Monitor: @unchecked Sendable {
+  // SAFETY: mutex and condition live in the object, which does not move; whoever waits holds the object, so that neither is destroyed
+  // in use. `wait` without the mutex is an error of the caller that the system does not report.
   private var mutex = pthread_mutex_t()
   private var condition = pthread_cond_t()
 
@@ -82,6 +85,8 @@ final class Monitor: @unchecked Sendable {
 
 /// Threads that help whoever asks. They are started when they are first needed, and stay.
 final class ThreadPool: @unchecked Sendable {
+  // SAFETY: all variables, those of the jobs included, are read and written under `work`. A job's closure is not escaping: `run`
+  // returns only when no thread is in it (`close`), and `forget` drops it before the caller's frame ends.
   static let shared = ThreadPool()
 
   /// Work that some threads may join.
@@ -213,6 +218,7 @@ final class SerialThread {
 
 /// What a `SerialThread` has to do. The thread holds this and not its owner, whose end is the thread's.
 private final class SerialLine: @unchecked Sendable {
+  // SAFETY: all variables are read and written under `monitor`; closures run outside of it, on the one thread that serves.
   private let monitor = Monitor()
   private var waiting: [@Sendable () -> Void] = []
   private var isWorking = false

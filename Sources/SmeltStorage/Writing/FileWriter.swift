@@ -90,7 +90,7 @@ public struct FileWriter: ~Copyable {
   ) {
     // What somebody else put there, a link perhaps, is neither removed nor written through.
     for name in isResumable ? [resumablePath(path)] : partialNames(path) {
-      // What a killed run left and is begun anew is of no use any more.
+      // What a killed run left is useless once the work starts again.
       if isResumable, ResultLock.owns(name) { unlink(name) }
       ResultLock.announce(name)
       let descriptor = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
@@ -115,7 +115,7 @@ public struct FileWriter: ~Copyable {
       help: "the folder must exist and be writable")
   }
 
-  /// Goes on with what another run left of `path`, after `position` bytes.
+  /// Continues the file that an interrupted run left of `path`, after `position` bytes.
   /// - Throws: `RequestError` cannot-create; io when the file is not there, or is shorter.
   public init(resuming path: String, at position: Int, replacing replacement: Replacement) throws {
     let partial = FileWriter.resumablePath(path)
@@ -143,7 +143,7 @@ public struct FileWriter: ~Copyable {
   /// From here on, what was written stays beside the target when the writer is dropped.
   public mutating func keepPartial() { keepsPartial = true }
 
-  /// From here on, what was written goes when the writer is dropped, whatever was said before.
+  /// From here on, what was written is removed when the writer is dropped, whatever `keepPartial` asked for.
   public mutating func dropPartial() { keepsPartial = false }
 
   deinit {
@@ -156,6 +156,8 @@ public struct FileWriter: ~Copyable {
   /// Appends bytes. They are on their way to the disk when it returns; `sync` waits for them.
   /// - Throws: `RequestError` io with the system's reason (disk full, quota, input/output error), of this write or of one
   ///   before it.
+  ///
+  /// Lent bytes are copied before it returns; the caller may reuse them.
   public mutating func write(_ bytes: UnsafeRawBufferPointer) throws { try check(blocks.append(bytes)) }
 
   private func check(_ code: Int32) throws {

@@ -87,6 +87,7 @@ public struct FolderManifest: Sendable {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
     guard descriptor >= 0 else { throw RequestError(.io, "cannot open '\(path)': \(Platform.lastError())") }
     defer { close(descriptor) }
+    // SAFETY: freed on every way out; the hash takes the `count` bytes that were just read, at most all of it.
     let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
     defer { buffer.deallocate() }
     var hash = XXH64()

@@ -28,7 +28,7 @@ struct FolderSnapshot: Sendable {
         .cannotCreate, "'\(path)' is not replaced: \(problem)",
         help: help ?? "move that away, remove the folder yourself, or choose another name")
     }
-    guard let root = FileStamp(path: path), root.isFolder else { throw refusal("it is no folder") }
+    guard let root = FileStamp(path: path), root.isFolder else { throw refusal("it is not a folder") }
     guard !Platform.isMountPoint(path),
       FileStamp(path: parentFolder(path))?.identity.device == root.identity.device
     else { throw refusal("a disk is mounted there", "choose another name") }
@@ -132,6 +132,7 @@ func rawNames(in path: String) throws -> [[UInt8]] {
   defer { closedir(folder) }
   var names: [[UInt8]] = []
   while let entry = readdir(folder) {
+    // SAFETY: the entry is the system's until the next `readdir`; the name is copied up to its zero byte, within its field.
     let name = withUnsafeBytes(of: &entry.pointee.d_name) { Array($0.prefix { $0 != 0 }) }
     if name != [0x2E], name != [0x2E, 0x2E] { names.append(name) }
   }

@@ -78,7 +78,8 @@ public struct FolderWriter: ~Copyable {
   /// - Throws: `RequestError` cannot-create when the name would lead out of the folder, or is the manifest's; io.
   public func file(_ name: String) throws -> String {
     if let problem = CarriedName.problem(name) {
-      throw RequestError(.cannotCreate, "'\(excerpt(name))' is no name for a file of the result: \(problem)")
+      throw RequestError(
+        .cannotCreate, "'\(excerpt(name))' is not a name for a file of the result: \(problem)")
     }
     guard name != FolderManifest.fileName else {
       throw RequestError(.cannotCreate, "'\(name)' is the name of the result's own list of files")
@@ -280,7 +281,7 @@ func requireCreatableFolder(_ path: String, overwrite: Bool, hashes: Bool) throw
     try requireNoLink(path, stamp)
     guard stamp.isFolder else {
       throw RequestError(
-        .cannotCreate, "'\(path)' exists and is no folder", help: "choose another name for the folder")
+        .cannotCreate, "'\(path)' exists and is not a folder", help: "choose another name for the folder")
     }
     guard overwrite else {
       throw RequestError(

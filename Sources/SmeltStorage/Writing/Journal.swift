@@ -72,7 +72,7 @@ public struct Journal: ~Copyable {
       help: "move it away, or choose another result")
   }
 
-  /// Goes on with a journal after its whole lines.
+  /// Continues a journal after its last whole line.
   /// - Throws: `RequestError` io.
   public init(resuming path: String, _ content: Content) throws {
     descriptor = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW)
@@ -110,8 +110,7 @@ public struct Journal: ~Copyable {
   }
 
   private static func checksum(_ text: [UInt8]) -> [UInt8] {
-    let digits = String(text.withUnsafeBytes { xxh64($0) }, radix: 16)
-    return Array((String(repeating: "0", count: 16 - digits.count) + digits + " ").utf8)
+    Array((hexadecimal(text.withUnsafeBytes { xxh64($0) }) + " ").utf8)
   }
 
   /// Adds lines and waits until they are on the disk. What the system takes of them in part is taken away again.
@@ -135,6 +134,7 @@ public struct Journal: ~Copyable {
     }
     var done = 0
     while done < lines.count {
+      // SAFETY: `done` is below `count`, so there is an address, and no more than the rest is written.
       let step = lines.withUnsafeBytes { write(descriptor, $0.baseAddress! + done, lines.count - done) }
       if step < 0 && errno == EINTR { continue }
       guard step > 0 else {

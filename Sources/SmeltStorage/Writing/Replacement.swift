@@ -43,7 +43,7 @@ public func requireName(_ path: String, _ what: String = "result") throws {
     throw RequestError(.usage, "the path of the \(what) is empty", help: "name a file or a folder")
   }
   guard ![".", "..", "/"].contains(fileName(path)) else {
-    throw RequestError(.cannotCreate, "'\(path)' is no name for a \(what)", help: "give the name itself")
+    throw RequestError(.cannotCreate, "'\(path)' is not a name for a \(what)", help: "give the name itself")
   }
 }
 
@@ -66,7 +66,7 @@ public func requireCreatable(_ path: String, replacing replacement: Replacement)
     try requireNoLink(path, stamp)
     guard stamp.isFile else {
       throw RequestError(
-        .cannotCreate, "'\(path)' exists and is no regular file", help: "choose another name")
+        .cannotCreate, "'\(path)' exists and is not a regular file", help: "choose another name")
     }
     switch replacement {
     case .anyFile: break

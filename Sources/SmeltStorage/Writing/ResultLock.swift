@@ -37,7 +37,7 @@ public final class ResultLock: Sendable {
   ///   - results: the results' paths.
   ///   - verb: the command, for those who find the lock.
   ///   - report: is given lines about what was found of runs that were killed.
-  /// - Throws: `RequestError` cannot-create when another run holds a lock, naming it, or when a file that is no lock is in the
+  /// - Throws: `RequestError` cannot-create when another run holds a lock, naming it, or when a file that is not a lock is in the
   ///   place of one; what `body` throws.
   public static func holding<T>(
     _ results: [String], verb: String, report: (String) -> Void, _ body: () throws -> T
@@ -183,7 +183,7 @@ public final class ResultLock: Sendable {
 
   private static func foreign(_ path: String, _ result: String) -> RequestError {
     RequestError(
-      .cannotCreate, "'\(path)' is no lock of smelt, and has the name of the one for '\(result)'",
+      .cannotCreate, "'\(path)' is not a Smelt lock, and has the name of the one for '\(result)'",
       help: "move it away, or choose another name for the result")
   }
 
@@ -194,7 +194,7 @@ public final class ResultLock: Sendable {
 
   private func write(_ entry: LockEntry) { _ = ResultLock.append(descriptor, entry.json) }
 
-  /// Lets go of the lock and removes it, unless it still says what a run that was killed has left.
+  /// Lets go of the lock and removes it, unless it still lists what a killed run left.
   private func release() {
     ResultLock.held.withLock { $0.removeAll { $0 === self } }
     let folder = parentFolder(path)
@@ -283,11 +283,12 @@ struct LockContent {
       + "\(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec))Z"
   }
 
-  /// Nil for a file that is no lock. A last line that was cut short is left out.
+  /// Nil for a file that is not a lock. A last line that was cut short is left out.
   init?(reading descriptor: Int32) {
     var bytes: [UInt8] = []
     var buffer = [UInt8](repeating: 0, count: 1 << 16)
     while true {
+      // SAFETY: not empty, and read into for its own count at most
       let count = buffer.withUnsafeMutableBytes {
         pread(descriptor, $0.baseAddress!, $0.count, off_t(bytes.count))
       }

@@ -86,6 +86,9 @@ final class WriteBehind {
 
 /// Memory for a run of a file's bytes, used again and again: fresh memory costs more than the copy into it.
 private final class WriteBlock: @unchecked Sendable {
+  // SAFETY: one thread at a time has a block: the filler until `send`, then the writing thread, which gives it to the list of free
+  // ones under a lock; each handing over orders memory. `append` is given at most `room` bytes by `WriteBehind.append`, checked
+  // here again, since a slice of raw memory is not checked in a release build.
   /// Where it goes.
   private(set) var offset = 0
   /// How many bytes are there.
@@ -109,6 +112,7 @@ private final class WriteBlock: @unchecked Sendable {
   var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: memory[0..<count]) }
 
   func append(_ more: UnsafeRawBufferPointer) {
+    precondition(more.count <= room, "\(more.count) bytes for a block with room for \(room)")
     UnsafeMutableRawBufferPointer(rebasing: memory[count..<count + more.count]).copyMemory(from: more)
     count += more.count
   }

@@ -23,7 +23,7 @@ public struct FP4: Encoding, Hashable {
   private init() {}
 
   /// Two parts: bytes of half the weight's columns, and scales [rows, columns / 32].
-  /// - Throws: `Q_PACK` when the columns are no multiple of 32.
+  /// - Throws: `Q_PACK` when the columns are not a multiple of 32.
   public func layout(of shape: Shape, name: String) throws(FormatError) -> [PartLayout] {
     guard shape.rank > 0, shape.columns % FP4.group == 0 else {
       throw FormatError(
@@ -46,6 +46,9 @@ public struct FP4: Encoding, Hashable {
     _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
     stride: Int
   ) {
+    // SAFETY: the layout gives a row `columns / 2` bytes of codes and `columns / 32` scales. A range that ends inside a byte writes one
+    // float of its last pair; the pair itself lies in a local variable, which has room for both.
+    weight.requireInside(rows, columns)
     precondition(
       columns.lowerBound % FP4.group == 0, "columns start at \(columns.lowerBound), inside a group")
     guard !columns.isEmpty else { return }
@@ -83,7 +86,8 @@ public struct FP4: Encoding, Hashable {
     _ row: UnsafePointer<Float>, count: Int, scales: UnsafePointer<UInt8>,
     into out: UnsafeMutablePointer<UInt8>
   ) {
-    precondition(count % FP4.group == 0, "\(count) floats are no whole number of groups")
+    // SAFETY: `row` must hold `count` floats, `scales` a byte for each 32 of them, `out` have room for `count / 2` bytes.
+    precondition(count % FP4.group == 0, "\(count) floats are not a whole number of groups")
     for group in 0..<count / FP4.group {
       sk_encode_e2m1(
         row + group * FP4.group, sk_e8m0(scales[group]), out + group * FP4.group / 2, FP4.group)

@@ -101,7 +101,7 @@ public struct FP8: Encoding, Hashable {
     ]
   }
 
-  /// NaN codes, E5M2's infinities, and scales that are no positive finite number are refused.
+  /// NaN codes, E5M2's infinities, and scales that are not a positive finite number are refused.
   public func validate(_ weight: Weight) throws(FormatError) {
     try weight.validateScales(largestCode: format.largest)
     let count = weight.values.bytes.count
@@ -120,6 +120,9 @@ public struct FP8: Encoding, Hashable {
     _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
     stride: Int
   ) {
+    // SAFETY: codes have the weight's shape; scales are one, one a row, or one for each started block, as the layout asks, and
+    // every index below follows from a row and a column inside the weight.
+    weight.requireInside(rows, columns)
     guard !columns.isEmpty else { return }
     let width = weight.columns
     weight.withCodesAndScales { codes, scales in
@@ -158,6 +161,7 @@ public struct FP8: Encoding, Hashable {
   public func encode(
     _ row: UnsafePointer<Float>, count: Int, scale: Float, into out: UnsafeMutablePointer<UInt8>
   ) {
+    // SAFETY: `row` must hold `count` floats, `out` have room for as many bytes, apart from each other.
     switch format {
     case .e4m3: sk_encode_e4m3(row, scale, out, count)
     case .e5m2: sk_encode_e5m2(row, scale, out, count)

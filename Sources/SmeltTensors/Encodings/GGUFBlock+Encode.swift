@@ -1,5 +1,5 @@
 // Floats into GGUF's blocks. Formats/encodings.md, sections 20 and 21: ggml's own bytes for the blocks of one scale, and
-// a search of ours for those whose scales are a choice.
+// Smelt's own search for those whose scales are a choice.
 
 internal import CKernels
 
@@ -14,7 +14,7 @@ public enum BlockOutcome: Sendable, Hashable {
 
 extension GGUFBlock {
   /// Whether there is an encoder for the type.
-  public var isEncodable: Bool { encoder != nil }
+  package var isEncodable: Bool { encoder != nil }
 
   /// Encodes `count` finite floats, a whole number of blocks, to `count / elements × bytes` bytes.
   ///
@@ -24,8 +24,10 @@ extension GGUFBlock {
     _ values: UnsafePointer<Float>, count: Int, weights: UnsafePointer<Float>? = nil,
     into out: UnsafeMutablePointer<UInt8>
   ) -> BlockOutcome {
+    // SAFETY: `values` and `weights` must hold `count` floats, `out` have room for the blocks' bytes. A block that is not whole would
+    // be read and written beyond them, so the number is checked.
     guard let encoder else { preconditionFailure("\(name) has no encoder") }
-    precondition(count % elements == 0, "\(count) floats are no whole number of blocks")
+    precondition(count % elements == 0, "\(count) floats are not a whole number of blocks")
     let result = encoder(values, weights, out, count)
     return result < 0 ? .beyondRange(block: Int(-1 - result)) : .stored(inexact: Int(result))
   }

@@ -13,6 +13,7 @@ extension GGUFBlock {
 
   /// The runs of each block that share a scale.
   public func grids(_ weight: Weight, row: Int, _ body: (Range<Int>, CodeGrid) -> Void) {
+    // SAFETY: `row` must be one of the weight's rows; each block is read within its `bytes` bytes.
     guard hasGrid else { return }
     let blocks = weight.columns / elements
     weight.values.bytes.withUnsafeBytes { bytes in
@@ -60,19 +61,15 @@ extension GGUFBlock {
     case .mxfp4: body(0..<elements, .e2m1(E8M0.value(block[0])))
     case .nvfp4:
       for group in 0..<4 {
-        let code = UInt32(block[group])
-        body(
-          group * 16..<group * 16 + 16,
-          .e2m1(Reference.value(code, exponent: 4, mantissa: 3), reach: reachOfNVFP4(code)))
+        let scale = E4M3Table.number(block[group])
+        body(group * 16..<group * 16 + 16, .e2m1(scale, reach: reachOfNVFP4(scale)))
       }
     default: superBlock(block, body)
     }
   }
 
   /// A group's scale is at least 2⁻⁹ × 6, below which it is zero.
-  private func reachOfNVFP4(_ code: UInt32) -> Float {
-    max(6 * 0x1p-9, 2 * FP4.largest * Reference.value(code, exponent: 4, mantissa: 3))
-  }
+  private func reachOfNVFP4(_ scale: Float) -> Float { max(6 * 0x1p-9, 2 * FP4.largest * scale) }
 
   /// Scales become F16 after the codes were chosen: half an F16's step of them, for the largest code.
   private func slack(_ largest: Float, _ scale: Float, _ least: Float) -> Float {

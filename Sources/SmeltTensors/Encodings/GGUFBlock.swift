@@ -41,7 +41,7 @@ public struct GGUFBlock: Encoding, Hashable {
   public init(_ kind: Kind) { self.kind = kind }
 
   /// One part: bytes [leading dimensions, bytes of a row].
-  /// - Throws: `Q_PACK` when the columns are no whole number of blocks.
+  /// - Throws: `Q_PACK` when the columns are not a whole number of blocks.
   public func layout(of shape: Shape, name: String) throws(FormatError) -> [PartLayout] {
     let size = size
     guard shape.rank > 0, shape.columns % size.elements == 0 else {
@@ -83,6 +83,9 @@ public struct GGUFBlock: Encoding, Hashable {
     _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
     stride: Int
   ) {
+    // SAFETY: the layout gives a row `columns / elements` blocks of `bytes` bytes; whole blocks are decoded straight to `out`, the
+    // first columns of one more by way of scratch, so that nothing is written beyond the rectangle.
+    weight.requireInside(rows, columns)
     let size = size
     precondition(
       columns.lowerBound % size.elements == 0, "columns start at \(columns.lowerBound), inside a block")
@@ -228,6 +231,8 @@ public struct GGUFBlock: Encoding, Hashable {
     }
   }
 }
+
+// SAFETY: these four read 2 or 4 bytes at an address that lies inside a block, byte by byte: any alignment.
 
 /// Two little-endian bytes.
 @inline(__always) func word(_ bytes: UnsafePointer<UInt8>) -> UInt32 {

@@ -24,6 +24,7 @@ struct GGUFGrid: Sendable {
 
   /// Lends the points, `width` after `width`.
   func withPoints(_ body: (UnsafePointer<Int8>) -> Void) {
+    // SAFETY: lent for the call of `body`.
     points.withUnsafeBufferPointer { if let base = $0.baseAddress { body(base) } }
   }
 }

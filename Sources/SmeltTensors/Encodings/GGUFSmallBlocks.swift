@@ -3,6 +3,8 @@
 
 /// Decodes one block to `out`, which has room for its columns.
 enum GGUFSmallBlocks {
+  // SAFETY: `block` holds a whole block of the function's type, `out` has room for its columns, as `GGUFBlock.decode` and `problem`
+  // guarantee. A nibble is an index below 16 into a table of 16.
   typealias Block = UnsafePointer<UInt8>
   typealias Out = UnsafeMutablePointer<Float>
 

@@ -3,6 +3,7 @@
 
 /// Decodes one block of 256 columns to `out`.
 enum GGUFSuperBlocks {
+  // SAFETY: as in `GGUFSmallBlocks`: a whole block of 256 columns, room for 256 floats; codes are masked before they index a table.
   typealias Block = UnsafePointer<UInt8>
   typealias Out = UnsafeMutablePointer<Float>
 

@@ -1,4 +1,7 @@
 // The numbers that codes can stand for, encoding by encoding, as `CodeGrid` has them. Formats/encodings.md has the formulas.
+//
+// SAFETY: `row` must be one of the weight's rows, and the weight a valid one: scales are read at places that follow from it and
+// from the layout (`Scales`), through addresses that are lent for the loop.
 
 internal import SmeltStorage
 

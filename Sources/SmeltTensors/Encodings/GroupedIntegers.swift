@@ -130,7 +130,7 @@ public struct GroupedIntegers: Encoding, Hashable {
     return parts
   }
 
-  /// Every code is a number. Scales that are no positive finite number, 4-bit zero points above 15 and columns of
+  /// Every code is a number. Scales that are not a positive finite number, 4-bit zero points above 15 and columns of
   /// groups that do not exist are refused.
   public func validate(_ weight: Weight) throws(FormatError) {
     try weight.validateScales(largestCode: width == .four ? 15 : 255)
@@ -157,10 +157,17 @@ public struct GroupedIntegers: Encoding, Hashable {
     _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
     stride: Int
   ) {
+    // SAFETY: codes, scales and zero points have the shapes that the layout asks for. The one index that a file brings, a column's
+    // group, is held against the number of groups here too, since reading a scale beyond them would go unnoticed.
+    weight.requireInside(rows, columns)
     guard !columns.isEmpty else { return }
     let size = groupColumns(weight.shape)
     let groups = ceilDivide(weight.columns, size)
     let index = weight.part(.groupIndex).map { GroupedIntegers.indices($0) }
+    if let index {
+      precondition(
+        index[columns].allSatisfy { $0 >= 0 && $0 < groups }, "'\(weight.name)' has columns of no group")
+    }
     let bytesPerRow = width == .four ? weight.columns / 2 : weight.columns
     weight.withCodesAndScales { codes, scales in
       let zeros = weight.part(.zeroPoints)
@@ -196,14 +203,16 @@ public struct GroupedIntegers: Encoding, Hashable {
   }
 
   func zeroPoint(_ zeros: Part?, _ place: Int) -> Float {
-    guard let zeros, let base = zeros.bytes.baseAddress else { return width == .four ? 8 : 0 }
-    return width == .four
-      ? Float(base.load(fromByteOffset: place, as: UInt8.self))
-      : Float(base.load(fromByteOffset: place, as: Int8.self))
+    guard let zeros, zeros.bytes.count > 0 else { return width == .four ? 8 : 0 }
+    return zeros.bytes.withUnsafeBytes { bytes in
+      // SAFETY: zero points have the scales' shape, one byte each; `place` is that of a scale.
+      width == .four ? Float(bytes[place]) : Float(Int8(bitPattern: bytes[place]))
+    }
   }
 
   /// The group of each column.
   static func indices(_ part: Part) -> [Int] {
+    // SAFETY: four bytes for each element of the shape, as `Weight.init` checked
     part.bytes.withUnsafeBytes { bytes in
       (0..<part.shape.count).map {
         Int(Int32(littleEndian: bytes.loadUnaligned(fromByteOffset: $0 * 4, as: Int32.self)))

@@ -24,7 +24,7 @@ public struct INT8: Encoding, Hashable {
     ]
   }
 
-  /// Every code is a number; scales that are no positive finite number are refused.
+  /// Every code is a number; scales that are not a positive finite number are refused.
   public func validate(_ weight: Weight) throws(FormatError) {
     try weight.validateScales(largestCode: 128)
   }
@@ -34,6 +34,8 @@ public struct INT8: Encoding, Hashable {
     _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
     stride: Int
   ) {
+    // SAFETY: codes have the weight's shape, scales one for each row, as the layout asks; signed bytes are read as they lie.
+    weight.requireInside(rows, columns)
     guard !columns.isEmpty else { return }
     let width = weight.columns
     weight.withCodesAndScales { codes, scales in
@@ -51,6 +53,7 @@ public struct INT8: Encoding, Hashable {
   public func encode(
     _ row: UnsafePointer<Float>, count: Int, scale: Float, into out: UnsafeMutablePointer<UInt8>
   ) {
+    // SAFETY: `row` must hold `count` floats, `out` have room for as many bytes, apart from each other.
     out.withMemoryRebound(to: Int8.self, capacity: count) { sk_encode_int8(row, scale, $0, count) }
   }
 }

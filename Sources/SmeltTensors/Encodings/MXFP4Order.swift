@@ -10,6 +10,9 @@ extension Weight {
   /// GGUF's code 8 is +0.
   public func repackMXFP4ForGGUF(rows: Range<Int>, into out: UnsafeMutablePointer<UInt8>) {
     precondition(encoding is FP4, "\(encoding.name) is not mxfp4")
+    // SAFETY: `out` must have room for 17 bytes a group. Codes and scales of the rows lie inside their parts, since the rows lie
+    // inside the weight and its layout is `mxfp4`'s.
+    requireInside(rows, 0..<columns)
     let groups = columns / FP4.group
     guard groups > 0, !rows.isEmpty else { return }
     values.bytes.withUnsafeBytes { codes in
@@ -26,6 +29,7 @@ extension Weight {
   public func repackedMXFP4FromGGUF() throws(FormatError) -> Weight {
     precondition(encoding as? GGUFBlock == GGUFBlock(.mxfp4), "\(encoding.name) is not mxfp4.gguf")
     let groups = rows * columns / FP4.group
+    // SAFETY: blocks have 17 bytes a group by their layout; each buffer has a group's 16 bytes, or one, for every group.
     let (codes, scales) = (ByteBuffer(count: groups * 16), ByteBuffer(count: groups))
     values.bytes.withUnsafeBytes { blocks in
       guard let blocks = blocks.bindMemory(to: UInt8.self).baseAddress, groups > 0 else { return }

@@ -28,7 +28,7 @@ public struct NVFP4: Encoding, Hashable {
   private init(isDivided: Bool) { self.isDivided = isDivided }
 
   /// Three parts: bytes of half the weight's columns, scales [rows, columns / 16], one global scale.
-  /// - Throws: `Q_PACK` when the columns are no multiple of 16.
+  /// - Throws: `Q_PACK` when the columns are not a multiple of 16.
   public func layout(of shape: Shape, name: String) throws(FormatError) -> [PartLayout] {
     guard shape.rank > 0, shape.columns % NVFP4.group == 0 else {
       throw FormatError(
@@ -44,7 +44,7 @@ public struct NVFP4: Encoding, Hashable {
   }
 
   /// Every code is a number. A group's scale may be zero, since E4M3 underflows where a group is far smaller than the
-  /// rest; NaN and negative ones are refused, and a global scale that is no positive finite number.
+  /// rest; NaN and negative ones are refused, and a global scale that is not a positive finite number.
   public func validate(_ weight: Weight) throws(FormatError) {
     let global = globalScale(weight)
     guard global > 0, global.isFinite else {
@@ -62,8 +62,7 @@ public struct NVFP4: Encoding, Hashable {
       return nil
     }
     if let bad {
-      let value = Reference.value(UInt32(bad.code), exponent: 4, mantissa: 3)
-      let what = bad.code & 0x7F == 0x7F ? "NaN" : "\(value)"
+      let what = bad.code & 0x7F == 0x7F ? "NaN" : "\(E4M3Table.number(bad.code))"
       throw FormatError(
         .scaleValue, file: weight.file, subject: weight.name,
         "scale [\(bad.index / groups), \(bad.index % groups)] is \(what), expected a number from 0 to 448")
@@ -83,6 +82,8 @@ public struct NVFP4: Encoding, Hashable {
     _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
     stride: Int
   ) {
+    // SAFETY: the layout gives a row `columns / 2` bytes of codes and `columns / 16` scales; a scale's byte is an index below 256.
+    weight.requireInside(rows, columns)
     precondition(
       columns.lowerBound % NVFP4.group == 0, "columns start at \(columns.lowerBound), inside a group")
     guard !columns.isEmpty else { return }
@@ -105,6 +106,7 @@ public struct NVFP4: Encoding, Hashable {
   }
 
   func globalScale(_ weight: Weight) -> Float {
+    // SAFETY: four bytes, as the layout asks
     weight.parts[2].bytes.withUnsafeBytes {
       Float(bitPattern: UInt32(littleEndian: $0.loadUnaligned(as: UInt32.self)))
     }
@@ -125,4 +127,11 @@ struct E4M3Table {
   }
 
   subscript(code: UInt8) -> Float { values[Int(code)] }
+
+  /// The number of one code, which is not NaN.
+  static func number(_ code: UInt8) -> Float {
+    var (code, number): (UInt8, Float) = (code, 0)
+    sk_decode_e4m3(&code, 1, &number, 1)
+    return number
+  }
 }

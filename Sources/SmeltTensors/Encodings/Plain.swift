@@ -59,6 +59,7 @@ public struct Plain: Encoding {
       }
       return place < count ? place : nil
     }
+    // SAFETY: `columns` is above zero, so `row` has an address; it takes one row of the weight.
     var row = [Float](repeating: 0, count: columns)
     for index in rows {
       let bad = row.withUnsafeMutableBufferPointer { buffer in
@@ -78,6 +79,8 @@ public struct Plain: Encoding {
     _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
     stride: Int
   ) {
+    // SAFETY: `size` bytes for each number, as the layout asks; loads need no alignment.
+    weight.requireInside(rows, columns)
     let size = dtype.bits / 8
     let width = weight.columns
     weight.values.bytes.withUnsafeBytes { bytes in
@@ -101,6 +104,7 @@ public struct Plain: Encoding {
 
   /// Stores a row of `count` floats; F16 and BF16 round to nearest, ties to even.
   public func encode(_ row: UnsafePointer<Float>, count: Int, into out: UnsafeMutablePointer<UInt8>) {
+    // SAFETY: `row` must hold `count` floats, `out` have room for as many numbers of the type, apart from each other.
     switch dtype {
     case .bf16: sk_encode_bf16(row, out, count)
     case .f16: sk_encode_f16(row, out, count)
@@ -152,6 +156,7 @@ public struct IntegerTable: Encoding {
     _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
     stride: Int
   ) {
+    weight.requireInside(rows, columns)
     for row in rows {
       for column in columns {
         let value = element(weight, row * weight.columns + column)
@@ -164,6 +169,7 @@ public struct IntegerTable: Encoding {
   func integers(_ weight: Weight) -> [Int] { (0..<weight.shape.count).map { element(weight, $0) } }
 
   private func element(_ weight: Weight, _ index: Int) -> Int {
+    // SAFETY: the part has an element of the dtype's size for each of the shape's; `index` is below their number.
     weight.values.bytes.withUnsafeBytes { bytes in
       func load<T: FixedWidthInteger>(_: T.Type) -> Int {
         Int(T(littleEndian: bytes.loadUnaligned(fromByteOffset: index * MemoryLayout<T>.size, as: T.self)))

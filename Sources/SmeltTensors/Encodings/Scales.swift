@@ -1,4 +1,4 @@
-// What the scaled encodings share: reading scales of any dtype, refusing those that are no positive finite number,
+// What the scaled encodings share: reading scales of any dtype, refusing those that are not a positive finite number,
 // and the 8-bit powers of two. Formats/encodings.md, sections 7 and 11.
 
 internal import CKernels
@@ -24,6 +24,8 @@ public enum E8M0 {
 
 /// Scales as stored, read one at a time as floats. The pointer must outlive the value.
 struct Scales {
+  // SAFETY: `base` is valid inside the closure that lent it, for the part's `count` scales of its dtype's size (`Weight.init`). An
+  // index is not checked: encodings compute it from a row and a column inside the weight.
   private let base: UnsafePointer<UInt8>
   private let dtype: DType
   let count: Int
@@ -55,7 +57,7 @@ struct Scales {
     }
   }
 
-  /// The first scale that is no positive finite number, and the largest scale otherwise.
+  /// The first scale that is not a positive finite number, and the largest scale otherwise.
   func firstBad() -> (index: Int?, largest: Float) {
     if dtype == .f8E8M0 || dtype == .u8 {  // of 256 codes one is bad; the largest code is the largest scale
       let bad = sk_find_byte(base, E8M0.nan, count)
@@ -81,6 +83,7 @@ extension Weight {
   /// Lends codes and scales to a kernel.
   func withCodesAndScales<R, E: Error>(_ body: (UnsafePointer<UInt8>, Scales) throws(E) -> R) throws(E) -> R?
   {
+    // SAFETY: both addresses are lent for the call of `body` only; the weight holds their owners.
     let codes = parts[0].bytes
     let scales = parts[1]
     return try codes.withUnsafeBytes { (codeBytes) throws(E) -> R? in
@@ -123,7 +126,7 @@ extension Weight {
     }
   }
 
-  /// The refusal of a code that is no finite number.
+  /// The refusal of a code that is not a finite number.
   func badCode(at index: Int, _ code: UInt8, _ what: String) -> FormatError {
     let hex = String(code, radix: 16)
     return FormatError(

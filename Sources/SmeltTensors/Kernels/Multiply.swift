@@ -36,10 +36,13 @@ public func multiply(
   let rows = rows ?? 0..<weight.rows
   precondition(
     x.columns == weight.columns, "'\(weight.name)' takes \(weight.columns) channels, found \(x.columns)")
+  weight.requireInside(rows, 0..<weight.columns)
   guard x.columns > 0 else { return Matrix(rows: x.rows, columns: rows.count) }
   return Matrix(rows: x.rows, columns: rows.count) { out in
     x.values.withUnsafeBufferPointer { values in
       guard let base = values.baseAddress, x.rows > 0 else { return }
+      // SAFETY: a task writes the rectangle of its tokens and rows in `out`, which no other has. `x` has `x.rows × x.columns` floats
+      // and the weight's columns, both checked above; a tile's last block is cut to what is left.
       let source = SharedReadPointer(base)
       let target = SharedPointer(out)
       let rowTiles = ceilDivide(rows.count, tileRows)
@@ -65,6 +68,8 @@ private func multiplyTile(
   let blockColumns = order.blockColumns(of: columns)
   let scratchStride = ceilDivide(min(Int(SK_BLOCK), columns), 16) * 16 + 16
   // On a cache line: the micro-kernel is some 10 % slower across lines.
+  // SAFETY: a row of scratch is a block of columns rounded up, and 16 floats that keep rows off one set of the cache; `decode`
+  // fills the `width` floats of each row that the product reads.
   withUnsafeTemporaryAllocation(byteCount: 4 * rows.count * scratchStride, alignment: 64) { scratch in
     guard let tile = scratch.bindMemory(to: Float.self).baseAddress else { return }
     var starts = Array(Swift.stride(from: 0, to: columns, by: Int(SK_BLOCK)))

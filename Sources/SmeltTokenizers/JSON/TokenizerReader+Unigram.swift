@@ -4,7 +4,7 @@ import SmeltStorage
 
 extension TokenizerReader {
   /// Reads the model.
-  /// - Throws: `TOK_JSON` and `TOK_VALUE` for entries that are no token with its score, or an unknown token that is none.
+  /// - Throws: `TOK_JSON` and `TOK_VALUE` for entries that are not a token with its score, or for an invalid unknown token.
   func unigram(_ json: JSON) throws -> Tokenizer {
     guard let vocabulary = json["vocab"] else {
       throw FormatError(.tokenizerJSON, file: file, subject: "model.vocab", offset: json.offset, "found none")

@@ -85,6 +85,7 @@ struct TokenizerReader {
       for entry in byId {
         let text = texts[Int(entry.text)]
         guard let bytes = isByteLevel ? ByteAlphabet.bytes(of: text) : Array(text.utf8) else { continue }
+        // SAFETY: `insert` copies the text that it is lent.
         _ = bytes.withUnsafeBufferPointer { model.wholeWords.insert($0, entry.id) }
       }
     }
@@ -94,7 +95,7 @@ struct TokenizerReader {
     if let unknown = try text(json, "unk_token") {
       model.unknown = tokens.find(Array(unknown.utf8))
       guard model.unknown != nil || isByteLevel && !model.byteIds.contains(-1) else {
-        throw value("unk_token", json["unk_token"] ?? json, "found '\(unknown)', which is no token")
+        throw value("unk_token", json["unk_token"] ?? json, "found '\(unknown)', which is not a token")
       }
     }
     return Tokenizer(model: .bytePairs(model), texts: texts, byId: byId)
@@ -224,7 +225,7 @@ struct TokenizerReader {
   }
 
   private func noToken(_ token: [UInt8], _ json: JSON) -> FormatError {
-    value("model.merges", json, "found '\(shown(token))', which is no token of the vocabulary")
+    value("model.merges", json, "found '\(shown(token))', which is not a token of the vocabulary")
   }
 
   private func shown(_ bytes: [UInt8]) -> String { String(String(decoding: bytes, as: UTF8.self).prefix(80)) }

@@ -42,6 +42,7 @@ struct BytePairModel: Sendable {
 
   /// Appends the ids of one word, which is not empty.
   func encode(_ word: UnsafeBufferPointer<UInt8>, _ space: inout Workspace, into out: inout [Int32]) {
+    // SAFETY: the word is lent for the call, and slices of it lie between positions inside it (`TokenizerModel.encode`).
     if ignoresMerges, let id = wholeWords.find(word) {
       out.append(id)
       return

@@ -55,6 +55,7 @@ package struct ByteTable: Sendable {
   }
 
   private func slot(_ key: UnsafeBufferPointer<UInt8>, _ hash: UInt64) -> Int {
+    // SAFETY: keys are lent for one call and copied into `bytes`; an entry's start and count lie inside, since `insert` made them.
     let mask = slots.count - 1
     var place = Int(truncatingIfNeeded: hash) & mask
     while slots[place] != 0 {

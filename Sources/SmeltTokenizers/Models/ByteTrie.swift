@@ -63,8 +63,9 @@ struct ByteTrie: Sendable {
   @inline(__always)
   func value(_ node: Int) -> Int32 { values[node] }
 
-  /// The length of the longest string that `text` holds at `start`; 0 when there is none.
+  /// The length of the longest string that `text` holds at `start`; 0 for none.
   func longest(_ text: UnsafeBufferPointer<UInt8>, _ start: Int) -> Int {
+    // SAFETY: a byte is read while `position` is below the count; nodes are places in arrays, which check them.
     var node = 0
     var position = start
     var found = 0

@@ -61,6 +61,8 @@ package struct CharacterMap: Sendable {
   private func walk(
     _ text: UnsafePointer<UInt8>, _ start: Int, _ end: Int, _ found: (Int, Int) -> Bool
   ) {
+    // SAFETY: `text` must hold the bytes from `start` up to `end`; a place in `units`, which a file brings, is compared with their
+    // number before it is used.
     func base(_ unit: UInt32) -> Int { Int((unit >> 10) << ((unit & 1 << 9) >> 6)) }
     var place = base(units[0])
     var position = start

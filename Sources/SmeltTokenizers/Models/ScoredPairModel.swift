@@ -11,7 +11,7 @@ struct ScoredPairModel: Sendable {
   var ranks: [UInt32]
   /// Pieces that joining makes on its way and that are taken apart again.
   var isUnused: [Bool]
-  /// Pieces that are one symbol wherever they stand, and are never joined; nil when there are none.
+  /// Pieces that are one symbol wherever they stand, and are never joined; nil for models without any.
   var frozen: ByteTrie?
   /// What stands for a symbol that is no piece; a run of them is one.
   var unknown: Int32
@@ -40,6 +40,7 @@ struct ScoredPairModel: Sendable {
   /// Appends the ids of one word.
   /// - Complexity: n log n in the length of the word.
   func encode(_ word: UnsafeBufferPointer<UInt8>, _ space: inout Workspace, into out: inout [Int32]) {
+    // SAFETY: the word is lent for the call, and slices of it lie between positions inside it (`TokenizerModel.encode`).
     split(word, &space)
     let count = space.starts.count
     for index in space.starts.indices.dropLast() { consider(index, word, &space) }

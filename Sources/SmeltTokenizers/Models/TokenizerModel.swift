@@ -27,6 +27,8 @@ enum TokenizerModel: Sendable {
 
   /// Appends the ids of one word, which is not empty.
   func encode(_ word: UnsafeBufferPointer<UInt8>, _ space: inout Workspace, into out: inout [Int32]) {
+    // SAFETY: the word is lent for the call. The models read it at positions below its count and keep ids and offsets only; a
+    // character that the word's end cuts short is one byte long (`UTF8Text.scalar`), so that no slice reaches beyond.
     switch self {
     case .bytePairs(let model): model.encode(word, &space.pairs, into: &out)
     case .scoredPairs(let model): model.encode(word, &space.scored, into: &out)

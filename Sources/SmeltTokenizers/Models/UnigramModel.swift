@@ -37,6 +37,7 @@ struct UnigramModel: Sendable {
   /// Appends the ids of one word.
   /// - Complexity: the length of the word times that of the longest token; 24 bytes of memory for each byte of the word.
   func encode(_ word: UnsafeBufferPointer<UInt8>, _ space: inout Workspace, into out: inout [Int32]) {
+    // SAFETY: the word is lent for the call, and slices of it lie between positions inside it (`TokenizerModel.encode`).
     guard let text = word.baseAddress, !word.isEmpty else { return }
     search(word, text, &space)
     space.path.removeAll(keepingCapacity: true)
@@ -103,7 +104,7 @@ struct UnigramModel: Sendable {
     space.ids[end] = id
   }
 
-  /// A run of characters that no token covers: a token by chance, its bytes, or the unknown token.
+  /// A run of characters that no token covers: a token that happens to spell it, its bytes, or the unknown token.
   private func missing(_ run: UnsafeBufferPointer<UInt8>, _ out: inout [Int32]) {
     if let id = tokens.find(run) {
       out.append(id)

@@ -3,6 +3,9 @@
 
 /// A compiled pattern laid out for matching. Shared by all texts and threads; nothing in it changes.
 package final class SplitPattern: @unchecked Sendable {
+  // SAFETY: the four buffers are allocated and filled in `init`, never written again, and freed in `deinit`, so any thread may read
+  // them. Operands are right by construction: `PatternProgram` numbers steps, sets and registers as it lays them out. A buffer of
+  // no elements keeps its allocation's address, which is what is freed.
   fileprivate let instructions: UnsafeMutableBufferPointer<PatternInstruction>
   fileprivate let pages: UnsafeMutableBufferPointer<UInt16>
   fileprivate let words: UnsafeMutableBufferPointer<UInt64>
@@ -50,6 +53,9 @@ extension SplitPattern: Equatable {
 
 /// Finds the matches of one pattern; keeps its stack from text to text.
 struct PatternMatcher {
+  // SAFETY: `pattern` keeps the buffers behind `steps`, `pages`, `words` and `firstBytes` alive. `text` is read from `from` up to `end`
+  // only, during `matches`, whose caller lends it; what is left of it afterwards is not read. A step's number comes from the program;
+  // a scalar is at most U+10FFFF (`UTF8Text`), the last one of a set's pages.
   private struct Entry {
     enum Kind {
       /// Go on at `step` from `position`.

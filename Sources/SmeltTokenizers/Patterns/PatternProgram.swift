@@ -245,7 +245,7 @@ struct PatternProgram: Sendable {
     }
   }
 
-  /// Turns the split just emitted round: its first way leaves the loop by a jump, its second goes on here.
+  /// Swaps the ways of the split just emitted: the first leaves the loop by a jump, the second continues here.
   private mutating func skip(_ exits: inout [Int]) throws(PatternError) {
     let split = instructions.count - 1
     exits[exits.count - 1] = instructions.count

@@ -161,6 +161,7 @@ package struct SentencePieceFile: Sendable {
     var unknown: Int?
     var bytes = Set<UInt8>()
     for (id, piece) in pieces.enumerated() {
+      // SAFETY: `insert` copies the text that it is lent.
       guard Array(piece.text.utf8).withUnsafeBufferPointer({ seen.insert($0, Int32(id)) }) else {
         throw wrong(nil, "found piece \(id), '\(printable(excerpt(piece.text)))', twice")
       }

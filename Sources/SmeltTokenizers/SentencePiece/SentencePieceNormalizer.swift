@@ -28,6 +28,7 @@ package struct SentencePieceNormalizer: Sendable {
   }
 
   private func apply(_ text: UnsafeBufferPointer<UInt8>, _ isFirst: Bool, _ out: inout [UInt8]) {
+    // SAFETY: the text is lent for the call; lengths come from `next`, which reads no further than its end.
     guard let base = text.baseAddress else { return }
     var position = 0
     if removesExtraSpaces {

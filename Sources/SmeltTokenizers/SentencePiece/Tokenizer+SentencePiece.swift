@@ -86,6 +86,7 @@ extension Tokenizer {
   {
     var (pieces, reserved) = (ByteTable(capacity: source.pieces.count), ByteTable())
     for (id, piece) in source.pieces.enumerated() {
+      // SAFETY: `insert` copies the text that it is lent.
       Array(piece.text.utf8).withUnsafeBufferPointer { text in
         switch piece.kind {
         case .normal, .userDefined, .unused: _ = pieces.insert(text, Int32(id))

@@ -23,7 +23,7 @@ struct AddedTokens: Sendable {
   private var ends: [Int32] = [-1]
   private var isFirstByte = [Bool](repeating: false, count: 256)
 
-  /// Whether there is none.
+  /// Whether it holds no token.
   var isEmpty: Bool { tokens.isEmpty }
 
   /// Adds a token. One without text is never found.
@@ -49,6 +49,7 @@ struct AddedTokens: Sendable {
   func split(
     _ text: UnsafeBufferPointer<UInt8>, _ piece: (Range<Int>, Int32?) -> Void
   ) {
+    // SAFETY: positions stay below `count`; `base` is read through `UTF8Text` within the text.
     guard let base = text.baseAddress, !isEmpty else { return piece(0..<text.count, nil) }
     var behind = 0
     var position = 0

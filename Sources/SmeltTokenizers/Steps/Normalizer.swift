@@ -48,6 +48,7 @@ package enum NormalizerStep: Sendable {
   static func replace(_ text: [UInt8], _ pattern: SplitPattern, _ content: [UInt8]) -> [UInt8] {
     var out: [UInt8] = []
     out.reserveCapacity(text.count)
+    // SAFETY: the matcher gives ranges inside the text that it was lent
     text.withUnsafeBufferPointer { buffer in
       guard let base = buffer.baseAddress, !buffer.isEmpty else { return }
       var last = 0

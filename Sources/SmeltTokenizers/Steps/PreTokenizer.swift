@@ -58,6 +58,7 @@ struct PreTokenizerRun {
   mutating func encode(
     _ text: UnsafePointer<UInt8>, _ piece: Range<Int>, step: Int = 0, isFirst: Bool
   ) {
+    // SAFETY: `text` must hold the bytes of `piece`, lent for the call; texts that a step makes are arrays lent to the next step.
     guard !piece.isEmpty else { return }
     guard step < steps.count else { return encodeWord(text, piece) }
     switch steps[step] {
@@ -88,7 +89,7 @@ struct PreTokenizerRun {
     }
   }
 
-  /// Goes on behind `step` with a text made by it.
+  /// Continues after `step` with the text that it made.
   private mutating func encode(_ made: [UInt8], _ step: Int, _ isFirst: Bool) {
     made.withUnsafeBufferPointer { buffer in
       guard let base = buffer.baseAddress else { return }

@@ -20,7 +20,7 @@ package struct TiktokenFile: Sendable {
 
   /// Reads a file.
   /// - Throws: `TOK_VALUE` with the byte of the line: no base64, no rank, a token or a rank twice, a rank left out, a byte that
-  ///   is no token.
+  ///   is not a token.
   package init(_ bytes: Bytes, file: String) throws(FormatError) {
     self.file = file
     func wrong(_ offset: Int?, _ problem: String) -> FormatError {
@@ -62,6 +62,7 @@ package struct TiktokenFile: Sendable {
       }
       guard places[line.rank] < 0 else { throw wrong(line.offset, "found rank \(line.rank) twice") }
       places[line.rank] = Int32(place)
+      // SAFETY: `insert` copies the text that it is lent.
       guard line.token.withUnsafeBufferPointer({ ranks.insert($0, Int32(line.rank)) }) else {
         throw wrong(line.offset, "found the token of rank \(line.rank) twice")
       }
@@ -81,6 +82,7 @@ package struct TiktokenFile: Sendable {
   func merges() -> MergeTable {
     var pairs: [(left: Int32, right: Int32, made: Int32)] = []
     for (rank, token) in tokens.enumerated() where token.count > 1 {
+      // SAFETY: both parts lie inside the token, which is lent for the look-ups.
       token.withUnsafeBufferPointer { bytes in
         for middle in 1..<bytes.count {
           guard let left = ranks.find(UnsafeBufferPointer(rebasing: bytes[..<middle])),

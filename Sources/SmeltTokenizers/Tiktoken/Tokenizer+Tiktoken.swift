@@ -10,6 +10,7 @@ extension Tokenizer {
     let spelled = source.tokens.map { ByteAlphabet.spelled($0) }
     var names = ByteTable(capacity: spelled.count)
     for (id, text) in spelled.enumerated() {
+      // SAFETY: `insert` copies the text that it is lent.
       _ = text.withUnsafeBufferPointer { names.insert($0, Int32(id)) }
     }
     var model = BytePairModel(tokens: names, merges: source.merges())

@@ -2,6 +2,8 @@
 
 /// Steps over UTF-8 bytes.
 enum UTF8Text {
+  // SAFETY: `text` must hold the bytes up to `end` (from `low` on), with `position` inside. A scalar that would reach beyond `end` is
+  // not read; bytes that are not UTF-8 give a value of at most `ScalarSet.last`, so that tables over scalars are never left.
   /// The bytes with every ill-formed part replaced by U+FFFD (one for each maximal subpart, as Python's
   /// `errors="replace"` does).
   static func repaired(_ bytes: [UInt8]) -> [UInt8] {

@@ -38,7 +38,7 @@ enum UnicodeClasses {
   /// Punctuation as the `Punctuation` pre-tokenizer sees it: ASCII symbols included, of an older Unicode.
   static let punctuation = alternating(UnicodeClassTable.punctuation)
   /// Word characters as added tokens with `single_word` see them: without the superscripts and fractions of Latin-1
-  /// that `\w` has, with the two joiners that it has not.
+  /// that `\w` has, with the two joiners that it lacks.
   static let joinedWord =
     word.intersection(ScalarSet([0xB2...0xB3, 0xB9...0xB9, 0xBC...0xBE]).inverted())
     .union(ScalarSet([0x200C...0x200D]))
@@ -86,6 +86,7 @@ enum UnicodeClasses {
 
   /// The bytes of a table.
   static func text(_ table: StaticString) -> [UInt8] {
+    // SAFETY: a static string's bytes are constant and live as long as the program.
     Array(UnsafeBufferPointer(start: table.utf8Start, count: table.utf8CodeUnitCount))
   }
 

@@ -7,6 +7,8 @@ import SmeltTensors
 /// A pass with a state runs one sequence; its first token follows the last one the state has seen. Logits equal those of
 /// a pass over the whole sequence, bit for bit where the sums have the same order.
 public final class DecodingState: @unchecked Sendable {
+  // SAFETY: nothing is locked. One pass at a time has a state and its layers, and touches them from the thread that runs the layers,
+  // never from the tasks inside; `Sendable` so that a pass may move from one thread to another between tokens.
   /// Tokens seen so far: the position of the next one.
   public private(set) var position = 0
   private var layers: [Int: LayerState] = [:]

@@ -14,8 +14,11 @@ func forEachDecodedRow(
   _ weight: Weight, rows: Range<Int>, spareRows: Int,
   _ body: (_ row: Int, _ values: UnsafePointer<Float>, _ spare: UnsafeMutablePointer<Float>) throws -> Void
 ) throws {
+  // SAFETY: addresses are valid during the call of `body` only. A row has `columns` floats, `spare` as many for each row asked for; the
+  // rows are held against the weight by `decode`.
   let columns = weight.columns
   guard columns > 0, !rows.isEmpty else { return }
+  weight.requireInside(rows, 0..<columns)
   try refuseNaNCodes(weight, rows: rows)
   let batch = max(1, scratchFloats / columns)
   try withUnsafeTemporaryAllocation(of: Float.self, capacity: (batch + spareRows) * columns) { scratch in
@@ -41,8 +44,10 @@ func forEachDecodedRow(
 /// Refuses NaN codes of FP8 sources: their decoding is bit arithmetic that would turn them into numbers.
 func refuseNaNCodes(_ weight: Weight, rows: Range<Int>) throws(FormatError) {
   guard let source = weight.encoding as? FP8 else { return }
+  // SAFETY: a code a byte, in the weight's shape; the rows lie inside, as the caller has checked.
   let columns = weight.columns
   let count = rows.count * columns
+  guard count > 0 else { return }
   let found = weight.values.bytes.withUnsafeBytes { bytes in
     let codes = bytes.baseAddress!.assumingMemoryBound(to: UInt8.self) + rows.lowerBound * columns
     return source.format == .e4m3 ? sk_find_nan_e4m3(codes, count) : sk_find_nan_e5m2(codes, count)
@@ -50,7 +55,7 @@ func refuseNaNCodes(_ weight: Weight, rows: Range<Int>) throws(FormatError) {
   guard found < count else { return }
   throw FormatError(
     .codeNaN, file: weight.file, subject: weight.name,
-    "row \(rows.lowerBound + found / columns), column \(found % columns) is no finite number, "
+    "row \(rows.lowerBound + found / columns), column \(found % columns) is not a finite number, "
       + "expected a finite code")
 }
 
@@ -90,10 +95,11 @@ struct SourceScales {
     }
   }
 
-  /// The row's scale, or nil when it is no normal positive number.
+  /// The row's scale, or nil when it is not a normal positive number.
   subscript(row: Int) -> Float? { SourceScales.value(part, index(row)) }
 
   private static func value(_ part: Part, _ index: Int) -> Float? {
+    // SAFETY: `index` is a row's or a block's, so the part has a scale of its dtype's size there.
     let scale: Float? = part.bytes.withUnsafeBytes { bytes in
       switch part.dtype {
       case .f32:

@@ -1,10 +1,10 @@
-// What lies in a weight file's place when a download went wrong: git-LFS pointers, web pages, error messages, zeros.
-// They are recognized before anything else, since "the header length is impossible" would help nobody.
+// What takes a weight file's place when a download failed: git-LFS pointers, web pages, error messages, zeros. They are
+// recognized before anything else, since "the header length is impossible" would help nobody.
 
 internal import SmeltStorage
 
-/// Tells files that stand in for weights. Formats/safetensors.md, rules 3 to 5.
-enum StandIn {
+/// Recognizes files that take the place of weights. Formats/safetensors.md, rules 3 to 5.
+enum PlaceholderFile {
   /// Refuses a git-LFS pointer, a page and a message in place of a safetensors file.
   /// - Throws: `SRC_LFS_POINTER`, `SRC_NOT_WEIGHTS`.
   static func refuseText(_ bytes: Bytes, file: String) throws(FormatError) {

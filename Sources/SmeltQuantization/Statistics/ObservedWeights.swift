@@ -28,10 +28,10 @@ public final class ObservedWeights<Base: Weights>: Weights {
   /// The base's weight; reading it is not watched.
   public func weight(_ name: WeightName) throws -> Weight { try base.weight(name) }
 
-  /// The base is told.
+  /// Forwards to the base.
   public func finished(_ name: WeightName) { base.finished(name) }
 
-  /// The base is told.
+  /// Forwards to the base.
   public func upcoming(_ names: [WeightName]) { base.upcoming(names) }
 
   /// Watches the activations, then multiplies as the base does. An input group of the weight is watched when the
@@ -143,6 +143,10 @@ private final class Watch: Sendable {
 
   /// Each task adds all tokens for some input channels, so that every sum has one order.
   func add(_ x: Matrix, group: Int, parallel: Parallel) {
+    // SAFETY: a task owns a block of channels, of all tokens; the sums have `columns` numbers for each group, and are held under the
+    // lock until all tasks are done. `x` was checked to have `columns`.
+    precondition(x.columns == columns, "inputs of \(x.columns) channels do not fit \(columns)")
+    guard x.rows > 0 else { return }
     let columns = columns
     sums.withLock { sums in
       sums.counts[group] += x.rows

@@ -4,11 +4,9 @@
 struct EntropyCost {
   private var counts = [Int](repeating: 0, count: 256)
 
-  /// Forgets all codes.
-  mutating func reset() { counts = [Int](repeating: 0, count: 256) }
-
   /// Counts codes.
   mutating func add(_ codes: [Int8]) {
+    // SAFETY: a byte is an index below 256.
     counts.withUnsafeMutableBufferPointer { counts in
       for code in codes { counts[Int(UInt8(bitPattern: code))] += 1 }
     }

@@ -1,6 +1,8 @@
 // The slow, obvious twins of the encoders of GGUF's blocks (sk_blocks.h): the blocks with one scale, and how the codes of
 // all types are packed. The searches are in Reference+BlockSearch.swift.
 
+public import SmeltTensors
+
 extension Reference {
   /// A block before it is packed: F16 scales, integers of the groups, and codes from 0 on.
   struct PlainBlock {

@@ -1,6 +1,6 @@
 // The slow, obvious twin of every C kernel: what `CKernels` must give, bit for bit, on every instruction set.
-// Tests compare the two; nothing else calls this. Formulas are written from the definition, one value at a time,
-// except where the order of rounding is the definition (sums, the exponential).
+// Only tests use them. Formulas follow the definition, one value at a time, except where the order of rounding is the
+// definition (sums, the exponential).
 
 /// The definition of every kernel in plain Swift, for tests; each function names the C function it defines.
 public enum Reference {

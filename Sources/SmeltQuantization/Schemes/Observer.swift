@@ -41,7 +41,7 @@ public enum Observer: Sendable, Hashable, CustomStringConvertible {
     if lower.hasPrefix("percentile:") {
       guard let p = Double(lower.dropFirst("percentile:".count)), p > 0, p <= 100 else {
         throw RequestError(
-          .usage, "'\(text)' is no percentile, expected a number above 0 and up to 100",
+          .usage, "'\(text)' is not a percentile, expected a number above 0 and up to 100",
           help: "for example percentile:99.9")
       }
       return .percentile(p)
@@ -58,6 +58,8 @@ func nearestRank(_ p: Double, count: Int) -> Int {
 /// The number of a rank, counted from 1 for the smallest. `bits` are put into another order.
 /// - Complexity: linear on average. Source: Hoare, algorithm 65 "Find".
 func selected(_ rank: Int, of bits: UnsafeMutablePointer<UInt32>, count: Int) -> UInt32 {
+  // SAFETY: `bits` must hold `count` numbers for this call alone; both indices stay between `low` and `high`, since each loop ends at
+  // the pivot at the latest.
   var (low, high) = (0, count - 1)
   let wanted = rank - 1
   while low < high {  // the middle element as pivot: nothing random

@@ -48,7 +48,7 @@ public struct ExpertSource: Sendable, Equatable {
     self.kind = kind
   }
 
-  /// What the ledger says of it; nil for an expert with tokens enough.
+  /// What the ledger says of it; nil for an expert with enough tokens.
   var note: String? {
     let routed = own + toppedUp
     switch kind {

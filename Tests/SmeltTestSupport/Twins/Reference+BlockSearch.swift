@@ -1,6 +1,8 @@
 // The slow twins of the searches (search.h, superblocks.h): one candidate after the other where the kernels have sixteen
 // side by side. Sums run over the columns in order, each operation rounded to float32.
 
+import SmeltTensors
+
 extension Reference {
   /// What codes stand for: the integers from `low` to `high`, or the table of iq4_nl.
   struct CodeRange {
@@ -10,15 +12,20 @@ extension Reference {
 
     static let nonlinear = CodeRange(low: -127, high: 113, isTable: true)
 
+    /// The sixteen numbers of iq4_nl. Formats/encodings.md, section 16.
+    private static let nonlinearTable: [Float] = [
+      -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
+    ]
+
     /// The code, from 0 on, of the number nearest to `v`: of two integers the even one, of two of the table the greater.
     func code(_ v: Float) -> Int {
       // NaN, which 0 times an infinite inverse is, has the lowest code.
       guard isTable else { return v > low ? Int(min(v, high).rounded(.toNearestOrEven) - low) : 0 }
-      let table = GGUFSmallBlocks.nonlinear
+      let table = Self.nonlinearTable
       return (1..<16).last { v >= (table[$0 - 1] + table[$0]) * 0.5 } ?? 0
     }
 
-    func number(_ code: Int) -> Float { isTable ? GGUFSmallBlocks.nonlinear[code] : Float(code) + low }
+    func number(_ code: Int) -> Float { isTable ? Self.nonlinearTable[code] : Float(code) + low }
 
     func nearest(_ v: Float) -> Float { number(code(v)) }
   }

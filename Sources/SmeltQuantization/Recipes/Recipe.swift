@@ -97,7 +97,7 @@ public struct Recipe: Sendable {
   {
     var (scheme, observer) = choose(spec, source)
     var note = scheme.note(for: source, shape: spec.shape)
-    if let other = scheme.standIn(for: source, shape: spec.shape) { (scheme, note) = other }
+    if let other = scheme.fallback(for: source, shape: spec.shape) { (scheme, note) = other }
     var decision = QuantizeDecision(
       scheme: scheme, options: QuantizeOptions(observer: observer), note: note)
     guard scheme.choosesScales, let statistics else { return decision }

@@ -66,7 +66,7 @@ extension Statistics {
         continue
       }
       guard let kind = Statistics.kinds.first(where: { tensor.name.hasSuffix($0) }) else {
-        throw refusal(tensor, "is no name of a statistic")
+        throw refusal(tensor, "is not the name of a statistic")
       }
       let weight = String(tensor.name.dropLast(kind.count))
       for sibling in Statistics.required where self.tensor(weight + sibling) == nil {
@@ -96,6 +96,11 @@ extension Statistics {
 
   /// The values of an F32 tensor: finite, not negative.
   func floats(_ tensor: StatisticsTensor) throws(FormatError) -> [Float] {
+    // SAFETY: the bytes are held against the shape first, since anybody can make a tensor.
+    guard tensor.bytes.count == tensor.shape.count * 4 else {
+      throw refusal(
+        tensor, "has \(tensor.bytes.count) bytes, expected \(tensor.shape.count) numbers of 4 bytes")
+    }
     var values = tensor.bytes.withUnsafeBytes { bytes in
       (0..<tensor.shape.count).map {
         Float(bitPattern: UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: $0 * 4, as: UInt32.self)))
@@ -117,6 +122,11 @@ extension Statistics {
 
   /// The values of an I64 tensor: not negative.
   func counts(_ tensor: StatisticsTensor) throws(FormatError) -> [Int] {
+    // SAFETY: as above.
+    guard tensor.bytes.count == tensor.shape.count * 8 else {
+      throw refusal(
+        tensor, "has \(tensor.bytes.count) bytes, expected \(tensor.shape.count) numbers of 8 bytes")
+    }
     let values = tensor.bytes.withUnsafeBytes { bytes in
       (0..<tensor.shape.count).map {
         Int(Int64(littleEndian: bytes.loadUnaligned(fromByteOffset: $0 * 8, as: Int64.self)))
