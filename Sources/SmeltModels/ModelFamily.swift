@@ -172,6 +172,9 @@ public protocol ModelFamily: Sendable {
   /// Tensors that are known and left out, by named rules.
   var dropRules: [DropRule] { get }
 
+  /// Blocks behind the last layer that draft tokens, which the pass does not run.
+  var drafts: DraftBlocks { get }
+
   /// Embeds the tokens: [tokens, streams × hidden].
   func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix
 
@@ -196,6 +199,9 @@ extension ModelFamily {
 
   /// The `model_type` as published.
   public var modelType: String { Self.modelTypes[0] }
+
+  /// None.
+  public var drafts: DraftBlocks { .none }
 
   /// Families run.
   public var hasForwardPass: Bool { true }

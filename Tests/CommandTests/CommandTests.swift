@@ -116,16 +116,18 @@ private let ids = #"{"sequences": [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [200, 100, 5
   @Test func streamsAreKeptApart() throws {
     let shell = Shell()
     let converted = try shell.run("smelt convert fp4 a.ingot --scheme fp8-channel")
-    let left =
-      "left out: 87 tensors (741 kB) by rule 'mtp': the multi-token-prediction block drafts tokens "
-      + "and takes no part in the forward pass\n"
     #expect(converted.exit == 0 && converted.stderr == "")
     #expect(converted.stdout.hasPrefix("a.ingot: ") && converted.stdout.hasSuffix("\n"))
     #expect(
       converted.stdout.contains("\nnot carried: reference.safetensors (weights that are not the model's)\n"))
-    #expect(converted.stdout.split(separator: "\n").count == 3)
-    #expect(converted.stdout.contains("\n" + left))
-    #expect(converted.stdout.contains("80 weights kept, 130 converted (130 exact)"))
+    #expect(converted.stdout.split(separator: "\n").count == 2)
+    #expect(converted.stdout.contains("99 weights kept, 164 converted (164 exact)"))
+    let dropped = try shell.run("smelt convert fp4 d.ingot --scheme fp8-channel --mtp drop")
+    #expect(dropped.exit == 0 && dropped.stderr == "")
+    #expect(dropped.stdout.contains("80 weights kept, 130 converted (130 exact)"))
+    #expect(dropped.stdout.contains("\nleft out: 87 tensors (741 kB) by rule 'mtp': --mtp drop: "))
+    let wrong = try shell.run("smelt convert fp4 w.ingot --mtp all")
+    #expect(wrong.exit == 64 && wrong.stderr.contains("keep, quantize, drop"), "\(wrong.stderr)")
     let checked = try shell.run("smelt check a.ingot")
     #expect(checked.exit == 0 && checked.stdout.hasPrefix("sound: ") && checked.stderr == "")
     let verified = try shell.run(
@@ -134,9 +136,9 @@ private let ids = #"{"sequences": [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [200, 100, 5
     #expect(verified.stdout.contains("exact weights") && verified.stdout.contains("verdict: not judged"))
     #expect(
       verified.stderr
-        == left + "warning: the model has no tokenizer, so the text's bytes are taken as token ids\n")
+        == "warning: the model has no tokenizer, so the text's bytes are taken as token ids\n")
     #expect(!(verified.stdout + verified.stderr).contains("\u{1B}"))
-    #expect(try shell.names() == ["a.ingot"])
+    #expect(try shell.names() == ["a.ingot", "d.ingot"])
   }
 
   /// One object, of the keys and types that Formats/report.md gives.

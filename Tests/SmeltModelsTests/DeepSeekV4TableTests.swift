@@ -170,9 +170,14 @@ private let global = [
     #expect(wide.count == 3 && wide.allSatisfy { $0.shape == [32, 96] })
   }
 
-  @Test func onlyTheDraftBlockIsDropped() throws {
-    let rules = try family().dropRules
-    func covered(_ name: String) -> Bool { rules.contains { $0.covers(name) } }
+  @Test func draftBlocksAreKnown() throws {
+    let drafts = try family().drafts
+    func covered(_ name: String) -> Bool { drafts.covers(name) }
+    let block = drafts.table(1)
+    #expect(block.contains { $0.spellings[0].tensor == "mtp.1.attn.wq_a.weight" && $0.role == .attention })
+    #expect(block.contains { $0.spellings[1].tensor == "model.mtp.1.e_proj.weight" && $0.isOptional })
+    #expect(!block.contains { $0.role == .compressor || $0.role == .hashTable })
+    #expect(try family().dropRules.isEmpty)
     #expect(covered("mtp.0.attn.wq_a.weight") && covered("model.mtp.2.norm.weight"))
     #expect(!covered("layers.3.attn.wq_a.weight") && !covered("mtpx") && !covered("head.scale"))
   }

@@ -353,16 +353,41 @@ private func settings(_ text: String) throws -> RopeSettings {
     #expect(!family.weights.contains { $0.role == .outputHead })
   }
 
-  @Test func draftLayersAreDroppedByRule() throws {
-    func dropped(_ name: String, _ changes: [(String, JSON?)] = []) throws -> String? {
-      try LatentConfig("deepseek_v3", changes).read().dropRules.first { $0.covers(name) }?.name
+  @Test func layersBehindTheLastDraftTokens() throws {
+    func isDraft(_ name: String, _ changes: [(String, JSON?)] = []) throws -> Bool {
+      try LatentConfig("deepseek_v3", changes).read().drafts.covers(name)
     }
-    #expect(try dropped("model.layers.2.eh_proj.weight") == "mtp")
-    #expect(try dropped("model.layers.1.eh_proj.weight") == nil)
-    #expect(try dropped("model.layers.20.eh_proj.weight") == nil)
-    #expect(try dropped("model.layers.3.enorm.weight") == nil)
-    #expect(try dropped("model.layers.3.enorm.weight", [("num_nextn_predict_layers", 2)]) == "mtp")
-    #expect(try dropped("model.layers.4.enorm.weight", [("num_mtp_layers", 3)]) == "mtp")
-    #expect(try dropped("model.layers.1.self_attn.rotary_emb.inv_freq") == "rotary-frequencies")
+    #expect(try isDraft("model.layers.2.eh_proj.weight"))
+    #expect(try !isDraft("model.layers.1.eh_proj.weight"))
+    #expect(try !isDraft("model.layers.20.eh_proj.weight"))
+    #expect(try !isDraft("model.layers.3.enorm.weight"))
+    #expect(try isDraft("model.layers.3.enorm.weight", [("num_nextn_predict_layers", 2)]))
+    #expect(try isDraft("model.layers.4.enorm.weight", [("num_mtp_layers", 3)]))
+    let rules = try LatentConfig("deepseek_v3", []).read().dropRules
+    #expect(
+      rules.first { $0.covers("model.layers.1.self_attn.rotary_emb.inv_freq") }?.name == "rotary-frequencies")
+    #expect(!rules.contains { $0.covers("model.layers.2.eh_proj.weight") })
+  }
+
+  /// A block is a layer with experts and what joins it to the model; the forward pass has none of it.
+  @Test func aDraftBlockResemblesALayer() throws {
+    let family = try LatentConfig("deepseek_v3", [("num_nextn_predict_layers", 1)]).read()
+    let layers = family.dimensions.layers
+    let block = family.drafts.table(0)
+    #expect(family.drafts.declared == 1 && family.drafts.first == layers)
+    #expect(block.allSatisfy { $0.isDraft && $0.isCarried && !$0.isMultiplied && $0.layer == layers })
+    #expect(!family.weights.contains { $0.isDraft })
+    let hidden = family.dimensions.hidden
+    let joins = try #require(block.first { $0.name.base == "blk.\(layers).nextn.eh_proj.weight" })
+    #expect(joins.shape == [hidden, 2 * hidden] && joins.role == .other && !joins.isOptional)
+    #expect(joins.spellings[0].tensor == "model.layers.\(layers).eh_proj.weight")
+    #expect(
+      block.filter(\.isOptional).map(\.name.base) == [
+        "blk.\(layers).nextn.embed_tokens.weight", "blk.\(layers).nextn.shared_head_norm.weight",
+        "blk.\(layers).nextn.shared_head_head.weight",
+      ])
+    // The rest are the roles of the last layer, row for row.
+    let last = family.weights.filter { $0.layer == layers - 1 }
+    #expect(block.filter { !$0.name.base.contains(".nextn.") }.map(\.role) == last.map(\.role))
   }
 }

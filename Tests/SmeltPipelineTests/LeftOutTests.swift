@@ -1,51 +1,10 @@
-// Tensors that a run has no place for are named, and a result's configuration does not count them.
+// A configuration that counts no blocks that draft tokens, in every spelling of their number.
 
-import SmeltContainers
-import SmeltModels
 @testable import SmeltPipeline
-import SmeltQuantization
 import SmeltStorage
-import SmeltTestSupport
 import Testing
 
 @Suite struct LeftOutTests {
-  private let folder = TemporaryFolder()
-
-  private func config(_ path: String) throws -> JSON {
-    try JSON.scan(try #require(try Model.open(path).smallFile("config.json")))
-  }
-
-  /// Into every container, and on from there: the configuration counts no layers that are not there.
-  @Test(arguments: ["reports/glm_mtp", "models/deepseek_v4-fp4"])
-  func aResultDeclaresNoDrafts(name: String) throws {
-    let model = try Model.open(fixture(name))
-    let left = model.leftOut
-    #expect(left.map(\.rule) == ["mtp"] && left[0].tensors > 0 && left[0].bytes > 0)
-    #expect(try config(model.path)["num_nextn_predict_layers"]?.integer == 1)
-    let targets: [(String, any ResultTarget)] = [
-      ("a", SafetensorsResult()), ("a.ingot", IngotResult(.fast)), ("a.gguf", GGUFResult()),
-    ]
-    for (name, target) in targets {
-      let options = ConvertOptions(recipe: Recipe(Keep()), target: target)
-      let plan = try Plan(model, options)
-      #expect(plan.leftOut.map(\.bytes) == left.map(\.bytes) && plan.text.contains("left out: "))
-      let made = try convert(model, to: folder.file(name), options)
-      let json = try JSON.scan(made.json.text())["left_out"]?.array?.first
-      #expect(json?["rule"]?.string == "mtp" && json?["tensors"]?.integer == left[0].tensors)
-      #expect(json?["bytes"]?.integer == left[0].bytes && json?["reason"]?.string?.isEmpty == false)
-      let found = try config(folder.file(name))
-      #expect(found["num_nextn_predict_layers"]?.integer == 0)
-      if let ratios = found["compress_ratios"]?.array { #expect(ratios.count == 4) }
-      let result = try Model.open(folder.file(name))
-      #expect(result.leftOut.isEmpty)
-      try expectEqual(model, result)
-    }
-    let file = try GGUFFile(path: folder.file("a.gguf"))
-    #expect(!file.metadata.contains { $0.key.hasSuffix("nextn_predict_layers") && $0.value.integer != 0 })
-    let bytes = left.reduce(0) { $0 + $1.bytes }
-    #expect(try inspect(model).text(withTensors: false).contains(byteText(bytes)))
-  }
-
   @Test func everySpellingIsKnown() throws {
     func without(_ text: String) throws -> JSON {
       try JSON.scan(try ResultConfig.withoutDrafts(Bytes(Array(text.utf8))))

@@ -35,7 +35,7 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
   comparison.layers[1].add([3, 4], [3, 3], count: 2)
   comparison.routing[1] = Comparison.RouterSums(tokens: 4, sameSet: 3, overlap: 3.5)
   change(&comparison)
-  var report = Report(
+  var report = try Report(
     source: model, result: model, windows: Windows([[1, 2, 3, 4]], context: 4), thresholds: thresholds)
   report.fill(comparison)
   return report
@@ -197,6 +197,8 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
   @Test func documentAndCodeAgree() throws {
     let folder = TemporaryFolder()
     let fp4 = try openFixture("deepseek_v4-fp4")
+    // The same without its draft block, which the user leaves out.
+    let less = try Model.open(fixture("models/deepseek_v4-fp4"), allowDrop: ["mtp.*"])
     let path = folder.file("r.ingot")
     let windows = Windows([[7, 7, 7, 7, 7, 7, 7, 7]], context: 8)
     let text = fixture("models/tiny-v4/calibration.txt")
@@ -218,22 +220,24 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
         weight: "w", WeightFindings.Row(row: 1, column: 5, found: 2, allowed: 1, count: 3),
         WeightExpectation(isKept: false, recorded: nil, isStrict: true, clippedShare: 0)),
     ]
-    try expect("verify", [verified.json, turned.json, faulty.json])
+    let short = try verify(source: less, result: less, windows, thresholds: Thresholds(), RunOptions())
+    try expect("verify", [verified.json, turned.json, faulty.json, short.json])
     try expect("ledger.json", [try ledger(in: ingot)])
     let statistics = folder.file("s")
-    _ = try calibrate(fp4, windows, textPath: text, to: statistics, overwrite: false, RunOptions())
+    let missed = try calibrate(
+      less, windows, textPath: text, to: statistics, overwrite: false, RunOptions())
     let informed = try options("int8-channel", statistics: try readStatistics(statistics, for: fp4))
     let overlaid = try Plan(Model.open(fixture("reports/ix_overlay")), try options("keep"))
-    try expect("plan", [try Plan(fp4, informed).json, overlaid.json])
+    try expect("plan", [try Plan(fp4, informed).json, try Plan(less, informed).json, overlaid.json])
     var options = try options("keep")
     let again = folder.file("again.ingot")
     _ = try convert(ingot, to: again, options)
     options.target = GGUFResult()
     try expect(
       "convert", [converted.json, try convert(fp4, to: folder.file("a.gguf"), options).json])
-    var (noted, evaluated) = (learned, try evaluate(fp4, windows, RunOptions()))
+    var (noted, evaluated) = (learned, try evaluate(less, windows, RunOptions()))
     (noted.warnings, evaluated.warnings) = (["one"], ["one"])
-    try expect("calibrate", [learned.json, noted.json])
+    try expect("calibrate", [learned.json, noted.json, missed.json])
     try expect("evaluate", [evaluated.json])
     try expect("inspect --layer --expert", [try expertPlace(path, layer: 1, expert: 2).json])
     try expect("formats", [knownFormats().json])
@@ -253,12 +257,12 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
     try expect(
       "inspect",
       [
-        inspected.json(withTensors: true), unsealed,
+        inspected.json(withTensors: true), unsealed, try inspect(less).json(withTensors: false),
         try inspect(try Model.open(path)).json(withTensors: false),
         try inspect(try Model.open(again)).json(withTensors: false),
       ])
     let damaged = try damagedCopy(of: again, in: folder)
-    try expect("check", [try checkModel(fp4, RunOptions()).json, try checkModel(damaged, RunOptions()).json])
+    try expect("check", [try checkModel(less, RunOptions()).json, try checkModel(damaged, RunOptions()).json])
   }
 
   /// An ingot with a bit of an expert turned.

@@ -30,6 +30,13 @@ struct SchemeOptions: ParsableArguments {
       valueName: "observer"))
   var observer: String?
 
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Blocks that draft tokens (multi-token prediction): quantize as the recipe says, keep as they are, or drop.",
+      valueName: "what"))
+  var mtp: String = "quantize"
+
   @Flag(name: .long, help: "Refuse every step that may change a value.")
   var exactOnly = false
 
@@ -85,8 +92,8 @@ struct SchemeOptions: ParsableArguments {
   ) throws -> ConvertOptions {
     var options = try ConversionRequest(
       scheme: scheme, recipePath: recipe, statisticsPath: statistics, observer: observer,
-      exactOnly: exactOnly,
-      compression: compression, kind: to, overwrite: overwrite, splitMaxSize: splitMaxSize?.bytes,
+      drafts: mtp, exactOnly: exactOnly, compression: compression, kind: to, overwrite: overwrite,
+      splitMaxSize: splitMaxSize?.bytes,
       maxShardSize: maxShardSize?.bytes, maxPartSize: maxPartSize?.bytes
     ).options(for: model, result: result, calibrates: calibrates, run)
     options.resume = resume

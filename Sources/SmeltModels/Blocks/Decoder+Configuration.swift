@@ -173,12 +173,3 @@ extension ConfigReader {
     return dense
   }
 }
-
-extension DropRule {
-  /// The rule for the multi-token-prediction blocks, whatever they are called in a family.
-  static func mtp(_ prefixes: [String]) -> DropRule {
-    DropRule(
-      "mtp", "the multi-token-prediction block drafts tokens and takes no part in the forward pass",
-      prefixes: prefixes)
-  }
-}

@@ -8,13 +8,27 @@ extension Decoder {
   /// `feedForward` adds.
   func weightTable(_ feedForward: (inout LayerRows) -> Void) -> [WeightSpec] {
     var table = outerRows
-    for index in layers.indices {
-      var rows = LayerRows(layer: index)
-      attentionRows(&rows)
-      feedForward(&rows)
-      table += rows.specs
-    }
+    for index in layers.indices { table += layerTable(index, feedForward) }
     return table
+  }
+
+  private func layerTable(_ index: Int, _ feedForward: (inout LayerRows) -> Void) -> [WeightSpec] {
+    var rows = LayerRows(layer: index)
+    attentionRows(&rows)
+    feedForward(&rows)
+    return rows.specs
+  }
+
+  /// Blocks that draft tokens: a whole layer each, whose feed-forward half `feedForward` adds, and what joins it to the model.
+  func drafts(
+    declared: Int, more: [String] = [], _ feedForward: @escaping @Sendable (inout LayerRows) -> Void
+  ) -> DraftBlocks {
+    DraftBlocks(
+      behind: layers.count, declared: declared, experts: self.feedForward.experts, more: more
+    ) { layer in
+      WeightSpec.nextRows(layer: layer, hidden: hidden, vocabulary: vocabulary)
+        + layerTable(layer, feedForward)
+    }
   }
 
   /// The weights table of a decoder without experts.

@@ -35,8 +35,7 @@ extension LatentDecoder {
     sharedExperts = try config.integer("n_shared_experts", in: 0...64, default: 0)
     normEpsilon = Float(try config.number("rms_norm_eps", in: 0...1))
     tiedEmbeddings = try config.bool("tie_word_embeddings", default: false)
-    let drafts = try config.integer("num_nextn_predict_layers", in: 0...64, default: 0)
-    draftLayers = try config.integer("num_mtp_layers", in: 0...64, default: drafts)
+    draftLayers = try config.declaredDrafts()
     let experts = try config.integer("n_routed_experts", in: 1...65536)
     guard count * experts <= Bounds.allExperts else {
       throw config.error(

@@ -7,11 +7,11 @@ extension LatentDecoder {
   /// All weights: first the ones outside layers, then layer by layer.
   func weightTable() -> [WeightSpec] {
     var table = outerRows
-    for layer in dense.indices { table += layerTable(layer) }
+    for layer in dense.indices { table += layerTable(layer, isDense: dense[layer]) }
     return table
   }
 
-  private func layerTable(_ layer: Int) -> [WeightSpec] {
+  private func layerTable(_ layer: Int, isDense: Bool) -> [WeightSpec] {
     let name = LayerName(layer: layer)
     let a = attention
     let keyWidth = a.plainWidth + a.rotaryWidth
@@ -60,7 +60,7 @@ extension LatentDecoder {
     }
 
     add(name("ffn_norm"), [hidden], .norm, "post_attention_layernorm.weight")
-    if dense[layer] {
+    if isDense {
       gated(name.dense, denseWidth, [.denseGate, .denseUp, .denseDown], "mlp")
       return table
     }
@@ -102,14 +102,18 @@ extension LatentDecoder {
 
   /// Tensors that are known and left out.
   var dropRules: [DropRule] {
-    let count = dense.count
-    return [
-      DropRule(
-        "mtp", "multi-token-prediction layers draft tokens and take no part in the forward pass",
-        prefixes: (count..<count + max(1, draftLayers)).map { "model.layers.\($0)." }),
+    [
       DropRule(
         "rotary-frequencies", "frequencies of the rotation follow from config.json",
-        prefixes: (0..<count).map { "model.layers.\($0).self_attn.rotary_emb.inv_freq" }),
+        prefixes: dense.indices.map { "model.layers.\($0).self_attn.rotary_emb.inv_freq" })
     ]
+  }
+
+  /// Blocks that draft tokens: a whole layer with experts each, and what joins it to the model.
+  var drafts: DraftBlocks {
+    DraftBlocks(behind: dense.count, declared: draftLayers, least: 1, experts: feedForward.experts) { layer in
+      WeightSpec.nextRows(layer: layer, hidden: hidden, vocabulary: vocabulary)
+        + layerTable(layer, isDense: false)
+    }
   }
 }

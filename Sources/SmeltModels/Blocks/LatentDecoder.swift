@@ -19,8 +19,11 @@ extension LatentFamily {
   /// The hub's names, which transformers also saves, and transformers' own in memory.
   public var dialects: [String] { ["hub", "transformers"] }
 
-  /// Draft layers, and frequencies stored beside the weights.
+  /// Frequencies stored beside the weights.
   public var dropRules: [DropRule] { decoder.dropRules }
+
+  /// Layers behind the last one that draft tokens.
+  public var drafts: DraftBlocks { decoder.drafts }
 
   /// The tokens' embeddings.
   public func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix {

@@ -19,6 +19,14 @@ extension WeightSpec {
       name, shape, found.role, layer: hasLayer ? found.layer : nil,
       spellings: [Spelling](repeating: place, count: max(1, dialects)))
     isCarried = true
+    hasSourceName = true
+  }
+
+  /// The same, marked as a part of a block that drafts tokens where its name says so.
+  public func marked(by names: DraftNames) -> WeightSpec {
+    var spec = self
+    spec.isDraft = names.covers(name.base)
+    return spec
   }
 }
 
@@ -116,12 +124,19 @@ public struct CarryingFamily: ModelFamily {
   public let wrapper: WrapperForm?
   /// How many weights are carried.
   public let carriedCount: Int
+  /// How many blocks that draft tokens are there with all weights of the family's table.
+  public let draftBlocks: Int
 
   /// A family and what it carries.
-  /// - Parameter wrapper: how the checkpoint spells the family's tensors, where a wrapper is around it.
-  public init(_ core: any ModelFamily, wrapper: WrapperForm? = nil, carrying carried: [WeightSpec]) {
+  /// - Parameters:
+  ///   - wrapper: how the checkpoint spells the family's tensors, where a wrapper is around it.
+  ///   - draftBlocks: how many blocks of the family's table of drafts are among what is carried.
+  public init(
+    _ core: any ModelFamily, wrapper: WrapperForm? = nil, carrying carried: [WeightSpec], draftBlocks: Int = 0
+  ) {
     self.core = core
     self.wrapper = wrapper
+    self.draftBlocks = draftBlocks
     carriedCount = carried.count
     weights = (wrapper.map { form in core.weights.map { $0.spelled(form) } } ?? core.weights) + carried
   }
@@ -146,6 +161,8 @@ public struct CarryingFamily: ModelFamily {
   public var writtenDialects: [String] { core.writtenDialects }
   /// The core's.
   public var dropRules: [DropRule] { core.dropRules }
+  /// The core's.
+  public var drafts: DraftBlocks { core.drafts }
 
   /// The core's.
   public func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix {

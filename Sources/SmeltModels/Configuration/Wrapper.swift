@@ -58,9 +58,11 @@ public struct TextConfig: Sendable {
 
 extension WeightSpec {
   /// The same weight under a wrapper's names.
-  func spelled(_ form: WrapperForm) -> WeightSpec {
-    WeightSpec(
+  public func spelled(_ form: WrapperForm) -> WeightSpec {
+    var spec = WeightSpec(
       name, shape, role, layer: layer, inputGroups: inputGroups,
       spellings: spellings.map { $0.renamed(form.tensor($0.tensor)) })
+    (spec.isCarried, spec.isDraft, spec.isOptional) = (isCarried, isDraft, isOptional)
+    return spec
   }
 }

@@ -83,8 +83,37 @@ extension DeepSeekV4.Configuration {
           WeightName("output.weight"), [vocabulary, hidden], .outputHead, layer: nil,
           spellings: [Spelling("head.weight"), Spelling("head.weight"), Spelling("lm_head.weight")]))
     }
-    for layer in layers.indices { table += layerTable(layer) }
+    for layer in layers.indices {
+      table += layerTable(layer, "layers.\(layer)", layers[layer], isHashed: hashLayers[layer])
+    }
     return table
+  }
+
+  /// Blocks `mtp.0`, `mtp.1` …: a layer without compression each, a projection of the next token's embedding and one of every
+  /// stream, and a norm and a mixing of the streams before the model's own head.
+  func drafts(declared: Int) -> DraftBlocks {
+    DraftBlocks(
+      declared: declared, prefixes: ["mtp.", "model.mtp."], first: layers.count, experts: experts
+    ) { layer in
+      let block = "mtp.\(layer - layers.count)"
+      func row(_ part: String, _ shape: Shape, _ role: Role, _ hub: String) -> WeightSpec {
+        let (own, saved) = (Spelling("\(block).\(hub)"), Spelling("model.\(block).\(hub)"))
+        return WeightSpec(
+          WeightName("blk.\(layer).nextn.\(part).weight"), shape, role, layer: layer,
+          spellings: [own, saved, saved]
+        ).optional
+      }
+      return [
+        row("enorm", [hidden], .norm, "enorm.weight"), row("hnorm", [hidden], .norm, "hnorm.weight"),
+        // The makers quantize them as they do the projections of attention.
+        row("e_proj", [hidden, hidden], .attention, "e_proj.weight"),
+        row("h_proj", [hidden, hidden], .attention, "h_proj.weight"),
+        row("shared_head_norm", [hidden], .norm, "norm.weight"),
+        row("hc_head_fn", [streams, streams * hidden], .hyperConnection, "hc_head_fn"),
+        row("hc_head_base", [streams], .hyperConnection, "hc_head_base"),
+        row("hc_head_scale", [1], .hyperConnection, "hc_head_scale"),
+      ] + layerTable(layer, block, .window, isHashed: false)
+    }
   }
 
   /// A weight outside the layers; transformers puts `model.` before its names.
@@ -96,10 +125,12 @@ extension DeepSeekV4.Configuration {
       spellings: [Spelling(hub), Spelling("model.\(transformers)"), Spelling("model.\(transformers)")])
   }
 
-  private func layerTable(_ layer: Int) -> [WeightSpec] {
+  /// - Parameter prefix: what the hub's names of the layer begin with.
+  private func layerTable(_ layer: Int, _ prefix: String, _ kind: DeepSeekV4.LayerKind, isHashed: Bool)
+    -> [WeightSpec]
+  {
     let m = streams
     let coefficients = (2 + m) * m
-    let kind = layers[layer]
     var table: [WeightSpec] = []
     /// One row: canonical name, shape, role, the hub's name, the name transformers saves (the hub's unless given),
     /// and the one it has in memory.
@@ -111,8 +142,8 @@ extension DeepSeekV4.Configuration {
         WeightSpec(
           WeightName("blk.\(layer).\(name)"), shape, role, layer: layer, inputGroups: inputGroups,
           spellings: [
-            Spelling("layers.\(layer).\(hub)"), Spelling("model.layers.\(layer).\(saved ?? hub)"),
-            Spelling("model.layers.\(layer).\(memory)"),
+            Spelling("\(prefix).\(hub)"), Spelling("model.\(prefix).\(saved ?? hub)"),
+            Spelling("model.\(prefix).\(memory)"),
           ]))
     }
     add("attn_norm.weight", [hidden], .norm, "attn_norm.weight", "input_layernorm.weight")
@@ -171,14 +202,14 @@ extension DeepSeekV4.Configuration {
     }
     add("ffn_norm.weight", [hidden], .norm, "ffn_norm.weight", "post_attention_layernorm.weight")
     add("ffn_gate_inp.weight", [experts, hidden], .router, "ffn.gate.weight", "mlp.gate.weight")
-    if hashLayers[layer] {
+    if isHashed {
       add(
         "ffn_gate_tid2eid.weight", [vocabulary, expertsPerToken], .hashTable, "ffn.gate.tid2eid",
         "mlp.gate.tid2eid")
     } else {
       add("exp_probs_b.bias", [experts], .selectionBias, "ffn.gate.bias", "mlp.gate.e_score_correction_bias")
     }
-    table += expertTable(layer)
+    table += expertTable(layer, prefix)
     if sharedExperts > 0 {
       let width = expertWidth * sharedExperts
       add(
@@ -196,7 +227,7 @@ extension DeepSeekV4.Configuration {
 
   /// Routed experts, gate, up and down of one expert side by side. In memory transformers stacks all experts of a
   /// layer and fuses gate and up, gate rows first.
-  private func expertTable(_ layer: Int) -> [WeightSpec] {
+  private func expertTable(_ layer: Int, _ prefix: String) -> [WeightSpec] {
     (0..<experts).flatMap { expert in
       [
         (
@@ -208,12 +239,12 @@ extension DeepSeekV4.Configuration {
         ),
         ("ffn_down_exps", [hidden, expertWidth], .routedDown, "w2", "down_proj", nil),
       ].map { name, shape, role, hub, stacked, rows in
-        let own = "layers.\(layer).ffn.experts.\(expert).\(hub).weight"
+        let own = "\(prefix).ffn.experts.\(expert).\(hub).weight"
         return WeightSpec(
           WeightName("blk.\(layer).\(name).weight", expert: expert), shape, role, layer: layer,
           spellings: [
             Spelling(own), Spelling("model.\(own)"),
-            Spelling("model.layers.\(layer).mlp.experts.\(stacked)", stackIndex: expert, rows: rows),
+            Spelling("model.\(prefix).mlp.experts.\(stacked)", stackIndex: expert, rows: rows),
           ])
       }
     }

@@ -64,11 +64,16 @@ public struct DeepSeekV4: ModelFamily {
   let configuration: Configuration
   /// The weights table, in the order of a checkpoint.
   public let weights: [WeightSpec]
+  /// The multi-token-prediction blocks, no part of the model's own forward pass.
+  public let drafts: DraftBlocks
 
   /// Reads config.json as the hub has it or as transformers saves it.
   public init(config: JSON, file: String) throws {
-    configuration = try Configuration(ConfigReader(config, file: file))
+    let config = ConfigReader(config, file: file)
+    configuration = try Configuration(config)
     weights = configuration.weightTable()
+    let predicted = try config.integer("num_nextn_predict_layers", in: 0...64, default: 0)
+    drafts = configuration.drafts(declared: predicted)
   }
 
   /// Sizes for reports and estimates.
@@ -86,14 +91,8 @@ public struct DeepSeekV4: ModelFamily {
   /// The hub's names, the hybrid that transformers saves, and transformers' own in memory.
   public var dialects: [String] { ["hub", "transformers-saved", "transformers"] }
 
-  /// The multi-token-prediction block is no part of the model's own forward pass.
-  public var dropRules: [DropRule] {
-    [
-      DropRule(
-        "mtp", "the multi-token-prediction block drafts tokens and takes no part in the forward pass",
-        prefixes: ["mtp.", "model.mtp."])
-    ]
-  }
+  /// None.
+  public var dropRules: [DropRule] { [] }
 
   // MARK: the forward pass
 

@@ -15,7 +15,7 @@ public struct GLM4MoE: DecoderFamily {
   /// The weights table, in the order of a checkpoint.
   public let weights: [WeightSpec]
   /// The multi-token-prediction layers, which follow the last one.
-  public let dropRules: [DropRule]
+  public let drafts: DraftBlocks
 
   /// Reads config.json as the hub has it or as transformers 5 saves it.
   public init(config: JSON, file: String) throws {
@@ -42,18 +42,21 @@ public struct GLM4MoE: DecoderFamily {
     decoder.denseWidth = try config.integer("intermediate_size", in: 1...1 << 24)
     self.decoder = decoder
     let predicted = try config.integer("num_nextn_predict_layers", in: 0...64, default: 0)
-    dropRules = [.mtp((count..<count + predicted).map { "model.layers.\($0)." })]
+    drafts = decoder.drafts(declared: predicted) { [decoder] in GLM4MoE.mixture(decoder, &$0) }
     weights = decoder.weightTable { rows in
-      let hidden = decoder.hidden
-      guard !decoder.layers[rows.layer].isDense else {
-        return rows.dense("mlp", width: decoder.denseWidth, hidden: hidden)
-      }
-      rows.add("ffn_gate_inp.weight", [experts, hidden], .router, "mlp.gate.weight")
-      rows.add("exp_probs_b.bias", [experts], .selectionBias, "mlp.gate.e_score_correction_bias")
-      rows.experts(experts, width: decoder.expertWidth, hidden: hidden, "mlp.experts")
-      if decoder.sharedWidth > 0 {
-        rows.shared("mlp.shared_experts", width: decoder.sharedWidth, hidden: hidden)
-      }
+      guard decoder.layers[rows.layer].isDense else { return GLM4MoE.mixture(decoder, &rows) }
+      rows.dense("mlp", width: decoder.denseWidth, hidden: decoder.hidden)
+    }
+  }
+
+  /// The rows of a layer's experts.
+  private static func mixture(_ decoder: Decoder, _ rows: inout LayerRows) {
+    let (hidden, experts) = (decoder.hidden, decoder.feedForward.experts)
+    rows.add("ffn_gate_inp.weight", [experts, hidden], .router, "mlp.gate.weight")
+    rows.add("exp_probs_b.bias", [experts], .selectionBias, "mlp.gate.e_score_correction_bias")
+    rows.experts(experts, width: decoder.expertWidth, hidden: hidden, "mlp.experts")
+    if decoder.sharedWidth > 0 {
+      rows.shared("mlp.shared_experts", width: decoder.sharedWidth, hidden: hidden)
     }
   }
 }

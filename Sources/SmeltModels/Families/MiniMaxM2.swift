@@ -15,7 +15,7 @@ public struct MiniMaxM2: DecoderFamily {
   /// The weights table, in the order of a checkpoint.
   public let weights: [WeightSpec]
   /// The multi-token-prediction modules.
-  public let dropRules: [DropRule]
+  public let drafts: DraftBlocks
 
   /// Reads config.json as the hub has it or as transformers 5 saves it.
   public init(config: JSON, file: String) throws {
@@ -43,20 +43,25 @@ public struct MiniMaxM2: DecoderFamily {
     decoder.feedForward.hasSelectionBias = try config.bool("use_routing_bias", default: true)
     self.decoder = decoder
     let predicted = try config.integer("num_mtp_modules", in: 0...64, default: 0)
-    dropRules = [.mtp((count..<count + predicted).map { "model.layers.\($0)." } + ["model.mtp.", "mtp."])]
-    weights = decoder.weightTable { rows in
-      let (hidden, experts) = (decoder.hidden, decoder.feedForward.experts)
-      rows.add(
-        "ffn_gate_inp.weight", [experts, hidden], .router, "block_sparse_moe.gate.weight",
-        memory: "mlp.gate.weight")
-      if decoder.feedForward.hasSelectionBias {
-        rows.add(
-          "exp_probs_b.bias", [experts], .selectionBias, "block_sparse_moe.e_score_correction_bias",
-          memory: "mlp.e_score_correction_bias")
-      }
-      rows.experts(
-        experts, width: decoder.expertWidth, hidden: hidden, "block_sparse_moe.experts",
-        names: (gate: "w1", up: "w3", down: "w2"))
+    drafts = decoder.drafts(declared: predicted, more: ["model.mtp.", "mtp."]) { [decoder] in
+      MiniMaxM2.mixture(decoder, &$0)
     }
+    weights = decoder.weightTable { MiniMaxM2.mixture(decoder, &$0) }
+  }
+
+  /// The rows of a layer's experts.
+  private static func mixture(_ decoder: Decoder, _ rows: inout LayerRows) {
+    let (hidden, experts) = (decoder.hidden, decoder.feedForward.experts)
+    rows.add(
+      "ffn_gate_inp.weight", [experts, hidden], .router, "block_sparse_moe.gate.weight",
+      memory: "mlp.gate.weight")
+    if decoder.feedForward.hasSelectionBias {
+      rows.add(
+        "exp_probs_b.bias", [experts], .selectionBias, "block_sparse_moe.e_score_correction_bias",
+        memory: "mlp.e_score_correction_bias")
+    }
+    rows.experts(
+      experts, width: decoder.expertWidth, hidden: hidden, "block_sparse_moe.experts",
+      names: (gate: "w1", up: "w3", down: "w2"))
   }
 }

@@ -22,6 +22,9 @@ public protocol GGUFArchitecture: Sendable {
   /// Where the file keeps a weight.
   static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace
 
+  /// Whether llama.cpp's loader reads blocks that draft tokens, `blk.N.nextn.…` and a layer's tensors behind the last layer.
+  static var readsDrafts: Bool { get }
+
   /// The tensors in which the architecture's files may keep factors of the rotation's frequencies.
   static var factorTensors: [String] { get }
 
@@ -75,6 +78,9 @@ extension GGUFArchitecture {
   public static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
     usualPlace(of: spec, in: family)
   }
+
+  /// It does not.
+  public static var readsDrafts: Bool { false }
 
   /// None.
   public static var factorTensors: [String] { [] }
@@ -226,9 +232,13 @@ public struct GGUFModel {
 /// The keys that llama.cpp's conversion writes for all families, in its order.
 struct GGUFKeys {
   private let prefix: String
+  private let readsDrafts: Bool
   private(set) var entries: [(String, MetadataValue)] = []
 
-  init(_ architecture: any GGUFArchitecture.Type) { prefix = architecture.name + "." }
+  init(_ architecture: any GGUFArchitecture.Type) {
+    prefix = architecture.name + "."
+    readsDrafts = architecture.readsDrafts
+  }
 
   mutating func add(_ name: String, _ value: Int) { entries.append((prefix + name, .integer(value))) }
   mutating func add(_ name: String, _ value: Double) { entries.append((prefix + name, .number(value))) }
@@ -243,7 +253,9 @@ struct GGUFKeys {
     rope: (theta: Double, yarn: YarnScaling?), headWidth: Int?
   ) throws {
     let dimensions = family.dimensions
-    add("block_count", dimensions.layers)
+    let drafts = readsDrafts ? try config.declaredDrafts() : 0
+    add("block_count", dimensions.layers + drafts)
+    if drafts > 0 { add("nextn_predict_layers", drafts) }
     if config.value("max_position_embeddings") != nil {
       add("context_length", try config.integer("max_position_embeddings", in: 1...1 << 31))
     }

@@ -168,6 +168,7 @@ enum GGUFDeepSeek2: GGUFArchitecture {
 enum GGUFDeepSeek32: GGUFArchitecture {
   static let name = "deepseek32"
   static let modelTypes = ["deepseek_v32"]
+  static let readsDrafts = true
 
   static func config(_ model: GGUFModel) throws -> [(String, JSON)] {
     try model.latentConfig("deepseek_v32") + [

@@ -112,6 +112,12 @@ public struct WeightSpec: Sendable {
   public let spellings: [Spelling]
   /// Whether no forward pass here computes with it: it is carried from container to container.
   public var isCarried = false
+  /// Whether it belongs to a block that drafts tokens (multi-token prediction).
+  public var isDraft = false
+  /// Whether a source may lack it.
+  public var isOptional = false
+  /// Whether it stands under its source's own name, because no family has one for it.
+  public var hasSourceName = false
 
   /// A row of the family's table.
   public init(

@@ -11,6 +11,8 @@ public struct ConvertOptions: Sendable {
   public var statistics: Statistics?
   /// The container of the result.
   public var target: any ResultTarget
+  /// What becomes of blocks that draft tokens.
+  public var drafts: DraftFate
   /// Refuse every step that may change a value.
   public var exactOnly: Bool
   /// Replace a result that exists.
@@ -36,13 +38,24 @@ public struct ConvertOptions: Sendable {
   /// Options; nothing changes values unless the recipe says so.
   public init(
     recipe: Recipe, statistics: Statistics? = nil, target: any ResultTarget,
-    exactOnly: Bool = false, overwrite: Bool = false, run: RunOptions = RunOptions()
+    drafts: DraftFate = .quantize, exactOnly: Bool = false, overwrite: Bool = false, run: RunOptions = RunOptions()
   ) {
     self.recipe = recipe
     self.statistics = statistics
     self.target = target
+    self.drafts = drafts
     self.exactOnly = exactOnly
     self.overwrite = overwrite
     self.run = run
   }
+}
+
+/// What a conversion does with blocks that draft tokens (multi-token prediction).
+public enum DraftFate: String, Sendable, CaseIterable {
+  /// They stay as they are stored, as far as the result can hold that.
+  case keep
+  /// The recipe decides, as for the layers they resemble.
+  case quantize
+  /// They are left out.
+  case drop
 }

@@ -31,6 +31,9 @@ public struct Plan: Sendable {
   /// Whether a weight's numbers are stored in another way than the source's.
   var changesWeights: Bool { weights.contains { !$0.isKept || $0.stored.prepared != nil } }
 
+  /// Whether blocks that draft tokens are among the weights.
+  var holdsDrafts: Bool { weights.contains { $0.stored.spec.isDraft } }
+
   /// Tensors left out by named rules.
   public var dropped: Int { ledger.count { $0.fate == .dropped } }
 
@@ -38,20 +41,22 @@ public struct Plan: Sendable {
   /// - Throws: `RequestError` when the recipe and the model do not fit, a lossy step meets `exactOnly`, or the result's
   ///   container cannot hold what the recipe asks for.
   public init(_ model: Model, _ options: ConvertOptions) throws {
+    try options.drafts.check(model)
     var stored: [StoredWeight] = []
     var beside: [(weight: StoredWeight, rule: LeftOut)] = []
     for weight in try model.storedWeights() {
-      if let rule = options.target.leaves(weight.spec, model) {
+      if let rule = options.drafts.leaves(weight.spec) ?? options.target.leaves(weight.spec, model) {
         beside.append((weight, rule))
       } else {
         stored.append(weight)
       }
     }
     let sources = Dictionary(uniqueKeysWithValues: stored.map { ($0.spec.name, $0.encoding) })
-    try options.recipe.check(stored.map(\.spec)) { sources[$0.name] ?? Plain.f32 }
+    let free = options.drafts == .keep ? stored.filter { !$0.spec.isDraft } : stored
+    try options.recipe.check(free.map(\.spec)) { sources[$0.name] ?? Plain.f32 }
     weights = try stored.map { stored in
       let asked =
-        try stored.prepared.map { PreparedScheme.decision($0) }
+        try stored.prepared.map { PreparedScheme.decision($0) } ?? options.drafts.decision(stored.spec)
         ?? options.recipe.decide(stored.spec, source: stored.encoding, statistics: options.statistics)
       if asked.scheme.isEntropyCoded, options.target.compression ?? .raw == .raw {
         throw RequestError(
@@ -64,7 +69,8 @@ public struct Plan: Sendable {
       decision.options.importance = nil
       let planned = PlannedWeight(
         stored: stored, decision: decision, usesImportance: usesImportance,
-        reason: reason ?? options.recipe.reason(for: stored.spec, source: stored.encoding))
+        reason: reason ?? options.drafts.reason(stored.spec)
+          ?? options.recipe.reason(for: stored.spec, source: stored.encoding))
       if options.exactOnly, planned.step == .rounded {
         throw RequestError(
           .usage,
@@ -185,7 +191,17 @@ public struct Plan: Sendable {
       ])
     }
     let left = leftOut.map { "left out: \($0.text)" } + leftFiles.lines
-    return ([table.text, summary] + warnings.map { "warning: \($0)" } + left).joined(separator: "\n")
+    return ([table.text, summary] + [draftLine].compactMap { $0 } + warnings.map { "warning: \($0)" } + left)
+      .joined(separator: "\n")
+  }
+
+  /// What becomes of blocks that draft tokens; nil without any.
+  private var draftLine: String? {
+    let drafts = weights.filter(\.stored.spec.isDraft)
+    guard !drafts.isEmpty else { return nil }
+    let kept = drafts.count { $0.isKept }
+    return
+      "MTP: \(drafts.count) weights of blocks that draft tokens are carried, \(kept) kept, \(drafts.count - kept) converted"
   }
 
   /// One line: sizes, memory, what is left out.

@@ -25,7 +25,9 @@ func provenance(_ model: Model, _ options: ConvertOptions, _ ledger: [LedgerEntr
   if let ledger { source.append(("sha256", JSON(sourceHash(ledger)))) }
   var carried: [(String, JSON)] = []
   if let carrying = model.family as? CarryingFamily {
-    carried.append(("carried", JSON(carrying.carriedCount)))
+    let drafts = model.drafts.count
+    carried.append(("carried", JSON(carrying.carriedCount - (options.drafts == .drop ? drafts : 0))))
+    if drafts > 0 { carried.append(("mtp", JSON(options.drafts.rawValue))) }
     if let form = carrying.wrapper { carried.append(("wrapper", JSON(form.rawValue))) }
   }
   let members: [(String, JSON)] = [

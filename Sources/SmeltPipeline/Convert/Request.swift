@@ -12,6 +12,7 @@ public struct ConversionRequest: Sendable {
   var recipePath: String?
   var statisticsPath: String?
   var observer: String?
+  var drafts: String
   var exactOnly: Bool
   var compression: String
   var kind: String?
@@ -22,14 +23,16 @@ public struct ConversionRequest: Sendable {
 
   /// The words.
   public init(
-    scheme: String?, recipePath: String?, statisticsPath: String?, observer: String?, exactOnly: Bool,
-    compression: String, kind: String?, overwrite: Bool, splitMaxSize: Int? = nil, maxShardSize: Int? = nil,
+    scheme: String?, recipePath: String?, statisticsPath: String?, observer: String?,
+    drafts: String = DraftFate.quantize.rawValue, exactOnly: Bool, compression: String, kind: String?,
+    overwrite: Bool, splitMaxSize: Int? = nil, maxShardSize: Int? = nil,
     maxPartSize: Int? = nil
   ) {
     self.scheme = scheme
     self.recipePath = recipePath
     self.statisticsPath = statisticsPath
     self.observer = observer
+    self.drafts = drafts
     self.exactOnly = exactOnly
     self.compression = compression
     self.kind = kind
@@ -76,7 +79,7 @@ public struct ConversionRequest: Sendable {
         TargetOptions(
           compression: compression, splitMaxSize: splitMaxSize, maxShardSize: maxShardSize,
           maxPartSize: maxPartSize, scheme: scheme)),
-      exactOnly: exactOnly, overwrite: overwrite, run: run)
+      drafts: try DraftFate(named: drafts), exactOnly: exactOnly, overwrite: overwrite, run: run)
   }
 
   /// The recipe of a scheme's name, or of one of GGUF's mixtures, which look at the model.

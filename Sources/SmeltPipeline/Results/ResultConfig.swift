@@ -6,7 +6,13 @@ import SmeltStorage
 
 /// Makes a source's configuration true of a result.
 enum ResultConfig {
-  /// The text without layers that draft tokens, which no result holds: every spelling of their number is 0, flags for them are
+  /// The text, true of what a result holds: as it is where blocks that draft tokens are among it, else without them.
+  /// - Throws: `CFG_JSON`.
+  static func text(_ bytes: Bytes, holdsDrafts: Bool) throws -> Bytes {
+    holdsDrafts ? bytes : try withoutDrafts(bytes)
+  }
+
+  /// The text without layers that draft tokens: every spelling of their number is 0, flags for them are
   /// false, and lists with an entry a layer end with the last layer. The source's bytes where that is so already.
   /// - Throws: `CFG_JSON`.
   static func withoutDrafts(_ bytes: Bytes) throws -> Bytes {
@@ -22,7 +28,7 @@ enum ResultConfig {
     var changes = false
     var members: [(String, JSON)] = []
     for (key, value) in zip(object.keys, object.values) {
-      if let count = value.integer, count > 0, isCount(key) {
+      if let count = value.integer, count > 0, DraftNames.isCount(key) {
         drafts = max(drafts, count)
         changes = true
         members.append((key, 0))
@@ -48,16 +54,6 @@ enum ResultConfig {
     return JSON(members: members)
   }
 
-  /// Whether a key counts layers or modules that draft tokens: `num_nextn_predict_layers` (DeepSeek, GLM), `num_mtp_modules`
-  /// (MiniMax), `mtp_num_hidden_layers` (Qwen), `num_mtp_layers` (LongCat), `n_mtp_layers` and their like. Not the layers of
-  /// each module, nor weights of a loss.
-  static func isCount(_ key: String) -> Bool {
-    let words = Set(key.lowercased().split(separator: "_").map(String.init))
-    guard !words.isDisjoint(with: ["mtp", "nextn"]) else { return false }
-    return !words.isDisjoint(with: ["num", "n", "layers", "modules", "depth", "heads"])
-      && words.isDisjoint(with: ["transformer", "loss", "weight", "factor"])
-  }
-
   private static let flags: Set<String> = ["use_mtp", "enable_mtp", "mtp_enabled", "has_mtp", "with_mtp"]
 
   /// Lists with an entry for each layer, draft layers behind the others.
@@ -70,10 +66,12 @@ enum ResultConfig {
 
 extension Model {
   /// The files that go into a result by their names: the source's, config.json true of what the result holds.
+  /// - Parameter holdsDrafts: whether blocks that draft tokens are among it.
   /// - Throws: as `smallFiles`; `CFG_JSON`.
-  func resultFiles() throws -> [(name: String, bytes: Bytes)] {
+  func resultFiles(holdsDrafts: Bool) throws -> [(name: String, bytes: Bytes)] {
     try source.smallFiles().map {
-      $0.name == "config.json" ? ($0.name, try ResultConfig.withoutDrafts($0.bytes)) : $0
+      $0.name == "config.json"
+        ? ($0.name, try ResultConfig.text($0.bytes, holdsDrafts: holdsDrafts)) : $0
     }
   }
 }

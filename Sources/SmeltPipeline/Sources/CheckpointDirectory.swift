@@ -50,15 +50,20 @@ extension OpenedSource {
       }
       return joined
     }
-    let dropped = try droppedTensors(of: source, family, joined, allowDrop) { tensor in
+    func rule(_ tensor: TensorInfo) -> DropRule? {
       if let rule = head?.rule(for: tensor.name) { return rule }
       return Layouts.isActivationScale(tensor, quantization) ? CheckpointDirectory.activationScale : nil
     }
+    let drafts = try FoundDrafts(
+      family, column: column, in: source, quantization, used: Set(joined.flatMap { $0.tensors.map(\.name) })
+    ) { knownRule($0, family) != nil || rule($0) != nil || DropRule.isAllowed($0.name, allowDrop) }
+    let dropped = try droppedTensors(of: source, family, joined + drafts.joined, allowDrop, others: rule)
     let text = head?.config ?? configBytes
     let files = smallFiles.map { $0.name == "config.json" ? ($0.name, text) : $0 }
     self.init(
-      container: "safetensors", source: source, family: family, dialect: family.dialects[column],
-      joined: joined, dropped: dropped, notes: head?.notes ?? [], config: text, smallFiles: { files },
+      container: "safetensors", source: source, family: drafts.carried(by: family),
+      dialect: family.dialects[column], joined: joined + drafts.joined, dropped: dropped,
+      notes: head?.notes ?? [], config: text, smallFiles: { files },
       leftFiles: carried.left(besides: source), mappedFiles: carried.mappings)
   }
 }
@@ -134,7 +139,7 @@ private enum CheckpointDirectory {
     }
     let unknown = source.tensors.filter { tensor in
       !used.contains(tensor.name) && !Layouts.isActivationScale(tensor, config)
-        && knownRule(tensor, family) == nil
+        && knownRule(tensor, family) == nil && !family.drafts.covers(tensor.name)
     }
     return AbsentNames(
       absent: absent.map(\.tensor), asked: family.weights.count, what: "weights that config.json asks for",

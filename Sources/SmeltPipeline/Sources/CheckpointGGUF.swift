@@ -23,13 +23,26 @@ extension OpenedSource {
       return found
     }
     let source = GGUFTensors(file)
-    let dropped = try droppedTensors(of: source, family, joined, allowDrop) { tensor in
-      try opening.rule(for: tensor) ?? head?.rule(for: tensor.name)
+    let rules = opening
+    func rule(_ tensor: TensorInfo) throws -> DropRule? {
+      try rules.rule(for: tensor) ?? head?.rule(for: tensor.name)
+    }
+    let count = try opening.draftCount()
+    let drafts = try FoundDrafts(family, count: count, in: source) { tensor in
+      try rule(tensor) != nil || DropRule.isAllowed(tensor.name, allowDrop)
+    } join: {
+      try rules.join($0)
+    } stored: {
+      try file.stored($0)
+    }
+    let dropped = try droppedTensors(of: source, family, joined + drafts.joined, allowDrop) { tensor in
+      try rule(tensor)
+        ?? (opening.isDraft(tensor.name, count) ? DropRule.allowed(tensor.name, allowDrop) : nil)
     }
     let files = opening
     self.init(
-      container: "gguf", source: source, family: family, dialect: architecture.name, joined: joined,
-      dropped: dropped, notes: head?.notes ?? [],
+      container: "gguf", source: source, family: drafts.carried(by: family), dialect: architecture.name,
+      joined: joined + drafts.joined, dropped: dropped, notes: head?.notes ?? [],
       publishedDialect: try opening.metadata.string(SmeltKey.dialect),
       sourceTypes: try opening.sourceTypes(), recorded: try RecordedOrigin(opening.metadata),
       config: opening.configText,
@@ -165,8 +178,10 @@ private struct GGUFOpening {
     var seen: Set<String> = []
     absent.removeAll { !seen.insert($0).inserted }
     let source = GGUFTensors(file)
+    let drafts = (try? draftCount()) ?? 0
     let unknown = source.tensors.filter { tensor in
       !used.contains(tensor.name) && knownRule(tensor, family) == nil && (try? rule(for: tensor)) == nil
+        && !isDraft(tensor.name, drafts)
     }
     return AbsentNames(
       absent: absent.isEmpty ? [family.modelType] : absent, asked: Set(family.weights.map(\.name.base)).count,
@@ -177,8 +192,6 @@ private struct GGUFOpening {
 
   /// The rule that leaves a tensor out of a GGUF file, or nil.
   func rule(for tensor: TensorInfo) throws -> DropRule? {
-    let draftRule = try draftRule()
-    if draftRule.covers(tensor.name) { return draftRule }
     if architecture.factorTensors.contains(tensor.name) {
       return DropRule("rotary-frequencies", "the configuration says how they are made", prefixes: [])
     }
@@ -186,13 +199,16 @@ private struct GGUFOpening {
     return DropRule(Layouts.activationScale.name, Layouts.activationScale.reason, prefixes: [])
   }
 
-  /// Layers behind the last one draft tokens.
-  func draftRule() throws -> DropRule {
+  /// Layers behind the last one that draft tokens, as the keys count them.
+  func draftCount() throws -> Int {
+    let count = try metadata.integer("\(architecture.name).nextn_predict_layers") ?? 0
+    return max(0, min(count, DraftBlocks.most))
+  }
+
+  /// Whether a tensor belongs to one of them.
+  func isDraft(_ name: String, _ count: Int) -> Bool {
     let layers = family.dimensions.layers
-    let drafts = try metadata.integer("\(architecture.name).nextn_predict_layers") ?? 0
-    return DropRule(
-      "mtp", "layers that draft tokens take no part in the forward pass",
-      prefixes: (layers..<layers + max(0, min(drafts, 64))).map { "blk.\($0)." })
+    return (layers..<layers + count).contains { name.hasPrefix("blk.\($0).") }
   }
 
   /// The types that tensors had before the file was made.

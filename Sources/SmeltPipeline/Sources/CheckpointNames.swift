@@ -9,6 +9,21 @@ extension DropRule {
   /// Tables that older writers stored beside the weights: the rotation's frequencies, cosines and sines.
   static let rotaryFrequencies = DropRule(
     "rotary-frequencies", "frequencies of the rotation follow from config.json", prefixes: [])
+
+  /// Blocks that draft tokens, where a result holds none.
+  /// - Parameter reason: why it holds none.
+  static func mtp(_ reason: String) -> DropRule { DropRule("mtp", reason, prefixes: []) }
+
+  /// The user's rule for a tensor of a block that drafts tokens: no number of the model's own pass depends on it.
+  static func allowed(_ draft: String, _ patterns: [String]) -> DropRule? {
+    patterns.first { $0 == draft || matchesGlob($0, draft) }.map {
+      DropRule(
+        "allow-drop \($0)", "the user allows that tensors of this name are left out", prefixes: [])
+    }
+  }
+
+  /// Whether the user leaves a tensor of such a block out.
+  static func isAllowed(_ draft: String, _ patterns: [String]) -> Bool { allowed(draft, patterns) != nil }
 }
 
 /// The rule that leaves a tensor out of any model of the family, or nil.
@@ -31,7 +46,9 @@ func droppedTensors(
   var dropped: [(tensor: TensorInfo, rule: DropRule)] = []
   for tensor in source.tensors where !used.contains(tensor.name) {
     let rule =
-      try knownRule(tensor, family) ?? others(tensor) ?? UnknownName(tensor.name).allowed(by: allowDrop)
+      try knownRule(tensor, family) ?? others(tensor)
+      ?? (family.drafts.covers(tensor.name)
+        ? DropRule.allowed(tensor.name, allowDrop) : UnknownName(tensor.name).allowed(by: allowDrop))
     guard let rule else {
       throw FormatError(
         .unknownTensor, file: fileName(tensor.file), subject: tensor.name, offset: tensor.offset,

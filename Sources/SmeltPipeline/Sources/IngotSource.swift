@@ -62,7 +62,7 @@ package final class IngotSource: SealedSource {
       guard form != nil, let text = TextConfig(config) else {
         return UnknownArchitecture(
           type, config: config, dialect: file.metadata["source"]?["dialect"]?.string ?? "hub",
-          specs(file.entries))
+          specs(file.entries).map { $0.marked(by: DraftNames(config)) })
       }
       family = try ModelFamilies.family(of: text.json, file: "config.json", byteCount: byteCount)
     } else {
@@ -77,8 +77,9 @@ package final class IngotSource: SealedSource {
         .ingotIndex, file: file.path, subject: "metadata",
         "says that \(count) weights are carried beside the family's, found \(carried.count)")
     }
-    return CarryingFamily(
-      family, wrapper: form, carrying: specs(carried, dialects: family.dialects.count, hasLayer: false))
+    let named = specs(carried, dialects: family.dialects.count, hasLayer: false)
+    let (ordered, blocks) = FoundDrafts.order(named, of: family, form, DraftNames(config))
+    return CarryingFamily(family, wrapper: form, carrying: ordered, draftBlocks: blocks)
   }
 
   /// The weight of a name; its codes and scales are scanned once, at first use.

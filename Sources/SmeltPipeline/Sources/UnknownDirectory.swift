@@ -47,8 +47,10 @@ struct UnknownDirectory {
   func open() throws -> OpenedSource {
     if let wrapped = try wrapped() { return wrapped }
     let found = try Layouts.everything(in: source, except: droppedNames, quantization)
+    let drafts = DraftNames(config)
     return opened(
-      UnknownArchitecture(type, config: config, dialect: "hub", found.map { WeightSpec($0) }), "hub",
+      UnknownArchitecture(
+        type, config: config, dialect: "hub", found.map { WeightSpec($0).marked(by: drafts) }), "hub",
       found.map(\.joined))
   }
 
@@ -91,11 +93,17 @@ struct UnknownDirectory {
           return joined
         }
         let used = droppedNames.union(joined.flatMap { $0.tensors.map(\.name) })
-        let rest = try Layouts.everything(in: source, except: used, quantization)
+        let drafts = try FoundDrafts(
+          family, column: column, form: form, in: source, quantization, used: used, left: { _ in false })
+        let rest = try Layouts.everything(
+          in: source, except: used.union(drafts.joined.flatMap { $0.tensors.map(\.name) }), quantization)
+        let names = DraftNames(config)
+        let others = rest.map {
+          WeightSpec($0, dialects: family.dialects.count, hasLayer: false).marked(by: names)
+        }
         let carrying = CarryingFamily(
-          family, wrapper: form,
-          carrying: rest.map { WeightSpec($0, dialects: family.dialects.count, hasLayer: false) })
-        return opened(carrying, family.dialects[column], joined + rest.map(\.joined))
+          family, wrapper: form, carrying: drafts.specs + others, draftBlocks: drafts.blocks)
+        return opened(carrying, family.dialects[column], joined + drafts.joined + rest.map(\.joined))
       }
     }
     return nil

@@ -37,6 +37,8 @@ public struct Inspection: Sendable {
   public var dimensions: ModelDimensions
   /// Weights by encoding, with their count and their bytes.
   public var encodings: [(name: String, weights: Int, bytes: Int)]
+  /// Blocks that draft tokens, where it carries any.
+  public var drafts: CarriedDrafts?
   /// Tensors left out by a named rule.
   public var dropped: Int
   /// The same by rule.
@@ -70,6 +72,7 @@ public struct Inspection: Sendable {
       ("dropped", JSON(dropped)), ("left_out", JSON(leftOut.map(\.json))),
       ("warnings", JSON(warnings.map { JSON($0) })),
     ]
+    if let drafts { members.append(("mtp", drafts.json)) }
     if let contentHash { members.append(("content_hash", JSON(contentHash))) }
     if let facts { members += facts.members }
     if withTensors {
@@ -103,6 +106,7 @@ public struct Inspection: Sendable {
       "shape",
       "\(dimensions.layers) layers, \(experts), hidden \(dimensions.hidden), vocabulary \(grouped(dimensions.vocabulary))",
     ])
+    if let drafts { facts.add(["MTP", drafts.text]) }
     for left in leftOut { facts.add(["left out", left.text]) }
     if let contentHash { facts.add(["content hash", contentHash]) }
     for (name, value) in self.facts?.lines ?? [] { facts.add([name, value]) }
@@ -137,7 +141,8 @@ public func inspect(_ model: Model) throws -> Inspection {
       encodings.append((weight.encoding.name, 1, weight.byteCount))
     }
   }
-  let numbers = family.weights.filter { $0.role != .hashTable }
+  // Blocks that draft tokens are counted beside the model.
+  let numbers = family.weights.filter { $0.role != .hashTable && !$0.isDraft }
   let parameters = numbers.reduce(0) { $0 + $1.shape.count }
   let routed = numbers.filter { $0.name.expert != nil }.reduce(0) { $0 + $1.shape.count }
   // Of the embedding a token needs a row, unless it is the output head too.
@@ -150,7 +155,8 @@ public func inspect(_ model: Model) throws -> Inspection {
     container: model.containerName, family: family.modelType, dialect: model.source.dialect,
     files: model.files.map { (fileName($0.path), $0.byteCount) }, parameters: parameters,
     activeParameters: parameters - routed - embedding + Int((Double(routed) * share).rounded()),
-    dimensions: family.dimensions, encodings: encodings, dropped: model.source.droppedTensors.count,
+    dimensions: family.dimensions, encodings: encodings, drafts: model.carriedDrafts(stored),
+    dropped: model.source.droppedTensors.count,
     leftOut: model.leftOut,
     warnings: model.warnings,
     contentHash: model.source.contentHash, facts: try model.source.facts(),

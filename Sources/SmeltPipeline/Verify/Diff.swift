@@ -41,7 +41,10 @@ public struct DiffSummary: Sendable {
 
   /// For a person: every difference, the first one first.
   public var text: String {
-    ([weightText] + others.map { "difference: \($0.text)" }).joined(separator: "\n")
+    ([weightText]
+      + zip(["a", "b"], [leftOut.a, leftOut.b]).flatMap { side, left in
+        left.filter { $0.rule == "mtp" }.map { "left out in \(side): \($0.text)" }
+      } + others.map { "difference: \($0.text)" }).joined(separator: "\n")
   }
 
   private var weightText: String {
@@ -93,7 +96,8 @@ public func diff(_ a: Model, _ b: Model, _ options: RunOptions) throws -> DiffSu
   let (x, y) = (cache.weights(0), cache.weights(1))
   var summary = DiffSummary(
     paths: (a.path, b.path), weights: 0, reencoded: 0, differences: [],
-    leftOut: (a.leftOut, b.leftOut), resources: cache.resources(spilledBytes: 0))
+    leftOut: (try a.leftOut + a.lacksDrafts(of: b), try b.leftOut + b.lacksDrafts(of: a)),
+    resources: cache.resources(spilledBytes: 0))
   summary.others = try ModelDifference.all(a, b)
   let specs = a.comparedWeights(with: b)
   options.progress.begin("compare weights", total: specs.count, unit: "weights")

@@ -56,7 +56,10 @@ extension Report {
       ]
         + (notRun.map { [["forward pass", "not run: \($0)"]] } ?? agreement) + [
           ["exact weights", "\(exactWeights) of \(weights.count)"]
-        ])
+        ]
+        + (draftWeights > 0
+          ? [["weights of drafts (MTP), compared and not run", grouped(draftWeights)]] : [])
+        + missing.map { ["left out of the result", $0.text] })
     if let activations {
       page += "<h2>With activations rounded to \(HTML.escape(activations.rounding))</h2>\n"
       page += HTML.table(

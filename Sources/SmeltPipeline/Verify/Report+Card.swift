@@ -23,6 +23,10 @@ extension Report {
       rows.append(("KL with \(activations.rounding) activations", scientific(activations.kl.mean)))
     }
     rows.append(("exact weights", "\(exactWeights) of \(weights.count)"))
+    if draftWeights > 0 {
+      rows.append(("of drafts (MTP)", "\(draftWeights) weights compared, not run"))
+    }
+    rows += missing.map { ("left out of the result", ModelCard.cell($0.text)) }
     rows.append(("faults", "\(faults.count)"))
     for criterion in criteria.dropFirst() {
       rows.append(("demanded of \(criterion.name)", criterion.text + (criterion.isMet ? "" : ": not met")))

@@ -45,7 +45,8 @@ extension Report {
               ]
             })
         ),
-        ("exact_weights", JSON(exactWeights)), ("not_run", JSON(notRun)),
+        ("exact_weights", JSON(exactWeights)), ("mtp_weights", JSON(draftWeights)),
+        ("not_run", JSON(notRun)),
       ] + (activations.map { [("activations", $0.json)] } ?? []) + [
         ("differences", JSON(differences.map(\.json))), ("faults", JSON(faults.map(\.json))),
         ("resources", resources.json),

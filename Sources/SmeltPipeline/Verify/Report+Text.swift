@@ -35,6 +35,9 @@ extension Report {
     }
     if let worst { facts.add(["weight error, worst", scientific(worst.relativeError), worst.name]) }
     facts.add(["exact weights", "\(exactWeights) of \(weights.count)", "every number equal"])
+    if draftWeights > 0 {
+      facts.add(["of drafts (MTP)", "\(draftWeights)", "weights compared, which the pass does not run"])
+    }
     facts.add(["weights by state", "\(weights.count)", states])
     facts.add([
       "time, memory", "\(fixed(resources.seconds, 1)) s, \(byteText(resources.peakMemoryBytes))",
@@ -70,7 +73,8 @@ extension Report {
   var notes: [String] {
     let faulty = Set(faults.map(\.subject))
     let most = 20
-    var lines = faults.prefix(most).map { "fault: \($0.text)" }
+    var lines = missing.map { "left out of the result: \($0.text)" }
+    lines += faults.prefix(most).map { "fault: \($0.text)" }
     if faults.count > most { lines.append("and \(grouped(faults.count - most)) more faults") }
     lines += differences.filter { !faulty.contains($0.key) }.map { "difference: \($0.text)" }
     let beyond = weights.filter { $0.state == .beyond }

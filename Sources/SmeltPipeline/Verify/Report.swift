@@ -66,6 +66,8 @@ public struct Report: Sendable {
   }
 
   let sides: [(key: String, json: JSON)]
+  /// What the source holds and the result left out.
+  let missing: [LeftOut]
   /// Tokens compared.
   public let tokens: Int
   /// Tokens a window.
@@ -94,27 +96,34 @@ public struct Report: Sendable {
   public internal(set) var differences: [ModelDifference] = []
   /// What no scheme explains; any of it fails the result.
   public internal(set) var faults: [Fault] = []
+  /// Weights of blocks that draft tokens, on both sides: they are compared, and the pass does not run them.
+  public let draftWeights: Int
   /// Why no forward pass was run, where none was: the weights alone were compared then.
   public internal(set) var notRun: String?
   /// What it took.
   public internal(set) var resources = Resources()
 
-  init(source: Model, result: Model, windows: Windows, thresholds: Thresholds) {
-    sides = [("source", Report.describe(source)), ("result", Report.describe(result))]
+  init(source: Model, result: Model, windows: Windows, thresholds: Thresholds) throws {
+    missing = try result.lacksDrafts(of: source)
+    sides = [
+      ("source", Report.describe(source, try source.lacksDrafts(of: result))),
+      ("result", Report.describe(result, missing)),
+    ]
+    draftWeights = source.comparedWeights(with: result).count { $0.isDraft }
     tokens = windows.tokenCount
     context = windows.context
     tokenization = windows.tokenization
     self.thresholds = thresholds
   }
 
-  private static func describe(_ model: Model) -> JSON {
+  private static func describe(_ model: Model, _ missing: [LeftOut]) -> JSON {
     var members: [(String, JSON)] = [
       ("path", JSON(model.path)), ("container", JSON(model.containerName)),
       ("family", JSON(model.family.modelType)),
       ("bytes", JSON(model.files.reduce(0) { $0 + $1.byteCount })),
     ]
     if let hash = model.source.contentHash { members.append(("content_hash", JSON(hash))) }
-    members.append(("left_out", JSON(model.leftOut.map(\.json))))
+    members.append(("left_out", JSON((model.leftOut + missing).map(\.json))))
     return JSON(members: members)
   }
 

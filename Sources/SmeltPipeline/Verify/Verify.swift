@@ -15,7 +15,7 @@ public func verify(
 ) throws -> Report {
   try requireComparable(source, result)
   try source.requireForwardPass()
-  var report = Report(source: source, result: result, windows: windows, thresholds: thresholds)
+  var report = try Report(source: source, result: result, windows: windows, thresholds: thresholds)
   report.differences = try ModelDifference.all(
     source, result, texts: windows.texts, limit: windows.draw.samples == nil ? windows.draw.limit : nil)
   report.activations = try rounding.map { try Report.activations($0, of: result) }
@@ -60,7 +60,7 @@ public func verifyWeights(
       .unsupported, "--profile, --max-kl and --min-top1 need a forward pass: \(reason)",
       help: "of weights alone, --max-weight-error is a threshold")
   }
-  var report = Report(
+  var report = try Report(
     source: source, result: result, windows: Windows([], context: 0), thresholds: thresholds)
   report.notRun = reason
   report.differences = try ModelDifference.all(source, result)

@@ -75,7 +75,7 @@ private struct MixtureChooser {
     base = mixture.base
     layers = (specs.compactMap(\.layer).max() ?? -1) + 1
     experts = (specs.compactMap(\.name.expert).max() ?? 0) + 1
-    isTied = !specs.contains { $0.role == .outputHead }
+    isTied = !specs.contains { $0.role == .outputHead && !$0.isDraft }
     var values: Set<String> = []
     var rows: [String: Int] = [:]
     for spec in specs {

@@ -15,7 +15,7 @@ enum GGUFHeaderKeys {
     guard let architecture = GGUFArchitectures.of(model.family),
       let sourceConfig = try model.textConfig()
     else { preconditionFailure("a model has a family and a config.json") }
-    let configText = try ResultConfig.withoutDrafts(sourceConfig)
+    let configText = try ResultConfig.text(sourceConfig, holdsDrafts: plan.holdsDrafts)
     let json = try parseConfig(configText, file: "config.json")
     let config = ConfigReader(json, file: "config.json")
     var metadata = Metadata(file: fileName(path))
@@ -92,7 +92,7 @@ enum GGUFHeaderKeys {
   /// `8x7B`: experts and the numbers of one and of what all share; without experts the numbers alone. Source: gguf-py's
   /// `size_label`.
   static func sizeLabel(_ family: any ModelFamily) -> String {
-    let numbers = family.weights.filter { $0.role != .hashTable }
+    let numbers = family.weights.filter { $0.role != .hashTable && !$0.isDraft }
     let routed = numbers.filter { $0.name.expert != nil }.reduce(0) { $0 + $1.shape.count }
     let shared = numbers.reduce(0) { $0 + $1.shape.count } - routed
     let experts = family.dimensions.experts

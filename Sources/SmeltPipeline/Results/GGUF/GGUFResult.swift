@@ -33,7 +33,7 @@ public struct GGUFResult: ResultTarget {
     decision: QuantizeDecision, reason: String?
   ) {
     if stored.encoding is IntegerTable { return (decision, nil) }
-    if stored.spec.isCarried, decision.scheme.keepsBytes, GGUFTensorType.storing(stored.encoding) != nil {
+    if stored.spec.hasSourceName, decision.scheme.keepsBytes, GGUFTensorType.storing(stored.encoding) != nil {
       return (decision, nil)
     }
     var settled = decision
@@ -66,9 +66,21 @@ public struct GGUFResult: ResultTarget {
     return stay(PlainFloat.f32, "GGUF has no \(stored.encoding.name): F32 holds its numbers")
   }
 
-  /// Towers and projectors: llama.cpp keeps those in a file of their own.
+  /// Towers and projectors: llama.cpp keeps those in a file of their own. Blocks that draft tokens, where its loader reads none, or
+  /// where they are not all of those that the configuration counts.
   public func leaves(_ spec: WeightSpec, _ model: Model) -> LeftOut? {
-    guard spec.isCarried, model.family is CarryingFamily else { return nil }
+    guard spec.isCarried, let family = model.family as? CarryingFamily else { return nil }
+    if spec.isDraft {
+      guard let architecture = GGUFArchitectures.of(family), architecture.readsDrafts else {
+        let name = GGUFArchitectures.of(family)?.name ?? family.modelType
+        return LeftOut(.mtp("llama.cpp reads no blocks that draft tokens in '\(name)'"))
+      }
+      guard !spec.hasSourceName, family.draftBlocks == family.drafts.declared else {
+        return LeftOut(
+          .mtp("the blocks that draft tokens are not those that config.json counts, all of them and whole"))
+      }
+      return nil
+    }
     return LeftOut(
       rule: "beside-the-text-model", reason: "a GGUF file of a text model holds nothing else", tensors: 0,
       bytes: 0)
@@ -208,7 +220,7 @@ public struct GGUFResult: ResultTarget {
       if tensors.suffix(2).contains(where: { $0.name == name }) { continue }
       var dimensions = slab.shape.dimensions
       if spec.name.expert != nil { dimensions.insert(family.dimensions.experts, at: 0) }
-      if spec.name.expert == nil, spec.shape.rank == 2, spec.shape.rows == 1, !spec.isCarried {
+      if spec.name.expert == nil, spec.shape.rank == 2, spec.shape.rows == 1, !spec.hasSourceName {
         dimensions.removeFirst()
       }
       tensors.append(GGUFPlan.Tensor(name, type, Shape(dimensions)))

@@ -95,7 +95,9 @@ private final class IngotSink: ResultSink {
     self.options = options
     compression = target.compression ?? .raw
     units = ResultSlab.units(plan.slabs)
-    files = try model.resultFiles().filter { !IngotResult.ownNames.contains($0.name) }
+    files = try model.resultFiles(holdsDrafts: plan.holdsDrafts).filter {
+      !IngotResult.ownNames.contains($0.name)
+    }
     errors = model.preparedErrors
     header = try ConversionJournal.header(model, plan, options)
     let journalPath = ResultJournal.path(path)

@@ -105,7 +105,8 @@ struct QuantizationSection {
         ignored.append(module)
       }
     }
-    if !plan.weights.contains(where: { $0.stored.spec.role == .outputHead }) { ignored.append("lm_head") }
+    let hasHead = plan.weights.contains { $0.stored.spec.role == .outputHead && !$0.stored.spec.isDraft }
+    if !hasHead { ignored.append("lm_head") }
     formats.sort { (modules[$0]?.count ?? 0) > (modules[$1]?.count ?? 0) }
     let groups = formats.enumerated().map { index, format in
       let own = modules[format] ?? []

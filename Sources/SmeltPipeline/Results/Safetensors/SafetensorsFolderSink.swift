@@ -84,7 +84,8 @@ final class SafetensorsFolderSink: ResultSink {
     }
     let section = QuantizationSection(plan, naming)
     var card: Bytes?
-    for (name, content) in try model.resultFiles() where !leftNames.contains(name) {
+    for (name, content) in try model.resultFiles(holdsDrafts: plan.holdsDrafts)
+    where !leftNames.contains(name) {
       names.append(name)
       if name == ModelCard.fileName, plan.changesWeights {
         card = content
@@ -185,7 +186,8 @@ final class SafetensorsFolderSink: ResultSink {
     let section = QuantizationSection(plan, naming)
     let changes = plan.changesWeights
     var card: Bytes?
-    for (name, bytes) in try model.resultFiles() where !leftNames.contains(name) {
+    for (name, bytes) in try model.resultFiles(holdsDrafts: plan.holdsDrafts) where !leftNames.contains(name)
+    {
       if name == ModelCard.fileName, changes {
         card = bytes
       } else if name == "config.json" {

@@ -102,7 +102,7 @@ public struct SafetensorsResult: ResultTarget {
     let section = QuantizationSection(plan, try TensorNaming(model, plan.weights, layout))
     var isDescribed = !plan.changesWeights
     if isDescribed, let config = try model.smallFile("config.json") {
-      let text = try ResultConfig.withoutDrafts(config)
+      let text = try ResultConfig.text(config, holdsDrafts: plan.holdsDrafts)
       isDescribed = try section.config(text) == text.array
     }
     let own =

@@ -70,7 +70,7 @@ struct TensorNaming {
       other = partner
     }
     if planned.isKept, planned.stored.encoding.isBlockFP4 { steps.append(.hubFP4) }
-    if planned.stored.encoding.name == IntegerTable.i32.name, !planned.stored.spec.isCarried {
+    if planned.stored.encoding.name == IntegerTable.i32.name, !planned.stored.spec.hasSourceName {
       steps.append(.integers64)
     }
     // Blocks of FP4 have output channels first whatever the plain spelling does.

@@ -1,0 +1,138 @@
+// Blocks behind a model's last layer that draft tokens (multi-token prediction). The pass of a family never asks for them; they are
+// carried from container to container, and quantized like the layers that they resemble.
+
+public import SmeltStorage
+import SmeltTensors
+
+/// What a family says of its blocks that draft tokens.
+public struct DraftBlocks: Sendable {
+  /// How many the configuration counts.
+  public let declared: Int
+  /// What the names of their tensors begin with, in any of the family's dialects.
+  public let prefixes: [String]
+  /// The number of the first block: the number of the model's layers.
+  public let first: Int
+  /// Routed experts of a block.
+  private let experts: Int
+  /// The weights that a block of a number can have.
+  private let rows: @Sendable (_ layer: Int) -> [WeightSpec]
+
+  /// None.
+  static let none = DraftBlocks(declared: 0, prefixes: [], first: 0, experts: 0) { _ in [] }
+
+  /// Blocks of a family.
+  /// - Parameters:
+  ///   - rows: the rows of the block that stands as layer `layer`, behind the model's own layers.
+  init(
+    declared: Int, prefixes: [String], first: Int, experts: Int,
+    rows: @escaping @Sendable (_ layer: Int) -> [WeightSpec]
+  ) {
+    (self.declared, self.prefixes, self.first) = (declared, prefixes, first)
+    (self.experts, self.rows) = (experts, rows)
+  }
+
+  /// Blocks whose tensors stand behind the model's layers, `model.layers.61.`, as DeepSeek-V3 has them. One is looked for where
+  /// the configuration counts none, too: writers take the count away and leave the tensors.
+  /// - Parameter more: further prefixes.
+  init(
+    behind layers: Int, declared: Int, least: Int = 0, experts: Int, more: [String] = [],
+    rows: @escaping @Sendable (_ layer: Int) -> [WeightSpec]
+  ) {
+    self.init(
+      declared: declared,
+      prefixes: (layers..<layers + max(least, declared)).map { "model.layers.\($0)." } + more, first: layers,
+      experts: experts, rows: rows)
+  }
+
+  /// Whether a tensor of a checkpoint belongs to one of them.
+  public func covers(_ tensor: String) -> Bool { prefixes.contains { tensor.hasPrefix($0) } }
+
+  /// The most blocks that are looked for, and that a configuration may count.
+  public static let most = 64
+
+  /// The weights that a block can have, those that it must have and optional ones, `isDraft` set. Names are canonical:
+  /// `blk.61.attn_norm.weight`, `blk.61.nextn.eh_proj.weight`.
+  /// - Parameter block: its number, from 0.
+  public func table(_ block: Int) -> [WeightSpec] {
+    guard (first + block + 1) * max(1, experts) <= Bounds.allExperts else { return [] }
+    return rows(first + block).map {
+      var spec = $0
+      (spec.isCarried, spec.isDraft) = (true, true)
+      return spec
+    }
+  }
+}
+
+extension WeightSpec {
+  /// The same, which a source may lack.
+  var optional: WeightSpec {
+    var spec = self
+    spec.isOptional = true
+    return spec
+  }
+
+  /// What a block has beside a layer, in the words of DeepSeek-V3, GLM-4.5 and their kin: norms of the next token's embedding and of
+  /// the stream, the matrix that joins the two, [hidden, 2 × hidden], and a norm, embeddings and a head, which are often the model's own.
+  static func nextRows(layer: Int, hidden: Int, vocabulary: Int) -> [WeightSpec] {
+    func row(_ part: String, _ shape: Shape, _ role: Role, _ hub: String) -> WeightSpec {
+      let place = Spelling("model.layers.\(layer).\(hub).weight")
+      return WeightSpec(
+        LayerName(layer: layer)("nextn.\(part)"), shape, role, layer: layer, spellings: [place, place])
+    }
+    return [
+      row("enorm", [hidden], .norm, "enorm"), row("hnorm", [hidden], .norm, "hnorm"),
+      // The makers of FP8 checkpoints keep it, and engines load it as it is: it stands outside the layer.
+      row("eh_proj", [hidden, 2 * hidden], .other, "eh_proj"),
+      row("embed_tokens", [vocabulary, hidden], .embedding, "embed_tokens").optional,
+      row("shared_head_norm", [hidden], .norm, "shared_head.norm").optional,
+      row("shared_head_head", [vocabulary, hidden], .outputHead, "shared_head.head").optional,
+    ]
+  }
+}
+
+extension ConfigReader {
+  /// Layers behind the last one that draft tokens: `num_nextn_predict_layers`, `num_mtp_layers` before it.
+  func declaredDrafts() throws(FormatError) -> Int {
+    let drafts = try integer("num_nextn_predict_layers", in: 0...64, default: 0)
+    return try integer("num_mtp_layers", in: 0...64, default: drafts)
+  }
+}
+
+/// Names of draft blocks where no family says them.
+public struct DraftNames: Sendable {
+  /// The model's own layers; nil where the configuration does not count them, or counts no draft blocks.
+  private let layers: Int?
+
+  /// - Parameter config: config.json, of which the text model's section counts where there is one.
+  public init(_ config: JSON) {
+    let text = TextConfig.keys.lazy.compactMap { config[$0] }.first { $0.object != nil } ?? config
+    let counts = (text.object?.keys ?? []).filter(DraftNames.isCount)
+    let drafts = counts.compactMap { text[$0]?.integer }.max() ?? 0
+    layers = drafts > 0 ? text["num_hidden_layers"]?.integer : nil
+  }
+
+  /// Whether a tensor of this name belongs to a block that drafts tokens: `mtp.layers.0…`, or a layer of the text model behind the
+  /// last that the configuration counts.
+  public func covers(_ tensor: String) -> Bool {
+    let words = tensor.lowercased().split(separator: ".").map(String.init)
+    if words.contains(where: { $0 == "mtp" || $0.hasPrefix("mtp_") || $0.hasPrefix("nextn") }) { return true }
+    guard let layers, let place = words.firstIndex(of: "layers"), place + 1 < words.count,
+      words[..<place].allSatisfy(DraftNames.aroundLayers.contains), let number = Int(words[place + 1])
+    else { return false }
+    return number >= layers
+  }
+
+  private static let aroundLayers: Set<String> = [
+    "model", "language_model", "text_model", "transformer", "backbone", "thinker", "decoder",
+  ]
+
+  /// Whether a key of a configuration counts layers or modules that draft tokens: `num_nextn_predict_layers` (DeepSeek, GLM),
+  /// `num_mtp_modules` (MiniMax), `mtp_num_hidden_layers` (Qwen), `num_mtp_layers` (LongCat), `n_mtp_layers` and their like. Not the
+  /// layers of each module, nor weights of a loss.
+  public static func isCount(_ key: String) -> Bool {
+    let words = Set(key.lowercased().split(separator: "_").map(String.init))
+    guard !words.isDisjoint(with: ["mtp", "nextn"]) else { return false }
+    return !words.isDisjoint(with: ["num", "n", "layers", "modules", "depth", "heads"])
+      && words.isDisjoint(with: ["transformer", "loss", "weight", "factor"])
+  }
+}
