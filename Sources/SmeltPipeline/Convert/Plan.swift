@@ -214,14 +214,14 @@ public struct Plan: Sendable {
       ledger.append(
         LedgerEntry(
           source: codes.name, fate: weight.isKept && weight.stored.prepared == nil ? .copied : .converted,
-          rule: weight.reason, weight: spec.name.description,
+          rule: weight.reason, weight: spec.name.description, role: spec.role.rawValue,
           scheme: weight.decision.scheme.name, bytesIn: codes.byteCount, bytesOut: bytesOut[place],
           note: weight.decision.note, step: weight.step))
       for other in others {
         ledger.append(
           LedgerEntry(
             source: other.name, fate: .joined, rule: "belongs to '\(codes.name)'",
-            weight: spec.name.description,
+            weight: spec.name.description, role: spec.role.rawValue,
             scheme: weight.decision.scheme.name, bytesIn: other.byteCount, bytesOut: 0))
       }
     }
@@ -247,25 +247,24 @@ public struct Plan: Sendable {
     ]
   }
 
-  /// What a person reads: fates and schemes, counted.
+  /// What a person reads: fates, roles and schemes, counted.
   public var text: String {
-    var table = Table(["fate", "scheme", "tensors", "bytes in", "bytes out"])
-    var groups: [(key: String, fate: String, scheme: String, count: Int, bytesIn: Int, bytesOut: Int)] = []
+    var table = Table(["fate", "role", "scheme", "tensors", "bytes in", "bytes out"])
+    var groups: [(key: [String], count: Int, bytesIn: Int, bytesOut: Int)] = []
     for entry in ledger {
-      let scheme = entry.scheme ?? entry.rule
-      let key = "\(entry.fate.rawValue) \(scheme)"
+      let role = entry.fate == .joined ? "" : entry.role ?? ""
+      let key = [entry.fate.rawValue, role, entry.scheme ?? entry.rule]
       if let place = groups.firstIndex(where: { $0.key == key }) {
         groups[place].count += 1
         groups[place].bytesIn += entry.bytesIn
         groups[place].bytesOut += entry.bytesOut
       } else {
-        groups.append((key, entry.fate.rawValue, scheme, 1, entry.bytesIn, entry.bytesOut))
+        groups.append((key, 1, entry.bytesIn, entry.bytesOut))
       }
     }
     for group in groups {
-      table.add([
-        group.fate, group.scheme, "\(group.count)", byteText(group.bytesIn), byteText(group.bytesOut),
-      ])
+      table.add(
+        group.key + ["\(group.count)", byteText(group.bytesIn), byteText(group.bytesOut)])
     }
     let left = leftOut.map { "left out: \($0.text)" } + leftFiles.lines
     return ([table.text, summary] + warnings.map { "warning: \($0)" } + left).joined(separator: "\n")
