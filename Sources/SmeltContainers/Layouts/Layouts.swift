@@ -66,7 +66,8 @@ extension Shape {
 public enum Layouts {
   /// All of them. Those that are told by a name of their own come first, plain tensors last.
   public static let all: [any Layout] = [
-    MXFP4Blocks(), CompressedTensors(), ModelOpt(), GPTQ(), AWQ(), ScaledFP8(), PackedFP4(), PlainTensors(),
+    MXFP4Blocks(), CompressedTensors(), ModelOpt(), GPTQ(), AWQ(), ScaledFP8(), ScaledINT8(), PackedFP4(),
+    PlainTensors(),
   ]
 
   /// The layout of a weight and the tensor with its codes, or nil when no tensor of the weight is there.

@@ -43,7 +43,7 @@ public enum GGUFArchitectures {
 
   /// The architecture of a family.
   public static func of(_ family: any ModelFamily) -> (any GGUFArchitecture.Type)? {
-    all.first { $0.modelTypes.contains(family.modelType) }
+    family.hasForwardPass ? all.first { $0.modelTypes.contains(family.modelType) } : nil
   }
 
   /// Whether some architecture has this name.

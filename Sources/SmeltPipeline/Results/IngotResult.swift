@@ -299,6 +299,9 @@ func provenance(_ model: Model, _ options: ConvertOptions, _ ledger: [LedgerEntr
     carried.append(("carried", JSON(carrying.carriedCount)))
     if let form = carrying.wrapper { carried.append(("wrapper", JSON(form.rawValue))) }
   }
+  if let unknown = model.family as? UnknownArchitecture {
+    carried.append((IngotWeights.noFamily, JSON(unknown.refusal)))
+  }
   let members: [(String, JSON)] = [
     ("format", "smelt.ingot/2"), ("tool", JSON("smelt \(smeltVersion)")),
     ("family", JSON(model.family.modelType)),

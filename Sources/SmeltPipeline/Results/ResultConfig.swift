@@ -72,9 +72,15 @@ extension Model {
   /// The files that go into a result by their names: the source's, config.json true of what the result holds.
   /// - Throws: as `smallFiles`; `CFG_JSON`.
   func resultFiles() throws -> [(name: String, bytes: Bytes)] {
-    try smallFiles().map {
-      $0.name == "config.json" ? ($0.name, try ResultConfig.withoutDrafts($0.bytes)) : $0
-    }
+    try smallFiles().map { $0.name == "config.json" ? ($0.name, try resultConfig($0.bytes)) : $0 }
+  }
+
+  /// The configuration of a result that holds what the model holds: drafts are carried where weights have no family of their own,
+  /// and counted then.
+  /// - Throws: `CFG_JSON`.
+  func resultConfig(_ bytes: Bytes) throws -> Bytes {
+    family is UnknownArchitecture || family is CarryingFamily
+      ? bytes : try ResultConfig.withoutDrafts(bytes)
   }
 
   /// Names and sizes of the files beside the weights; empty of a GGUF file, whose files are made when they are asked for.

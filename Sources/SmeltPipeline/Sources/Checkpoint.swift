@@ -27,8 +27,8 @@ struct OpenedSource {
   var provenance: String?
   /// The errors that a method left in the weights, as JSON text.
   var errors: String?
-  /// The text of config.json.
-  var config: Bytes
+  /// The text of config.json, where there is one.
+  var config: Bytes?
   /// Makes or hands over the files beside the weights.
   var smallFiles: @Sendable () throws -> [(name: String, bytes: Bytes)]
   /// Files that no result takes.
@@ -59,8 +59,8 @@ public final class Checkpoint: Weights {
   public let sourceDialect: String?
   /// The encodings that tensors once had, by name, where the container keeps that in mind.
   public let sourceTypes: [String: String]
-  /// The text of config.json, or what stands for it.
-  public let config: Bytes
+  /// The text of config.json, or what stands for it; nil of a directory without one.
+  public let config: Bytes?
   /// Files beside the weights that no result takes.
   public let leftFiles: [LeftFile]
   private let mappedFiles: [MappedFile]
