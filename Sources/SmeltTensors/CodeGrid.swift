@@ -45,10 +45,6 @@ public struct CodeGrid: Sendable {
   static func e5m2(_ scale: Float) -> CodeGrid {
     binary(scale: scale, mantissa: 2, least: 0x1p-14, most: 57_344)
   }
-  /// E2M1 codes times a scale.
-  static func e2m1(_ scale: Float, reach: Float? = nil) -> CodeGrid {
-    binary(scale: scale, mantissa: 1, least: 1, most: FP4.largest, reach: reach)
-  }
 
   /// Numbers beside what is stored for them.
   /// - Parameters:

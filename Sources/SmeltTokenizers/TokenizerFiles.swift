@@ -6,13 +6,13 @@ public import SmeltStorage
 /// The tokenizer's files of one model.
 public struct TokenizerFiles: Sendable {
   /// What the tokenizer's file is.
-  public enum Kind: Sendable {
+  public enum Kind: String, Sendable {
     /// A tokenizer.json.
-    case json
+    case json = "tokenizer.json"
     /// Lines of base64 and rank.
     case tiktoken
     /// A SentencePiece model.
-    case sentencePiece
+    case sentencePiece = "SentencePiece"
   }
 
   /// What it is.

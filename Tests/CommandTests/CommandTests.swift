@@ -73,7 +73,7 @@ private let ids = #"{"sequences": [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [200, 100, 5
   @Test(arguments: [
     "evaluate m --tokens ids.json", "logits m l.safetensors --tokens ids.json",
     "calibrate m s --text tiny/config.json",
-    "generate m --tokens ids.json", "verify m m --tokens ids.json",
+    "generate m --tokens ids.json", "generate m --prompt a", "verify m m --tokens ids.json",
     "quantize m q.ingot --scheme int8 --calibration tiny/config.json",
   ])
   func anUnknownArchitectureHasNoForwardPass(command: String) throws {

@@ -31,6 +31,17 @@ import Testing
     blk.5.ffn_gate_inp.weight 2,8 router 5 -
     blk.5.attn_q.weight 8,8 attention 5 -
     token_embd.weight 8,8 embedding - -
+    model.layers.0.mlp.gate.wg.weight 8,4 router 0 -
+    backbone.layers.1.mixer.q_proj.weight 8,4 attention 1 -
+    backbone.layers.1.mixer.gate.weight 8,4 router 1 -
+    backbone.layers.1.mixer.shared_experts.up_proj.weight 8,4 shared_up 1 -
+    backbone.layers.1.mixer.out_proj.weight 8,4 state_space 1 -
+    model.layers.0.linear_attn.q_proj.weight 8,4 state_space 0 -
+    model.layers.2.temporal_block.o_proj.weight 8,8 attention 2 -
+    bert.encoder.layer.1.intermediate.dense.weight 8,4 dense_up 1 -
+    bert.encoder.layer.1.output.dense.weight 4,8 dense_down 1 -
+    bert.encoder.layer.1.attention.output.dense.weight 8,8 attention 1 -
+    cls.predictions.transform.dense.weight 8,8 other - -
     something.else 8,8 other - -
     """
 

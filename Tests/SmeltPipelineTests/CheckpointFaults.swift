@@ -121,7 +121,12 @@ struct CheckpointFault: Sendable, CustomStringConvertible {
   static let all: [CheckpointFault] = files + configs + structures + layouts + contents
 
   private static let files: [CheckpointFault] = [
-    Self("no-config", .notModel, nil, file: "", spoil: { removeFile($0 + "/config.json") }),
+    Self(
+      "no-config", .notModel, nil, file: "",
+      spoil: { folder in
+        for name in (try? namesInFolder(folder)) ?? [] { removeFile(folder + "/" + name) }
+      }),
+    Self("no-config-scales", .quantConfig, queries + ".weight", spoil: { removeFile($0 + "/config.json") }),
     configFile("config-empty", .configJSON) { _ in [] },
     configFile("config-cut", .configJSON) { Array($0.utf8.dropLast(9)) },
     configFile("config-list", .configJSON) { _ in Array("[]".utf8) },

@@ -112,9 +112,9 @@ private func keep(_ model: Model, to path: String) throws {
     tiny.set(key, value)
     let folder = TemporaryFolder()
     tiny.write(to: folder.path)
-    let error = try #require(throws: RequestError.self) { try Model.open(folder.path) }
+    let error = try #require(throws: RequestError.self) { try Model.open(folder.path).requireForwardPass() }
     #expect(error.kind == .unsupported && error.exitStatus == 3)
-    #expect(error.problem.contains("config.json") && error.help?.contains(known) == true, "\(error)")
+    #expect(error.problem.contains("config.json") && error.description.contains(known), "\(error)")
   }
 
   @Test func configMayBeNoFolder() throws {

@@ -198,10 +198,12 @@ func rewrite(_ path: String, to copy: String, _ change: (inout [(key: String, va
     ("qwen3moe.rope.scaling.type", .string("linear"), "CFG_VALUE"),
   ]) func keysThatMakeNoModelAreRefused(key: String, value: GGUFValue, expected: String) throws {
     let found = code {
-      try opening { keys in
+      let model = try opening { keys in
         keys.removeAll { $0.key == key }
         keys.append((key, value))
       }
+      try model.requireForwardPass()
+      return model
     }
     #expect(found == expected, "\(key)")
   }

@@ -158,7 +158,8 @@ private func variant(_ name: String) throws -> Variant {
     var variant = try Variant("models/llama")
     variant.set("rope_scaling", ["rope_type": "cubic"])
     let folder = TemporaryFolder()
-    let error = #expect(throws: RequestError.self) { _ = try variant.open(in: folder) }
-    #expect(error?.kind == .unsupported && error?.help?.contains("longrope") == true)
+    let model = try variant.open(in: folder)
+    let error = #expect(throws: RequestError.self) { try model.requireForwardPass() }
+    #expect(error?.kind == .unsupported && error?.problem.contains("longrope") == true)
   }
 }

@@ -104,6 +104,33 @@ import Testing
     #expect(try names(work) == [])
   }
 
+  /// A directory of safetensors alone.
+  @Test(arguments: ["W8A8", "FP8_DYNAMIC"])
+  func withoutAConfigurationEverythingButAPassWorks(scheme: String) throws {
+    let home = TemporaryFolder()
+    let variant = try Variant("models/qwen3")
+    try Variant.write(variant.tensors, to: home.file("weights.safetensors"))
+    let model = try Model.open(home.path)
+    #expect(model.family.modelType == "unknown" && model.noForwardPass?.contains("config.json") == true)
+    #expect(try inspect(model).text(withTensors: false).contains("no pass"))
+    let work = TemporaryFolder()
+    _ = try convert(model, to: work.file("a.ingot"), try options("keep"))
+    _ = try convert(try Model.open(work.file("a.ingot")), to: work.file("b"), folder(try options("keep")))
+    #expect(try tensors(work.file("b")) == tensors(home.path))
+    #expect(pathKind(work.file("b/config.json")) == .nothing)
+    var options = try options(scheme)
+    options.target = SafetensorsResult(schemeWord: scheme)
+    let summary = try convert(model, to: work.file("c"), options)
+    #expect(summary.warnings.contains { $0.contains("no config.json") })
+    #expect(pathKind(work.file("c/config.json")) == .nothing)
+    let result = try Model.open(work.file("c"))
+    #expect(result.family.weights.map(\.shape) == model.family.weights.map(\.shape))
+    let report = try verifyWeights(
+      source: model, result: result, thresholds: Thresholds(maxWeightError: 0.05), because: "a test",
+      RunOptions())
+    #expect(report.verdict == .pass && report.exactWeights < report.weights.count)
+  }
+
   /// Keys, their types and places, tensors, their order and bytes.
   @Test func aGGUFIsTheSameFileAgain() throws {
     let work = TemporaryFolder()
@@ -140,6 +167,86 @@ import Testing
       }
     }
     return out
+  }
+}
+
+/// Families whose configuration asks for what the family does not compute.
+@Suite struct VariantTests {
+  private static let variants: [(model: String, key: String, value: JSON, words: [String])] = [
+    ("models/llama", "rope_scaling", ["rope_type": "cubic"], ["llama", "'cubic'", "longrope"]),
+    ("models/mixtral", "hidden_act", "relu", ["mixtral", "'hidden_act'", "silu"]),
+    ("models/deepseek_v4-fp4", "scoring_func", "sigmoid", ["deepseek_v4", "'scoring_func'", "sqrtsoftplus"]),
+    ("models/deepseek_v3-fp8", "mlp_bias", true, ["deepseek_v3", "'mlp_bias'"]),
+  ]
+
+  @Test(arguments: variants.indices)
+  func everythingButAPassWorks(index: Int) throws {
+    let (name, key, value, words) = VariantTests.variants[index]
+    var variant = try Variant(name)
+    variant.set(key, value)
+    let home = TemporaryFolder()
+    let model = try variant.open(in: home)
+    let reason = try #require(model.noForwardPass)
+    for word in words { #expect(reason.contains(word), "\(reason)") }
+    let inspection = try inspect(model)
+    #expect(inspection.noForwardPass == reason && inspection.text(withTensors: false).contains(reason))
+    let error = #expect(throws: RequestError.self) {
+      _ = try evaluate(model, Windows([[1, 2, 3]], context: 3), RunOptions())
+    }
+    #expect(error?.kind == .unsupported && error?.problem == reason)
+    #expect(error?.help?.contains("convert") == true)
+    _ = try checkModel(model, RunOptions())
+    _ = try convert(model, to: home.file("a.ingot"), try options("keep"))
+    let ingot = try Model.open(home.file("a.ingot"))
+    #expect(ingot.noForwardPass == reason)
+    var keep = try options("keep")
+    keep.target = SafetensorsResult()
+    _ = try convert(ingot, to: home.file("b"), keep)
+    let (before, after) = (
+      try SafetensorsDirectory(path: model.path), try SafetensorsDirectory(path: home.file("b"))
+    )
+    let differing = before.tensors.filter { x in
+      guard let y = after.tensor(x.name) else { return true }
+      return x.dtype != y.dtype || x.shape != y.shape || x.bytes.array != y.bytes.array
+    }.map(\.name)
+    #expect(before.tensors.count == after.tensors.count && differing == [])
+    #expect(try contents(home.file("b/config.json")) == contents(model.path + "/config.json"))
+    #expect(try diff(model, try Model.open(home.file("b")), RunOptions()).isEqual)
+    var int8 = try options("W8A8")
+    int8.target = SafetensorsResult(schemeWord: "W8A8")
+    _ = try convert(model, to: home.file("c"), int8)
+    let report = try verifyWeights(
+      source: model, result: try Model.open(home.file("c")), thresholds: Thresholds(maxWeightError: 0.05),
+      because: reason, RunOptions())
+    #expect(report.verdict == .pass && report.text.contains(reason))
+    #expect(report.exactWeights < report.weights.count)
+  }
+
+  @Test func aFileThatContradictsItselfIsRefused() throws {
+    var variant = try Variant("models/llama")
+    variant.set("num_attention_heads", 7)
+    let home = TemporaryFolder()
+    #expect(throws: FormatError.self) { _ = try variant.open(in: home) }
+  }
+
+  /// The same model cannot be compared with one that runs.
+  @Test func aVariantIsNoResultOfAModelThatRuns() throws {
+    var variant = try Variant("models/llama")
+    variant.set("rope_scaling", ["rope_type": "cubic"])
+    let home = TemporaryFolder()
+    let model = try variant.open(in: home)
+    let error = #expect(throws: RequestError.self) { _ = try diff(openFixture("llama"), model, RunOptions()) }
+    #expect(error?.kind == .unsupported && error?.problem.contains("cubic") == true)
+  }
+
+  @Test func aTextModelInsideAnotherSaysWhy() throws {
+    var variant = try Variant("models/kimi_k25")
+    let text = try #require(variant.config.first { $0.0 == "text_config" }?.1.object)
+    variant.set(
+      "text_config", JSON(members: zip(text.keys, text.values).map { ($0, $1) } + [("mlp_bias", true)]))
+    let home = TemporaryFolder()
+    let model = try variant.open(in: home)
+    #expect(model.family.modelType == "kimi_k25" && model.noForwardPass?.contains("'mlp_bias'") == true)
   }
 }
 

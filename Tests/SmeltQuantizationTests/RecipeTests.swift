@@ -101,6 +101,25 @@ import Testing
     #expect(!Recipe.Match.name("blk.0.ffn_up_exps.weight#4").covers(expert))
   }
 
+  /// The source's names, in every dialect of the family.
+  @Test func globsMatchNamesOfTheSource() {
+    let expert = WeightSpec(
+      WeightName(parsing: "blk.0.ffn_up_exps.weight#3"), [8, 8], .routedUp, layer: 0,
+      spellings: [
+        Spelling("model.layers.0.mlp.experts.3.up_proj.weight"),
+        Spelling("model.layers.0.mlp.experts.gate_up_proj", stackIndex: 3),
+      ])
+    for glob in [
+      "model.layers.0.*", "*.experts.*.up_proj.weight", "*.gate_up_proj", "blk.0.*",
+      "model.layers.0.mlp.experts.3.up_proj.weight",
+    ] {
+      #expect(Recipe.Match.name(glob).covers(expert), "\(glob)")
+    }
+    for glob in ["model.layers.1.*", "*.down_proj.weight", "model.layers.0.mlp.experts.3.up_proj"] {
+      #expect(!Recipe.Match.name(glob).covers(expert), "\(glob)")
+    }
+  }
+
   @Test(arguments: [
     (#"[]"#, "the recipe", 0), (#"{}"#, "schema", 0), (#"{"schema": "x"}"#, "schema", 11),
     (#"{"schema": "smelt.recipe/1", "defualt": "keep"}"#, "defualt", 40),

@@ -56,6 +56,7 @@ struct GenerateCommand: ParsableCommand {
 
   func run() throws {
     let model = try opening.open(model)
+    try model.requireForwardPass()
     let sampling = Sampling(temperature: temperature, topK: topK, topP: topP, seed: seed)
     let writer = try GenerationWriter(
       model, prompt: try prompt.map { try promptText($0) }, tokensPath: tokens, takesBytes: bytes,

@@ -120,6 +120,7 @@ struct LogitsCommand: ParsableCommand {
 
   func run() throws {
     let model = try opening.open(model)
+    try model.requireForwardPass()
     let sequences = try readTokenFile(tokens, for: model)
     try model.refuseAlias(result, and: [tokens])
     try writeLogits(

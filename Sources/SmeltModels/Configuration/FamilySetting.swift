@@ -10,7 +10,7 @@ public struct FamilySetting: Sendable, Hashable {
     let free: Set<String> = [
       "torch_dtype", "dtype", "transformers_version", "architectures", "_name_or_path", "use_cache",
       "auto_map",
-      "quantization_config", "compression_config", "num_nextn_predict_layers", "mtp_num_hidden_layers",
+      "quantization_config", "compression_config", "expert_dtype",
     ]
     var settings: [FamilySetting] = []
     func walk(_ value: JSON, _ path: String) {

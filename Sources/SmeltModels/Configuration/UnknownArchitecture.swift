@@ -34,6 +34,8 @@ extension WeightSpec {
 public struct UnknownArchitecture: ModelFamily {
   /// None: it is made for whatever has no family.
   public static let modelTypes: [String] = []
+  /// What stands for the `model_type` where there is no config.json.
+  public static let nameless = "unknown"
   /// What config.json or a GGUF file calls it.
   public let modelType: String
   /// One: the names of its container.
@@ -44,6 +46,8 @@ public struct UnknownArchitecture: ModelFamily {
   public let dimensions: ModelDimensions
   /// Every value of the configuration.
   public let settings: [FamilySetting]
+  /// What a family that knows the `model_type` does not compute; nil where no family knows it.
+  public let refusal: String?
   /// None: what is there is kept.
   public var dropRules: [DropRule] { [] }
   /// No.
@@ -53,8 +57,12 @@ public struct UnknownArchitecture: ModelFamily {
   /// - Parameters:
   ///   - config: the text of config.json as JSON, or an empty object.
   ///   - dialect: whose names the weights have.
-  public init(_ modelType: String, config: JSON, dialect: String, _ weights: [WeightSpec]) {
+  ///   - refusal: what a family that knows the `model_type` does not compute.
+  public init(
+    _ modelType: String, config: JSON, dialect: String, _ weights: [WeightSpec], refusal: String? = nil
+  ) {
     self.modelType = modelType
+    self.refusal = refusal
     self.weights = weights
     dialects = [dialect]
     let text = TextConfig.keys.lazy.compactMap { config[$0] }.first { $0.object != nil } ?? config
@@ -83,8 +91,14 @@ public struct UnknownArchitecture: ModelFamily {
 
   /// What there is to say when something wants to run it.
   public var noForwardPass: RequestError {
-    RequestError(
-      .unsupported, "the architecture '\(excerpt(modelType))' has no forward pass here",
+    let name = "'\(excerpt(modelType))'"
+    var problem = "the architecture \(name) has no forward pass here"
+    if modelType == UnknownArchitecture.nameless {
+      problem = "there is no config.json to say what is to be computed, and so no forward pass"
+    }
+    if let refusal { problem = "this variant of \(name) has no forward pass here: \(refusal)" }
+    return RequestError(
+      .unsupported, problem,
       help:
         "inspect, plan, check, diff, convert, quantize without data, and verify without text work; `smelt formats` lists what runs"
     )

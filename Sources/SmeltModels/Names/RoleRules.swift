@@ -63,7 +63,7 @@ public struct RoleRules: Sendable {
     }
     if has("conv"), shape.rank >= 2 { return (.convolution, "convolution") }
     if isNorm(module), shape.rank < 2 { return (.norm, "norm") }
-    if isStateSpace(path), !isExpert(path) || shape.rank < 2 { return (.stateSpace, "state space") }
+    if isStateSpace(path, module), !isExpert(path) || shape.rank < 2 { return (.stateSpace, "state space") }
     guard shape.rank >= 2 else {
       return isNorm(module) ? (.norm, "norm") : (.other, "no rule")
     }
@@ -76,11 +76,18 @@ public struct RoleRules: Sendable {
     }
     // Matrices that some architectures keep as [input, output].
     if ["c_attn", "c_proj", "c_fc"].contains(module) { return (.other, "no rule") }
-    if path.contains(where: { $0.contains("attn") || $0.contains("attention") }), shape.rank == 2 {
+    if shape.rank == 2,
+      projections.contains(module)
+        || path.contains(where: { $0.contains("attn") || $0.contains("attention") })
+    {
       return (.attention, "attention")
     }
     if path.contains(where: { word in feedForwards.contains { word.contains($0) } }), shape.rank == 2 {
       return (matrix(module, .denseGate, .denseUp, .denseDown), "feed-forward")
+    }
+    if module == "dense", shape.rank == 2, path.contains("layer") {
+      if parents.last == "intermediate" { return (.denseUp, "feed-forward") }
+      if parents.last == "output" { return (.denseDown, "feed-forward") }
     }
     return (.other, "no rule")
   }
@@ -97,11 +104,18 @@ public struct RoleRules: Sendable {
       || ["enorm", "hnorm"].contains(module)
   }
 
-  private static func isStateSpace(_ path: some Sequence<String>) -> Bool {
+  /// Matrices of attention wherever they stand: some hybrids call the place of every kind of layer `mixer`.
+  private static let projections: Set<String> = ["q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj"]
+
+  private static func isStateSpace(_ path: some Sequence<String>, _ module: String) -> Bool {
     path.contains { word in
       word.hasPrefix("ssm")
         || ["linear_attn", "mamba", "a_log", "dt_bias", "mixer", "delta", "ssm"].contains(word)
-    } && !path.contains("experts") && !path.contains("gate_proj")
+    }
+      && !path.contains {
+        ["experts", "shared_experts", "gate_proj"].contains($0)
+          || $0 == "mixer" && (module == "gate" || projections.contains(module))
+      }
   }
 
   private static func isExpert(_ path: some Sequence<String>) -> Bool {
@@ -113,9 +127,9 @@ public struct RoleRules: Sendable {
       return true
     }
     let parent = Array(parents).last ?? ""
-    if parent == "router" { return true }
+    if parent == "router" || parent == "gate" && module == "wg" { return true }
     return ["gate", "wg"].contains(module)
-      && (["mlp", "block_sparse_moe", "feed_forward", "moe", "ffn"].contains(parent)
+      && (["mlp", "block_sparse_moe", "feed_forward", "moe", "ffn", "mixer"].contains(parent)
         || parent.contains("moe"))
   }
 

@@ -34,6 +34,8 @@ public struct LedgerEntry: Sendable {
   public var rule: String
   /// The weight it belongs to, or nil when dropped.
   public var weight: String?
+  /// What the weight does, as recipes call it; nil when dropped.
+  public var role: String?
   /// The scheme that was applied.
   public var scheme: String?
   /// Its bytes in the source.
@@ -55,6 +57,7 @@ public struct LedgerEntry: Sendable {
       ("source", JSON(source)), ("fate", JSON(fate.rawValue)), ("rule", JSON(rule)), ("weight", JSON(weight)),
       ("scheme", JSON(scheme)), ("bytes_in", JSON(bytesIn)), ("bytes_out", JSON(bytesOut)),
     ]
+    if let role { members.append(("role", JSON(role))) }
     if let step { members.append(("step", JSON(step.rawValue))) }
     if let inexactValues {
       members.append(("exact", JSON(inexactValues == 0)))

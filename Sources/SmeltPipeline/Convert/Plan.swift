@@ -32,7 +32,9 @@ public struct Plan: Sendable {
   var changesWeights: Bool { weights.contains { !$0.isKept || $0.stored.prepared != nil } }
 
   /// Whether blocks that draft tokens are among the weights.
-  var holdsDrafts: Bool { weights.contains { $0.stored.spec.isDraft } }
+  var holdsDrafts: Bool { keepsDraftKeys || weights.contains { $0.stored.spec.isDraft } }
+  /// Whether keys of the configuration that count drafts are left alone: no family says which weights they mean.
+  private let keepsDraftKeys: Bool
 
   /// Tensors left out by named rules.
   public var dropped: Int { ledger.count { $0.fate == .dropped } }
@@ -42,6 +44,7 @@ public struct Plan: Sendable {
   ///   container cannot hold what the recipe asks for.
   public init(_ model: Model, _ options: ConvertOptions) throws {
     try options.drafts.check(model)
+    keepsDraftKeys = model.family is UnknownArchitecture && !model.family.weights.contains { $0.isDraft }
     var stored: [StoredWeight] = []
     var beside: [(weight: StoredWeight, rule: LeftOut)] = []
     for weight in try model.storedWeights() {
@@ -139,14 +142,14 @@ public struct Plan: Sendable {
       ledger.append(
         LedgerEntry(
           source: codes.name, fate: weight.isKept && weight.stored.prepared == nil ? .copied : .converted,
-          rule: weight.reason, weight: spec.name.description,
+          rule: weight.reason, weight: spec.name.description, role: spec.role.rawValue,
           scheme: weight.decision.scheme.name, bytesIn: codes.byteCount, bytesOut: bytesOut[place],
           note: weight.decision.note, step: weight.step))
       for other in others {
         ledger.append(
           LedgerEntry(
             source: other.name, fate: .joined, rule: "belongs to '\(codes.name)'",
-            weight: spec.name.description,
+            weight: spec.name.description, role: spec.role.rawValue,
             scheme: weight.decision.scheme.name, bytesIn: other.byteCount, bytesOut: 0))
       }
     }
@@ -170,25 +173,24 @@ public struct Plan: Sendable {
     ]
   }
 
-  /// What a person reads: fates and schemes, counted.
+  /// What a person reads: fates, roles and schemes, counted.
   public var text: String {
-    var table = Table(["fate", "scheme", "tensors", "bytes in", "bytes out"])
-    var groups: [(key: String, fate: String, scheme: String, count: Int, bytesIn: Int, bytesOut: Int)] = []
+    var table = Table(["fate", "role", "scheme", "tensors", "bytes in", "bytes out"])
+    var groups: [(key: [String], count: Int, bytesIn: Int, bytesOut: Int)] = []
     for entry in ledger {
-      let scheme = entry.scheme ?? entry.rule
-      let key = "\(entry.fate.rawValue) \(scheme)"
+      let role = entry.fate == .joined ? "" : entry.role ?? ""
+      let key = [entry.fate.rawValue, role, entry.scheme ?? entry.rule]
       if let place = groups.firstIndex(where: { $0.key == key }) {
         groups[place].count += 1
         groups[place].bytesIn += entry.bytesIn
         groups[place].bytesOut += entry.bytesOut
       } else {
-        groups.append((key, entry.fate.rawValue, scheme, 1, entry.bytesIn, entry.bytesOut))
+        groups.append((key, 1, entry.bytesIn, entry.bytesOut))
       }
     }
     for group in groups {
-      table.add([
-        group.fate, group.scheme, "\(group.count)", byteText(group.bytesIn), byteText(group.bytesOut),
-      ])
+      table.add(
+        group.key + ["\(group.count)", byteText(group.bytesIn), byteText(group.bytesOut)])
     }
     let left = leftOut.map { "left out: \($0.text)" } + leftFiles.lines
     return ([table.text, summary] + [draftLine].compactMap { $0 } + warnings.map { "warning: \($0)" } + left)

@@ -30,6 +30,9 @@ func provenance(_ model: Model, _ options: ConvertOptions, _ ledger: [LedgerEntr
     if drafts > 0 { carried.append(("mtp", JSON(options.drafts.rawValue))) }
     if let form = carrying.wrapper { carried.append(("wrapper", JSON(form.rawValue))) }
   }
+  if let unknown = model.family as? UnknownArchitecture {
+    carried.append((IngotSource.noFamily, JSON(unknown.refusal)))
+  }
   let members: [(String, JSON)] = [
     ("format", "smelt.ingot/2"), ("tool", JSON("smelt \(smeltVersion)")),
     ("family", JSON(model.family.modelType)),

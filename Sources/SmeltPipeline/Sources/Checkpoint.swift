@@ -26,8 +26,8 @@ struct OpenedSource {
   var sourceTypes: [String: String] = [:]
   /// What a conversion by this program recorded in the container's metadata; nil where it records in files.
   var recorded: RecordedOrigin?
-  /// The text of config.json.
-  var config: Bytes
+  /// The text of config.json, where there is one.
+  var config: Bytes?
   /// Makes or hands over the files beside the weights.
   var smallFiles: @Sendable () throws -> [(name: String, bytes: Bytes)]
   /// Files that no result takes.
@@ -58,8 +58,8 @@ package final class Checkpoint: ModelSource {
   package let publishedDialect: String?
   /// The encodings that tensors once had, by name, where the container records them.
   package let sourceTypes: [String: String]
-  /// The text of config.json, or what stands for it.
-  package let config: Bytes
+  /// The text of config.json, or what stands for it; nil of a directory without one.
+  package let config: Bytes?
   /// Files beside the weights that no result takes.
   package let leftFiles: [LeftFile]
   private let mappedFiles: [MappedFile]

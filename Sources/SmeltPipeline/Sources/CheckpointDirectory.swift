@@ -9,12 +9,20 @@ extension OpenedSource {
   /// Opens a directory of safetensors.
   init(directory path: String, allowDrop: [String]) throws {
     let configPath = joinPath(path, "config.json")
-    guard pathKind(configPath) != .nothing else {
+    let hasConfig = pathKind(configPath) != .nothing
+    guard try hasConfig || weightBytes(path) > 0 else {
       throw FormatError(
         .notModel, file: path, "the directory has no config.json",
         help: "give the directory that holds config.json, tokenizer.json and the safetensors")
     }
     let carried = try CarriedFiles(path)
+    guard hasConfig else {
+      self = try UnknownDirectory(
+        UnknownArchitecture.nameless, nil, JSON(members: []), path, carried,
+        sidecar: try CheckpointDirectory.sidecar(carried.files), allowDrop: allowDrop
+      ).open()
+      return
+    }
     let smallFiles = carried.files
     // The bytes that are read are the bytes that a result will hold, though the file may change in between.
     guard let configBytes = smallFiles.first(where: { $0.name == "config.json" })?.bytes else {
@@ -22,15 +30,25 @@ extension OpenedSource {
         .notFile, file: configPath, "found \(pathKind(configPath).words), expected a regular file")
     }
     let config = try parseConfig(configBytes, file: "config.json")
-    if let type = config["model_type"]?.string, !ModelFamilies.knows(type) {
-      self = try UnknownDirectory(
+    func unknown(_ type: String, refusal: String? = nil) throws -> OpenedSource {
+      try UnknownDirectory(
         type, configBytes, config, path, carried, sidecar: try CheckpointDirectory.sidecar(smallFiles),
-        allowDrop: allowDrop
+        allowDrop: allowDrop, refusal: refusal
       ).open()
+    }
+    let type = config["model_type"]?.string ?? ""
+    if config["model_type"]?.string != nil, !ModelFamilies.knows(type) {
+      self = try unknown(type)
       return
     }
-    let tied = try ModelFamilies.family(
-      of: config, file: "config.json", byteCount: try weightBytes(path))
+    let tied: any ModelFamily
+    do {
+      tied = try ModelFamilies.family(of: config, file: "config.json", byteCount: try weightBytes(path))
+    } catch let error as RequestError where error.kind == .unsupported {
+      // A variant that the family does not compute is converted like any other model.
+      self = try unknown(type, refusal: error.sentence)
+      return
+    }
     let source = try SafetensorsDirectory(path: path)
     let quantization = try QuantizationConfig(
       config: config, file: "config.json", sidecar: try CheckpointDirectory.sidecar(smallFiles))

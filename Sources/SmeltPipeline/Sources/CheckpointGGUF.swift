@@ -14,7 +14,14 @@ extension OpenedSource {
       self = try OpenedSource(unknownGGUF: file, name, allowDrop: allowDrop)
       return
     }
-    var opening = try GGUFOpening(file)
+    var opening: GGUFOpening
+    do {
+      opening = try GGUFOpening(file)
+    } catch let error as RequestError where error.kind == .unsupported {
+      guard case .string(let name)? = file.value("general.architecture") else { throw error }
+      self = try OpenedSource(unknownGGUF: file, name, allowDrop: allowDrop, refusal: error.sentence)
+      return
+    }
     let architecture = opening.architecture
     let head = try opening.separateTiedHead()
     let family = opening.family

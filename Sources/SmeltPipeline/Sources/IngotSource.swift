@@ -19,10 +19,11 @@ package final class IngotSource: SealedSource {
   /// - Throws: `C_…` for the container, `ARCH_INCOMPLETE`, `ARCH_UNKNOWN_TENSOR`, `CFG_SHAPE` for its content.
   package init(path: String) throws {
     file = try IngotFile(path: path)
-    guard let config = try file.file("config.json") else {
+    let config = try file.file("config.json").map { try parseConfig($0, file: "config.json") }
+    guard config != nil || file.metadata[IngotSource.noFamily] != nil else {
       throw FormatError(.notModel, file: path, "the ingot holds no config.json")
     }
-    family = try IngotSource.family(of: file, try parseConfig(config, file: "config.json"))
+    family = try IngotSource.family(of: file, config ?? JSON(members: []))
     specs = Dictionary(family.weights.map { ($0.name, $0) }) { first, _ in first }
     var entries: [String: Shape] = [:]
     for entry in file.entries { entries[entry.name] = entry.shape }
@@ -41,6 +42,9 @@ package final class IngotSource: SealedSource {
     }
   }
 
+  /// The key of the metadata that says that the weights have no family, and what one does not compute.
+  static let noFamily = "no_family"
+
   /// The architecture: of config.json, with the entries that the ingot says it carries, or the entries alone.
   private static func family(of file: IngotFile, _ config: JSON) throws -> any ModelFamily {
     func specs(_ entries: some Sequence<IngotEntry>, dialects: Int = 1, hasLayer: Bool = true)
@@ -57,12 +61,19 @@ package final class IngotSource: SealedSource {
     // an entry is as good as the bytes of an expert, which zstd may make few
     let byteCount = file.entries.count * 64
     let form = file.metadata["wrapper"]?.string.flatMap { WrapperForm(rawValue: $0) }
+    func unknown(_ type: String, refusal: String? = nil) -> any ModelFamily {
+      UnknownArchitecture(
+        type, config: config, dialect: file.metadata["source"]?["dialect"]?.string ?? "hub",
+        specs(file.entries).map { $0.marked(by: DraftNames(config)) }, refusal: refusal)
+    }
+    if let refusal = file.metadata[noFamily] {
+      return unknown(
+        config["model_type"]?.string ?? UnknownArchitecture.nameless, refusal: refusal.string)
+    }
     let family: any ModelFamily
     if let type = config["model_type"]?.string, !ModelFamilies.knows(type) {
       guard form != nil, let text = TextConfig(config) else {
-        return UnknownArchitecture(
-          type, config: config, dialect: file.metadata["source"]?["dialect"]?.string ?? "hub",
-          specs(file.entries).map { $0.marked(by: DraftNames(config)) })
+        return unknown(type)
       }
       family = try ModelFamilies.family(of: text.json, file: "config.json", byteCount: byteCount)
     } else {

@@ -15,15 +15,23 @@ extension WeightSpec {
   }
 }
 
-/// A directory of which no family has the `model_type`.
+extension RequestError {
+  /// What is wrong and what would be right, in one line.
+  var sentence: String { problem + (help.map { " (\($0))" } ?? "") }
+}
+
+/// A directory of which no family has the `model_type`, or none computes the variant; or one without config.json.
 struct UnknownDirectory {
   /// What config.json calls the architecture.
   var type: String
-  var configBytes: Bytes
+  /// The text of config.json, where there is one.
+  var configBytes: Bytes?
   var config: JSON
   var path: String
   var carried: CarriedFiles
   var allowDrop: [String]
+  /// What the family of the `model_type`, or of the text model's, does not compute.
+  var refusal: String?
   private let source: SafetensorsDirectory
   private let quantization: QuantizationConfig
   private var dropped: [(tensor: TensorInfo, rule: DropRule)] = []
@@ -31,11 +39,11 @@ struct UnknownDirectory {
   /// Reads the headers.
   /// - Throws: refusals of the safetensors, of the quantization that config.json describes, and of a pattern of the user's.
   init(
-    _ type: String, _ configBytes: Bytes, _ config: JSON, _ path: String, _ carried: CarriedFiles,
-    sidecar: JSON?, allowDrop: [String]
+    _ type: String, _ configBytes: Bytes?, _ config: JSON, _ path: String, _ carried: CarriedFiles,
+    sidecar: JSON?, allowDrop: [String], refusal: String? = nil
   ) throws {
     (self.type, self.configBytes, self.config, self.path) = (type, configBytes, config, path)
-    (self.carried, self.allowDrop) = (carried, allowDrop)
+    (self.carried, self.allowDrop, self.refusal) = (carried, allowDrop, refusal)
     source = try SafetensorsDirectory(path: path)
     quantization = try QuantizationConfig(config: config, file: "config.json", sidecar: sidecar)
     for tensor in source.tensors {
@@ -45,13 +53,29 @@ struct UnknownDirectory {
 
   /// The text model as its family and the rest carried, or, where no family knows the text model either, all of it carried.
   func open() throws -> OpenedSource {
-    if let wrapped = try wrapped() { return wrapped }
+    var refusal = refusal
+    var text: (any ModelFamily)?
+    do {
+      text = try textModel()
+    } catch let error as RequestError where error.kind == .unsupported {
+      refusal = error.sentence
+    }
+    if let text, let wrapped = try wrapped(text) { return wrapped }
     let found = try Layouts.everything(in: source, except: droppedNames, quantization)
     let drafts = DraftNames(config)
     return opened(
       UnknownArchitecture(
-        type, config: config, dialect: "hub", found.map { WeightSpec($0).marked(by: drafts) }), "hub",
+        type, config: config, dialect: "hub", found.map { WeightSpec($0).marked(by: drafts) },
+        refusal: refusal), "hub",
       found.map(\.joined))
+  }
+
+  /// The family of the text model that config.json wraps; nil where no family knows it.
+  /// - Throws: refusals of its configuration, `RequestError` unsupported for a variant that is not computed.
+  private func textModel() throws -> (any ModelFamily)? {
+    guard let text = TextConfig(config) else { return nil }
+    return try ModelFamilies.family(
+      of: text.json, file: "config.json", byteCount: source.files.reduce(0) { $0 + $1.byteCount })
   }
 
   private var droppedNames: Set<String> { Set(dropped.map(\.tensor.name)) }
@@ -65,18 +89,9 @@ struct UnknownDirectory {
       leftFiles: carried.left(besides: source), mappedFiles: carried.mappings)
   }
 
-  /// The text model under a prefix of the wrapper's; nil where config.json wraps none that a family knows, or the tensors have
-  /// other names than the family's.
-  /// - Throws: refusals of the text model's configuration and of its weights.
-  private func wrapped() throws -> OpenedSource? {
-    guard let text = TextConfig(config) else { return nil }
-    let family: any ModelFamily
-    do {
-      family = try ModelFamilies.family(
-        of: text.json, file: "config.json", byteCount: source.files.reduce(0) { $0 + $1.byteCount })
-    } catch let error as RequestError where error.kind == .unsupported {
-      return nil  // a variant that the family does not compute is converted like any other model
-    }
+  /// The text model under a prefix of the wrapper's; nil where the tensors have other names than the family's.
+  /// - Throws: refusals of its weights.
+  private func wrapped(_ family: any ModelFamily) throws -> OpenedSource? {
     for form in WrapperForm.allCases {
       let own = CarryingFamily(family, wrapper: form, carrying: [])
       for column in family.dialects.indices {

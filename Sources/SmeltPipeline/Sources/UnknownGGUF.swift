@@ -7,8 +7,10 @@ import SmeltTensors
 
 extension OpenedSource {
   /// What the file says of its architecture is kept word for word, and nothing of it is computed with.
+  /// - Parameter refusal: what the family of the architecture does not compute.
   /// - Throws: `RequestError` unsupported for tensors of a type that no encoding stands for; refusals of dimensions.
-  init(unknownGGUF file: GGUFFile, _ architecture: String, allowDrop: [String]) throws {
+  init(unknownGGUF file: GGUFFile, _ architecture: String, allowDrop: [String], refusal: String? = nil) throws
+  {
     let source = GGUFTensors(file)
     var dropped: [(tensor: TensorInfo, rule: DropRule)] = []
     var specs: [WeightSpec] = []
@@ -28,7 +30,8 @@ extension OpenedSource {
     let text = Bytes(Array((config.text(indented: true) + "\n").utf8))
     self.init(
       container: "gguf", source: source,
-      family: UnknownArchitecture(type, config: config, dialect: UnknownGGUF.dialect, specs),
+      family: UnknownArchitecture(
+        type, config: config, dialect: UnknownGGUF.dialect, specs, refusal: refusal),
       dialect: UnknownGGUF.dialect, joined: joined, dropped: dropped,
       recorded: RecordedOrigin(), config: text,
       smallFiles: {

@@ -4,6 +4,7 @@ import SmeltContainers
 public import SmeltModels
 public import SmeltStorage
 import SmeltTensors
+import SmeltTokenizers
 
 /// One tensor as a listing shows it.
 public struct TensorListing: Sendable {
@@ -17,6 +18,51 @@ public struct TensorListing: Sendable {
   public var bytes: Int
   /// The file that holds it.
   public var file: String
+}
+
+/// A model's tokenizer as `inspect` shows it.
+public struct TokenizerFacts: Sendable {
+  /// Its file; nil where there is none.
+  public var file: String?
+  /// What that is: `tokenizer.json`, `tiktoken` or `SentencePiece`; `none` without one.
+  public var kind = "none"
+  /// How many tokens it has, added ones included; nil where it is not read.
+  public var vocabulary: Int?
+  /// Why it is not read.
+  public var problem: String?
+
+  /// Reads the tokenizer of a model.
+  init(_ model: Model) {
+    do {
+      guard let files = try model.tokenizerFiles() else { return }
+      (file, kind) = (files.file, files.kind.rawValue)
+      vocabulary = try files.tokenizer().vocabularySize
+    } catch {
+      if file == nil { kind = model.containerName }
+      problem = TokenizerFacts.words(error)
+    }
+  }
+
+  private static func words(_ error: any Error) -> String {
+    switch error {
+    case let error as FormatError: "\(error.code.name): \(error.problem)"
+    case let error as RequestError: error.problem
+    default: "\(error)"
+    }
+  }
+
+  var json: JSON {
+    [
+      "file": JSON(file), "kind": JSON(kind),
+      "vocabulary": vocabulary.map { JSON($0) } ?? JSON(.null), "problem": JSON(problem),
+    ]
+  }
+
+  var text: String {
+    let name = file.map { $0 == kind ? kind : "\(kind) (\($0))" } ?? kind
+    if let vocabulary { return printable("\(name), \(grouped(vocabulary)) tokens") }
+    return printable(problem.map { "\(name), not read: \(excerpt($0, limit: 200))" } ?? name)
+  }
 }
 
 /// What `inspect` says; the JSON contract of DESIGN.
@@ -49,6 +95,10 @@ public struct Inspection: Sendable {
   public var contentHash: String?
   /// Where an ingot came from and what was proven of it.
   public var facts: IngotFacts?
+  /// The tokenizer.
+  public var tokenizer: TokenizerFacts
+  /// Why nothing runs; nil where there is a forward pass.
+  public var noForwardPass: String?
   /// All tensors.
   public var tensors: [TensorListing]
 
@@ -70,7 +120,8 @@ public struct Inspection: Sendable {
         JSON(encodings.map { ["name": JSON($0.name), "weights": JSON($0.weights), "bytes": JSON($0.bytes)] })
       ),
       ("dropped", JSON(dropped)), ("left_out", JSON(leftOut.map(\.json))),
-      ("warnings", JSON(warnings.map { JSON($0) })),
+      ("warnings", JSON(warnings.map { JSON($0) })), ("tokenizer", tokenizer.json),
+      ("no_forward_pass", JSON(noForwardPass)),
     ]
     if let drafts { members.append(("mtp", drafts.json)) }
     if let contentHash { members.append(("content_hash", JSON(contentHash))) }
@@ -107,6 +158,8 @@ public struct Inspection: Sendable {
       "\(dimensions.layers) layers, \(experts), hidden \(dimensions.hidden), vocabulary \(grouped(dimensions.vocabulary))",
     ])
     if let drafts { facts.add(["MTP", drafts.text]) }
+    facts.add(["tokenizer", tokenizer.text])
+    if let noForwardPass { facts.add(["no pass", printable(noForwardPass)]) }
     for left in leftOut { facts.add(["left out", left.text]) }
     if let contentHash { facts.add(["content hash", contentHash]) }
     for (name, value) in self.facts?.lines ?? [] { facts.add([name, value]) }
@@ -160,6 +213,7 @@ public func inspect(_ model: Model) throws -> Inspection {
     leftOut: model.leftOut,
     warnings: model.warnings,
     contentHash: model.source.contentHash, facts: try model.source.facts(),
+    tokenizer: TokenizerFacts(model), noForwardPass: model.noForwardPass,
     tensors: model.source.tensors.map {
       TensorListing(
         name: $0.name, dtype: $0.type, shape: $0.shape.dimensions, bytes: $0.byteCount,

@@ -101,6 +101,10 @@ extension Model {
 func requireComparable(_ source: Model, _ result: Model) throws {
   let (a, b) = (source.family, result.family)
   let (left, right) = (source.comparedWeights(with: result), result.comparedWeights(with: source))
+  if a.modelType == b.modelType, a.hasForwardPass != b.hasForwardPass {
+    try source.requireForwardPass()
+    try result.requireForwardPass()
+  }
   var difference: String?
   if a.modelType != b.modelType {
     difference = "one is \(a.modelType), the other \(b.modelType)"

@@ -10,8 +10,8 @@ public struct Recipe: Sendable {
   public enum Match: Sendable, Hashable {
     /// What the weight does.
     case role(Role)
-    /// A glob over canonical names: `*` any text, `?` any one character. Without `#` it is compared with the name
-    /// without the expert's number.
+    /// A glob over canonical names and over the tensors' names in any dialect of the family: `*` any text, `?` any one character.
+    /// Without `#` a canonical name is compared without the expert's number.
     case name(String)
     /// These names without the expert's number, which the recipe of a name chose.
     case names(Set<String>, of: String)
@@ -22,6 +22,7 @@ public struct Recipe: Sendable {
       case .role(let role): spec.role == role
       case .name(let glob):
         matchesGlob(glob, glob.utf8.contains(UInt8(ascii: "#")) ? spec.name.description : spec.name.base)
+          || spec.spellings.contains { matchesGlob(glob, $0.tensor) }
       case .names(let names, _): names.contains(spec.name.base)
       }
     }
@@ -137,7 +138,9 @@ public struct Recipe: Sendable {
       throw FormatError(
         .recipe, file: file, subject: "rules[\(index)].name", offset: rule.offset,
         "'\(glob)' matches no weight of the model",
-        help: "names are canonical, for example blk.0.ffn_gate_exps.weight; `inspect` lists them")
+        help:
+          "names are canonical, for example blk.0.ffn_gate_exps.weight, or the source's; `inspect --tensors` and `plan --json` list them"
+      )
     }
     var first: [Siblings: (name: WeightName, choice: String)] = [:]
     for spec in specs where spec.role.isRouted {

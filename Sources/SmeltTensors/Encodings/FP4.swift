@@ -94,3 +94,10 @@ public struct FP4: Encoding, Hashable {
     }
   }
 }
+
+extension CodeGrid {
+  /// E2M1 codes times a scale.
+  static func e2m1(_ scale: Float, reach: Float? = nil) -> CodeGrid {
+    binary(scale: scale, mantissa: 1, least: 1, most: FP4.largest, reach: reach)
+  }
+}

@@ -141,7 +141,8 @@ public struct GGUFResult: ResultTarget {
   {
     if GGUFResult.isGeneric(family) { return [(planned.stored.spec.name.description, [])] }
     guard let architecture = GGUFArchitectures.of(family) else {
-      throw RequestError(.unsupported, "llama.cpp has no architecture for '\(family.modelType)'")
+      let why = (family.core as? UnknownArchitecture).map { ": \($0.noForwardPass.problem)" } ?? ""
+      throw RequestError(.unsupported, "llama.cpp has no architecture for '\(family.modelType)'\(why)")
     }
     let place = architecture.place(of: planned.stored.spec, in: family)
     let first: [Arrangement] = planned.isKept && isBlocked(planned.stored, family) ? [.blockedNVFP4] : []

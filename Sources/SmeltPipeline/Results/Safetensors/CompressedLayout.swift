@@ -27,7 +27,7 @@ struct CompressedLayout: Sendable {
 
   /// Whether some weight has no layout that the family's makers use.
   func isNeeded(_ weights: [PlannedWeight], _ family: any ModelFamily, column: Int) -> Bool {
-    let isV4 = family.core is DeepSeekV4
+    let isV4 = TensorNaming.isDeepSeekV4(family)
     let isDeepSeek = isV4 || family.modelType.hasPrefix("deepseek")
     return weights.contains { planned in
       let (encoding, spec) = (planned.resultEncoding, planned.stored.spec)

@@ -22,7 +22,7 @@ struct QuantizationSection {
     self.naming = naming
   }
 
-  private var isV4: Bool { naming.family.core is DeepSeekV4 }
+  private var isV4: Bool { TensorNaming.isDeepSeekV4(naming.family) }
   private var hasFP4: Bool { plan.slabs.contains { $0.encoding is FP4 } }
   private var isQuantized: Bool { plan.slabs.contains { CompressedLayout.isQuantized($0.encoding) } }
 

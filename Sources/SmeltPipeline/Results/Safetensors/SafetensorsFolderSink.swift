@@ -203,7 +203,10 @@ final class SafetensorsFolderSink: ResultSink {
     }
     if let errors = model.preparedErrors { try write(file: WeightErrors.fileName, errors) }
     guard let folder = folder.take() else { preconditionFailure("a directory is finished once") }
-    let remarks = try folder.commit()
+    var remarks = try folder.commit()
+    if try changes && model.smallFile("config.json") == nil {
+      remarks.append("there is no config.json to say how the weights are stored: engines need one")
+    }
     return ResultSummary(
       byteCount: byteCount, files: shards.indices.map { shardName($0) }, warnings: remarks)
   }

@@ -59,7 +59,7 @@ public struct SafetensorsResult: ResultTarget {
     if encoding is IntegerTable, stored.spec.isCarried || encoding.name == IntegerTable.i32.name {
       return (settled, reason)
     }
-    if model.family.core is DeepSeekV4, !layout.isAsked, let scheme = settled.scheme as? BlockScheme,
+    if TensorNaming.isDeepSeekV4(model.family), !layout.isAsked, let scheme = settled.scheme as? BlockScheme,
       !scheme.isPower
     {
       settled.scheme = BlockScheme.power

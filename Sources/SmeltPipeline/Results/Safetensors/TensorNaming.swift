@@ -37,7 +37,12 @@ struct TensorNaming {
   /// Where the result keeps a weight.
   func spelling(_ spec: WeightSpec) -> Spelling { spec.spellings[column] }
 
-  private var isDeepSeekV4: Bool { family.core is DeepSeekV4 }
+  private var isDeepSeekV4: Bool { TensorNaming.isDeepSeekV4(family) }
+
+  /// Whether codes lie as DeepSeek-V4's makers have them, whether or not the variant runs here.
+  static func isDeepSeekV4(_ family: any ModelFamily) -> Bool {
+    family.core is DeepSeekV4 || DeepSeekV4.modelTypes.contains(family.modelType)
+  }
 
   /// Whether a weight of this encoding has a layout of its family's makers, or plain.
   static func holds(_ encoding: any Encoding, _ spec: WeightSpec, _ model: Model) -> Bool {
@@ -46,7 +51,7 @@ struct TensorNaming {
     if let table = encoding as? IntegerTable { return place.isWhole && table.name == IntegerTable.i64.name }
     if encoding is FP4 {
       // DeepSeek-V4's experts beside `.scale`, gpt-oss's `_blocks` and `_scales`.
-      return model.family.core is DeepSeekV4 ? place.isWhole : place.stackIndex != nil && place.transposed
+      return isDeepSeekV4(model.family) ? place.isWhole : place.stackIndex != nil && place.transposed
     }
     return encoding.name == FP8(.e4m3, .block128).name && place.isWhole
   }

@@ -1,0 +1,35 @@
+// One published layout: how several tensors of a checkpoint (codes here, scales there) make one weight.
+
+public import SmeltTensors
+
+/// One way to publish weights.
+public protocol Layout: Sendable {
+  /// What Formats/layouts.md calls it.
+  var name: String { get }
+
+  /// The tensor with the codes of a weight that is kept this way, or nil when it is not. Looks at names, dtypes and
+  /// configuration, never at sizes or data.
+  func codes(of place: Spelling, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo?
+
+  /// The weight whose codes `codes(of:in:_:)` found. Checks names, dtypes and dimensions of all its tensors and reads
+  /// none of their data.
+  /// - Throws: `CFG_SHAPE`, `Q_SCALE_MISSING`, `Q_SCALE_SHAPE`, `Q_PACK`, `Q_CONFIG` with the tensor, found and
+  ///   expected; `RequestError` unsupported for well-formed variants that are not read.
+  func join(_ context: JoinContext) throws -> JoinedWeight
+
+  /// The dimensions of the numbers behind some codes, where no family says them: of a stack, those of one of its matrices.
+  /// - Returns: nil where neither headers nor a tensor of dimensions tell.
+  func shape(of codes: TensorInfo, module: String, in source: any TensorSource) -> Shape?
+}
+
+extension Layout {
+  /// A code for each number, in its place.
+  public func shape(of codes: TensorInfo, module: String, in source: any TensorSource) -> Shape? {
+    codes.shape
+  }
+}
+
+extension Shape {
+  /// The same with so many times the columns: several codes share an element.
+  func widened(_ factor: Int) -> Shape { Shape(dimensions.dropLast() + [columns * factor]) }
+}
