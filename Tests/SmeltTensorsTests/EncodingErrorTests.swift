@@ -292,7 +292,7 @@ private func singles(_ values: [Float]) -> Bytes {
         zeros(.values, .i8, [2, 64]), zeros(.scales, .f32, [2, 2]),
         Part(
           .groupIndex, dtype: .i32, shape: [64],
-          bytes: Bytes([UInt8](repeating: 0, count: 252) + [255, 255, 255, 127])),
+          bytes: Bytes([UInt8](repeating: 0, count: 252) + [2, 0, 0, 0])),
       ]
       guard let weight = try? Weight(name: "w", shape: [2, 64], encoding: encoding, parts: parts) else {
         return
