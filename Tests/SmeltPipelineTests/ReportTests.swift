@@ -262,7 +262,8 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
         try inspect(try Model.open(again)).json(withTensors: false),
       ])
     let damaged = try damagedCopy(of: again, in: folder)
-    try expect("check", [try checkModel(less, RunOptions()).json, try checkModel(damaged, RunOptions()).json])
+    try expect(
+      "check", [try checkModel(less, RunOptions()).json, try checkModel(damaged, RunOptions()).json])
   }
 
   /// An ingot with a bit of an expert turned.

@@ -38,7 +38,8 @@ public struct ConvertOptions: Sendable {
   /// Options; nothing changes values unless the recipe says so.
   public init(
     recipe: Recipe, statistics: Statistics? = nil, target: any ResultTarget,
-    drafts: DraftFate = .quantize, exactOnly: Bool = false, overwrite: Bool = false, run: RunOptions = RunOptions()
+    drafts: DraftFate = .quantize, exactOnly: Bool = false, overwrite: Bool = false,
+    run: RunOptions = RunOptions()
   ) {
     self.recipe = recipe
     self.statistics = statistics
