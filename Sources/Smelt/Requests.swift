@@ -19,6 +19,8 @@ public struct Conversion: Sendable {
   public var compression: String
   /// The container, where the path does not say it: `ingot`, `gguf` or `safetensors`.
   public var container: String?
+  /// What becomes of blocks that draft tokens (multi-token prediction): `quantize` as the recipe says, `keep` or `drop`.
+  public var mtp: String
   /// Refuse every step that may change a value.
   public var exactOnly: Bool
   /// Replace a result that Smelt wrote, and nothing else.
@@ -29,8 +31,8 @@ public struct Conversion: Sendable {
   /// A conversion.
   public init(
     scheme: String? = nil, recipe: String? = nil, statistics: String? = nil, method: String = "rtn",
-    compression: String = "fast", container: String? = nil, exactOnly: Bool = false, overwrite: Bool = false,
-    resume: Bool = false
+    compression: String = "fast", container: String? = nil, mtp: String = "quantize", exactOnly: Bool = false,
+    overwrite: Bool = false, resume: Bool = false
   ) {
     self.scheme = scheme
     self.recipe = recipe
@@ -38,6 +40,7 @@ public struct Conversion: Sendable {
     self.method = method
     self.compression = compression
     self.container = container
+    self.mtp = mtp
     self.exactOnly = exactOnly
     self.overwrite = overwrite
     self.resume = resume
@@ -47,8 +50,8 @@ public struct Conversion: Sendable {
     -> ConvertOptions
   {
     var options = try ConversionRequest(
-      scheme: scheme, recipePath: recipe, statisticsPath: statistics, observer: nil, exactOnly: exactOnly,
-      compression: compression, kind: container, overwrite: overwrite
+      scheme: scheme, recipePath: recipe, statisticsPath: statistics, observer: nil, drafts: mtp,
+      exactOnly: exactOnly, compression: compression, kind: container, overwrite: overwrite
     ).options(for: model, result: path, calibrates: calibrates, run.options)
     options.resume = resume
     return options

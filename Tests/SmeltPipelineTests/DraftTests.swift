@@ -65,8 +65,7 @@ private func config(_ model: Model) throws -> JSON {
       #expect(old.dtype == tensor.dtype && old.shape == tensor.shape, "\(tensor.name)")
       #expect(old.bytes.array == tensor.bytes.array, "\(tensor.name) is bit-identical")
     }
-    #expect(
-      try contents(folder.file("back/config.json")) == contents(fixture(name) + "/config.json"))
+    #expect(try contents(folder.file("back/config.json")) == contents(fixture(name) + "/config.json"))
     let report = try verifyWeights(
       source: source, result: ingot, thresholds: Thresholds(), because: "weights alone", RunOptions())
     #expect(report.draftWeights == source.drafts.count && report.exactWeights == report.weights.count)
@@ -196,10 +195,92 @@ private func config(_ model: Model) throws -> JSON {
     // Quantized by a scheme of GGUF's, as the layers are.
     _ = try convert(source, to: folder.file("q.gguf"), try options("q8_0", GGUFResult()))
     let quantized = try GGUFFile(path: folder.file("q.gguf"))
-    for part in ["ffn_up_exps", "attn_q"] {
-      #expect(quantized.tensor("blk.4.\(part).weight")?.type.name == "Q8_0", "\(part)")
-    }
+    #expect(quantized.tensor("blk.4.ffn_up_exps.weight")?.type.name == "Q8_0")
+    #expect(quantized.tensor("blk.4.attn_q.weight")?.type.name == "Q8_0")
     #expect(quantized.tensor("blk.4.nextn.hnorm.weight")?.type.name == "F32")
+  }
+
+  /// The block of V3.2 in the words of `deepseek32`, the latent's matrix in two pieces and an indexer of its own.
+  @Test func ggufHoldsLatentBlocksToo() throws {
+    var variant = try Variant("models/deepseek_v32")
+    let layers = 4
+    let last = "model.layers.\(layers - 1)."
+    for tensor in variant.tensors where tensor.name.hasPrefix(last) {
+      var copy = tensor
+      copy.name = "model.layers.\(layers)." + tensor.name.dropFirst(last.count)
+      variant.tensors.append(copy)
+    }
+    let norm = variant.tensors[try variant.place("model.norm.weight")]
+    let hidden = norm.shape.count
+    for name in ["enorm", "hnorm", "shared_head.norm"] {
+      var copy = norm
+      copy.name = "model.layers.\(layers).\(name).weight"
+      variant.tensors.append(copy)
+    }
+    let width = norm.bytes.count / hidden
+    variant.tensors.append(
+      Variant.Tensor(
+        name: "model.layers.\(layers).eh_proj.weight", dtype: norm.dtype, shape: [hidden, 2 * hidden],
+        bytes: [UInt8](repeating: 0, count: 2 * hidden * hidden * width)))
+    variant.set("num_nextn_predict_layers", 1)
+    try variant.write(to: folder.file("source"))
+    let source = try Model.open(folder.file("source"))
+    #expect((source.family as? CarryingFamily)?.draftBlocks == 1)
+    let made = try convert(source, to: folder.file("a.gguf"), try options("keep", GGUFResult()))
+    #expect(made.leftOut.isEmpty)
+    let file = try GGUFFile(path: folder.file("a.gguf"))
+    for part in ["attn_k_b", "attn_v_b", "indexer.attn_k", "indexer.proj", "nextn.eh_proj"] {
+      #expect(file.tensor("blk.\(layers).\(part).weight") != nil, "\(part)")
+    }
+    let model = try Model.open(folder.file("a.gguf"))
+    #expect(model.drafts.map(\.name) == source.drafts.map(\.name))
+    try expectEqual(source, model)
+    // Without this program's copy of config.json the keys say it all.
+    try rewrite(folder.file("a.gguf"), to: folder.file("bare.gguf")) { keys in
+      keys.removeAll { $0.key.hasPrefix("smelt.") }
+    }
+    let bare = try Model.open(folder.file("bare.gguf"))
+    #expect(bare.drafts.map(\.name) == source.drafts.map(\.name) && bare.family.dimensions.layers == layers)
+    try expectEqual(source, bare)
+  }
+
+  /// Keys of a GGUF file that no family knows are kept word for word, the number of its blocks among them.
+  @Test func keysThatCountThemAreNotLeftUntrue() throws {
+    let source = try Model.open(fixture("reports/glm_mtp"))
+    _ = try convert(source, to: folder.file("a.gguf"), try options("keep", GGUFResult()))
+    try rewrite(folder.file("a.gguf"), to: folder.file("b.gguf")) { keys in
+      keys.removeAll { $0.key.hasPrefix("smelt.") }
+      for index in keys.indices {
+        if keys[index].key == "general.architecture" { keys[index].value = .string("glm9moe") }
+        keys[index].key = keys[index].key.replacing("glm4moe.", with: "glm9moe.")
+      }
+    }
+    let model = try Model.open(folder.file("b.gguf"))
+    let error = try #require(throws: RequestError.self) {
+      _ = try Plan(model, try options("keep", GGUFResult(), .drop))
+    }
+    #expect(error.kind == .unsupported && error.problem.contains("--mtp drop"), "\(error)")
+    _ = try convert(model, to: folder.file("c.gguf"), try options("keep", GGUFResult()))
+    #expect(try GGUFFile(path: folder.file("c.gguf")).tensor("blk.4.nextn.eh_proj.weight") != nil)
+  }
+
+  /// Under a budget the block follows the last layer, which it resembles; what is dropped needs no room.
+  @Test func aBudgetCountsThem() throws {
+    let source = try Model.open(fixture("reports/glm_mtp"))
+    var chosen = try options("int8-coded", IngotResult(.small))
+    let budget = Budget(.bits(6), candidates: [Budget.codedScheme])
+    let summary = try quantize(source, to: folder.file("b.ingot"), within: budget, chosen)
+    let drafts = summary.ledger.filter { $0.weight?.hasPrefix("blk.4.") == true && $0.fate == .converted }
+    #expect(drafts.contains { $0.weight == "blk.4.attn_q.weight" })
+    let (with, without) = (
+      try BudgetTable(source, budget, chosen).roles.flatMap(\.specs).count { $0.isDraft },
+      try BudgetTable(
+        source, budget, try options("int8-coded", IngotResult(.small), .drop)
+      ).roles.flatMap(\.specs).count { $0.isDraft }
+    )
+    #expect(with == source.drafts.count { $0.role.isQuantizedByDefault } && without == 0)
+    chosen.drafts = .keep
+    #expect(try BudgetTable(source, budget, chosen).roles.flatMap(\.specs).allSatisfy { !$0.isDraft })
   }
 
   /// Where it does not, they are left out by the rule, which says so.

@@ -63,7 +63,8 @@ public struct Budget: Sendable {
 struct RoleGroup {
   let layer: Int
   let role: Role
-  let specs: [WeightSpec]
+  /// Those of blocks that draft tokens stand with the last layer's: they resemble it.
+  var specs: [WeightSpec]
 }
 
 /// What a budget chooses between: groups of weights and the bytes that each scheme would give them.
@@ -83,7 +84,10 @@ struct BudgetTable {
   /// - Throws: `RequestError` usage when even the smallest choices are larger than the budget.
   init(_ model: Model, _ budget: Budget, _ options: ConvertOptions) throws {
     let schemes = try budget.schemes(options.target)
-    let stored = Dictionary(uniqueKeysWithValues: try model.storedWeights().map { ($0.spec.name, $0) })
+    let held = try model.storedWeights().filter {
+      (options.drafts.leaves($0.spec) ?? options.target.leaves($0.spec, model)) == nil
+    }
+    let stored = Dictionary(uniqueKeysWithValues: held.map { ($0.spec.name, $0) })
     var roles: [RoleGroup] = []
     for layer in 0..<model.family.dimensions.layers {
       let specs = model.family.weights.filter {
@@ -94,6 +98,10 @@ struct BudgetTable {
         let own = specs.filter { $0.role == role }
         if !own.isEmpty { roles.append(RoleGroup(layer: layer, role: role, specs: own)) }
       }
+    }
+    for spec in model.drafts where options.drafts == .quantize && stored[spec.name]?.encoding is Plain {
+      guard let last = roles.lastIndex(where: { $0.role == spec.role }) else { continue }
+      roles[last].specs.append(spec)
     }
     self.schemes = schemes
     self.roles = roles
