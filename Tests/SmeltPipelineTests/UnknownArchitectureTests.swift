@@ -252,6 +252,84 @@ import Testing
 
 /// A model around a text model that a family runs.
 @Suite struct WrapperTests {
+  private static let windows = Windows([[1, 5, 9, 13, 2, 7, 11, 3]], context: 8)
+
+  /// The same numbers as the text model alone, in every container.
+  private func expectTheSame(_ variant: Variant, as base: String, carried: Int) throws {
+    let home = TemporaryFolder()
+    let expected = try evaluate(openFixture(base), WrapperTests.windows, RunOptions()).perplexity
+    let model = try variant.open(in: home)
+    #expect(model.family.weights.count { $0.isCarried } == carried, "\(model.noForwardPass ?? "")")
+    _ = try convert(model, to: home.file("a.ingot"), try options("keep"))
+    var (folder, gguf) = (try options("keep"), try options("keep"))
+    (folder.target, gguf.target) = (SafetensorsResult(), GGUFResult())
+    _ = try convert(try Model.open(home.file("a.ingot")), to: home.file("b"), folder)
+    _ = try convert(model, to: home.file("c.gguf"), gguf)
+    for path in [model.path, home.file("a.ingot"), home.file("b"), home.file("c.gguf")] {
+      #expect(try evaluate(Model.open(path), WrapperTests.windows, RunOptions()).perplexity == expected)
+    }
+  }
+
+  private func tower() -> Variant.Tensor {
+    Variant.Tensor(
+      name: "visual.blocks.0.attn.qkv.weight", dtype: .f32, shape: [2, 2],
+      bytes: [UInt8](repeating: 1, count: 16))
+  }
+
+  /// Text models under a name of their own, whose rotation goes by three positions that are one in a text.
+  @Test(arguments: [
+    ("qwen2_vl", "qwen2", "model.", "beside"), ("qwen2_5_vl", "qwen2", "model.", "flat"),
+    ("qwen3_vl", "qwen3", "model.language_model.", "text_config"),
+    ("qwen3_omni_moe", "qwen3_moe", "thinker.model.", "thinker_config"),
+    ("qwen2_5_omni", "qwen2", "thinker.model.", "thinker_config"),
+  ])
+  func textModelsOfOtherNamesRun(type: String, base: String, prefix: String, section: String) throws {
+    var variant = try Variant("models/\(base)")
+    variant.rename { name in
+      name.hasPrefix("model.")
+        ? prefix + name.dropFirst(6) : prefix.hasPrefix("thinker.") ? "thinker.\(name)" : name
+    }
+    variant.tensors.append(tower())
+    variant.set("rope_scaling", ["type": "mrope", "mrope_section": [4, 2, 2]])
+    variant.set("model_type", JSON(section == "flat" ? type : type + "_text"))
+    switch section {
+    case "flat": break
+    case "thinker_config":
+      variant.config = [
+        ("model_type", JSON(type)), ("thinker_config", ["text_config": JSON(members: variant.config)]),
+      ]
+    default:
+      variant.config = [("model_type", JSON(type)), ("text_config", JSON(members: variant.config))]
+    }
+    try expectTheSame(variant, as: base, carried: 1)
+  }
+
+  /// The wrapper ties the head; what the text model's section says of it is not so.
+  @Test func aWrapperThatTiesTheHeadIsBelievedWhereThereIsNone() throws {
+    var variant = try Variant("models/llama")
+    #expect(!variant.tensors.contains { $0.name == "lm_head.weight" })
+    variant.rename { "language_model.\($0)" }
+    variant.tensors.append(tower())
+    variant.set("tie_word_embeddings", false)
+    variant.config = [
+      ("model_type", "nosuch"), ("tie_word_embeddings", true), ("text_config", JSON(members: variant.config)),
+    ]
+    try expectTheSame(variant, as: "llama", carried: 1)
+  }
+
+  /// The text model's section ties a head that is there: it is used, not carried.
+  @Test func aHeadThatIsThereIsUsed() throws {
+    var variant = try Variant("models/qwen3")
+    #expect(variant.tensors.contains { $0.name == "lm_head.weight" })
+    variant.tensors.append(tower())
+    variant.set("tie_word_embeddings", true)
+    variant.config = [
+      ("model_type", "nosuch"), ("tie_word_embeddings", false),
+      ("text_config", JSON(members: variant.config)),
+    ]
+    try expectTheSame(variant, as: "qwen3", carried: 1)
+  }
+
   @Test(arguments: ["kimi_k25", "kimi_k25-int4"])
   func theTextModelRunsInEveryContainerAndTheRestIsCarried(name: String) throws {
     let source = try openFixture(name)

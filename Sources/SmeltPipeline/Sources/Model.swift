@@ -160,7 +160,7 @@ public struct Model: Sendable {
   func textConfig() throws -> Bytes? {
     guard let bytes = try smallFile("config.json") else { return nil }
     guard (family as? CarryingFamily)?.wrapper != nil,
-      let text = TextConfig(try parseConfig(bytes, file: "config.json"))
+      let text = TextConfig(try parseConfig(bytes, file: "config.json"), hasHead: family.core.hasHead)
     else { return bytes }
     return Bytes(Array((text.json.text(indented: true) + "\n").utf8))
   }
@@ -331,7 +331,8 @@ public final class IngotWeights: Weights {
     }
     let family: any ModelFamily
     if let type = config["model_type"]?.string, !ModelFamilies.knows(type) {
-      guard form != nil, let text = TextConfig(config) else {
+      let hasHead = file.entry("output.weight") != nil
+      guard form != nil, let text = TextConfig(config, hasHead: hasHead) else {
         return unknown(type)
       }
       family = try ModelFamilies.family(of: text.json, file: "config.json", byteCount: byteCount)
