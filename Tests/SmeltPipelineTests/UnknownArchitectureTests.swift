@@ -112,7 +112,7 @@ import Testing
     try Variant.write(variant.tensors, to: home.file("weights.safetensors"))
     let model = try Model.open(home.path)
     #expect(model.family.modelType == "unknown" && model.noForwardPass?.contains("config.json") == true)
-    #expect(try inspect(model).text(withTensors: false).contains("no pass"))
+    #expect(try inspect(model).text(withTensors: false).contains("forward pass  none: there is no config.json"))
     let work = TemporaryFolder()
     _ = try convert(model, to: work.file("a.ingot"), try options("keep"))
     _ = try convert(try Model.open(work.file("a.ingot")), to: work.file("b"), folder(try options("keep")))
@@ -220,6 +220,25 @@ import Testing
       because: reason, RunOptions())
     #expect(report.verdict == .pass && report.text.contains(reason))
     #expect(report.exactWeights < report.weights.count)
+  }
+
+  /// A GGUF file of such a variant is the same file after an ingot.
+  @Test func aGGUFOfAVariantIsTheSameFileAgain() throws {
+    let home = TemporaryFolder()
+    try rewrite(fixture("gguf/models/qwen3moe.bf16.gguf"), to: home.file("a.gguf")) { keys in
+      keys.append(("qwen3moe.rope.scaling.type", .string("cubic")))
+    }
+    let model = try Model.open(home.file("a.gguf"))
+    let reason = try #require(model.noForwardPass)
+    #expect(reason.contains("gguf:qwen3moe") && reason.contains("'cubic'"))
+    _ = try check(model, RunOptions())
+    _ = try convert(model, to: home.file("a.ingot"), try options("keep"))
+    let ingot = try Model.open(home.file("a.ingot"))
+    #expect(ingot.noForwardPass == reason)
+    var keep = try options("keep")
+    keep.target = GGUFResult()
+    _ = try convert(ingot, to: home.file("b.gguf"), keep)
+    #expect(try contents(home.file("b.gguf")) == contents(home.file("a.gguf")))
   }
 
   @Test func aFileThatContradictsItselfIsRefused() throws {

@@ -155,7 +155,7 @@ public struct Inspection: Sendable {
       "\(dimensions.layers) layers, \(experts), hidden \(dimensions.hidden), vocabulary \(grouped(dimensions.vocabulary))",
     ])
     facts.add(["tokenizer", tokenizer.text])
-    if let noForwardPass { facts.add(["no pass", printable(noForwardPass)]) }
+    if let noForwardPass { facts.add(["forward pass", "none: \(printable(noForwardPass))"]) }
     for left in leftOut { facts.add(["left out", left.text]) }
     if let contentHash { facts.add(["content hash", contentHash]) }
     for (name, value) in self.facts?.lines ?? [] { facts.add([name, value]) }
