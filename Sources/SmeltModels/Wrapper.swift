@@ -58,25 +58,31 @@ public struct TextConfig: Sendable {
       else {
         continue
       }
-      var members = zip(object.keys, object.values).map { ($0.0, $0.1) }
-      let tied = "tie_word_embeddings"
-      if (hasHead ? object[tied] : config[tied])?.bool == true {
-        members.removeAll { $0.0 == tied }
-        members.append((tied, JSON(!hasHead)))
-      }
-      for shared in [tied, "eos_token_id", "bos_token_id"]
-      where !members.contains(where: { $0.0 == shared }) {
-        if let value = config[shared] { members.append((shared, value)) }
-      }
-      json = JSON(members: members)
+      json = TextConfig.merged(object, config, hasHead: hasHead)
       return
     }
     guard let text = TextConfig.flat[type], let object = config.object, object["num_hidden_layers"] != nil
     else {
       return nil
     }
-    json = JSON(
-      members: zip(object.keys, object.values).map { $0 == "model_type" ? ($0, JSON(text)) : ($0, $1) })
+    let own = zip(object.keys, object.values).filter { $0.0 != "model_type" }.map { ($0.0, $0.1) }
+    guard let inner = JSON(members: [("model_type", JSON(text))] + own).object else { return nil }
+    json = TextConfig.merged(inner, config, hasHead: hasHead)
+  }
+
+  /// A text model's section with what the wrapper says for it.
+  private static func merged(_ text: JSONObject, _ wrapper: JSON, hasHead: Bool) -> JSON {
+    let tied = "tie_word_embeddings"
+    var members = zip(text.keys, text.values).map { ($0.0, $0.1) }
+    for shared in [tied, "eos_token_id", "bos_token_id"] where text[shared] == nil {
+      if let value = wrapper[shared] { members.append((shared, value)) }
+    }
+    let isTied = members.contains { $0.0 == tied && $0.1.bool == true }
+    if hasHead ? isTied : wrapper[tied]?.bool == true {
+      members.removeAll { $0.0 == tied }
+      members.append((tied, JSON(!hasHead)))
+    }
+    return JSON(members: members)
   }
 }
 

@@ -336,16 +336,15 @@ import Testing
     try expectTheSame(variant, as: "llama", carried: 1)
   }
 
-  /// The text model's section ties a head that is there: it is used, not carried.
-  @Test func aHeadThatIsThereIsUsed() throws {
+  /// A section ties a head that is there: it is used, not carried.
+  @Test(arguments: [(true, false), (false, true), (true, nil), (nil, true)] as [(Bool?, Bool?)])
+  func aHeadThatIsThereIsUsed(text: Bool?, wrapper: Bool?) throws {
     var variant = try Variant("models/qwen3")
     #expect(variant.tensors.contains { $0.name == "lm_head.weight" })
     variant.tensors.append(tower())
-    variant.set("tie_word_embeddings", true)
-    variant.config = [
-      ("model_type", "nosuch"), ("tie_word_embeddings", false),
-      ("text_config", JSON(members: variant.config)),
-    ]
+    variant.set("tie_word_embeddings", text.map { JSON($0) })
+    variant.config = [("model_type", "nosuch"), ("text_config", JSON(members: variant.config))]
+    variant.set("tie_word_embeddings", wrapper.map { JSON($0) })
     try expectTheSame(variant, as: "qwen3", carried: 1)
   }
 
