@@ -407,7 +407,9 @@ class Checks:
         extra = {n for n in result if n not in self.tensors and not n.endswith("_scale")} if not self.coded else set()
         require(not extra, f"{word}: has {sorted(extra)[:3]} too")
         config = json.loads((folder / "config.json").read_text()) if (folder / "config.json").exists() else {}
-        require(count == 0 or "quantization_config" in config or not config, f"{word}: config.json says nothing of it")
+        sections = [config, *(value for value in config.values() if isinstance(value, dict))]
+        said = any("quantization_config" in section for section in sections)
+        require(count == 0 or said or not config, f"{word}: config.json says nothing of it")
         self.run("check", folder, "--quiet")
         return f"{count}" + (f" ({worst:.2f})" if count else "")
 
@@ -483,7 +485,7 @@ def main():
         home = arguments.keep or pathlib.Path(temporary)
         home.mkdir(parents=True, exist_ok=True)
         if arguments.goldens:
-            names = sorted(p.name for p in arguments.goldens.iterdir() if any(p.glob("*.safetensors")))
+            names = sorted(p.parent.name for p in arguments.goldens.glob("*/config.json") if any(p.parent.glob("*.safetensors")))
         else:
             names = list(ZOO)
         names = [name for name in names if not arguments.only or name in arguments.only]
