@@ -11,7 +11,7 @@ checkpoint, or for each folder of FOLDER with --goldens:
 3. `quantize` to W8A8 and to FP8_DYNAMIC without data gives every tensor under its name, as it was, or as codes with scales whose
    numbers (decoded by numpy here) lie within the scheme's bound; only matrices of linear layers are quantized;
 4. `verify SOURCE RESULT` says that no forward pass ran, or runs, and finds no fault; `generate` and `evaluate` end with 3 and one
-   error where `inspect` says that there is no forward pass, else with 0;
+   error where `inspect` says that there is no forward pass, else with 0 and transformers' logits;
 5. a copy with one safetensors file cut in half is refused with a code.
 
 Prints a table; exits with 1 where anything failed. Needs numpy; to make the checkpoints torch and transformers (5.24).
@@ -88,6 +88,24 @@ ZOO = {
     "qwen2_vl": (IMAGE, dict(
         text_config=text(rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]}),
         vision_config=dict(depth=2, embed_dim=32, hidden_size=64, mlp_ratio=2, num_heads=2, patch_size=8))),
+    "qwen2_5_vl": (IMAGE, dict(
+        text_config=text(rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]}),
+        vision_config=dict(depth=2, hidden_size=32, out_hidden_size=64, intermediate_size=48, num_heads=2, patch_size=8,
+                           fullatt_block_indexes=[1]))),
+    "qwen3_vl": (IMAGE, dict(
+        text_config=text(rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]}),
+        vision_config=dict(depth=2, hidden_size=32, intermediate_size=48, num_heads=2, patch_size=8, out_hidden_size=64,
+                           deepstack_visual_indexes=[0], num_position_embeddings=16))),
+    "qwen3_omni_moe_thinker": ("Qwen3OmniMoeThinkerForConditionalGeneration", dict(
+        text_config=text(**EXPERTS, rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]}),
+        vision_config=dict(depth=2, hidden_size=32, intermediate_size=48, num_heads=2, patch_size=8, out_hidden_size=64,
+                           deepstack_visual_indexes=[0], num_position_embeddings=16),
+        audio_config=dict(AUDIO, output_dim=64, downsample_hidden_size=8))),
+    "qwen2_5_omni_thinker": ("Qwen2_5OmniThinkerForConditionalGeneration", dict(
+        text_config=text(rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]}),
+        vision_config=dict(depth=2, hidden_size=32, out_hidden_size=64, intermediate_size=48, num_heads=2, patch_size=8,
+                           fullatt_block_indexes=[1]),
+        audio_config=dict(AUDIO, output_dim=64))),
     "llava": (IMAGE, dict(text_config=text(model_type="llama"), vision_config=vision(model_type="clip_vision_model"))),
     "gemma3": (IMAGE, dict(text_config=text(layer_types=["sliding_attention", "full_attention"]),
                            vision_config=vision(model_type="siglip_vision_model"), mm_tokens_per_image=4)),
@@ -179,7 +197,8 @@ DTYPES = ["bfloat16", "float32", "bfloat16", "float16"]
 
 
 def make(name, folder):
-    """Writes a checkpoint of random weights; returns its dtype and hashes of matrices that are no linear layer's."""
+    """Writes a checkpoint of random weights; returns its dtype, hashes of matrices that are no linear layer's, and what computes
+    the logits of token ids."""
     import hashlib
 
     import torch
@@ -192,10 +211,11 @@ def make(name, folder):
     torch.manual_seed(place)
     config = transformers.AutoConfig.for_model(name, **settings)
     dtype = getattr(torch, DTYPES[place % len(DTYPES)])
-    model = getattr(transformers, kind).from_config(config, dtype=torch.float32)
+    maker = getattr(transformers, kind)
+    model = maker.from_config(config, dtype=torch.float32) if kind.startswith("Auto") else maker(config)
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(0, 0.05)
+        for path, parameter in model.named_parameters():
+            parameter.normal_(float("norm" in path and parameter.ndim == 1), 0.05)
     model = model.to(dtype)
     model.save_pretrained(folder, **({"max_shard_size": "60KB"} if place % 3 == 0 else {}))
     (folder / "chat_template.jinja").write_text("{{ messages }}\n")
@@ -207,7 +227,13 @@ def make(name, folder):
             if value.ndim == 2 and not isinstance(module, torch.nn.Linear):
                 bits = value.detach().contiguous().view(torch.uint8).numpy().tobytes()
                 odd[hashlib.sha256(bits).hexdigest()] = f"{path}.{key} of {type(module).__name__}"
-    return str(dtype).removeprefix("torch."), odd
+
+    def logits(ids):
+        loaded = maker.from_pretrained(folder, dtype=torch.float32).eval()
+        with torch.no_grad():
+            return loaded(input_ids=torch.tensor([ids])).logits[0].numpy()
+
+    return str(dtype).removeprefix("torch."), odd, logits
 
 
 # MARK: reading
@@ -246,10 +272,10 @@ def e4m3(code):
 E4M3 = np.array([e4m3(code) for code in range(256)])
 
 
-def read(folder):
+def read(folder, pattern="*.safetensors"):
     """All tensors of a folder by name."""
     found = {}
-    for path in sorted(pathlib.Path(folder).glob("*.safetensors")):
+    for path in sorted(pathlib.Path(folder).glob(pattern)):
         if path.name == "reference.safetensors":
             continue
         data = path.read_bytes()
@@ -283,8 +309,8 @@ def undescribed(config):
 class Checks:
     """The five checks of one checkpoint."""
 
-    def __init__(self, smelt, source, work, odd):
-        self.smelt, self.source, self.work, self.odd = smelt, source, work, odd
+    def __init__(self, smelt, source, work, odd, logits):
+        self.smelt, self.source, self.work, self.odd, self.logits = smelt, source, work, odd, logits
         self.tensors = read(source)
 
     def run(self, *words, codes=(0,)):
@@ -381,7 +407,9 @@ class Checks:
         extra = {n for n in result if n not in self.tensors and not n.endswith("_scale")} if not self.coded else set()
         require(not extra, f"{word}: has {sorted(extra)[:3]} too")
         config = json.loads((folder / "config.json").read_text()) if (folder / "config.json").exists() else {}
-        require(count == 0 or "quantization_config" in config or not config, f"{word}: config.json says nothing of it")
+        sections = [config, *(value for value in config.values() if isinstance(value, dict))]
+        said = any("quantization_config" in section for section in sections)
+        require(count == 0 or said or not config, f"{word}: config.json says nothing of it")
         self.run("check", folder, "--quiet")
         return f"{count}" + (f" ({worst:.2f})" if count else "")
 
@@ -401,7 +429,15 @@ class Checks:
             require(said[-1].startswith("verdict: not judged"), f"verify: {said[-1]}")
             require("no weight, setting or token id is wrong" in said[-1], f"verify: {said[-1]}")
             require(("no forward pass was run" in said[-1]) == bool(why), f"verify: {said[-1]}")
-        return "exit 3" if why else "runs"
+        if why:
+            return "exit 3"
+        if not self.logits:
+            return "runs"
+        self.run("logits", self.source, self.work / "logits.safetensors", "--tokens", ids, "--quiet")
+        ours, theirs = read(self.work, "logits.safetensors")["logits.0"].numbers(), self.logits([1, 2, 3, 4])
+        error = np.abs(ours - theirs).max() / np.abs(theirs).max()
+        require(error <= 1e-5, f"logits are {error:.2g} of the largest off")
+        return f"runs, {error:.1g}"
 
     def damaged(self):
         copy = self.work / "cut"
@@ -449,7 +485,7 @@ def main():
         home = arguments.keep or pathlib.Path(temporary)
         home.mkdir(parents=True, exist_ok=True)
         if arguments.goldens:
-            names = sorted(p.name for p in arguments.goldens.iterdir() if any(p.glob("*.safetensors")))
+            names = sorted(p.parent.name for p in arguments.goldens.glob("*/config.json") if any(p.parent.glob("*.safetensors")))
         else:
             names = list(ZOO)
         names = [name for name in names if not arguments.only or name in arguments.only]
@@ -458,12 +494,12 @@ def main():
             work = home / f"{name}.work"
             work.mkdir()
             if arguments.goldens:
-                source, (dtype, odd) = arguments.goldens / name, ("", {})
+                source, (dtype, odd, logits) = arguments.goldens / name, ("", {}, None)
             else:
                 source = home / name
-                dtype, odd = make(name, source)
+                dtype, odd, logits = make(name, source)
             size = sum(p.stat().st_size for p in source.glob("*.safetensors")) / 1e6
-            cells, failures = Checks(os.path.abspath(arguments.smelt), source, work, odd).all()
+            cells, failures = Checks(os.path.abspath(arguments.smelt), source, work, odd, logits).all()
             failed += bool(failures)
             print(row([name, dtype, f"{size:.2f}", *cells]), flush=True)
             for failure in failures:

@@ -77,4 +77,7 @@ extension ModelFamily {
 
   /// Itself.
   public var core: any ModelFamily { self }
+
+  /// Whether there is an output head beside the embeddings.
+  public var hasHead: Bool { weights.contains { $0.role == .outputHead } }
 }

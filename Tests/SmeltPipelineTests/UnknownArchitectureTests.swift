@@ -63,6 +63,27 @@ import Testing
     #expect(try diff(model, try Model.open(work.file("b")), RunOptions()).isEqual)
   }
 
+  /// FP8 in blocks of 32 columns keeps the layout of its makers.
+  @Test func mxfp8IsTheSameAfterAnIngot() throws {
+    let home = TemporaryFolder()
+    putFile(
+      home.file("config.json"),
+      Array(#"{"model_type": "nosuch", "quantization_config": {"quant_method": "mxfp8"}}"#.utf8))
+    let name = "model.layers.0.mlp.up_proj.weight"
+    try Variant.write(
+      [
+        Variant.Tensor(name: name, dtype: .f8E4M3, shape: [4, 64], bytes: (0..<256).map { UInt8($0 % 100) }),
+        Variant.Tensor(name: name + "_scale_inv", dtype: .u8, shape: [4, 2], bytes: (120..<128).map { $0 }),
+        Variant.Tensor(name: "norm.weight", dtype: .f32, shape: [2], bytes: [UInt8](repeating: 1, count: 8)),
+      ], to: home.file("model.safetensors"))
+    let model = try Model.open(home.path)
+    let work = TemporaryFolder()
+    _ = try convert(model, to: work.file("a.ingot"), try options("keep"))
+    _ = try convert(try Model.open(work.file("a.ingot")), to: work.file("b"), folder(try options("keep")))
+    #expect(try tensors(work.file("b")) == tensors(home.path))
+    #expect(try contents(work.file("b/config.json")) == contents(home.file("config.json")))
+  }
+
   /// Stacked experts, linear attention, a tower for pictures.
   @Test(arguments: ["W8A8", "FP8_DYNAMIC", "bf16"])
   func aDirectoryForEnginesHasEveryNameAndShape(scheme: String) throws {
@@ -112,7 +133,8 @@ import Testing
     try Variant.write(variant.tensors, to: home.file("weights.safetensors"))
     let model = try Model.open(home.path)
     #expect(model.family.modelType == "unknown" && model.noForwardPass?.contains("config.json") == true)
-    #expect(try inspect(model).text(withTensors: false).contains("no pass"))
+    let text = try inspect(model).text(withTensors: false)
+    #expect(text.contains("forward pass  none: there is no config.json"))
     let work = TemporaryFolder()
     _ = try convert(model, to: work.file("a.ingot"), try options("keep"))
     _ = try convert(try Model.open(work.file("a.ingot")), to: work.file("b"), folder(try options("keep")))
@@ -222,6 +244,25 @@ import Testing
     #expect(report.exactWeights < report.weights.count)
   }
 
+  /// A GGUF file of such a variant is the same file after an ingot.
+  @Test func aGGUFOfAVariantIsTheSameFileAgain() throws {
+    let home = TemporaryFolder()
+    try rewrite(fixture("gguf/models/qwen3moe.bf16.gguf"), to: home.file("a.gguf")) { keys in
+      keys.append(("qwen3moe.rope.scaling.type", .string("cubic")))
+    }
+    let model = try Model.open(home.file("a.gguf"))
+    let reason = try #require(model.noForwardPass)
+    #expect(reason.contains("gguf:qwen3moe") && reason.contains("'cubic'"))
+    _ = try check(model, RunOptions())
+    _ = try convert(model, to: home.file("a.ingot"), try options("keep"))
+    let ingot = try Model.open(home.file("a.ingot"))
+    #expect(ingot.noForwardPass == reason)
+    var keep = try options("keep")
+    keep.target = GGUFResult()
+    _ = try convert(ingot, to: home.file("b.gguf"), keep)
+    #expect(try contents(home.file("b.gguf")) == contents(home.file("a.gguf")))
+  }
+
   @Test func aFileThatContradictsItselfIsRefused() throws {
     var variant = try Variant("models/llama")
     variant.set("num_attention_heads", 7)
@@ -252,6 +293,83 @@ import Testing
 
 /// A model around a text model that a family runs.
 @Suite struct WrapperTests {
+  private static let windows = Windows([[1, 5, 9, 13, 2, 7, 11, 3]], context: 8)
+
+  /// The same numbers as the text model alone, in every container.
+  private func expectTheSame(_ variant: Variant, as base: String, carried: Int) throws {
+    let home = TemporaryFolder()
+    let expected = try evaluate(openFixture(base), WrapperTests.windows, RunOptions()).perplexity
+    let model = try variant.open(in: home)
+    #expect(model.family.weights.count { $0.isCarried } == carried, "\(model.noForwardPass ?? "")")
+    _ = try convert(model, to: home.file("a.ingot"), try options("keep"))
+    var (folder, gguf) = (try options("keep"), try options("keep"))
+    (folder.target, gguf.target) = (SafetensorsResult(), GGUFResult())
+    _ = try convert(try Model.open(home.file("a.ingot")), to: home.file("b"), folder)
+    _ = try convert(model, to: home.file("c.gguf"), gguf)
+    for path in [model.path, home.file("a.ingot"), home.file("b"), home.file("c.gguf")] {
+      #expect(try evaluate(Model.open(path), WrapperTests.windows, RunOptions()).perplexity == expected)
+    }
+  }
+
+  private func tower() -> Variant.Tensor {
+    Variant.Tensor(
+      name: "visual.blocks.0.attn.qkv.weight", dtype: .f32, shape: [2, 2],
+      bytes: [UInt8](repeating: 1, count: 16))
+  }
+
+  /// Text models under a name of their own, whose rotation goes by three positions that are one in a text.
+  @Test(arguments: [
+    ("qwen2_vl", "qwen2", "model.", "beside"), ("qwen2_5_vl", "qwen2", "model.", "flat"),
+    ("qwen3_vl", "qwen3", "model.language_model.", "text_config"),
+    ("qwen3_omni_moe", "qwen3_moe", "thinker.model.", "thinker_config"),
+    ("qwen2_5_omni", "qwen2", "thinker.model.", "thinker_config"),
+  ])
+  func textModelsOfOtherNamesRun(type: String, base: String, prefix: String, section: String) throws {
+    var variant = try Variant("models/\(base)")
+    variant.rename { name in
+      name.hasPrefix("model.")
+        ? prefix + name.dropFirst(6) : prefix.hasPrefix("thinker.") ? "thinker.\(name)" : name
+    }
+    variant.tensors.append(tower())
+    variant.set("rope_scaling", ["type": "mrope", "mrope_section": [4, 2, 2]])
+    variant.set("model_type", JSON(section == "flat" ? type : type + "_text"))
+    switch section {
+    case "flat": break
+    case "thinker_config":
+      variant.config = [
+        ("model_type", JSON(type)), ("thinker_config", ["text_config": JSON(members: variant.config)]),
+      ]
+    default:
+      variant.config = [("model_type", JSON(type)), ("text_config", JSON(members: variant.config))]
+    }
+    try expectTheSame(variant, as: base, carried: 1)
+  }
+
+  /// The wrapper ties the head; what the text model's section says of it is not so.
+  @Test func aWrapperThatTiesTheHeadIsBelievedWhereThereIsNone() throws {
+    var variant = try Variant("models/llama")
+    #expect(!variant.tensors.contains { $0.name == "lm_head.weight" })
+    variant.rename { "language_model.\($0)" }
+    variant.tensors.append(tower())
+    variant.set("tie_word_embeddings", false)
+    variant.config = [
+      ("model_type", "nosuch"), ("tie_word_embeddings", true), ("text_config", JSON(members: variant.config)),
+    ]
+    try expectTheSame(variant, as: "llama", carried: 1)
+  }
+
+  /// A section ties a head that is there: it is used, not carried.
+  @Test(arguments: [(true, false), (false, true), (true, nil), (nil, true)] as [(Bool?, Bool?)])
+  func aHeadThatIsThereIsUsed(text: Bool?, wrapper: Bool?) throws {
+    var variant = try Variant("models/qwen3")
+    #expect(variant.tensors.contains { $0.name == "lm_head.weight" })
+    variant.tensors.append(tower())
+    variant.set("tie_word_embeddings", text.map { JSON($0) })
+    variant.config = [("model_type", "nosuch"), ("text_config", JSON(members: variant.config))]
+    variant.set("tie_word_embeddings", wrapper.map { JSON($0) })
+    try expectTheSame(variant, as: "qwen3", carried: 1)
+  }
+
   @Test(arguments: ["kimi_k25", "kimi_k25-int4"])
   func theTextModelRunsInEveryContainerAndTheRestIsCarried(name: String) throws {
     let source = try openFixture(name)

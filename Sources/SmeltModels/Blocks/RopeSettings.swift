@@ -48,6 +48,8 @@ struct RopeSettings: Sendable {
     guard let scaling = parameters else { return }
     let type = try scaling.string("rope_type") ?? scaling.string("type") ?? "default"
     guard type != "default" else { return }
+    // Three positions of each token, one for each section of the channels; in a text they are the same.
+    if type == "mrope", try config.string("model_type")?.hasSuffix("_text") == true { return }
     guard RopeSettings.types.contains(type) else {
       throw RopeSettings.unsupported(type, config, RopeSettings.types)
     }

@@ -15,14 +15,23 @@ public enum WrapperForm: String, Sendable, CaseIterable {
   case textModel = "model.text_model."
   /// `thinker.model.layers.0…`, `thinker.lm_head.weight`.
   case thinker = "thinker."
+  /// `model.layers.0…`, `lm_head.weight`: the towers stand beside.
+  case beside = ""
 
   /// The wrapper's name of one of the text model's tensors.
   public func tensor(_ name: String) -> String {
     switch self {
-    case .languageModel, .thinker: rawValue + name
+    case .languageModel, .thinker, .beside: rawValue + name
     case .insideModel, .headApart, .textModel:
       name.hasPrefix("model.") ? rawValue + name.dropFirst("model.".count) : name
     }
+  }
+}
+
+extension WrapperForm {
+  /// Whether a tensor belongs to the output head of the text model, in any of the forms.
+  public static func isHead(_ name: String) -> Bool {
+    allCases.contains { name.hasPrefix($0.tensor("lm_head.")) }
   }
 }
 
@@ -30,13 +39,18 @@ public enum WrapperForm: String, Sendable, CaseIterable {
 public struct TextConfig: Sendable {
   /// The keys under which wrappers keep it.
   public static let keys = ["text_config", "llm_config", "language_config", "thinker_config"]
+  /// Wrappers whose configuration may say beside its towers what the text model is, and how that is called.
+  private static let flat = ["qwen2_vl": "qwen2_vl_text", "qwen2_5_vl": "qwen2_5_vl_text"]
 
   /// The text model's configuration, with what the wrapper says for it.
   public let json: JSON
 
   /// Nil where the configuration wraps no architecture that a family knows.
-  public init?(_ config: JSON) {
-    if let type = config["model_type"]?.string, ModelFamilies.knows(type) { return nil }
+  /// - Parameter hasHead: whether there is an output head. One that is there is used, and where there is none, a wrapper that ties it
+  ///   to the embeddings goes before a text model that says otherwise.
+  public init?(_ config: JSON, hasHead: Bool) {
+    let type = config["model_type"]?.string ?? ""
+    if ModelFamilies.knows(type) { return nil }
     for key in TextConfig.keys {
       guard var inner = config[key], inner.object != nil else { continue }
       if let deeper = inner["text_config"], deeper.object != nil { inner = deeper }
@@ -44,15 +58,31 @@ public struct TextConfig: Sendable {
       else {
         continue
       }
-      var members = zip(object.keys, object.values).map { ($0.0, $0.1) }
-      for shared in ["tie_word_embeddings", "eos_token_id", "bos_token_id"]
-      where object[shared] == nil {
-        if let value = config[shared] { members.append((shared, value)) }
-      }
-      json = JSON(members: members)
+      json = TextConfig.merged(object, config, hasHead: hasHead)
       return
     }
-    return nil
+    guard let text = TextConfig.flat[type], let object = config.object, object["num_hidden_layers"] != nil
+    else {
+      return nil
+    }
+    let own = zip(object.keys, object.values).filter { $0.0 != "model_type" }.map { ($0.0, $0.1) }
+    guard let inner = JSON(members: [("model_type", JSON(text))] + own).object else { return nil }
+    json = TextConfig.merged(inner, config, hasHead: hasHead)
+  }
+
+  /// A text model's section with what the wrapper says for it.
+  private static func merged(_ text: JSONObject, _ wrapper: JSON, hasHead: Bool) -> JSON {
+    let tied = "tie_word_embeddings"
+    var members = zip(text.keys, text.values).map { ($0.0, $0.1) }
+    for shared in [tied, "eos_token_id", "bos_token_id"] where text[shared] == nil {
+      if let value = wrapper[shared] { members.append((shared, value)) }
+    }
+    let isTied = members.contains { $0.0 == tied && $0.1.bool == true }
+    if hasHead ? isTied : wrapper[tied]?.bool == true {
+      members.removeAll { $0.0 == tied }
+      members.append((tied, JSON(!hasHead)))
+    }
+    return JSON(members: members)
   }
 }
 

@@ -1,13 +1,14 @@
 // Qwen2 and Qwen2.5, dense. Llama with biases on queries, keys and values and none on the output; the layers from
-// `max_window_layers` on may see a window only. Follows transformers' qwen2.
+// `max_window_layers` on may see a window only. Follows transformers' qwen2. The text models of Qwen2-VL, Qwen2.5-VL and Qwen2.5-Omni are
+// the same: their rotation goes by three positions of a token, which are one in a text.
 
 public import SmeltStorage
 import SmeltTensors
 
 /// The Qwen2 architecture.
 public struct Qwen2: DecoderFamily {
-  /// `qwen2`.
-  public static let modelTypes = ["qwen2"]
+  /// `qwen2`, and text models of others.
+  public static let modelTypes = ["qwen2", "qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text"]
 
   /// The decoder.
   public let decoder: Decoder

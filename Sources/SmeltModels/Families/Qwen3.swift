@@ -7,8 +7,8 @@ import SmeltTensors
 
 /// The Qwen3 architecture.
 public struct Qwen3: DecoderFamily {
-  /// `qwen3`.
-  public static let modelTypes = ["qwen3"]
+  /// `qwen3`, and the text model of Qwen3-VL, whose three positions of a token are one in a text.
+  public static let modelTypes = ["qwen3", "qwen3_vl_text"]
 
   /// The decoder.
   public let decoder: Decoder

@@ -7,8 +7,9 @@ import SmeltTensors
 
 /// The Qwen3-MoE architecture.
 public struct Qwen3MoE: DecoderFamily {
-  /// `qwen3_moe`.
-  public static let modelTypes = ["qwen3_moe"]
+  /// `qwen3_moe`, and the thinker of Qwen3-Omni, whose three positions of a token are one in a text. Not Qwen3-VL's text model,
+  /// whose stacks of experts may lie transposed.
+  public static let modelTypes = ["qwen3_moe", "qwen3_omni_moe_text"]
 
   /// The decoder.
   public let decoder: Decoder

@@ -72,7 +72,8 @@ package final class IngotSource: SealedSource {
     }
     let family: any ModelFamily
     if let type = config["model_type"]?.string, !ModelFamilies.knows(type) {
-      guard form != nil, let text = TextConfig(config) else {
+      let hasHead = file.entry("output.weight") != nil
+      guard form != nil, let text = TextConfig(config, hasHead: hasHead) else {
         return unknown(type)
       }
       family = try ModelFamilies.family(of: text.json, file: "config.json", byteCount: byteCount)

@@ -92,7 +92,7 @@ public struct Model: Sendable {
   func textConfig() throws -> Bytes? {
     guard let bytes = try smallFile("config.json") else { return nil }
     guard (family as? CarryingFamily)?.wrapper != nil,
-      let text = TextConfig(try parseConfig(bytes, file: "config.json"))
+      let text = TextConfig(try parseConfig(bytes, file: "config.json"), hasHead: family.core.hasHead)
     else { return bytes }
     return Bytes(Array((text.json.text(indented: true) + "\n").utf8))
   }

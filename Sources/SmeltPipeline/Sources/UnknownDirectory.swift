@@ -73,7 +73,8 @@ struct UnknownDirectory {
   /// The family of the text model that config.json wraps; nil where no family knows it.
   /// - Throws: refusals of its configuration, `RequestError` unsupported for a variant that is not computed.
   private func textModel() throws -> (any ModelFamily)? {
-    guard let text = TextConfig(config) else { return nil }
+    let hasHead = source.tensors.contains { WrapperForm.isHead($0.name) }
+    guard let text = TextConfig(config, hasHead: hasHead) else { return nil }
     return try ModelFamilies.family(
       of: text.json, file: "config.json", byteCount: source.files.reduce(0) { $0 + $1.byteCount })
   }

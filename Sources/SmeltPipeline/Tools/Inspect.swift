@@ -159,7 +159,7 @@ public struct Inspection: Sendable {
     ])
     if let drafts { facts.add(["MTP", drafts.text]) }
     facts.add(["tokenizer", tokenizer.text])
-    if let noForwardPass { facts.add(["no pass", printable(noForwardPass)]) }
+    if let noForwardPass { facts.add(["forward pass", "none: \(printable(noForwardPass))"]) }
     for left in leftOut { facts.add(["left out", left.text]) }
     if let contentHash { facts.add(["content hash", contentHash]) }
     for (name, value) in self.facts?.lines ?? [] { facts.add([name, value]) }

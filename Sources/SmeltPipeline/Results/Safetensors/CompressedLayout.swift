@@ -26,7 +26,9 @@ struct CompressedLayout: Sendable {
   }
 
   /// Whether some weight has no layout that the family's makers use.
-  func isNeeded(_ weights: [PlannedWeight], _ family: any ModelFamily, column: Int) -> Bool {
+  func isNeeded(
+    _ weights: [PlannedWeight], _ family: any ModelFamily, column: Int, saysMXFP8: Bool
+  ) -> Bool {
     let isV4 = TensorNaming.isDeepSeekV4(family)
     let isDeepSeek = isV4 || family.modelType.hasPrefix("deepseek")
     return weights.contains { planned in
@@ -36,6 +38,7 @@ struct CompressedLayout: Sendable {
       if encoding is FP4 || encoding.isBlockFP4 {
         return isV4 ? !(spec.role.isRouted && place.isWhole) : !(place.stackIndex != nil && place.transposed)
       }
+      if saysMXFP8, TensorNaming.isMX(encoding), place.isWhole { return !planned.isKept }
       guard encoding.name == FP8(.e4m3, .block128).name, place.isWhole else { return true }
       return isAsked || !isDeepSeek && !planned.isKept
     }

@@ -59,7 +59,11 @@ struct QuantizationSection {
   }
 
   /// The makers' `quant_method`; nil where nothing is quantized.
-  private var method: String? { isQuantized ? (hasFP4 && !isV4 ? "mxfp4" : "fp8") : nil }
+  private var method: String? {
+    guard isQuantized else { return nil }
+    if naming.saysMXFP8, plan.slabs.contains(where: { TensorNaming.isMX($0.encoding) }) { return "mxfp8" }
+    return hasFP4 && !isV4 ? "mxfp4" : "fp8"
+  }
 
   /// What the makers' own files say.
   private var makers: [(String, JSON)] {

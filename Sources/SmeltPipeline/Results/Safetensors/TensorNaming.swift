@@ -13,13 +13,16 @@ struct TensorNaming {
   private let column: Int
   /// What quantized weights are written for, where it is compressed-tensors.
   let compressed: CompressedLayout?
+  /// Whether config.json describes FP8 of blocks of 32 columns, which are kept then as they lie.
+  let saysMXFP8: Bool
 
   /// The dialect that the model's tensors have or once had, else the hub's. For compressed-tensors a dialect that stacks what
   /// is quantized gives way to the hub's, which has every expert's matrix for itself.
   init(_ model: Model, _ weights: [PlannedWeight], _ layout: CompressedLayout) throws {
     family = model.family
+    saysMXFP8 = model.saysMXFP8
     let own = model.family.dialects.firstIndex(of: model.dialect) ?? 0
-    guard layout.isNeeded(weights, family, column: own) else {
+    guard layout.isNeeded(weights, family, column: own, saysMXFP8: saysMXFP8) else {
       (column, compressed) = (own, nil)
       return
     }
@@ -53,7 +56,13 @@ struct TensorNaming {
       // DeepSeek-V4's experts beside `.scale`, gpt-oss's `_blocks` and `_scales`.
       return isDeepSeekV4(model.family) ? place.isWhole : place.stackIndex != nil && place.transposed
     }
-    return encoding.name == FP8(.e4m3, .block128).name && place.isWhole
+    guard place.isWhole else { return false }
+    return encoding.name == FP8(.e4m3, .block128).name || isMX(encoding) && model.saysMXFP8
+  }
+
+  /// Whether an encoding is FP8 of blocks of 32 columns.
+  static func isMX(_ encoding: any Encoding) -> Bool {
+    encoding.name == FP8(.e4m3, .block(rows: 1, columns: FP4.group)).name
   }
 
   /// The steps of a weight, and the second weight it is joined with; nil for that second weight, which has no slab of its
@@ -144,8 +153,17 @@ struct TensorNaming {
         if index == 0 { entry.shape = Shape(dimensions.dropLast() + [first.shape.columns / FP4.group, 16]) }
       } else if index > 0 {
         entry.name = isDeepSeekV4 ? "\(module).scale" : "\(name)_scale_inv"
+        if TensorNaming.isMX(first.encoding) { entry.dtype = .u8 }
       }
       return entry
     }
+  }
+}
+
+extension Model {
+  /// Whether config.json says `mxfp8` of the codes.
+  var saysMXFP8: Bool {
+    guard let config = try? smallFile("config.json") else { return false }
+    return config.array.firstRange(of: Array("\"mxfp8\"".utf8)) != nil
   }
 }
