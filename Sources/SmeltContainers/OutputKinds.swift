@@ -2,47 +2,47 @@
 // written, and refuses everything else: a kind of output without a mark here would be overwritten blindly, or never.
 // Formats/manifest.md, section 3. Folders have a list of their own, `FolderManifest`.
 
-public import SmeltStorage
+package import SmeltStorage
 
 extension OutputKind {
   /// An ingot, or a part of one: by its magic.
-  public static let ingot = OutputKind("an ingot") { IngotFile.isIngot($0) }
+  package static let ingot = OutputKind("an ingot") { IngotFile.isIngot($0) }
 
   /// A GGUF model, or a part of one: by a key `smelt.…`.
-  public static let gguf = OutputKind("a GGUF model") { path in
+  package static let gguf = OutputKind("a GGUF model") { path in
     guard let header = ggufHeader(path) else { return false }
     return header.hasSmeltKey && header.type != "imatrix"
   }
 
   /// An importance matrix: by a key `smelt.…`.
-  public static let imatrix = OutputKind("an importance matrix") { path in
+  package static let imatrix = OutputKind("an importance matrix") { path in
     guard let header = ggufHeader(path) else { return false }
     return header.hasSmeltKey && header.type == "imatrix"
   }
 
   /// Statistics of a calibration: by `format` in the metadata.
-  public static let statistics = OutputKind("a statistics file") { hasFormat($0, "smelt.statistics/") }
+  package static let statistics = OutputKind("a statistics file") { hasFormat($0, "smelt.statistics/") }
 
   /// Logits: by `format` in the metadata.
-  public static let logits = OutputKind("a file of logits") { hasFormat($0, "smelt.logits/") }
+  package static let logits = OutputKind("a file of logits") { hasFormat($0, "smelt.logits/") }
 
   /// A report of `verify` for machines: by its `schema`.
-  public static let report = OutputKind("a report of verify") { hasSchema($0, "smelt.verify/") }
+  package static let report = OutputKind("a report of verify") { hasSchema($0, "smelt.verify/") }
 
   /// A report of `verify` for people: by the page's generator.
-  public static let reportPage = OutputKind("a page of verify") { isPage($0, "verify") }
+  package static let reportPage = OutputKind("a page of verify") { isPage($0, "verify") }
 
   /// A page about a calibration: by the page's generator.
-  public static let calibrationPage = OutputKind("a page of calibrate") { isPage($0, "calibrate") }
+  package static let calibrationPage = OutputKind("a page of calibrate") { isPage($0, "calibrate") }
 
   /// A picture of how tokens cover experts: by its metadata.
-  public static let heatMap = OutputKind("a heat map") { path in
+  package static let heatMap = OutputKind("a heat map") { path in
     let head = head(path)
     return head.hasPrefix("<svg ") && head.contains("\n\(heatMapMark)")
   }
 
   /// A recipe that a budget chose: by `saved`, which must be the hash of the rest, since recipes are edited by hand.
-  public static let recipe = OutputKind("a recipe that --save-recipe wrote unedited") { path in
+  package static let recipe = OutputKind("a recipe that --save-recipe wrote unedited") { path in
     guard let bytes = try? readSmallFile(path, limit: 16 << 20, code: .recipe).array,
       let json = try? JSON.scan(Bytes(bytes)), json["schema"]?.string?.hasPrefix("smelt.recipe/") == true,
       let saved = json["saved"]?.string
@@ -51,23 +51,23 @@ extension OutputKind {
   }
 
   /// All of them.
-  public static let all: [OutputKind] = [
+  package static let all: [OutputKind] = [
     .ingot, .gguf, .imatrix, .statistics, .logits, .report, .reportPage, .calibrationPage, .heatMap, .recipe,
   ]
 
   // MARK: marks that writers outside this room put into their files
 
   /// Begins the line of a heat map that names the program.
-  public static let heatMapMark = "<metadata>smelt "
+  package static let heatMapMark = "<metadata>smelt "
 
   /// Begins the second element of the head of a page.
-  public static let pageMark = "<meta name=\"generator\" content=\"smelt "
+  package static let pageMark = "<meta name=\"generator\" content=\"smelt "
 
   /// The key of a GGUF file, each part of it, that names the program.
-  public static let writerKey = "smelt.writer"
+  package static let writerKey = "smelt.writer"
 
   /// The text of a recipe as `--save-recipe` writes it: `saved` holds the hash of the text without it.
-  public static func savedText(_ recipe: JSON) -> String {
+  package static func savedText(_ recipe: JSON) -> String {
     let text = recipe.text()
     return savedText(text, saved: hexadecimal(Array(text.utf8).withUnsafeBytes { xxh64($0) }))
   }

@@ -1,27 +1,27 @@
 // What every container of named tensors offers: a list of tensors and the bytes of each, lent, not copied.
 
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltStorage
+package import SmeltTensors
 
 /// One tensor a file names: dtype, dimensions, and where its bytes are.
-public struct TensorInfo: Sendable {
+package struct TensorInfo: Sendable {
   /// The name in the file.
-  public let name: String
+  package let name: String
   /// The element type.
-  public let dtype: DType
+  package let dtype: DType
   /// The dimensions, outermost first.
-  public let shape: Shape
+  package let shape: Shape
   /// The path of the file that holds it.
-  public let file: String
+  package let file: String
   /// The place of its first byte in that file.
-  public let offset: Int
+  package let offset: Int
   /// Its bytes, lent from the mapping; touching them reads the file.
-  public let bytes: Bytes
+  package let bytes: Bytes
   /// The element type as the container spells it: `BF16`, `Q4_K`.
-  public let type: String
+  package let type: String
 
   /// A tensor of a file. `type` is the dtype's name unless given: blocks of GGUF are bytes to a dtype.
-  public init(
+  package init(
     name: String, dtype: DType, shape: Shape, file: String, offset: Int, bytes: Bytes, type: String? = nil
   ) {
     self.name = name
@@ -35,7 +35,7 @@ public struct TensorInfo: Sendable {
 }
 
 /// Named tensors, wherever they lie: one file, or several shards with an index.
-public protocol TensorSource: Sendable {
+package protocol TensorSource: Sendable {
   /// The tensors in file order, shard after shard.
   var tensors: [TensorInfo] { get }
   /// The tensor of a name, or nil.

@@ -1,11 +1,11 @@
 // The list of families. A new one is a file in Families/ and a line here.
 
-public import SmeltStorage
+package import SmeltStorage
 
 /// The architectures Smelt runs.
-public enum ModelFamilies {
+package enum ModelFamilies {
   /// All of them, in the order help shows them.
-  public static let all: [any ModelFamily.Type] = [
+  package static let all: [any ModelFamily.Type] = [
     DeepSeekV2.self,
     DeepSeekV3.self,
     DeepSeekV32.self,
@@ -24,13 +24,13 @@ public enum ModelFamilies {
   ]
 
   /// Whether some family has this `model_type`.
-  public static func knows(_ type: String) -> Bool { all.contains { $0.modelTypes.contains(type) } }
+  package static func knows(_ type: String) -> Bool { all.contains { $0.modelTypes.contains(type) } }
 
   /// The family a configuration names.
   /// - Parameter byteCount: the size of the source that the configuration belongs to, which bounds what it may ask for; nil where
   ///   there is none.
   /// - Throws: `CFG_VALUE` without a `model_type`; `RequestError` unsupported, listing what is known.
-  public static func family(of config: JSON, file: String, byteCount: Int? = nil) throws -> any ModelFamily {
+  package static func family(of config: JSON, file: String, byteCount: Int? = nil) throws -> any ModelFamily {
     guard let type = config["model_type"]?.string else {
       throw FormatError(
         .configValue, file: file, subject: "model_type", offset: config["model_type"]?.offset,

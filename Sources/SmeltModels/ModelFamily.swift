@@ -1,11 +1,11 @@
 // The seam between architectures and everything else. A family knows names, shapes and arithmetic; it never opens a
 // file. Running, calibrating and verifying are one forward pass with different `Weights`.
 
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltStorage
+package import SmeltTensors
 
 /// One architecture: configuration, weights by name, forward pass.
-public protocol ModelFamily: Sendable {
+package protocol ModelFamily: Sendable {
   /// The `model_type` values of config.json that mean this family.
   static var modelTypes: [String] { get }
 
@@ -64,20 +64,20 @@ public protocol ModelFamily: Sendable {
 
 extension ModelFamily {
   /// All dialects are written.
-  public var writtenDialects: [String] { dialects }
+  package var writtenDialects: [String] { dialects }
 
   /// The `model_type` as published.
-  public var modelType: String { Self.modelTypes[0] }
+  package var modelType: String { Self.modelTypes[0] }
 
   /// None.
-  public var drafts: DraftBlocks { .none }
+  package var drafts: DraftBlocks { .none }
 
   /// Families run.
-  public var hasForwardPass: Bool { true }
+  package var hasForwardPass: Bool { true }
 
   /// Itself.
-  public var core: any ModelFamily { self }
+  package var core: any ModelFamily { self }
 
   /// Whether there is an output head beside the embeddings.
-  public var hasHead: Bool { weights.contains { $0.role == .outputHead } }
+  package var hasHead: Bool { weights.contains { $0.role == .outputHead } }
 }

@@ -1,10 +1,10 @@
 // What a forward pass works with: weights to multiply by, tokens, expert choices, and how it is run.
 
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltStorage
+package import SmeltTensors
 
 /// What a forward pass multiplies by: a checkpoint, an ingot, or either of them watched.
-public protocol Weights: Sendable {
+package protocol Weights: Sendable {
   /// The weight of a name, checked against its spec.
   func weight(_ name: WeightName) throws -> Weight
 
@@ -20,17 +20,17 @@ public protocol Weights: Sendable {
 
 extension Weights {
   /// The hint is not taken.
-  public func upcoming(_ names: [WeightName]) {}
+  package func upcoming(_ names: [WeightName]) {}
 
   /// The product with the weight as it is.
-  public func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws
+  package func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws
     -> Matrix
   {
     SmeltTensors.multiply(x, try weight(name), rows: rows, parallel: parallel)
   }
 
   /// A small weight (a norm, a bias, a table of scales) as floats.
-  public func vector(_ name: WeightName) throws -> [Float] {
+  package func vector(_ name: WeightName) throws -> [Float] {
     let weight = try weight(name)
     defer { finished(name) }
     return weight.decode()
@@ -38,20 +38,20 @@ extension Weights {
 }
 
 /// Several sequences laid end to end, each starting at position 0; or the next tokens of one sequence.
-public struct TokenBatch: Sendable {
+package struct TokenBatch: Sendable {
   /// All token ids, sequence after sequence.
-  public let ids: [Int]
+  package let ids: [Int]
   /// Where each sequence starts in `ids`; one more entry at the end, `ids.count`.
-  public let starts: [Int]
+  package let starts: [Int]
   /// The position of each sequence's first token: 0 unless the batch continues a sequence.
-  public let firstPosition: Int
+  package let firstPosition: Int
   /// For each token, the number of its sequence.
-  public let owners: [Int]
+  package let owners: [Int]
   /// For each token, its position in its sequence.
-  public let positions: [Int]
+  package let positions: [Int]
 
   /// A batch of sequences. Ids must lie within the vocabulary: callers check.
-  public init(_ sequences: [[Int]], firstPosition: Int = 0) {
+  package init(_ sequences: [[Int]], firstPosition: Int = 0) {
     self.firstPosition = firstPosition
     ids = sequences.flatMap { $0 }
     starts = sequences.reduce(into: [0]) { $0.append($0.last! + $1.count) }
@@ -60,28 +60,28 @@ public struct TokenBatch: Sendable {
   }
 
   /// The number of tokens.
-  public var count: Int { ids.count }
+  package var count: Int { ids.count }
   /// The number of sequences.
-  public var sequenceCount: Int { starts.count - 1 }
+  package var sequenceCount: Int { starts.count - 1 }
   /// The places of one sequence's tokens.
-  public func range(_ sequence: Int) -> Range<Int> { starts[sequence]..<starts[sequence + 1] }
+  package func range(_ sequence: Int) -> Range<Int> { starts[sequence]..<starts[sequence + 1] }
   /// The longest sequence.
-  public var longest: Int { (0..<sequenceCount).map { range($0).count }.max() ?? 0 }
+  package var longest: Int { (0..<sequenceCount).map { range($0).count }.max() ?? 0 }
   /// One more than the last position of any sequence.
-  public var endPosition: Int { firstPosition + longest }
+  package var endPosition: Int { firstPosition + longest }
 }
 
 /// Which experts each token of a layer went to, and with which weights.
-public struct Routing: Sendable {
+package struct Routing: Sendable {
   /// Experts a token.
-  public let perToken: Int
+  package let perToken: Int
   /// Expert ids, [tokens, perToken], ascending for each token.
-  public let experts: [Int32]
+  package let experts: [Int32]
   /// The factors of their outputs, in the same order, scaling included.
-  public let weights: [Float]
+  package let weights: [Float]
 
   /// A routing of known values.
-  public init(perToken: Int, experts: [Int32], weights: [Float]) {
+  package init(perToken: Int, experts: [Int32], weights: [Float]) {
     self.perToken = perToken
     self.experts = experts
     self.weights = weights
@@ -92,16 +92,16 @@ public struct Routing: Sendable {
 }
 
 /// How a forward pass is run.
-public struct Pass: Sendable {
+package struct Pass: Sendable {
   /// The threads to use. Results do not depend on it.
-  public var parallel: Parallel
+  package var parallel: Parallel
   /// Expert choices to follow instead of the router's own; the factors are still computed from the pass's own scores.
-  public var forcedRouting: Routing?
+  package var forcedRouting: Routing?
   /// What earlier passes over the same sequence left behind; nil for whole sequences from position 0.
-  public var state: DecodingState?
+  package var state: DecodingState?
 
   /// A pass.
-  public init(parallel: Parallel = .serial, forcedRouting: Routing? = nil, state: DecodingState? = nil) {
+  package init(parallel: Parallel = .serial, forcedRouting: Routing? = nil, state: DecodingState? = nil) {
     self.parallel = parallel
     self.forcedRouting = forcedRouting
     self.state = state
@@ -109,22 +109,22 @@ public struct Pass: Sendable {
 }
 
 /// Numbers of a model that reports and memory estimates need.
-public struct ModelDimensions: Sendable {
+package struct ModelDimensions: Sendable {
   /// Transformer blocks.
-  public var layers: Int
+  package var layers: Int
   /// Routed experts a layer.
-  public var experts: Int
+  package var experts: Int
   /// Routed experts a token.
-  public var expertsPerToken: Int
+  package var expertsPerToken: Int
   /// Width of the residual stream.
-  public var hidden: Int
+  package var hidden: Int
   /// Residual streams; 1 without hyper-connections.
-  public var streams: Int
+  package var streams: Int
   /// Vocabulary entries.
-  public var vocabulary: Int
+  package var vocabulary: Int
 
   /// Dimensions of a model.
-  public init(layers: Int, experts: Int, expertsPerToken: Int, hidden: Int, streams: Int, vocabulary: Int) {
+  package init(layers: Int, experts: Int, expertsPerToken: Int, hidden: Int, streams: Int, vocabulary: Int) {
     self.layers = layers
     self.experts = experts
     self.expertsPerToken = expertsPerToken

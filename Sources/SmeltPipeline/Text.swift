@@ -1,7 +1,7 @@
 // Numbers and tables for people. Machines get JSON.
 
 /// A number with a fixed count of decimals.
-public func fixed(_ value: Double, _ decimals: Int) -> String {
+package func fixed(_ value: Double, _ decimals: Int) -> String {
   guard value.isFinite, abs(value) < 1e15 else { return "\(value)" }
   var scale = 1.0
   for _ in 0..<decimals { scale *= 10 }
@@ -15,7 +15,7 @@ public func fixed(_ value: Double, _ decimals: Int) -> String {
 }
 
 /// A small number with three digits: `1.23e-04`.
-public func scientific(_ value: Double) -> String {
+package func scientific(_ value: Double) -> String {
   guard value.isFinite, value != 0 else { return value == 0 ? "0" : "\(value)" }
   var exponent = 0
   var mantissa = abs(value)
@@ -33,7 +33,7 @@ public func scientific(_ value: Double) -> String {
 }
 
 /// A whole number with its thousands apart: `17 850`.
-public func grouped(_ value: Int) -> String {
+package func grouped(_ value: Int) -> String {
   var digits = String(value.magnitude)
   var groups: [String] = []
   while digits.count > 3 {
@@ -45,18 +45,18 @@ public func grouped(_ value: Int) -> String {
 }
 
 /// Columns of text, as wide as their widest cell; cells that look like numbers stand to the right.
-public struct Table {
+package struct Table {
   private let header: [String]
   private var rows: [[String]] = []
 
   /// A table with these column titles; without a header line when all are empty.
-  public init(_ header: [String]) { self.header = header }
+  package init(_ header: [String]) { self.header = header }
 
   /// Adds a row; missing cells are empty.
-  public mutating func add(_ cells: [String]) { rows.append(cells) }
+  package mutating func add(_ cells: [String]) { rows.append(cells) }
 
   /// The lines.
-  public var text: String {
+  package var text: String {
     let all = [header] + rows
     let widths = header.indices.map { column in
       all.map { column < $0.count ? $0[column].count : 0 }.max() ?? 0

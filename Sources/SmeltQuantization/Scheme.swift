@@ -3,11 +3,11 @@
 // threads: the bytes never depend on the cut.
 
 internal import CKernels
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltStorage
+package import SmeltTensors
 
 /// The weights that a scheme applies to when a recipe says no more than its name. Formats/recipe.md, section 3.
-public enum SchemeReach: String, Sendable, Hashable {
+package enum SchemeReach: String, Sendable, Hashable {
   /// None: everything stays as it is.
   case nothing
   /// Every matrix of floats, embeddings and output head included.
@@ -17,7 +17,7 @@ public enum SchemeReach: String, Sendable, Hashable {
 }
 
 /// A rule for choosing an encoding and its scales.
-public protocol Scheme: Sendable {
+package protocol Scheme: Sendable {
   /// The canonical name, stable for ever.
   var name: String { get }
   /// Other tools' spellings that mean the same result.
@@ -65,32 +65,32 @@ public protocol Scheme: Sendable {
 }
 
 /// How scales are chosen.
-public struct QuantizeOptions: Sendable {
+package struct QuantizeOptions: Sendable {
   /// What a scale is taken from.
-  public var observer: Observer
+  package var observer: Observer
   /// How much each input channel matters; nil: all the same.
-  public var importance: ImportanceView?
+  package var importance: ImportanceView?
   /// What the scheme's `survey` of the weight gave, once it is known.
-  public var surveyed: Float?
+  package var surveyed: Float?
 
   /// Options; the default is the largest magnitude, all input channels alike.
-  public init(observer: Observer = .absmax, importance: ImportanceView? = nil) {
+  package init(observer: Observer = .absmax, importance: ImportanceView? = nil) {
     self.observer = observer
     self.importance = importance
   }
 }
 
 /// The mean square of each input channel, one row for each input group of a weight.
-public struct ImportanceView: Sendable {
+package struct ImportanceView: Sendable {
   /// How many row groups of the weight see inputs of their own.
-  public let groups: Int
+  package let groups: Int
   /// Input channels.
-  public let columns: Int
+  package let columns: Int
   /// Mean squares, [groups, columns]; finite, not negative.
-  public let values: [Float]
+  package let values: [Float]
 
   /// A view of known values; there must be `groups × columns` of them.
-  public init(groups: Int, columns: Int, values: [Float]) {
+  package init(groups: Int, columns: Int, values: [Float]) {
     precondition(
       groups > 0 && values.count == groups * columns, "importance of \(groups) × \(columns) channels")
     self.groups = groups
@@ -109,20 +109,20 @@ public struct ImportanceView: Sendable {
 }
 
 /// Where the bytes of some rows go: the place of the first of them in each part.
-public struct RowTarget: @unchecked Sendable {
+package struct RowTarget: @unchecked Sendable {
   // SAFETY: every place has room for the bytes that its part has for these rows (`ResultPart.slice`), belongs to one task until
   // `quantize` returns, and needs no alignment.
   /// Codes.
-  public let values: UnsafeMutablePointer<UInt8>
+  package let values: UnsafeMutablePointer<UInt8>
   /// Scales; nil for encodings without.
-  public let scales: UnsafeMutablePointer<UInt8>?
+  package let scales: UnsafeMutablePointer<UInt8>?
   /// The one number of the whole weight, written with its first rows; nil for encodings without.
-  public let global: UnsafeMutablePointer<UInt8>?
+  package let global: UnsafeMutablePointer<UInt8>?
   /// The other parts of a weight that is copied: zero points, groups of columns.
-  public let others: [PartName: UnsafeMutablePointer<UInt8>]
+  package let others: [PartName: UnsafeMutablePointer<UInt8>]
 
   /// A place in memory that nobody else uses until the call returns.
-  public init(
+  package init(
     values: UnsafeMutablePointer<UInt8>, scales: UnsafeMutablePointer<UInt8>?,
     global: UnsafeMutablePointer<UInt8>? = nil, others: [PartName: UnsafeMutablePointer<UInt8>] = [:]
   ) {
@@ -143,19 +143,19 @@ public struct RowTarget: @unchecked Sendable {
 }
 
 /// What rounding did to some rows.
-public struct RowReport: Sendable, Hashable {
+package struct RowReport: Sendable, Hashable {
   /// Values looked at.
-  public var values = 0
+  package var values = 0
   /// Values whose decoded result is another number than the decoded source; -0 counts as +0.
-  public var inexactValues = 0
+  package var inexactValues = 0
   /// Rows with at least one of these.
-  public var inexactRows = 0
+  package var inexactRows = 0
 
   /// A report of nothing.
-  public init() {}
+  package init() {}
 
   /// Adds what happened to other rows.
-  public static func += (a: inout RowReport, b: RowReport) {
+  package static func += (a: inout RowReport, b: RowReport) {
     a.values += b.values
     a.inexactValues += b.inexactValues
     a.inexactRows += b.inexactRows
@@ -169,30 +169,30 @@ public struct RowReport: Sendable, Hashable {
 }
 
 /// Some quantized rows as arrays of bytes.
-public struct QuantizedRows: Sendable {
+package struct QuantizedRows: Sendable {
   /// The rows' codes.
-  public var values: [UInt8]
+  package var values: [UInt8]
   /// The rows' scales, F32 little-endian for channel schemes; empty for encodings without.
-  public var scales: [UInt8]
+  package var scales: [UInt8]
   /// The whole weight's one number, with its first rows; else empty.
-  public var global: [UInt8]
+  package var global: [UInt8]
   /// What rounding did.
-  public var report: RowReport
+  package var report: RowReport
 }
 
 /// A part of a result: what it is called, how its elements are stored, its dimensions and bytes.
-public struct ResultPart: Sendable {
+package struct ResultPart: Sendable {
   /// Which part.
-  public let name: PartName
+  package let name: PartName
   /// The type of its elements.
-  public let dtype: DType
+  package let dtype: DType
   /// Its dimensions.
-  public let shape: Shape
+  package let shape: Shape
   /// Its bytes for the whole weight.
-  public let byteCount: Int
+  package let byteCount: Int
 
   /// A part of known size.
-  public init(name: PartName, dtype: DType, shape: Shape, byteCount: Int) {
+  package init(name: PartName, dtype: DType, shape: Shape, byteCount: Int) {
     self.name = name
     self.dtype = dtype
     self.shape = shape
@@ -202,29 +202,29 @@ public struct ResultPart: Sendable {
 
 extension Scheme {
   /// Schemes that are for the big matrices inside layers choose scales, unless they say otherwise.
-  public var choosesScales: Bool { reach == .layerMatrices }
+  package var choosesScales: Bool { reach == .layerMatrices }
 
   /// Codes are as small as they will be.
-  public var isEntropyCoded: Bool { false }
+  package var isEntropyCoded: Bool { false }
 
   /// Nothing: every weight gets the scheme's encoding.
-  public func note(for source: any Encoding, shape: Shape) -> String? { nil }
+  package func note(for source: any Encoding, shape: Shape) -> String? { nil }
 
   /// Each row stands for itself.
-  public var rowBlock: Int { 1 }
+  package var rowBlock: Int { 1 }
 
   /// The first that the encoding allows.
-  public func dtype(of part: PartLayout) -> DType { part.dtypes[0] }
+  package func dtype(of part: PartLayout) -> DType { part.dtypes[0] }
 
   /// None: the scheme suits every weight.
-  public func fallback(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)? { nil }
+  package func fallback(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)? { nil }
 
   /// Nothing: rows need to know only themselves.
-  public func survey(_ weight: Weight, options: QuantizeOptions) throws -> Float? { nil }
+  package func survey(_ weight: Weight, options: QuantizeOptions) throws -> Float? { nil }
 
   /// The parts of a result of this encoding and shape, with the types that the scheme gives them.
   /// - Throws: `Q_PACK` when the shape cannot be stored in the encoding.
-  public func parts(_ encoding: any Encoding, of shape: Shape, name: String) throws(FormatError)
+  package func parts(_ encoding: any Encoding, of shape: Shape, name: String) throws(FormatError)
     -> [ResultPart]
   {
     try encoding.layout(of: shape, name: name).map { part in
@@ -236,7 +236,7 @@ extension Scheme {
 
   /// The parts of the result for a weight, known before anything is quantized.
   /// - Throws: `Q_PACK` when the shape cannot be stored in the result's encoding.
-  public func resultParts(of weight: Weight) throws(FormatError) -> [ResultPart] {
+  package func resultParts(of weight: Weight) throws(FormatError) -> [ResultPart] {
     let result = encoding(for: weight.encoding, shape: weight.shape)
     if keepsBytes || result is IntegerTable {
       return weight.parts.map {
@@ -248,7 +248,7 @@ extension Scheme {
 
   /// Quantizes some rows into fresh arrays.
   /// - Throws: what `quantize(_:rows:options:into:)` throws.
-  public func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions) throws -> QuantizedRows {
+  package func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions) throws -> QuantizedRows {
     var sizes: [PartName: Int] = [:]
     for part in try resultParts(of: weight) {
       sizes[part.name] = part.slice(rows, of: weight.rows, rowBlock: rowBlock).count
@@ -284,7 +284,7 @@ extension Scheme {
   /// Quantizes a whole weight in memory, slices of rows spread over the threads.
   /// - Returns: the result and what rounding did. The bytes do not depend on the threads.
   /// - Throws: what `quantize(_:rows:options:into:)` throws.
-  public func quantize(
+  package func quantize(
     _ weight: Weight, options: QuantizeOptions = QuantizeOptions(), parallel: Parallel = .serial
   ) throws -> (weight: Weight, report: RowReport) {
     let parts = try resultParts(of: weight)
@@ -339,7 +339,7 @@ private struct SliceTargets: @unchecked Sendable {
 extension ResultPart {
   /// The bytes that belong to some rows of a weight of `count` rows. One number for the whole weight belongs to the first row;
   /// scales of blocks of rows are cut between blocks.
-  public func slice(_ rows: Range<Int>, of count: Int, rowBlock: Int = 1) -> Range<Int> {
+  package func slice(_ rows: Range<Int>, of count: Int, rowBlock: Int = 1) -> Range<Int> {
     if name == .globalScale || (name == .scales && shape == [1]) {
       return rows.lowerBound == 0 ? 0..<byteCount : byteCount..<byteCount
     }
@@ -352,7 +352,7 @@ extension ResultPart {
 /// The bytes of a part that belong to some rows. Parts with the same number of bytes for each row are cut between rows;
 /// others (the scales of blocks) at places in proportion, so that the slices of any cut follow each other without a
 /// gap.
-public func sliceBytes(_ byteCount: Int, rows: Range<Int>, of count: Int) -> Range<Int> {
+package func sliceBytes(_ byteCount: Int, rows: Range<Int>, of count: Int) -> Range<Int> {
   guard count > 0 else { return 0..<0 }
   let (each, rest) = byteCount.quotientAndRemainder(dividingBy: count)
   func place(_ row: Int) -> Int { row * each + ceilDivide(row * rest, count) }

@@ -4,7 +4,7 @@
 internal import CKernels
 
 /// The numbers that the codes of a run of columns can stand for.
-public struct CodeGrid: Sendable {
+package struct CodeGrid: Sendable {
   enum Spacing: Sendable {
     /// Evenly spaced from `low` to `high`.
     case even(half: Float, low: Float, high: Float)
@@ -50,7 +50,7 @@ public struct CodeGrid: Sendable {
   /// - Parameters:
   ///   - a: the numbers.
   ///   - b: what the codes decode to.
-  public func check(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, count: Int) -> RoundingCheck {
+  package func check(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, count: Int) -> RoundingCheck {
     // SAFETY: `a` and `b` must hold `count` floats each, which are read only; a table is an array lent for the call.
     let found =
       switch spacing {
@@ -65,7 +65,7 @@ public struct CodeGrid: Sendable {
 
   /// How far from a number its stored one may lie: half a step of the codes where the number is, or the way to the end of
   /// their range.
-  public func allowed(_ a: Float) -> Float {
+  package func allowed(_ a: Float) -> Float {
     switch spacing {
     case .even(let half, let low, let high): max(half, a - high, low - a) + slack
     case .binary(let scale, let mantissa, let least, let most):
@@ -77,7 +77,7 @@ public struct CodeGrid: Sendable {
   }
 
   /// The same, as far as a number may lie outside the range at all.
-  public func bound(_ a: Float) -> Float {
+  package func bound(_ a: Float) -> Float {
     let allowed = allowed(a)
     return allowed > reach && !(outside(a) <= reach) ? reach : allowed
   }
@@ -101,16 +101,16 @@ public struct CodeGrid: Sendable {
 }
 
 /// What was found of numbers beside those stored for them.
-public struct RoundingCheck: Sendable, Hashable {
+package struct RoundingCheck: Sendable, Hashable {
   /// Numbers further from their source than rounding to nearest puts them.
-  public var beyond = 0
+  package var beyond = 0
   /// Numbers outside the range of the codes.
-  public var clipped = 0
+  package var clipped = 0
   /// Those of them in runs where one lies so far outside that the scale is not theirs.
-  public var farClipped = 0
+  package var farClipped = 0
 
   /// Nothing found.
-  public init() {}
+  package init() {}
 
   init(beyond: Int, clipped: Int, farClipped: Int) {
     self.beyond = beyond
@@ -119,7 +119,7 @@ public struct RoundingCheck: Sendable, Hashable {
   }
 
   /// Adds what was found of other numbers.
-  public static func += (a: inout RoundingCheck, b: RoundingCheck) {
+  package static func += (a: inout RoundingCheck, b: RoundingCheck) {
     a.beyond += b.beyond
     a.clipped += b.clipped
     a.farClipped += b.farClipped

@@ -1,7 +1,7 @@
 // Element types as safetensors spells them.
 
 /// The type of a tensor's elements, named as in a safetensors header.
-public enum DType: String, Sendable, Hashable, CaseIterable, CustomStringConvertible {
+package enum DType: String, Sendable, Hashable, CaseIterable, CustomStringConvertible {
   /// One byte, 0 or 1.
   case bool = "BOOL"
   /// Two 4-bit floats a byte.
@@ -48,7 +48,7 @@ public enum DType: String, Sendable, Hashable, CaseIterable, CustomStringConvert
   case u64 = "U64"
 
   /// Bits of one element.
-  public var bits: Int {
+  package var bits: Int {
     switch self {
     case .f4: 4
     case .f6E2M3, .f6E3M2: 6
@@ -60,11 +60,11 @@ public enum DType: String, Sendable, Hashable, CaseIterable, CustomStringConvert
   }
 
   /// Bytes of `count` elements, or nil when that overflows or is not a whole number.
-  public func byteCount(_ count: Int) -> Int? {
+  package func byteCount(_ count: Int) -> Int? {
     let (total, overflow) = count.multipliedReportingOverflow(by: bits)
     return overflow || total % 8 != 0 ? nil : total / 8
   }
 
   /// The header's spelling.
-  public var description: String { rawValue }
+  package var description: String { rawValue }
 }

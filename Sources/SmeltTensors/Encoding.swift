@@ -1,10 +1,10 @@
 // How a weight's numbers are stored. Encodings are arithmetic, without judgement: they decode codes to floats and
 // encode floats under a scale that somebody else (a scheme) has chosen.
 
-public import SmeltStorage
+package import SmeltStorage
 
 /// One way to store a weight's numbers. Formats/encodings.md is the law for each.
-public protocol Encoding: Sendable {
+package protocol Encoding: Sendable {
   // SAFETY: an encoding reads parts through addresses that follow from the weight's shape. `Weight.init` has checked that each part
   // has the bytes that `layout` asks for, `requireInside` the rectangle; a number inside a part that is used as an index (a column's
   // group) is checked by `validate`, and where it is used.
@@ -40,13 +40,13 @@ public protocol Encoding: Sendable {
 
 extension Encoding {
   /// One code a byte or more, unless an encoding says otherwise.
-  public var isPacked: Bool { false }
+  package var isPacked: Bool { false }
 
   /// Most encodings round each number by itself.
-  public var hasGrid: Bool { true }
+  package var hasGrid: Bool { true }
 
   /// Bytes that a weight of this shape takes, scales included, with the first dtype of each part; 0 where it cannot be stored.
-  public func byteCount(of shape: Shape) -> Int {
+  package func byteCount(of shape: Shape) -> Int {
     guard let parts = try? layout(of: shape, name: "") else { return 0 }
     return parts.reduce(0) { $0 + ($1.dtypes[0].byteCount($1.shape.count) ?? 0) }
   }

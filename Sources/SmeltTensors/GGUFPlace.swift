@@ -2,7 +2,7 @@
 // in another order, and one cut in two. Families say it, containers find the bytes behind it.
 
 /// Where a GGUF model keeps a weight.
-public enum GGUFPlace: Sendable, Hashable {
+package enum GGUFPlace: Sendable, Hashable {
   /// The weight is the tensor.
   case whole(String)
   /// The weight is one of `count` matrices (or vectors) stacked along the outermost dimension.
@@ -16,7 +16,7 @@ public enum GGUFPlace: Sendable, Hashable {
   case keysAndValues(keys: String, values: String, heads: Int, keyWidth: Int)
 
   /// The tensors, in order.
-  public var tensors: [String] {
+  package var tensors: [String] {
     switch self {
     case .whole(let name), .stacked(let name, _, _), .pairedHeads(let name, _): [name]
     case .keysAndValues(let keys, let values, _, _): [keys, values]
@@ -25,7 +25,7 @@ public enum GGUFPlace: Sendable, Hashable {
 
   /// The place of a head's row in the tensor, given its place in the weight: rows of `headRows`.
   /// Source: llama.cpp's conversion of Llama, which swaps the axes of [2, half].
-  public static func pairedRow(_ row: Int, headRows: Int) -> Int {
+  package static func pairedRow(_ row: Int, headRows: Int) -> Int {
     let (head, channel) = row.quotientAndRemainder(dividingBy: headRows)
     let half = headRows / 2
     return head * headRows + (channel < half ? 2 * channel : 2 * (channel - half) + 1)

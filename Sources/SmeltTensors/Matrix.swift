@@ -1,18 +1,18 @@
 // Float32 rows in memory: activations, logits, gathered tokens.
 
-public import SmeltStorage
+package import SmeltStorage
 
 /// Rows of floats, one after another.
-public struct Matrix: Sendable {
+package struct Matrix: Sendable {
   /// How many rows: tokens, mostly.
-  public private(set) var rows: Int
+  package private(set) var rows: Int
   /// How many columns: channels.
-  public let columns: Int
+  package let columns: Int
   /// `rows × columns` floats.
-  public var values: [Float]
+  package var values: [Float]
 
   /// A matrix of known values.
-  public init(rows: Int, columns: Int, values: [Float]) {
+  package init(rows: Int, columns: Int, values: [Float]) {
     precondition(values.count == rows * columns, "a matrix of \(rows) × \(columns) needs that many values")
     self.rows = rows
     self.columns = columns
@@ -20,13 +20,13 @@ public struct Matrix: Sendable {
   }
 
   /// A matrix of zeros.
-  public init(rows: Int, columns: Int) {
+  package init(rows: Int, columns: Int) {
     OutOfMemory.require(4 * rows * columns)
     self.init(rows: rows, columns: columns, values: [Float](repeating: 0, count: rows * columns))
   }
 
   /// A matrix whose every value `fill` writes.
-  public init(rows: Int, columns: Int, fill: (UnsafeMutablePointer<Float>) throws -> Void) rethrows {
+  package init(rows: Int, columns: Int, fill: (UnsafeMutablePointer<Float>) throws -> Void) rethrows {
     self.rows = rows
     self.columns = columns
     OutOfMemory.require(4 * rows * columns)
@@ -38,24 +38,24 @@ public struct Matrix: Sendable {
   }
 
   /// A copy of one row.
-  public subscript(row: Int) -> ArraySlice<Float> { values[row * columns..<(row + 1) * columns] }
+  package subscript(row: Int) -> ArraySlice<Float> { values[row * columns..<(row + 1) * columns] }
 
   /// Adds another matrix's rows at the end.
-  public mutating func append(_ other: Matrix) {
+  package mutating func append(_ other: Matrix) {
     precondition(other.columns == columns, "rows of \(other.columns) columns do not fit \(columns)")
     values += other.values
     rows += other.rows
   }
 
   /// The rows of a range, copied.
-  public subscript(range: Range<Int>) -> Matrix {
+  package subscript(range: Range<Int>) -> Matrix {
     Matrix(
       rows: range.count, columns: columns,
       values: Array(values[range.lowerBound * columns..<range.upperBound * columns]))
   }
 
   /// The rows of the given numbers, in that order.
-  public func gather(_ indices: [Int]) -> Matrix {
+  package func gather(_ indices: [Int]) -> Matrix {
     Matrix(rows: indices.count, columns: columns) { out in
       values.withUnsafeBufferPointer { source in
         guard let base = source.baseAddress else { return }
@@ -71,7 +71,7 @@ public struct Matrix: Sendable {
 
 extension Matrix {
   /// Calls `body` with each row's number and address, rows spread over the threads in blocks.
-  public mutating func forEachRow(
+  package mutating func forEachRow(
     _ parallel: Parallel, _ body: @Sendable (Int, UnsafeMutablePointer<Float>) -> Void
   ) {
     let (rows, columns) = (rows, columns)
@@ -90,22 +90,22 @@ extension Matrix {
 }
 
 /// A mutable pointer that threads may share because each writes to places of its own.
-public struct SharedPointer<Element>: @unchecked Sendable {
+package struct SharedPointer<Element>: @unchecked Sendable {
   // SAFETY: nothing is checked. Whoever makes one vouches that the memory outlives all tasks that have it (`Parallel` returns when
   // they are done) and that two tasks never touch the same element unless both only read it.
   /// The address.
-  public let pointer: UnsafeMutablePointer<Element>
+  package let pointer: UnsafeMutablePointer<Element>
 
   /// Shares an address.
-  public init(_ pointer: UnsafeMutablePointer<Element>) { self.pointer = pointer }
+  package init(_ pointer: UnsafeMutablePointer<Element>) { self.pointer = pointer }
 }
 
 /// A read-only pointer that threads may share while its owner lives.
-public struct SharedReadPointer<Element>: @unchecked Sendable {
+package struct SharedReadPointer<Element>: @unchecked Sendable {
   // SAFETY: as `SharedPointer`, and nobody writes to the memory while tasks have it.
   /// The address.
-  public let pointer: UnsafePointer<Element>
+  package let pointer: UnsafePointer<Element>
 
   /// Shares an address.
-  public init(_ pointer: UnsafePointer<Element>) { self.pointer = pointer }
+  package init(_ pointer: UnsafePointer<Element>) { self.pointer = pointer }
 }

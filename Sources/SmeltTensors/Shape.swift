@@ -1,21 +1,21 @@
 // Dimensions of a tensor or a weight, outermost first, as safetensors and PyTorch write them.
 
 /// The dimensions of a tensor. The last one runs fastest.
-public struct Shape: Hashable, Sendable, CustomStringConvertible, ExpressibleByArrayLiteral {
+package struct Shape: Hashable, Sendable, CustomStringConvertible, ExpressibleByArrayLiteral {
   /// Outermost first; none is negative.
-  public let dimensions: [Int]
+  package let dimensions: [Int]
 
   /// A shape of known dimensions. Their product must fit in 63 bits: readers check with `checkedCount`.
-  public init(_ dimensions: [Int]) { self.dimensions = dimensions }
+  package init(_ dimensions: [Int]) { self.dimensions = dimensions }
 
   /// A shape written as a list.
-  public init(arrayLiteral elements: Int...) { self.init(elements) }
+  package init(arrayLiteral elements: Int...) { self.init(elements) }
 
   /// The number of elements; 1 for a scalar.
-  public var count: Int { dimensions.reduce(1, *) }
+  package var count: Int { dimensions.reduce(1, *) }
 
   /// The number of elements, or nil when it does not fit in 63 bits or a dimension is negative.
-  public static func checkedCount(_ dimensions: [Int]) -> Int? {
+  package static func checkedCount(_ dimensions: [Int]) -> Int? {
     var product = 1
     for dimension in dimensions {
       guard dimension >= 0 else { return nil }
@@ -27,19 +27,19 @@ public struct Shape: Hashable, Sendable, CustomStringConvertible, ExpressibleByA
   }
 
   /// The number of dimensions.
-  public var rank: Int { dimensions.count }
+  package var rank: Int { dimensions.count }
 
   /// The length of the fastest dimension: a weight's input channels. 1 for a scalar.
-  public var columns: Int { dimensions.last ?? 1 }
+  package var columns: Int { dimensions.last ?? 1 }
 
   /// The product of all other dimensions: a weight's output channels.
-  public var rows: Int { dimensions.dropLast().reduce(1, *) }
+  package var rows: Int { dimensions.dropLast().reduce(1, *) }
 
   /// `[rows, columns]` as text.
-  public var description: String { "[" + dimensions.map(String.init).joined(separator: ", ") + "]" }
+  package var description: String { "[" + dimensions.map(String.init).joined(separator: ", ") + "]" }
 }
 
 /// The smallest whole number of steps of `step` that reaches `value`.
-public func ceilDivide(_ value: Int, _ step: Int) -> Int {
+package func ceilDivide(_ value: Int, _ step: Int) -> Int {
   value / step + (value % step > 0 ? 1 : 0)  // value + step - 1 could overflow
 }

@@ -5,24 +5,24 @@
 /// The rows are those of the matrix [output channels, input channels] that is left once a stacked tensor's index is taken
 /// and a transposed one is transposed; of a vector (a bias) they are its elements. From `rows` (all by default) every
 /// `rowStride`-th is taken, starting with number `rowPhase`.
-public struct Spelling: Hashable, Sendable {
+package struct Spelling: Hashable, Sendable {
   /// The tensor's name. A quantized layout that names its tensors otherwise (`…_blocks`, `….weight_packed`, `….qweight`)
   /// derives those names from this one.
-  public let tensor: String
+  package let tensor: String
   /// The index along the leading dimension of a stacked tensor, or nil.
-  public let stackIndex: Int?
+  package let stackIndex: Int?
   /// The rows of the (unstacked) tensor, or nil for all.
-  public let rows: Range<Int>?
+  package let rows: Range<Int>?
   /// The distance between two of the weight's rows; 2 where gate and up rows alternate.
-  public let rowStride: Int
+  package let rowStride: Int
   /// The first of the weight's rows, 0 to `rowStride` - 1.
-  public let rowPhase: Int
+  package let rowPhase: Int
   /// Whether plain tensors hold the matrix as [input channels, output channels]. Quantized layouts, which keep output
   /// channels first whatever the plain spelling does, ignore it.
-  public let transposed: Bool
+  package let transposed: Bool
 
   /// A whole tensor, or a part of a stacked or fused one. `0 <= rowPhase < rowStride` must hold.
-  public init(
+  package init(
     _ tensor: String, stackIndex: Int? = nil, rows: Range<Int>? = nil, rowStride: Int = 1, rowPhase: Int = 0,
     transposed: Bool = false
   ) {
@@ -37,12 +37,12 @@ public struct Spelling: Hashable, Sendable {
   }
 
   /// The same place in a tensor of another name.
-  public func renamed(_ tensor: String) -> Spelling {
+  package func renamed(_ tensor: String) -> Spelling {
     Spelling(
       tensor, stackIndex: stackIndex, rows: rows, rowStride: rowStride, rowPhase: rowPhase,
       transposed: transposed)
   }
 
   /// Whether the weight is the whole tensor, as it lies.
-  public var isWhole: Bool { stackIndex == nil && rows == nil && rowStride == 1 && !transposed }
+  package var isWhole: Bool { stackIndex == nil && rows == nil && rowStride == 1 && !transposed }
 }

@@ -1,10 +1,10 @@
 // The currency: one matrix, vector or table with its scales and its encoding. A checkpoint's `weight` and `scale`
 // tensors become one `Weight` when read and part again only when written.
 
-public import SmeltStorage
+package import SmeltStorage
 
 /// Which of a weight's byte strings a part is.
-public enum PartName: String, Sendable, Hashable, CaseIterable {
+package enum PartName: String, Sendable, Hashable, CaseIterable {
   /// The codes.
   case values
   /// What codes are multiplied by.
@@ -18,18 +18,18 @@ public enum PartName: String, Sendable, Hashable, CaseIterable {
 }
 
 /// One of a weight's byte strings.
-public struct Part: Sendable {
+package struct Part: Sendable {
   /// Which one it is.
-  public let name: PartName
+  package let name: PartName
   /// The type of its elements, as stored.
-  public let dtype: DType
+  package let dtype: DType
   /// Its dimensions, as stored: packed 4-bit codes have half the weight's columns.
-  public let shape: Shape
+  package let shape: Shape
   /// The bytes, little-endian, row-major.
-  public let bytes: Bytes
+  package let bytes: Bytes
 
   /// A part; `bytes.count` must be what shape and dtype need.
-  public init(_ name: PartName, dtype: DType, shape: Shape, bytes: Bytes) {
+  package init(_ name: PartName, dtype: DType, shape: Shape, bytes: Bytes) {
     self.name = name
     self.dtype = dtype
     self.shape = shape
@@ -38,16 +38,16 @@ public struct Part: Sendable {
 }
 
 /// What an encoding asks of a part.
-public struct PartLayout: Sendable, Hashable {
+package struct PartLayout: Sendable, Hashable {
   /// Which part.
-  public let name: PartName
+  package let name: PartName
   /// The dtypes it may have.
-  public let dtypes: [DType]
+  package let dtypes: [DType]
   /// The dimensions it must have.
-  public let shape: Shape
+  package let shape: Shape
 
   /// A requirement.
-  public init(_ name: PartName, dtypes: [DType], shape: Shape) {
+  package init(_ name: PartName, dtypes: [DType], shape: Shape) {
     self.name = name
     self.dtypes = dtypes
     self.shape = shape
@@ -55,21 +55,21 @@ public struct PartLayout: Sendable, Hashable {
 }
 
 /// One weight: dimensions, encoding and parts, checked once when it is made. Copying it copies no bytes.
-public struct Weight: Sendable {
+package struct Weight: Sendable {
   /// A name for messages: the source tensor's.
-  public let name: String
+  package let name: String
   /// The dimensions of the numbers it stands for, output channels first.
-  public let shape: Shape
+  package let shape: Shape
   /// How the numbers are stored.
-  public let encoding: any Encoding
+  package let encoding: any Encoding
   /// The parts in the encoding's order.
-  public let parts: [Part]
+  package let parts: [Part]
   /// The file that holds it, for messages.
-  public let file: String?
+  package let file: String?
 
   /// A weight whose parts fit its encoding and shape.
   /// - Throws: `Q_SCALE_MISSING`, `Q_SCALE_SHAPE`, `Q_PACK` or `CFG_SHAPE`, naming the part, found and expected.
-  public init(name: String, shape: Shape, encoding: any Encoding, parts: [Part], file: String? = nil)
+  package init(name: String, shape: Shape, encoding: any Encoding, parts: [Part], file: String? = nil)
     throws(FormatError)
   {
     let layouts = try encoding.layout(of: shape, name: name)
@@ -107,21 +107,21 @@ public struct Weight: Sendable {
   }
 
   /// The part of a name; the initializer made sure of those that the encoding needs.
-  public func part(_ name: PartName) -> Part? { parts.first { $0.name == name } }
+  package func part(_ name: PartName) -> Part? { parts.first { $0.name == name } }
 
   /// The codes.
-  public var values: Part { parts[0] }
+  package var values: Part { parts[0] }
 
   /// The number of output channels.
-  public var rows: Int { shape.rows }
+  package var rows: Int { shape.rows }
   /// The number of input channels.
-  public var columns: Int { shape.columns }
+  package var columns: Int { shape.columns }
   /// Bytes of all parts.
-  public var byteCount: Int { parts.reduce(0) { $0 + $1.bytes.count } }
+  package var byteCount: Int { parts.reduce(0) { $0 + $1.bytes.count } }
 
   /// Refuses codes and scales that are not finite.
   /// - Throws: `Q_CODE_NAN`, `Q_SCALE_VALUE`, `Q_BLOCK`.
-  public func validate() throws(FormatError) {
+  package func validate() throws(FormatError) {
     // Without elements there is nothing to look at, however large the other dimensions are.
     if !shape.dimensions.contains(0) { try encoding.validate(self) }
   }
@@ -136,7 +136,7 @@ public struct Weight: Sendable {
 
   /// Decodes whole rows, which the weight must have.
   /// - Returns: `rows.count × columns` floats, row after row.
-  public func decode(rows: Range<Int>) -> [Float] {
+  package func decode(rows: Range<Int>) -> [Float] {
     guard !shape.dimensions.contains(0) else { return [] }
     // SAFETY: `decode` writes all of the rows' floats, without gaps, or the program ends: none stays uninitialized.
     return [Float](unsafeUninitializedCapacity: rows.count * columns) { buffer, count in
@@ -148,13 +148,13 @@ public struct Weight: Sendable {
   }
 
   /// Decodes everything. For vectors and small tables; big matrices are decoded row by row.
-  public func decode() -> [Float] { decode(rows: 0..<rows) }
+  package func decode() -> [Float] { decode(rows: 0..<rows) }
 
   /// Bytes of the parts that lie in memory of their own, not in a mapped file.
-  public var heldBytes: Int { parts.reduce(0) { $0 + ($1.bytes.isMapped ? 0 : $1.bytes.count) } }
+  package var heldBytes: Int { parts.reduce(0) { $0 + ($1.bytes.isMapped ? 0 : $1.bytes.count) } }
 
   /// The same weight, every part in memory of its own.
-  public func held() throws(FormatError) -> Weight {
+  package func held() throws(FormatError) -> Weight {
     guard heldBytes < byteCount else { return self }
     let copies = parts.map { part in
       part.bytes.isMapped
@@ -164,11 +164,11 @@ public struct Weight: Sendable {
   }
 
   /// Lets the system take back the pages of a mapped file that hold this weight.
-  public func evict() { for part in parts { part.bytes.evict() } }
+  package func evict() { for part in parts { part.bytes.evict() } }
 
   /// The elements of an integer table (`i64`, `i32`).
   /// - Throws: `CFG_SHAPE` when the weight is not a table of integers.
-  public func integers() throws(FormatError) -> [Int] {
+  package func integers() throws(FormatError) -> [Int] {
     guard let table = encoding as? IntegerTable else {
       throw FormatError(
         .configShape, file: file, subject: name, "is \(encoding.name), expected a table of integers")

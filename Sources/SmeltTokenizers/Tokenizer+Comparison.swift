@@ -2,16 +2,16 @@
 // ways that mean nothing, so that not their text is compared but what they do.
 
 /// Where two tokenizers part.
-public struct TokenizerDifference: Sendable, Hashable {
+package struct TokenizerDifference: Sendable, Hashable {
   /// What was compared: the id of a token, or a piece of text.
-  public let subject: String
+  package let subject: String
   /// What the first makes of it.
-  public let first: String
+  package let first: String
   /// What the second makes of it.
-  public let second: String
+  package let second: String
 
   /// A difference that was found.
-  public init(subject: String, first: String, second: String) {
+  package init(subject: String, first: String, second: String) {
     self.subject = subject
     self.first = first
     self.second = second
@@ -21,7 +21,7 @@ public struct TokenizerDifference: Sendable, Hashable {
 extension Tokenizer {
   /// The first difference of another tokenizer from this one; nil where there is none. Tokens that only the other has
   /// behind the last of these do not count: files are padded with them.
-  public func difference(from other: Tokenizer) -> TokenizerDifference? {
+  package func difference(from other: Tokenizer) -> TokenizerDifference? {
     let ids = (byId.map { Int($0.id) } + added.keys.map(Int.init)).sorted()
     for id in ids {
       let (mine, its) = (token(id), other.token(id))
@@ -51,7 +51,7 @@ extension Tokenizer {
   }
 
   /// Where the text that ids stand for parts, of each token by itself and of the probe; nil where it does not.
-  public func textDifference(from other: Tokenizer) -> TokenizerDifference? {
+  package func textDifference(from other: Tokenizer) -> TokenizerDifference? {
     func found(_ ids: [Int], _ subject: String) -> TokenizerDifference? {
       let (mine, its) = (decode(ids), other.decode(ids))
       guard mine != its else { return nil }
@@ -69,7 +69,7 @@ extension Tokenizer {
   }
 
   /// Where the ids of a text part.
-  public func difference(from other: Tokenizer, _ text: [UInt8]) -> TokenizerDifference? {
+  package func difference(from other: Tokenizer, _ text: [UInt8]) -> TokenizerDifference? {
     let (mine, its) = (encode(text), other.encode(text))
     guard mine != its else { return nil }
     let place =

@@ -1,12 +1,12 @@
 // Text to token ids and back, as a model's tokenizer says. The references are the `tokenizers` library for a tokenizer.json,
 // tiktoken and SentencePiece for their own files: the same ids on the same text, which Fixtures/tokenizers proves.
 
-public import SmeltStorage
+package import SmeltStorage
 
 /// A tokenizer: a model (byte-pair encoding or unigram) with its normalizer, pre-tokenizer, added tokens and decoder.
-public struct Tokenizer: Sendable {
+package struct Tokenizer: Sendable {
   /// The file it was read from, for messages.
-  public internal(set) var file = "tokenizer.json"
+  package internal(set) var file = "tokenizer.json"
   var model: TokenizerModel
   /// The texts of the model's tokens.
   var texts: [String]
@@ -29,7 +29,7 @@ public struct Tokenizer: Sendable {
   ///   - file: the file's name, for messages.
   /// - Throws: `FormatError` `TOK_JSON` or `TOK_VALUE` with the byte offset; `RequestError` `unsupported` naming the
   ///   component that Smelt does not have.
-  public init(json: Bytes, file: String) throws {
+  package init(json: Bytes, file: String) throws {
     self = try TokenizerReader(file: file).read(json)
     self.file = file
   }
@@ -46,7 +46,7 @@ public struct Tokenizer: Sendable {
   /// The ids of a text. Ill-formed UTF-8 counts as U+FFFD, one for each maximal subpart. Added tokens that stand in the
   /// text become their ids; none is put before or behind it.
   /// - Complexity: about linear; n log n in the length of the longest word.
-  public func encode(_ text: [UInt8]) -> [Int] {
+  package func encode(_ text: [UInt8]) -> [Int] {
     var run = PreTokenizerRun(preTokenizer, model)
     let text = UTF8Text.repaired(text)
     // SAFETY: pieces are ranges of the text, used before it is given back
@@ -68,7 +68,7 @@ public struct Tokenizer: Sendable {
   }
 
   /// The ids of a text; see `encode(_:)` for bytes.
-  public func encode(_ text: String) -> [Int] { encode(Array(text.utf8)) }
+  package func encode(_ text: String) -> [Int] { encode(Array(text.utf8)) }
 
   private func encodeNormalized(
     _ text: UnsafeBufferPointer<UInt8>, isFirst: Bool, _ run: inout PreTokenizerRun
@@ -82,7 +82,7 @@ public struct Tokenizer: Sendable {
 
   /// The bytes that ids stand for; an added token is its text, an id without a token nothing. Bytes that are not UTF-8
   /// stay as they are.
-  public func decode(_ ids: [Int]) -> [UInt8] {
+  package func decode(_ ids: [Int]) -> [UInt8] {
     var tokens: [TokenDecoderStep.Token] = []
     for id in ids {
       guard let id = Int32(exactly: id) else { continue }
@@ -97,13 +97,13 @@ public struct Tokenizer: Sendable {
   }
 
   /// The text of a token as tokenizer.json spells it, or nil when no token has that id.
-  public func token(_ id: Int) -> String? {
+  package func token(_ id: Int) -> String? {
     guard let id = Int32(exactly: id) else { return nil }
     return added[id] ?? place(id).map { texts[$0] }
   }
 
   /// The tokens whose ids are no smaller than `first`, ascending by id.
-  public func tokens(from first: Int) -> [(id: Int, text: String)] {
+  package func tokens(from first: Int) -> [(id: Int, text: String)] {
     var found: [Int: String] = [:]
     for token in byId.reversed() {
       guard Int(token.id) >= first else { break }

@@ -1,12 +1,12 @@
 // Which file of a model is its tokenizer, and what lies beside it. tokenizer.json says all; a tiktoken file needs to know how a text
 // is cut; a SentencePiece file needs the tokens that were added later.
 
-public import SmeltStorage
+package import SmeltStorage
 
 /// The tokenizer's files of one model.
-public struct TokenizerFiles: Sendable {
+package struct TokenizerFiles: Sendable {
   /// What the tokenizer's file is.
-  public enum Kind: String, Sendable {
+  package enum Kind: String, Sendable {
     /// A tokenizer.json.
     case json = "tokenizer.json"
     /// Lines of base64 and rank.
@@ -16,11 +16,11 @@ public struct TokenizerFiles: Sendable {
   }
 
   /// What it is.
-  public let kind: Kind
+  package let kind: Kind
   /// Its name.
-  public let file: String
+  package let file: String
   /// Its bytes.
-  public let bytes: Bytes
+  package let bytes: Bytes
   private let config: Bytes?
   private let addedTokens: Bytes?
 
@@ -31,7 +31,7 @@ public struct TokenizerFiles: Sendable {
   ///   - read: gives the bytes of one.
   /// - Returns: nil when there is none.
   /// - Throws: what `read` throws.
-  public init?(among names: [String], read: (String) throws -> Bytes?) throws {
+  package init?(among names: [String], read: (String) throws -> Bytes?) throws {
     let ranked =
       ["tokenizer.json", "tiktoken.model"] + names.filter { Self.isTiktoken($0) }.sorted()
       + ["tokenizer.model", "spiece.model"]
@@ -48,7 +48,7 @@ public struct TokenizerFiles: Sendable {
   }
 
   /// Whether a file may be a model's tokenizer.
-  public static func isTokenizer(_ name: String) -> Bool {
+  package static func isTokenizer(_ name: String) -> Bool {
     ["tokenizer.json", "tiktoken.model", "tokenizer.model", "spiece.model"].contains(name) || isTiktoken(name)
   }
 
@@ -65,7 +65,7 @@ public struct TokenizerFiles: Sendable {
   /// The tokenizer.
   /// - Throws: `FormatError` `TOK_JSON` or `TOK_VALUE` with the file and the byte; `RequestError` `unsupported` naming what
   ///   Smelt does not have.
-  public func tokenizer() throws -> Tokenizer {
+  package func tokenizer() throws -> Tokenizer {
     switch kind {
     case .json: try Tokenizer(json: bytes, file: file)
     case .tiktoken: try Tokenizer(try TiktokenFile(bytes, file: file), try settings())

@@ -253,7 +253,7 @@ import Testing
     let model = try Model.open(home.file("a.gguf"))
     let reason = try #require(model.noForwardPass)
     #expect(reason.contains("gguf:qwen3moe") && reason.contains("'cubic'"))
-    _ = try check(model, RunOptions())
+    _ = try checkModel(model, RunOptions())
     _ = try convert(model, to: home.file("a.ingot"), try options("keep"))
     let ingot = try Model.open(home.file("a.ingot"))
     #expect(ingot.noForwardPass == reason)

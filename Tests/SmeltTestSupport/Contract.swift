@@ -1,14 +1,14 @@
 // The tables of Formats/report.md as something JSON can be compared with.
 
-public import SmeltStorage
+package import SmeltStorage
 
 /// One table of Formats/report.md: the keys that an object of a command has, and their types.
-public struct Contract: Sendable {
+package struct Contract: Sendable {
   /// The types by key path, in the words of the document.
-  public let types: [String: String]
+  package let types: [String: String]
 
   /// The table below the heading that names `title` in backticks.
-  public init(_ title: String) throws {
+  package init(_ title: String) throws {
     let text = String(decoding: try MappedFile(path: formats("report.md")).bytes.array, as: UTF8.self)
     let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
     guard let heading = lines.firstIndex(where: { $0.hasPrefix("## ") && $0.hasSuffix("`\(title)`") }) else {
@@ -24,7 +24,7 @@ public struct Contract: Sendable {
   }
 
   /// What is wrong with an object: keys the document lacks, types it does not give, keys the object lacks.
-  public func problems(_ json: JSON) -> [String] {
+  package func problems(_ json: JSON) -> [String] {
     var leaves: [(path: String, value: JSON)] = []
     var empty: [String] = []
     Contract.flatten(json, "", &leaves, &empty)
@@ -46,7 +46,7 @@ public struct Contract: Sendable {
   }
 
   /// The paths that none of the objects has: an optional key is shown by at least one example.
-  public func unseen(_ objects: [JSON]) -> [String] {
+  package func unseen(_ objects: [JSON]) -> [String] {
     var leaves: [(path: String, value: JSON)] = []
     var empty: [String] = []
     for json in objects { Contract.flatten(json, "", &leaves, &empty) }

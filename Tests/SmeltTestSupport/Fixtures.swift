@@ -14,25 +14,25 @@ extension Double {
 }
 
 /// The repository's root, found from this file.
-public let repositoryRoot: String = {
+package let repositoryRoot: String = {
   var parts = #filePath.split(separator: "/", omittingEmptySubsequences: false)
   parts.removeLast(3)
   return parts.joined(separator: "/")
 }()
 
 /// A path below `Fixtures`.
-public func fixture(_ path: String) -> String { repositoryRoot + "/Fixtures/" + path }
+package func fixture(_ path: String) -> String { repositoryRoot + "/Fixtures/" + path }
 
 /// A path below `Formats`.
-public func formats(_ path: String) -> String { repositoryRoot + "/Formats/" + path }
+package func formats(_ path: String) -> String { repositoryRoot + "/Formats/" + path }
 
 /// A fresh folder that is removed with the value.
-public final class TemporaryFolder: Sendable {
+package final class TemporaryFolder: Sendable {
   /// Its path.
-  public let path: String
+  package let path: String
 
   /// Makes the folder.
-  public init() {
+  package init() {
     let base = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
     var template = Array((base + "/smelt-test-XXXXXX").utf8CString)
     guard let made = template.withUnsafeMutableBufferPointer({ mkdtemp($0.baseAddress!) }) else {
@@ -42,7 +42,7 @@ public final class TemporaryFolder: Sendable {
   }
 
   /// A path in the folder.
-  public func file(_ name: String) -> String { path + "/" + name }
+  package func file(_ name: String) -> String { path + "/" + name }
 
   deinit { TemporaryFolder.remove(path) }
 

@@ -1,14 +1,14 @@
 // Random numbers that are the same in every run.
 
 /// SplitMix64: a fixed-seed generator. Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators".
-public struct Generator: RandomNumberGenerator, Sendable {
+package struct Generator: RandomNumberGenerator, Sendable {
   private var state: UInt64
 
   /// A generator with a seed of its own.
-  public init(seed: UInt64) { state = seed }
+  package init(seed: UInt64) { state = seed }
 
   /// The next 64 bits.
-  public mutating func next() -> UInt64 {
+  package mutating func next() -> UInt64 {
     state &+= 0x9E37_79B9_7F4A_7C15
     var z = state
     z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
@@ -17,17 +17,17 @@ public struct Generator: RandomNumberGenerator, Sendable {
   }
 
   /// A float in -bound ..< bound.
-  public mutating func float(_ bound: Float = 1) -> Float { Float.random(in: -bound..<bound, using: &self) }
+  package mutating func float(_ bound: Float = 1) -> Float { Float.random(in: -bound..<bound, using: &self) }
 
   /// A float of a normal distribution, by Box and Muller.
-  public mutating func normal(_ deviation: Float = 1) -> Float {
+  package mutating func normal(_ deviation: Float = 1) -> Float {
     let u = Double.random(in: 1e-12..<1, using: &self)
     let v = Double.random(in: 0..<1, using: &self)
     return deviation * Float((-2 * u.logarithm()).squareRoot() * (2 * Double.pi * v).cosine())
   }
 
   /// `count` normal floats.
-  public mutating func normals(_ count: Int, _ deviation: Float = 1) -> [Float] {
+  package mutating func normals(_ count: Int, _ deviation: Float = 1) -> [Float] {
     (0..<count).map { _ in normal(deviation) }
   }
 }

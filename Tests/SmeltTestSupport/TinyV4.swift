@@ -2,8 +2,8 @@
 // routing, in BF16 or in the published FP8 + FP4 layout. The weights are random; the same seed gives the same bytes.
 // It writes safetensors by itself, so that a fault may be anything, and so that the reader is not tested by its writer.
 
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltStorage
+package import SmeltTensors
 
 #if canImport(Glibc)
   import Glibc
@@ -14,18 +14,18 @@ public import SmeltTensors
 #endif
 
 /// A tensor of a file in the making.
-public struct TinyTensor: Sendable {
+package struct TinyTensor: Sendable {
   /// The name.
-  public var name: String
+  package var name: String
   /// The element type.
-  public var dtype: DType
+  package var dtype: DType
   /// The dimensions.
-  public var shape: [Int]
+  package var shape: [Int]
   /// Little-endian bytes.
-  public var bytes: [UInt8]
+  package var bytes: [UInt8]
 
   /// A tensor.
-  public init(_ name: String, _ dtype: DType, _ shape: [Int], _ bytes: [UInt8]) {
+  package init(_ name: String, _ dtype: DType, _ shape: [Int], _ bytes: [UInt8]) {
     self.name = name
     self.dtype = dtype
     self.shape = shape
@@ -34,9 +34,9 @@ public struct TinyTensor: Sendable {
 }
 
 /// A checkpoint in the making.
-public struct TinyV4: Sendable {
+package struct TinyV4: Sendable {
   /// How matrices are stored.
-  public enum Layout: Sendable, CaseIterable {
+  package enum Layout: Sendable, CaseIterable {
     /// BF16, and F32 where the published files have it.
     case plain
     /// FP8 in blocks with E8M0 scales, experts in FP4.
@@ -44,29 +44,29 @@ public struct TinyV4: Sendable {
   }
 
   /// What the generator may vary; everything else follows.
-  public struct Size: Sendable {
+  package struct Size: Sendable {
     /// 0 window, 4 indexed, anything else compressed.
-    public var ratios = [0, 4, 8]
+    package var ratios = [0, 4, 8]
     /// Layers that route by token id.
-    public var hashLayers = 1
+    package var hashLayers = 1
     /// Vocabulary entries.
-    public var vocabulary = 48
+    package var vocabulary = 48
     /// Width of a stream.
-    public var hidden = 32
+    package var hidden = 32
     /// Residual streams.
-    public var streams = 2
+    package var streams = 2
     /// Tokens a query sees uncompressed.
-    public var window = 4
+    package var window = 4
     /// Compressed entries an indexer keeps.
-    public var indexKeep = 2
+    package var indexKeep = 2
     /// Rows and columns of an FP8 block.
-    public var block = 16
+    package var block = 16
 
     /// The usual size.
-    public init() {}
+    package init() {}
 
     /// One window-only layer.
-    public static let smallest: Size = {
+    package static let smallest: Size = {
       var size = Size()
       (size.ratios, size.vocabulary) = ([0], 24)
       return size
@@ -74,13 +74,13 @@ public struct TinyV4: Sendable {
   }
 
   /// The members of config.json.
-  public var config: [(key: String, value: JSON)] = []
+  package var config: [(key: String, value: JSON)] = []
   /// The tensors in file order.
-  public var tensors: [TinyTensor] = []
+  package var tensors: [TinyTensor] = []
   private var generator: Generator
 
   /// A sound checkpoint.
-  public init(_ layout: Layout = .plain, size: Size = Size(), seed: UInt64 = 1) {
+  package init(_ layout: Layout = .plain, size: Size = Size(), seed: UInt64 = 1) {
     generator = Generator(seed: seed)
     makeConfig(layout, size)
     makeTensors(layout, size)
@@ -89,7 +89,7 @@ public struct TinyV4: Sendable {
   // MARK: changing it
 
   /// Gives a key of config.json another value, or none.
-  public mutating func set(_ key: String, _ value: JSON?) {
+  package mutating func set(_ key: String, _ value: JSON?) {
     let place = config.firstIndex { $0.key == key }
     switch (place, value) {
     case (let place?, let value?): config[place].value = value
@@ -100,7 +100,7 @@ public struct TinyV4: Sendable {
   }
 
   /// Changes a tensor.
-  public mutating func change(_ name: String, _ body: (inout TinyTensor) -> Void) {
+  package mutating func change(_ name: String, _ body: (inout TinyTensor) -> Void) {
     guard let place = tensors.firstIndex(where: { $0.name == name }) else {
       preconditionFailure("there is no '\(name)'")
     }
@@ -108,7 +108,7 @@ public struct TinyV4: Sendable {
   }
 
   /// Takes a tensor out.
-  public mutating func remove(_ name: String) {
+  package mutating func remove(_ name: String) {
     precondition(tensors.contains { $0.name == name }, "there is no '\(name)'")
     tensors.removeAll { $0.name == name }
   }
@@ -116,10 +116,10 @@ public struct TinyV4: Sendable {
   // MARK: writing it
 
   /// config.json as text.
-  public var configText: String { JSON(members: config.map { ($0.key, $0.value) }).text(indented: true) }
+  package var configText: String { JSON(members: config.map { ($0.key, $0.value) }).text(indented: true) }
 
   /// The bytes of a safetensors file.
-  public static func file(_ tensors: [TinyTensor]) -> [UInt8] {
+  package static func file(_ tensors: [TinyTensor]) -> [UInt8] {
     var position = 0
     let members = tensors.map { tensor -> (String, JSON) in
       defer { position += tensor.bytes.count }
@@ -136,7 +136,7 @@ public struct TinyV4: Sendable {
   }
 
   /// Writes config.json and the weights, in so many shards with an index, or in one file without.
-  public func write(to folder: String, shards: Int = 1) {
+  package func write(to folder: String, shards: Int = 1) {
     putFile(folder + "/config.json", Array((configText + "\n").utf8))
     guard shards > 1 else {
       putFile(folder + "/model.safetensors", TinyV4.file(tensors))
@@ -288,12 +288,12 @@ public struct TinyV4: Sendable {
 }
 
 /// The bytes of integers.
-public func littleEndian<T: FixedWidthInteger>(_ values: [T]) -> [UInt8] {
+package func littleEndian<T: FixedWidthInteger>(_ values: [T]) -> [UInt8] {
   values.flatMap { value in withUnsafeBytes(of: value.littleEndian) { Array($0) } }
 }
 
 /// Puts these bytes at `path`, whatever is there; no sync, no rename, for tests that write thousands.
-public func putFile(_ path: String, _ bytes: [UInt8]) {
+package func putFile(_ path: String, _ bytes: [UInt8]) {
   guard let file = fopen(path, "wb") else { preconditionFailure("cannot write \(path)") }
   defer { fclose(file) }
   precondition(fwrite(bytes, 1, bytes.count, file) == bytes.count)

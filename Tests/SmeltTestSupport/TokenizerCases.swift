@@ -1,23 +1,23 @@
 // Texts and the ids that the `tokenizers` library gives for them: Fixtures/make/tokenizer_cases.py made both.
 
-public import SmeltStorage
+package import SmeltStorage
 
 /// The texts and what the library made of them.
-public struct TokenizerCases: Sendable {
+package struct TokenizerCases: Sendable {
   /// One text.
-  public struct Text: Sendable {
+  package struct Text: Sendable {
     /// Its name, for messages.
-    public var name: String
+    package var name: String
     /// Its bytes, which need not be UTF-8.
-    public var bytes: [UInt8]
+    package var bytes: [UInt8]
   }
 
   /// Fixtures/tokenizers/cases.json.
-  public static let shared = TokenizerCases()
+  package static let shared = TokenizerCases()
   /// The texts.
-  public var texts: [Text] = []
+  package var texts: [Text] = []
   /// The ids by the tokenizer's name, in the order of the texts.
-  public var rows: [String: [JSON]] = [:]
+  package var rows: [String: [JSON]] = [:]
 
   private init() {
     guard

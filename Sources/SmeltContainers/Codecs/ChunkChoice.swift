@@ -1,10 +1,10 @@
 // Which codec a frame gets: the candidates of its dtype, tried on a sample. Formats/codecs.md, section 7.
 
 internal import SmeltStorage
-public import SmeltTensors
+package import SmeltTensors
 
 /// What a writer of chunks is after.
-public enum CodecMode: String, Sendable, CaseIterable {
+package enum CodecMode: String, Sendable, CaseIterable {
   /// Decoding near the speed of memory: bit planes; codes of 4 and 8 whole bits and blocks raw.
   case fast
   /// The smallest file: Huffman codes wherever they save.
@@ -14,28 +14,28 @@ public enum CodecMode: String, Sendable, CaseIterable {
 }
 
 /// A codec, and what its writer does that its reader need not know.
-public struct ChunkForm: Sendable, Hashable {
+package struct ChunkForm: Sendable, Hashable {
   /// How chunks are stored.
-  public let codec: ChunkCodec
+  package let codec: ChunkCodec
   /// Whether zstd looks for repetitions.
-  public let searchesMatches: Bool
+  package let searchesMatches: Bool
 
   /// The content itself.
-  public static let raw = ChunkForm(.raw)
+  package static let raw = ChunkForm(.raw)
   /// zstd as its Huffman coder.
-  public static let huffman = ChunkForm(.zstd)
+  package static let huffman = ChunkForm(.zstd)
   /// zstd with repetitions, for repeated rows and text.
-  public static let matches = ChunkForm(.zstd, searchesMatches: true)
+  package static let matches = ChunkForm(.zstd, searchesMatches: true)
 
   /// A form; only zstd looks for repetitions.
-  public init(_ codec: ChunkCodec, searchesMatches: Bool = false) {
+  package init(_ codec: ChunkCodec, searchesMatches: Bool = false) {
     precondition(codec == .zstd || !searchesMatches, "only zstd looks for repetitions")
     self.codec = codec
     self.searchesMatches = searchesMatches
   }
 
   /// `ChunkCodec.encode` in this form.
-  public func encode(_ content: UnsafeRawBufferPointer, into stored: UnsafeMutableRawBufferPointer) throws
+  package func encode(_ content: UnsafeRawBufferPointer, into stored: UnsafeMutableRawBufferPointer) throws
     -> Int?
   {
     try codec.encode(content, into: stored, searchesMatches: searchesMatches)
@@ -52,14 +52,14 @@ public struct ChunkForm: Sendable, Hashable {
 
 extension ChunkCodec {
   /// Content below this is stored raw: inflating it would cost more than its bytes.
-  public static let smallestCompressed = 4096
+  package static let smallestCompressed = 4096
 
   /// Bytes of one slice of a sample, and how many there are.
   static let sliceBytes = 4096
   static let sliceCount = 16
 
   /// The forms that are tried for a dtype beside `raw`. Bytes without a type (`U8`: blocks, packed codes) are tried in `small` only.
-  public static func candidates(for dtype: DType, mode: CodecMode) -> [ChunkForm] {
+  package static func candidates(for dtype: DType, mode: CodecMode) -> [ChunkForm] {
     let isFast = mode == .fast
     guard mode != .raw else { return [] }
     switch dtype {
@@ -78,7 +78,7 @@ extension ChunkCodec {
   /// of the content, and what inflates slowly is charged for it. Depends on the content only.
   /// - Parameter content: of the whole frame, or as much of it as there is.
   /// - Throws: `RequestError` io when zstd has no memory.
-  public static func choose(_ content: UnsafeRawBufferPointer, dtype: DType, mode: CodecMode) throws
+  package static func choose(_ content: UnsafeRawBufferPointer, dtype: DType, mode: CodecMode) throws
     -> ChunkForm
   {
     let forms = candidates(for: dtype, mode: mode)

@@ -4,7 +4,7 @@ internal import CKernels
 internal import SmeltStorage
 
 /// What is wrong with the stored bytes of a chunk, and at which of them it shows.
-public enum ChunkFault: Error, Hashable, Sendable {
+package enum ChunkFault: Error, Hashable, Sendable {
   /// No stored bytes, fewer than the header has, or at least as many as the content has.
   case size(stored: Int, content: Int)
   /// The codec does not store content of this length.
@@ -27,7 +27,7 @@ public enum ChunkFault: Error, Hashable, Sendable {
   case memory
 
   /// The byte of the chunk where it shows.
-  public var byte: Int {
+  package var byte: Int {
     switch self {
     case .size, .content, .memory: 0
     case .length(let byte), .stages(let byte), .count(let byte), .escapes(let byte), .symbol(let byte),
@@ -37,7 +37,7 @@ public enum ChunkFault: Error, Hashable, Sendable {
   }
 
   /// What was found, and what was expected.
-  public var problem: String {
+  package var problem: String {
     switch self {
     case .size(let stored, let content):
       "the chunk has \(stored) stored bytes for \(content) of content, expected a whole header and fewer than the content"
@@ -69,7 +69,7 @@ public enum ChunkFault: Error, Hashable, Sendable {
 }
 
 /// How the chunks of a frame are stored. The numbers are the format's and never change. Formats/codecs.md, section 2.
-public enum ChunkCodec: UInt8, CaseIterable, Sendable, Hashable {
+package enum ChunkCodec: UInt8, CaseIterable, Sendable, Hashable {
   /// The content itself.
   case raw = 0
   /// One zstd frame.
@@ -90,13 +90,13 @@ public enum ChunkCodec: UInt8, CaseIterable, Sendable, Hashable {
   case f32Split = 8
 
   /// Bytes of content in a chunk, at most.
-  public static let chunkBytes = 256 << 10
+  package static let chunkBytes = 256 << 10
 
   /// The largest window a zstd frame of a chunk may ask for.
   static let windowLimit = chunkBytes
 
   /// The name in lists and reports.
-  public var name: String {
+  package var name: String {
     switch self {
     case .raw: "raw"
     case .zstd: "zstd"
@@ -111,7 +111,7 @@ public enum ChunkCodec: UInt8, CaseIterable, Sendable, Hashable {
   }
 
   /// Bytes of an element; content is a whole number of them.
-  public var elementBytes: Int {
+  package var elementBytes: Int {
     switch self {
     case .raw, .zstd, .fp8Planes, .fp8Pairs, .int8Pairs: 1
     case .bf16Planes, .bf16Pairs, .f16Split: 2
@@ -127,7 +127,7 @@ public enum ChunkCodec: UInt8, CaseIterable, Sendable, Hashable {
   /// - Returns: how many bytes were stored; nil when the codec makes no fewer than the content has or does not suit its
   ///   length, and for `raw`. The content is stored raw then.
   /// - Throws: `RequestError` io when zstd has no memory.
-  public func encode(
+  package func encode(
     _ content: UnsafeRawBufferPointer, into stored: UnsafeMutableRawBufferPointer,
     searchesMatches: Bool = false
   ) throws -> Int? {
@@ -159,7 +159,7 @@ public enum ChunkCodec: UInt8, CaseIterable, Sendable, Hashable {
   ///   - stored: the chunk's bytes as a file has them; every one of them may lie.
   ///   - content: the chunk's content length, at most `chunkBytes`. What a refused chunk leaves in it is not to be used.
   /// - Throws: what is wrong at which byte of `stored`.
-  public func decode(_ stored: UnsafeRawBufferPointer, into content: UnsafeMutableRawBufferPointer)
+  package func decode(_ stored: UnsafeRawBufferPointer, into content: UnsafeMutableRawBufferPointer)
     throws(ChunkFault)
   {
     // SAFETY: content and stored length are checked here, everything that the stored bytes say by whoever reads it; scratch memory

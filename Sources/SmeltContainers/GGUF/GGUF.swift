@@ -1,35 +1,35 @@
 // One GGUF model: a file, or the parts it was split into. Files are mapped, headers are checked byte for byte before
 // a tensor is handed out, and tensors are lent from the mapping. Formats/gguf.md is the law.
 
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltStorage
+package import SmeltTensors
 
 /// One tensor of a GGUF file.
-public struct GGUFTensor: Sendable {
+package struct GGUFTensor: Sendable {
   /// The name in the file.
-  public let name: String
+  package let name: String
   /// How its elements are stored.
-  public let type: GGUFTensorType
+  package let type: GGUFTensorType
   /// The dimensions, outermost first; the file has them the other way round.
-  public let shape: Shape
+  package let shape: Shape
   /// The path of the file that holds it.
-  public let file: String
+  package let file: String
   /// The place of its first byte in that file.
-  public let offset: Int
+  package let offset: Int
   /// Its blocks, row after row, lent from the mapping; touching them reads the file.
-  public let bytes: Bytes
+  package let bytes: Bytes
 }
 
 /// A GGUF model, mapped and checked. Only the headers are read; a tensor's bytes are read when they are touched.
-public final class GGUFFile: Sendable {
+package final class GGUFFile: Sendable {
   /// The path as the caller knows it: the one file, or the first part.
-  public let path: String
+  package let path: String
   /// The format's version, 2 or 3; the first part's.
-  public let version: Int
+  package let version: Int
   /// The metadata of the file, or of the first part, in file order.
-  public let metadata: [(key: String, value: GGUFValue)]
+  package let metadata: [(key: String, value: GGUFValue)]
   /// The tensors in the order of their bytes, part after part.
-  public let tensors: [GGUFTensor]
+  package let tensors: [GGUFTensor]
   private let keys: [String: Int]
   private let names: [String: Int]
   private let keyPlaces: [Int]
@@ -39,7 +39,7 @@ public final class GGUFFile: Sendable {
   /// followed for the file that the caller named; the other parts may be links as `ShardFolder` allows them.
   /// - Throws: `FormatError` with one of the codes `SRC_…`, `GG_…` and `IDX_…`; `RequestError` io when the system
   ///   refuses.
-  public init(path: String) throws {
+  package init(path: String) throws {
     let parts = try GGUFSplit.parts(GGUFPart(path: path, resolved: path))
     var names: [String: Int] = [:]
     var tensors: [GGUFTensor] = []
@@ -69,25 +69,25 @@ public final class GGUFFile: Sendable {
   }
 
   /// Whether a regular file starts as a GGUF file does, whatever its name.
-  public static func isGGUF(_ path: String) -> Bool {
+  package static func isGGUF(_ path: String) -> Bool {
     guard pathKind(path) == .file, let file = try? MappedFile(path: path) else { return false }
     return file.bytes[0..<min(file.count, 4)].array == Array("GGUF".utf8)
   }
 
   /// The tensor of a name, or nil.
-  public func tensor(_ name: String) -> GGUFTensor? { names[name].map { tensors[$0] } }
+  package func tensor(_ name: String) -> GGUFTensor? { names[name].map { tensors[$0] } }
 
   /// The metadata value of a key, or nil.
-  public func value(_ key: String) -> GGUFValue? { keys[key].map { metadata[$0].value } }
+  package func value(_ key: String) -> GGUFValue? { keys[key].map { metadata[$0].value } }
 
   /// The place of a key in the first file, for messages; nil when there is no such key.
-  public func place(ofKey key: String) -> Int? { keys[key].map { keyPlaces[$0] } }
+  package func place(ofKey key: String) -> Int? { keys[key].map { keyPlaces[$0] } }
 
   /// The files that hold the tensors, with their sizes.
-  public var files: [(path: String, byteCount: Int)] { mapped.map { ($0.path, $0.file.count) } }
+  package var files: [(path: String, byteCount: Int)] { mapped.map { ($0.path, $0.file.count) } }
 
   /// Why a text cannot be a tensor's name, or nil: 1 to 63 bytes, nothing that cannot be seen. Rule 39.
-  public static func problem(withName name: String) -> String? {
+  package static func problem(withName name: String) -> String? {
     if name.utf8.count > GGUFHeader.nameBytes {
       return "the name has \(name.utf8.count) bytes, expected at most \(GGUFHeader.nameBytes)"
     }
@@ -95,7 +95,7 @@ public final class GGUFFile: Sendable {
   }
 
   /// Throws `SRC_CHANGED` when a file's size or time is no longer what it was.
-  public func checkUnchanged() throws(FormatError) {
+  package func checkUnchanged() throws(FormatError) {
     for part in mapped {
       do {
         try part.file.checkUnchanged()
@@ -110,14 +110,14 @@ public final class GGUFFile: Sendable {
 
 /// The tensors of a GGUF model as every container lists them. Blocks have the dtype `U8`, and the dimensions of the numbers
 /// they stand for.
-public struct GGUFTensors: TensorSource {
+package struct GGUFTensors: TensorSource {
   private let model: GGUFFile
   /// The tensors in the order of their bytes, part after part.
-  public let tensors: [TensorInfo]
+  package let tensors: [TensorInfo]
   private let places: [String: Int]
 
   /// The tensors of a model.
-  public init(_ model: GGUFFile) {
+  package init(_ model: GGUFFile) {
     self.model = model
     tensors = model.tensors.map { tensor in
       TensorInfo(
@@ -128,11 +128,11 @@ public struct GGUFTensors: TensorSource {
   }
 
   /// The tensor of a name, or nil.
-  public func tensor(_ name: String) -> TensorInfo? { places[name].map { tensors[$0] } }
+  package func tensor(_ name: String) -> TensorInfo? { places[name].map { tensors[$0] } }
   /// The files that hold them, with their sizes in bytes.
-  public var files: [(path: String, byteCount: Int)] { model.files }
+  package var files: [(path: String, byteCount: Int)] { model.files }
   /// None: what is not right is refused.
-  public var warnings: [FormatError] { [] }
+  package var warnings: [FormatError] { [] }
   /// Throws `SRC_CHANGED` when a file is no longer what it was when it was opened.
-  public func checkUnchanged() throws(FormatError) { try model.checkUnchanged() }
+  package func checkUnchanged() throws(FormatError) { try model.checkUnchanged() }
 }

@@ -2,11 +2,11 @@
 // Formats/gguf.md, section 6.
 
 internal import SmeltStorage
-public import SmeltTensors
+package import SmeltTensors
 
 extension GGUFTensorType {
   /// The encoding of a weight of this type, or nil for types that hold no weights.
-  public var encoding: (any Encoding)? {
+  package var encoding: (any Encoding)? {
     switch name {
     case "F32": Plain.f32
     case "F16": Plain.f16
@@ -23,7 +23,7 @@ extension GGUFTensorType {
   }
 
   /// The type that stores an encoding, or nil when GGUF has none.
-  public static func storing(_ encoding: any Encoding) -> GGUFTensorType? {
+  package static func storing(_ encoding: any Encoding) -> GGUFTensorType? {
     all.first { $0.encoding?.name == encoding.name }
   }
 }
@@ -32,7 +32,7 @@ extension GGUFFile {
   /// The weight that lies at a place, from headers alone; nil when a tensor of it is missing.
   /// - Parameter isTable: whether integers are expected rather than numbers to multiply by.
   /// - Throws: `CFG_SHAPE` for other dimensions than expected or a type that holds no such weight.
-  public func join(_ place: GGUFPlace, shape: Shape, isTable: Bool = false) throws -> JoinedWeight? {
+  package func join(_ place: GGUFPlace, shape: Shape, isTable: Bool = false) throws -> JoinedWeight? {
     let joined = try joinUnscaled(place, shape: shape, isTable: isTable)
     // Keys and values have a scale each, which is met where they are put together.
     if case .keysAndValues = place { return joined }
@@ -44,7 +44,7 @@ extension GGUFFile {
 
   /// A tensor as it is stored, whatever it is for; nil when it is not there.
   /// - Throws: `CFG_SHAPE` for a type that no encoding stands for.
-  public func stored(_ name: String) throws -> JoinedWeight? {
+  package func stored(_ name: String) throws -> JoinedWeight? {
     guard let tensor = tensor(name) else { return nil }
     return try joinUnscaled(
       .whole(name), shape: tensor.shape, isTable: tensor.type.encoding is IntegerTable)
@@ -77,7 +77,7 @@ extension GGUFFile {
   /// One half of a matrix of a stack whose rows are those of two weights, gate first: `count` matrices of twice the rows.
   /// Nil when there is no such tensor.
   /// - Throws: `CFG_SHAPE`.
-  public func join(half: Int, ofStack name: String, index: Int, count: Int, shape: Shape) throws
+  package func join(half: Int, ofStack name: String, index: Int, count: Int, shape: Shape) throws
     -> JoinedWeight?
   {
     guard let tensor = tensor(name) else { return nil }

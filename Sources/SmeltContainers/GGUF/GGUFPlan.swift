@@ -1,43 +1,43 @@
 // What a GGUF model will be before its first byte is written: which file holds which tensor, every header, every size.
 // Formats/gguf.md, sections 1, 2 and 4.
 
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltStorage
+package import SmeltTensors
 
 /// The files of a GGUF model to be written. Depends on nothing but what it is made from.
-public struct GGUFPlan: Sendable {
+package struct GGUFPlan: Sendable {
   /// What a tensor will be.
-  public struct Tensor: Sendable, Hashable {
+  package struct Tensor: Sendable, Hashable {
     /// The name; see `GGUFFile.problem(withName:)`.
-    public let name: String
+    package let name: String
     /// How its elements are stored.
-    public let type: GGUFTensorType
+    package let type: GGUFTensorType
     /// The dimensions, outermost first, 1 to 4 of them; the last is a whole number of blocks.
-    public let shape: Shape
+    package let shape: Shape
 
     /// A tensor to be written. The plan checks it.
-    public init(_ name: String, _ type: GGUFTensorType, _ shape: Shape) {
+    package init(_ name: String, _ type: GGUFTensorType, _ shape: Shape) {
       self.name = name
       self.type = type
       self.shape = shape
     }
 
     /// The bytes it takes, padding left out. The shape must be one that a plan accepts.
-    public var byteCount: Int { shape.count / type.blockElements * type.blockBytes }
+    package var byteCount: Int { shape.count / type.blockElements * type.blockBytes }
   }
 
   /// How a model is cut into several files. Tensors stay in order, and none is cut.
-  public struct Split: Sendable, Hashable {
+  package struct Split: Sendable, Hashable {
     /// The most bytes of tensors, padding included, in one file; a larger tensor has a file for itself. Headers do not
     /// count, as in llama.cpp's tool.
-    public var maxBytes: Int?
+    package var maxBytes: Int?
     /// The most tensors in one file.
-    public var maxTensors: Int?
+    package var maxTensors: Int?
     /// Whether the first file holds the metadata alone.
-    public var metadataFirst: Bool
+    package var metadataFirst: Bool
 
     /// A rule; where both limits are given, the one met first cuts.
-    public init(maxBytes: Int? = nil, maxTensors: Int? = nil, metadataFirst: Bool = false) {
+    package init(maxBytes: Int? = nil, maxTensors: Int? = nil, metadataFirst: Bool = false) {
       precondition(maxBytes ?? 1 > 0 && maxTensors ?? 1 > 0, "a limit of a split must be at least 1")
       self.maxBytes = maxBytes
       self.maxTensors = maxTensors
@@ -46,28 +46,28 @@ public struct GGUFPlan: Sendable {
   }
 
   /// One file of the model.
-  public struct Part: Sendable {
+  package struct Part: Sendable {
     /// Its tensors, in order.
-    public let tensors: [Tensor]
+    package let tensors: [Tensor]
     /// Its first bytes, up to where the data starts.
     let header: [UInt8]
     /// The size of the file.
-    public let byteCount: Int
+    package let byteCount: Int
   }
 
   /// The files, in order; one at least.
-  public private(set) var parts: [Part] = []
+  package private(set) var parts: [Part] = []
   /// What each tensor starts at a multiple of, in bytes.
-  public let alignment: Int
+  package let alignment: Int
 
   /// The size of all files.
-  public var byteCount: Int { parts.reduce(0) { $0 + $1.byteCount } }
+  package var byteCount: Int { parts.reduce(0) { $0 + $1.byteCount } }
 
   /// A plan for these tensors, in this order, and these keys, in this order. `general.alignment` among the keys is
   /// followed; keys of a split (`split.no`, `split.count`, `split.tensors.count`) are the plan's own and are left out
   /// of `metadata`. A model that fits into one file is one file, without those keys.
   /// - Throws: `RequestError` unsupported when a reader that keeps the rules of Formats/gguf.md would refuse the result.
-  public init(
+  package init(
     tensors: [Tensor], metadata: [(key: String, value: GGUFValue)], split: Split? = nil
   ) throws(RequestError) {
     let metadata = metadata.filter { !GGUFSplit.keys.contains($0.key) }
@@ -96,7 +96,7 @@ public struct GGUFPlan: Sendable {
 
   /// The paths of the files when the model's path is `path`: `path` itself, or for several
   /// `NAME-00001-of-0000N.gguf` and so on, where NAME is `path` without its `.gguf`.
-  public func paths(_ path: String) -> [String] {
+  package func paths(_ path: String) -> [String] {
     guard parts.count > 1 else { return [path] }
     let stem = path.hasSuffix(".gguf") ? String(path.dropLast(".gguf".count)) : path
     return parts.indices.map { stem + GGUFSplit.ending($0, of: parts.count) }

@@ -1,16 +1,16 @@
 // NVFP4 in GGUF beside a scale of its own: llama.cpp multiplies a product with `X.weight` by `X.scale`, one F32 for a matrix, one for
 // each matrix of a stack. That is what safetensors calls the global scale. Formats/gguf.md, section 6.
 
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltStorage
+package import SmeltTensors
 
 /// Names and checks of the tensors beside a weight.
-public enum GGUFScale {
+package enum GGUFScale {
   /// The name of the scales beside a weight's tensor.
-  public static func name(of tensor: String) -> String { sibling(tensor, "scale") }
+  package static func name(of tensor: String) -> String { sibling(tensor, "scale") }
 
   /// Whether a tensor is a scale of activations beside a weight of the model: no part of the weight.
-  public static func isActivationScale(_ name: String, in model: GGUFFile) -> Bool {
+  package static func isActivationScale(_ name: String, in model: GGUFFile) -> Bool {
     guard name.hasSuffix(".input_scale") else { return false }
     return model.tensor(name.dropLast("input_scale".count) + "weight") != nil
   }
@@ -97,7 +97,7 @@ extension Weight {
   }
 
   /// The way back: `nvfp4` as GGUF's blocks, without its global scale.
-  public func nvfp4ForGGUF() throws(FormatError) -> Weight {
+  package func nvfp4ForGGUF() throws(FormatError) -> Weight {
     // SAFETY: a weight in `nvfp4` has 32 bytes of codes and 4 scales for each whole 64 columns; rows of another length are refused
     // when the result becomes a weight.
     precondition(encoding is NVFP4, "\(encoding.name) is not nvfp4")

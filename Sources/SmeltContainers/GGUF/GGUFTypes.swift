@@ -1,24 +1,24 @@
 // The types of GGUF: what a tensor's blocks are called and how large they are, and what a metadata value can be.
 // Formats/gguf.md has both tables.
 
-public import SmeltStorage
+package import SmeltStorage
 
 /// How a GGUF tensor's elements are stored: a block of so many elements takes so many bytes.
-public struct GGUFTensorType: Sendable, Hashable, CustomStringConvertible {
+package struct GGUFTensorType: Sendable, Hashable, CustomStringConvertible {
   /// The number that stands in the file.
-  public let id: UInt32
+  package let id: UInt32
   /// The name as ggml spells it.
-  public let name: String
+  package let name: String
   /// Elements in one block; a row is a whole number of blocks.
-  public let blockElements: Int
+  package let blockElements: Int
   /// Bytes of one block.
-  public let blockBytes: Int
+  package let blockBytes: Int
 
   /// The name.
-  public var description: String { name }
+  package var description: String { name }
 
   /// Every type in use, by number. Source: ggml's `type_traits`, version 0.25.
-  public static let all: [GGUFTensorType] = [
+  package static let all: [GGUFTensorType] = [
     .init(0, "F32", 1, 4), .init(1, "F16", 1, 2), .init(2, "Q4_0", 32, 18), .init(3, "Q4_1", 32, 20),
     .init(6, "Q5_0", 32, 22), .init(7, "Q5_1", 32, 24), .init(8, "Q8_0", 32, 34), .init(9, "Q8_1", 32, 36),
     .init(10, "Q2_K", 256, 84), .init(11, "Q3_K", 256, 110), .init(12, "Q4_K", 256, 144),
@@ -33,7 +33,7 @@ public struct GGUFTensorType: Sendable, Hashable, CustomStringConvertible {
   ]
 
   /// Types that ggml had and took out again, by number; no reader of today has them.
-  public static let removed: [UInt32: String] = [
+  package static let removed: [UInt32: String] = [
     4: "Q4_2", 5: "Q4_3", 31: "Q4_0_4_4", 32: "Q4_0_4_8", 33: "Q4_0_8_8", 36: "IQ4_NL_4_4",
     37: "IQ4_NL_4_8", 38: "IQ4_NL_8_8",
   ]
@@ -41,10 +41,10 @@ public struct GGUFTensorType: Sendable, Hashable, CustomStringConvertible {
   private static let byID = Dictionary(uniqueKeysWithValues: all.map { ($0.id, $0) })
 
   /// The type of a number, or nil when no type in use has it.
-  public static func named(_ id: UInt32) -> GGUFTensorType? { byID[id] }
+  package static func named(_ id: UInt32) -> GGUFTensorType? { byID[id] }
 
   /// The type of a name as ggml spells it, or nil when no type in use has it.
-  public static func named(_ name: String) -> GGUFTensorType? { all.first { $0.name == name } }
+  package static func named(_ name: String) -> GGUFTensorType? { all.first { $0.name == name } }
 
   private init(_ id: UInt32, _ name: String, _ elements: Int, _ bytes: Int) {
     self.id = id
@@ -55,11 +55,11 @@ public struct GGUFTensorType: Sendable, Hashable, CustomStringConvertible {
 }
 
 /// What a metadata value can be; the raw value stands in the file.
-public enum GGUFValueType: UInt32, Sendable, CaseIterable {
+package enum GGUFValueType: UInt32, Sendable, CaseIterable {
   case u8, i8, u16, i16, u32, i32, f32, bool, string, array, u64, i64, f64
 
   /// Bytes of one value; nil for those that bring their own length.
-  public var byteCount: Int? {
+  package var byteCount: Int? {
     switch self {
     case .u8, .i8, .bool: 1
     case .u16, .i16: 2
@@ -71,7 +71,7 @@ public enum GGUFValueType: UInt32, Sendable, CaseIterable {
 }
 
 /// A metadata value.
-public enum GGUFValue: Sendable {
+package enum GGUFValue: Sendable {
   case u8(UInt8)
   case i8(Int8)
   case u16(UInt16)
@@ -87,7 +87,7 @@ public enum GGUFValue: Sendable {
   case f64(Double)
 
   /// The value's type.
-  public var type: GGUFValueType {
+  package var type: GGUFValueType {
     switch self {
     case .u8: .u8
     case .i8: .i8
@@ -106,7 +106,7 @@ public enum GGUFValue: Sendable {
   }
 
   /// The number, whatever width the writer chose; nil for a value that is not an integer or is above 2^63 - 1.
-  public var integer: Int? {
+  package var integer: Int? {
     switch self {
     case .u8(let value): Int(value)
     case .i8(let value): Int(value)
@@ -121,7 +121,7 @@ public enum GGUFValue: Sendable {
   }
 
   /// The number of a floating-point value, or nil.
-  public var float: Double? {
+  package var float: Double? {
     switch self {
     case .f32(let value): Double(value)
     case .f64(let value): value
@@ -130,13 +130,13 @@ public enum GGUFValue: Sendable {
   }
 
   /// The text, or nil.
-  public var string: String? { if case .string(let value) = self { value } else { nil } }
+  package var string: String? { if case .string(let value) = self { value } else { nil } }
 
   /// The truth value, or nil.
-  public var bool: Bool? { if case .bool(let value) = self { value } else { nil } }
+  package var bool: Bool? { if case .bool(let value) = self { value } else { nil } }
 
   /// The array, or nil.
-  public var array: GGUFArray? { if case .array(let value) = self { value } else { nil } }
+  package var array: GGUFArray? { if case .array(let value) = self { value } else { nil } }
 
   /// A value of fixed size at the start of `bytes`, which are enough; nil for strings, arrays and a bool that is
   /// neither 0 nor 1.
@@ -162,13 +162,13 @@ public enum GGUFValue: Sendable {
 
 /// An array of a metadata value: checked when the file is opened, decoded when it is asked for, so that a vocabulary
 /// that nobody reads costs nothing.
-public struct GGUFArray: Sendable {
+package struct GGUFArray: Sendable {
   /// What the elements are; never arrays.
-  public let elementType: GGUFValueType
+  package let elementType: GGUFValueType
   /// The number of elements.
-  public let count: Int
+  package let count: Int
   /// The elements as they stand in the file.
-  public let bytes: Bytes
+  package let bytes: Bytes
 
   /// An array whose bytes were checked: whole elements, strings of UTF-8, bools of 0 and 1.
   init(_ type: GGUFValueType, count: Int, checked bytes: Bytes) {
@@ -178,7 +178,7 @@ public struct GGUFArray: Sendable {
   }
 
   /// The elements as values.
-  public var values: [GGUFValue] {
+  package var values: [GGUFValue] {
     guard let size = elementType.byteCount else { return (strings ?? []).map { .string($0) } }
     return bytes.withUnsafeBytes { all in
       (0..<count).compactMap { index in
@@ -189,7 +189,7 @@ public struct GGUFArray: Sendable {
   }
 
   /// The texts of an array of strings; nil for another array.
-  public var strings: [String]? {
+  package var strings: [String]? {
     guard elementType == .string else { return nil }
     // SAFETY: whoever made the array has walked its strings to the end (`checked`)
     return bytes.withUnsafeBytes { all in
@@ -203,16 +203,16 @@ public struct GGUFArray: Sendable {
   }
 
   /// The numbers of an array of integers of any width; nil for another array or a number above 2^63 - 1.
-  public var integers: [Int]? {
+  package var integers: [Int]? {
     let numbers = values.compactMap(\.integer)
     return numbers.count == count && elementType != .string ? numbers : nil
   }
 
   /// The numbers of an array of floating-point values; nil for another array.
-  public var floats: [Double]? {
+  package var floats: [Double]? {
     elementType == .f32 || elementType == .f64 ? values.compactMap(\.float) : nil
   }
 
   /// The truth values of an array of bools; nil for another array.
-  public var bools: [Bool]? { elementType == .bool ? values.compactMap(\.bool) : nil }
+  package var bools: [Bool]? { elementType == .bool ? values.compactMap(\.bool) : nil }
 }

@@ -5,7 +5,7 @@ internal import SmeltStorage
 
 extension GGUFArray {
   /// An array of texts.
-  public init(strings: [String]) {
+  package init(strings: [String]) {
     var bytes: [UInt8] = []
     bytes.reserveCapacity(strings.reduce(0) { $0 + 8 + $1.utf8.count })
     for text in strings { bytes.append(longString: text) }
@@ -13,37 +13,37 @@ extension GGUFArray {
   }
 
   /// An array of truth values.
-  public init(bools: [Bool]) { self.init(.bool, bools.map { $0 ? 1 : 0 } as [UInt8]) }
+  package init(bools: [Bool]) { self.init(.bool, bools.map { $0 ? 1 : 0 } as [UInt8]) }
 
   /// An array of 8-bit numbers.
-  public init(u8: [UInt8]) { self.init(.u8, u8) }
+  package init(u8: [UInt8]) { self.init(.u8, u8) }
 
   /// An array of signed 8-bit numbers.
-  public init(i8: [Int8]) { self.init(.i8, i8) }
+  package init(i8: [Int8]) { self.init(.i8, i8) }
 
   /// An array of 16-bit numbers.
-  public init(u16: [UInt16]) { self.init(.u16, u16) }
+  package init(u16: [UInt16]) { self.init(.u16, u16) }
 
   /// An array of signed 16-bit numbers.
-  public init(i16: [Int16]) { self.init(.i16, i16) }
+  package init(i16: [Int16]) { self.init(.i16, i16) }
 
   /// An array of 32-bit numbers.
-  public init(u32: [UInt32]) { self.init(.u32, u32) }
+  package init(u32: [UInt32]) { self.init(.u32, u32) }
 
   /// An array of signed 32-bit numbers.
-  public init(i32: [Int32]) { self.init(.i32, i32) }
+  package init(i32: [Int32]) { self.init(.i32, i32) }
 
   /// An array of 64-bit numbers.
-  public init(u64: [UInt64]) { self.init(.u64, u64) }
+  package init(u64: [UInt64]) { self.init(.u64, u64) }
 
   /// An array of signed 64-bit numbers.
-  public init(i64: [Int64]) { self.init(.i64, i64) }
+  package init(i64: [Int64]) { self.init(.i64, i64) }
 
   /// An array of floating-point numbers.
-  public init(f32: [Float]) { self.init(.f32, f32.map(\.bitPattern)) }
+  package init(f32: [Float]) { self.init(.f32, f32.map(\.bitPattern)) }
 
   /// An array of floating-point numbers in double precision.
-  public init(f64: [Double]) { self.init(.f64, f64.map(\.bitPattern)) }
+  package init(f64: [Double]) { self.init(.f64, f64.map(\.bitPattern)) }
 
   private init(_ type: GGUFValueType, _ values: [some FixedWidthInteger]) {
     var bytes: [UInt8] = []

@@ -1,11 +1,11 @@
 // Writing GGUF: all tensors and keys are known first (`GGUFPlan`), so that every header is final before the first byte
 // of data and nothing is held in memory. The same plan and bytes always give the same files.
 
-public import SmeltStorage
+package import SmeltStorage
 
 /// A GGUF model being written beside its target, in one file or several. Dropping it without `commit` leaves nothing
 /// behind.
-public struct GGUFWriter: ~Copyable {
+package struct GGUFWriter: ~Copyable {
   /// A file of a model. A class, since arrays hold no writers.
   private final class File {
     var writer: FileWriter?
@@ -23,7 +23,7 @@ public struct GGUFWriter: ~Copyable {
 
   /// Starts a model of one file.
   /// - Throws: as `init(path:plan:replacing:)` and `GGUFPlan`.
-  public init(
+  package init(
     path: String, tensors: [GGUFPlan.Tensor], metadata: [(key: String, value: GGUFValue)],
     replacing replacement: Replacement = .nothing
   ) throws {
@@ -33,7 +33,7 @@ public struct GGUFWriter: ~Copyable {
   /// Starts a model; its files are `plan.paths(path)`.
   /// - Throws: `RequestError` cannot-create when one of the files exists and is not to be replaced or the folder is not
   ///   writable; io when the disk is full.
-  public init(path: String, plan: GGUFPlan, replacing replacement: Replacement = .nothing) throws {
+  package init(path: String, plan: GGUFPlan, replacing replacement: Replacement = .nothing) throws {
     self.plan = plan
     self.replacement = replacement
     paths = plan.paths(path)
@@ -44,7 +44,7 @@ public struct GGUFWriter: ~Copyable {
   /// Appends the next bytes of the tensor `name`, which must be the planned next one: whole, or part after part.
   /// - Throws: `RequestError` io with the system's reason (disk full, quota, input/output error); cannot-create when a
   ///   further file cannot be started.
-  public mutating func write(_ name: String, _ bytes: UnsafeRawBufferPointer) throws {
+  package mutating func write(_ name: String, _ bytes: UnsafeRawBufferPointer) throws {
     try advance()
     let tensors = plan.parts[files.count - 1].tensors
     precondition(
@@ -58,19 +58,19 @@ public struct GGUFWriter: ~Copyable {
   }
 
   /// Appends the next bytes of the tensor `name`.
-  public mutating func write(_ name: String, _ bytes: Bytes) throws {
+  package mutating func write(_ name: String, _ bytes: Bytes) throws {
     try bytes.withUnsafeBytes { try write(name, $0) }
   }
 
   /// Appends the next elements of the tensor `name`, in this machine's byte order, which must be little-endian.
-  public mutating func write<T: BitwiseCopyable>(_ name: String, _ elements: [T]) throws {
+  package mutating func write<T: BitwiseCopyable>(_ name: String, _ elements: [T]) throws {
     try elements.withUnsafeBytes { try write(name, $0) }
   }
 
   /// Syncs and renames, the first file last: a model of several files cannot be opened before all are there. Where the
   /// system refuses one, none stays, and what would have been replaced is back in its place. Every planned tensor must have been written whole.
   /// - Throws: `RequestError` io or cannot-create when the system refuses.
-  public consuming func commit() throws {
+  package consuming func commit() throws {
     try advance()
     let tensors = plan.parts[files.count - 1].tensors
     precondition(

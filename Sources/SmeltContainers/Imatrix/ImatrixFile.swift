@@ -1,42 +1,42 @@
 // Importance matrices of llama.cpp: for each weight, the sums of squares of what its input channels saw. Two forms:
 // GGUF, and the older `.dat`. Formats/statistics.md, section 5.
 
-public import SmeltStorage
+package import SmeltStorage
 internal import SmeltTensors
 
 /// An importance matrix, mapped and checked; values are lent as they stand, and only their number is checked here.
-public struct ImatrixFile: Sendable {
+package struct ImatrixFile: Sendable {
   /// What the file says of one tensor.
-  public struct Entry: Sendable {
+  package struct Entry: Sendable {
     /// The tensor's name; a stack of experts has one entry.
-    public let name: String
+    package let name: String
     /// F32, little-endian, one after the other: matrix after matrix, each [input channels].
-    public let sums: Bytes
+    package let sums: Bytes
     /// Where the sums start in their file, for messages.
-    public let offset: Int
+    package let offset: Int
     /// What the sums are divided by to give mean squares: a number for each of several runs of equal length, or one
     /// for all. In a GGUF file these are tokens, in the older form calls.
-    public let counts: [Int]
+    package let counts: [Int]
 
     /// The number of sums; at least 1, a multiple of the number of counts.
-    public var valueCount: Int { sums.count / 4 }
+    package var valueCount: Int { sums.count / 4 }
   }
 
   /// The path as the caller knows it.
-  public let path: String
+  package let path: String
   /// The entries in file order, each name once.
-  public let entries: [Entry]
+  package let entries: [Entry]
   /// What the texts were called.
-  public let datasets: [String]
+  package let datasets: [String]
   /// Chunks of text that ran; nil where the file does not say.
-  public let chunkCount: Int?
+  package let chunkCount: Int?
   /// Tokens of a chunk; nil where the file does not say.
-  public let chunkSize: Int?
+  package let chunkSize: Int?
   /// Whether it is of the older form: one count, of calls, for all matrices, and sums that equal it where nothing came.
-  public let isLegacy: Bool
+  package let isLegacy: Bool
 
   /// Whether a file looks like an importance matrix of either form. Judges by its first bytes.
-  public static func isImatrix(_ path: String) -> Bool {
+  package static func isImatrix(_ path: String) -> Bool {
     guard let bytes = try? MappedFile(path: path).bytes, bytes.count >= 12 else { return false }
     if bytes[0..<4].array == Array("GGUF".utf8) { return true }
     // SAFETY: 12 bytes at least, and the text's length is checked before it is read
@@ -51,7 +51,7 @@ public struct ImatrixFile: Sendable {
 
   /// Opens and checks a file of either form.
   /// - Throws: `STAT_FORMAT`; what `GGUFFile` throws; `RequestError` io when the system refuses.
-  public init(path: String) throws {
+  package init(path: String) throws {
     let bytes = try MappedFile(path: path).bytes
     if bytes.count >= 4, bytes[0..<4].array == Array("GGUF".utf8) {
       try self.init(try GGUFFile(path: path))

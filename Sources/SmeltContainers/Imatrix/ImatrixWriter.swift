@@ -1,22 +1,22 @@
 // Writing importance matrices as llama.cpp's tools read them. Formats/statistics.md, section 5.
 
-public import SmeltStorage
+package import SmeltStorage
 internal import SmeltTensors
 
 /// An importance matrix being written beside its target, in the GGUF form. Dropping it without `commit` leaves nothing
 /// behind.
-public struct ImatrixWriter: ~Copyable {
+package struct ImatrixWriter: ~Copyable {
   /// What an entry will be.
-  public struct Declaration: Sendable, Hashable {
+  package struct Declaration: Sendable, Hashable {
     /// The tensor's name, at most 55 bytes.
-    public let name: String
+    package let name: String
     /// Experts of a stack; 1 for another tensor.
-    public let matrices: Int
+    package let matrices: Int
     /// Input channels.
-    public let columns: Int
+    package let columns: Int
 
     /// An entry to be written.
-    public init(_ name: String, matrices: Int, columns: Int) {
+    package init(_ name: String, matrices: Int, columns: Int) {
       self.name = name
       self.matrices = matrices
       self.columns = columns
@@ -43,7 +43,7 @@ public struct ImatrixWriter: ~Copyable {
   ///   - tool: the program and its version, by which `--overwrite` knows the file; nil: not said.
   ///   - replacement: what at `path` the file may take the place of.
   /// - Throws: as `GGUFWriter` and `GGUFPlan`.
-  public init(
+  package init(
     path: String, entries: [Declaration], datasets: [String], chunkCount: Int, chunkSize: Int,
     tool: String? = nil, replacing replacement: Replacement = .nothing
   ) throws {
@@ -59,12 +59,12 @@ public struct ImatrixWriter: ~Copyable {
 
   /// Writes the declared next entry: sums of squares [matrices, columns] and tokens [matrices].
   /// - Throws: `RequestError` io.
-  public mutating func write(_ name: String, sums: [Float], counts: [Int]) throws {
+  package mutating func write(_ name: String, sums: [Float], counts: [Int]) throws {
     try writer.write("\(name).in_sum2", sums)
     try writer.write("\(name).counts", counts.map(Float.init))
   }
 
   /// Syncs and renames. Every declared entry must have been written.
   /// - Throws: `RequestError` io or cannot-create.
-  public consuming func commit() throws { try writer.commit() }
+  package consuming func commit() throws { try writer.commit() }
 }

@@ -1,47 +1,47 @@
 // How the content of a frame is cut into chunks, and one chunk becomes stored bytes and back. Formats/ingot.md, sections 3.2 to
 // 3.4; the codecs are in Codecs.
 
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltStorage
+package import SmeltTensors
 
 /// One chunk of a frame as it is stored, with its checksums.
-public struct EncodedChunk: Sendable {
+package struct EncodedChunk: Sendable {
   /// What goes into the file.
-  public let stored: Bytes
+  package let stored: Bytes
   /// Bytes of content it stands for.
-  public let contentCount: Int
+  package let contentCount: Int
   /// Whether `stored` is the content itself.
-  public let isRaw: Bool
+  package let isRaw: Bool
   /// CRC-32C of `stored`.
-  public let checksum: UInt32
+  package let checksum: UInt32
   /// XXH64 of the content, little-endian: what a frame's hash is made of.
-  public let contentHash: [UInt8]
+  package let contentHash: [UInt8]
 }
 
 extension ChunkForm {
   /// Whether every chunk is the content itself.
-  public var isRaw: Bool { codec == .raw }
+  package var isRaw: Bool { codec == .raw }
 }
 
 /// Chooses, makes and reads the stored form of chunks. Everything is deterministic and may be called from any thread.
-public enum FrameCodec {
+package enum FrameCodec {
   /// Bytes of content in a chunk; the last chunk of a frame holds the rest.
-  public static let chunkBytes = ChunkCodec.chunkBytes
+  package static let chunkBytes = ChunkCodec.chunkBytes
 
   /// Bytes at the start of a frame that its form is chosen from.
-  public static let sampleBytes = 1 << 20
+  package static let sampleBytes = 1 << 20
 
   /// The number of chunks of a frame.
-  public static func chunkCount(_ contentLength: Int) -> Int { ceilDivide(contentLength, chunkBytes) }
+  package static func chunkCount(_ contentLength: Int) -> Int { ceilDivide(contentLength, chunkBytes) }
 
   /// The bytes of content that chunk `index` holds.
-  public static func chunkRange(_ index: Int, of contentLength: Int) -> Range<Int> {
+  package static func chunkRange(_ index: Int, of contentLength: Int) -> Range<Int> {
     index * chunkBytes..<min(contentLength, (index + 1) * chunkBytes)
   }
 
   /// How a frame with this content is stored; looks at its first chunks. Formats/codecs.md, section 7.
   /// - Throws: `RequestError` io when zstd has no memory.
-  public static func choose(content: Bytes, dtype: DType, mode: CodecMode) throws -> ChunkForm {
+  package static func choose(content: Bytes, dtype: DType, mode: CodecMode) throws -> ChunkForm {
     try content[0..<min(content.count, sampleBytes)].withUnsafeBytes {
       try ChunkCodec.choose($0, dtype: dtype, mode: mode)
     }
@@ -51,7 +51,7 @@ public enum FrameCodec {
   /// given without a copy.
   /// - Parameter content: at most `chunkBytes`.
   /// - Throws: `RequestError` io when zstd has no memory.
-  public static func encode(_ content: Bytes, _ form: ChunkForm) throws -> EncodedChunk {
+  package static func encode(_ content: Bytes, _ form: ChunkForm) throws -> EncodedChunk {
     precondition(content.count > 0 && content.count <= chunkBytes, "a chunk has 1 to \(chunkBytes) bytes")
     return try content.withUnsafeBytes { bytes in
       let contentHash = contentHash(bytes)
@@ -82,7 +82,7 @@ public enum FrameCodec {
   /// Decodes one chunk into memory of exactly its content length.
   /// - Throws: `C_FRAME` when the bytes are not what the codec makes, `offset` counted from the start of the chunk; file and
   ///   place are the caller's to add. Does not verify the checksum.
-  public static func decode(
+  package static func decode(
     _ stored: UnsafeRawBufferPointer, isRaw: Bool, _ codec: ChunkCodec,
     into out: UnsafeMutableRawBufferPointer
   ) throws {

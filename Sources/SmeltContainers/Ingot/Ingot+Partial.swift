@@ -2,30 +2,30 @@
 // without their names. Nothing of it is believed: records are held against the plan, then against every byte they name.
 // Formats/ingot.md, section 9.
 
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltStorage
+package import SmeltTensors
 
 /// A weight as the plan of a conversion has it, which the records of a journal must name next.
-public struct ExpectedWeight: Sendable {
+package struct ExpectedWeight: Sendable {
   /// Its name.
-  public var name: String
+  package var name: String
   /// The stable name of its encoding.
-  public var encoding: String
+  package var encoding: String
   /// Its dimensions.
-  public var shape: Shape
+  package var shape: Shape
   /// Its layer, if it has one.
-  public var layer: Int?
+  package var layer: Int?
   /// Its expert, if it has one.
-  public var expert: Int?
+  package var expert: Int?
   /// Its parts in the encoding's order.
-  public var parts: [(name: PartName, dtype: DType, shape: Shape)]
+  package var parts: [(name: PartName, dtype: DType, shape: Shape)]
   /// Whether all parts are stored raw.
-  public var isRaw: Bool
+  package var isRaw: Bool
   /// What must lie in one file with it, where it is the first of that.
-  public var unit: IngotUnit?
+  package var unit: IngotUnit?
 
   /// A weight.
-  public init(
+  package init(
     name: String, encoding: String, shape: Shape, layer: Int?, expert: Int?,
     parts: [(name: PartName, dtype: DType, shape: Shape)], isRaw: Bool, unit: IngotUnit?
   ) {
@@ -141,7 +141,7 @@ extension IngotFile {
   /// - Returns: the ingot.
   /// - Throws: `RESUME_MISMATCH` when a file is not there or not that run's; `C_CHECKSUM` when one was damaged since; `RequestError`
   ///   cannot-create, io.
-  public static func adopt(
+  package static func adopt(
     _ path: String, files count: Int, identity: String, _ plan: [ExpectedWeight], overwrite: Bool,
     parallel: Parallel
   ) throws -> IngotFile {
@@ -196,7 +196,7 @@ extension IngotFile {
   /// - Parameters:
   ///   - count: how many files have names, or would have; 0 where the run did not come so far.
   ///   - identity: what the run said of them.
-  public static func discard(_ path: String, files count: Int, identity: String) {
+  package static func discard(_ path: String, files count: Int, identity: String) {
     let folder = parentFolder(path)
     let stem = "\(fileName(path))-part"
     for name in (try? namesInFolder(folder)) ?? [] where name.hasPrefix(stem) && name.hasSuffix(".partial") {
@@ -218,7 +218,7 @@ extension IngotFile {
 }
 
 /// What an interrupted run left of an ingot, held against the plan and against the files. Nothing was changed by that.
-public struct IngotRemains: Sendable {
+package struct IngotRemains: Sendable {
   let path: String
   let maxFileBytes: Int?
   fileprivate var found: [(records: [WeightRecord], position: Int)] = []
@@ -230,7 +230,7 @@ public struct IngotRemains: Sendable {
   ///   - journal: its path, for refusals.
   /// - Throws: `RESUME_MISMATCH` when the journal's records are not the plan's or not true of the files; `C_CHECKSUM` when a file was
   ///   damaged; `RequestError` io.
-  public init(
+  package init(
     _ path: String, _ progress: [IngotProgress], _ plan: [ExpectedWeight], journal: String,
     maxFileBytes: Int?,
     parallel: Parallel
@@ -291,7 +291,7 @@ public struct IngotRemains: Sendable {
   }
 
   /// The hashes of a weight's parts, in their order, by the weight's name.
-  public var contentHashes: [String: [[UInt8]]] {
+  package var contentHashes: [String: [[UInt8]]] {
     var hashes: [String: [[UInt8]]] = [:]
     for weight in found.flatMap(\.records) { hashes[weight.name] = weight.frames.map(\.contentHash) }
     return hashes
@@ -301,7 +301,7 @@ public struct IngotRemains: Sendable {
 extension IngotWriter {
   /// Resumes an ingot that another run began: its files are cut to what was checked.
   /// - Throws: `RequestError` cannot-create, io.
-  public init(resuming remains: IngotRemains, overwrite: Bool) throws {
+  package init(resuming remains: IngotRemains, overwrite: Bool) throws {
     path = remains.path
     replacement = Replacement(overwrite: overwrite, .ingot)
     maxFileBytes = remains.maxFileBytes
@@ -322,7 +322,7 @@ extension IngotWriter {
 
 extension FrameCodec {
   /// The hash that a frame of some content has. Formats/ingot.md, 3.4.
-  public static func contentHash(of content: Bytes) -> [UInt8] {
+  package static func contentHash(of content: Bytes) -> [UInt8] {
     var hash = SHA256()
     for number in 0..<chunkCount(content.count) {
       hash.update(content[chunkRange(number, of: content.count)].withUnsafeBytes { contentHash($0) })

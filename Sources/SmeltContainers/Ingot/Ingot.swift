@@ -1,29 +1,29 @@
 // Reading an ingot: the index when it is opened, a weight when it is asked for. Raw weights are lent from the
 // mapping; compressed ones are inflated and kept for a while. Formats/ingot.md, sections 3, 6 and 8.
 
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltStorage
+package import SmeltTensors
 
 /// Where some bytes of an ingot lie.
-public struct IngotRange: Sendable, Hashable {
+package struct IngotRange: Sendable, Hashable {
   /// The file.
-  public let file: String
+  package let file: String
   /// The first byte.
-  public let offset: Int
+  package let offset: Int
   /// The number of bytes.
-  public let count: Int
+  package let count: Int
   /// The weights that lie there.
-  public let weights: [String]
+  package let weights: [String]
 }
 
 /// An ingot, opened and checked as far as headers and indices go; one file or several.
-public final class IngotFile: Sendable {
+package final class IngotFile: Sendable {
   /// The path it was opened by.
-  public let path: String
+  package let path: String
   /// What the writer said about the file: format, tool version, family, provenance. Formats/ingot.md, 4.9.
-  public let metadata: JSON
+  package let metadata: JSON
   /// SHA-256 of what the ingot holds, however it is stored; lower-case hexadecimal. Formats/ingot.md, section 5.
-  public let contentHash: String
+  package let contentHash: String
 
   let parts: [IngotFilePart]
   let cache: IngotCache
@@ -34,7 +34,7 @@ public final class IngotFile: Sendable {
   ///   - cacheBytes: how many bytes of inflated weights are kept; a larger weight is inflated each time.
   /// - Throws: `C_HEADER`, `C_INDEX`, `C_BOMB`; `C_SPLIT` when a part is missing or belongs to another ingot;
   ///   `SRC_MISSING`, `SRC_NOT_FILE`, `SRC_LFS_POINTER`.
-  public init(path: String, cacheBytes: Int = 256 << 20) throws {
+  package init(path: String, cacheBytes: Int = 256 << 20) throws {
     self.path = path
     parts = try IngotFilePart.all(path)
     metadata = parts[parts.count - 1].index.metadata
@@ -43,42 +43,42 @@ public final class IngotFile: Sendable {
   }
 
   /// Whether a regular file starts as an ingot does, whatever its name.
-  public static func isIngot(_ path: String) -> Bool {
+  package static func isIngot(_ path: String) -> Bool {
     guard pathKind(path) == .file, let file = try? MappedFile(path: path) else { return false }
     return file.bytes[0..<min(file.count, IngotLimits.magic.count)].array == IngotLimits.magic
   }
 
   /// The size of all files.
-  public var byteCount: Int { parts.reduce(0) { $0 + $1.bytes.count } }
+  package var byteCount: Int { parts.reduce(0) { $0 + $1.bytes.count } }
 
   /// The files with their sizes, in order.
-  public var files: [(path: String, byteCount: Int)] { parts.map { ($0.path, $0.bytes.count) } }
+  package var files: [(path: String, byteCount: Int)] { parts.map { ($0.path, $0.bytes.count) } }
 
   /// Bytes of inflated weights that are kept now.
   package var cachedBytes: Int { cache.byteCount }
 
   /// The number of weights.
-  public var weightCount: Int { parts.reduce(0) { $0 + $1.index.counts.weights } }
+  package var weightCount: Int { parts.reduce(0) { $0 + $1.index.counts.weights } }
 
   /// The weights in the order of the files.
-  public var entries: [IngotEntry] {
+  package var entries: [IngotEntry] {
     parts.enumerated().flatMap { number, part in
       (0..<part.index.counts.weights).map { part.index.entry($0, fileNumber: number) }
     }
   }
 
   /// The names of the model's small files inside, in the order of the file.
-  public var fileNames: [String] { names(.file) }
+  package var fileNames: [String] { names(.file) }
 
   /// The names of the files about the ingot: its ledger, its report.
-  public var noteNames: [String] { names(.note) }
+  package var noteNames: [String] { names(.note) }
 
   private func names(_ kind: OtherRecord.Kind) -> [String] {
     parts.flatMap { $0.index.others.filter { $0.kind == kind }.map(\.name) }
   }
 
   /// The entry of a name, or nil.
-  public func entry(_ name: String) -> IngotEntry? {
+  package func entry(_ name: String) -> IngotEntry? {
     for (number, part) in parts.enumerated() {
       if let row = part.index.find(name) { return part.index.entry(row, fileNumber: number) }
     }
@@ -86,7 +86,7 @@ public final class IngotFile: Sendable {
   }
 
   /// Where all matrices of a routed expert lie, or nil when the ingot has no such expert. Looks into a table; nothing is read.
-  public func range(layer: Int, expert: Int) -> IngotRange? {
+  package func range(layer: Int, expert: Int) -> IngotRange? {
     for part in parts {
       guard let rows = part.index.weights(layer: layer, expert: expert) else { continue }
       let weights = rows.map { part.index.entry($0) }
@@ -99,7 +99,7 @@ public final class IngotFile: Sendable {
   }
 
   /// Throws `SRC_CHANGED` when a file is no longer what it was when it was opened.
-  public func checkUnchanged() throws(FormatError) {
+  package func checkUnchanged() throws(FormatError) {
     for part in parts { try part.mapping.checkUnchanged() }
   }
 
@@ -109,7 +109,7 @@ public final class IngotFile: Sendable {
   /// there is room. Each chunk is held against its checksum when it is used for the first time, whatever its codec.
   /// - Parameter parallel: threads for the chunks of a large compressed weight.
   /// - Throws: `ARCH_INCOMPLETE` when there is none of that name; `C_CHECKSUM` or `C_FRAME` naming weight, part and chunk.
-  public func weight(_ name: String, parallel: Parallel) throws -> Weight {
+  package func weight(_ name: String, parallel: Parallel) throws -> Weight {
     guard let entry = entry(name) else {
       throw FormatError(.incomplete, file: path, subject: name, "is not in the ingot")
     }
@@ -130,16 +130,16 @@ public final class IngotFile: Sendable {
 
   /// The weight of a name; chunks are inflated on the caller's thread.
   /// - Throws: `ARCH_INCOMPLETE` when there is none of that name; `C_CHECKSUM` or `C_FRAME` naming weight, part and chunk.
-  public func weight(_ name: String) throws -> Weight { try weight(name, parallel: .serial) }
+  package func weight(_ name: String) throws -> Weight { try weight(name, parallel: .serial) }
 
   /// Lets the system take back the pages that hold a weight.
-  public func evict(_ name: String) {
+  package func evict(_ name: String) {
     guard let entry = entry(name) else { return }
     for part in entry.parts { parts[entry.fileNumber].bytes[part.frame.offset..<part.frame.end].evict() }
   }
 
   /// Tells the system that a weight's bytes will be needed soon.
-  public func willNeed(_ name: String) {
+  package func willNeed(_ name: String) {
     guard let entry = entry(name) else { return }
     for part in entry.parts {
       parts[entry.fileNumber].bytes[part.frame.offset..<part.frame.end].willNeed()
@@ -148,7 +148,7 @@ public final class IngotFile: Sendable {
 
   /// The content of a small file or note inside, verified; nil if there is no such thing of that name.
   /// - Throws: `C_CHECKSUM` or `C_FRAME`.
-  public func file(_ name: String) throws -> Bytes? {
+  package func file(_ name: String) throws -> Bytes? {
     for part in parts {
       guard let other = part.index.others.first(where: { $0.kind != .retired && $0.name == name }) else {
         continue

@@ -8,7 +8,7 @@ typealias IngotCache = BoundedCache<Int, Weight>
 
 extension IngotFile {
   /// Bytes of inflated weights that are kept at most. Nothing is kept where someone else does the keeping.
-  public var cacheLimit: Int {
+  package var cacheLimit: Int {
     get { cache.limit }
     set { cache.limit = newValue }
   }

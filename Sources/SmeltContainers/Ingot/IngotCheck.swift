@@ -1,20 +1,20 @@
 // Verifying an ingot whole: every stored byte, and what it stands for. All damage is named, not the first alone.
 // Formats/ingot.md, section 8.
 
-public import SmeltStorage
+package import SmeltStorage
 
 /// Damage in one part of one weight, in one small file or in padding.
-public struct IngotDamage: Sendable {
+package struct IngotDamage: Sendable {
   /// What is wrong first, with its code, file, place and the name of the weight or file.
-  public let error: FormatError
+  package let error: FormatError
   /// The weight, or nil where it is a file or padding.
-  public let weight: String?
+  package let weight: String?
   /// The weight's layer, if it belongs to one.
-  public let layer: Int?
+  package let layer: Int?
   /// The weight's expert, if it belongs to one.
-  public let expert: Int?
+  package let expert: Int?
   /// The damaged chunks; empty where it is not a chunk that is damaged.
-  public let chunks: [Int]
+  package let chunks: [Int]
 }
 
 extension IngotFile {
@@ -24,7 +24,7 @@ extension IngotFile {
   ///   - progress: hears one stage of stored bytes.
   /// - Returns: all damage, in the order of the file.
   /// - Throws: `RequestError` interrupted.
-  public func check(deep: Bool, parallel: Parallel, progress: any ProgressReporter) throws -> [IngotDamage] {
+  package func check(deep: Bool, parallel: Parallel, progress: any ProgressReporter) throws -> [IngotDamage] {
     var damage: [IngotDamage] = []
     progress.begin("checking", total: byteCount, unit: "bytes")
     for part in parts {

@@ -2,41 +2,41 @@
 // shapes and frames are made when somebody asks. Formats/ingot.md, section 4.
 
 internal import SmeltStorage
-public import SmeltTensors
+package import SmeltTensors
 
 /// One chunk of a frame, as the index names it.
-public struct IngotChunk: Sendable, Hashable {
+package struct IngotChunk: Sendable, Hashable {
   /// Bytes in the file.
-  public let storedLength: Int
+  package let storedLength: Int
   /// Whether they are the content itself.
-  public let isRaw: Bool
+  package let isRaw: Bool
   /// CRC-32C of the bytes in the file.
-  public let checksum: UInt32
+  package let checksum: UInt32
 }
 
 /// One part of one weight, or one small file, and where it lies.
-public struct IngotFrame: Sendable {
+package struct IngotFrame: Sendable {
   let index: IngotIndex
   let row: Int
 
   private var at: Int { index.places.frames + row * IngotIndex.frameBytes }
 
   /// The place of its first byte.
-  public var offset: Int { index.size(at) }
+  package var offset: Int { index.size(at) }
   /// Bytes in the file.
-  public var storedLength: Int { index.size(at + 8) }
+  package var storedLength: Int { index.size(at + 8) }
   /// Bytes of content.
-  public var contentLength: Int { index.size(at + 16) }
+  package var contentLength: Int { index.size(at + 16) }
   /// The hash of the content, whatever the storage: SHA-256 over the XXH64s of its chunks.
-  public var contentHash: [UInt8] { index.bytes[at + 24..<at + 24 + SHA256.byteCount].array }
+  package var contentHash: [UInt8] { index.bytes[at + 24..<at + 24 + SHA256.byteCount].array }
   /// How its chunks are stored.
-  public var codec: ChunkCodec { ChunkCodec(rawValue: index.byte(at + 64)) ?? .raw }
+  package var codec: ChunkCodec { ChunkCodec(rawValue: index.byte(at + 64)) ?? .raw }
   /// The byte after the last one.
-  public var end: Int { offset + storedLength }
+  package var end: Int { offset + storedLength }
   /// The number of its chunks.
-  public var chunkCount: Int { FrameCodec.chunkCount(contentLength) }
+  package var chunkCount: Int { FrameCodec.chunkCount(contentLength) }
   /// Its chunks in order.
-  public var chunks: [IngotChunk] { (0..<chunkCount).map { chunk($0) } }
+  package var chunks: [IngotChunk] { (0..<chunkCount).map { chunk($0) } }
 
   var firstChunk: Int { Int(index.word(at + 56)) }
   var firstDimension: Int { Int(index.word(at + 60)) }
@@ -65,50 +65,50 @@ public struct IngotFrame: Sendable {
 }
 
 /// One part of a weight in an ingot.
-public struct IngotPart: Sendable {
+package struct IngotPart: Sendable {
   /// Where it lies.
-  public let frame: IngotFrame
+  package let frame: IngotFrame
   /// Which part.
-  public var name: PartName { frame.part }
+  package var name: PartName { frame.part }
   /// The type of its elements.
-  public var dtype: DType { frame.dtype }
+  package var dtype: DType { frame.dtype }
   /// Its dimensions as stored.
-  public var shape: Shape { frame.shape }
+  package var shape: Shape { frame.shape }
 }
 
 /// One weight in an ingot; what it says is read from the index when it is asked for.
-public struct IngotEntry: Sendable {
+package struct IngotEntry: Sendable {
   let index: IngotIndex
   let row: Int
   /// The number of its file among the ingot's, from 0.
-  public let fileNumber: Int
+  package let fileNumber: Int
 
   private var at: Int { index.places.weights + row * IngotIndex.weightBytes }
 
   /// Its name.
-  public var name: String { index.name(at) }
+  package var name: String { index.name(at) }
   /// Its dimensions, output channels first.
-  public var shape: Shape { index.shape(Int(index.word(at + 12)), rank: Int(index.byte(at + 6))) }
+  package var shape: Shape { index.shape(Int(index.word(at + 12)), rank: Int(index.byte(at + 6))) }
   /// How its numbers are stored.
-  public var encoding: any Encoding { index.encodings[Int(index.half(at + 24))] }
+  package var encoding: any Encoding { index.encodings[Int(index.half(at + 24))] }
   /// Its parts in the encoding's order.
-  public var parts: [IngotPart] {
+  package var parts: [IngotPart] {
     let first = Int(index.word(at + 8))
     return (first..<first + Int(index.byte(at + 7))).map {
       IngotPart(frame: IngotFrame(index: index, row: $0))
     }
   }
   /// The layer it belongs to.
-  public var layer: Int? { index.optional(at + 16) }
+  package var layer: Int? { index.optional(at + 16) }
   /// The routed expert it belongs to.
-  public var expert: Int? { index.optional(at + 20) }
+  package var expert: Int? { index.optional(at + 20) }
 
   /// The stable name of the encoding.
-  public var encodingName: String { encoding.name }
+  package var encodingName: String { encoding.name }
   /// Bytes in the file.
-  public var storedLength: Int { parts.reduce(0) { $0 + $1.frame.storedLength } }
+  package var storedLength: Int { parts.reduce(0) { $0 + $1.frame.storedLength } }
   /// Bytes of content.
-  public var contentLength: Int { parts.reduce(0) { $0 + $1.frame.contentLength } }
+  package var contentLength: Int { parts.reduce(0) { $0 + $1.frame.contentLength } }
 }
 
 /// The tables of one file's index. All rules of sections 3.1, 3.2 and 4 hold once it is made.

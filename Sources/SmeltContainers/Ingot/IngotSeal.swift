@@ -1,13 +1,13 @@
 // Adding a note to an ingot that is there: a report, once it was verified. Formats/ingot.md, section 7.
 
-public import SmeltStorage
+package import SmeltStorage
 internal import SmeltTensors
 
 extension IngotFile {
   /// Adds a file about the ingot, or replaces the one of that name, without moving a weight: the new note and a new index go
   /// behind the old index, then the header is written over. The content hash stays what it was.
   /// - Throws: `C_INDEX` when the name is no bare file name; `SRC_CHANGED`; `RequestError` cannot-create, io.
-  public func seal(name: String, bytes: Bytes) throws {
+  package func seal(name: String, bytes: Bytes) throws {
     if let problem = IngotLimits.noteNameProblem(name) {
       throw FormatError(.ingotIndex, subject: name, problem)
     }

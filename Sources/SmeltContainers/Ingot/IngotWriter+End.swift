@@ -1,20 +1,20 @@
 // The end of an ingot's writing: index, header, names. And what a run that is stopped before that leaves to the next one.
 // Formats/ingot.md, sections 2 and 9.
 
-public import SmeltStorage
+package import SmeltStorage
 internal import SmeltTensors
 
 /// What a journal keeps of an ingot that is being written.
-public struct IngotProgress: Sendable {
+package struct IngotProgress: Sendable {
   /// Records of the weights that ended since the last call; for the writer that resumes.
-  public var records: [UInt8]
+  package var records: [UInt8]
   /// The number of the file that they lie in, from 1.
-  public var fileNumber: Int
+  package var fileNumber: Int
   /// Where that file ends.
-  public var position: Int
+  package var position: Int
 
   /// What a journal said.
-  public init(records: [UInt8], fileNumber: Int, position: Int) {
+  package init(records: [UInt8], fileNumber: Int, position: Int) {
     self.records = records
     self.fileNumber = fileNumber
     self.position = position
@@ -22,16 +22,16 @@ public struct IngotProgress: Sendable {
 }
 
 /// Weights that must lie in one file: the matrices of one expert, or one matrix that belongs to none.
-public struct IngotUnit: Sendable {
+package struct IngotUnit: Sendable {
   /// The first weight's name.
-  public var name: String
+  package var name: String
   /// Bytes of all parts, before compression.
-  public var contentBytes: Int
+  package var contentBytes: Int
   /// The number of parts.
-  public var frames: Int
+  package var frames: Int
 
   /// A unit.
-  public init(name: String, contentBytes: Int, frames: Int) {
+  package init(name: String, contentBytes: Int, frames: Int) {
     self.name = name
     self.contentBytes = contentBytes
     self.frames = frames
@@ -40,13 +40,13 @@ public struct IngotUnit: Sendable {
 
 extension IngotWriter {
   /// From here on the unfinished files stay when the writer is dropped: a journal names them.
-  public mutating func keep() {
+  package mutating func keep() {
     for file in files { file.keepPartial() }
     isKept = true
   }
 
   /// Gives up what was written: the unfinished files go when the writer is dropped.
-  public mutating func discard() {
+  package mutating func discard() {
     for file in files { file.dropPartial() }
     isKept = false
   }
@@ -57,7 +57,7 @@ extension IngotWriter {
 
   /// What ended since the last call, once its bytes are on the disk.
   /// - Throws: `RequestError` io.
-  public mutating func takeProgress() throws -> IngotProgress {
+  package mutating func takeProgress() throws -> IngotProgress {
     precondition(weight == nil, "a weight has not ended")
     let file = files[files.count - 1]
     try file.sync()
@@ -69,7 +69,7 @@ extension IngotWriter {
 
   /// Writes index and header and gives the files their names.
   /// - Throws: as `complete` and `commit`.
-  public consuming func finish(metadata: JSON) throws -> IngotSummary {
+  package consuming func finish(metadata: JSON) throws -> IngotSummary {
     let summary = try complete(metadata: metadata)
     try commit()
     return summary
@@ -78,7 +78,7 @@ extension IngotWriter {
   /// Writes index and header of all files and brings them to the disk: they are whole, and have no names yet.
   /// - Parameter metadata: an object: format, tool version, family, provenance. Formats/ingot.md, 4.9.
   /// - Throws: `C_INDEX` when the metadata is over 16 MiB; `RequestError` io; cannot-create when a name is taken.
-  public mutating func complete(metadata: JSON) throws -> IngotSummary {
+  package mutating func complete(metadata: JSON) throws -> IngotSummary {
     precondition(weight == nil && part == nil, "the last weight has not ended")
     precondition(metadata.object != nil, "the metadata must be an object")
     let text = Array(metadata.text().utf8)
@@ -109,7 +109,7 @@ extension IngotWriter {
   /// Gives the files their names, the first file's last: no name opens the ingot before all are there. Where the system refuses
   /// one, what another run can resume stays, and of anything else nothing does.
   /// - Throws: `RequestError` io, cannot-create.
-  public consuming func commit() throws {
+  package consuming func commit() throws {
     var renamed: [String] = []
     do {
       for (file, name) in zip(files, fileNames).reversed() {

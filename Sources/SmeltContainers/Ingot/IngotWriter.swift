@@ -1,30 +1,30 @@
 // Writing an ingot: frames in the order they come, then the index, then the header that makes the file valid.
 // Formats/ingot.md, sections 2 to 6.
 
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltStorage
+package import SmeltTensors
 
 /// What was written.
-public struct IngotSummary: Sendable, Hashable {
+package struct IngotSummary: Sendable, Hashable {
   /// The size of all files.
-  public let byteCount: Int
+  package let byteCount: Int
   /// SHA-256 of what the ingot holds, however it is stored; lower-case hexadecimal.
-  public let contentHash: String
+  package let contentHash: String
   /// Bytes of content, before compression.
-  public let contentBytes: Int
+  package let contentBytes: Int
   /// The number of weights.
-  public let weightCount: Int
+  package let weightCount: Int
   /// The files.
-  public let files: [String]
+  package let files: [String]
   /// What tells its files from those of another conversion of the same model; lower-case hexadecimal. Formats/ingot.md, section 6.
-  public let identity: String
+  package let identity: String
 }
 
 /// An ingot being written beside its target. Dropping it without `finish` leaves nothing.
 ///
 /// Calls come in the order `beginWeight`, for each part `beginPart`, `append` …, `endPart`, then `endWeight`; `write` does all of it
 /// for a weight in memory. `addFile` and `addNote` come after the weights. The frames lie in the file in the order of the calls.
-public struct IngotWriter: ~Copyable {
+package struct IngotWriter: ~Copyable {
   let path: String
   let replacement: Replacement
   let isResumable: Bool
@@ -44,7 +44,7 @@ public struct IngotWriter: ~Copyable {
   ///   - isResumable: whether another run may go on with it.
   ///   - maxFileBytes: the most bytes of one file; nil: one file. Several are named `x-00001-of-00003.ingot`.
   /// - Throws: `RequestError` cannot-create when `path` exists and `overwrite` is false, or its folder is not writable.
-  public init(path: String, overwrite: Bool, isResumable: Bool = false, maxFileBytes: Int? = nil) throws {
+  package init(path: String, overwrite: Bool, isResumable: Bool = false, maxFileBytes: Int? = nil) throws {
     self.path = path
     replacement = Replacement(overwrite: overwrite, .ingot)
     self.isResumable = isResumable
@@ -53,9 +53,9 @@ public struct IngotWriter: ~Copyable {
   }
 
   /// The place of the next byte: what the last file holds so far.
-  public var position: Int { files[files.count - 1].position }
+  package var position: Int { files[files.count - 1].position }
   /// Bytes of all files so far.
-  public var writtenBytes: Int { files.reduce(0) { $0 + $1.position } }
+  package var writtenBytes: Int { files.reduce(0) { $0 + $1.position } }
 
   /// Starts a file.
   mutating func begin() throws {
@@ -76,7 +76,7 @@ public struct IngotWriter: ~Copyable {
   ///   - frames: the number of their parts.
   /// - Returns: true when a new file must be begun with `beginFile`.
   /// - Throws: `RequestError` usage when even an empty file has no room for them.
-  public func needsFile(contentBytes: Int, frames: Int, name: String) throws -> Bool {
+  package func needsFile(contentBytes: Int, frames: Int, name: String) throws -> Bool {
     let file = files[files.count - 1]
     return try IngotWriter.needsFile(
       IngotUnit(name: name, contentBytes: contentBytes, frames: frames),
@@ -105,7 +105,7 @@ public struct IngotWriter: ~Copyable {
 
   /// Ends the file and begins the next one.
   /// - Throws: `RequestError` cannot-create, io.
-  public mutating func beginFile() throws {
+  package mutating func beginFile() throws {
     precondition(weight == nil, "'\(weight?.record.name ?? "")' has not ended")
     try files[files.count - 1].rest()
     try begin()
@@ -133,7 +133,7 @@ public struct IngotWriter: ~Copyable {
   ///   - expert: the routed expert of that layer; the weights of an expert come one after another.
   /// - Throws: `C_INDEX` when the name is not one that ingots hold or stands in the file already, or the expert's weights
   ///   would lie apart.
-  public mutating func beginWeight(
+  package mutating func beginWeight(
     name: String, shape: Shape, encoding: String, layer: Int? = nil, expert: Int? = nil
   ) throws {
     precondition(weight == nil, "'\(weight?.record.name ?? "")' has not ended")
@@ -154,7 +154,7 @@ public struct IngotWriter: ~Copyable {
   }
 
   /// Starts the weight's next part, in the order of its encoding.
-  public mutating func beginPart(_ name: PartName, dtype: DType, shape: Shape, form: ChunkForm) throws {
+  package mutating func beginPart(_ name: PartName, dtype: DType, shape: Shape, form: ChunkForm) throws {
     guard var weight, part == nil, !weight.layouts.isEmpty else {
       preconditionFailure("no part may begin here")
     }
@@ -174,7 +174,7 @@ public struct IngotWriter: ~Copyable {
 
   /// Adds the part's next chunk, made by `FrameCodec.encode` from the next `FrameCodec.chunkBytes` of content.
   /// - Throws: `RequestError` io when the disk is full.
-  public mutating func append(_ chunk: EncodedChunk) throws {
+  package mutating func append(_ chunk: EncodedChunk) throws {
     guard var part else { preconditionFailure("no part has begun") }
     let expected = FrameCodec.chunkRange(part.chunkCount, of: part.record.contentLength).count
     precondition(
@@ -187,14 +187,14 @@ public struct IngotWriter: ~Copyable {
   }
 
   /// Ends the part, whose content must be complete.
-  public mutating func endPart() throws {
+  package mutating func endPart() throws {
     precondition(weight != nil, "no part has begun")
     let frame = endFrame()
     weight?.record.frames.append(frame)
   }
 
   /// Ends the weight, whose parts must be complete.
-  public mutating func endWeight() {
+  package mutating func endWeight() {
     guard part == nil, let weight, weight.layouts.isEmpty else {
       preconditionFailure("the weight lacks a part")
     }
@@ -205,7 +205,7 @@ public struct IngotWriter: ~Copyable {
   /// Writes a whole weight from memory or from a mapping: chooses each part's form, compresses its chunks in parallel.
   /// - Parameter name: the name in the ingot; the weight's own when nil.
   /// - Throws: `C_INDEX` for a name that ingots do not hold; `RequestError` io when the disk is full.
-  public mutating func write(
+  package mutating func write(
     _ weight: Weight, name: String? = nil, layer: Int? = nil, expert: Int? = nil, mode: CodecMode,
     parallel: Parallel = .serial
   ) throws {
@@ -231,13 +231,13 @@ public struct IngotWriter: ~Copyable {
   /// Adds a small file of the model: config.json, tokenizer.json. It counts into the content hash.
   /// - Throws: `C_INDEX` when the name may not be a file's (rule I27) or stands in the ingot already; `C_BOMB` when the file is
   ///   larger than 1 GiB.
-  public mutating func addFile(name: String, bytes: Bytes, mode: CodecMode) throws {
+  package mutating func addFile(name: String, bytes: Bytes, mode: CodecMode) throws {
     try add(.file, name, bytes, mode)
   }
 
   /// Adds a file about the ingot, which does not count into the content hash: ledger.json.
   /// - Throws: as `addFile`.
-  public mutating func addNote(name: String, bytes: Bytes, mode: CodecMode) throws {
+  package mutating func addNote(name: String, bytes: Bytes, mode: CodecMode) throws {
     try add(.note, name, bytes, mode)
   }
 

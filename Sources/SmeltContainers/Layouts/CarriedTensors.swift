@@ -1,24 +1,24 @@
 // Tensors that no family asks for, as weights: codes with their scales where a layout knows them, everything else as it is stored.
 
 internal import SmeltStorage
-public import SmeltTensors
+package import SmeltTensors
 
 /// A weight found among tensors by the layouts alone.
-public struct FoundWeight: Sendable {
+package struct FoundWeight: Sendable {
   /// The tensor's name as plain checkpoints have it, `X.weight`, whatever its layout calls the codes.
-  public let name: String
+  package let name: String
   /// The matrix of a stack, where the layout stacks them.
-  public let stackIndex: Int?
+  package let stackIndex: Int?
   /// Where it lies.
-  public let place: Spelling
+  package let place: Spelling
   /// The weight.
-  public let joined: JoinedWeight
+  package let joined: JoinedWeight
 }
 
 extension Layouts {
   /// Every tensor that is not `used`, as weights in the order of the source: each byte of it belongs to exactly one.
   /// - Throws: what `join` throws: scales that do not fit, a configuration that the tensors contradict; `RequestError` unsupported.
-  public static func everything(
+  package static func everything(
     in source: any TensorSource, except used: Set<String>, _ config: QuantizationConfig
   ) throws -> [FoundWeight] {
     var claimed = used

@@ -21,7 +21,7 @@ struct Share {
 }
 
 /// One weight being joined: what was asked, which tensor holds the codes, and where its other tensors are.
-public struct JoinContext: Sendable {
+package struct JoinContext: Sendable {
   /// The layout's name.
   let layout: String
   /// The tensor with the codes.

@@ -2,58 +2,58 @@
 // put in order when they are asked for; and what the layouts share to make one.
 
 internal import SmeltStorage
-public import SmeltTensors
+package import SmeltTensors
 
 /// A weight joined from tensors. Making one reads no data; a weight whose published order is not ours is put in order each
 /// time `weight()` is called, in memory of its own.
-public struct JoinedWeight: Sendable {
+package struct JoinedWeight: Sendable {
   /// One part as the weight has it.
-  public struct StoredPart: Sendable, Hashable {
+  package struct StoredPart: Sendable, Hashable {
     /// Which part.
-    public let name: PartName
+    package let name: PartName
     /// The type of its elements.
-    public let dtype: DType
+    package let dtype: DType
     /// Its dimensions.
-    public let shape: Shape
+    package let shape: Shape
     /// Its bytes.
-    public let byteCount: Int
+    package let byteCount: Int
   }
 
   /// The name of the codes' tensor.
-  public let name: String
+  package let name: String
   /// The file that holds the codes.
-  public let file: String
+  package let file: String
   /// The dimensions of the numbers, output channels first.
-  public let shape: Shape
+  package let shape: Shape
   /// How the numbers are stored.
-  public let encoding: any Encoding
+  package let encoding: any Encoding
   /// The parts in the encoding's order.
-  public let parts: [StoredPart]
+  package let parts: [StoredPart]
   /// The tensors it took, codes first, with the bytes of each that belong to this weight.
-  public let tensors: [(name: String, byteCount: Int)]
+  package let tensors: [(name: String, byteCount: Int)]
   /// The layout it was published in.
-  public let layout: String
+  package let layout: String
   /// Whether the bytes are put in order when asked for, rather than lent.
-  public let isBuilt: Bool
+  package let isBuilt: Bool
   private let make: @Sendable () throws -> Weight
   private let makePieces: (@Sendable () throws -> [Weight])?
   private let mapped: [Bytes]
 
   /// Bytes of all parts.
-  public var byteCount: Int { parts.reduce(0) { $0 + $1.byteCount } }
+  package var byteCount: Int { parts.reduce(0) { $0 + $1.byteCount } }
 
   /// The weight; its codes and scales are not looked at.
   /// - Throws: `Q_CONFIG` where a built weight's data contradict its configuration.
-  public func weight() throws -> Weight { try make() }
+  package func weight() throws -> Weight { try make() }
 
   /// The tensors of a weight that was rounded in another arrangement than its own, as they are stored; nil for all others.
-  public func pieces() throws -> [Weight]? { try makePieces?() }
+  package func pieces() throws -> [Weight]? { try makePieces?() }
 
   /// Lets the system take back the pages of the files that hold it.
-  public func evict() { for bytes in mapped { bytes.evict() } }
+  package func evict() { for bytes in mapped { bytes.evict() } }
 
   /// Tells the system that its bytes will be needed soon.
-  public func willNeed() { for bytes in mapped { bytes.willNeed() } }
+  package func willNeed() { for bytes in mapped { bytes.willNeed() } }
 
   init(
     name: String, file: String, shape: Shape, encoding: any Encoding, parts: [StoredPart],

@@ -1,9 +1,9 @@
 // One published layout: how several tensors of a checkpoint (codes here, scales there) make one weight.
 
-public import SmeltTensors
+package import SmeltTensors
 
 /// One way to publish weights.
-public protocol Layout: Sendable {
+package protocol Layout: Sendable {
   /// What Formats/layouts.md calls it.
   var name: String { get }
 
@@ -24,7 +24,7 @@ public protocol Layout: Sendable {
 
 extension Layout {
   /// A code for each number, in its place.
-  public func shape(of codes: TensorInfo, module: String, in source: any TensorSource) -> Shape? {
+  package func shape(of codes: TensorInfo, module: String, in source: any TensorSource) -> Shape? {
     codes.shape
   }
 }

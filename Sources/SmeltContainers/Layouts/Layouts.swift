@@ -2,19 +2,19 @@
 // tensors' names and dtypes and by quantization_config, never by guessing from sizes. A new layout is a file in this
 // folder and a line in `Layouts.all`.
 
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltStorage
+package import SmeltTensors
 
 /// The layouts, and joining by the first that fits.
-public enum Layouts {
+package enum Layouts {
   /// All of them. Those that a name of their own identifies come first, plain tensors last.
-  public static let all: [any Layout] = [
+  package static let all: [any Layout] = [
     MXFP4Blocks(), CompressedTensors(), ModelOpt(), GPTQ(), AWQ(), ScaledFP8(), ScaledINT8(), PackedFP4(),
     PlainTensors(),
   ]
 
   /// The layout of a weight and the tensor with its codes, or nil when no tensor of the weight is there.
-  public static func find(_ place: Spelling, in source: any TensorSource, _ config: QuantizationConfig)
+  package static func find(_ place: Spelling, in source: any TensorSource, _ config: QuantizationConfig)
     -> (
       layout: any Layout, codes: TensorInfo
     )?
@@ -27,7 +27,7 @@ public enum Layouts {
 
   /// The weight a family asks for, from headers alone; nil when no tensor of it is there.
   /// - Throws: what the layout's `join` throws.
-  public static func join(
+  package static func join(
     _ request: WeightRequest, in source: any TensorSource, _ config: QuantizationConfig
   ) throws -> JoinedWeight? {
     guard let (layout, codes) = find(request.place, in: source, config) else { return nil }
@@ -43,14 +43,14 @@ public enum Layouts {
   }
 
   /// The rule that leaves out scales of activations and of the key-value cache.
-  public static let activationScale = (
+  package static let activationScale = (
     name: "activation-scale",
     reason:
       "Scales and zero points that a runtime applies to activations or cached keys and values, not to weights."
   )
 
   /// Whether a tensor of a quantized checkpoint falls under `activationScale`.
-  public static func isActivationScale(_ tensor: TensorInfo, _ config: QuantizationConfig) -> Bool {
+  package static func isActivationScale(_ tensor: TensorInfo, _ config: QuantizationConfig) -> Bool {
     guard config.method != nil, let dot = tensor.name.lastIndex(of: ".") else { return false }
     return activationScales.contains(String(tensor.name[tensor.name.index(after: dot)...]))
   }
@@ -65,7 +65,7 @@ public enum Layouts {
 extension QuantizationConfig {
   /// Refuses a configuration whose promise of quantized weights none of a model's weights keeps.
   /// - Throws: `Q_CONFIG`.
-  public func check(_ places: some Sequence<Spelling>, in source: any TensorSource) throws(FormatError) {
+  package func check(_ places: some Sequence<Spelling>, in source: any TensorSource) throws(FormatError) {
     guard let method, needsQuantizedWeights else { return }
     for place in places {
       if let (layout, _) = Layouts.find(place, in: source, self), !(layout is PlainTensors) { return }

@@ -1,30 +1,30 @@
 // What a checkpoint's configuration says about quantized tensors: `quantization_config` of config.json, or ModelOpt's
 // hf_quant_config.json. The part of a method is read by its layout's file.
 
-public import SmeltStorage
+package import SmeltStorage
 import SmeltTensors
 
 /// What the configuration says about quantized tensors.
-public struct QuantizationConfig: Sendable {
+package struct QuantizationConfig: Sendable {
   /// The values of `quant_method` that are read; `modelopt_fp4` and its like are `modelopt`.
-  public static let methods = ["fp8", "mxfp8", "mxfp4", "compressed-tensors", "modelopt", "gptq", "awq"]
+  package static let methods = ["fp8", "mxfp8", "mxfp4", "compressed-tensors", "modelopt", "gptq", "awq"]
 
   /// The file beside config.json in which older versions of ModelOpt say what others say in it.
-  public static let sidecarName = ModelOptConfig.sidecarName
+  package static let sidecarName = ModelOptConfig.sidecarName
 
   /// Keys under which configurations of wrappers keep the text model's, its quantization included.
-  public static let wrapperKeys = ["text_config", "llm_config", "language_config", "thinker_config"]
+  package static let wrapperKeys = ["text_config", "llm_config", "language_config", "thinker_config"]
 
   /// `quant_method`, or nil when the model is not quantized.
-  public let method: String?
+  package let method: String?
   /// `weight_block_size`: rows and columns of a scale block, or nil.
-  public let block: (rows: Int, columns: Int)?
+  package let block: (rows: Int, columns: Int)?
   /// The file, for messages.
-  public let file: String
+  package let file: String
   /// The place of the section in the file.
-  public let offset: Int?
+  package let offset: Int?
   /// Whether some weight must be quantized for the configuration to be true.
-  public let needsQuantizedWeights: Bool
+  package let needsQuantizedWeights: Bool
   /// What compressed-tensors says.
   let compressed: CompressedTensorsConfig?
   /// What ModelOpt says.
@@ -35,7 +35,7 @@ public struct QuantizationConfig: Sendable {
   /// Reads `quantization_config` (or the older `compression_config`); absent means that nothing is quantized, unless
   /// `sidecar`, the content of hf_quant_config.json, says otherwise.
   /// - Throws: `CFG_VALUE` for a malformed entry; `RequestError` unsupported for a method or a variant that is not read.
-  public init(config: JSON, file: String, sidecar: JSON? = nil) throws {
+  package init(config: JSON, file: String, sidecar: JSON? = nil) throws {
     var section: JSON?
     for holder in [config] + QuantizationConfig.wrapperKeys.compactMap({ config[$0] }) {
       for key in ["quantization_config", "compression_config"] where section == nil {

@@ -2,7 +2,7 @@
 // copying them.
 
 internal import CKernels
-public import SmeltStorage
+package import SmeltStorage
 internal import SmeltTensors
 
 /// Some rows of a tensor. All numbers count elements.
@@ -91,6 +91,6 @@ func reordered(
 }
 
 /// A matrix of elements of `size` bytes, transposed: [rows, columns] to [columns, rows].
-public func transposed(_ bytes: Bytes, size: Int, rows: Int, columns: Int) -> Bytes {
+package func transposed(_ bytes: Bytes, size: Int, rows: Int, columns: Int) -> Bytes {
   reordered(bytes, count: rows * columns * size) { sk_gather($0, size, columns, rows, 1, columns, $1) }
 }

@@ -1,6 +1,6 @@
 // What is asked of a checkpoint: one weight by its place and its dimensions.
 
-public import SmeltTensors
+package import SmeltTensors
 
 extension Spelling {
   /// The module's name: the tensor's without `.weight`.
@@ -8,18 +8,18 @@ extension Spelling {
 }
 
 /// What a family asks of a checkpoint.
-public struct WeightRequest: Sendable {
+package struct WeightRequest: Sendable {
   /// Where the weight lies.
-  public let place: Spelling
+  package let place: Spelling
   /// The dimensions its numbers must have, output channels first.
-  public let shape: Shape
+  package let shape: Shape
   /// Whether integers are expected rather than numbers to multiply by.
-  public let isTable: Bool
+  package let isTable: Bool
   /// Whether elements of any type are taken as they are: nobody computes with them here.
-  public let takesAnyType: Bool
+  package let takesAnyType: Bool
 
   /// A request.
-  public init(_ place: Spelling, shape: Shape, isTable: Bool = false, takesAnyType: Bool = false) {
+  package init(_ place: Spelling, shape: Shape, isTable: Bool = false, takesAnyType: Bool = false) {
     self.place = place
     self.shape = shape
     self.isTable = isTable

@@ -1,17 +1,17 @@
 // One safetensors file. It is mapped, its header is checked byte for byte before a tensor is handed out, and the
 // tensors are lent from the mapping. Formats/safetensors.md is the law; its rule numbers stand beside each check.
 
-public import SmeltStorage
+package import SmeltStorage
 internal import SmeltTensors
 
 /// A safetensors file, mapped and checked. Only its header is read; a tensor's bytes are read when they are touched.
-public final class SafetensorsFile: TensorSource {
+package final class SafetensorsFile: TensorSource {
   /// The path as the caller knows it.
-  public let path: String
+  package let path: String
   /// The file's own notes, `__metadata__`, in file order.
-  public let metadata: [(String, String)]
+  package let metadata: [(String, String)]
   /// The tensors in the order of their bytes.
-  public let tensors: [TensorInfo]
+  package let tensors: [TensorInfo]
   /// The byte of the file where each tensor's name stands, in the order of `tensors`.
   let namePlaces: [Int]
   private let indices: [String: Int]
@@ -19,7 +19,7 @@ public final class SafetensorsFile: TensorSource {
 
   /// Opens and checks a file. Symbolic links are followed: the caller named it.
   /// - Throws: `FormatError` with one of the codes `SRC_…` and `ST_…`; `RequestError` io when the system refuses.
-  public convenience init(path: String) throws { try self.init(path: path, resolved: path) }
+  package convenience init(path: String) throws { try self.init(path: path, resolved: path) }
 
   /// The same with another limit of tensors, so that a test need not write a million of them.
   package convenience init(path: String, tensorLimit: Int) throws {
@@ -49,16 +49,16 @@ public final class SafetensorsFile: TensorSource {
   }
 
   /// The tensor of a name, or nil.
-  public func tensor(_ name: String) -> TensorInfo? { indices[name].map { tensors[$0] } }
+  package func tensor(_ name: String) -> TensorInfo? { indices[name].map { tensors[$0] } }
 
   /// This one file with its size.
-  public var files: [(path: String, byteCount: Int)] { [(path, mapped.count)] }
+  package var files: [(path: String, byteCount: Int)] { [(path, mapped.count)] }
 
   /// None: one file is right or refused.
-  public var warnings: [FormatError] { [] }
+  package var warnings: [FormatError] { [] }
 
   /// Throws `SRC_CHANGED` when the file's size or time is no longer what it was (rule 30).
-  public func checkUnchanged() throws(FormatError) {
+  package func checkUnchanged() throws(FormatError) {
     do {
       try mapped.checkUnchanged()
     } catch {
@@ -69,13 +69,13 @@ public final class SafetensorsFile: TensorSource {
   }
 
   /// Device and inode, to tell whether two paths are one file.
-  public var identity: FileIdentity { mapped.identity }
+  package var identity: FileIdentity { mapped.identity }
 }
 
 extension SafetensorsFile {
   /// Why a text cannot be a tensor's name, or nil when it can: 1 to 1,000 bytes of UTF-8 without control characters
   /// and without marks that change how text runs or hide in it (rule 20).
-  public static func problem(withName name: String) -> String? {
+  package static func problem(withName name: String) -> String? {
     var name = name
     return name.withUTF8 { utf8 in
       if utf8.isEmpty { return "the name is empty" }

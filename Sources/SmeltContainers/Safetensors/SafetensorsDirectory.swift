@@ -1,20 +1,20 @@
 // A checkpoint's safetensors: one file, or shards with an index. Index and shards must say the same, every shard must
 // lie in the folder (or in the hub cache's own blobs), and all of that is known before a tensor is handed out.
 
-public import SmeltStorage
+package import SmeltStorage
 internal import SmeltTensors
 
 /// The tensors of a checkpoint's folder. Formats/safetensors.md, rules 22 to 30.
-public final class SafetensorsDirectory: TensorSource {
+package final class SafetensorsDirectory: TensorSource {
   /// The folder, as the caller knows it.
-  public let path: String
+  package let path: String
   /// The opened files, in order of their names.
-  public let shards: [SafetensorsFile]
+  package let shards: [SafetensorsFile]
   /// All tensors, shard after shard; of a tensor that several shards hold, the one that the index names.
-  public let tensors: [TensorInfo]
+  package let tensors: [TensorInfo]
   /// What is worth saying: `IDX_TOTAL`, `IDX_DUPLICATE` for copies that the index does not use, `IDX_MISMATCH` for files
   /// that it does not name, and `IDX_MISSING` for a complete set of shards without an index.
-  public let warnings: [FormatError]
+  package let warnings: [FormatError]
   private let places: [String: Int]
   private let index: MappedFile?
 
@@ -22,7 +22,7 @@ public final class SafetensorsDirectory: TensorSource {
   /// complete set of shards `…-00001-of-0000N.safetensors`; else the only safetensors file there is. Files beside
   /// those are left alone.
   /// - Throws: `FormatError` with one of the codes `SRC_…`, `ST_…`, `IDX_…`; `RequestError` io when the system refuses.
-  public init(path: String) throws {
+  package init(path: String) throws {
     let folder = try ShardFolder(path)
     var warnings: [FormatError] = []
     var index: (file: MappedFile, path: String, content: SafetensorsIndex)?
@@ -61,13 +61,13 @@ public final class SafetensorsDirectory: TensorSource {
   }
 
   /// The tensor of a name, or nil.
-  public func tensor(_ name: String) -> TensorInfo? { places[name].map { tensors[$0] } }
+  package func tensor(_ name: String) -> TensorInfo? { places[name].map { tensors[$0] } }
 
   /// The files that hold the tensors, with their sizes; the index is not one of them.
-  public var files: [(path: String, byteCount: Int)] { shards.flatMap(\.files) }
+  package var files: [(path: String, byteCount: Int)] { shards.flatMap(\.files) }
 
   /// Throws `SRC_CHANGED` when a shard or the index is no longer what it was (rule 30).
-  public func checkUnchanged() throws(FormatError) {
+  package func checkUnchanged() throws(FormatError) {
     try index?.checkUnchanged()
     for shard in shards { try shard.checkUnchanged() }
   }

@@ -1,29 +1,29 @@
 // Writing safetensors: all tensors are declared first, so that the header is final before the first byte of data and
 // nothing is held in memory. The same declarations and bytes always give the same file.
 
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltStorage
+package import SmeltTensors
 
 /// A safetensors file being written beside its target. Dropping it without `commit` leaves nothing behind.
-public struct SafetensorsWriter: ~Copyable {
+package struct SafetensorsWriter: ~Copyable {
   /// What a tensor will be.
-  public struct Declaration: Sendable, Hashable {
+  package struct Declaration: Sendable, Hashable {
     /// The name; see `SafetensorsFile.problem(withName:)`.
-    public let name: String
+    package let name: String
     /// The element type.
-    public let dtype: DType
+    package let dtype: DType
     /// The dimensions, at most 8; together with the dtype a whole number of bytes.
-    public let shape: Shape
+    package let shape: Shape
 
     /// A tensor to be written.
-    public init(_ name: String, _ dtype: DType, _ shape: Shape) {
+    package init(_ name: String, _ dtype: DType, _ shape: Shape) {
       self.name = name
       self.dtype = dtype
       self.shape = shape
     }
 
     /// The bytes it takes.
-    public var byteCount: Int {
+    package var byteCount: Int {
       guard let count = Shape.checkedCount(shape.dimensions).flatMap({ dtype.byteCount($0) }) else {
         preconditionFailure("'\(name)': \(dtype) \(shape) is not a whole number of bytes")
       }
@@ -45,7 +45,7 @@ public struct SafetensorsWriter: ~Copyable {
   ///   - hashes: whether the bytes are hashed on their way; `commit` returns the hash.
   /// - Throws: `RequestError` cannot-create when `path` exists and is not to be replaced or its folder is not writable;
   ///   unsupported when the header would exceed 100,000,000 bytes; io when the disk is full.
-  public init(
+  package init(
     path: String, tensors: [Declaration], metadata: [(String, String)] = [],
     replacing replacement: Replacement = .nothing, hashes: Bool = false
   ) throws {
@@ -70,13 +70,13 @@ public struct SafetensorsWriter: ~Copyable {
   }
 
   /// The size of the whole file with these tensors and notes.
-  public static func byteCount(tensors: [Declaration], metadata: [(String, String)] = []) -> Int {
+  package static func byteCount(tensors: [Declaration], metadata: [(String, String)] = []) -> Int {
     tensors.reduce(header(tensors, metadata).count) { $0 + $1.byteCount }
   }
 
   /// Appends the next bytes of the tensor `name`, which must be the declared next one: whole, or part after part.
   /// - Throws: `RequestError` io with the system's reason (disk full, quota, input/output error).
-  public mutating func write(_ name: String, _ bytes: UnsafeRawBufferPointer) throws {
+  package mutating func write(_ name: String, _ bytes: UnsafeRawBufferPointer) throws {
     // A finished tensor, and one without elements that nobody wrote, give way to the next.
     while left == 0, current < tensors.count, tensors[current].name != name { advance() }
     precondition(
@@ -88,19 +88,19 @@ public struct SafetensorsWriter: ~Copyable {
   }
 
   /// Appends the next bytes of the tensor `name`.
-  public mutating func write(_ name: String, _ bytes: Bytes) throws {
+  package mutating func write(_ name: String, _ bytes: Bytes) throws {
     try bytes.withUnsafeBytes { try write(name, $0) }
   }
 
   /// Appends the next elements of the tensor `name`, in this machine's byte order, which must be little-endian.
-  public mutating func write<T: BitwiseCopyable>(_ name: String, _ elements: [T]) throws {
+  package mutating func write<T: BitwiseCopyable>(_ name: String, _ elements: [T]) throws {
     try elements.withUnsafeBytes { try write(name, $0) }
   }
 
   /// Syncs and renames. Every declared tensor must have been written whole.
   /// - Throws: `RequestError` io or cannot-create when the system refuses.
   @discardableResult
-  public consuming func commit() throws -> WrittenFile {
+  package consuming func commit() throws -> WrittenFile {
     while left == 0, current < tensors.count { advance() }
     precondition(
       current == tensors.count,

@@ -3,10 +3,10 @@
 
 internal import CKernels
 import SmeltStorage
-public import SmeltTensors
+package import SmeltTensors
 
 /// A decoder's numbers, and its forward pass.
-public struct Decoder: ResidualDecoder {
+package struct Decoder: ResidualDecoder {
   /// Norms of queries and keys between projection and rotation.
   enum QueryKeyNorm: Sendable {
     case none
@@ -130,45 +130,45 @@ public struct Decoder: ResidualDecoder {
 }
 
 /// A family that is a plain decoder: its configuration and its weights table are all there is to it.
-public protocol DecoderFamily: ModelFamily {
+package protocol DecoderFamily: ModelFamily {
   /// The decoder.
   var decoder: Decoder { get }
 }
 
 extension DecoderFamily {
   /// Sizes for reports and estimates.
-  public var dimensions: ModelDimensions { decoder.dimensions }
+  package var dimensions: ModelDimensions { decoder.dimensions }
 
   /// What the pass takes from the configuration.
-  public var settings: [FamilySetting] { FamilySetting.all(of: decoder) }
+  package var settings: [FamilySetting] { FamilySetting.all(of: decoder) }
 
   /// The names of published files, and those that transformers has in memory.
-  public var dialects: [String] { ["hub", "transformers"] }
+  package var dialects: [String] { ["hub", "transformers"] }
 
   /// Nothing is left out.
-  public var dropRules: [DropRule] { [] }
+  package var dropRules: [DropRule] { [] }
 
   /// Embeds the tokens: [tokens, hidden].
-  public func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix {
+  package func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix {
     try decoder.embed(batch, weights)
   }
 
   /// Runs one layer over all tokens of all sequences, in place.
-  public func layer(
+  package func layer(
     _ index: Int, _ x: inout Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass
   ) throws -> Routing? {
     try decoder.layer(index, &x, batch, weights, pass)
   }
 
   /// One routed expert's output for rows of its layer's router input: [rows, hidden].
-  public func expert(_ expert: Int, layer: Int, _ x: Matrix, _ weights: some Weights, _ pass: Pass) throws
+  package func expert(_ expert: Int, layer: Int, _ x: Matrix, _ weights: some Weights, _ pass: Pass) throws
     -> Matrix
   {
     try decoder.feedForward.expert(expert, x, LayerName(layer: layer), weights, pass)
   }
 
   /// Logits of the given rows of the last layer's output: [rows, vocabulary].
-  public func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
+  package func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
     try decoder.logits(x, weights, pass)
   }
 }

@@ -6,15 +6,15 @@ import SmeltTensors
 ///
 /// A pass with a state runs one sequence; its first token follows the last one the state has seen. Logits equal those of
 /// a pass over the whole sequence, bit for bit where the sums have the same order.
-public final class DecodingState: @unchecked Sendable {
+package final class DecodingState: @unchecked Sendable {
   // SAFETY: nothing is locked. One pass at a time has a state and its layers, and touches them from the thread that runs the layers,
   // never from the tasks inside; `Sendable` so that a pass may move from one thread to another between tokens.
   /// Tokens seen so far: the position of the next one.
-  public private(set) var position = 0
+  package private(set) var position = 0
   private var layers: [Int: LayerState] = [:]
 
   /// A state that has seen nothing.
-  public init() {}
+  package init() {}
 
   /// The rows of a layer.
   func layer(_ index: Int) -> LayerState {
@@ -25,7 +25,7 @@ public final class DecodingState: @unchecked Sendable {
   }
 
   /// The tokens of a pass have gone through all layers.
-  public func advance(_ tokens: Int) { position += tokens }
+  package func advance(_ tokens: Int) { position += tokens }
 }
 
 /// One layer's rows by name. Used by one pass at a time.

@@ -5,13 +5,13 @@ import SmeltStorage
 import SmeltTensors
 
 /// What a family says of its blocks that draft tokens.
-public struct DraftBlocks: Sendable {
+package struct DraftBlocks: Sendable {
   /// How many the configuration counts.
-  public let declared: Int
+  package let declared: Int
   /// What the names of their tensors begin with, in any of the family's dialects.
-  public let prefixes: [String]
+  package let prefixes: [String]
   /// The number of the first block: the number of the model's layers.
-  public let first: Int
+  package let first: Int
   /// Routed experts of a block.
   private let experts: Int
   /// The weights that a block of a number can have.
@@ -45,15 +45,15 @@ public struct DraftBlocks: Sendable {
   }
 
   /// Whether a tensor of a checkpoint belongs to one of them.
-  public func covers(_ tensor: String) -> Bool { prefixes.contains { tensor.hasPrefix($0) } }
+  package func covers(_ tensor: String) -> Bool { prefixes.contains { tensor.hasPrefix($0) } }
 
   /// The most blocks that are looked for, and that a configuration may count.
-  public static let most = 64
+  package static let most = 64
 
   /// The weights that a block can have, those that it must have and optional ones, `isDraft` set. Names are canonical:
   /// `blk.61.attn_norm.weight`, `blk.61.nextn.eh_proj.weight`.
   /// - Parameter block: its number, from 0.
-  public func table(_ block: Int) -> [WeightSpec] {
+  package func table(_ block: Int) -> [WeightSpec] {
     guard (first + block + 1) * max(1, experts) <= Bounds.allExperts else { return [] }
     return rows(first + block).map {
       var spec = $0

@@ -6,7 +6,7 @@ import SmeltStorage
 import SmeltTensors
 
 /// Tokens of an expert whose intermediate activations exist at once.
-public let tokenChunk = 1024
+package let tokenChunk = 1024
 
 /// The matrices of an expert, and its biases where it has any.
 struct ExpertNames {

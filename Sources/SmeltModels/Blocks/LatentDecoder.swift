@@ -1,57 +1,57 @@
 // The skeleton that DeepSeek-V2, V3 and V3.2 share: latent attention, dense layers first and experts after them, plain
 // residuals. A family on it says which router and which indexer it has.
 
-public import SmeltTensors
+package import SmeltTensors
 
 /// A family that differs from its kin by the numbers of a `LatentDecoder` only.
-public protocol LatentFamily: ModelFamily {
+package protocol LatentFamily: ModelFamily {
   /// Its numbers and its forward pass.
   var decoder: LatentDecoder { get }
 }
 
 extension LatentFamily {
   /// Sizes for reports and estimates.
-  public var dimensions: ModelDimensions { decoder.dimensions }
+  package var dimensions: ModelDimensions { decoder.dimensions }
 
   /// What the pass takes from the configuration.
-  public var settings: [FamilySetting] { FamilySetting.all(of: decoder) }
+  package var settings: [FamilySetting] { FamilySetting.all(of: decoder) }
 
   /// The hub's names, which transformers also saves, and transformers' own in memory.
-  public var dialects: [String] { ["hub", "transformers"] }
+  package var dialects: [String] { ["hub", "transformers"] }
 
   /// Frequencies stored beside the weights.
-  public var dropRules: [DropRule] { decoder.dropRules }
+  package var dropRules: [DropRule] { decoder.dropRules }
 
   /// Layers behind the last one that draft tokens.
-  public var drafts: DraftBlocks { decoder.drafts }
+  package var drafts: DraftBlocks { decoder.drafts }
 
   /// The tokens' embeddings.
-  public func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix {
+  package func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix {
     try decoder.embed(batch, weights)
   }
 
   /// Attention, then experts or one dense layer, each added to the residual stream.
-  public func layer(
+  package func layer(
     _ index: Int, _ x: inout Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass
   ) throws -> Routing? {
     try decoder.layer(index, &x, batch, weights, pass)
   }
 
   /// One routed expert's output for rows of its layer's router input: [rows, hidden].
-  public func expert(_ expert: Int, layer: Int, _ x: Matrix, _ weights: some Weights, _ pass: Pass) throws
+  package func expert(_ expert: Int, layer: Int, _ x: Matrix, _ weights: some Weights, _ pass: Pass) throws
     -> Matrix
   {
     try decoder.feedForward.expert(expert, x, LayerName(layer: layer), weights, pass)
   }
 
   /// The normalized stream times the output head.
-  public func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
+  package func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
     try decoder.logits(x, weights, pass)
   }
 }
 
 /// A decoder with latent attention: its numbers, whatever dialect they came in, and its forward pass.
-public struct LatentDecoder: ResidualDecoder {
+package struct LatentDecoder: ResidualDecoder {
   var vocabulary: Int
   var hidden: Int
   /// For each layer whether it has one dense feed-forward half instead of experts.

@@ -1,34 +1,34 @@
 // Reading config.json: every value with its range, every refusal with its key and byte.
 
-public import SmeltStorage
+package import SmeltStorage
 
 /// Typed, bounded access to the keys of a configuration.
-public struct ConfigReader {
+package struct ConfigReader {
   /// The object.
-  public let json: JSON
+  package let json: JSON
   /// The file's name for messages.
-  public let file: String
+  package let file: String
 
   /// A reader of an object.
-  public init(_ json: JSON, file: String) {
+  package init(_ json: JSON, file: String) {
     self.json = json
     self.file = file
   }
 
   /// A `CFG_VALUE` error about a key.
-  public func error(_ key: String, _ problem: String) -> FormatError {
+  package func error(_ key: String, _ problem: String) -> FormatError {
     FormatError(.configValue, file: file, subject: key, offset: json[key]?.offset ?? json.offset, problem)
   }
 
   /// The value of a key that is neither absent nor null.
-  public func value(_ key: String) -> JSON? {
+  package func value(_ key: String) -> JSON? {
     guard let value = json[key], !value.isNull else { return nil }
     return value
   }
 
   /// A whole number between bounds that other values of the file set. Absent: the default, or an error without one. Bounds that
   /// leave no number are an error too, never a range that is upside down.
-  public func integer(_ key: String, from low: Int, to high: Int, default fallback: Int? = nil)
+  package func integer(_ key: String, from low: Int, to high: Int, default fallback: Int? = nil)
     throws(FormatError) -> Int
   {
     guard low <= high else {
@@ -38,7 +38,7 @@ public struct ConfigReader {
   }
 
   /// A whole number within a range of literals. Absent: the default, or an error without one.
-  public func integer(_ key: String, in range: ClosedRange<Int>, default fallback: Int? = nil)
+  package func integer(_ key: String, in range: ClosedRange<Int>, default fallback: Int? = nil)
     throws(FormatError)
     -> Int
   {
@@ -60,7 +60,7 @@ public struct ConfigReader {
   }
 
   /// A finite number within a range. Absent: the default, or an error without one.
-  public func number(_ key: String, in range: ClosedRange<Double>, default fallback: Double? = nil)
+  package func number(_ key: String, in range: ClosedRange<Double>, default fallback: Double? = nil)
     throws(FormatError) -> Double
   {
     guard let value = value(key) else {
@@ -75,21 +75,21 @@ public struct ConfigReader {
   }
 
   /// A truth value.
-  public func bool(_ key: String, default fallback: Bool) throws(FormatError) -> Bool {
+  package func bool(_ key: String, default fallback: Bool) throws(FormatError) -> Bool {
     guard let value = value(key) else { return fallback }
     guard let bool = value.bool else { throw error(key, "found \(value.kind), expected true or false") }
     return bool
   }
 
   /// A string, or nil when absent.
-  public func string(_ key: String) throws(FormatError) -> String? {
+  package func string(_ key: String) throws(FormatError) -> String? {
     guard let value = value(key) else { return nil }
     guard let string = value.string else { throw error(key, "found \(value.kind), expected a string") }
     return string
   }
 
   /// A list of strings, or nil when absent.
-  public func strings(_ key: String) throws(FormatError) -> [String]? {
+  package func strings(_ key: String) throws(FormatError) -> [String]? {
     guard let list = try list(key) else { return nil }
     var strings: [String] = []
     for element in list {
@@ -100,7 +100,7 @@ public struct ConfigReader {
   }
 
   /// A list of whole numbers between bounds that other values of the file set, or nil when absent.
-  public func integers(_ key: String, from low: Int, to high: Int) throws(FormatError) -> [Int]? {
+  package func integers(_ key: String, from low: Int, to high: Int) throws(FormatError) -> [Int]? {
     guard low <= high else {
       throw error(key, "must hold numbers from \(low) to \(high) by the other values, which no number is")
     }
@@ -108,7 +108,7 @@ public struct ConfigReader {
   }
 
   /// A list of whole numbers within a range of literals, or nil when absent.
-  public func integers(_ key: String, in range: ClosedRange<Int>) throws(FormatError) -> [Int]? {
+  package func integers(_ key: String, in range: ClosedRange<Int>) throws(FormatError) -> [Int]? {
     guard let list = try list(key) else { return nil }
     var integers: [Int] = []
     for element in list {
@@ -121,7 +121,7 @@ public struct ConfigReader {
   }
 
   /// A list of finite numbers within a range, or nil when absent.
-  public func numbers(_ key: String, in range: ClosedRange<Double>) throws(FormatError) -> [Double]? {
+  package func numbers(_ key: String, in range: ClosedRange<Double>) throws(FormatError) -> [Double]? {
     guard let list = try list(key) else { return nil }
     var numbers: [Double] = []
     for element in list {
@@ -137,7 +137,7 @@ public struct ConfigReader {
   }
 
   /// The object of a key, or nil when absent.
-  public func object(_ key: String) throws(FormatError) -> ConfigReader? {
+  package func object(_ key: String) throws(FormatError) -> ConfigReader? {
     guard let value = value(key) else { return nil }
     guard value.object != nil else { throw error(key, "found \(value.kind), expected an object") }
     return ConfigReader(value, file: file)
@@ -145,7 +145,7 @@ public struct ConfigReader {
 
   /// Refuses any value but the listed ones; absent is accepted.
   /// - Throws: `RequestError` unsupported.
-  public func requireSupported(_ key: String, _ accepted: [String]) throws {
+  package func requireSupported(_ key: String, _ accepted: [String]) throws {
     guard let found = try string(key), !accepted.contains(found) else { return }
     throw RequestError(
       .unsupported, "'\(key)' is '\(found)' in '\(file)'",

@@ -4,7 +4,7 @@
 import SmeltStorage
 
 /// One value of an effective configuration.
-public struct FamilySetting: Sendable, Hashable {
+package struct FamilySetting: Sendable, Hashable {
   /// Every value of a configuration whose architecture is not known, by its path: any of them may be what an engine computes with.
   static func leaves(of config: JSON) -> [FamilySetting] {
     let free: Set<String> = [
@@ -27,16 +27,16 @@ public struct FamilySetting: Sendable, Hashable {
   }
 
   /// The key of config.json that it comes from, as the hub spells it.
-  public let key: String
+  package let key: String
   /// The value as text.
-  public let value: String
+  package let value: String
   /// Whether the forward pass depends on it beyond the shapes of the weights.
-  public let changesNumbers: Bool
+  package let changesNumbers: Bool
   /// The numbers that the pass uses, where they are made from several settings: only they decide.
   let numbers: [Float]?
 
   /// Whether two settings of one key make the pass compute the same.
-  public func isSame(as other: FamilySetting) -> Bool {
+  package func isSame(as other: FamilySetting) -> Bool {
     if let numbers, let others = other.numbers { return numbers == others }
     return value == other.value
   }

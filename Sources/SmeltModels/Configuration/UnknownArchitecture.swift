@@ -1,8 +1,8 @@
 // Weights without a forward pass: an architecture that no family knows, and what a known one carries along. Both are tables made from
 // the tensors that are there.
 
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltStorage
+package import SmeltTensors
 
 extension WeightSpec {
   /// A weight that no family names, under its source's name.
@@ -11,7 +11,7 @@ extension WeightSpec {
   ///   - shape: the dimensions of its numbers.
   ///   - dialects: how many dialects the family has; all of them spell it alike.
   ///   - hasLayer: whether the number of a layer in its name is one of the pass's.
-  public init(
+  package init(
     carried name: WeightName, _ shape: Shape, _ place: Spelling, dialects: Int = 1, hasLayer: Bool = true
   ) {
     let found = RoleRules(name.base, shape)
@@ -23,7 +23,7 @@ extension WeightSpec {
   }
 
   /// The same, marked as a part of a block that drafts tokens where its name says so.
-  public func marked(by names: DraftNames) -> WeightSpec {
+  package func marked(by names: DraftNames) -> WeightSpec {
     var spec = self
     spec.isDraft = names.covers(name.base)
     return spec
@@ -31,34 +31,34 @@ extension WeightSpec {
 }
 
 /// An architecture that no family knows. It has weights by name, and nothing that runs.
-public struct UnknownArchitecture: ModelFamily {
+package struct UnknownArchitecture: ModelFamily {
   /// None: it is made for whatever has no family.
-  public static let modelTypes: [String] = []
+  package static let modelTypes: [String] = []
   /// What stands for the `model_type` where there is no config.json.
-  public static let nameless = "unknown"
+  package static let nameless = "unknown"
   /// What config.json or a GGUF file calls it.
-  public let modelType: String
+  package let modelType: String
   /// One: the names of its container.
-  public let dialects: [String]
+  package let dialects: [String]
   /// All weights, in the order of the source.
-  public let weights: [WeightSpec]
+  package let weights: [WeightSpec]
   /// What names, shapes and configuration say.
-  public let dimensions: ModelDimensions
+  package let dimensions: ModelDimensions
   /// Every value of the configuration.
-  public let settings: [FamilySetting]
+  package let settings: [FamilySetting]
   /// What a family that knows the `model_type` does not compute; nil where no family knows it.
-  public let refusal: String?
+  package let refusal: String?
   /// None: what is there is kept.
-  public var dropRules: [DropRule] { [] }
+  package var dropRules: [DropRule] { [] }
   /// No.
-  public var hasForwardPass: Bool { false }
+  package var hasForwardPass: Bool { false }
 
   /// An architecture from its tensors.
   /// - Parameters:
   ///   - config: the text of config.json as JSON, or an empty object.
   ///   - dialect: whose names the weights have.
   ///   - refusal: what a family that knows the `model_type` does not compute.
-  public init(
+  package init(
     _ modelType: String, config: JSON, dialect: String, _ weights: [WeightSpec], refusal: String? = nil
   ) {
     self.modelType = modelType
@@ -85,12 +85,12 @@ public struct UnknownArchitecture: ModelFamily {
 
   /// Not made from a configuration alone.
   /// - Throws: always.
-  public init(config: JSON, file: String) throws {
+  package init(config: JSON, file: String) throws {
     throw RequestError(.unsupported, "an architecture without a family is made from its tensors")
   }
 
   /// What there is to say when something wants to run it.
-  public var noForwardPass: RequestError {
+  package var noForwardPass: RequestError {
     let name = "'\(excerpt(modelType))'"
     var problem = "the architecture \(name) has no forward pass here"
     if modelType == UnknownArchitecture.nameless {
@@ -105,47 +105,47 @@ public struct UnknownArchitecture: ModelFamily {
   }
 
   /// - Throws: unsupported.
-  public func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix { throw noForwardPass }
+  package func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix { throw noForwardPass }
 
   /// - Throws: unsupported.
-  public func layer(
+  package func layer(
     _ index: Int, _ x: inout Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass
   )
     throws -> Routing?
   { throw noForwardPass }
 
   /// - Throws: unsupported.
-  public func expert(_ expert: Int, layer: Int, _ x: Matrix, _ weights: some Weights, _ pass: Pass) throws
+  package func expert(_ expert: Int, layer: Int, _ x: Matrix, _ weights: some Weights, _ pass: Pass) throws
     -> Matrix
   { throw noForwardPass }
 
   /// - Throws: unsupported.
-  public func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
+  package func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
     throw noForwardPass
   }
 }
 
 /// A family whose checkpoint holds more than the family computes with: towers for pictures, draft layers. They stand behind the
 /// family's own weights, and the pass never asks for them.
-public struct CarryingFamily: ModelFamily {
+package struct CarryingFamily: ModelFamily {
   /// None: it is made around another family.
-  public static let modelTypes: [String] = []
+  package static let modelTypes: [String] = []
   /// The family that runs.
-  public let core: any ModelFamily
+  package let core: any ModelFamily
   /// The family's weights, then what is carried.
-  public let weights: [WeightSpec]
+  package let weights: [WeightSpec]
   /// How a wrapper spells the family's tensors; nil where nothing is wrapped.
-  public let wrapper: WrapperForm?
+  package let wrapper: WrapperForm?
   /// How many weights are carried.
-  public let carriedCount: Int
+  package let carriedCount: Int
   /// How many blocks that draft tokens are there with all weights of the family's table.
-  public let draftBlocks: Int
+  package let draftBlocks: Int
 
   /// A family and what it carries.
   /// - Parameters:
   ///   - wrapper: how the checkpoint spells the family's tensors, where a wrapper is around it.
   ///   - draftBlocks: how many blocks of the family's table of drafts are among what is carried.
-  public init(
+  package init(
     _ core: any ModelFamily, wrapper: WrapperForm? = nil, carrying carried: [WeightSpec], draftBlocks: Int = 0
   ) {
     self.core = core
@@ -157,46 +157,46 @@ public struct CarryingFamily: ModelFamily {
 
   /// Not made from a configuration alone.
   /// - Throws: always.
-  public init(config: JSON, file: String) throws {
+  package init(config: JSON, file: String) throws {
     throw RequestError(.unsupported, "a family that carries more is made from another one")
   }
 
   /// The core's.
-  public var modelType: String { core.modelType }
+  package var modelType: String { core.modelType }
   /// The core's.
-  public var hasForwardPass: Bool { core.hasForwardPass }
+  package var hasForwardPass: Bool { core.hasForwardPass }
   /// The core's.
-  public var dimensions: ModelDimensions { core.dimensions }
+  package var dimensions: ModelDimensions { core.dimensions }
   /// The core's.
-  public var settings: [FamilySetting] { core.settings }
+  package var settings: [FamilySetting] { core.settings }
   /// The core's.
-  public var dialects: [String] { core.dialects }
+  package var dialects: [String] { core.dialects }
   /// The core's.
-  public var writtenDialects: [String] { core.writtenDialects }
+  package var writtenDialects: [String] { core.writtenDialects }
   /// The core's.
-  public var dropRules: [DropRule] { core.dropRules }
+  package var dropRules: [DropRule] { core.dropRules }
   /// The core's.
-  public var drafts: DraftBlocks { core.drafts }
+  package var drafts: DraftBlocks { core.drafts }
 
   /// The core's.
-  public func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix {
+  package func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix {
     try core.embed(batch, weights)
   }
 
   /// The core's.
-  public func layer(
+  package func layer(
     _ index: Int, _ x: inout Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass
   )
     throws -> Routing?
   { try core.layer(index, &x, batch, weights, pass) }
 
   /// The core's.
-  public func expert(_ expert: Int, layer: Int, _ x: Matrix, _ weights: some Weights, _ pass: Pass) throws
+  package func expert(_ expert: Int, layer: Int, _ x: Matrix, _ weights: some Weights, _ pass: Pass) throws
     -> Matrix
   { try core.expert(expert, layer: layer, x, weights, pass) }
 
   /// The core's.
-  public func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
+  package func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
     try core.logits(x, weights, pass)
   }
 }

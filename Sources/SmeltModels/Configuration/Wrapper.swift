@@ -1,10 +1,10 @@
 // Models around a text model: a configuration with a section for the text model, and its tensors under a prefix of their own.
 
-public import SmeltStorage
+package import SmeltStorage
 internal import SmeltTensors
 
 /// How a wrapper spells the names of its text model's tensors.
-public enum WrapperForm: String, Sendable, CaseIterable {
+package enum WrapperForm: String, Sendable, CaseIterable {
   /// `language_model.model.layers.0…`, `language_model.lm_head.weight`.
   case languageModel = "language_model."
   /// `model.language_model.layers.0…`, `lm_head.weight`.
@@ -19,7 +19,7 @@ public enum WrapperForm: String, Sendable, CaseIterable {
   case beside = ""
 
   /// The wrapper's name of one of the text model's tensors.
-  public func tensor(_ name: String) -> String {
+  package func tensor(_ name: String) -> String {
     switch self {
     case .languageModel, .thinker, .beside: rawValue + name
     case .insideModel, .headApart, .textModel:
@@ -30,25 +30,25 @@ public enum WrapperForm: String, Sendable, CaseIterable {
 
 extension WrapperForm {
   /// Whether a tensor belongs to the output head of the text model, in any of the forms.
-  public static func isHead(_ name: String) -> Bool {
+  package static func isHead(_ name: String) -> Bool {
     allCases.contains { name.hasPrefix($0.tensor("lm_head.")) }
   }
 }
 
 /// The text model's part of a configuration that wraps one.
-public struct TextConfig: Sendable {
+package struct TextConfig: Sendable {
   /// The keys under which wrappers keep it.
-  public static let keys = ["text_config", "llm_config", "language_config", "thinker_config"]
+  package static let keys = ["text_config", "llm_config", "language_config", "thinker_config"]
   /// Wrappers whose configuration may say beside its towers what the text model is, and how that is called.
   private static let flat = ["qwen2_vl": "qwen2_vl_text", "qwen2_5_vl": "qwen2_5_vl_text"]
 
   /// The text model's configuration, with what the wrapper says for it.
-  public let json: JSON
+  package let json: JSON
 
   /// Nil where the configuration wraps no architecture that a family knows.
   /// - Parameter hasHead: whether there is an output head. One that is there is used, and where there is none, a wrapper that ties it
   ///   to the embeddings goes before a text model that says otherwise.
-  public init?(_ config: JSON, hasHead: Bool) {
+  package init?(_ config: JSON, hasHead: Bool) {
     let type = config["model_type"]?.string ?? ""
     if ModelFamilies.knows(type) { return nil }
     for key in TextConfig.keys {
@@ -88,7 +88,7 @@ public struct TextConfig: Sendable {
 
 extension WeightSpec {
   /// The same weight under a wrapper's names.
-  public func spelled(_ form: WrapperForm) -> WeightSpec {
+  package func spelled(_ form: WrapperForm) -> WeightSpec {
     var spec = WeightSpec(
       name, shape, role, layer: layer, inputGroups: inputGroups,
       spellings: spellings.map { $0.renamed(form.tensor($0.tensor)) })

@@ -3,20 +3,20 @@
 // all of them and weighed without normalization; groups of experts scored by their best. Follows DeepSeek-AI, "DeepSeek-V2"
 // (2024), the modeling_deepseek.py published with the weights, and transformers' deepseek_v2.
 
-public import SmeltStorage
+package import SmeltStorage
 
 /// The DeepSeek-V2 architecture.
-public struct DeepSeekV2: LatentFamily {
+package struct DeepSeekV2: LatentFamily {
   /// `deepseek_v2`.
-  public static let modelTypes = ["deepseek_v2"]
+  package static let modelTypes = ["deepseek_v2"]
 
   /// Its numbers and its forward pass.
-  public let decoder: LatentDecoder
+  package let decoder: LatentDecoder
   /// The weights table, in the order of a checkpoint.
-  public let weights: [WeightSpec]
+  package let weights: [WeightSpec]
 
   /// Reads config.json as the hub has it or as transformers saves it.
-  public init(config: JSON, file: String) throws {
+  package init(config: JSON, file: String) throws {
     let config = ConfigReader(config, file: file)
     decoder = try LatentDecoder(config, firstDense: 0, hasSelectionBias: false) { experts in
       try DeepSeekV2.router(config, experts: experts)

@@ -3,20 +3,20 @@
 // behind the last that drafts tokens and is no part of the model's own pass. Follows DeepSeek-AI, "DeepSeek-V3 Technical
 // Report" (2024), deepseek-ai/DeepSeek-V3 inference/model.py, and transformers' deepseek_v3.
 
-public import SmeltStorage
+package import SmeltStorage
 
 /// The DeepSeek-V3 architecture.
-public struct DeepSeekV3: LatentFamily {
+package struct DeepSeekV3: LatentFamily {
   /// `deepseek_v3`, and `kimi_k2` for the same.
-  public static let modelTypes = ["deepseek_v3", "kimi_k2"]
+  package static let modelTypes = ["deepseek_v3", "kimi_k2"]
 
   /// Its numbers and its forward pass.
-  public let decoder: LatentDecoder
+  package let decoder: LatentDecoder
   /// The weights table, in the order of a checkpoint.
-  public let weights: [WeightSpec]
+  package let weights: [WeightSpec]
 
   /// Reads config.json as the hub has it or as transformers saves it.
-  public init(config: JSON, file: String) throws {
+  package init(config: JSON, file: String) throws {
     let config = ConfigReader(config, file: file)
     decoder = try LatentDecoder(config, firstDense: 3, hasSelectionBias: true) { experts in
       try DeepSeekV3.router(config, experts: experts)

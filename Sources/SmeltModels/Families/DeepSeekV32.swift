@@ -3,20 +3,20 @@
 // rotation turns halves of the leading channels, where the attention turns interleaved pairs. Follows DeepSeek-AI,
 // "DeepSeek-V3.2" (2025), deepseek-ai/DeepSeek-V3.2-Exp inference/model.py, and transformers' deepseek_v32.
 
-public import SmeltStorage
+package import SmeltStorage
 
 /// The DeepSeek-V3.2 architecture.
-public struct DeepSeekV32: LatentFamily {
+package struct DeepSeekV32: LatentFamily {
   /// `deepseek_v32`.
-  public static let modelTypes = ["deepseek_v32"]
+  package static let modelTypes = ["deepseek_v32"]
 
   /// Its numbers and its forward pass.
-  public let decoder: LatentDecoder
+  package let decoder: LatentDecoder
   /// The weights table, in the order of a checkpoint.
-  public let weights: [WeightSpec]
+  package let weights: [WeightSpec]
 
   /// Reads config.json as the hub has it or as transformers saves it.
-  public init(config: JSON, file: String) throws {
+  package init(config: JSON, file: String) throws {
     let config = ConfigReader(config, file: file)
     let indexer = try DeepSeekV32.indexer(config)
     decoder = try LatentDecoder(config, firstDense: 3, hasSelectionBias: true, indexer: indexer) { experts in

@@ -4,13 +4,13 @@
 // route by token id. Follows deepseek-ai/DeepSeek-V4-Flash inference/model.py and transformers' deepseek_v4.
 
 internal import CKernels
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltStorage
+package import SmeltTensors
 
 /// The DeepSeek-V4 architecture.
-public struct DeepSeekV4: ModelFamily {
+package struct DeepSeekV4: ModelFamily {
   /// `deepseek_v4`.
-  public static let modelTypes = ["deepseek_v4"]
+  package static let modelTypes = ["deepseek_v4"]
 
   /// What a layer's queries see besides the window.
   enum LayerKind: Sendable, Hashable {
@@ -63,12 +63,12 @@ public struct DeepSeekV4: ModelFamily {
 
   let configuration: Configuration
   /// The weights table, in the order of a checkpoint.
-  public let weights: [WeightSpec]
+  package let weights: [WeightSpec]
   /// The multi-token-prediction blocks, no part of the model's own forward pass.
-  public let drafts: DraftBlocks
+  package let drafts: DraftBlocks
 
   /// Reads config.json as the hub has it or as transformers saves it.
-  public init(config: JSON, file: String) throws {
+  package init(config: JSON, file: String) throws {
     let config = ConfigReader(config, file: file)
     configuration = try Configuration(config)
     weights = configuration.weightTable()
@@ -77,7 +77,7 @@ public struct DeepSeekV4: ModelFamily {
   }
 
   /// Sizes for reports and estimates.
-  public var dimensions: ModelDimensions {
+  package var dimensions: ModelDimensions {
     ModelDimensions(
       layers: configuration.layers.count, experts: configuration.experts,
       expertsPerToken: configuration.expertsPerToken, hidden: configuration.hidden,
@@ -86,18 +86,18 @@ public struct DeepSeekV4: ModelFamily {
   }
 
   /// What the pass takes from the configuration.
-  public var settings: [FamilySetting] { FamilySetting.all(of: configuration) }
+  package var settings: [FamilySetting] { FamilySetting.all(of: configuration) }
 
   /// The hub's names, the hybrid that transformers saves, and transformers' own in memory.
-  public var dialects: [String] { ["hub", "transformers-saved", "transformers"] }
+  package var dialects: [String] { ["hub", "transformers-saved", "transformers"] }
 
   /// None.
-  public var dropRules: [DropRule] { [] }
+  package var dropRules: [DropRule] { [] }
 
   // MARK: the forward pass
 
   /// Every stream starts as the token's embedding.
-  public func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix {
+  package func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix {
     let (hidden, streams) = (configuration.hidden, configuration.streams)
     let table = try TokenTable(Name.embedding, weights)
     defer { weights.finished(Name.embedding) }
@@ -113,7 +113,7 @@ public struct DeepSeekV4: ModelFamily {
   }
 
   /// Attention, then experts, each between a collapse and an expansion of the streams.
-  public func layer(
+  package func layer(
     _ index: Int, _ x: inout Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass
   ) throws -> Routing? {
     let hyper = hyperConnections
@@ -134,7 +134,7 @@ public struct DeepSeekV4: ModelFamily {
   }
 
   /// The mixed streams, normalized, times the output head.
-  public func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
+  package func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
     let h = try hyperConnections.headMix(
       x, Name.headSite, norm: try weights.vector(Name.outputNorm), weights, pass)  // [tokens, hidden]
     let head = configuration.tiedEmbeddings ? Name.embedding : Name.outputHead
@@ -143,7 +143,7 @@ public struct DeepSeekV4: ModelFamily {
   }
 
   /// One routed expert's output for rows of its layer's router input: [rows, hidden].
-  public func expert(_ expert: Int, layer: Int, _ x: Matrix, _ weights: some Weights, _ pass: Pass) throws
+  package func expert(_ expert: Int, layer: Int, _ x: Matrix, _ weights: some Weights, _ pass: Pass) throws
     -> Matrix
   {
     try Experts.one(

@@ -2,23 +2,23 @@
 // and shared expert under grouped-query attention; half of each head is rotated; queries and keys may be normed head by
 // head; the first layers are dense, and a multi-token-prediction layer follows the last one. Follows transformers' glm4_moe.
 
-public import SmeltStorage
+package import SmeltStorage
 import SmeltTensors
 
 /// The GLM-4.5 architecture.
-public struct GLM4MoE: DecoderFamily {
+package struct GLM4MoE: DecoderFamily {
   /// `glm4_moe`.
-  public static let modelTypes = ["glm4_moe"]
+  package static let modelTypes = ["glm4_moe"]
 
   /// The decoder.
-  public let decoder: Decoder
+  package let decoder: Decoder
   /// The weights table, in the order of a checkpoint.
-  public let weights: [WeightSpec]
+  package let weights: [WeightSpec]
   /// The multi-token-prediction layers, which follow the last one.
-  public let drafts: DraftBlocks
+  package let drafts: DraftBlocks
 
   /// Reads config.json as the hub has it or as transformers 5 saves it.
-  public init(config: JSON, file: String) throws {
+  package init(config: JSON, file: String) throws {
     let config = ConfigReader(config, file: file)
     let normalizes = try config.bool("norm_topk_prob", default: true)
     var decoder = try Decoder(

@@ -6,9 +6,9 @@ import SmeltTensors
 
 extension GPTOSS {
   /// The published names, transformers', and those with a tensor for each expert.
-  public var dialects: [String] { writtenDialects + GPTOSS.expertDialects }
+  package var dialects: [String] { writtenDialects + GPTOSS.expertDialects }
   /// The published names, and transformers'.
-  public var writtenDialects: [String] { ["hub", "transformers"] }
+  package var writtenDialects: [String] { ["hub", "transformers"] }
 
   private static let expertDialects = ["expert-lists", "expert-lists-plain-router", "expert-modules"]
 

@@ -4,21 +4,21 @@
 // in BF16 with input channels first, in the released MXFP4 files (`_blocks`, `_scales`) with output channels first.
 // Follows transformers' gpt_oss and openai/gpt-oss gpt_oss/torch/model.py.
 
-public import SmeltStorage
+package import SmeltStorage
 import SmeltTensors
 
 /// The gpt-oss architecture.
-public struct GPTOSS: DecoderFamily {
+package struct GPTOSS: DecoderFamily {
   /// `gpt_oss`.
-  public static let modelTypes = ["gpt_oss"]
+  package static let modelTypes = ["gpt_oss"]
 
   /// The decoder.
-  public let decoder: Decoder
+  package let decoder: Decoder
   /// The weights table, in the order of a checkpoint.
-  public let weights: [WeightSpec]
+  package let weights: [WeightSpec]
 
   /// Reads config.json as the hub has it or as transformers 5 saves it.
-  public init(config: JSON, file: String) throws {
+  package init(config: JSON, file: String) throws {
     let config = ConfigReader(config, file: file)
     guard try config.number("swiglu_alpha", in: 0...1e6, default: 1.702) == 1.702 else {
       throw RequestError(

@@ -2,24 +2,24 @@
 // biases where the configuration says so. Early checkpoints leave out the base of the rotation and the number of key heads, and
 // some hold the frequencies as tensors. Follows transformers' llama; Touvron et al., "Llama 2" (2023).
 
-public import SmeltStorage
+package import SmeltStorage
 import SmeltTensors
 
 /// The Llama architecture.
-public struct Llama: DecoderFamily {
+package struct Llama: DecoderFamily {
   /// `llama`.
-  public static let modelTypes = ["llama"]
+  package static let modelTypes = ["llama"]
 
   /// The decoder.
-  public let decoder: Decoder
+  package let decoder: Decoder
   /// The weights table, in the order of a checkpoint.
-  public let weights: [WeightSpec]
+  package let weights: [WeightSpec]
   /// Frequencies that early checkpoints hold as tensors.
-  public let dropRules: [DropRule]
+  package let dropRules: [DropRule]
 
   /// Reads config.json as the hub has it or as transformers 5 saves it.
   /// - Throws: `CFG_VALUE`; `RequestError` unsupported for an activation other than SiLU and rope types that are not read.
-  public init(config: JSON, file: String) throws {
+  package init(config: JSON, file: String) throws {
     let config = ConfigReader(config, file: file)
     var decoder = try Decoder(
       dense: config, defaults: Decoder.Defaults(hasOwnKeys: true, theta: 10000))

@@ -2,23 +2,23 @@
 // projection; half of each head rotated. Its checkpoints have Mixtral's names, with the selection bias beside the router
 // instead of under it. Follows transformers' minimax_m2.
 
-public import SmeltStorage
+package import SmeltStorage
 import SmeltTensors
 
 /// The MiniMax-M2 architecture.
-public struct MiniMaxM2: DecoderFamily {
+package struct MiniMaxM2: DecoderFamily {
   /// `minimax_m2`.
-  public static let modelTypes = ["minimax_m2"]
+  package static let modelTypes = ["minimax_m2"]
 
   /// The decoder.
-  public let decoder: Decoder
+  package let decoder: Decoder
   /// The weights table, in the order of a checkpoint.
-  public let weights: [WeightSpec]
+  package let weights: [WeightSpec]
   /// The multi-token-prediction modules.
-  public let drafts: DraftBlocks
+  package let drafts: DraftBlocks
 
   /// Reads config.json as the hub has it or as transformers 5 saves it.
-  public init(config: JSON, file: String) throws {
+  package init(config: JSON, file: String) throws {
     let config = ConfigReader(config, file: file)
     try config.requireSupported("scoring_func", ["sigmoid"])
     try config.requireSupported("qk_norm_type", ["per_layer"])

@@ -2,21 +2,21 @@
 // sum of 1. Its checkpoints call gate, up and down w1, w3 and w2. Follows transformers' mixtral; Jiang et al.,
 // "Mixtral of Experts" (2024).
 
-public import SmeltStorage
+package import SmeltStorage
 import SmeltTensors
 
 /// The Mixtral architecture.
-public struct Mixtral: DecoderFamily {
+package struct Mixtral: DecoderFamily {
   /// `mixtral`.
-  public static let modelTypes = ["mixtral"]
+  package static let modelTypes = ["mixtral"]
 
   /// The decoder.
-  public let decoder: Decoder
+  package let decoder: Decoder
   /// The weights table, in the order of a checkpoint.
-  public let weights: [WeightSpec]
+  package let weights: [WeightSpec]
 
   /// Reads config.json as the hub has it or as transformers 5 saves it.
-  public init(config: JSON, file: String) throws {
+  package init(config: JSON, file: String) throws {
     let config = ConfigReader(config, file: file)
     var decoder = try Decoder(
       config, expertWidth: "intermediate_size",

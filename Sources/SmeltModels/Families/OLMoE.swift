@@ -1,21 +1,21 @@
 // OLMoE. Unusual: queries and keys are normed over the whole projection, all heads together, and may be clamped after;
 // the factors of the chosen experts are left as they are. Follows transformers' olmoe; Muennighoff et al., "OLMoE" (2024).
 
-public import SmeltStorage
+package import SmeltStorage
 import SmeltTensors
 
 /// The OLMoE architecture.
-public struct OLMoE: DecoderFamily {
+package struct OLMoE: DecoderFamily {
   /// `olmoe`.
-  public static let modelTypes = ["olmoe"]
+  package static let modelTypes = ["olmoe"]
 
   /// The decoder.
-  public let decoder: Decoder
+  package let decoder: Decoder
   /// The weights table, in the order of a checkpoint.
-  public let weights: [WeightSpec]
+  package let weights: [WeightSpec]
 
   /// Reads config.json as the hub has it or as transformers 5 saves it.
-  public init(config: JSON, file: String) throws {
+  package init(config: JSON, file: String) throws {
     let config = ConfigReader(config, file: file)
     let normalizes = try config.bool("norm_topk_prob", default: false)
     var decoder = try Decoder(

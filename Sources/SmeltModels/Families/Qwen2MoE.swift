@@ -2,21 +2,21 @@
 // for each token; the factors of the chosen experts are left as they are; queries, keys and values have biases; some layers
 // may be dense. Follows transformers' qwen2_moe.
 
-public import SmeltStorage
+package import SmeltStorage
 import SmeltTensors
 
 /// The Qwen2-MoE architecture.
-public struct Qwen2MoE: DecoderFamily {
+package struct Qwen2MoE: DecoderFamily {
   /// `qwen2_moe`.
-  public static let modelTypes = ["qwen2_moe"]
+  package static let modelTypes = ["qwen2_moe"]
 
   /// The decoder.
-  public let decoder: Decoder
+  package let decoder: Decoder
   /// The weights table, in the order of a checkpoint.
-  public let weights: [WeightSpec]
+  package let weights: [WeightSpec]
 
   /// Reads config.json as the hub has it or as transformers 5 saves it.
-  public init(config: JSON, file: String) throws {
+  package init(config: JSON, file: String) throws {
     let config = ConfigReader(config, file: file)
     try config.refuseUnplacedWindows()
     let normalizes = try config.bool("norm_topk_prob", default: false)

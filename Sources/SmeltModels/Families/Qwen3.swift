@@ -2,22 +2,22 @@
 // heads; biases of attention are a setting; the layers from `max_window_layers` on may see a window only. Follows transformers'
 // qwen3.
 
-public import SmeltStorage
+package import SmeltStorage
 import SmeltTensors
 
 /// The Qwen3 architecture.
-public struct Qwen3: DecoderFamily {
+package struct Qwen3: DecoderFamily {
   /// `qwen3`, and the text model of Qwen3-VL, whose three positions of a token are one in a text.
-  public static let modelTypes = ["qwen3", "qwen3_vl_text"]
+  package static let modelTypes = ["qwen3", "qwen3_vl_text"]
 
   /// The decoder.
-  public let decoder: Decoder
+  package let decoder: Decoder
   /// The weights table, in the order of a checkpoint.
-  public let weights: [WeightSpec]
+  package let weights: [WeightSpec]
 
   /// Reads config.json as the hub has it or as transformers 5 saves it.
   /// - Throws: `CFG_VALUE`; `RequestError` unsupported for an activation other than SiLU and rope types that are not read.
-  public init(config: JSON, file: String) throws {
+  package init(config: JSON, file: String) throws {
     let config = ConfigReader(config, file: file)
     var decoder = try Decoder(dense: config)
     decoder.attention.norm = .perHead

@@ -2,22 +2,22 @@
 // a head's width is not the stream's divided by the heads; no shared expert; some layers may be dense. Whether the chosen
 // factors are brought to a sum of 1 is in the configuration. Follows transformers' qwen3_moe.
 
-public import SmeltStorage
+package import SmeltStorage
 import SmeltTensors
 
 /// The Qwen3-MoE architecture.
-public struct Qwen3MoE: DecoderFamily {
+package struct Qwen3MoE: DecoderFamily {
   /// `qwen3_moe`, and the thinker of Qwen3-Omni, whose three positions of a token are one in a text. Not Qwen3-VL's text model,
   /// whose stacks of experts may lie transposed.
-  public static let modelTypes = ["qwen3_moe", "qwen3_omni_moe_text"]
+  package static let modelTypes = ["qwen3_moe", "qwen3_omni_moe_text"]
 
   /// The decoder.
-  public let decoder: Decoder
+  package let decoder: Decoder
   /// The weights table, in the order of a checkpoint.
-  public let weights: [WeightSpec]
+  package let weights: [WeightSpec]
 
   /// Reads config.json as the hub has it or as transformers 5 saves it.
-  public init(config: JSON, file: String) throws {
+  package init(config: JSON, file: String) throws {
     let config = ConfigReader(config, file: file)
     try config.refuseUnplacedWindows()
     let normalizes = try config.bool("norm_topk_prob", default: false)

@@ -1,12 +1,12 @@
 // What llama.cpp calls an architecture, and how its keys and tensors say what config.json and a family's weights table say.
 // A new one is an enum in this folder and a line in `GGUFArchitectures.all`. Formats/gguf.md, sections 5 and 6.
 
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltStorage
+package import SmeltTensors
 
 /// One value of `general.architecture`. Sources: llama.cpp's `llama-arch.cpp`, its `src/models`, and what its conversion
 /// writes for each family.
-public protocol GGUFArchitecture: Sendable {
+package protocol GGUFArchitecture: Sendable {
   /// The value of `general.architecture`, which is also the prefix of the architecture's keys.
   static var name: String { get }
   /// The families' `model_type` values it stands for.
@@ -43,25 +43,25 @@ extension GGUFArchitecture {
   }
 
   /// As canonical names have it, unless an architecture says otherwise.
-  public static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
+  package static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
     usualPlace(of: spec, in: family)
   }
 
   /// It does not.
-  public static var readsDrafts: Bool { false }
+  package static var readsDrafts: Bool { false }
 
   /// None.
-  public static var factorTensors: [String] { [] }
+  package static var factorTensors: [String] { [] }
 
   /// None.
-  public static func factors(of family: any ModelFamily) -> [GGUFFactors] { [] }
+  package static func factors(of family: any ModelFamily) -> [GGUFFactors] { [] }
 
   /// A key of the architecture.
   static func key(_ name: String) -> String { "\(Self.name).\(name)" }
 
   /// A config.json of the family, read from a file's metadata.
   /// - Throws: what `config(_:)` throws.
-  public static func config(of model: GGUFModel) throws -> JSON {
+  package static func config(of model: GGUFModel) throws -> JSON {
     JSON(members: try config(model))
   }
 }
@@ -73,11 +73,11 @@ func postAttentionPlace(_ place: GGUFPlace) -> GGUFPlace {
 }
 
 /// A GGUF model as an architecture sees it: keys, and which tensors there are.
-public struct GGUFModel {
+package struct GGUFModel {
   /// The keys.
-  public let metadata: Metadata
+  package let metadata: Metadata
   /// The architecture's name, the prefix of its keys.
-  public let architecture: String
+  package let architecture: String
   /// The dimensions of a tensor, or nil when the file has none of the name.
   private let shapes: (String) -> Shape?
   /// The numbers of a small tensor, or nil when the file has none of the name.
@@ -87,7 +87,7 @@ public struct GGUFModel {
   /// - Parameters:
   ///   - numbers: the numbers of a tensor of factors, or nil.
   ///   - shapes: the dimensions of a tensor, or nil.
-  public init(
+  package init(
     _ metadata: Metadata, architecture: String, numbers: @escaping (String) throws -> [Float]? = { _ in nil },
     shapes: @escaping (String) -> Shape?
   ) {

@@ -4,25 +4,25 @@ import SmeltStorage
 import SmeltTensors
 
 /// The architectures.
-public enum GGUFArchitectures {
+package enum GGUFArchitectures {
   /// All of them.
-  public static let all: [any GGUFArchitecture.Type] = [
+  package static let all: [any GGUFArchitecture.Type] = [
     GGUFDeepSeek2.self, GGUFDeepSeek32.self, GGUFDeepSeek4.self, GGUFLlama.self, GGUFQwen2MoE.self,
     GGUFQwen3MoE.self, GGUFOLMoE.self, GGUFGPTOSS.self, GGUFGLM4MoE.self, GGUFMiniMaxM2.self,
     GGUFQwen2.self, GGUFQwen3.self,
   ]
 
   /// The architecture of a family.
-  public static func of(_ family: any ModelFamily) -> (any GGUFArchitecture.Type)? {
+  package static func of(_ family: any ModelFamily) -> (any GGUFArchitecture.Type)? {
     family.hasForwardPass ? all.first { $0.modelTypes.contains(family.modelType) } : nil
   }
 
   /// Whether some architecture has this name.
-  public static func knows(_ name: String) -> Bool { all.contains { $0.name == name } }
+  package static func knows(_ name: String) -> Bool { all.contains { $0.name == name } }
 
   /// The architecture that a file names.
   /// - Throws: `CFG_VALUE` without `general.architecture`; `RequestError` unsupported, listing what is known.
-  public static func of(_ metadata: Metadata) throws -> any GGUFArchitecture.Type {
+  package static func of(_ metadata: Metadata) throws -> any GGUFArchitecture.Type {
     guard let name = try metadata.string("general.architecture") else {
       throw metadata.error("general.architecture", "is missing")
     }

@@ -5,11 +5,11 @@ import SmeltStorage
 import SmeltTensors
 
 /// A tensor of factors.
-public struct GGUFFactors: Sendable {
+package struct GGUFFactors: Sendable {
   /// The tensor's name.
-  public let name: String
+  package let name: String
   /// One factor for each pair of channels, [pairs].
-  public let values: [Float]
+  package let values: [Float]
 
   /// Factors of all lengths: Llama 3's.
   static let llama3 = "rope_freqs.weight"
@@ -19,7 +19,7 @@ public struct GGUFFactors: Sendable {
   static let long = "rope_factors_long.weight"
 
   /// Whether other factors are the same but for rounding: the conversion computes some in float32.
-  public func isNear(_ other: [Float]) -> Bool {
+  package func isNear(_ other: [Float]) -> Bool {
     values.count == other.count && zip(values, other).allSatisfy { abs($0 - $1) <= 1e-5 * abs($0) }
   }
 }

@@ -1,6 +1,6 @@
 // Both ways between the keys of a GGUF file and the files of a tokenizer.
 
-public import SmeltStorage
+package import SmeltStorage
 
 extension GGUFTokenizer {
   /// The tokenizer files that a GGUF file's keys stand for, by the names that a checkpoint gives them: tokenizer.json and
@@ -9,7 +9,7 @@ extension GGUFTokenizer {
   /// the keys tell. A chat template is carried as text, never run.
   /// - Throws: `FormatError` `TOK_VALUE` naming the key, what was found and what expected; `RequestError` `unsupported`
   ///   for a tokenizer model or a `tokenizer.ggml.pre` that is not known.
-  public static func files(from metadata: Metadata) throws -> [(name: String, bytes: Bytes)] {
+  package static func files(from metadata: Metadata) throws -> [(name: String, bytes: Bytes)] {
     try GGUFTokenizerReader(metadata: metadata).files()
   }
 
@@ -21,7 +21,7 @@ extension GGUFTokenizer {
   /// - Throws: what `Tokenizer(json:file:)` throws; `FormatError` `TOK_VALUE` for ids beyond `vocab_size`; `RequestError`
   ///   `unsupported` for a tokenizer that no `tokenizer.ggml.pre` stands for, since a name that nearly fits would give
   ///   other ids.
-  public static func entries(for files: Files, config: JSON) throws -> Entries {
+  package static func entries(for files: Files, config: JSON) throws -> Entries {
     if let model = files.sentencePiece {
       return try GGUFSentencePieceWriter(model: model, files: files, config: config).entries()
     }

@@ -1,26 +1,26 @@
 // Tokenizers between tokenizer.json and the keys of a GGUF file, both ways. There is one tokenizer in this program, that of
 // tokenizer.json; what a GGUF file says is brought into that form, so that a model from either source gives the same ids.
 
-public import SmeltStorage
-public import SmeltTokenizers
+package import SmeltStorage
+package import SmeltTokenizers
 
 /// The `tokenizer.*` keys of a GGUF file. Formats/gguf.md, Tokenizer.
-public enum GGUFTokenizer {
+package enum GGUFTokenizer {
   /// The files of a tokenizer as a checkpoint holds them. What is nil is not there.
-  public struct Files: Sendable {
+  package struct Files: Sendable {
     /// tokenizer.json, or the file in its place.
-    public var tokenizer: Bytes
+    package var tokenizer: Bytes
     /// tokenizer_config.json: names of special tokens, which of them go round a text, the chat template.
-    public var tokenizerConfig: Bytes?
+    package var tokenizerConfig: Bytes?
     /// chat_template.jinja; counts before a template in tokenizer_config.json.
-    public var chatTemplate: Bytes?
+    package var chatTemplate: Bytes?
     /// The files of additional_chat_templates by their names without `.jinja`.
-    public var namedTemplates: [(name: String, template: Bytes)] = []
+    package var namedTemplates: [(name: String, template: Bytes)] = []
     /// chat_template.json, which processors once had; counts where there is no other template.
-    public var processorTemplate: Bytes?
+    package var processorTemplate: Bytes?
 
     /// The files as they were read.
-    public init(tokenizer: Bytes, tokenizerConfig: Bytes? = nil, chatTemplate: Bytes? = nil) {
+    package init(tokenizer: Bytes, tokenizerConfig: Bytes? = nil, chatTemplate: Bytes? = nil) {
       self.tokenizer = tokenizer
       self.tokenizerConfig = tokenizerConfig
       self.chatTemplate = chatTemplate
@@ -29,7 +29,7 @@ public enum GGUFTokenizer {
     /// The files of a tokenizer of any kind. A tiktoken file becomes the tokenizer.json that it stands for, with one merge a
     /// token, as llama.cpp's converter lists them; a SentencePiece model stays what it is.
     /// - Throws: refusals of the tokenizer's file.
-    public init(_ source: TokenizerFiles, tokenizerConfig: Bytes? = nil, chatTemplate: Bytes? = nil) throws {
+    package init(_ source: TokenizerFiles, tokenizerConfig: Bytes? = nil, chatTemplate: Bytes? = nil) throws {
       self.init(
         tokenizer: source.bytes, tokenizerConfig: tokenizerConfig, chatTemplate: chatTemplate)
       switch source.kind {
@@ -63,27 +63,27 @@ public enum GGUFTokenizer {
   }
 
   /// What a GGUF file says of a tokenizer.
-  public struct Entries: Sendable {
+  package struct Entries: Sendable {
     /// Keys and values in the order of llama.cpp's converter.
-    public var entries: [(key: String, value: MetadataValue)]
+    package var entries: [(key: String, value: MetadataValue)]
     /// What the keys cannot say, one sentence each; empty when reading them back gives the same ids for every text.
-    public var notes: [String]
+    package var notes: [String]
   }
 
   // MARK: names
 
   /// The tokenizer's file.
-  public static let tokenizerFile = "tokenizer.json"
+  package static let tokenizerFile = "tokenizer.json"
   /// The file that names its special tokens.
-  public static let configFile = "tokenizer_config.json"
+  package static let configFile = "tokenizer_config.json"
   /// The file of the chat template.
-  public static let templateFile = "chat_template.jinja"
+  package static let templateFile = "chat_template.jinja"
   /// The file that processors once had for it.
-  public static let processorTemplateFile = "chat_template.json"
+  package static let processorTemplateFile = "chat_template.json"
   private static let templateFolder = "additional_chat_templates/"
 
   /// The name of the template in a file of the folder for further templates; nil for other files.
-  public static func templateName(ofFile name: String) -> String? {
+  package static func templateName(ofFile name: String) -> String? {
     guard name.hasPrefix(templateFolder), name.hasSuffix(".jinja") else { return nil }
     let stem = name.dropFirst(templateFolder.count).dropLast(".jinja".count)
     return stem.isEmpty || stem.contains("/") ? nil : String(stem)

@@ -1,11 +1,11 @@
 // The keys of a GGUF file as a family meets them: named values without a file behind them. Containers read and write
 // them, families say what they mean.
 
-public import SmeltStorage
+package import SmeltStorage
 
 /// One value of a GGUF file's metadata. Whole numbers of every width are one case, and floating-point numbers too: what
 /// width is written is decided where they are written.
-public enum MetadataValue: Sendable, Equatable {
+package enum MetadataValue: Sendable, Equatable {
   /// A text.
   case string(String)
   /// A whole number; written as u32, or as u64 where it needs more bits.
@@ -24,7 +24,7 @@ public enum MetadataValue: Sendable, Equatable {
   case bools([Bool])
 
   /// What it is, in the words of a message.
-  public var kind: String {
+  package var kind: String {
     switch self {
     case .string: "a string"
     case .integer: "a whole number"
@@ -39,23 +39,23 @@ public enum MetadataValue: Sendable, Equatable {
 }
 
 /// The metadata of a GGUF model: keys in the order of the file, each once.
-public struct Metadata: Sendable {
+package struct Metadata: Sendable {
   /// Keys and values in order.
-  public private(set) var entries: [(key: String, value: MetadataValue)] = []
+  package private(set) var entries: [(key: String, value: MetadataValue)] = []
   /// The file's name, for messages.
-  public let file: String
+  package let file: String
   private var places: [String: Int] = [:]
   private let offsets: [String: Int]
 
   /// No keys yet.
   /// - Parameter offsets: where each key stands in the file, for messages.
-  public init(file: String, offsets: [String: Int] = [:]) {
+  package init(file: String, offsets: [String: Int] = [:]) {
     self.file = file
     self.offsets = offsets
   }
 
   /// The value of a key. Setting replaces it in its place, or adds it at the end; setting nil takes it out.
-  public subscript(key: String) -> MetadataValue? {
+  package subscript(key: String) -> MetadataValue? {
     get { places[key].map { entries[$0].value } }
     set {
       if let place = places[key] {
@@ -73,13 +73,13 @@ public struct Metadata: Sendable {
   }
 
   /// A `CFG_VALUE` refusal of a key.
-  public func error(_ key: String, _ problem: String) -> FormatError {
+  package func error(_ key: String, _ problem: String) -> FormatError {
     FormatError(.configValue, file: file, subject: key, offset: offsets[key], problem)
   }
 
   /// A text, or nil when the key is absent.
   /// - Throws: `CFG_VALUE` for a value of another kind.
-  public func string(_ key: String) throws(FormatError) -> String? {
+  package func string(_ key: String) throws(FormatError) -> String? {
     guard let value = self[key] else { return nil }
     guard case .string(let text) = value else { throw error(key, "found \(value.kind), expected a string") }
     return text
@@ -87,7 +87,7 @@ public struct Metadata: Sendable {
 
   /// A whole number, or nil when the key is absent.
   /// - Throws: `CFG_VALUE` for a value of another kind.
-  public func integer(_ key: String) throws(FormatError) -> Int? {
+  package func integer(_ key: String) throws(FormatError) -> Int? {
     guard let value = self[key] else { return nil }
     guard case .integer(let number) = value else {
       throw error(key, "found \(value.kind), expected a whole number")
@@ -97,7 +97,7 @@ public struct Metadata: Sendable {
 
   /// A number, or nil when the key is absent.
   /// - Throws: `CFG_VALUE` for a value of another kind.
-  public func number(_ key: String) throws(FormatError) -> Double? {
+  package func number(_ key: String) throws(FormatError) -> Double? {
     switch self[key] {
     case nil: return nil
     case .number(let number): return number
@@ -108,7 +108,7 @@ public struct Metadata: Sendable {
 
   /// A truth value, or nil when the key is absent.
   /// - Throws: `CFG_VALUE` for a value of another kind.
-  public func bool(_ key: String) throws(FormatError) -> Bool? {
+  package func bool(_ key: String) throws(FormatError) -> Bool? {
     guard let value = self[key] else { return nil }
     guard case .bool(let flag) = value else {
       throw error(key, "found \(value.kind), expected a truth value")
@@ -118,7 +118,7 @@ public struct Metadata: Sendable {
 
   /// A list of texts, or nil when the key is absent.
   /// - Throws: `CFG_VALUE` for a value of another kind.
-  public func strings(_ key: String) throws(FormatError) -> [String]? {
+  package func strings(_ key: String) throws(FormatError) -> [String]? {
     guard let value = self[key] else { return nil }
     guard case .strings(let list) = value else {
       throw error(key, "found \(value.kind), expected a list of strings")
@@ -128,7 +128,7 @@ public struct Metadata: Sendable {
 
   /// A list of whole numbers, or nil when the key is absent.
   /// - Throws: `CFG_VALUE` for a value of another kind.
-  public func integers(_ key: String) throws(FormatError) -> [Int]? {
+  package func integers(_ key: String) throws(FormatError) -> [Int]? {
     guard let value = self[key] else { return nil }
     guard case .integers(let list) = value else {
       throw error(key, "found \(value.kind), expected a list of whole numbers")
@@ -138,7 +138,7 @@ public struct Metadata: Sendable {
 
   /// A list of numbers, or nil when the key is absent.
   /// - Throws: `CFG_VALUE` for a value of another kind.
-  public func numbers(_ key: String) throws(FormatError) -> [Double]? {
+  package func numbers(_ key: String) throws(FormatError) -> [Double]? {
     switch self[key] {
     case nil: return nil
     case .numbers(let list): return list
@@ -149,7 +149,7 @@ public struct Metadata: Sendable {
 
   /// A list of truth values, or nil when the key is absent.
   /// - Throws: `CFG_VALUE` for a value of another kind.
-  public func bools(_ key: String) throws(FormatError) -> [Bool]? {
+  package func bools(_ key: String) throws(FormatError) -> [Bool]? {
     guard let value = self[key] else { return nil }
     guard case .bools(let list) = value else {
       throw error(key, "found \(value.kind), expected a list of truth values")

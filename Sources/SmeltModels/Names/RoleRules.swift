@@ -1,22 +1,22 @@
 // Roles of weights that no family names: from the words of a tensor's name and its dimensions. Formats/roles.md lists the rules in
 // their order; the first that applies decides.
 
-public import SmeltTensors
+package import SmeltTensors
 
 /// What a tensor's name and shape say of its place in a network.
-public struct RoleRules: Sendable {
+package struct RoleRules: Sendable {
   /// What it does.
-  public let role: Role
+  package let role: Role
   /// The layer, where a number in the name says so.
-  public let layer: Int?
+  package let layer: Int?
   /// The routed expert, where each has a tensor of its own.
-  public let expert: Int?
+  package let expert: Int?
   /// The rule that decided, as Formats/roles.md names it.
-  public let rule: String
+  package let rule: String
 
   /// Reads a name, `model.layers.3.mlp.experts.7.up_proj.weight` or `blk.3.ffn_up_exps.weight`.
   /// - Parameter shape: the dimensions, outermost first.
-  public init(_ name: String, _ shape: Shape) {
+  package init(_ name: String, _ shape: Shape) {
     let words = name.lowercased().split(separator: ".").map(String.init)
     layer = RoleRules.number(in: words, after: RoleRules.layerWords)
     expert = RoleRules.number(in: words, after: ["experts", "expert"])
@@ -36,7 +36,7 @@ public struct RoleRules: Sendable {
   }
 
   /// Parts of a checkpoint beside the text model: towers for pictures and sound, projectors between them and the text model.
-  public static let besideWords: Set<String> = [
+  package static let besideWords: Set<String> = [
     "visual", "vision_tower", "vision_model", "vision_encoder", "vision_embed_tokens", "vit", "image_newline",
     "audio_tower", "audio_model", "audio_encoder", "speech_encoder", "multi_modal_projector", "mm_projector",
     "vision_projection", "visual_tokenizer", "embed_vision", "embed_audio", "connector", "talker",

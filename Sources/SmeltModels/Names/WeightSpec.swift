@@ -1,23 +1,23 @@
 // What a family says about its weights: canonical name, shape, role, and how each dialect spells the tensor.
 
-public import SmeltTensors
+package import SmeltTensors
 
 /// A weight's canonical name: GGUF's spelling, and for a routed expert the stacked name and the expert's number.
-public struct WeightName: Hashable, Sendable, CustomStringConvertible {
+package struct WeightName: Hashable, Sendable, CustomStringConvertible {
   /// For example `blk.7.ffn_gate_exps.weight`.
-  public let base: String
+  package let base: String
   /// The routed expert, if the weight belongs to one.
-  public let expert: Int?
+  package let expert: Int?
 
   /// A name from its pieces.
-  public init(_ base: String, expert: Int? = nil) {
+  package init(_ base: String, expert: Int? = nil) {
     self.base = base
     self.expert = expert
   }
 
   /// A name from its text, `blk.7.ffn_gate_exps.weight#42`. Only digits as `description` writes them are an expert's
   /// number: whatever the text, the name's description is that text again.
-  public init(parsing text: String) {
+  package init(parsing text: String) {
     if let hash = text.lastIndex(of: "#"), let expert = Int(text[text.index(after: hash)...]), expert >= 0,
       String(expert) == text[text.index(after: hash)...]
     {
@@ -28,11 +28,11 @@ public struct WeightName: Hashable, Sendable, CustomStringConvertible {
   }
 
   /// The text.
-  public var description: String { expert.map { "\(base)#\($0)" } ?? base }
+  package var description: String { expert.map { "\(base)#\($0)" } ?? base }
 }
 
 /// What a weight does in the network. Recipes choose schemes by it.
-public enum Role: String, Sendable, Hashable, CaseIterable {
+package enum Role: String, Sendable, Hashable, CaseIterable {
   /// Token embeddings.
   case embedding
   /// The output head.
@@ -83,7 +83,7 @@ public enum Role: String, Sendable, Hashable, CaseIterable {
   case other
 
   /// Whether a lossy scheme applies to the role unless a recipe says otherwise: only the big matrices inside layers.
-  public var isQuantizedByDefault: Bool {
+  package var isQuantizedByDefault: Bool {
     switch self {
     case .indexer, .attention, .routedGate, .routedUp, .routedDown, .sharedGate, .sharedUp, .sharedDown,
       .denseGate, .denseUp, .denseDown:
@@ -93,34 +93,34 @@ public enum Role: String, Sendable, Hashable, CaseIterable {
   }
 
   /// Whether the weight belongs to a routed expert.
-  public var isRouted: Bool { self == .routedGate || self == .routedUp || self == .routedDown }
+  package var isRouted: Bool { self == .routedGate || self == .routedUp || self == .routedDown }
 }
 
 /// One weight a family needs.
-public struct WeightSpec: Sendable {
+package struct WeightSpec: Sendable {
   /// The canonical name.
-  public let name: WeightName
+  package let name: WeightName
   /// The dimensions of the numbers, output channels first.
-  public let shape: Shape
+  package let shape: Shape
   /// What it does.
-  public let role: Role
+  package let role: Role
   /// The layer it belongs to, if any.
-  public let layer: Int?
+  package let layer: Int?
   /// How many row groups see inputs of their own (grouped projections); 1 for ordinary matrices.
-  public let inputGroups: Int
+  package let inputGroups: Int
   /// Where each dialect keeps it, in the order of the family's `dialects`.
-  public let spellings: [Spelling]
+  package let spellings: [Spelling]
   /// Whether no forward pass here computes with it: it is carried from container to container.
-  public var isCarried = false
+  package var isCarried = false
   /// Whether it belongs to a block that drafts tokens (multi-token prediction).
-  public var isDraft = false
+  package var isDraft = false
   /// Whether a source may lack it.
-  public var isOptional = false
+  package var isOptional = false
   /// Whether it stands under its source's own name, because no family has one for it.
-  public var hasSourceName = false
+  package var hasSourceName = false
 
   /// A row of the family's table.
-  public init(
+  package init(
     _ name: WeightName, _ shape: Shape, _ role: Role, layer: Int?, inputGroups: Int = 1, spellings: [Spelling]
   ) {
     self.name = name
@@ -134,7 +134,7 @@ public struct WeightSpec: Sendable {
 
 extension WeightSpec {
   /// Whether the pass multiplies activations by it as a matrix, so that calibration sees its input channels.
-  public var isMultiplied: Bool {
+  package var isMultiplied: Bool {
     guard shape.rank >= 2, !isCarried else { return false }
     switch role {
     case .embedding, .norm, .bias, .selectionBias, .hashTable, .sink: return false
@@ -144,21 +144,21 @@ extension WeightSpec {
 }
 
 /// A named reason for leaving tensors out of the forward pass and of the result.
-public struct DropRule: Sendable {
+package struct DropRule: Sendable {
   /// The rule's name, as the ledger gives it.
-  public let name: String
+  package let name: String
   /// Why.
-  public let reason: String
+  package let reason: String
   /// The tensors it covers: all names that start with one of these.
-  public let prefixes: [String]
+  package let prefixes: [String]
 
   /// A rule.
-  public init(_ name: String, _ reason: String, prefixes: [String]) {
+  package init(_ name: String, _ reason: String, prefixes: [String]) {
     self.name = name
     self.reason = reason
     self.prefixes = prefixes
   }
 
   /// Whether the rule covers a tensor.
-  public func covers(_ tensor: String) -> Bool { prefixes.contains { tensor.hasPrefix($0) } }
+  package func covers(_ tensor: String) -> Bool { prefixes.contains { tensor.hasPrefix($0) } }
 }

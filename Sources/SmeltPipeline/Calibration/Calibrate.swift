@@ -15,7 +15,7 @@ import SmeltTensors
 ///   - checkpoints: what is kept of it while it runs, and whether to go on with what was kept.
 /// - Throws: `RequestError` cannot-create, io, interrupted; `OUT_ALIASES_INPUT`, `CAL_STARVED`, `RESUME_MISMATCH`; refusals of the
 ///   model's content.
-public func calibrate(
+package func calibrate(
   _ model: Model, _ windows: Windows, textPath: String, to path: String, overwrite: Bool,
   policy: CalibrationPolicy = CalibrationPolicy(), checkpoints: CheckpointOptions = CheckpointOptions(),
   _ options: RunOptions

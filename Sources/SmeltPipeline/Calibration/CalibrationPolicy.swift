@@ -5,9 +5,9 @@ import SmeltQuantization
 import SmeltStorage
 
 /// What becomes of experts that too few tokens reached.
-public struct CalibrationPolicy: Sendable {
+package struct CalibrationPolicy: Sendable {
   /// The choices.
-  public enum Kind: String, Sendable, CaseIterable {
+  package enum Kind: String, Sendable, CaseIterable {
     /// Run more of the text where it reaches them, then run through them the tokens that came nearest.
     case topUp = "top-up"
     /// Take their scales from their weights alone.
@@ -19,15 +19,15 @@ public struct CalibrationPolicy: Sendable {
   }
 
   /// Enough for a mean square with a standard error of about a quarter, where activations are normal: √(2 / 32).
-  public static let usualTokens = 32
+  package static let usualTokens = 32
 
   /// The choice.
-  public var kind: Kind
+  package var kind: Kind
   /// Tokens below which an expert is starved; 0 for none.
-  public var minTokens: Int
+  package var minTokens: Int
 
   /// A policy.
-  public init(_ kind: Kind = .topUp, minTokens: Int = usualTokens) {
+  package init(_ kind: Kind = .topUp, minTokens: Int = usualTokens) {
     self.kind = kind
     self.minTokens = minTokens
   }

@@ -1,44 +1,44 @@
 // What a calibration did, for machines and for people.
 
-public import SmeltQuantization
-public import SmeltStorage
+package import SmeltQuantization
+package import SmeltStorage
 
 /// What a calibration did.
-public struct CalibrationSummary: Sendable {
+package struct CalibrationSummary: Sendable {
   /// The statistics file; nil when it was not kept.
-  public var path: String?
+  package var path: String?
   /// Tokens that ran.
-  public var tokens: Int
+  package var tokens: Int
   /// Windows that ran.
-  public var windows: Int
+  package var windows: Int
   /// Those of them that were added for the sake of starved experts.
-  public var toppedUpWindows: Int
+  package var toppedUpWindows: Int
   /// Bytes of activations that waited in a file.
-  public var spilledBytes: Int
+  package var spilledBytes: Int
   /// What was done about starved experts.
-  public var policy: CalibrationPolicy
+  package var policy: CalibrationPolicy
   /// Which experts the text reached.
-  public var coverage: Coverage
+  package var coverage: Coverage
   /// Tokens of each expert, layer by layer.
-  public var expertTokens: [ExpertTokens]
+  package var expertTokens: [ExpertTokens]
   /// Where each expert's statistics come from, layer by layer.
-  public var sources: [ExpertSources]
+  package var sources: [ExpertSources]
   /// Wall time.
-  public var seconds: Double
+  package var seconds: Double
   /// Peak resident memory of the process.
-  public var peakMemoryBytes: Int
+  package var peakMemoryBytes: Int
   /// What it took.
-  public var resources: Resources
+  package var resources: Resources
   /// Tensors that take no part, by rule.
-  public var leftOut: [LeftOut] = []
+  package var leftOut: [LeftOut] = []
   /// Things worth saying of the text.
-  public var warnings: [String] = []
+  package var warnings: [String] = []
 
   /// Experts that fewer than `--min-tokens` tokens of the drawn text reached.
-  public var starvedExperts: Int { Starved(sources).experts.count }
+  package var starvedExperts: Int { Starved(sources).experts.count }
 
   /// For machines.
-  public var json: JSON {
+  package var json: JSON {
     [
       "schema": "smelt.calibrate/1", "path": JSON(path), "tokens": JSON(tokens), "windows": JSON(windows),
       "windows_left_out": JSON(0),
@@ -52,7 +52,7 @@ public struct CalibrationSummary: Sendable {
   }
 
   /// For people.
-  public var text: String {
+  package var text: String {
     var lines = [coverage.experts > 0 ? coverage.text : "the model has no routed experts"]
     let starved = Starved(sources)
     if !starved.experts.isEmpty {

@@ -1,14 +1,14 @@
 // Whether a calibration goes on where another one was interrupted.
 
 /// How much of a calibration may be lost.
-public struct CheckpointOptions: Sendable {
+package struct CheckpointOptions: Sendable {
   /// Whether to go on with what another run left.
-  public var resume: Bool
+  package var resume: Bool
   /// Seconds of work between two checkpoints, at least. They decide what can be lost, never what the result is.
-  public var seconds: Double
+  package var seconds: Double
 
   /// Options; a minute between two checkpoints by default.
-  public init(resume: Bool = false, seconds: Double = 60) {
+  package init(resume: Bool = false, seconds: Double = 60) {
     self.resume = resume
     self.seconds = seconds
   }

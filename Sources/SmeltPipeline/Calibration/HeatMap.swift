@@ -119,10 +119,10 @@ struct HeatMap {
 
 extension CalibrationSummary {
   /// Tokens by layer and expert as an SVG document.
-  public var heatMap: String { HeatMap(expertTokens, sources, minTokens: policy.minTokens).svg }
+  package var heatMap: String { HeatMap(expertTokens, sources, minTokens: policy.minTokens).svg }
 
   /// The heat map and a table of the starved experts as one self-contained page.
-  public var page: String {
+  package var page: String {
     let starved = Starved(sources).experts
     var page = HTML.head("smelt calibrate", verb: "calibrate") + "<h1>Calibration</h1>\n"
     page += HTML.table(

@@ -1,20 +1,20 @@
 // Statistics of any form, read for a model.
 
 import SmeltContainers
-public import SmeltModels
-public import SmeltQuantization
+package import SmeltModels
+package import SmeltQuantization
 import SmeltStorage
 
 /// Reads statistics of any form, known by their first bytes, and checks that they belong to a model. Values stay in the
 /// mapping until they are asked for.
 /// - Throws: `STAT_FORMAT`, `STAT_MISMATCH`.
-public func readStatistics(_ path: String, for model: Model) throws -> Statistics {
+package func readStatistics(_ path: String, for model: Model) throws -> Statistics {
   try readStatistics(path, for: model.family)
 }
 
 /// Reads statistics of any form and checks that they belong to an architecture.
 /// - Throws: `STAT_FORMAT`, `STAT_MISMATCH`.
-public func readStatistics(_ path: String, for family: any ModelFamily) throws -> Statistics {
+package func readStatistics(_ path: String, for family: any ModelFamily) throws -> Statistics {
   var statistics: Statistics
   if ImatrixFile.isImatrix(path) {
     statistics = try Statistics(try ImatrixFile(path: path), for: family)

@@ -5,51 +5,51 @@
 import SmeltContainers
 import SmeltModels
 import SmeltQuantization
-public import SmeltStorage
+package import SmeltStorage
 import SmeltTensors
 
 /// What a conversion did.
-public struct ConvertSummary: Sendable {
+package struct ConvertSummary: Sendable {
   /// The result's path.
-  public var path: String
+  package var path: String
   /// What it is: `ingot`, `gguf` or `safetensors`.
-  public var container: String
+  package var container: String
   /// The result's size; of several files, their sum.
-  public var byteCount: Int
+  package var byteCount: Int
   /// SHA-256 of an ingot's index, which holds a checksum of every stored byte; nil for other results.
-  public var contentHash: String?
+  package var contentHash: String?
   /// The files, where there are several.
-  public var files: [String]
+  package var files: [String]
   /// Things worth saying.
-  public var warnings: [String]
+  package var warnings: [String]
   /// Bytes of the source tensors that were read.
-  public var bytesIn: Int
+  package var bytesIn: Int
   /// Tensors of the source that the result does not hold, by rule.
-  public var leftOut: [LeftOut] = []
+  package var leftOut: [LeftOut] = []
   /// Files beside the source's weights that the result did not take.
-  public var leftFiles: [LeftFile] = []
+  package var leftFiles: [LeftFile] = []
   /// The ledger with what reading the data told.
-  public var ledger: [LedgerEntry]
+  package var ledger: [LedgerEntry]
   /// Wall time of the whole conversion, syncing included.
-  public var seconds: Double
+  package var seconds: Double
   /// CPU time of the conversion, all threads together.
-  public var processorSeconds: Double
+  package var processorSeconds: Double
   /// Peak resident memory of the process.
-  public var peakMemoryBytes: Int
+  package var peakMemoryBytes: Int
   /// The table that a budget was met with, if there was one.
-  public var budget: BudgetSummary?
+  package var budget: BudgetSummary?
 
   /// Input bytes per second of wall time, in 10⁹.
-  public var gigabytesPerSecond: Double { Double(bytesIn) / max(seconds, 1e-9) / 1e9 }
+  package var gigabytesPerSecond: Double { Double(bytesIn) / max(seconds, 1e-9) / 1e9 }
   /// Input bytes per second of CPU time, in 10⁹: what one core does.
-  public var gigabytesPerCoreSecond: Double { Double(bytesIn) / max(processorSeconds, 1e-9) / 1e9 }
+  package var gigabytesPerCoreSecond: Double { Double(bytesIn) / max(processorSeconds, 1e-9) / 1e9 }
   /// Weights that were given another encoding.
-  public var converted: [LedgerEntry] { ledger.filter { $0.fate == .converted } }
+  package var converted: [LedgerEntry] { ledger.filter { $0.fate == .converted } }
   /// How many of these hold exactly the source's numbers.
-  public var exact: Int { converted.count { $0.inexactValues == 0 } }
+  package var exact: Int { converted.count { $0.inexactValues == 0 } }
 
   /// One line: the path, sizes, exactness, speed, hash.
-  public var text: String {
+  package var text: String {
     let entries = converted
     let kept = ledger.count { $0.fate == .copied }
     var line =
@@ -64,7 +64,7 @@ public struct ConvertSummary: Sendable {
   }
 
   /// For machines.
-  public var json: JSON {
+  package var json: JSON {
     [
       "schema": "smelt.convert/1", "path": JSON(path), "container": JSON(container), "bytes": JSON(byteCount),
       "content_hash": JSON(contentHash), "files": JSON(files.map { JSON($0) }), "bytes_in": JSON(bytesIn),
@@ -81,7 +81,7 @@ public struct ConvertSummary: Sendable {
 /// Converts a model, while no other run writes the result.
 /// - Throws: every refusal of the source's content; `RequestError` cannot-create, io, interrupted; unsupported where
 ///   `exactOnly` meets a number that its new encoding does not hold. Nothing is left under the final name then.
-public func convert(_ model: Model, to path: String, _ options: ConvertOptions) throws -> ConvertSummary {
+package func convert(_ model: Model, to path: String, _ options: ConvertOptions) throws -> ConvertSummary {
   try requireName(path)
   try model.refuseAlias(path)
   return try options.run.holding([path], "convert") { try converting(model, to: path, options) }
@@ -181,4 +181,4 @@ func converting(_ model: Model, to path: String, _ options: ConvertOptions) thro
 }
 
 /// The version of this program.
-public let smeltVersion = "0.1.0"
+package let smeltVersion = "0.1.0"

@@ -30,7 +30,7 @@ struct ConvertJob: Sendable {
 }
 
 /// What a job made.
-public struct ConvertedPiece: Sendable {
+package struct ConvertedPiece: Sendable {
   var job: ConvertJob
   /// The codes as they are, where the container does not compress.
   var content: Bytes

@@ -1,11 +1,11 @@
 // The ledger: every source tensor and its fate. Nothing is lost in silence.
 
-public import SmeltStorage
+package import SmeltStorage
 
 /// What became of one source tensor, or of its share in one weight.
-public struct LedgerEntry: Sendable {
+package struct LedgerEntry: Sendable {
   /// What can become of a tensor.
-  public enum Fate: String, Sendable, CaseIterable {
+  package enum Fate: String, Sendable, CaseIterable {
     /// Its numbers are stored in another encoding.
     case converted
     /// Its bytes are kept.
@@ -17,7 +17,7 @@ public struct LedgerEntry: Sendable {
   }
 
   /// What headers alone tell about a weight's numbers.
-  public enum Step: String, Sendable, CaseIterable {
+  package enum Step: String, Sendable, CaseIterable {
     /// Every number stays what it is.
     case exact
     /// Whether every number stays what it is, the data decides.
@@ -27,32 +27,32 @@ public struct LedgerEntry: Sendable {
   }
 
   /// The source tensor's name.
-  public var source: String
+  package var source: String
   /// What became of it.
-  public var fate: Fate
+  package var fate: Fate
   /// Why: the rule's or the recipe's words.
-  public var rule: String
+  package var rule: String
   /// The weight it belongs to, or nil when dropped.
-  public var weight: String?
+  package var weight: String?
   /// What the weight does, as recipes call it; nil when dropped.
-  public var role: String?
+  package var role: String?
   /// The scheme that was applied.
-  public var scheme: String?
+  package var scheme: String?
   /// Its bytes in the source.
-  public var bytesIn: Int
+  package var bytesIn: Int
   /// The bytes of the result's parts before compression; those of a joined tensor are counted with the codes.
-  public var bytesOut: Int
+  package var bytesOut: Int
   /// Values whose stored number differs from the source's; nil before the data was read, 0 when exact.
-  public var inexactValues: Int?
+  package var inexactValues: Int?
   /// Something a reader must know: which statistics a scale came from, for example.
-  public var note: String?
+  package var note: String?
   /// Whether numbers change, as far as headers tell; nil for what is no weight's codes.
-  public var step: Step?
+  package var step: Step?
   /// XXH64 of the source bytes that were read, in hexadecimal.
-  public var sourceHash: String?
+  package var sourceHash: String?
 
   /// The contract's JSON: the first seven members always, the rest when known.
-  public var json: JSON {
+  package var json: JSON {
     var members: [(String, JSON)] = [
       ("source", JSON(source)), ("fate", JSON(fate.rawValue)), ("rule", JSON(rule)), ("weight", JSON(weight)),
       ("scheme", JSON(scheme)), ("bytes_in", JSON(bytesIn)), ("bytes_out", JSON(bytesOut)),

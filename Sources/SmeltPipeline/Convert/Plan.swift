@@ -3,30 +3,30 @@
 import SmeltContainers
 import SmeltModels
 import SmeltQuantization
-public import SmeltStorage
+package import SmeltStorage
 import SmeltTensors
 
 /// A conversion before it begins.
-public struct Plan: Sendable {
+package struct Plan: Sendable {
   /// The weights in the order of the family's table.
-  public let weights: [PlannedWeight]
+  package let weights: [PlannedWeight]
   /// The matrices of the result, in the order in which they will be written.
-  public let slabs: [ResultSlab]
+  package let slabs: [ResultSlab]
   /// The ledger, without what only reading the data can tell.
-  public let ledger: [LedgerEntry]
+  package let ledger: [LedgerEntry]
   /// Bytes of all source tensors.
-  public let bytesIn: Int
+  package let bytesIn: Int
   /// Bytes of the result's weights, before compression.
-  public let bytesOut: Int
+  package let bytesOut: Int
   /// What the conversion will hold in memory.
-  public let peakMemoryBytes: Int
+  package let peakMemoryBytes: Int
   /// Things worth saying about the source.
-  public let warnings: [String]
+  package let warnings: [String]
 
   /// Tensors left out by named rules, by rule.
-  public let leftOut: [LeftOut]
+  package let leftOut: [LeftOut]
   /// Files beside the source's weights that the result does not take.
-  public private(set) var leftFiles: [LeftFile] = []
+  package private(set) var leftFiles: [LeftFile] = []
 
   /// Whether a weight's numbers are stored in another way than the source's.
   var changesWeights: Bool { weights.contains { !$0.isKept || $0.stored.prepared != nil } }
@@ -37,12 +37,12 @@ public struct Plan: Sendable {
   private let keepsDraftKeys: Bool
 
   /// Tensors left out by named rules.
-  public var dropped: Int { ledger.count { $0.fate == .dropped } }
+  package var dropped: Int { ledger.count { $0.fate == .dropped } }
 
   /// Plans a conversion of a model.
   /// - Throws: `RequestError` when the recipe and the model do not fit, a lossy step meets `exactOnly`, or the result's
   ///   container cannot hold what the recipe asks for.
-  public init(_ model: Model, _ options: ConvertOptions) throws {
+  package init(_ model: Model, _ options: ConvertOptions) throws {
     try options.drafts.check(model)
     keepsDraftKeys = model.family is UnknownArchitecture && !model.family.weights.contains { $0.isDraft }
     var stored: [StoredWeight] = []
@@ -163,7 +163,7 @@ public struct Plan: Sendable {
   }
 
   /// The contract's JSON. What no rule explains is refused before there is a plan, so `unknown` is empty.
-  public var json: JSON {
+  package var json: JSON {
     [
       "schema": "smelt.plan/1", "ledger": JSON(ledger.map(\.json)), "bytes_in": JSON(bytesIn),
       "bytes_out": JSON(bytesOut),
@@ -174,7 +174,7 @@ public struct Plan: Sendable {
   }
 
   /// What a person reads: fates, roles and schemes, counted.
-  public var text: String {
+  package var text: String {
     var table = Table(["fate", "role", "scheme", "tensors", "bytes in", "bytes out"])
     var groups: [(key: [String], count: Int, bytesIn: Int, bytesOut: Int)] = []
     for entry in ledger {

@@ -1,22 +1,22 @@
 // One weight of a plan.
 
 import SmeltModels
-public import SmeltQuantization
+package import SmeltQuantization
 import SmeltTensors
 
 /// One weight of a plan: how it is stored, and what it will become.
-public struct PlannedWeight: Sendable {
+package struct PlannedWeight: Sendable {
   /// How it is stored in the source.
-  public let stored: StoredWeight
+  package let stored: StoredWeight
   /// What will be done with it. Its importance is read when its turn comes: a plan stays small.
-  public let decision: QuantizeDecision
+  package let decision: QuantizeDecision
   /// Whether the statistics have an importance for it.
   let usesImportance: Bool
   /// Why it gets its scheme.
-  public let reason: String
+  package let reason: String
 
   /// Whether the numbers stay as they are stored.
-  public var isKept: Bool { decision.scheme.keepsBytes || stored.encoding is IntegerTable }
+  package var isKept: Bool { decision.scheme.keepsBytes || stored.encoding is IntegerTable }
 
   /// How the result holds the weight, arrangements apart.
   var resultEncoding: any Encoding {

@@ -10,7 +10,7 @@ import SmeltStorage
 ///   - method: what chooses codes and scales; nil: rounding to nearest.
 ///   - budget: how large the result may be; the recipe is chosen by measured sensitivity then.
 /// - Throws: as `calibrate` and `convert`.
-public func quantize(
+package func quantize(
   _ model: Model, to path: String, calibration: Windows, textPath: String, choosesObserver: Bool,
   method: MethodOptions? = nil, budget: Budget? = nil, policy: CalibrationPolicy = CalibrationPolicy(),
   _ options: ConvertOptions

@@ -7,7 +7,7 @@ import SmeltStorage
 import SmeltTensors
 
 /// A conversion as the command line words it.
-public struct ConversionRequest: Sendable {
+package struct ConversionRequest: Sendable {
   var scheme: String?
   var recipePath: String?
   var statisticsPath: String?
@@ -22,7 +22,7 @@ public struct ConversionRequest: Sendable {
   var maxPartSize: Int?
 
   /// The words.
-  public init(
+  package init(
     scheme: String?, recipePath: String?, statisticsPath: String?, observer: String?,
     drafts: String = DraftFate.quantize.rawValue, exactOnly: Bool, compression: String, kind: String?,
     overwrite: Bool, splitMaxSize: Int? = nil, maxShardSize: Int? = nil,
@@ -43,14 +43,14 @@ public struct ConversionRequest: Sendable {
   }
 
   /// The canonical scheme names, for help.
-  public static var schemeNames: String {
+  package static var schemeNames: String {
     (Schemes.all.map(\.name) + Recipe.mixtureNames).joined(separator: ", ")
   }
 
   /// The options, with recipe and statistics read and checked against the model.
   /// - Parameter calibrates: whether statistics will be there when the conversion begins.
   /// - Throws: `RequestError` usage or unsupported; `RECIPE_FORMAT`, `STAT_FORMAT`, `STAT_MISMATCH`.
-  public func options(
+  package func options(
     for model: Model, result: String, calibrates: Bool = false, _ run: RunOptions
   ) throws -> ConvertOptions {
     try requireName(result)

@@ -8,9 +8,9 @@ import SmeltStorage
 import SmeltTensors
 
 /// How many bytes a result may have.
-public struct Budget: Sendable {
+package struct Budget: Sendable {
   /// A size.
-  public enum Size: Sendable {
+  package enum Size: Sendable {
     /// Bytes of the whole result, small files included.
     case bytes(Int)
     /// Bits a parameter, all weights of the model together.
@@ -18,14 +18,14 @@ public struct Budget: Sendable {
   }
 
   /// The size.
-  public var size: Size
+  package var size: Size
   /// Schemes to choose from, by name; nil: those usual for the container.
-  public var candidates: [String]?
+  package var candidates: [String]?
   /// Where to write the recipe; nil: nowhere.
-  public var recipePath: String?
+  package var recipePath: String?
 
   /// A budget.
-  public init(_ size: Size, candidates: [String]? = nil, recipePath: String? = nil) {
+  package init(_ size: Size, candidates: [String]? = nil, recipePath: String? = nil) {
     self.size = size
     self.candidates = candidates
     self.recipePath = recipePath
@@ -35,7 +35,7 @@ public struct Budget: Sendable {
   static let tokens = 2048
 
   /// The scheme of any number of bits.
-  public static var codedScheme: String { Int8Coded.usual.name }
+  package static var codedScheme: String { Int8Coded.usual.name }
 
   /// What is chosen from, in this order.
   fileprivate func schemes(_ target: any ResultTarget) throws -> [any Scheme] {

@@ -1,19 +1,19 @@
 // What a budget came to.
 
-public import SmeltQuantization
-public import SmeltStorage
+package import SmeltQuantization
+package import SmeltStorage
 
 /// What a budget came to.
-public struct BudgetSummary: Sendable {
+package struct BudgetSummary: Sendable {
   /// The groups with their choices.
-  public var groups: [BudgetGroup]
+  package var groups: [BudgetGroup]
   /// The choice of each.
-  public var chosen: [Int]
+  package var chosen: [Int]
   /// Bytes that the weights may have, and will have.
-  public var bytes: (allowed: Int, planned: Int)
+  package var bytes: (allowed: Int, planned: Int)
 
   /// The table.
-  public var text: String {
+  package var text: String {
     var table = Table(["weights", "scheme", "bytes", "layer error"])
     for (group, place) in zip(groups, chosen) {
       let choice = group.choices[place]
@@ -23,7 +23,7 @@ public struct BudgetSummary: Sendable {
   }
 
   /// For machines.
-  public var json: JSON {
+  package var json: JSON {
     [
       "allowed_bytes": JSON(bytes.allowed), "planned_bytes": JSON(bytes.planned),
       "groups": JSON(

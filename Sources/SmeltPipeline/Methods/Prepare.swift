@@ -2,39 +2,39 @@
 // multiplied with is known. `convert` takes these weights as they are. Formats/methods.md.
 
 import SmeltModels
-public import SmeltQuantization
+package import SmeltQuantization
 import SmeltStorage
 import SmeltTensors
 
 /// How a method is carried out.
-public struct MethodOptions: Sendable {
+package struct MethodOptions: Sendable {
   /// The method.
-  public var method: Method
+  package var method: Method
   /// GPTQ's settings.
-  public var gptq = GPTQ()
+  package var gptq = GPTQ()
   /// Whether a layer sees what the layers before it give once they are quantized, or what the source gives.
-  public var isSequential = false
+  package var isSequential = false
   /// An expert that fewer tokens reach is rounded to nearest.
-  public var minTokens = 32
+  package var minTokens = 32
   /// Rounds of refinement against the source's own outputs.
-  public var distillRounds = 0
+  package var distillRounds = 0
 
   /// A method with its usual settings.
-  public init(_ method: Method) { self.method = method }
+  package init(_ method: Method) { self.method = method }
 
   /// A method of a name, with its usual settings.
   /// - Throws: `RequestError` usage.
-  public init(named text: String) throws { self.init(try Method.named(text)) }
+  package init(named text: String) throws { self.init(try Method.named(text)) }
 
   /// A method of a name with GPTQ's settings as given.
   /// - Throws: `RequestError` usage.
-  public init(named text: String, damping: Double, ordersByActivation: Bool) throws {
+  package init(named text: String, damping: Double, ordersByActivation: Bool) throws {
     try self.init(named: text)
     gptq = GPTQ(damping: damping, ordersByActivation: ordersByActivation)
   }
 
   /// The names, for help.
-  public static var methodNames: String { Method.allCases.map(\.rawValue).joined(separator: ", ") }
+  package static var methodNames: String { Method.allCases.map(\.rawValue).joined(separator: ", ") }
 
   /// What a result says of how it was made; null for rounding to nearest.
   var json: JSON {
@@ -52,7 +52,7 @@ public struct MethodOptions: Sendable {
   }
 
   /// Whether the calibration inputs themselves are needed, more than their statistics.
-  public var needsInputs: Bool { method != .rtn || distillRounds > 0 }
+  package var needsInputs: Bool { method != .rtn || distillRounds > 0 }
   /// Whether moments of inputs are gathered while layers run.
   var needsMoments: Bool { method == .gptq || distillRounds > 0 }
 

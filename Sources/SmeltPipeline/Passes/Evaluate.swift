@@ -1,34 +1,34 @@
 // Perplexity of a text: the model's own measure, window by window.
 
 import SmeltModels
-public import SmeltStorage
+package import SmeltStorage
 import SmeltTensors
 
 /// What `evaluate` found; the JSON contract of DESIGN.
-public struct Evaluation: Sendable {
+package struct Evaluation: Sendable {
   /// exp(mean negative log-likelihood).
-  public var perplexity: Double
+  package var perplexity: Double
   /// Mean negative log-likelihood in nats a predicted token.
-  public var meanNLL: Double
+  package var meanNLL: Double
   /// Tokens predicted: all but the first of each window.
-  public var predictedTokens: Int
+  package var predictedTokens: Int
   /// Windows run.
-  public var windows: Int
+  package var windows: Int
   /// Tokens a window.
-  public var context: Int
+  package var context: Int
   /// Wall time.
-  public var seconds: Double
+  package var seconds: Double
   /// Peak resident memory of the process.
-  public var peakMemoryBytes: Int
+  package var peakMemoryBytes: Int
   /// What it took.
-  public var resources: Resources
+  package var resources: Resources
   /// Tensors that take no part, by rule.
-  public var leftOut: [LeftOut] = []
+  package var leftOut: [LeftOut] = []
   /// Things worth saying of the text.
-  public var warnings: [String] = []
+  package var warnings: [String] = []
 
   /// The contract's JSON.
-  public var json: JSON {
+  package var json: JSON {
     [
       "schema": "smelt.evaluate/1", "perplexity": JSON(perplexity), "mean_nll": JSON(meanNLL),
       "predicted_tokens": JSON(predictedTokens),
@@ -42,7 +42,7 @@ public struct Evaluation: Sendable {
 
 /// Runs the model over the windows: logits[0 … n−2] of a window predict ids[1 … n−1].
 /// - Throws: `RequestError` usage where no window has a second token, so that nothing is predicted.
-public func evaluate(_ model: Model, _ windows: Windows, _ options: RunOptions) throws -> Evaluation {
+package func evaluate(_ model: Model, _ windows: Windows, _ options: RunOptions) throws -> Evaluation {
   try model.requireForwardPass()
   guard windows.sequences.contains(where: { $0.count > 1 }) else {
     throw RequestError(

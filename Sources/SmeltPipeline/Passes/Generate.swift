@@ -15,17 +15,17 @@ import SmeltTokenizers
 #endif
 
 /// How the next token is taken from the logits.
-public struct Sampling: Sendable {
+package struct Sampling: Sendable {
   /// Logits are divided by it; 0 takes the most likely token.
-  public var temperature: Double
+  package var temperature: Double
   /// Only so many of the most likely tokens are drawn from; nil for all.
-  public var topK: Int?
+  package var topK: Int?
   /// Only the most likely tokens that together reach this probability are drawn from; nil for all.
-  public var topP: Double?
+  package var topP: Double?
   private var random: UInt64
 
   /// A way of sampling; greedy by default. The same seed gives the same tokens.
-  public init(temperature: Double = 0, topK: Int? = nil, topP: Double? = nil, seed: UInt64 = 0) {
+  package init(temperature: Double = 0, topK: Int? = nil, topP: Double? = nil, seed: UInt64 = 0) {
     self.temperature = temperature
     self.topK = topK
     self.topP = topP
@@ -74,7 +74,7 @@ public struct Sampling: Sendable {
 ///   - done: hears what it took.
 /// - Returns: the new ids.
 /// - Throws: `RequestError` usage for an empty prompt, interrupted; refusals of the model's content.
-public func generate(
+package func generate(
   _ model: Model, prompt: [Int], maxTokens: Int, sampling: Sampling, stops: Set<Int>, _ options: RunOptions,
   each: (Int) throws -> Void = { _ in }, done: (Resources) -> Void = { _ in }
 ) throws -> [Int] {
@@ -120,7 +120,7 @@ private func lastLogits(
 extension Model {
   /// The ids that end a text: `eos_token_id` of generation_config.json, else of config.json.
   /// - Throws: `CFG_VALUE` when it is neither an id nor a list of ids.
-  public func endTokens() throws -> Set<Int> {
+  package func endTokens() throws -> Set<Int> {
     for name in ["generation_config.json", "config.json"] {
       guard let bytes = try smallFile(name) else { continue }
       let config = try parseConfig(bytes, file: name)
@@ -141,31 +141,31 @@ extension Model {
 }
 
 /// A model's text and ids, for callers that know nothing of tokenizers.
-public struct TextDecoder: Sendable {
+package struct TextDecoder: Sendable {
   private let tokenizer: Tokenizer
   private let vocabulary: Int
 
   /// The tokenizer of a model.
   /// - Throws: `SRC_MISSING` when there is none; refusals of tokenizer.json.
-  public init(_ model: Model) throws {
+  package init(_ model: Model) throws {
     tokenizer = try model.tokenizer()
     vocabulary = model.family.dimensions.vocabulary
   }
 
   /// The ids of a text.
   /// - Throws: `TOK_VALUE` for a token that has no row in the model's embedding.
-  public func encode(_ text: String) throws -> [Int] {
+  package func encode(_ text: String) throws -> [Int] {
     let ids = tokenizer.encode(text)
     try tokenizer.requireRows(ids, of: vocabulary)
     return ids
   }
 
   /// The bytes of ids; a character may be cut at the end.
-  public func decode(_ ids: [Int]) -> [UInt8] { tokenizer.decode(ids) }
+  package func decode(_ ids: [Int]) -> [UInt8] { tokenizer.decode(ids) }
 }
 
 /// A prompt without its byte-order mark, and what is worth saying of it.
-public func checkedPrompt(_ prompt: String) -> (text: String, notes: [String]) {
+package func checkedPrompt(_ prompt: String) -> (text: String, notes: [String]) {
   var (scalars, notes) = (prompt.unicodeScalars, [String]())
   if scalars.first == "\u{FEFF}" {
     scalars.removeFirst()
@@ -180,7 +180,7 @@ public func checkedPrompt(_ prompt: String) -> (text: String, notes: [String]) {
 
 /// The bytes of a prompt as ids, for a model without a tokenizer.
 /// - Throws: `RequestError` usage where the model has a tokenizer, or fewer than 256 ids.
-public func byteIds(_ prompt: String, for model: Model) throws -> [Int] {
+package func byteIds(_ prompt: String, for model: Model) throws -> [Int] {
   try model.requireBytes()
   return prompt.utf8.map(Int.init)
 }

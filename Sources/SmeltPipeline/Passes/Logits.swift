@@ -7,7 +7,7 @@ import SmeltTensors
 
 /// Reads `{"sequences": [[1, 2, 3], …]}`.
 /// - Throws: `TOKENS_FORMAT` naming the byte; ids must lie within the vocabulary.
-public func readTokenFile(_ path: String, for model: Model) throws -> [[Int]] {
+package func readTokenFile(_ path: String, for model: Model) throws -> [[Int]] {
   let vocabulary = model.family.dimensions.vocabulary
   let bytes = try readSmallFile(path, limit: 1 << 30, code: .tokens)
   func refuse(_ offset: Int, _ problem: String) -> FormatError {
@@ -38,7 +38,7 @@ public func readTokenFile(_ path: String, for model: Model) throws -> [[Int]] {
 
 /// Runs the sequences and writes `logits.i`, and on request `hidden.i.L`, `experts.i.L` and `expert_weights.i.L`.
 /// - Throws: `OUT_ALIASES_INPUT`; `RequestError` cannot-create, io, interrupted.
-public func writeLogits(
+package func writeLogits(
   _ model: Model, sequences: [[Int]], to path: String, hiddenStates: Bool, routing: Bool, overwrite: Bool,
   _ options: RunOptions
 ) throws {

@@ -1,31 +1,31 @@
 // What a command took: time, memory, bytes from the containers.
 
-public import SmeltStorage
+package import SmeltStorage
 
 /// What running a model took.
-public struct Resources: Sendable, Hashable {
+package struct Resources: Sendable, Hashable {
   /// Wall time.
-  public var seconds = 0.0
+  package var seconds = 0.0
   /// Peak resident memory of the process, mapped pages included.
-  public var peakMemoryBytes = 0
+  package var peakMemoryBytes = 0
   /// Bytes of weights that came from the containers, as stored there; a weight that was given back and comes again counts
   /// again.
-  public var bytesRead = 0
+  package var bytesRead = 0
   /// Uses of a weight, from the first product to the last before it is needed no more, that found it in memory.
-  public var cacheHits = 0
+  package var cacheHits = 0
   /// Uses of a weight that had to read it, or for which it was read ahead.
-  public var cacheMisses = 0
+  package var cacheMisses = 0
   /// Bytes of activations that waited in files.
-  public var spilledBytes = 0
+  package var spilledBytes = 0
 
   /// Nothing yet.
-  public init() {}
+  package init() {}
 
   /// The share of uses that found the weight in memory; not a number without any use.
-  public var hitRate: Double { Double(cacheHits) / Double(cacheHits + cacheMisses) }
+  package var hitRate: Double { Double(cacheHits) / Double(cacheHits + cacheMisses) }
 
   /// The contract's JSON.
-  public var json: JSON {
+  package var json: JSON {
     [
       "seconds": JSON(seconds), "peak_memory_bytes": JSON(peakMemoryBytes), "bytes_read": JSON(bytesRead),
       "cache_hits": JSON(cacheHits), "cache_misses": JSON(cacheMisses), "cache_hit_rate": JSON(hitRate),
@@ -34,7 +34,7 @@ public struct Resources: Sendable, Hashable {
   }
 
   /// For people: what was read.
-  public var readText: String {
+  package var readText: String {
     let uses = cacheHits + cacheMisses
     return "\(byteText(bytesRead)) read"
       + (uses > 0 ? ", weight cache: \(fixed(100 * hitRate, 1)) % hits of \(grouped(uses))" : "")

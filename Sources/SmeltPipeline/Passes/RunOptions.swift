@@ -1,18 +1,18 @@
 // How long work is run.
 
-public import SmeltStorage
+package import SmeltStorage
 
 /// Options that every command that runs a model shares.
-public struct RunOptions: Sendable {
+package struct RunOptions: Sendable {
   /// The threads to use.
-  public var parallel: Parallel
+  package var parallel: Parallel
   /// Bytes that activations may take; weights are mapped or cached beside it.
-  public var maxMemory: Int
+  package var maxMemory: Int
   /// Hears of progress.
-  public var progress: any ProgressReporter
+  package var progress: any ProgressReporter
 
   /// Options; all cores and 2 GiB by default.
-  public init(
+  package init(
     parallel: Parallel = .allCores, maxMemory: Int = 2 << 30,
     progress: any ProgressReporter = SilentProgress()
   ) {
@@ -23,7 +23,7 @@ public struct RunOptions: Sendable {
 
   /// Works on results while no other run does; says what runs that were killed have left of them.
   /// - Throws: `RequestError` usage where two outputs of a command have one name; cannot-create when another run holds a lock.
-  public func holding<T>(_ results: [String], _ verb: String, _ body: () throws -> T) throws -> T {
+  package func holding<T>(_ results: [String], _ verb: String, _ body: () throws -> T) throws -> T {
     try ResultLock.holding(results, verb: verb, report: { progress.warn($0) }, body)
   }
 }

@@ -3,15 +3,15 @@
 import SmeltStorage
 
 /// Texts in the order they are read.
-public struct TextSource: Sendable {
+package struct TextSource: Sendable {
   /// The files, patterns resolved.
-  public let files: [String]
+  package let files: [String]
   /// The member of a record that holds its text, in files named `.jsonl`.
-  public let field: String
+  package let field: String
 
   /// The files of some paths and patterns, each pattern's in the order of their names.
   /// - Throws: `SRC_MISSING` when a pattern fits no file.
-  public init(_ patterns: [String], field: String = "text") throws {
+  package init(_ patterns: [String], field: String = "text") throws {
     files = try patterns.flatMap(SmeltStorage.files(matching:))
     self.field = field
   }
@@ -80,17 +80,17 @@ public struct TextSource: Sendable {
 }
 
 /// Which windows of a text run.
-public struct WindowDraw: Sendable {
+package struct WindowDraw: Sendable {
   /// Windows to draw; nil for the first ones, as many as `limit` allows.
-  public var samples: Int?
+  package var samples: Int?
   /// Decides which windows are drawn.
-  public var seed: UInt64
+  package var seed: UInt64
   /// Tokens that may run: of the first windows, or with `samples` of the drawn windows and of those that calibration may
   /// add to them.
-  public var limit: Int?
+  package var limit: Int?
 
   /// A draw; everything by default.
-  public init(samples: Int? = nil, seed: UInt64 = 0, limit: Int? = nil) {
+  package init(samples: Int? = nil, seed: UInt64 = 0, limit: Int? = nil) {
     self.samples = samples
     self.seed = seed
     self.limit = limit

@@ -1,21 +1,21 @@
 // Text as windows of tokens, and passes over them in groups that fit the memory allowed.
 
-public import SmeltModels
+package import SmeltModels
 import SmeltStorage
 import SmeltTensors
 import SmeltTokenizers
 
 /// Non-overlapping windows of a text, each run alone from position 0; the rest of the text is dropped.
-public struct Windows: Sendable {
+package struct Windows: Sendable {
   /// Token ids, one list of `context` a window.
-  public let sequences: [[Int]]
+  package let sequences: [[Int]]
   /// Tokens a window.
-  public let context: Int
+  package let context: Int
   /// Where the ids came from.
-  public private(set) var tokenization = Tokenization.ids
+  package private(set) var tokenization = Tokenization.ids
 
   /// Where ids come from.
-  public enum Tokenization: String, Sendable {
+  package enum Tokenization: String, Sendable {
     /// The model's tokenizer, or a file of ids.
     case ids = "tokens"
     /// The bytes of the text.
@@ -23,11 +23,11 @@ public struct Windows: Sendable {
   }
 
   /// Windows that calibration may run besides, in search of tokens for experts that got few.
-  public private(set) var pool: [[Int]] = []
+  package private(set) var pool: [[Int]] = []
   /// The files they came from; empty where nobody said.
-  public private(set) var files: [String] = []
+  package private(set) var files: [String] = []
   /// What is worth saying of the text: marks and line ends that a reader would not see.
-  public private(set) var notes: [String] = []
+  package private(set) var notes: [String] = []
   /// How they were drawn, for the statistics' notes.
   private(set) var draw = WindowDraw()
   /// The texts that were tokenized; nil where ids were given.
@@ -41,7 +41,7 @@ public struct Windows: Sendable {
   ///     compare two models, and nothing as a perplexity.
   /// - Throws: `TEXT_FORMAT` when the text is not UTF-8 or shorter than one window; `SRC_MISSING`; `RequestError` usage
   ///   for bytes where the model has a tokenizer, or fewer than 256 ids.
-  public init(
+  package init(
     textPath: String, context: Int, limit: Int? = nil, model: Model, bytesWithoutTokenizer: Bool = false
   ) throws {
     try self.init(
@@ -52,7 +52,7 @@ public struct Windows: Sendable {
   /// Cuts texts: each is tokenized by itself, their ids are laid end to end.
   /// - Throws: `TEXT_FORMAT` when they are not UTF-8 or shorter than one window, or for invalid records; `SRC_MISSING`;
   ///   `RequestError` usage for bytes where the model has a tokenizer, or fewer than 256 ids.
-  public init(
+  package init(
     _ source: TextSource, context: Int, _ draw: WindowDraw, model: Model, bytesWithoutTokenizer: Bool = false
   ) throws {
     let vocabulary = model.family.dimensions.vocabulary
@@ -83,7 +83,7 @@ public struct Windows: Sendable {
   }
 
   /// Windows drawn from given ids.
-  public init(_ sequences: [[Int]], context: Int, _ draw: WindowDraw, files: [String]) {
+  package init(_ sequences: [[Int]], context: Int, _ draw: WindowDraw, files: [String]) {
     let split = draw.split(sequences)
     self.sequences = split.run
     pool = split.pool
@@ -93,7 +93,7 @@ public struct Windows: Sendable {
   }
 
   /// Windows of given ids.
-  public init(_ sequences: [[Int]], context: Int) {
+  package init(_ sequences: [[Int]], context: Int) {
     self.sequences = sequences
     self.context = context
   }
@@ -105,11 +105,11 @@ public struct Windows: Sendable {
   }
 
   /// The number of tokens.
-  public var tokenCount: Int { sequences.reduce(0) { $0 + $1.count } }
+  package var tokenCount: Int { sequences.reduce(0) { $0 + $1.count } }
 
   /// The windows in groups whose activations fit into `maxMemory` bytes; at least one window a group.
   /// - Parameter streams: how many passes are held side by side.
-  public func groups(_ dimensions: ModelDimensions, streams: Int, maxMemory: Int) -> [TokenBatch] {
+  package func groups(_ dimensions: ModelDimensions, streams: Int, maxMemory: Int) -> [TokenBatch] {
     let perToken = Windows.activationBytes(dimensions, streams: streams)
     var groups: [[[Int]]] = []
     var room = 0

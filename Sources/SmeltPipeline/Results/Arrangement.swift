@@ -3,12 +3,12 @@
 
 import SmeltContainers
 import SmeltModels
-public import SmeltQuantization
+package import SmeltQuantization
 import SmeltStorage
-public import SmeltTensors
+package import SmeltTensors
 
 /// One step that a weight's numbers take on their way into a result, apart from rounding.
-public enum Arrangement: Sendable, Hashable {
+package enum Arrangement: Sendable, Hashable {
   /// The rows of each head in the order of `GGUFPlace.pairedHeads`.
   case pairedHeads(Int)
   /// The keys' half of `GGUFPlace.keysAndValues`, transposed.
@@ -30,26 +30,26 @@ public enum Arrangement: Sendable, Hashable {
 }
 
 /// One matrix of the result.
-public struct ResultSlab: Sendable {
+package struct ResultSlab: Sendable {
   /// The weight's place in the plan.
-  public let weight: Int
+  package let weight: Int
   /// The place of a second weight that is joined with it.
-  public var other: Int?
+  package var other: Int?
   /// A name of its own, for messages and caches.
-  public let name: String
+  package let name: String
   /// What happens to the weight's numbers on the way; nothing for most.
-  public let steps: [Arrangement]
+  package let steps: [Arrangement]
   /// The dimensions of the arranged numbers.
-  public let shape: Shape
+  package let shape: Shape
   /// How they are stored.
-  public let encoding: any Encoding
+  package let encoding: any Encoding
   /// Whether the arranged weight's bytes stay as they are.
-  public let isKept: Bool
+  package let isKept: Bool
   /// The parts as they will be stored.
-  public let parts: [ResultPart]
+  package let parts: [ResultPart]
 
   /// Whether its codes were made for an entropy coder.
-  public var isEntropyCoded = false
+  package var isEntropyCoded = false
 
   /// How an ingot stores it: codes that were made for an entropy coder get one, however fast the others are to be.
   func mode(_ mode: CodecMode) -> CodecMode { isEntropyCoded && mode == .fast ? .small : mode }
@@ -57,7 +57,7 @@ public struct ResultSlab: Sendable {
   /// Bytes of one row of codes.
   var rowBytes: Int { shape.rows > 0 ? parts[0].byteCount / shape.rows : 0 }
   /// Bytes of all parts.
-  public var byteCount: Int { parts.reduce(0) { $0 + $1.byteCount } }
+  package var byteCount: Int { parts.reduce(0) { $0 + $1.byteCount } }
 }
 
 extension [Arrangement] {

@@ -1,14 +1,14 @@
 // What a conversion needs to know of the container it writes: which encodings it holds, how weights become its matrices, and
 // where the bytes go. One file a container; the main path in Convert.swift knows none of them.
 
-public import SmeltContainers
-public import SmeltModels
-public import SmeltQuantization
-public import SmeltStorage
+package import SmeltContainers
+package import SmeltModels
+package import SmeltQuantization
+package import SmeltStorage
 import SmeltTensors
 
 /// A container that models are written in.
-public protocol ResultTarget: Sendable {
+package protocol ResultTarget: Sendable {
   /// What the command line and summaries call it.
   var name: String { get }
 
@@ -50,7 +50,7 @@ public protocol ResultTarget: Sendable {
 }
 
 /// Takes a result's bytes, slab after slab in the plan's order.
-public protocol ResultSink: AnyObject {
+package protocol ResultSink: AnyObject {
   /// The next slab begins.
   func begin(_ slab: ResultSlab, form: ChunkForm) throws
   /// The next bytes of its codes.
@@ -70,32 +70,32 @@ public protocol ResultSink: AnyObject {
 
 extension ResultSink {
   /// Nothing to keep.
-  public func ended(_ slab: ResultSlab, inexactValues: Int, sourceHash: String) {}
+  package func ended(_ slab: ResultSlab, inexactValues: Int, sourceHash: String) {}
   /// None.
-  public var done: [String: (inexactValues: Int, sourceHash: String)] { [:] }
+  package var done: [String: (inexactValues: Int, sourceHash: String)] { [:] }
   /// It cannot.
-  public var canResume: Bool { false }
+  package var canResume: Bool { false }
 }
 
 /// What was written.
-public struct ResultSummary: Sendable {
+package struct ResultSummary: Sendable {
   /// Bytes of all files.
-  public var byteCount: Int
+  package var byteCount: Int
   /// A hash of the content, where the container has one.
-  public var contentHash: String?
+  package var contentHash: String?
   /// The files, where there are several.
-  public var files: [String] = []
+  package var files: [String] = []
   /// Things worth saying.
-  public var warnings: [String] = []
+  package var warnings: [String] = []
 }
 
 extension ResultTarget {
   /// It cannot.
-  public var isResumable: Bool { false }
+  package var isResumable: Bool { false }
   /// Not cut.
-  public var maxPartBytes: Int? { nil }
+  package var maxPartBytes: Int? { nil }
   /// Nothing is left out.
-  public func leaves(_ spec: WeightSpec, _ model: Model) -> LeftOut? { nil }
+  package func leaves(_ spec: WeightSpec, _ model: Model) -> LeftOut? { nil }
 
   /// Refuses what lies under the name of a result that is one file, or several beside it: `x-00001-of-00003.ingot`.
   /// - Throws: `RequestError` cannot-create.

@@ -1,29 +1,29 @@
 // What a model carries of blocks that draft tokens (multi-token prediction): how many, how large, and which of them another model lacks.
 
 import SmeltModels
-public import SmeltStorage
+package import SmeltStorage
 import SmeltTensors
 
 /// Blocks that draft tokens, in a model that carries them.
-public struct CarriedDrafts: Sendable {
+package struct CarriedDrafts: Sendable {
   /// How many blocks.
-  public var blocks: Int
+  package var blocks: Int
   /// Their weights.
-  public var weights: Int
+  package var weights: Int
   /// Numbers in them.
-  public var parameters: Int
+  package var parameters: Int
   /// Their bytes as they are stored.
-  public var bytes: Int
+  package var bytes: Int
 
   /// For machines.
-  public var json: JSON {
+  package var json: JSON {
     [
       "blocks": JSON(blocks), "weights": JSON(weights), "parameters": JSON(parameters), "bytes": JSON(bytes),
     ]
   }
 
   /// For people: one line.
-  public var text: String {
+  package var text: String {
     "\(blocks) block\(blocks == 1 ? "" : "s") that draft\(blocks == 1 ? "s" : "") tokens, \(grouped(weights)) weights, "
       + "\(grouped(parameters)) parameters (\(byteText(bytes))): carried, no part of the forward pass"
   }

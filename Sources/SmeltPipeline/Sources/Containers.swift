@@ -61,7 +61,7 @@ extension Model {
   /// Opens a model: a directory, a GGUF file or an ingot (named so, or known by their first bytes).
   /// - Parameter allowDrop: globs of tensors that may be left out where no rule explains them; the ledger names them.
   /// - Throws: `SRC_MISSING`, `SRC_NOT_MODEL`, and every refusal of the container and the family.
-  public static func open(_ path: String, allowDrop: [String] = []) throws -> Model {
+  package static func open(_ path: String, allowDrop: [String] = []) throws -> Model {
     guard !path.isEmpty else {
       throw RequestError(
         .usage, "the path of the model is empty", help: "give a directory, a .gguf or an .ingot")

@@ -4,7 +4,7 @@ import SmeltContainers
 import SmeltStorage
 
 /// What an ingot says about its origin and its proof.
-public struct IngotFacts: Sendable {
+package struct IngotFacts: Sendable {
   private let metadata: JSON
   private let found: Found?
 

@@ -2,48 +2,48 @@
 
 import SmeltContainers
 import SmeltModels
-public import SmeltStorage
+package import SmeltStorage
 
 /// Tensors of a source that one rule leaves out.
-public struct LeftOut: Sendable {
+package struct LeftOut: Sendable {
   /// The rule's name.
-  public var rule: String
+  package var rule: String
   /// Why it leaves them out.
-  public var reason: String
+  package var reason: String
   /// How many tensors.
-  public var tensors: Int
+  package var tensors: Int
   /// Their bytes in the source.
-  public var bytes: Int
+  package var bytes: Int
 
   /// For machines.
-  public var json: JSON {
+  package var json: JSON {
     ["rule": JSON(rule), "reason": JSON(reason), "tensors": JSON(tensors), "bytes": JSON(bytes)]
   }
 
   /// For people: one line.
-  public var text: String {
+  package var text: String {
     "\(tensors) tensor\(tensors == 1 ? "" : "s") (\(byteText(bytes))) by rule '\(printable(excerpt(rule)))': \(reason)"
   }
 }
 
 /// A file of a source that a result does not take.
-public struct LeftFile: Sendable, Hashable {
+package struct LeftFile: Sendable, Hashable {
   /// Its name below the source's folder; a folder's ends in `/`.
-  public var name: String
+  package var name: String
   /// Why it is left.
-  public var reason: String
+  package var reason: String
   /// Its size, where it was looked at.
-  public var bytes: Int?
+  package var bytes: Int?
 
   /// A file that is left.
-  public init(_ name: String, _ reason: String, bytes: Int? = nil) {
+  package init(_ name: String, _ reason: String, bytes: Int? = nil) {
     self.name = name
     self.reason = reason
     self.bytes = bytes
   }
 
   /// For machines.
-  public var json: JSON {
+  package var json: JSON {
     [
       "name": JSON(name), "reason": JSON(reason), "bytes": bytes.map { JSON($0) } ?? JSON(.null),
     ]

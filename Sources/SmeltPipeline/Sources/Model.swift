@@ -1,13 +1,13 @@
 // A model, wherever it lies. The verbs work on this, and ask its source for everything that depends on the place.
 
-public import SmeltModels
-public import SmeltStorage
+package import SmeltModels
+package import SmeltStorage
 import SmeltQuantization
 import SmeltTensors
-public import SmeltTokenizers
+package import SmeltTokenizers
 
 /// An opened model: its family, its weights, and the files that came with it.
-public struct Model: Sendable {
+package struct Model: Sendable {
   /// Where it lies.
   package let source: any ModelSource
   /// Weights that a method chose, in place of the source's own; nil unless a conversion is under way.
@@ -17,19 +17,19 @@ public struct Model: Sendable {
   package init(_ source: any ModelSource) { self.source = source }
 
   /// The path it was opened by.
-  public var path: String { source.path }
+  package var path: String { source.path }
   /// The architecture.
-  public var family: any ModelFamily { source.family }
+  package var family: any ModelFamily { source.family }
   /// `safetensors`, `gguf` or `ingot`.
-  public var containerName: String { source.containerName }
+  package var containerName: String { source.containerName }
   /// The files that hold the weights.
-  public var files: [(path: String, byteCount: Int)] { source.files }
+  package var files: [(path: String, byteCount: Int)] { source.files }
   /// Things worth saying about the model that are no reason to refuse it, as people read them.
-  public var warnings: [String] { source.warnings.map(\.warning) }
+  package var warnings: [String] { source.warnings.map(\.warning) }
   /// Files beside the weights that no result takes, whatever its container.
-  public var leftFiles: [LeftFile] { source.leftFiles }
+  package var leftFiles: [LeftFile] { source.leftFiles }
   /// Throws `SRC_CHANGED` when a file changed since it was opened.
-  public func checkUnchanged() throws { try source.checkUnchanged() }
+  package func checkUnchanged() throws { try source.checkUnchanged() }
 
   /// The dialect whose names the weights have, or had before they came into this container; the hub's where nothing is
   /// known.
@@ -41,7 +41,7 @@ public struct Model: Sendable {
   // MARK: weights
 
   /// What the forward pass multiplies by.
-  public var weights: any Weights { overlaid(source) }
+  package var weights: any Weights { overlaid(source) }
 
   /// A source's weights, or a cache's of them, those that a method chose in place of their own.
   func overlaid(_ base: some Weights) -> any Weights {
@@ -50,7 +50,7 @@ public struct Model: Sendable {
   }
 
   /// How the weights are stored, in the order of the family's table; from headers alone.
-  public func storedWeights() throws -> [StoredWeight] {
+  package func storedWeights() throws -> [StoredWeight] {
     let stored = try source.storedWeights()
     guard let prepared else { return stored }
     return stored.map { weight in
@@ -77,7 +77,7 @@ public struct Model: Sendable {
   func limitCache(_ bytes: Int) { source.inflatedLimit = min(source.inflatedLimit, bytes) }
 
   /// Tensors of the source that take part in nothing, by the rule that leaves them out.
-  public var leftOut: [LeftOut] {
+  package var leftOut: [LeftOut] {
     var found: [LeftOut] = []
     for tensor in source.droppedTensors { found.add(tensor.rule, tensors: 1, bytes: tensor.byteCount) }
     return found
@@ -86,7 +86,7 @@ public struct Model: Sendable {
   // MARK: files beside the weights
 
   /// A small file that came with the model, such as `tokenizer.json`.
-  public func smallFile(_ name: String) throws -> Bytes? { try source.smallFile(name) }
+  package func smallFile(_ name: String) throws -> Bytes? { try source.smallFile(name) }
 
   /// The configuration of the text model: the section of a wrapper's, or config.json as it is.
   func textConfig() throws -> Bytes? {
@@ -99,7 +99,7 @@ public struct Model: Sendable {
 
   /// The model's tokenizer.
   /// - Throws: `SRC_MISSING` when there is none; refusals of its file.
-  public func tokenizer() throws -> Tokenizer {
+  package func tokenizer() throws -> Tokenizer {
     guard let files = try tokenizerFiles() else {
       throw FormatError(
         .missingFile, file: joinPath(path, "tokenizer.json"),
@@ -135,7 +135,7 @@ public struct Model: Sendable {
 
   /// Refuses a result that is one of the model's own files, or one of `others` that a command reads.
   /// - Throws: `OUT_ALIASES_INPUT`.
-  public func refuseAlias(_ result: String, and others: [String] = []) throws(FormatError) {
+  package func refuseAlias(_ result: String, and others: [String] = []) throws(FormatError) {
     try SmeltStorage.refuseAlias(
       result: result, sources: files.map(\.path) + source.guardedPaths + others)
   }

@@ -1,10 +1,10 @@
 // The seam between the verbs and the places where a model can lie. A directory, a GGUF file and an ingot each answer the same
 // questions; whoever adds a place answers them once, and no verb asks which place it is.
 
-public import SmeltModels
+package import SmeltModels
 package import SmeltQuantization
 package import SmeltStorage
-public import SmeltTensors
+package import SmeltTensors
 
 /// Where a model's weights lie, and what lies beside them. Everything but the weights comes from headers alone.
 package protocol ModelSource: Weights {
@@ -132,25 +132,25 @@ package struct DroppedTensor: Sendable {
 }
 
 /// How one weight is stored in a source.
-public struct StoredWeight: Sendable {
+package struct StoredWeight: Sendable {
   /// What the family says about it.
-  public let spec: WeightSpec
+  package let spec: WeightSpec
   /// The encoding.
-  public let encoding: any Encoding
+  package let encoding: any Encoding
   /// The tensors it is made of, codes first, with their bytes.
-  public let tensors: [(name: String, byteCount: Int)]
+  package let tensors: [(name: String, byteCount: Int)]
 
   /// Bytes of all parts, once they are in the encoding's order.
-  public let contentBytes: Int
+  package let contentBytes: Int
   /// The encoding it had before it came into this container, where that is known.
-  public var sourceType: String?
+  package var sourceType: String?
   /// Whether its scales are powers of two by their type.
-  public var hasPowerScales = false
+  package var hasPowerScales = false
   /// What a method made of it, where one did.
   var prepared: PreparedWeight?
 
   /// Bytes of the tensors.
-  public var byteCount: Int { tensors.reduce(0) { $0 + $1.byteCount } }
+  package var byteCount: Int { tensors.reduce(0) { $0 + $1.byteCount } }
 }
 
 /// What a conversion recorded in its result about the making.

@@ -5,19 +5,19 @@ import SmeltStorage
 import SmeltTensors
 
 /// One measured kernel.
-public struct BenchRow: Sendable {
+package struct BenchRow: Sendable {
   /// What ran.
-  public var name: String
+  package var name: String
   /// The figure.
-  public var value: Double
+  package var value: Double
   /// `GFLOPS` or `GB/s`.
-  public var unit: String
+  package var unit: String
   /// Share of the measured peak, for products.
-  public var share: Double?
+  package var share: Double?
 }
 
 /// Measures products and codecs on one core, best of several runs of at least `seconds` each.
-public func bench(seconds: Double = 0.2) -> [BenchRow] {
+package func bench(seconds: Double = 0.2) -> [BenchRow] {
   let peak = sk_peak_f32_gflops(seconds)
   var rows = [
     BenchRow(

@@ -6,35 +6,35 @@ import SmeltStorage
 import SmeltTensors
 
 /// One codec on one kind of weights.
-public struct CodecBenchRow: Sendable {
+package struct CodecBenchRow: Sendable {
   /// Where the weights come from.
-  public var source: String
+  package var source: String
   /// How they are stored before any codec: `BF16`, `F8_E4M3 by channel`, …
-  public var kind: String
+  package var kind: String
   /// The codec.
-  public var codec: String
+  package var codec: String
   /// Bytes of content.
-  public var bytes: Int
+  package var bytes: Int
   /// Stored bytes over content bytes.
-  public var ratio: Double
+  package var ratio: Double
   /// Bytes of content coded in a second, in GB.
-  public var encode: Double
+  package var encode: Double
   /// Bytes of content given back in a second, in GB.
-  public var decode: Double
+  package var decode: Double
   /// Bytes of content copied from memory to memory in a second, in GB, measured in the same passes.
-  public var copy: Double
+  package var copy: Double
 }
 
 /// What `bench codec` measured.
-public struct CodecBench: Sendable {
+package struct CodecBench: Sendable {
   /// In the order measured.
-  public var rows: [CodecBenchRow] = []
+  package var rows: [CodecBenchRow] = []
   /// CRC-32C of chunks, in GB a second.
-  public var crc32c = 0.0
+  package var crc32c = 0.0
   /// The instruction set that ran.
-  public var instructionSet = ""
+  package var instructionSet = ""
   /// How often each figure was measured; it is the median.
-  public var passes = 0
+  package var passes = 0
 }
 
 /// Bytes of one kind, cut into chunks when they are coded.
@@ -54,7 +54,7 @@ private struct FloatWeights {
 /// processor's clock.
 /// - Parameter input: a safetensors file whose weights are used; generated ones when nil.
 /// - Throws: `FormatError` for an unreadable file, `RequestError` when it has no weights to measure.
-public func benchCodecs(input: String? = nil, passes: Int = 5) throws -> CodecBench {
+package func benchCodecs(input: String? = nil, passes: Int = 5) throws -> CodecBench {
   var result = CodecBench(
     instructionSet: InstructionSet.current, passes: max(1, passes))
   var sources: [(name: String, samples: [CodecSample])] = []

@@ -1,9 +1,9 @@
 // What `bench` measured, for machines.
 
-public import SmeltStorage
+package import SmeltStorage
 
 /// The figures of the kernels as JSON. Formats/report.md, section 16.
-public func benchReport(_ rows: [BenchRow]) -> JSON {
+package func benchReport(_ rows: [BenchRow]) -> JSON {
   [
     "schema": "smelt.bench-kernels/1", "instruction_set": JSON(InstructionSet.current),
     "kernels": JSON(

@@ -1,32 +1,32 @@
 // `check`: every rule and every checksum, and what to do about it.
 
-public import SmeltContainers
+package import SmeltContainers
 import SmeltModels
-public import SmeltStorage
+package import SmeltStorage
 import SmeltTensors
 import SmeltTokenizers
 
 /// What `check` looked at.
-public struct CheckSummary: Sendable {
+package struct CheckSummary: Sendable {
   /// Weights whose codes and scales were scanned.
-  public var weights = 0
+  package var weights = 0
   /// Bytes read.
-  public var bytes = 0
+  package var bytes = 0
   /// Whether a tokenizer was there and read.
-  public var hasTokenizer = false
+  package var hasTokenizer = false
   /// Things worth saying that are no reason to refuse.
-  public var warnings: [String] = []
+  package var warnings: [String] = []
   /// Tensors that take no part, by rule.
-  public var leftOut: [LeftOut] = []
+  package var leftOut: [LeftOut] = []
   /// What is damaged, in an ingot.
-  public var damage: [IngotDamage] = []
+  package var damage: [IngotDamage] = []
   /// Whether codes and scales were scanned too, or only stored bytes held against their checksums.
-  public var isDeep = true
+  package var isDeep = true
   /// Wall time of the pass over stored bytes of an ingot.
-  public var seconds = 0.0
+  package var seconds = 0.0
 
   /// For machines.
-  public var json: JSON {
+  package var json: JSON {
     [
       "schema": "smelt.check/1", "verdict": JSON(damage.isEmpty ? "sound" : "damaged"),
       "weights": JSON(weights), "bytes": JSON(bytes),
@@ -47,7 +47,7 @@ public struct CheckSummary: Sendable {
   }
 
   /// For people.
-  public var text: String {
+  package var text: String {
     var lines: [String] = []
     if damage.isEmpty {
       lines.append(
@@ -74,7 +74,7 @@ public struct CheckSummary: Sendable {
   }
 
   /// What a damaged ingot is refused with; nil when it is sound.
-  public var refusal: FormatError? {
+  package var refusal: FormatError? {
     guard let first = damage.first?.error else { return nil }
     return FormatError(
       first.code, file: first.file, offset: first.offset,
@@ -90,7 +90,7 @@ public struct CheckSummary: Sendable {
 ///   - open: opens the model, which an ingot with a damaged config.json does not survive.
 /// - Throws: the first thing that is wrong with a checkpoint, or with an ingot beside damage; `RequestError` usage when only
 ///   checksums are wanted of a model that has none.
-public func checkModel(
+package func checkModel(
   _ path: String, isDeep: Bool = true, _ options: RunOptions, open: (String) throws -> Model
 ) throws -> CheckSummary {
   var summary = CheckSummary()
@@ -149,6 +149,6 @@ private func scan(_ model: Model, _ found: CheckSummary, _ options: RunOptions) 
 
 /// Checks an opened model, an ingot from its file again.
 /// - Throws: as `check` of a path.
-public func checkModel(_ model: Model, _ options: RunOptions) throws -> CheckSummary {
+package func checkModel(_ model: Model, _ options: RunOptions) throws -> CheckSummary {
   try checkModel(model.path, options) { _ in model }
 }

@@ -13,12 +13,12 @@ import SmeltStorage
 #endif
 
 /// Where the demo finds its model.
-public enum Demo {
+package enum Demo {
   private static let place = "Fixtures/models/tiny-v4"
 
   /// The bundled model: below the current folder, or below a folder that the program itself lies in.
   /// - Throws: `RequestError` usage when it is in neither.
-  public static func bundledModel(executable: String) throws -> String {
+  package static func bundledModel(executable: String) throws -> String {
     var folder = resolvedPath(executable).map(parentFolder) ?? "."
     var candidates = ["."]
     while folder != "/" && folder != "." {
@@ -36,7 +36,7 @@ public enum Demo {
 }
 
 /// Quantizes to INT8 with calibration, verifies, and says what it does.
-public func demo(modelPath: String, _ options: RunOptions, say: (String) throws -> Void) throws {
+package func demo(modelPath: String, _ options: RunOptions, say: (String) throws -> Void) throws {
   let start = monotonicSeconds()
   let model = try Model.open(modelPath)
   let facts = try inspect(model)

@@ -1,16 +1,16 @@
 // Where an ingot holds an expert.
 
 import SmeltContainers
-public import SmeltStorage
+package import SmeltStorage
 
 /// Where an expert's matrices lie.
-public struct ExpertPlace: Sendable {
+package struct ExpertPlace: Sendable {
   let layer: Int
   let expert: Int
   let range: IngotRange
 
   /// For machines.
-  public var json: JSON {
+  package var json: JSON {
     [
       "schema": "smelt.expert/1", "layer": JSON(layer), "expert": JSON(expert), "file": JSON(range.file),
       "offset": JSON(range.offset),
@@ -19,7 +19,7 @@ public struct ExpertPlace: Sendable {
   }
 
   /// For people.
-  public var text: String {
+  package var text: String {
     "layer \(layer), expert \(expert): bytes \(range.offset) to \(range.offset + range.count) of \(range.file) (\(byteText(range.count)))\n"
       + range.weights.map { "  \(printable($0))" }.joined(separator: "\n")
   }
@@ -27,7 +27,7 @@ public struct ExpertPlace: Sendable {
 
 /// Where an ingot holds an expert: header and index are looked at, nothing else.
 /// - Throws: `RequestError` usage when the file is no ingot or has no such expert; every refusal of the container.
-public func expertPlace(_ path: String, layer: Int, expert: Int) throws -> ExpertPlace {
+package func expertPlace(_ path: String, layer: Int, expert: Int) throws -> ExpertPlace {
   guard pathKind(path) == .nothing || Container.ingot.recognizes(path) else {
     throw RequestError(.usage, "--layer and --expert are for ingots: '\(path)' is not one")
   }

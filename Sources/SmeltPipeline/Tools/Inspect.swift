@@ -1,35 +1,35 @@
 // `inspect`: what a model is, from headers alone.
 
 import SmeltContainers
-public import SmeltModels
-public import SmeltStorage
+package import SmeltModels
+package import SmeltStorage
 import SmeltTensors
 import SmeltTokenizers
 
 /// One tensor as a listing shows it.
-public struct TensorListing: Sendable {
+package struct TensorListing: Sendable {
   /// The tensor's name (canonical in an ingot).
-  public var name: String
+  package var name: String
   /// The element type (the encoding in an ingot).
-  public var dtype: String
+  package var dtype: String
   /// The dimensions.
-  public var shape: [Int]
+  package var shape: [Int]
   /// Stored bytes.
-  public var bytes: Int
+  package var bytes: Int
   /// The file that holds it.
-  public var file: String
+  package var file: String
 }
 
 /// A model's tokenizer as `inspect` shows it.
-public struct TokenizerFacts: Sendable {
+package struct TokenizerFacts: Sendable {
   /// Its file; nil where there is none.
-  public var file: String?
+  package var file: String?
   /// What that is: `tokenizer.json`, `tiktoken` or `SentencePiece`; `none` without one.
-  public var kind = "none"
+  package var kind = "none"
   /// How many tokens it has, added ones included; nil where it is not read.
-  public var vocabulary: Int?
+  package var vocabulary: Int?
   /// Why it is not read.
-  public var problem: String?
+  package var problem: String?
 
   /// Reads the tokenizer of a model.
   init(_ model: Model) {
@@ -66,47 +66,47 @@ public struct TokenizerFacts: Sendable {
 }
 
 /// What `inspect` says; the JSON contract of DESIGN.
-public struct Inspection: Sendable {
+package struct Inspection: Sendable {
   /// `safetensors`, `gguf` or `ingot`.
-  public var container: String
+  package var container: String
   /// The `model_type`.
-  public var family: String
+  package var family: String
   /// The dialect of the names, or `canonical` in an ingot.
-  public var dialect: String
+  package var dialect: String
   /// The files with their sizes.
-  public var files: [(name: String, bytes: Int)]
+  package var files: [(name: String, bytes: Int)]
   /// Numbers the forward pass uses.
-  public var parameters: Int
+  package var parameters: Int
   /// Numbers one token meets.
-  public var activeParameters: Int
+  package var activeParameters: Int
   /// Sizes.
-  public var dimensions: ModelDimensions
+  package var dimensions: ModelDimensions
   /// Weights by encoding, with their count and their bytes.
-  public var encodings: [(name: String, weights: Int, bytes: Int)]
+  package var encodings: [(name: String, weights: Int, bytes: Int)]
   /// Blocks that draft tokens, where it carries any.
-  public var drafts: CarriedDrafts?
+  package var drafts: CarriedDrafts?
   /// Tensors left out by a named rule.
-  public var dropped: Int
+  package var dropped: Int
   /// The same by rule.
-  public var leftOut: [LeftOut]
+  package var leftOut: [LeftOut]
   /// Things worth saying.
-  public var warnings: [String]
+  package var warnings: [String]
   /// SHA-256 of what an ingot holds, however it is stored.
-  public var contentHash: String?
+  package var contentHash: String?
   /// Where an ingot came from and what was proven of it.
-  public var facts: IngotFacts?
+  package var facts: IngotFacts?
   /// The tokenizer.
-  public var tokenizer: TokenizerFacts
+  package var tokenizer: TokenizerFacts
   /// Why nothing runs; nil where there is a forward pass.
-  public var noForwardPass: String?
+  package var noForwardPass: String?
   /// All tensors.
-  public var tensors: [TensorListing]
+  package var tensors: [TensorListing]
 
   /// Bytes of all files.
-  public var bytes: Int { files.reduce(0) { $0 + $1.bytes } }
+  package var bytes: Int { files.reduce(0) { $0 + $1.bytes } }
 
   /// The contract's JSON.
-  public func json(withTensors: Bool) -> JSON {
+  package func json(withTensors: Bool) -> JSON {
     var members: [(String, JSON)] = [
       ("schema", "smelt.inspect/1"), ("container", JSON(container)), ("family", JSON(family)),
       ("dialect", JSON(dialect)),
@@ -143,7 +143,7 @@ public struct Inspection: Sendable {
   }
 
   /// What a person reads.
-  public func text(withTensors: Bool) -> String {
+  package func text(withTensors: Bool) -> String {
     var facts = Table(["", ""])
     facts.add([
       "container", "\(container), \(files.count) file\(files.count == 1 ? "" : "s"), \(byteText(bytes))",
@@ -182,7 +182,7 @@ public struct Inspection: Sendable {
 }
 
 /// Looks at a model's headers.
-public func inspect(_ model: Model) throws -> Inspection {
+package func inspect(_ model: Model) throws -> Inspection {
   let family = model.family
   let stored = try model.storedWeights()
   var encodings: [(name: String, weights: Int, bytes: Int)] = []

@@ -2,19 +2,19 @@
 
 import SmeltModels
 import SmeltQuantization
-public import SmeltStorage
+package import SmeltStorage
 import SmeltTensors
 
 /// The open lists of this version.
-public struct KnownFormats: Sendable {
+package struct KnownFormats: Sendable {
   /// For machines.
-  public let json: JSON
+  package let json: JSON
   /// For people.
-  public let text: String
+  package let text: String
 }
 
 /// What this version knows, walked from the lists themselves.
-public func knownFormats() -> KnownFormats {
+package func knownFormats() -> KnownFormats {
   let families = ModelFamilies.all.flatMap { $0.modelTypes }
   let encodings = Encodings.all.map(\.name)
   let containers = Containers.all.map(\.name)

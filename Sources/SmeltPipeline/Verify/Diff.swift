@@ -2,45 +2,45 @@
 // and tokenizers. Nothing is run.
 
 import SmeltModels
-public import SmeltStorage
+package import SmeltStorage
 import SmeltTensors
 
 /// What two models have in common.
-public struct DiffSummary: Sendable {
+package struct DiffSummary: Sendable {
   /// A weight whose numbers are not the same in both.
-  public struct Difference: Sendable {
+  package struct Difference: Sendable {
     /// Its canonical name.
-    public var name: String
+    package var name: String
     /// How each side stores it.
-    public var encodings: (a: String, b: String)
+    package var encodings: (a: String, b: String)
     /// ‖a − b‖ ÷ ‖a‖.
-    public var relativeError: Double
+    package var relativeError: Double
     /// The largest |a − b|.
-    public var maxAbsError: Double
+    package var maxAbsError: Double
     /// Row and column of the first number that differs, and the two.
-    public var first: (row: Int, column: Int, a: Double, b: Double)
+    package var first: (row: Int, column: Int, a: Double, b: Double)
   }
 
   /// The two paths.
-  public var paths: (a: String, b: String)
+  package var paths: (a: String, b: String)
   /// How many weights were compared.
-  public var weights: Int
+  package var weights: Int
   /// Weights of the same numbers under different encodings.
-  public var reencoded: Int
+  package var reencoded: Int
   /// Those that differ, in the order of the family's table: the first is where the models part.
-  public var differences: [Difference]
+  package var differences: [Difference]
   /// What configurations and tokenizers differ in.
-  public var others: [ModelDifference] = []
+  package var others: [ModelDifference] = []
   /// What takes no part on either side.
   var leftOut: (a: [LeftOut], b: [LeftOut])
   /// Time and memory.
   var resources: Resources
 
   /// Whether every number is the same, and nothing else makes the pass or the ids differ.
-  public var isEqual: Bool { differences.isEmpty && !others.contains(where: \.changesNumbers) }
+  package var isEqual: Bool { differences.isEmpty && !others.contains(where: \.changesNumbers) }
 
   /// For a person: every difference, the first one first.
-  public var text: String {
+  package var text: String {
     ([weightText]
       + zip(["a", "b"], [leftOut.a, leftOut.b]).flatMap { side, left in
         left.filter { $0.rule == "mtp" }.map { "left out in \(side): \($0.text)" }
@@ -65,7 +65,7 @@ public struct DiffSummary: Sendable {
   }
 
   /// For machines.
-  public var json: JSON {
+  package var json: JSON {
     [
       "schema": "smelt.diff/1", "a": JSON(paths.a), "b": JSON(paths.b), "weights": JSON(weights),
       "equal": JSON(isEqual),
@@ -90,7 +90,7 @@ public struct DiffSummary: Sendable {
 
 /// Compares the numbers of two models' weights.
 /// - Throws: `RequestError` usage when the two are not the same architecture; refusals of their content.
-public func diff(_ a: Model, _ b: Model, _ options: RunOptions) throws -> DiffSummary {
+package func diff(_ a: Model, _ b: Model, _ options: RunOptions) throws -> DiffSummary {
   try requireComparable(a, b)
   let cache = WeightCache([a, b], .withinLayers, options)
   let (x, y) = (cache.weights(0), cache.weights(1))

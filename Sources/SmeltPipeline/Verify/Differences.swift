@@ -6,9 +6,9 @@ import SmeltStorage
 import SmeltTokenizers
 
 /// One thing that is not the same on both sides, beside the weights.
-public struct ModelDifference: Sendable, Hashable {
+package struct ModelDifference: Sendable, Hashable {
   /// What it is about.
-  public enum Kind: String, Sendable, CaseIterable {
+  package enum Kind: String, Sendable, CaseIterable {
     /// A value of config.json.
     case configuration
     /// What a text becomes.
@@ -16,15 +16,15 @@ public struct ModelDifference: Sendable, Hashable {
   }
 
   /// What it is about.
-  public var kind: Kind
+  package var kind: Kind
   /// The key, or what was compared.
-  public var key: String
+  package var key: String
   /// What the source, or the first model, has.
-  public var source: String
+  package var source: String
   /// What the result, or the second model, has.
-  public var result: String
+  package var result: String
   /// Whether the pass computes other numbers, or text becomes other ids.
-  public var changesNumbers: Bool
+  package var changesNumbers: Bool
 
   /// For machines.
   var json: JSON {

@@ -18,7 +18,7 @@ extension Report {
   }
 
   /// The page.
-  public var html: String {
+  package var html: String {
     var page = HTML.head("smelt verify", verb: "verify") + "<h1>Parity report</h1>\n"
     page += "<p class=\"\(verdict.style)\"><strong>verdict: \(verdict.rawValue)</strong></p>\n"
     page += HTML.table(

@@ -7,21 +7,21 @@ import SmeltTensors
 
 extension Report {
   /// What rounding the activations as well does to the result.
-  public struct Activations: Sendable {
+  package struct Activations: Sendable {
     /// How they were rounded.
-    public var rounding: String
+    package var rounding: String
     /// Weights of the result that met rounded activations.
-    public var roundedWeights: Int
+    package var roundedWeights: Int
     /// Those of them that the statistics know no range of, where scales are static: they got one for each token.
-    public var withoutRange: Int
+    package var withoutRange: Int
     /// e^(mean negative log-likelihood).
-    public var perplexity = 0.0
+    package var perplexity = 0.0
     /// The KL divergence; floor and forced routing are not measured.
-    public var kl = Divergence()
+    package var kl = Divergence()
     /// Share of tokens with the source's most likely next token.
-    public var top1 = 0.0
+    package var top1 = 0.0
     /// Mean share of the source's five most likely next tokens among the five.
-    public var top5 = 0.0
+    package var top5 = 0.0
 
     /// The contract's JSON.
     var json: JSON {

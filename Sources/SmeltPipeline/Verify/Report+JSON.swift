@@ -1,10 +1,10 @@
 // The JSON contract of `verify`, schema smelt.verify/2. Formats/report.md, section 3.
 
-public import SmeltStorage
+package import SmeltStorage
 
 extension Report {
   /// The contract's JSON.
-  public var json: JSON {
+  package var json: JSON {
     JSON(
       members: [("schema", "smelt.verify/2")] + sides.map { ($0.key, $0.json) } + [
         ("tokens", JSON(tokens)), ("context", JSON(context)), ("tokenization", JSON(tokenization.rawValue)),

@@ -4,7 +4,7 @@ import SmeltStorage
 
 extension Report {
   /// What a person reads on the terminal.
-  public var text: String {
+  package var text: String {
     let worst = weights.max { $0.relativeError < $1.relativeError }
     let deepest = layers.max { $0.relativeError < $1.relativeError }
     let flips = router.min { $0.setAgreement < $1.setAgreement }

@@ -5,19 +5,19 @@ import SmeltModels
 import SmeltStorage
 
 /// The result of a verification.
-public struct Report: Sendable {
+package struct Report: Sendable {
   /// One weight's distance from its source.
-  public struct WeightError: Sendable {
+  package struct WeightError: Sendable {
     /// Canonical name.
-    public var name: String
+    package var name: String
     /// The result's encoding.
-    public var scheme: String
+    package var scheme: String
     /// √(Σ (a − b)² / Σ a²), a the source.
-    public var relativeError: Double
+    package var relativeError: Double
     /// max |a − b|.
-    public var maxAbsError: Double
+    package var maxAbsError: Double
     /// Σ a b / √(Σ a² Σ b²).
-    public var cosine: Double
+    package var cosine: Double
     /// Numbers outside the range of the codes.
     var clipped = 0
     /// Whether it is what its scheme makes of the source's.
@@ -26,82 +26,82 @@ public struct Report: Sendable {
     var row: WeightFindings.Row?
 
     /// Whether every number is the source's.
-    public var isExact: Bool { maxAbsError == 0 }
+    package var isExact: Bool { maxAbsError == 0 }
   }
 
   /// One layer's router agreement.
-  public struct RouterAgreement: Sendable {
+  package struct RouterAgreement: Sendable {
     /// The layer.
-    public var layer: Int
+    package var layer: Int
     /// Share of tokens that went to the same experts.
-    public var setAgreement: Double
+    package var setAgreement: Double
     /// Mean share of a token's experts that are the same.
-    public var meanOverlap: Double
+    package var meanOverlap: Double
   }
 
   /// One layer's distance from the source's.
-  public struct LayerError: Sendable {
+  package struct LayerError: Sendable {
     /// The layer.
-    public var layer: Int
+    package var layer: Int
     /// √(Σ (a − b)² / Σ a²) over the layer's output.
-    public var relativeError: Double
+    package var relativeError: Double
     /// Σ a b / √(Σ a² Σ b²).
-    public var cosine: Double
+    package var cosine: Double
   }
 
   /// The KL divergence over the tokens, in nats.
-  public struct Divergence: Sendable {
+  package struct Divergence: Sendable {
     /// Mean over all tokens.
-    public var mean = 0.0
+    package var mean = 0.0
     /// The middle one.
-    public var median = 0.0
+    package var median = 0.0
     /// Exceeded by one token in a hundred.
-    public var p99 = 0.0
+    package var p99 = 0.0
     /// The largest.
-    public var max = 0.0
+    package var max = 0.0
     /// Mean of the source against itself with another order of summation.
-    public var floor = 0.0
+    package var floor = 0.0
     /// Mean with the result following the source's expert choices; `mean` for models without experts.
-    public var forcedRoutingMean = 0.0
+    package var forcedRoutingMean = 0.0
   }
 
   let sides: [(key: String, json: JSON)]
   /// What the source holds and the result left out.
   let missing: [LeftOut]
   /// Tokens compared.
-  public let tokens: Int
+  package let tokens: Int
   /// Tokens a window.
-  public let context: Int
+  package let context: Int
   /// Where the ids came from.
-  public let tokenization: Windows.Tokenization
+  package let tokenization: Windows.Tokenization
   /// What was demanded.
-  public let thresholds: Thresholds
+  package let thresholds: Thresholds
   /// Perplexities of source and result.
-  public internal(set) var perplexity = (source: 0.0, result: 0.0)
+  package internal(set) var perplexity = (source: 0.0, result: 0.0)
   /// The KL divergence.
-  public internal(set) var kl = Divergence()
+  package internal(set) var kl = Divergence()
   /// Share of tokens with the same most likely next token.
-  public internal(set) var top1 = 0.0
+  package internal(set) var top1 = 0.0
   /// Mean share of the source's five most likely next tokens among the result's five.
-  public internal(set) var top5 = 0.0
+  package internal(set) var top5 = 0.0
   /// By layer with experts.
-  public internal(set) var router: [RouterAgreement] = []
+  package internal(set) var router: [RouterAgreement] = []
   /// By layer.
-  public internal(set) var layers: [LayerError] = []
+  package internal(set) var layers: [LayerError] = []
   /// By weight.
-  public internal(set) var weights: [WeightError] = []
+  package internal(set) var weights: [WeightError] = []
   /// The result with its activations rounded; nil where that was not asked for.
-  public internal(set) var activations: Activations?
+  package internal(set) var activations: Activations?
   /// What configurations and tokenizers differ in.
-  public internal(set) var differences: [ModelDifference] = []
+  package internal(set) var differences: [ModelDifference] = []
   /// What no scheme explains; any of it fails the result.
-  public internal(set) var faults: [Fault] = []
+  package internal(set) var faults: [Fault] = []
   /// Weights of blocks that draft tokens, on both sides: they are compared, and the pass does not run them.
-  public let draftWeights: Int
+  package let draftWeights: Int
   /// Why no forward pass was run, where none was: the weights alone were compared then.
-  public internal(set) var notRun: String?
+  package internal(set) var notRun: String?
   /// What it took.
-  public internal(set) var resources = Resources()
+  package internal(set) var resources = Resources()
 
   init(source: Model, result: Model, windows: Windows, thresholds: Thresholds) throws {
     missing = try result.lacksDrafts(of: source)
@@ -167,8 +167,8 @@ public struct Report: Sendable {
   }
 
   /// Whether nothing speaks against the result: no fault, and every threshold that was given is met.
-  public var passes: Bool { verdict != .fail }
+  package var passes: Bool { verdict != .fail }
 
   /// Weights whose every number is the source's.
-  public var exactWeights: Int { weights.count { $0.isExact } }
+  package var exactWeights: Int { weights.count { $0.isExact } }
 }

@@ -4,9 +4,9 @@ import SmeltContainers
 import SmeltStorage
 
 /// A report under a name that a user gave.
-public struct ReportFile: Sendable {
+package struct ReportFile: Sendable {
   /// Its path.
-  public let path: String
+  package let path: String
   private let replacement: Replacement
 
   private init(_ path: String, _ kind: OutputKind, _ overwrite: Bool) {
@@ -16,17 +16,17 @@ public struct ReportFile: Sendable {
 
   /// What `verify` found, for machines.
   /// - Parameter overwrite: whether an earlier report of the kind is replaced; so with the others.
-  public static func report(_ path: String, overwrite: Bool) -> ReportFile {
+  package static func report(_ path: String, overwrite: Bool) -> ReportFile {
     ReportFile(path, .report, overwrite)
   }
 
   /// What `verify` found, as a page.
-  public static func page(_ path: String, overwrite: Bool) -> ReportFile {
+  package static func page(_ path: String, overwrite: Bool) -> ReportFile {
     ReportFile(path, .reportPage, overwrite)
   }
 
   /// How tokens cover experts: a picture for a name that ends in `.svg`, else a page.
-  public static func coverage(_ path: String, overwrite: Bool) -> ReportFile {
+  package static func coverage(_ path: String, overwrite: Bool) -> ReportFile {
     ReportFile(path, isPicture(path) ? .heatMap : .calibrationPage, overwrite)
   }
 
@@ -35,7 +35,7 @@ public struct ReportFile: Sendable {
   /// Refuses a file that cannot be written, before the work that it would take.
   /// - Throws: `OUT_ALIASES_INPUT` when it is a file of one of the models, or one of `others` that the command reads;
   ///   `RequestError` usage, cannot-create.
-  public func check(_ models: [Model], and others: [String]) throws {
+  package func check(_ models: [Model], and others: [String]) throws {
     try requireName(path, "report")
     for model in models { try model.refuseAlias(path, and: others) }
     try requireCreatable(path, replacing: replacement)
@@ -43,13 +43,13 @@ public struct ReportFile: Sendable {
 
   /// Writes the file.
   /// - Throws: `RequestError` cannot-create, io.
-  public func write(_ text: String) throws { try writeFile(path, Array(text.utf8), replacing: replacement) }
+  package func write(_ text: String) throws { try writeFile(path, Array(text.utf8), replacing: replacement) }
 }
 
 extension CalibrationSummary {
   /// Writes what a calibration did, in the form that the file's name asks for.
   /// - Throws: `RequestError` cannot-create, io.
-  public func write(to file: ReportFile) throws {
+  package func write(to file: ReportFile) throws {
     try file.write(ReportFile.isPicture(file.path) ? heatMap : page)
   }
 }

@@ -6,7 +6,7 @@ import SmeltStorage
 extension Report {
   /// Refuses, before the long pass, a result that has no place for a report.
   /// - Throws: `RequestError` usage.
-  public static func requireSealable(_ result: Model) throws {
+  package static func requireSealable(_ result: Model) throws {
     if result.source is any SealedSource { return }
     guard pathKind(result.path) == .directory else {
       throw RequestError(
@@ -27,7 +27,7 @@ extension Report {
 
   /// Writes the report into the result it is about: into an ingot, in place of an earlier one, or README.md of a directory.
   /// - Throws: `RequestError` usage where there is no place for it; cannot-create, io; `SRC_CHANGED`.
-  public func seal(_ result: Model) throws {
+  package func seal(_ result: Model) throws {
     if let place = result.source as? any SealedSource {
       return try place.seal(Bytes(Array((json.text(indented: true) + "\n").utf8)))
     }

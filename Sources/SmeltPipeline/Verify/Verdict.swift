@@ -3,22 +3,22 @@
 import SmeltStorage
 
 /// What `verify` demands of a result. Nothing demanded, nothing judged.
-public struct Thresholds: Sendable {
+package struct Thresholds: Sendable {
   /// The largest mean KL divergence that passes, in nats a token.
-  public var maxKL: Double?
+  package var maxKL: Double?
   /// The largest 99th percentile of the KL divergence.
-  public var maxP99: Double?
+  package var maxP99: Double?
   /// The smallest share of tokens with the same most likely next token that passes.
-  public var minTop1: Double?
+  package var minTop1: Double?
   /// The smallest share of tokens with the same experts in every layer.
-  public var minRouter: Double?
+  package var minRouter: Double?
   /// The largest relative error of a weight.
-  public var maxWeightError: Double?
+  package var maxWeightError: Double?
   /// The profile that the numbers come from.
-  public var profile: Profile?
+  package var profile: Profile?
 
   /// Thresholds; those of a profile where none is given.
-  public init(
+  package init(
     profile: Profile? = nil, maxKL: Double? = nil, minTop1: Double? = nil, maxWeightError: Double? = nil
   ) {
     self = profile?.thresholds ?? Thresholds(none: ())
@@ -38,7 +38,7 @@ public struct Thresholds: Sendable {
   }
 
   /// Sets of thresholds for people who need not know numbers.
-  public enum Profile: String, Sendable, CaseIterable {
+  package enum Profile: String, Sendable, CaseIterable {
     /// In place of the source wherever that is used: what eight and six bits do.
     case nearLossless = "near-lossless"
     /// Everyday use: what four bits do when they are chosen with care.
@@ -57,7 +57,7 @@ public struct Thresholds: Sendable {
 
     /// A profile of a name.
     /// - Throws: `RequestError` usage, with the nearest name.
-    public static func named(_ name: String) throws -> Profile {
+    package static func named(_ name: String) throws -> Profile {
       guard let profile = Profile(rawValue: name.lowercased()) else {
         throw unknownName(name, kind: "profile", among: allCases.map(\.rawValue))
       }
@@ -67,7 +67,7 @@ public struct Thresholds: Sendable {
 }
 
 /// Whether a result is what was asked for.
-public enum Verdict: String, Sendable, CaseIterable {
+package enum Verdict: String, Sendable, CaseIterable {
   /// Every criterion is met.
   case pass
   /// One is not.
@@ -82,20 +82,20 @@ public enum Verdict: String, Sendable, CaseIterable {
 }
 
 /// One thing demanded, and what was found.
-public struct Criterion: Sendable {
+package struct Criterion: Sendable {
   /// The key of the report that it is about.
-  public var key: String
+  package var key: String
   /// The words for it.
-  public var name: String
+  package var name: String
   /// What was found.
-  public var found: Double
+  package var found: Double
   /// The bound.
-  public var demanded: Double
+  package var demanded: Double
   /// Whether what is found may be at most the bound; else it must be at least that.
-  public var isCeiling: Bool
+  package var isCeiling: Bool
 
   /// Whether it is met; NaN never is.
-  public var isMet: Bool { isCeiling ? found <= demanded : found >= demanded }
+  package var isMet: Bool { isCeiling ? found <= demanded : found >= demanded }
 
   /// For machines.
   var json: JSON {
@@ -116,9 +116,9 @@ public struct Criterion: Sendable {
 }
 
 /// Something that no scheme explains: it fails a result whatever the thresholds.
-public struct Fault: Sendable {
+package struct Fault: Sendable {
   /// What it is about.
-  public enum Kind: String, Sendable, CaseIterable {
+  package enum Kind: String, Sendable, CaseIterable {
     /// A weight's numbers are not what its scheme makes of the source's.
     case weight
     /// The result's configuration makes the pass compute something else.
@@ -130,21 +130,21 @@ public struct Fault: Sendable {
   }
 
   /// What it is about.
-  public var kind: Kind
+  package var kind: Kind
   /// The weight's canonical name, the key, or what was compared.
-  public var subject: String
+  package var subject: String
   /// The row that is furthest off; nil where it is about no weight.
-  public var row: Int?
+  package var row: Int?
   /// The number that is furthest off; nil where the row's whole error was recorded.
-  public var column: Int?
+  package var column: Int?
   /// How many rows are beyond their bound.
-  public var rows: Int?
+  package var rows: Int?
   /// How far that number is off; without a column the row's relative error.
-  public var found: Double?
+  package var found: Double?
   /// The most that its scheme allows.
-  public var allowed: Double?
+  package var allowed: Double?
   /// A sentence for people.
-  public var problem: String
+  package var problem: String
 
   /// A weight that is damaged.
   init(weight: String, _ row: WeightFindings.Row?, _ expected: WeightExpectation) {
@@ -194,12 +194,12 @@ public struct Fault: Sendable {
   }
 
   /// One line for people.
-  public var text: String { printable("\(kind.rawValue) \(subject): \(problem)") }
+  package var text: String { printable("\(kind.rawValue) \(subject): \(problem)") }
 }
 
 extension Report {
   /// Everything that is demanded: that nothing is damaged, always, and the thresholds given.
-  public var criteria: [Criterion] {
+  package var criteria: [Criterion] {
     var criteria = [
       Criterion(key: "faults", name: "faults", found: Double(faults.count), demanded: 0, isCeiling: true)
     ]
@@ -229,7 +229,7 @@ extension Report {
   private var beyond: Int { weights.count { $0.state == .beyond } }
 
   /// Whether the result is what was asked for.
-  public var verdict: Verdict {
+  package var verdict: Verdict {
     let criteria = criteria
     guard criteria.allSatisfy(\.isMet) else { return .fail }
     return criteria.count > 1 ? .pass : .notJudged

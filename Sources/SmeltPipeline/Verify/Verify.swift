@@ -9,7 +9,7 @@ import SmeltTensors
 /// Compares a result with its source over the windows of a text, each on its own configuration.
 /// - Parameter rounding: how the result's activations are rounded in a further pass; nil for none.
 /// - Throws: `RequestError` usage when the two are not the same architecture; refusals of their content.
-public func verify(
+package func verify(
   source: Model, result: Model, _ windows: Windows, thresholds: Thresholds,
   rounding: ActivationRounding? = nil, _ options: RunOptions
 ) throws -> Report {
@@ -51,7 +51,7 @@ public func verify(
 ///   - reason: why nothing is run, for the report.
 /// - Throws: `RequestError` usage when the two are not the same architecture, unsupported for thresholds that need a forward pass;
 ///   refusals of their content.
-public func verifyWeights(
+package func verifyWeights(
   source: Model, result: Model, thresholds: Thresholds, because reason: String, _ options: RunOptions
 ) throws -> Report {
   try requireComparable(source, result)
@@ -89,12 +89,12 @@ extension Model {
 
   /// Refuses a model that nothing here can run.
   /// - Throws: `RequestError` unsupported.
-  public func requireForwardPass() throws {
+  package func requireForwardPass() throws {
     if let unknown = family.core as? UnknownArchitecture { throw unknown.noForwardPass }
   }
 
   /// Why nothing runs, where the architecture has no forward pass here; nil where it has one.
-  public var noForwardPass: String? { (family.core as? UnknownArchitecture)?.noForwardPass.problem }
+  package var noForwardPass: String? { (family.core as? UnknownArchitecture)?.noForwardPass.problem }
 }
 
 /// Refuses two models whose weights do not stand for each other, naming the first difference.

@@ -1,14 +1,14 @@
 // Activations rounded before each product with a quantized weight, as engines do that multiply in eight bits.
 
 import SmeltModels
-public import SmeltQuantization
+package import SmeltQuantization
 import SmeltStorage
 import SmeltTensors
 
 /// How activations are rounded before they meet a weight of eight bits.
-public struct ActivationRounding: Sendable {
+package struct ActivationRounding: Sendable {
   /// The grids, and where their scale comes from.
-  public enum Kind: String, Sendable, CaseIterable {
+  package enum Kind: String, Sendable, CaseIterable {
     /// Whole numbers to ±127, a scale for each token: its largest magnitude ÷ 127.
     case int8
     /// E4M3, a scale for each token: its largest magnitude ÷ 448.
@@ -19,19 +19,19 @@ public struct ActivationRounding: Sendable {
     case staticFP8 = "static-fp8"
 
     /// Whether scales come from statistics.
-    public var isStatic: Bool { self == .staticInt8 || self == .staticFP8 }
+    package var isStatic: Bool { self == .staticInt8 || self == .staticFP8 }
     /// The largest magnitude of the grid.
     var largest: Float { self == .int8 || self == .staticInt8 ? INT8.largest : FP8.Format.e4m3.largest }
   }
 
   /// The grid.
-  public let kind: Kind
+  package let kind: Kind
   /// The largest magnitude that calibration saw of a weight's inputs, where scales are static.
   let ranges: [WeightName: Float]
 
   /// A rounding; `statistics` are needed for static scales and ignored otherwise.
   /// - Throws: `RequestError` usage without the statistics; `STAT_FORMAT`.
-  public init(_ kind: Kind, statistics: Statistics? = nil, for model: Model) throws {
+  package init(_ kind: Kind, statistics: Statistics? = nil, for model: Model) throws {
     self.kind = kind
     var ranges: [WeightName: Float] = [:]
     if kind.isStatic {

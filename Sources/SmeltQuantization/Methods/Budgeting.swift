@@ -1,18 +1,18 @@
 // Choosing schemes on the convex hull of error over bytes. Formats/methods.md, section 5.
 
 /// Weights that get one scheme together, and what each scheme would cost.
-public struct BudgetGroup: Sendable {
+package struct BudgetGroup: Sendable {
   /// One way to store the group.
-  public struct Choice: Sendable {
+  package struct Choice: Sendable {
     /// The scheme's name.
-    public var scheme: String
+    package var scheme: String
     /// Bytes of the result.
-    public var bytes: Int
+    package var bytes: Int
     /// What rounding costs: the relative square error of the layer's output.
-    public var error: Double
+    package var error: Double
 
     /// A choice of known costs.
-    public init(scheme: String, bytes: Int, error: Double) {
+    package init(scheme: String, bytes: Int, error: Double) {
       self.scheme = scheme
       self.bytes = bytes
       self.error = error
@@ -20,12 +20,12 @@ public struct BudgetGroup: Sendable {
   }
 
   /// What the group is called.
-  public var name: String
+  package var name: String
   /// At least one choice.
-  public var choices: [Choice]
+  package var choices: [Choice]
 
   /// A group.
-  public init(name: String, choices: [Choice]) {
+  package init(name: String, choices: [Choice]) {
     self.name = name
     self.choices = choices
   }
@@ -55,13 +55,13 @@ public struct BudgetGroup: Sendable {
 }
 
 /// The choice of schemes within a budget.
-public enum Budgeting {
+package enum Budgeting {
   /// One choice for each group so that their bytes are at most `bytes` and the sum of errors is small: every group starts
   /// with its smallest choice, then the step along a hull that takes away most error a byte is taken, as long as one
   /// fits; what is left over goes to any better choices that fit. Where one choice for all groups, and what is left over
   /// given away, is better, that is taken.
   /// - Returns: the place of the choice in each group; nil when the smallest choices are too large together.
-  public static func choose(_ groups: [BudgetGroup], bytes: Int) -> [Int]? {
+  package static func choose(_ groups: [BudgetGroup], bytes: Int) -> [Int]? {
     func cost(_ chosen: [Int]) -> (bytes: Int, error: Double) {
       zip(groups, chosen).reduce((0, 0)) {
         ($0.0 + $1.0.choices[$1.1].bytes, $0.1 + $1.0.choices[$1.1].error)

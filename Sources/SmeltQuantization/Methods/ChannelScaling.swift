@@ -1,21 +1,21 @@
 // The factors that AWQ and SmoothQuant give to input channels. Formats/methods.md, section 3.
 
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltStorage
+package import SmeltTensors
 
 /// A weight that reads a site's output and will be rounded: what it is, how it is rounded, and what it sees.
-public struct ScalingReader: Sendable {
+package struct ScalingReader: Sendable {
   /// The weight as it is.
-  public let weight: Weight
+  package let weight: Weight
   /// What rounds it.
-  public let scheme: any Scheme
+  package let scheme: any Scheme
   /// How its scales are chosen; its importance is that of the unscaled inputs.
-  public let options: QuantizeOptions
+  package let options: QuantizeOptions
   /// Calibration tokens that it saw: an expert that many reach counts for more.
-  public let tokens: Int
+  package let tokens: Int
 
   /// A reader.
-  public init(weight: Weight, scheme: any Scheme, options: QuantizeOptions, tokens: Int) {
+  package init(weight: Weight, scheme: any Scheme, options: QuantizeOptions, tokens: Int) {
     self.weight = weight
     self.scheme = scheme
     self.options = options
@@ -50,7 +50,7 @@ public struct ScalingReader: Sendable {
 
 extension ImportanceView {
   /// The importances of inputs that were divided by `factors`.
-  public func divided(bySquaresOf factors: [Float]) -> ImportanceView {
+  package func divided(bySquaresOf factors: [Float]) -> ImportanceView {
     ImportanceView(
       groups: groups, columns: columns,
       values: values.enumerated().map { $1 / (factors[$0 % columns] * factors[$0 % columns]) })
@@ -58,14 +58,14 @@ extension ImportanceView {
 }
 
 /// Choosing factors for the channels between a giver and its readers.
-public enum ChannelScaling {
+package enum ChannelScaling {
   /// AWQ: s = x^α with x the root of the mean square of each channel, α the one of 0, 1/8 … 1 whose rounding costs the
   /// readers least; the geometric middle of s is 1. α = 0 leaves everything as it is.
   ///
   /// Source: Lin et al., "AWQ: Activation-aware Weight Quantization", 2023, section 3.2. The paper takes the mean
   /// magnitude for x; here the root of the mean square stands for it, which the statistics hold.
   /// - Returns: nil where α = 0 is best.
-  public static func activationAware(
+  package static func activationAware(
     _ meanSquare: [Float], _ moments: Hessian, _ readers: [ScalingReader], parallel: Parallel
   )
     throws
@@ -86,7 +86,7 @@ public enum ChannelScaling {
   ///
   /// Source: Xiao et al., "SmoothQuant: Accurate and Efficient Post-Training Quantization for Large Language Models",
   /// 2022, equation 4. It moves the difficulty of rounding activations into the weights, for schemes that round both.
-  public static func smooth(_ absmax: [Float], _ readers: [Weight]) -> [Float] {
+  package static func smooth(_ absmax: [Float], _ readers: [Weight]) -> [Float] {
     var largest = [Float](repeating: 0, count: absmax.count)
     for reader in readers {
       let columns = reader.columns

@@ -1,18 +1,18 @@
 // Factors of input channels that leave the model's outputs as they are: what one weight gives is divided, what the next
 // ones take is multiplied. Formats/methods.md, section 3.
 
-public import SmeltModels
+package import SmeltModels
 internal import SmeltStorage
-public import SmeltTensors
+package import SmeltTensors
 
 /// A place where factors of channels can move from one weight to those that read its output.
-public struct FoldSite: Sendable {
+package struct FoldSite: Sendable {
   /// Whose output is divided: a norm's elements, or the rows of a matrix.
-  public let giver: WeightName
+  package let giver: WeightName
   /// Whose columns are multiplied: every weight that reads the giver's output.
-  public let readers: [WeightName]
+  package let readers: [WeightName]
   /// Channels between them.
-  public let channels: Int
+  package let channels: Int
 
   /// The sites of a layer.
   ///
@@ -28,7 +28,7 @@ public struct FoldSite: Sendable {
   /// - Parameters:
   ///   - specs: the weights of one layer.
   ///   - modelType: the family, which says whether there is a clamp.
-  public static func all(_ specs: [WeightSpec], modelType: String) -> [FoldSite] {
+  package static func all(_ specs: [WeightSpec], modelType: String) -> [FoldSite] {
     let byName = Dictionary(specs.map { ($0.name, $0) }) { first, _ in first }
     func part(_ name: WeightName) -> String {
       let words = name.base.split(separator: ".", omittingEmptySubsequences: false)
@@ -87,14 +87,14 @@ public struct FoldSite: Sendable {
 }
 
 /// What folding does to each weight.
-public struct FoldFactors: Sendable {
+package struct FoldFactors: Sendable {
   /// Its output channels (a norm's elements) are divided by these; nil: they stay.
-  public var divisors: [Float]?
+  package var divisors: [Float]?
   /// Its input channels are multiplied by these; nil: they stay.
-  public var multipliers: [Float]?
+  package var multipliers: [Float]?
 
   /// The factors of some sites.
-  public static func all(_ chosen: [(site: FoldSite, factors: [Float])]) -> [WeightName: FoldFactors] {
+  package static func all(_ chosen: [(site: FoldSite, factors: [Float])]) -> [WeightName: FoldFactors] {
     var all: [WeightName: FoldFactors] = [:]
     for (site, factors) in chosen {
       precondition(factors.count == site.channels, "\(factors.count) factors for \(site.channels) channels")
@@ -105,7 +105,7 @@ public struct FoldFactors: Sendable {
   }
 
   /// The weight with its channels divided and multiplied, in float32: exact for powers of two, else rounded once or twice.
-  public func apply(_ weight: Weight) throws -> Weight {
+  package func apply(_ weight: Weight) throws -> Weight {
     let columns = weight.columns
     let isVector = weight.shape.rank < 2
     var values = weight.decode()

@@ -1,38 +1,38 @@
 // GPTQ: rounding column by column, each column's error made good by those after it. Formats/methods.md, section 2.
 
 internal import CKernels
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltStorage
+package import SmeltTensors
 
 /// GPTQ's settings. Source: Frantar, Ashkboos, Hoefler, Alistarh, "GPTQ: Accurate Post-Training Quantization for
 /// Generative Pre-trained Transformers", 2022.
-public struct GPTQ: Sendable, Hashable {
+package struct GPTQ: Sendable, Hashable {
   /// The share of the mean of H's diagonal that is added to it.
-  public var damping: Double
+  package var damping: Double
   /// Whether the columns with the largest inputs are rounded first; scales are then chosen before all rounding.
-  public var ordersByActivation: Bool
+  package var ordersByActivation: Bool
 
   /// The paper's damping; columns with the largest inputs first.
-  public init(damping: Double = 0.01, ordersByActivation: Bool = true) {
+  package init(damping: Double = 0.01, ordersByActivation: Bool = true) {
     self.damping = damping
     self.ordersByActivation = ordersByActivation
   }
 
   /// What became of a weight.
-  public struct Outcome: Sendable {
+  package struct Outcome: Sendable {
     /// The weight in its new encoding.
-    public var weight: Weight
+    package var weight: Weight
     /// For each row, Σ e²: the square error of its outputs over the calibration inputs, damping included.
-    public var losses: [Double]
+    package var losses: [Double]
     /// What rounding did.
-    public var report: RowReport
+    package var report: RowReport
   }
 
   /// Rounds a weight's rows to a grid. Rows are independent: the bits do not depend on the threads.
   /// - Parameter hessians: the moments of the weight's inputs, one for each of its input groups.
   /// - Returns: nil where a Hessian is zero or not finite.
   /// - Throws: `Q_CODE_NAN`.
-  public func quantize(_ weight: Weight, to grid: Grid, _ hessians: [Hessian], parallel: Parallel) throws
+  package func quantize(_ weight: Weight, to grid: Grid, _ hessians: [Hessian], parallel: Parallel) throws
     -> Outcome?
   {
     let (rows, columns) = (weight.rows, weight.columns)

@@ -3,10 +3,10 @@
 
 internal import CKernels
 internal import SmeltStorage
-public import SmeltTensors
+package import SmeltTensors
 
 /// An encoding as a grid: codes from a small set of numbers, times a scale for each run of columns.
-public struct Grid: Sendable {
+package struct Grid: Sendable {
   /// How scales are stored.
   enum ScaleFormat: Int32, Sendable { case f32, bf16, f16, e8m0 }
 
@@ -23,11 +23,11 @@ public struct Grid: Sendable {
   }
 
   /// The encoding.
-  public let encoding: any Encoding
+  package let encoding: any Encoding
   /// The type of the scales; nil where they lie among the codes.
-  public private(set) var scaleDType: DType?
+  package private(set) var scaleDType: DType?
   /// Columns that share a scale; nil: all of a row.
-  public let group: Int?
+  package let group: Int?
   let kind: Int32
   let low: Float
   let high: Float
@@ -40,7 +40,7 @@ public struct Grid: Sendable {
 
   /// The grid of an encoding, or nil for one that has no grid: several scales a code, zero points, or plain floats.
   /// - Parameter scales: the type that scales are to have, where the encoding leaves a choice.
-  public init?(_ encoding: any Encoding, shape: Shape, scales: DType? = nil) {
+  package init?(_ encoding: any Encoding, shape: Shape, scales: DType? = nil) {
     func plain(_ dtype: DType?) -> ScaleFormat? {
       switch dtype {
       case .f32: .f32
@@ -102,7 +102,7 @@ public struct Grid: Sendable {
   // MARK: scales
 
   /// The grid under scales that a scheme chose.
-  public func with(_ coded: CodedScales?) -> Grid {
+  package func with(_ coded: CodedScales?) -> Grid {
     var grid = self
     grid.coded = coded
     return grid

@@ -2,16 +2,16 @@
 // with. Formats/methods.md, section 2.
 
 internal import CKernels
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltStorage
+package import SmeltTensors
 
 /// H = Σ x xᵀ over the calibration inputs of one weight: the square error of a row's outputs is d H dᵀ for the row's
 /// change d. Memory: columns² floats. Not safe to add to from several threads.
-public final class Hessian {
+package final class Hessian {
   /// Input channels.
-  public let columns: Int
+  package let columns: Int
   /// Inputs that were added.
-  public private(set) var tokens = 0
+  package private(set) var tokens = 0
   /// [columns, columns]; only what is on and below the diagonal is kept.
   private var sums: [Float]
   /// Inputs that wait until there are enough to be added, so that the sums do not depend on how inputs were handed over.
@@ -21,7 +21,7 @@ public final class Hessian {
   private static let chunk = 1024
 
   /// Nothing added yet.
-  public init(columns: Int) {
+  package init(columns: Int) {
     self.columns = columns
     sums = [Float](repeating: 0, count: columns * columns)
   }
@@ -37,7 +37,7 @@ public final class Hessian {
 
   /// Adds inputs [tokens, columns]. Each tile of sums takes the tokens in their order, so that the bits depend neither on
   /// the threads nor on how many tokens come at a time.
-  public func add(_ x: Matrix, parallel: Parallel) {
+  package func add(_ x: Matrix, parallel: Parallel) {
     precondition(x.columns == columns, "inputs of \(x.columns) channels do not fit \(columns)")
     tokens += x.rows
     x.values.withUnsafeBufferPointer { x in
@@ -96,7 +96,7 @@ public final class Hessian {
   }
 
   /// Adds `factor` × other, for example what all experts of a layer see to what one of them saw.
-  public func add(_ other: Hessian, factor: Float) {
+  package func add(_ other: Hessian, factor: Float) {
     precondition(other.columns == columns, "moments of \(other.columns) channels do not fit \(columns)")
     let count = values.count
     sums.withUnsafeMutableBufferPointer { a in
@@ -123,18 +123,18 @@ public final class Hessian {
   }
 
   /// The sum for a pair of channels.
-  public subscript(row: Int, column: Int) -> Float {
+  package subscript(row: Int, column: Int) -> Float {
     row >= column ? values[row * columns + column] : values[column * columns + row]
   }
 
   /// The sums of squares.
-  public var diagonal: [Float] {
+  package var diagonal: [Float] {
     let values = values
     return (0..<columns).map { values[$0 * columns + $0] }
   }
 
   /// d H dᵀ for each of some rows d [rows, columns]: the square error of their outputs.
-  public func errors(_ d: Matrix, parallel: Parallel) -> [Double] {
+  package func errors(_ d: Matrix, parallel: Parallel) -> [Double] {
     precondition(d.columns == columns, "rows of \(d.columns) channels do not fit \(columns)")
     var found = [Double](repeating: 0, count: d.rows)
     let (values, columns) = (values, columns)

@@ -3,7 +3,7 @@
 internal import SmeltStorage
 
 /// A way to choose codes and scales, whatever the scheme.
-public enum Method: String, Sendable, Hashable, CaseIterable {
+package enum Method: String, Sendable, Hashable, CaseIterable {
   /// Round to nearest, scales by the recipe's observer.
   case rtn
   /// SmoothQuant. Source: Xiao, Lin, Seznec, Wu, Demouth, Han, 2022.
@@ -15,7 +15,7 @@ public enum Method: String, Sendable, Hashable, CaseIterable {
 
   /// The method of a name.
   /// - Throws: `RequestError` usage, with the nearest name.
-  public static func named(_ text: String) throws -> Method {
+  package static func named(_ text: String) throws -> Method {
     guard let method = Method(rawValue: text.lowercased()) else {
       throw unknownName(text, kind: "method", among: allCases.map(\.rawValue))
     }

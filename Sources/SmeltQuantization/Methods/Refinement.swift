@@ -1,8 +1,8 @@
 // Refining chosen codes and scales against the outputs of the source's own weight. Formats/methods.md, section 4.
 
 internal import CKernels
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltStorage
+package import SmeltTensors
 
 /// Rounds of coordinate descent on Σ (W x − Ŵ x)²: each group's scale becomes the best one for its codes, each code the
 /// best one for its scale and all other codes. The source is the teacher: W x is what it gives. A row takes a round's
@@ -10,33 +10,33 @@ public import SmeltTensors
 ///
 /// Source of the steps over codes: Nair, Suggala, "CDQuant", 2024, and Behdin et al., "QuantEase", 2023; the
 /// best scale for given codes is the least-squares solution.
-public struct Refinement: Sendable, Hashable {
+package struct Refinement: Sendable, Hashable {
   /// Rounds at most; a row stops at the first that does not help it.
-  public var rounds: Int
+  package var rounds: Int
   /// The share of the mean of the Hessian's diagonal that is added to it.
-  public var damping: Double
+  package var damping: Double
 
   /// Rounds of refinement.
-  public init(rounds: Int, damping: Double = 0.01) {
+  package init(rounds: Int, damping: Double = 0.01) {
     self.rounds = rounds
     self.damping = damping
   }
 
   /// What became of a weight.
-  public struct Outcome: Sendable {
+  package struct Outcome: Sendable {
     /// The weight with its refined rows.
-    public var weight: Weight
+    package var weight: Weight
     /// Rows that changed.
-    public var changedRows: Int
+    package var changedRows: Int
     /// Σ of the error on the held-out inputs before, and after.
-    public var heldOut: (before: Double, after: Double)
+    package var heldOut: (before: Double, after: Double)
   }
 
   /// Refines a rounded weight.
   /// - Parameters:
   ///   - seen: moments of the inputs to learn from, one for each input group.
   ///   - heldOut: moments of other inputs, to accept by.
-  public func refine(
+  package func refine(
     _ source: Weight, _ rounded: Weight, _ grid: Grid, seen: [Hessian], heldOut: [Hessian], parallel: Parallel
   ) throws -> Outcome {
     let (rows, n) = (source.rows, source.columns)

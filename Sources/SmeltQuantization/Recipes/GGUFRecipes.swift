@@ -1,12 +1,12 @@
 // The mixtures that users of llama.cpp know by name (`q4_k_m`): which type each tensor gets, by what it does and by layer.
 // Follows llama-quantize of llama.cpp 0c1e57098, function by function; Formats/recipe.md, section 6.
 
-public import SmeltModels
+package import SmeltModels
 internal import SmeltTensors
 
 extension Recipe {
   /// The mixtures that are no scheme's name, for help.
-  public static let mixtureNames: [String] = Mixture.allCases.map(\.rawValue).filter { name in
+  package static let mixtureNames: [String] = Mixture.allCases.map(\.rawValue).filter { name in
     !GGUFScheme.all.contains { $0.name == name }
   }
 
@@ -15,7 +15,7 @@ extension Recipe {
   ///
   /// Names of plain schemes (`q4_0`, `q2_k`) give llama-quantize's mixture of that name here.
   /// - Parameter hasImportances: whether calibration is at hand; a few first layers get other types then.
-  public static func gguf(_ name: String, for specs: [WeightSpec], hasImportances: Bool = false) -> Recipe? {
+  package static func gguf(_ name: String, for specs: [WeightSpec], hasImportances: Bool = false) -> Recipe? {
     guard let mixture = Mixture(rawValue: name.lowercased()) else { return nil }
     let chooser = MixtureChooser(mixture, specs, hasImportances: hasImportances)
     let chosen = chooser.choose(specs)

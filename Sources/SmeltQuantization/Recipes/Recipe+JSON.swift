@@ -1,18 +1,18 @@
 // Recipes as files. Formats/recipe.md, section 2.
 
 internal import SmeltModels
-public import SmeltStorage
+package import SmeltStorage
 
 extension Recipe {
   /// The `schema` of a recipe file.
-  public static let schema = "smelt.recipe/1"
+  package static let schema = "smelt.recipe/1"
 
   /// The most rules a recipe may have.
-  public static let mostRules = 10_000
+  package static let mostRules = 10_000
 
   /// Reads a recipe file's bytes.
   /// - Throws: `RECIPE_FORMAT` naming the key and its byte.
-  public init(_ bytes: Bytes, file: String? = nil) throws(FormatError) {
+  package init(_ bytes: Bytes, file: String? = nil) throws(FormatError) {
     let json: JSON
     do {
       json = try JSON.scan(bytes, limits: JSONLimits(depth: 8, values: 16 * Recipe.mostRules))
@@ -24,7 +24,7 @@ extension Recipe {
 
   /// Reads a recipe.
   /// - Throws: `RECIPE_FORMAT` naming the key and its byte.
-  public init(_ json: JSON, file: String? = nil) throws(FormatError) {
+  package init(_ json: JSON, file: String? = nil) throws(FormatError) {
     let reader = RecipeReader(file: file)
     let top = try reader.object(
       json, "the recipe", keys: ["schema", "default", "observer", "rules", "saved"])
@@ -53,7 +53,7 @@ extension Recipe {
   }
 
   /// The recipe as a file holds it, names canonical.
-  public var json: JSON {
+  package var json: JSON {
     JSON(members: [
       ("schema", JSON(Recipe.schema)), ("default", JSON(defaultScheme.name)),
       ("observer", JSON(observer.description)),

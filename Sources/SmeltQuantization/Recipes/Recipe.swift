@@ -1,13 +1,13 @@
 // Which scheme for which weight. Formats/recipe.md is the law.
 
-public import SmeltModels
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltModels
+package import SmeltStorage
+package import SmeltTensors
 
 /// A choice of schemes: rules in order, the first that matches wins, and a default scheme for the rest.
-public struct Recipe: Sendable {
+package struct Recipe: Sendable {
   /// What a rule looks at.
-  public enum Match: Sendable, Hashable {
+  package enum Match: Sendable, Hashable {
     /// What the weight does.
     case role(Role)
     /// A glob over canonical names and over the tensors' names in any dialect of the family: `*` any text, `?` any one character.
@@ -17,7 +17,7 @@ public struct Recipe: Sendable {
     case names(Set<String>, of: String)
 
     /// Whether a weight is meant.
-    public func covers(_ spec: WeightSpec) -> Bool {
+    package func covers(_ spec: WeightSpec) -> Bool {
       switch self {
       case .role(let role): spec.role == role
       case .name(let glob):
@@ -29,18 +29,18 @@ public struct Recipe: Sendable {
   }
 
   /// One rule.
-  public struct Rule: Sendable {
+  package struct Rule: Sendable {
     /// Which weights.
-    public let match: Match
+    package let match: Match
     /// What becomes of them.
-    public let scheme: any Scheme
+    package let scheme: any Scheme
     /// How their scales are chosen; nil: as the recipe says.
-    public let observer: Observer?
+    package let observer: Observer?
     /// Where it stands in the recipe's file, for messages.
     let offset: Int?
 
     /// A rule.
-    public init(_ match: Match, _ scheme: any Scheme, observer: Observer? = nil) {
+    package init(_ match: Match, _ scheme: any Scheme, observer: Observer? = nil) {
       self.init(match, scheme, observer: observer, offset: nil)
     }
 
@@ -53,16 +53,16 @@ public struct Recipe: Sendable {
   }
 
   /// The scheme for weights that no rule covers, as far as it reaches.
-  public var defaultScheme: any Scheme
+  package var defaultScheme: any Scheme
   /// Rules, the first match wins.
-  public var rules: [Rule]
+  package var rules: [Rule]
   /// How scales are chosen unless a rule says otherwise.
-  public var observer: Observer
+  package var observer: Observer
   /// The file it came from, for messages.
-  public var file: String?
+  package var file: String?
 
   /// The default recipe of a scheme, or one with rules.
-  public init(_ defaultScheme: any Scheme, rules: [Rule] = [], observer: Observer = .absmax) {
+  package init(_ defaultScheme: any Scheme, rules: [Rule] = [], observer: Observer = .absmax) {
     self.defaultScheme = defaultScheme
     self.rules = rules
     self.observer = observer
@@ -70,12 +70,12 @@ public struct Recipe: Sendable {
 
   /// The scheme of a weight. Tables of integers are always kept; vectors are kept unless a rule names a scheme without
   /// scales.
-  public func scheme(for spec: WeightSpec, source: any Encoding) -> any Scheme {
+  package func scheme(for spec: WeightSpec, source: any Encoding) -> any Scheme {
     choose(spec, source).scheme
   }
 
   /// Why a weight gets its scheme, in the words of the ledger.
-  public func reason(for spec: WeightSpec, source: any Encoding) -> String {
+  package func reason(for spec: WeightSpec, source: any Encoding) -> String {
     if source is IntegerTable || spec.role == .hashTable { return "tables of integers are kept" }
     if let index = rules.firstIndex(where: { $0.match.covers(spec) }) {
       switch rules[index].match {
@@ -93,7 +93,7 @@ public struct Recipe: Sendable {
   /// The importance is read only for the observer that uses it.
   /// - Parameter statistics: what calibration learned, or nil when there was none.
   /// - Throws: `STAT_FORMAT` for damaged statistics, `STAT_MISMATCH` for those of another shape.
-  public func decide(_ spec: WeightSpec, source: any Encoding, statistics: Statistics?) throws(FormatError)
+  package func decide(_ spec: WeightSpec, source: any Encoding, statistics: Statistics?) throws(FormatError)
     -> QuantizeDecision
   {
     var (scheme, observer) = choose(spec, source)
@@ -130,7 +130,7 @@ public struct Recipe: Sendable {
   /// that no weight has.
   /// - Parameter source: the encoding a weight has in the source.
   /// - Throws: `RECIPE_FORMAT`.
-  public func check(_ specs: [WeightSpec], source: (WeightSpec) -> any Encoding) throws(FormatError) {
+  package func check(_ specs: [WeightSpec], source: (WeightSpec) -> any Encoding) throws(FormatError) {
     for (index, rule) in rules.enumerated() {
       guard case .name(let glob) = rule.match, !specs.contains(where: { rule.match.covers($0) }) else {
         continue
@@ -195,19 +195,19 @@ public struct Recipe: Sendable {
 }
 
 /// What becomes of one weight.
-public struct QuantizeDecision: Sendable {
+package struct QuantizeDecision: Sendable {
   /// What a weight's note says when calibration brought it no token.
-  public static let unreached = "weights alone: no calibration token reached it"
+  package static let unreached = "weights alone: no calibration token reached it"
 
   /// The scheme.
-  public var scheme: any Scheme
+  package var scheme: any Scheme
   /// Observer and importance.
-  public var options: QuantizeOptions
+  package var options: QuantizeOptions
   /// A reason for the ledger, where there is one.
-  public var note: String?
+  package var note: String?
 
   /// A decision.
-  public init(scheme: any Scheme, options: QuantizeOptions, note: String?) {
+  package init(scheme: any Scheme, options: QuantizeOptions, note: String?) {
     self.scheme = scheme
     self.options = options
     self.note = note

@@ -2,7 +2,7 @@
 
 internal import CKernels
 internal import SmeltStorage
-public import SmeltTensors
+package import SmeltTensors
 
 /// FP8 E4M3 codes under a scale for each 128 × 128 block. Named `fp8-block`, scales F32, and `fp8-block-e8m0`, scales powers of
 /// two in a byte.
@@ -15,52 +15,52 @@ public import SmeltTensors
 /// 4. the observer's choice: absmax ÷ 448 (DeepSeek's formula), or with E8M0 scales the power of two of rule 3.
 ///
 /// Bound of the error as for `fp8-channel`.
-public struct BlockScheme: Scheme {
+package struct BlockScheme: Scheme {
   /// Rows and columns of a block.
   static let side = 128
   /// Columns decoded at once; encodings decode from multiples of 1024.
   private static let chunk = 1024
 
   /// Whether scales are powers of two, stored in a byte.
-  public let isPower: Bool
+  package let isPower: Bool
   /// The canonical name.
-  public let name: String
+  package let name: String
   /// Other tools' spellings.
-  public let synonyms: [String]
+  package let synonyms: [String]
   /// One line for help.
-  public let summary: String
+  package let summary: String
 
   /// Scales F32.
-  public static let fp8 = BlockScheme(
+  package static let fp8 = BlockScheme(
     isPower: false, name: "fp8-block", synonyms: ["FP8_BLOCK"],
     summary: "FP8 E4M3, a scale for each 128 × 128 block, as DeepSeek-V3 has them")
   /// Scales E8M0.
-  public static let power = BlockScheme(
+  package static let power = BlockScheme(
     isPower: true, name: "fp8-block-e8m0", synonyms: [],
     summary: "FP8 E4M3, a power of two for each 128 × 128 block, as DeepSeek-V4 has them")
 
   /// Values are rounded.
-  public var isLossy: Bool { true }
+  package var isLossy: Bool { true }
   /// Values are encoded again.
-  public var keepsBytes: Bool { false }
+  package var keepsBytes: Bool { false }
   /// The big matrices inside layers.
-  public var reach: SchemeReach { .layerMatrices }
+  package var reach: SchemeReach { .layerMatrices }
   /// Blocks of rows.
-  public var rowBlock: Int { BlockScheme.side }
+  package var rowBlock: Int { BlockScheme.side }
 
   /// `f8_e4m3.block`; tables of integers keep theirs.
-  public func encoding(for source: any Encoding, shape: Shape) -> any Encoding {
+  package func encoding(for source: any Encoding, shape: Shape) -> any Encoding {
     source is IntegerTable ? source : FP8(.e4m3, .block128)
   }
 
   /// Scales are F32 or E8M0.
-  public func dtype(of part: PartLayout) -> DType {
+  package func dtype(of part: PartLayout) -> DType {
     part.name == .scales && isPower ? .f8E8M0 : part.dtypes[0]
   }
 
   /// Chooses each block's scale and encodes the block under it. `rows` begin with a block.
   /// - Throws: `Q_CODE_NAN`, `STAT_MISMATCH`.
-  public func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions, into target: RowTarget)
+  package func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions, into target: RowTarget)
     throws -> RowReport
   {
     if weight.encoding is IntegerTable { return copyRows(weight, rows: rows, into: target) }

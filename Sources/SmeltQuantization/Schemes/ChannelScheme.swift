@@ -2,7 +2,7 @@
 
 internal import CKernels
 internal import SmeltStorage
-public import SmeltTensors
+package import SmeltTensors
 
 /// 8-bit codes under one float32 scale for each output channel. Named `fp8-channel` and `int8-channel`.
 ///
@@ -15,39 +15,39 @@ public import SmeltTensors
 ///
 /// Bound of the error, nothing clipped: half a scale (INT8); for FP8 2⁻⁴ of the value, or 2⁻¹⁰ of the scale for small
 /// ones; each and float32's own rounding. No scale is below 2⁻¹²⁶.
-public struct ChannelScheme: Scheme {
+package struct ChannelScheme: Scheme {
   let code: ChannelCode
   /// The canonical name.
-  public let name: String
+  package let name: String
   /// Other tools' spellings.
-  public let synonyms: [String]
+  package let synonyms: [String]
   /// One line for help.
-  public let summary: String
+  package let summary: String
 
   /// FP8 E4M3, encoding `f8_e4m3.channel`.
-  public static let fp8 = ChannelScheme(
+  package static let fp8 = ChannelScheme(
     code: .e4m3, name: "fp8-channel", synonyms: ["FP8_DYNAMIC", "fp8"],
     summary: "FP8 E4M3, a scale for each output channel; exact for FP4 sources")
   /// Signed bytes, encoding `int8.channel`.
-  public static let int8 = ChannelScheme(
+  package static let int8 = ChannelScheme(
     code: .int8, name: "int8-channel", synonyms: ["W8A8", "W8A16", "int8"],
     summary: "INT8, a scale for each output channel")
 
   /// Values are rounded.
-  public var isLossy: Bool { true }
+  package var isLossy: Bool { true }
   /// Values are encoded again.
-  public var keepsBytes: Bool { false }
+  package var keepsBytes: Bool { false }
   /// The big matrices inside layers.
-  public var reach: SchemeReach { .layerMatrices }
+  package var reach: SchemeReach { .layerMatrices }
 
   /// The channel encoding; tables of integers keep theirs.
-  public func encoding(for source: any Encoding, shape: Shape) -> any Encoding {
+  package func encoding(for source: any Encoding, shape: Shape) -> any Encoding {
     source is IntegerTable ? source : code.encoding
   }
 
   /// Chooses each row's scale and encodes the row under it.
   /// - Throws: `Q_CODE_NAN`, `STAT_MISMATCH`.
-  public func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions, into target: RowTarget)
+  package func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions, into target: RowTarget)
     throws -> RowReport
   {
     if weight.encoding is IntegerTable { return copyRows(weight, rows: rows, into: target) }

@@ -2,7 +2,7 @@
 
 internal import CKernels
 internal import SmeltStorage
-public import SmeltTensors
+package import SmeltTensors
 
 /// E2M1 codes under a power of two for each 32 columns. Named `mxfp4`, encoding `mxfp4`; GGUF results store the same numbers
 /// as `mxfp4.gguf`.
@@ -15,30 +15,30 @@ public import SmeltTensors
 ///    has it; `percentile`: the same of the percentile; `mse`: the best of it, its double and its half.
 ///
 /// A source in MXFP4 is kept.
-public struct MXFP4Scheme: Scheme {
+package struct MXFP4Scheme: Scheme {
   /// The only one there is.
-  public init() {}
+  package init() {}
 
   /// The canonical name.
-  public var name: String { "mxfp4" }
+  package var name: String { "mxfp4" }
   /// Other tools' spellings.
-  public var synonyms: [String] { ["MXFP4A16"] }
+  package var synonyms: [String] { ["MXFP4A16"] }
   /// One line for help.
-  public var summary: String { "FP4 E2M1, a power of two for each 32 columns; exact for FP4 sources" }
+  package var summary: String { "FP4 E2M1, a power of two for each 32 columns; exact for FP4 sources" }
   /// Values are rounded.
-  public var isLossy: Bool { true }
+  package var isLossy: Bool { true }
   /// Values are encoded again.
-  public var keepsBytes: Bool { false }
+  package var keepsBytes: Bool { false }
   /// The big matrices inside layers.
-  public var reach: SchemeReach { .layerMatrices }
+  package var reach: SchemeReach { .layerMatrices }
 
   /// `mxfp4`; tables of integers keep theirs.
-  public func encoding(for source: any Encoding, shape: Shape) -> any Encoding {
+  package func encoding(for source: any Encoding, shape: Shape) -> any Encoding {
     source is IntegerTable ? source : FP4.mxfp4
   }
 
   /// The source as it is where it is FP4 already or its columns are not a multiple of 32.
-  public func fallback(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)? {
+  package func fallback(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)? {
     if source is IntegerTable { return nil }
     if source is FP4 { return (Keep(), "is mxfp4 already") }
     guard shape.columns % FP4.group != 0 else { return nil }
@@ -47,7 +47,7 @@ public struct MXFP4Scheme: Scheme {
 
   /// Chooses each group's scale and encodes the group under it.
   /// - Throws: `Q_CODE_NAN`, `STAT_MISMATCH`.
-  public func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions, into target: RowTarget)
+  package func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions, into target: RowTarget)
     throws -> RowReport
   {
     if weight.encoding is IntegerTable || weight.encoding is FP4 {
@@ -102,30 +102,30 @@ public struct MXFP4Scheme: Scheme {
 /// MXFP4 whose scales span at most 17 octaves are); else 448 × 6 ÷ absmax. A group's scale is E4M3(absmax ÷ 6 × global), not below 2⁻⁹;
 /// `percentile` takes the percentile for absmax; `mse` takes the best of the codes from six below it to two above. A
 /// group of zeros gets code 0x38. A source in NVFP4 is kept.
-public struct NVFP4Scheme: Scheme {
+package struct NVFP4Scheme: Scheme {
   /// The only one there is.
-  public init() {}
+  package init() {}
 
   /// The canonical name.
-  public var name: String { "nvfp4" }
+  package var name: String { "nvfp4" }
   /// Other tools' spellings.
-  public var synonyms: [String] { ["NVFP4A16"] }
+  package var synonyms: [String] { ["NVFP4A16"] }
   /// One line for help.
-  public var summary: String { "FP4 E2M1, an E4M3 scale for each 16 columns and one for all" }
+  package var summary: String { "FP4 E2M1, an E4M3 scale for each 16 columns and one for all" }
   /// Values are rounded.
-  public var isLossy: Bool { true }
+  package var isLossy: Bool { true }
   /// Values are encoded again.
-  public var keepsBytes: Bool { false }
+  package var keepsBytes: Bool { false }
   /// The big matrices inside layers.
-  public var reach: SchemeReach { .layerMatrices }
+  package var reach: SchemeReach { .layerMatrices }
 
   /// `nvfp4.divided`; tables of integers keep theirs.
-  public func encoding(for source: any Encoding, shape: Shape) -> any Encoding {
+  package func encoding(for source: any Encoding, shape: Shape) -> any Encoding {
     source is IntegerTable ? source : NVFP4.divided
   }
 
   /// The source as it is where it is NVFP4 already or its columns are not a multiple of 16.
-  public func fallback(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)? {
+  package func fallback(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)? {
     if source is IntegerTable { return nil }
     if source is NVFP4 { return (Keep(), "is \(source.name) already") }
     guard shape.columns % NVFP4.group != 0 else { return nil }
@@ -134,7 +134,7 @@ public struct NVFP4Scheme: Scheme {
 
   /// The global scale.
   /// - Throws: `Q_CODE_NAN`.
-  public func survey(_ weight: Weight, options: QuantizeOptions) throws -> Float? {
+  package func survey(_ weight: Weight, options: QuantizeOptions) throws -> Float? {
     let columns = weight.columns
     var absmax: Float = 0
     try forEachDecodedRow(weight, rows: 0..<weight.rows, spareRows: 0) { _, values, _ in
@@ -187,7 +187,7 @@ public struct NVFP4Scheme: Scheme {
 
   /// Chooses each group's scale and encodes the group under it.
   /// - Throws: `Q_CODE_NAN`, `STAT_MISMATCH`.
-  public func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions, into target: RowTarget)
+  package func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions, into target: RowTarget)
     throws -> RowReport
   {
     if weight.encoding is IntegerTable { return copyRows(weight, rows: rows, into: target) }

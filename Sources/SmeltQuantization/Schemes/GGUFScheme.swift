@@ -2,7 +2,7 @@
 
 internal import CKernels
 internal import SmeltStorage
-public import SmeltTensors
+package import SmeltTensors
 
 /// Blocks of one of GGUF's types, for example `q4_k`. Named as the type.
 ///
@@ -15,13 +15,13 @@ public import SmeltTensors
 /// A source in the result's own type is copied; MXFP4 in the hub's order becomes `mxfp4.gguf` by moving nibbles.
 ///
 /// Bound, for normal numbers: the root of the mean square error is at most 1.1 × `relativeError` of theirs.
-public struct GGUFScheme: Scheme {
+package struct GGUFScheme: Scheme {
   /// The type of the result.
-  public let block: GGUFBlock
+  package let block: GGUFBlock
   /// One line for help.
-  public let summary: String
+  package let summary: String
   /// The root of the mean square error of normal numbers, relative to them; measured.
-  public let relativeError: Double
+  package let relativeError: Double
 
   private init(_ kind: GGUFBlock.Kind, _ relativeError: Double, _ summary: String) {
     block = GGUFBlock(kind)
@@ -30,7 +30,7 @@ public struct GGUFScheme: Scheme {
   }
 
   /// All of them, the widest codes first.
-  public static let all: [GGUFScheme] = [
+  package static let all: [GGUFScheme] = [
     GGUFScheme(.q8_0, 0.0054, "8.5 bits a weight"),
     GGUFScheme(.q6_k, 0.0165, "6.6 bits a weight"),
     GGUFScheme(.q5_k, 0.0345, "5.5 bits a weight"), GGUFScheme(.q5_1, 0.038, "6 bits a weight"),
@@ -48,7 +48,7 @@ public struct GGUFScheme: Scheme {
   ]
 
   /// The scheme of a type.
-  public static func of(_ kind: GGUFBlock.Kind) -> GGUFScheme {
+  package static func of(_ kind: GGUFBlock.Kind) -> GGUFScheme {
     guard let scheme = all.first(where: { $0.block.kind == kind }) else {
       preconditionFailure("no scheme gives \(kind)")
     }
@@ -56,18 +56,18 @@ public struct GGUFScheme: Scheme {
   }
 
   /// The type's name.
-  public var name: String { block.name }
+  package var name: String { block.name }
   /// None: other tools' spellings differ in case only.
-  public var synonyms: [String] { [] }
+  package var synonyms: [String] { [] }
   /// Values are rounded.
-  public var isLossy: Bool { true }
+  package var isLossy: Bool { true }
   /// Values are encoded again.
-  public var keepsBytes: Bool { false }
+  package var keepsBytes: Bool { false }
   /// The big matrices inside layers.
-  public var reach: SchemeReach { .layerMatrices }
+  package var reach: SchemeReach { .layerMatrices }
 
   /// Whether importances change the result.
-  public var choosesScales: Bool {
+  package var choosesScales: Bool {
     switch block.kind {
     case .q2_k, .q3_k, .q4_k, .q5_k, .q6_k, .iq4_nl, .iq4_xs, .q4_0, .q4_1, .q5_0, .q5_1: true
     default: false
@@ -76,7 +76,7 @@ public struct GGUFScheme: Scheme {
 
   /// The type, or its fallback where the columns are not a whole number of blocks; tables of integers
   /// keep theirs.
-  public func encoding(for source: any Encoding, shape: Shape) -> any Encoding {
+  package func encoding(for source: any Encoding, shape: Shape) -> any Encoding {
     if source is IntegerTable { return source }
     return [block.kind, fallback].lazy.map { GGUFBlock($0) }.first { shape.columns % $0.elements == 0 }
       ?? Plain.f16
@@ -96,7 +96,7 @@ public struct GGUFScheme: Scheme {
   }
 
   /// Why a weight gets another encoding than the scheme's.
-  public func note(for source: any Encoding, shape: Shape) -> String? {
+  package func note(for source: any Encoding, shape: Shape) -> String? {
     let result = encoding(for: source, shape: shape)
     guard !(source is IntegerTable), result as? GGUFBlock != block else { return nil }
     return
@@ -105,7 +105,7 @@ public struct GGUFScheme: Scheme {
 
   /// Encodes each row.
   /// - Throws: `Q_CODE_NAN`, `STAT_MISMATCH`; `RequestError` unsupported for a value whose scale is beyond F16.
-  public func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions, into target: RowTarget)
+  package func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions, into target: RowTarget)
     throws -> RowReport
   {
     if weight.encoding is IntegerTable { return copyRows(weight, rows: rows, into: target) }

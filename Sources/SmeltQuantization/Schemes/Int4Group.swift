@@ -2,7 +2,7 @@
 
 internal import CKernels
 internal import SmeltStorage
-public import SmeltTensors
+package import SmeltTensors
 
 /// Codes -8…7 under a BF16 scale for each group of 128, 64 or 32 columns. Named `int4-group`, which takes the longest group that
 /// the columns are a multiple of, or `int4-group:32` and so on; encoding `int4.group128` and so on.
@@ -14,39 +14,39 @@ public import SmeltTensors
 ///    same of the percentile, `mse` the best of absmax ÷ 7.5 × {1, 15/14, 15/16, 0.95, 0.9 … 0.5}.
 ///
 /// Bound of the error, nothing clipped: half a scale and 2⁻⁹ of the value. A source in the result's encoding is kept.
-public struct Int4Group: Scheme {
+package struct Int4Group: Scheme {
   /// The lengths of groups there are, the usual one first.
-  public static let sizes = [128, 64, 32]
+  package static let sizes = [128, 64, 32]
 
   /// Columns of a group.
-  public let size: Int
+  package let size: Int
 
   /// Groups of 128, or as the columns demand.
-  public static let usual = Int4Group(size: 128)
+  package static let usual = Int4Group(size: 128)
 
   /// Groups of a length of `sizes`.
-  public init(size: Int) {
+  package init(size: Int) {
     precondition(Int4Group.sizes.contains(size), "groups of \(size)")
     self.size = size
   }
 
   /// The canonical name.
-  public var name: String { size == 128 ? "int4-group" : "int4-group:\(size)" }
+  package var name: String { size == 128 ? "int4-group" : "int4-group:\(size)" }
   /// Other tools' spellings.
-  public var synonyms: [String] { ["W4A16", "int4", "int4-group:128"] }
+  package var synonyms: [String] { ["W4A16", "int4", "int4-group:128"] }
   /// One line for help.
-  public var summary: String {
+  package var summary: String {
     "INT4, a BF16 scale for each \(size) columns; int4-group:64 and int4-group:32 for shorter groups"
   }
   /// Values are rounded.
-  public var isLossy: Bool { true }
+  package var isLossy: Bool { true }
   /// Values are encoded again.
-  public var keepsBytes: Bool { false }
+  package var keepsBytes: Bool { false }
   /// The big matrices inside layers.
-  public var reach: SchemeReach { .layerMatrices }
+  package var reach: SchemeReach { .layerMatrices }
 
   /// The group encoding; tables of integers keep theirs.
-  public func encoding(for source: any Encoding, shape: Shape) -> any Encoding {
+  package func encoding(for source: any Encoding, shape: Shape) -> any Encoding {
     if source is IntegerTable { return source }
     guard let encoding = GroupedIntegers(.four, .group(size)) else {
       preconditionFailure("groups of \(size)")
@@ -55,10 +55,10 @@ public struct Int4Group: Scheme {
   }
 
   /// Scales are BF16.
-  public func dtype(of part: PartLayout) -> DType { part.name == .scales ? .bf16 : part.dtypes[0] }
+  package func dtype(of part: PartLayout) -> DType { part.name == .scales ? .bf16 : part.dtypes[0] }
 
   /// Shorter groups where the columns are no multiple; none at all where they are not a multiple of 32.
-  public func fallback(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)? {
+  package func fallback(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)? {
     if source is IntegerTable { return nil }
     if source.name == encoding(for: source, shape: shape).name {
       return (Keep(), "is \(source.name) already")
@@ -77,7 +77,7 @@ public struct Int4Group: Scheme {
 
   /// Chooses each group's scale and encodes the group under it.
   /// - Throws: `Q_CODE_NAN`, `STAT_MISMATCH`.
-  public func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions, into target: RowTarget)
+  package func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions, into target: RowTarget)
     throws -> RowReport
   {
     if weight.encoding is IntegerTable { return copyRows(weight, rows: rows, into: target) }

@@ -3,7 +3,7 @@
 
 internal import CKernels
 internal import SmeltStorage
-public import SmeltTensors
+package import SmeltTensors
 
 /// INT8 codes whose step is chosen so that a Huffman coder stores them in a given number of bits. Named `int8-coded`, or
 /// `int8-coded:5.25` for another number of bits; encoding `int8.channel`, and with more than 6.25 bits groups of 32 columns
@@ -16,44 +16,44 @@ public import SmeltTensors
 ///
 /// Source: uniform quantization followed by entropy coding is within a quarter of a bit of the rate-distortion bound
 /// (Gish, Pierce, "Asymptotically efficient quantizing", 1968).
-public struct Int8Coded: Scheme {
+package struct Int8Coded: Scheme {
   /// Bits of a code as it is stored, those of group scales included.
-  public let bits: Double
+  package let bits: Double
 
   /// The bits that the plain name means.
-  public static let usualBits = 6.0
+  package static let usualBits = 6.0
   /// The bits that can be asked for.
-  public static let range = 1.5...8.5
+  package static let range = 1.5...8.5
   /// The one of the plain name.
-  public static let usual = Int8Coded(bits: usualBits)
+  package static let usual = Int8Coded(bits: usualBits)
 
   /// Codes of so many bits, within `range`.
-  public init(bits: Double) {
+  package init(bits: Double) {
     precondition(Int8Coded.range.contains(bits), "\(bits) bits a code")
     self.bits = bits
   }
 
   /// Columns that share a scale; nil: all of a row. The more bits, the sooner a code would be too large.
-  public var group: Int? { bits > 7.5 ? 16 : bits > 6.25 ? 32 : nil }
+  package var group: Int? { bits > 7.5 ? 16 : bits > 6.25 ? 32 : nil }
 
   /// The canonical name.
-  public var name: String {
+  package var name: String {
     bits == Int8Coded.usualBits ? Int8Coded.word : "\(Int8Coded.word):\(Int8Coded.text(bits))"
   }
   /// None.
-  public var synonyms: [String] { [] }
+  package var synonyms: [String] { [] }
   /// One line for help.
-  public var summary: String {
+  package var summary: String {
     "INT8 whose codes are stored in \(Int8Coded.text(bits)) bits by a Huffman coder (.ingot); int8-coded:5.25 for others"
   }
   /// Values are rounded.
-  public var isLossy: Bool { true }
+  package var isLossy: Bool { true }
   /// Values are encoded again.
-  public var keepsBytes: Bool { false }
+  package var keepsBytes: Bool { false }
   /// The big matrices inside layers.
-  public var reach: SchemeReach { .layerMatrices }
+  package var reach: SchemeReach { .layerMatrices }
   /// That is the point of it.
-  public var isEntropyCoded: Bool { true }
+  package var isEntropyCoded: Bool { true }
 
   static let word = "int8-coded"
 
@@ -63,13 +63,13 @@ public struct Int8Coded: Scheme {
   }
 
   /// INT8 by channel or group; tables of integers keep theirs.
-  public func encoding(for source: any Encoding, shape: Shape) -> any Encoding {
+  package func encoding(for source: any Encoding, shape: Shape) -> any Encoding {
     if source is IntegerTable { return source }
     return group.flatMap { GroupedIntegers(.eight, .group($0)) } ?? INT8.channel
   }
 
   /// F32 by channel, BF16 by group.
-  public func dtype(of part: PartLayout) -> DType {
+  package func dtype(of part: PartLayout) -> DType {
     part.name == .scales && group != nil ? .bf16 : part.dtypes[0]
   }
 
@@ -78,7 +78,7 @@ public struct Int8Coded: Scheme {
 
   /// The weight's step, found on rows spread over it.
   /// - Throws: `Q_CODE_NAN`.
-  public func survey(_ weight: Weight, options: QuantizeOptions) throws -> Float? {
+  package func survey(_ weight: Weight, options: QuantizeOptions) throws -> Float? {
     let columns = weight.columns
     let wanted = max(1, min(weight.rows, Int8Coded.sampled / max(1, columns)))
     var rows: [[Float]] = []
@@ -141,7 +141,7 @@ public struct Int8Coded: Scheme {
 
   /// Encodes rows under the surveyed step.
   /// - Throws: `Q_CODE_NAN`.
-  public func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions, into target: RowTarget)
+  package func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions, into target: RowTarget)
     throws -> RowReport
   {
     if weight.encoding is IntegerTable { return copyRows(weight, rows: rows, into: target) }
@@ -178,14 +178,14 @@ public struct Int8Coded: Scheme {
 }
 
 /// The scales that runs of columns have under a step.
-public struct CodedScales: Sendable, Hashable {
+package struct CodedScales: Sendable, Hashable {
   /// The step.
-  public let step: Float
+  package let step: Float
   /// Columns of a run; nil: all of a row.
-  public let group: Int?
+  package let group: Int?
 
   /// The scales of a step; those of groups are BF16 numbers.
-  public init(step: Float, group: Int?) {
+  package init(step: Float, group: Int?) {
     self.step = group == nil ? step : CodedScales.rounded(step)
     self.group = group
   }

@@ -4,7 +4,7 @@ internal import CKernels
 internal import SmeltStorage
 
 /// What a row's scale is taken from.
-public enum Observer: Sendable, Hashable, CustomStringConvertible {
+package enum Observer: Sendable, Hashable, CustomStringConvertible {
   /// The largest magnitude: nothing is clipped.
   case absmax
   /// The given percentile of the magnitudes, 0 < p ≤ 100, by the nearest rank; magnitudes above it are clipped.
@@ -13,13 +13,13 @@ public enum Observer: Sendable, Hashable, CustomStringConvertible {
   case mse
 
   /// The percentile when none is given.
-  public static let usualPercentile = 99.99
+  package static let usualPercentile = 99.99
 
   /// One of each, in the order of help.
-  public static let all: [Observer] = [.absmax, .percentile(usualPercentile), .mse]
+  package static let all: [Observer] = [.absmax, .percentile(usualPercentile), .mse]
 
   /// The name without its number.
-  public var name: String {
+  package var name: String {
     switch self {
     case .absmax: "absmax"
     case .percentile: "percentile"
@@ -28,14 +28,14 @@ public enum Observer: Sendable, Hashable, CustomStringConvertible {
   }
 
   /// The name as `named` reads it: `percentile:99.9` for other percentiles than the usual one.
-  public var description: String {
+  package var description: String {
     guard case .percentile(let p) = self, p != Observer.usualPercentile else { return name }
     return "percentile:\(p)"
   }
 
   /// The observer of a name: `absmax`, `mse`, `percentile` (99.99) or `percentile:99.9`.
   /// - Throws: `RequestError` usage, with the nearest name.
-  public static func named(_ text: String) throws -> Observer {
+  package static func named(_ text: String) throws -> Observer {
     let lower = text.lowercased()
     if let found = all.first(where: { $0.name == lower }) { return found }
     if lower.hasPrefix("percentile:") {

@@ -2,46 +2,46 @@
 
 internal import CKernels
 internal import SmeltStorage
-public import SmeltTensors
+package import SmeltTensors
 
 /// Stores values as floats without scales. Named `bf16`, `f16`, `f32`.
 ///
 /// `f32` changes no value. `bf16` and `f16` round to nearest, ties to even; values from FP8 and FP4 codes with
 /// power-of-two scales fit BF16 exactly. A value that would become infinite is refused.
-public struct PlainFloat: Scheme {
+package struct PlainFloat: Scheme {
   private let result: Plain
   /// Other spellings.
-  public let synonyms: [String]
+  package let synonyms: [String]
   /// One line for help.
-  public let summary: String
+  package let summary: String
 
   /// The upper half of a single: 8 significant bits.
-  public static let bf16 = PlainFloat(
+  package static let bf16 = PlainFloat(
     result: .bf16, synonyms: ["bfloat16"], summary: "BF16: 16 bits, 8 of them significant")
   /// IEEE half: 11 significant bits up to 65,504.
-  public static let f16 = PlainFloat(
+  package static let f16 = PlainFloat(
     result: .f16, synonyms: ["fp16", "float16"], summary: "F16: 16 bits, 11 of them significant, up to 65504")
   /// IEEE single: exact.
-  public static let f32 = PlainFloat(
+  package static let f32 = PlainFloat(
     result: .f32, synonyms: ["fp32", "float32"], summary: "F32: exact, four bytes a value")
 
   /// The encoding's name.
-  public var name: String { result.name }
+  package var name: String { result.name }
   /// Only `f32` holds every value.
-  public var isLossy: Bool { result.dtype != .f32 }
+  package var isLossy: Bool { result.dtype != .f32 }
   /// Values are encoded again.
-  public var keepsBytes: Bool { false }
+  package var keepsBytes: Bool { false }
   /// Every matrix of floats.
-  public var reach: SchemeReach { .matrices }
+  package var reach: SchemeReach { .matrices }
 
   /// The plain encoding; tables of integers keep theirs.
-  public func encoding(for source: any Encoding, shape: Shape) -> any Encoding {
+  package func encoding(for source: any Encoding, shape: Shape) -> any Encoding {
     source is IntegerTable ? source : result
   }
 
   /// Rounds each value on its own; options change nothing.
   /// - Throws: `Q_CODE_NAN`; `RequestError` unsupported for a value beyond the type's range.
-  public func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions, into target: RowTarget)
+  package func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions, into target: RowTarget)
     throws -> RowReport
   {
     if weight.encoding is IntegerTable { return copyRows(weight, rows: rows, into: target) }

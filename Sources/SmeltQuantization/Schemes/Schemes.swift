@@ -4,9 +4,9 @@
 internal import SmeltStorage
 
 /// The schemes Smelt knows.
-public enum Schemes {
+package enum Schemes {
   /// All of them, in the order help shows them.
-  public static let all: [any Scheme] =
+  package static let all: [any Scheme] =
     [
       Keep(),
       PlainFloat.bf16, PlainFloat.f16, PlainFloat.f32,
@@ -16,7 +16,7 @@ public enum Schemes {
 
   /// The scheme of a name or synonym, in any case.
   /// - Throws: `RequestError` usage, listing what is known and the nearest name.
-  public static func named(_ text: String) throws -> any Scheme {
+  package static func named(_ text: String) throws -> any Scheme {
     let lower = text.lowercased()
     let found = all.first { scheme in
       ([scheme.name] + scheme.synonyms).contains { $0.lowercased() == lower }

@@ -2,40 +2,40 @@
 
 internal import CKernels
 internal import SmeltStorage
-public import SmeltTensors
+package import SmeltTensors
 
 /// FP8 E4M3 codes under one float32 scale. Named `fp8-tensor`, encoding `f8_e4m3.tensor`.
 ///
 /// The scale follows the rules of `fp8-channel` with the whole weight for the row; a percentile is the largest of the rows'
 /// percentiles. The weight is read once more for it (twice more under `mse`).
-public struct TensorScheme: Scheme {
+package struct TensorScheme: Scheme {
   /// The only one there is.
-  public static let fp8 = TensorScheme()
+  package static let fp8 = TensorScheme()
 
   private let code = ChannelCode.e4m3
   private init() {}
 
   /// The canonical name.
-  public var name: String { "fp8-tensor" }
+  package var name: String { "fp8-tensor" }
   /// None: the ecosystem's `FP8` has static activation scales too.
-  public var synonyms: [String] { ["FP8_TENSOR"] }
+  package var synonyms: [String] { ["FP8_TENSOR"] }
   /// One line for help.
-  public var summary: String { "FP8 E4M3, one scale" }
+  package var summary: String { "FP8 E4M3, one scale" }
   /// Values are rounded.
-  public var isLossy: Bool { true }
+  package var isLossy: Bool { true }
   /// Values are encoded again.
-  public var keepsBytes: Bool { false }
+  package var keepsBytes: Bool { false }
   /// The big matrices inside layers.
-  public var reach: SchemeReach { .layerMatrices }
+  package var reach: SchemeReach { .layerMatrices }
 
   /// `f8_e4m3.tensor`; tables of integers keep theirs.
-  public func encoding(for source: any Encoding, shape: Shape) -> any Encoding {
+  package func encoding(for source: any Encoding, shape: Shape) -> any Encoding {
     source is IntegerTable ? source : FP8(.e4m3, .tensor)
   }
 
   /// The weight's scale.
   /// - Throws: `Q_CODE_NAN`, `STAT_MISMATCH`.
-  public func survey(_ weight: Weight, options: QuantizeOptions) throws -> Float? {
+  package func survey(_ weight: Weight, options: QuantizeOptions) throws -> Float? {
     try options.importance?.check(weight)
     let columns = weight.columns
     var (absmax, magnitude): (Float, Float) = (0, 0)
@@ -102,7 +102,7 @@ public struct TensorScheme: Scheme {
 
   /// Encodes rows under the surveyed scale.
   /// - Throws: `Q_CODE_NAN`.
-  public func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions, into target: RowTarget)
+  package func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions, into target: RowTarget)
     throws -> RowReport
   {
     if weight.encoding is IntegerTable { return copyRows(weight, rows: rows, into: target) }

@@ -1,30 +1,30 @@
 // Which experts the calibration text reached.
 
-public import SmeltStorage
+package import SmeltStorage
 
 /// How well a text covers the experts, layer by layer.
-public struct Coverage: Sendable, Equatable {
+package struct Coverage: Sendable, Equatable {
   /// One layer with experts.
-  public struct Layer: Sendable, Equatable {
+  package struct Layer: Sendable, Equatable {
     /// The layer.
-    public let layer: Int
+    package let layer: Int
     /// Routed experts.
-    public let experts: Int
+    package let experts: Int
     /// Experts that no token went to, ascending.
-    public let neverReached: [Int]
+    package let neverReached: [Int]
     /// The fewest tokens an expert got.
-    public let fewest: Int
+    package let fewest: Int
     /// The first expert that got so few.
-    public let fewestExpert: Int
+    package let fewestExpert: Int
     /// The most tokens an expert got.
-    public let most: Int
+    package let most: Int
     /// The first expert that got so many.
-    public let mostExpert: Int
+    package let mostExpert: Int
     /// Tokens of all experts; a token counts once for each expert it went to.
-    public let total: Int
+    package let total: Int
 
     /// The summary of a layer's counts; there is at least one expert.
-    public init(_ tokens: ExpertTokens) {
+    package init(_ tokens: ExpertTokens) {
       precondition(!tokens.counts.isEmpty, "layer \(tokens.layer) has no experts")
       layer = tokens.layer
       experts = tokens.counts.count
@@ -41,18 +41,18 @@ public struct Coverage: Sendable, Equatable {
   }
 
   /// The layers with experts, in the order given.
-  public let layers: [Layer]
+  package let layers: [Layer]
 
   /// The coverage of some layers; layers without experts are left out.
-  public init(_ layers: [ExpertTokens]) { self.layers = layers.filter { !$0.counts.isEmpty }.map(Layer.init) }
+  package init(_ layers: [ExpertTokens]) { self.layers = layers.filter { !$0.counts.isEmpty }.map(Layer.init) }
 
   /// Experts of all layers that no token went to.
-  public var neverReached: Int { layers.reduce(0) { $0 + $1.neverReached.count } }
+  package var neverReached: Int { layers.reduce(0) { $0 + $1.neverReached.count } }
   /// Experts of all layers.
-  public var experts: Int { layers.reduce(0) { $0 + $1.experts } }
+  package var experts: Int { layers.reduce(0) { $0 + $1.experts } }
 
   /// A table in fixed-width text, a line a layer and a line of totals; ends with a line break.
-  public var text: String {
+  package var text: String {
     let head = ["layer", "experts", "never reached", "fewest tokens", "mean", "most tokens"]
     let body = layers.map { layer in
       [
@@ -74,7 +74,7 @@ public struct Coverage: Sendable, Equatable {
   }
 
   /// The same as JSON: `never_reached`, `experts` and a list of `layers`.
-  public var json: JSON {
+  package var json: JSON {
     JSON(members: [
       ("experts", JSON(experts)), ("never_reached", JSON(neverReached)),
       (

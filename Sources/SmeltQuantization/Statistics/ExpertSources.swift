@@ -1,13 +1,13 @@
 // Where the statistics of each expert come from: Formats/statistics.md, section 3.
 
 internal import SmeltModels
-public import SmeltStorage
+package import SmeltStorage
 internal import SmeltTensors
 
 /// What a calibration had for one expert.
-public struct ExpertSource: Sendable, Equatable {
+package struct ExpertSource: Sendable, Equatable {
   /// Where an expert's statistics come from.
-  public enum Kind: Int, Sendable, CaseIterable {
+  package enum Kind: Int, Sendable, CaseIterable {
     /// Enough tokens of the text that was asked for.
     case own = 0
     /// Enough tokens once more of the text ran.
@@ -20,7 +20,7 @@ public struct ExpertSource: Sendable, Equatable {
     case weightsAlone = 4
 
     /// The kind in words, for tables and JSON.
-    public var words: String {
+    package var words: String {
       switch self {
       case .own: "own tokens"
       case .toppedUp: "topped up"
@@ -32,16 +32,16 @@ public struct ExpertSource: Sendable, Equatable {
   }
 
   /// Tokens of the text that was asked for.
-  public var own: Int
+  package var own: Int
   /// Tokens of the text that was added.
-  public var toppedUp: Int
+  package var toppedUp: Int
   /// Tokens that the router sent elsewhere.
-  public var replayed: Int
+  package var replayed: Int
   /// Where the statistics come from.
-  public var kind: Kind
+  package var kind: Kind
 
   /// A source.
-  public init(own: Int, toppedUp: Int = 0, replayed: Int = 0, kind: Kind) {
+  package init(own: Int, toppedUp: Int = 0, replayed: Int = 0, kind: Kind) {
     self.own = own
     self.toppedUp = toppedUp
     self.replayed = replayed
@@ -65,23 +65,23 @@ public struct ExpertSource: Sendable, Equatable {
 }
 
 /// Where the statistics of a layer's experts come from.
-public struct ExpertSources: Sendable, Equatable {
+package struct ExpertSources: Sendable, Equatable {
   /// The layer.
-  public let layer: Int
+  package let layer: Int
   /// One an expert.
-  public let experts: [ExpertSource]
+  package let experts: [ExpertSource]
 
   /// The sources of a layer.
-  public init(layer: Int, experts: [ExpertSource]) {
+  package init(layer: Int, experts: [ExpertSource]) {
     self.layer = layer
     self.experts = experts
   }
 
   /// The name of a layer's tensor: `blk.7.ffn_exps.source`.
-  public static func tensorName(_ layer: Int) -> String { "blk.\(layer).ffn_exps.source" }
+  package static func tensorName(_ layer: Int) -> String { "blk.\(layer).ffn_exps.source" }
 
   /// I64 [experts, 4]: own, topped up, replayed, kind.
-  public var tensor: StatisticsTensor {
+  package var tensor: StatisticsTensor {
     StatisticsTensor(
       name: ExpertSources.tensorName(layer), dtype: .i64, shape: [experts.count, 4],
       bytes: littleEndian(experts.flatMap { [$0.own, $0.toppedUp, $0.replayed, $0.kind.rawValue] }))
@@ -100,7 +100,7 @@ public struct ExpertSources: Sendable, Equatable {
 extension Statistics {
   /// Where the statistics of a layer's experts come from, or nil when the file does not say.
   /// - Throws: `STAT_FORMAT`.
-  public func expertSources(layer: Int) throws(FormatError) -> ExpertSources? {
+  package func expertSources(layer: Int) throws(FormatError) -> ExpertSources? {
     guard let tensor = tensor(ExpertSources.tensorName(layer)) else { return nil }
     let values = try counts(tensor)
     var experts: [ExpertSource] = []

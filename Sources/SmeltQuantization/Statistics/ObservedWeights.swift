@@ -1,9 +1,9 @@
 // Weights that watch what they are multiplied with. Calibration is the ordinary forward pass with these.
 
 internal import CKernels
-public import SmeltModels
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltModels
+package import SmeltStorage
+package import SmeltTensors
 internal import Synchronization
 
 /// Weights that keep, for each weight and input channel, the largest magnitude and the sum of squares of the
@@ -12,13 +12,13 @@ internal import Synchronization
 /// Sums are in double precision, token after token, whatever the number of threads; call `multiply` from one thread at
 /// a time for statistics that are the same in every run. Memory: 12 bytes for each input channel of each
 /// weight multiplied since the last `drain`, so drain after each layer.
-public final class ObservedWeights<Base: Weights>: Weights {
+package final class ObservedWeights<Base: Weights>: Weights {
   private let base: Base
   private let grouped: [WeightName: Int]
   private let state = Mutex(Watched())
 
   /// Watches `base`. The specs tell which weights have rows that see inputs of their own.
-  public init(_ base: Base, specs: [WeightSpec]) {
+  package init(_ base: Base, specs: [WeightSpec]) {
     self.base = base
     grouped = Dictionary(specs.lazy.filter { $0.inputGroups > 1 }.map { ($0.name, $0.inputGroups) }) {
       first, _ in first
@@ -26,18 +26,18 @@ public final class ObservedWeights<Base: Weights>: Weights {
   }
 
   /// The base's weight; reading it is not watched.
-  public func weight(_ name: WeightName) throws -> Weight { try base.weight(name) }
+  package func weight(_ name: WeightName) throws -> Weight { try base.weight(name) }
 
   /// Forwards to the base.
-  public func finished(_ name: WeightName) { base.finished(name) }
+  package func finished(_ name: WeightName) { base.finished(name) }
 
   /// Forwards to the base.
-  public func upcoming(_ names: [WeightName]) { base.upcoming(names) }
+  package func upcoming(_ names: [WeightName]) { base.upcoming(names) }
 
   /// Watches the activations, then multiplies as the base does. An input group of the weight is watched when the
   /// product covers the group's first row, so that a product cut into rows is counted once.
   /// - Throws: `Q_CODE_NAN` when the activations are not finite, and what the base throws.
-  public func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws
+  package func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws
     -> Matrix
   {
     let groups = grouped[name] ?? 1
@@ -59,7 +59,7 @@ public final class ObservedWeights<Base: Weights>: Weights {
   }
 
   /// Counts the tokens of each expert of a layer.
-  public func record(_ routing: Routing, layer: Int, experts: Int) {
+  package func record(_ routing: Routing, layer: Int, experts: Int) {
     state.withLock { state in
       var counts = state.layers[layer] ?? [Int](repeating: 0, count: experts)
       precondition(counts.count == experts, "layer \(layer) has \(counts.count) experts, found \(experts)")
@@ -69,7 +69,7 @@ public final class ObservedWeights<Base: Weights>: Weights {
   }
 
   /// What was learned about weights since the last call, in the order of first use; forgotten here.
-  public func drain() -> [StatisticsEntry] {
+  package func drain() -> [StatisticsEntry] {
     let order = state.withLock { state in
       defer { (state.order, state.places) = ([], [:]) }
       return state.order
@@ -78,7 +78,7 @@ public final class ObservedWeights<Base: Weights>: Weights {
   }
 
   /// The experts' tokens since the last call, layers in ascending order; forgotten here.
-  public func drainRouting() -> [ExpertTokens] {
+  package func drainRouting() -> [ExpertTokens] {
     let layers = state.withLock { state in
       defer { state.layers = [:] }
       return state.layers

@@ -1,12 +1,12 @@
 // Statistics as tensors and back. Formats/statistics.md, sections 2 and 3.
 
-public import SmeltModels
+package import SmeltModels
 internal import SmeltStorage
-public import SmeltTensors
+package import SmeltTensors
 
 extension StatisticsEntry {
   /// The tensors of an entry: `.absmax` where it is known, `.mean_square`, `.count`.
-  public var tensors: [StatisticsTensor] {
+  package var tensors: [StatisticsTensor] {
     zip(
       StatisticsEntry.layout(weight, groups: groups, columns: columns),
       [absmax.map(littleEndian), littleEndian(meanSquare), littleEndian(counts)]
@@ -16,7 +16,7 @@ extension StatisticsEntry {
   }
 
   /// Names, dtypes and shapes of an entry's tensors, for writers that need the header before the values.
-  public static func layout(_ weight: WeightName, groups: Int, columns: Int)
+  package static func layout(_ weight: WeightName, groups: Int, columns: Int)
     -> [(name: String, dtype: DType, shape: Shape)]
   {
     [
@@ -28,13 +28,13 @@ extension StatisticsEntry {
 
 extension ExpertTokens {
   /// The tensor of the counts, I64 [experts].
-  public var tensor: StatisticsTensor {
+  package var tensor: StatisticsTensor {
     StatisticsTensor(
       name: ExpertTokens.tensorName(layer), dtype: .i64, shape: [counts.count], bytes: littleEndian(counts))
   }
 
   /// The name of a layer's tensor: `blk.7.ffn_exps.tokens`.
-  public static func tensorName(_ layer: Int) -> String { "blk.\(layer).ffn_exps.tokens" }
+  package static func tensorName(_ layer: Int) -> String { "blk.\(layer).ffn_exps.tokens" }
 
   /// The layer of a tensor's name, or nil when it is no such name.
   static func layer(ofTensor name: String) -> Int? {

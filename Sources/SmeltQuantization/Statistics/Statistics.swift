@@ -1,28 +1,28 @@
 // What calibration learned, as named tensors: Formats/statistics.md. Values are decoded when asked for, so that a
 // mapped statistics file costs no memory.
 
-public import SmeltModels
-public import SmeltStorage
-public import SmeltTensors
+package import SmeltModels
+package import SmeltStorage
+package import SmeltTensors
 
 /// What calibration learned about the inputs of one weight.
-public struct StatisticsEntry: Sendable, Equatable {
+package struct StatisticsEntry: Sendable, Equatable {
   /// The weight.
-  public let weight: WeightName
+  package let weight: WeightName
   /// How many row groups of it see inputs of their own.
-  public let groups: Int
+  package let groups: Int
   /// Input channels.
-  public let columns: Int
+  package let columns: Int
   /// The largest magnitude of each input channel, [groups, columns]; nil where it is not known, as from an importance
   /// matrix.
-  public let absmax: [Float]?
+  package let absmax: [Float]?
   /// The mean square of each input channel, [groups, columns]; 0 where no token came.
-  public let meanSquare: [Float]
+  package let meanSquare: [Float]
   /// Tokens that came, [groups].
-  public let counts: [Int]
+  package let counts: [Int]
 
   /// An entry of known values.
-  public init(
+  package init(
     _ weight: WeightName, groups: Int, columns: Int, absmax: [Float]?, meanSquare: [Float], counts: [Int]
   ) {
     precondition(
@@ -38,7 +38,7 @@ public struct StatisticsEntry: Sendable, Equatable {
   }
 
   /// The entry of a weight that no token reached.
-  public init(unreached weight: WeightName, groups: Int, columns: Int) {
+  package init(unreached weight: WeightName, groups: Int, columns: Int) {
     let zeros = [Float](repeating: 0, count: groups * columns)
     self.init(
       weight, groups: groups, columns: columns, absmax: zeros, meanSquare: zeros,
@@ -47,34 +47,34 @@ public struct StatisticsEntry: Sendable, Equatable {
 }
 
 /// How many tokens each expert of a layer got.
-public struct ExpertTokens: Sendable, Equatable {
+package struct ExpertTokens: Sendable, Equatable {
   /// The layer.
-  public let layer: Int
+  package let layer: Int
   /// Tokens, one number an expert. A token counts once for each expert it went to.
-  public let counts: [Int]
+  package let counts: [Int]
 
   /// The counts of a layer.
-  public init(layer: Int, counts: [Int]) {
+  package init(layer: Int, counts: [Int]) {
     self.layer = layer
     self.counts = counts
   }
 }
 
 /// A tensor of a statistics file.
-public struct StatisticsTensor: Sendable {
+package struct StatisticsTensor: Sendable {
   /// The name, for example `blk.0.attn_q_a.weight.absmax`.
-  public let name: String
+  package let name: String
   /// F32 or I64.
-  public let dtype: DType
+  package let dtype: DType
   /// Dimensions.
-  public let shape: Shape
+  package let shape: Shape
   /// Little-endian bytes.
-  public let bytes: Bytes
+  package let bytes: Bytes
   /// What the values of each row are divided by when they are read, a row of 0 being 0; nil when they stand as they are.
   let rowDivisors: [Float]?
 
   /// A tensor; whether bytes fit the shape is checked by `Statistics`.
-  public init(name: String, dtype: DType, shape: Shape, bytes: Bytes) {
+  package init(name: String, dtype: DType, shape: Shape, bytes: Bytes) {
     self.name = name
     self.dtype = dtype
     self.shape = shape
@@ -94,30 +94,30 @@ public struct StatisticsTensor: Sendable {
 }
 
 /// What calibration learned about a model.
-public struct Statistics: Sendable {
+package struct Statistics: Sendable {
   /// The `format` of the metadata.
-  public static let format = "smelt.statistics/1"
+  package static let format = "smelt.statistics/1"
 
   /// The model's `model_type`; nil where it is not known, as from an importance matrix.
-  public var modelType: String?
+  package var modelType: String?
   /// SHA-256 of the file they were read from, in lower-case hexadecimal; nil where there was none.
-  public var fileHash: String?
+  package var fileHash: String?
   /// Tokens that ran.
-  public var tokens: Int
+  package var tokens: Int
   /// Tokens of a sequence.
-  public var context: Int
+  package var context: Int
   /// Sequences that ran.
-  public var sequences: Int
+  package var sequences: Int
   /// More metadata, such as the hash of the text; kept as it is.
-  public var notes: [(key: String, value: String)] = []
+  package var notes: [(key: String, value: String)] = []
   /// The file it came from, for messages.
-  public var file: String?
+  package var file: String?
   /// The tensors in the order they were added.
-  public private(set) var tensors: [StatisticsTensor] = []
+  package private(set) var tensors: [StatisticsTensor] = []
   private var places: [String: Int] = [:]
 
   /// Statistics without entries.
-  public init(modelType: String?, tokens: Int, context: Int, sequences: Int) {
+  package init(modelType: String?, tokens: Int, context: Int, sequences: Int) {
     self.modelType = modelType
     self.tokens = tokens
     self.context = context
@@ -125,23 +125,23 @@ public struct Statistics: Sendable {
   }
 
   /// Adds entries; a weight may have one only.
-  public mutating func add(_ entries: [StatisticsEntry]) {
+  package mutating func add(_ entries: [StatisticsEntry]) {
     for entry in entries { for tensor in entry.tensors { append(tensor) } }
   }
 
   /// Adds counts; a layer may have one only.
-  public mutating func add(_ layers: [ExpertTokens]) {
+  package mutating func add(_ layers: [ExpertTokens]) {
     for layer in layers { append(layer.tensor) }
   }
 
   /// Adds where the experts' statistics come from; a layer may have one only.
-  public mutating func add(_ layers: [ExpertSources]) {
+  package mutating func add(_ layers: [ExpertSources]) {
     for layer in layers { append(layer.tensor) }
   }
 
   /// Adds the sums of squares of a weight's inputs, F32 [groups, columns], where counts has a number for each group. They
   /// are lent, and divided by `counts` in float32 when they are asked for; a group of count 0 has zeros.
-  public mutating func add(_ weight: WeightName, sums: Bytes, columns: Int, counts: [Int]) {
+  package mutating func add(_ weight: WeightName, sums: Bytes, columns: Int, counts: [Int]) {
     append(
       StatisticsTensor(
         name: "\(weight).mean_square", shape: [counts.count, columns], sums: sums,
@@ -158,7 +158,7 @@ public struct Statistics: Sendable {
   }
 
   /// The metadata of a statistics file, in order.
-  public var metadata: [(key: String, value: String)] {
+  package var metadata: [(key: String, value: String)] {
     [("format", Statistics.format)] + (modelType.map { [("model_type", $0)] } ?? []) + [
       ("tokens", String(tokens)), ("context", String(context)), ("sequences", String(sequences)),
     ] + notes
@@ -166,7 +166,7 @@ public struct Statistics: Sendable {
 
   /// Statistics from a file's tensors and metadata. Shapes and sizes are checked now, values when they are asked for.
   /// - Throws: `STAT_FORMAT`.
-  public init(tensors: [StatisticsTensor], metadata: [(key: String, value: String)], file: String? = nil)
+  package init(tensors: [StatisticsTensor], metadata: [(key: String, value: String)], file: String? = nil)
     throws(FormatError)
   {
     func text(_ key: String) throws(FormatError) -> String {
@@ -212,7 +212,7 @@ public struct Statistics: Sendable {
 
   /// The entry of a weight, or nil when the file has none.
   /// - Throws: `STAT_FORMAT` for values that no calibration can give.
-  public func entry(_ weight: WeightName) throws(FormatError) -> StatisticsEntry? {
+  package func entry(_ weight: WeightName) throws(FormatError) -> StatisticsEntry? {
     guard let square = tensor("\(weight).mean_square"), let count = tensor("\(weight).count") else {
       return nil
     }
@@ -225,7 +225,7 @@ public struct Statistics: Sendable {
 
   /// How much each input channel of a weight matters, or nil when a group of it saw no token.
   /// - Throws: `STAT_FORMAT`.
-  public func importance(_ weight: WeightName) throws(FormatError) -> ImportanceView? {
+  package func importance(_ weight: WeightName) throws(FormatError) -> ImportanceView? {
     guard let reach = try reach(weight), reach.counts.allSatisfy({ $0 > 0 }),
       let square = tensor("\(weight).mean_square")
     else { return nil }
@@ -242,14 +242,14 @@ public struct Statistics: Sendable {
 
   /// Tokens each expert of a layer got, or nil when the layer has no experts.
   /// - Throws: `STAT_FORMAT`.
-  public func expertTokens(layer: Int) throws(FormatError) -> ExpertTokens? {
+  package func expertTokens(layer: Int) throws(FormatError) -> ExpertTokens? {
     guard let tensor = tensor(ExpertTokens.tensorName(layer)) else { return nil }
     return ExpertTokens(layer: layer, counts: try counts(tensor))
   }
 
   /// All layers' counts, in ascending order of the layers.
   /// - Throws: `STAT_FORMAT`.
-  public func expertTokens() throws(FormatError) -> [ExpertTokens] {
+  package func expertTokens() throws(FormatError) -> [ExpertTokens] {
     var found: [ExpertTokens] = []
     for layer in tensors.compactMap({ ExpertTokens.layer(ofTensor: $0.name) }).sorted() {
       if let tokens = try expertTokens(layer: layer) { found.append(tokens) }
@@ -259,7 +259,7 @@ public struct Statistics: Sendable {
 
   /// Refuses statistics of another model: another `model_type` where it is known, weights the model lacks, other shapes, other experts.
   /// - Throws: `STAT_MISMATCH` naming the first difference.
-  public func check(modelType: String, experts: Int, weights: [WeightSpec]) throws(FormatError) {
+  package func check(modelType: String, experts: Int, weights: [WeightSpec]) throws(FormatError) {
     func refuse(_ subject: String, _ problem: String) -> FormatError {
       FormatError(.statisticsMismatch, file: file, subject: subject, problem)
     }

@@ -6,14 +6,14 @@ internal import Synchronization
 ///
 /// A pinned value gives no room to others; pinned ones take at most half of the limit, so that there is always room for what
 /// comes and goes.
-public final class BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
+package final class BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
   private let state: Mutex<State>
 
   /// Keeps at most `limit` bytes.
-  public init(limit: Int) { state = Mutex(State(limit: max(0, limit))) }
+  package init(limit: Int) { state = Mutex(State(limit: max(0, limit))) }
 
   /// Bytes kept at most. What no longer fits goes at once, pinned values last.
-  public var limit: Int {
+  package var limit: Int {
     get { state.withLock { $0.limit } }
     set {
       let dropped = state.withLock { state in
@@ -25,7 +25,7 @@ public final class BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Send
   }
 
   /// The value, if it is kept; it becomes the most recently used.
-  public func find(_ key: Key) -> Value? {
+  package func find(_ key: Key) -> Value? {
     state.withLock { state in
       guard let node = state.nodes[key] else { return nil }
       if !node.isPinned {
@@ -37,12 +37,12 @@ public final class BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Send
   }
 
   /// Whether a value is kept; its place among the others stays.
-  public func contains(_ key: Key) -> Bool { state.withLock { $0.nodes[key] != nil } }
+  package func contains(_ key: Key) -> Bool { state.withLock { $0.nodes[key] != nil } }
 
   /// Keeps a value of `byteCount` bytes, pinned where that is asked for and half of the limit allows it.
   /// - Returns: whether it is kept; a value larger than the room beside the pinned ones is not.
   @discardableResult
-  public func keep(_ key: Key, _ value: Value, byteCount: Int, pinned: Bool = false) -> Bool {
+  package func keep(_ key: Key, _ value: Value, byteCount: Int, pinned: Bool = false) -> Bool {
     // Values are freed after the lock is given back: giving back memory takes time.
     var dropped: [Value] = []
     let kept = state.withLock { state in
@@ -58,7 +58,7 @@ public final class BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Send
   }
 
   /// Keeps a value where it is, where half of the limit allows it; values that are not kept are left alone.
-  public func pin(_ key: Key) {
+  package func pin(_ key: Key) {
     state.withLock { state in
       guard let node = state.nodes[key], !node.isPinned,
         state.pinnedBytes + node.byteCount <= state.limit / 2
@@ -70,7 +70,7 @@ public final class BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Send
   }
 
   /// Lets a pinned value go when its turn comes; it counts as the most recently used. Others are left alone.
-  public func unpin(_ key: Key) {
+  package func unpin(_ key: Key) {
     state.withLock { state in
       guard let node = state.nodes[key], node.isPinned else { return }
       node.isPinned = false
@@ -80,16 +80,16 @@ public final class BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Send
   }
 
   /// Forgets a value.
-  public func remove(_ key: Key) {
+  package func remove(_ key: Key) {
     let dropped = state.withLock { state in state.nodes[key].map { state.remove($0) } }
     withExtendedLifetime(dropped) {}
   }
 
   /// Bytes kept now.
-  public var byteCount: Int { state.withLock { $0.byteCount } }
+  package var byteCount: Int { state.withLock { $0.byteCount } }
 
   /// Bytes pinned now.
-  public var pinnedBytes: Int { state.withLock { $0.pinnedBytes } }
+  package var pinnedBytes: Int { state.withLock { $0.pinnedBytes } }
 
   private final class Node {
     let key: Key

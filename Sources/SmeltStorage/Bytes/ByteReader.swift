@@ -1,16 +1,16 @@
 // A little-endian cursor over bytes: every read names its field, and a read past the end is an error with an offset.
 
 /// Reads numbers and strings in order; refuses to pass the end.
-public struct ByteReader {
+package struct ByteReader {
   private let bytes: Bytes
   private let file: String
   private let code: ErrorCode
   private let origin: Int
   /// The next byte, counted from the start of `bytes`.
-  public private(set) var position = 0
+  package private(set) var position = 0
 
   /// A cursor over `bytes`, which start at byte `origin` of `file`; a short read throws `code`.
-  public init(_ bytes: Bytes, file: String, origin: Int = 0, code: ErrorCode) {
+  package init(_ bytes: Bytes, file: String, origin: Int = 0, code: ErrorCode) {
     self.bytes = bytes
     self.file = file
     self.origin = origin
@@ -18,18 +18,18 @@ public struct ByteReader {
   }
 
   /// Bytes not read yet.
-  public var remaining: Int { bytes.count - position }
+  package var remaining: Int { bytes.count - position }
 
   /// The place in the file of the next byte.
-  public var offset: Int { origin + position }
+  package var offset: Int { origin + position }
 
   /// An error of the cursor's code at the next byte.
-  public func error(_ field: String, _ problem: String) -> FormatError {
+  package func error(_ field: String, _ problem: String) -> FormatError {
     FormatError(code, file: file, subject: field, offset: offset, problem)
   }
 
   /// The next `count` bytes, as a slice.
-  public mutating func take(_ count: Int, _ field: String) throws(FormatError) -> Bytes {
+  package mutating func take(_ count: Int, _ field: String) throws(FormatError) -> Bytes {
     guard count >= 0, count <= remaining else {
       throw error(field, "needs \(count) bytes, \(remaining) are left")
     }
@@ -38,7 +38,7 @@ public struct ByteReader {
   }
 
   /// The next number, little-endian.
-  public mutating func number<T: FixedWidthInteger>(_ type: T.Type, _ field: String) throws(FormatError) -> T
+  package mutating func number<T: FixedWidthInteger>(_ type: T.Type, _ field: String) throws(FormatError) -> T
   {
     // SAFETY: `take` gives exactly the number's bytes, or throws; the load needs no alignment.
     let slice = try take(MemoryLayout<T>.size, field)
@@ -46,14 +46,14 @@ public struct ByteReader {
   }
 
   /// The next 64-bit number as a size: at most 2^62.
-  public mutating func size(_ field: String) throws(FormatError) -> Int {
+  package mutating func size(_ field: String) throws(FormatError) -> Int {
     let value = try number(UInt64.self, field)
     guard value <= 1 << 62 else { throw error(field, "found \(value), expected at most 2^62") }
     return Int(value)
   }
 
   /// The next string: a 16-bit length and that many bytes of UTF-8.
-  public mutating func string(_ field: String) throws(FormatError) -> String {
+  package mutating func string(_ field: String) throws(FormatError) -> String {
     let count = Int(try number(UInt16.self, field))
     let slice = try take(count, field)
     guard let text = slice.withUnsafeBytes({ String(validating: $0, as: UTF8.self) }) else {

@@ -1,22 +1,22 @@
 // Numbers of bytes as people write and read them. One parser and one printer for the whole program: MB is 10⁶, MiB 2²⁰.
 
 /// A number of bytes with its unit: `10MB` is 10⁷, `10MiB` 10 · 2²⁰, `140G` 140 · 10⁹.
-public struct ByteSize: Sendable, Hashable, CustomStringConvertible {
+package struct ByteSize: Sendable, Hashable, CustomStringConvertible {
   /// The number of bytes.
-  public let bytes: Int
+  package let bytes: Int
 
   /// A size of known bytes.
-  public init(_ bytes: Int) { self.bytes = bytes }
+  package init(_ bytes: Int) { self.bytes = bytes }
 
   /// What is accepted, for help and messages.
-  public static let accepted =
+  package static let accepted =
     "a number with a unit: kB, MB, GB, TB are powers of 1000 (140G and 140GB alike), KiB, MiB, GiB, TiB powers of 1024; "
     + "without a unit bytes; case does not matter"
 
   /// Why a text is not a size.
-  public struct Refusal: Error, Sendable, Hashable, CustomStringConvertible {
+  package struct Refusal: Error, Sendable, Hashable, CustomStringConvertible {
     /// What was found and what is accepted.
-    public let description: String
+    package let description: String
   }
 
   /// The largest size: far above any disk, and far below what sums of sizes would overflow at.
@@ -24,7 +24,7 @@ public struct ByteSize: Sendable, Hashable, CustomStringConvertible {
 
   /// Reads a size. A fraction of a byte is cut off, so that a limit is never read as more than was written.
   /// - Throws: `Refusal` for anything else than digits, an optional fraction and an optional unit.
-  public init(parsing text: String) throws(Refusal) {
+  package init(parsing text: String) throws(Refusal) {
     func refusal(_ problem: String) -> Refusal {
       Refusal(description: "'\(printable(excerpt(text)))' \(problem); expected \(ByteSize.accepted)")
     }
@@ -71,7 +71,7 @@ public struct ByteSize: Sendable, Hashable, CustomStringConvertible {
   }
 
   /// The size without rounding, in the largest unit that divides it: `2GiB`, `5GB`, `1234B`. Reads back as the same size.
-  public var description: String {
+  package var description: String {
     let units = [
       ("TiB", 1 << 40), ("TB", 1_000_000_000_000), ("GiB", 1 << 30), ("GB", 1_000_000_000), ("MiB", 1 << 20),
       ("MB", 1_000_000), ("KiB", 1 << 10), ("kB", 1000),
@@ -84,7 +84,7 @@ public struct ByteSize: Sendable, Hashable, CustomStringConvertible {
 private func isDigit(_ byte: UInt8) -> Bool { (0x30...0x39).contains(byte) }
 
 /// Bytes in units of a thousand, to three digits: `25.7 MB`.
-public func byteText(_ bytes: Int) -> String {
+package func byteText(_ bytes: Int) -> String {
   let units = ["B", "kB", "MB", "GB", "TB"]
   var value = Double(bytes)
   var unit = 0

@@ -9,7 +9,7 @@
 #endif
 
 /// A read-only run of bytes that keeps its owner (a mapped file, a buffer) alive. Copying it copies no bytes.
-public struct Bytes: @unchecked Sendable {
+package struct Bytes: @unchecked Sendable {
   // SAFETY: `base` points into memory that `owner` frees in its `deinit`, and this value keeps `owner` alive; `count` bytes are
   // there, which whoever makes a `Bytes` vouches for. Nobody writes to them any more, so that any thread may read them. The bytes
   // of a mapped file are the exception that no program can exclude: another one may rewrite the file; `checkUnchanged` finds out,
@@ -18,10 +18,10 @@ public struct Bytes: @unchecked Sendable {
   private let owner: AnyObject
   private let base: UnsafeRawPointer?
   /// The number of bytes.
-  public let count: Int
+  package let count: Int
 
   /// Bytes at `pointer`, valid and unchanging as long as `owner` lives.
-  public init(owner: AnyObject, pointer: UnsafeRawPointer?, count: Int) {
+  package init(owner: AnyObject, pointer: UnsafeRawPointer?, count: Int) {
     precondition(count >= 0 && (pointer != nil || count == 0))
     self.owner = owner
     self.base = pointer
@@ -29,19 +29,19 @@ public struct Bytes: @unchecked Sendable {
   }
 
   /// Bytes copied from an array.
-  public init(_ array: [UInt8]) {
+  package init(_ array: [UInt8]) {
     let buffer = ByteBuffer(count: array.count)
     array.withUnsafeBytes { buffer.bytes.copyMemory(from: $0) }
     self.init(owner: buffer, pointer: UnsafeRawPointer(buffer.bytes.baseAddress), count: array.count)
   }
 
   /// Bytes that take over a buffer which nobody writes to any more.
-  public init(_ buffer: ByteBuffer) {
+  package init(_ buffer: ByteBuffer) {
     self.init(owner: buffer, pointer: UnsafeRawPointer(buffer.bytes.baseAddress), count: buffer.bytes.count)
   }
 
   /// Lends the bytes; the pointer is valid inside the closure only.
-  public func withUnsafeBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
+  package func withUnsafeBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
     defer { withExtendedLifetime(owner) {} }
     return try body(UnsafeRawBufferPointer(start: base, count: count))
   }
@@ -49,53 +49,53 @@ public struct Bytes: @unchecked Sendable {
   /// The address of the first byte; valid while this value (or a copy) lives. For kernels.
   ///
   /// The compiler may end a local value's life behind its last use: keep it in a property, or use `withUnsafeBytes`.
-  public var baseAddress: UnsafeRawPointer? { base }
+  package var baseAddress: UnsafeRawPointer? { base }
 
   /// A part of the bytes with the same owner. `range` must lie within `0..<count`.
-  public subscript(range: Range<Int>) -> Bytes {
+  package subscript(range: Range<Int>) -> Bytes {
     precondition(range.lowerBound >= 0 && range.upperBound <= count, "range outside the bytes")
     return Bytes(owner: owner, pointer: base.map { $0 + range.lowerBound }, count: range.count)
   }
 
   /// A copy as an array.
-  public var array: [UInt8] { withUnsafeBytes { Array($0) } }
+  package var array: [UInt8] { withUnsafeBytes { Array($0) } }
 
   /// The same bytes in memory of their own.
-  public var copy: Bytes {
+  package var copy: Bytes {
     let buffer = ByteBuffer(count: count)
     withUnsafeBytes { buffer.bytes.copyMemory(from: $0) }
     return Bytes(buffer)
   }
 
   /// Whether the bytes lie in a mapped file, and take no memory that the system could not take back.
-  public var isMapped: Bool { owner is MappedFile }
+  package var isMapped: Bool { owner is MappedFile }
 
   /// Tells the system that the bytes will be needed soon, so that it begins to read them; bytes that are not mapped from a
   /// file are left alone.
-  public func willNeed() {
+  package func willNeed() {
     guard let mapping = owner as? MappedFile, let base else { return }
     mapping.willNeed(base, count)
   }
 
   /// Tells the system that the pages of a mapping are not needed for now. Reading them again is allowed and brings
   /// them back; bytes that are not mapped from a file are left alone.
-  public func evict() {
+  package func evict() {
     guard let mapping = owner as? MappedFile, let base else { return }
     mapping.evict(base, count)
   }
 }
 
 /// Memory of a fixed size, uninitialized at first, freed with the object.
-public final class ByteBuffer: @unchecked Sendable {
+package final class ByteBuffer: @unchecked Sendable {
   // SAFETY: the object owns `block` and frees it once, when nobody holds the object. Its maker fills `bytes` on one thread, or on
   // several in parts that do not overlap, before it becomes a `Bytes`; what is not filled is whatever the allocator left.
   /// The memory, aligned to 64 bytes.
-  public let bytes: UnsafeMutableRawBufferPointer
+  package let bytes: UnsafeMutableRawBufferPointer
 
   private let block: UnsafeMutableRawPointer
 
   /// Memory for `count` bytes.
-  public init(count: Int) {
+  package init(count: Int) {
     // Rounded up within a plain block: a hole that an aligned block leaves is too small for the next one of its size, and
     // with anything that stays between them memory would grow without end.
     block = OutOfMemory.allocate(count + 63, alignment: 16)

@@ -4,64 +4,64 @@ internal import CKernels
 internal import Crypto
 
 /// CRC-32C, Castagnoli's polynomial, as iSCSI, ext4 and SSE 4.2 have it. Source: RFC 3720, section 12.1.
-public enum CRC32C {
+package enum CRC32C {
   // SAFETY: here and in the hashes below, kernels get a buffer's own address and count, and keep neither.
   /// The sum of `bytes`, or of what `sum` is the sum of, followed by `bytes`. The sum of no bytes is 0.
-  public static func hash(_ bytes: UnsafeRawBufferPointer, after sum: UInt32 = 0) -> UInt32 {
+  package static func hash(_ bytes: UnsafeRawBufferPointer, after sum: UInt32 = 0) -> UInt32 {
     sk_crc32c(sum, bytes.baseAddress, bytes.count)
   }
 }
 
 /// XXH64 of bytes, seed 0. Source: the xxHash specification.
-public func xxh64(_ bytes: UnsafeRawBufferPointer) -> UInt64 {
+package func xxh64(_ bytes: UnsafeRawBufferPointer) -> UInt64 {
   sk_xxh64(bytes.baseAddress, bytes.count, 0)
 }
 
 /// XXH64 of bytes that arrive in pieces.
-public struct XXH64: Sendable {
+package struct XXH64: Sendable {
   private var state = sk_xxh64_state()
 
   /// Nothing hashed yet; seed 0.
-  public init() { sk_xxh64_init(&state, 0) }
+  package init() { sk_xxh64_init(&state, 0) }
 
   /// Adds bytes.
-  public mutating func update(_ bytes: UnsafeRawBufferPointer) {
+  package mutating func update(_ bytes: UnsafeRawBufferPointer) {
     sk_xxh64_update(&state, bytes.baseAddress, bytes.count)
   }
 
   /// The hash of all bytes so far.
-  public func value() -> UInt64 { withUnsafePointer(to: state) { sk_xxh64_final($0) } }
+  package func value() -> UInt64 { withUnsafePointer(to: state) { sk_xxh64_final($0) } }
 }
 
 /// SHA-256 of bytes that arrive in pieces. Source: FIPS 180-4, as swift-crypto computes it.
-public struct SHA256: Sendable {
+package struct SHA256: Sendable {
   /// Bytes of a digest.
-  public static let byteCount = 32
+  package static let byteCount = 32
 
   private var state = Crypto.SHA256()
 
   /// Nothing hashed yet.
-  public init() {}
+  package init() {}
 
   /// Adds bytes.
-  public mutating func update(_ bytes: UnsafeRawBufferPointer) { state.update(bufferPointer: bytes) }
+  package mutating func update(_ bytes: UnsafeRawBufferPointer) { state.update(bufferPointer: bytes) }
 
   /// Adds an array.
-  public mutating func update(_ array: [UInt8]) { array.withUnsafeBytes { update($0) } }
+  package mutating func update(_ array: [UInt8]) { array.withUnsafeBytes { update($0) } }
 
   /// The digest: 32 bytes.
-  public func digest() -> [UInt8] { Array(state.finalize()) }
+  package func digest() -> [UInt8] { Array(state.finalize()) }
 
   /// The digest in lower-case hexadecimal.
-  public func hex() -> String { hexadecimal(digest()) }
+  package func hex() -> String { hexadecimal(digest()) }
 
   /// The digest of some bytes.
-  public static func digest(_ bytes: UnsafeRawBufferPointer) -> [UInt8] {
+  package static func digest(_ bytes: UnsafeRawBufferPointer) -> [UInt8] {
     Array(Crypto.SHA256.hash(data: bytes))
   }
 
   /// The digest of some bytes in lower-case hexadecimal.
-  public static func hex(_ bytes: Bytes) -> String {
+  package static func hex(_ bytes: Bytes) -> String {
     var hash = SHA256()
     bytes.withUnsafeBytes { hash.update($0) }
     return hash.hex()
@@ -69,13 +69,13 @@ public struct SHA256: Sendable {
 }
 
 /// All lower-case hexadecimal digits of a number: sixteen for 64 bits.
-public func hexadecimal(_ value: some FixedWidthInteger & UnsignedInteger) -> String {
+package func hexadecimal(_ value: some FixedWidthInteger & UnsignedInteger) -> String {
   let digits = String(value, radix: 16)
   return String(repeating: "0", count: value.bitWidth / 4 - digits.count) + digits
 }
 
 /// Two lower-case digits a byte.
-public func hexadecimal(_ bytes: some Sequence<UInt8>) -> String {
+package func hexadecimal(_ bytes: some Sequence<UInt8>) -> String {
   var digits: [UInt8] = []
   digits.reserveCapacity(2 * bytes.underestimatedCount)
   for byte in bytes {

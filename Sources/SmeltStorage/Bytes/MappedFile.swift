@@ -12,27 +12,27 @@ internal import CKernels
 #endif
 
 /// A regular file whose pages are addressable; none is read before it is touched.
-public final class MappedFile: @unchecked Sendable {
+package final class MappedFile: @unchecked Sendable {
   // SAFETY: all stored properties are constants. `base` is a private read-only mapping of `size` bytes, removed in `deinit`, when no
   // `Bytes` holds the object. The note for the fault handler is made after the mapping and removed before it. The kernel gives
   // SIGBUS, not other bytes, for pages behind the end of a file that became shorter (`MappedFaults`).
   /// The path it was opened by.
-  public let path: String
+  package let path: String
   /// The file's name without its folders, for messages.
-  public let name: String
+  package let name: String
   /// Device and inode, to tell whether two paths are one file.
-  public let identity: FileIdentity
+  package let identity: FileIdentity
   private let base: UnsafeMutableRawPointer?
   private let size: Int
   private let modified: Int64
   /// What the handler of unreadable pages knows of this file.
   private let noted: OpaquePointer?
   /// When the file was changed last, in nanoseconds of the system's clock.
-  public var changed: Int { Int(modified) }
+  package var changed: Int { Int(modified) }
 
   /// Maps `path`.
   /// - Throws: `SRC_MISSING`, `SRC_NOT_FILE`, or a `RequestError` of kind io when the system refuses.
-  public init(path: String) throws {
+  package init(path: String) throws {
     self.path = path
     self.name = fileName(path)
     // Looked at before it is opened: opening a device can do something, and a pipe can wait.
@@ -78,13 +78,13 @@ public final class MappedFile: @unchecked Sendable {
   }
 
   /// All bytes of the file.
-  public var bytes: Bytes { Bytes(owner: self, pointer: base.map { UnsafeRawPointer($0) }, count: size) }
+  package var bytes: Bytes { Bytes(owner: self, pointer: base.map { UnsafeRawPointer($0) }, count: size) }
 
   /// The file's size in bytes when it was mapped.
-  public var count: Int { size }
+  package var count: Int { size }
 
   /// Throws `SRC_CHANGED` when the file's size or time is no longer what it was at the start.
-  public func checkUnchanged() throws(FormatError) {
+  package func checkUnchanged() throws(FormatError) {
     var status = stat()
     guard stat(path, &status) == 0 else {
       throw FormatError(.changed, file: path, "the file is gone; it was there when the work began")
@@ -118,30 +118,30 @@ public final class MappedFile: @unchecked Sendable {
 }
 
 /// What happens when a page of a mapped file cannot be read.
-public enum MappedFaults {
+package enum MappedFaults {
   /// From now on the process ends with `SRC_CHANGED` (status 2) where the file is no longer what it was when it was mapped, else
   /// with an input/output error (74), and three lines on stderr that name the file. Without it the system's signal kills it.
-  public static func install() { sk_fault_install() }
+  package static func install() { sk_fault_install() }
 
   /// Has the line of a progress bar cleared before such an error.
-  public static func clearsLine() { sk_fault_clear_line("\r\u{1B}[K") }
+  package static func clearsLine() { sk_fault_clear_line("\r\u{1B}[K") }
 }
 
 /// Device and inode: equal for two paths of one file.
-public struct FileIdentity: Hashable, Sendable {
+package struct FileIdentity: Hashable, Sendable {
   /// The device's number.
-  public let device: UInt64
+  package let device: UInt64
   /// The file's number on that device.
-  public let inode: UInt64
+  package let inode: UInt64
 
   /// An identity of known numbers.
-  public init(device: UInt64, inode: UInt64) {
+  package init(device: UInt64, inode: UInt64) {
     self.device = device
     self.inode = inode
   }
 
   /// The identity of what lies at `path`, links followed; nil when nothing is there.
-  public init?(path: String) {
+  package init?(path: String) {
     var status = stat()
     guard stat(path, &status) == 0 else { return nil }
     self.init(device: UInt64(truncatingIfNeeded: status.st_dev), inode: UInt64(status.st_ino))

@@ -12,7 +12,7 @@
 ///
 /// What is ready and was not asked for yet costs room; the threads wait until some is free. Whoever needs a key takes it
 /// out of the line first: then it is ready, or nobody works on it. Results do not depend on how far the threads came.
-public final class ReadAhead<Key: Hashable & Sendable>: Sendable {
+package final class ReadAhead<Key: Hashable & Sendable>: Sendable {
   private let line: ReadAheadLine<Key>
   private let threads: [pthread_t]
 
@@ -21,7 +21,7 @@ public final class ReadAhead<Key: Hashable & Sendable>: Sendable {
   ///   - workers: how many threads; without any nothing is done ahead.
   ///   - room: what may be ready at once; a key that costs more is never done ahead.
   ///   - body: gets a key ready, given the one that follows in the line. Must not throw, and not hold this object.
-  public init(workers: Int, room: Int, body: @escaping @Sendable (Key, Key?) -> Void) {
+  package init(workers: Int, room: Int, body: @escaping @Sendable (Key, Key?) -> Void) {
     let line = ReadAheadLine<Key>(room: room)
     self.line = line
     threads = (0..<max(0, workers)).compactMap { _ in
@@ -41,19 +41,19 @@ public final class ReadAhead<Key: Hashable & Sendable>: Sendable {
 
   /// Puts keys at the head of the line, with what each costs; those that are in line already move there, those that are
   /// ready stay so.
-  public func announce(_ items: [(key: Key, cost: Int)]) {
+  package func announce(_ items: [(key: Key, cost: Int)]) {
     guard !threads.isEmpty else { return }
     line.announce(items)
   }
 
   /// Takes a key out of the line: waits for it while a thread works on it, and frees the room it took.
-  public func claim(_ key: Key) { line.claim(key) }
+  package func claim(_ key: Key) { line.claim(key) }
 
   /// Frees the room of what has been ready since before the last call and was not asked for; forgets what waits that long.
-  public func turn() { line.turn() }
+  package func turn() { line.turn() }
 
   /// What is ready or being made ready now, in the unit of the costs.
-  public var cost: Int { line.cost }
+  package var cost: Int { line.cost }
 }
 
 /// The state that the threads share.

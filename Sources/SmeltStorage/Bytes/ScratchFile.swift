@@ -11,19 +11,19 @@
 
 /// A temporary file that is read and written by place. Its name is gone as soon as it is open, so that nothing is left
 /// behind by an error, a signal or a crash.
-public final class ScratchFile {
+package final class ScratchFile {
   private let descriptor: Int32
   private let folder: String
   /// The end of the furthest write, in bytes.
-  public private(set) var byteCount = 0
+  package private(set) var byteCount = 0
 
   /// Where large temporary files go that belong beside no result: `TMPDIR`, else `/var/tmp`, which is on a disk where `/tmp`
   /// may be in memory.
-  public static var temporaryFolder: String { getenv("TMPDIR").map { String(cString: $0) } ?? "/var/tmp" }
+  package static var temporaryFolder: String { getenv("TMPDIR").map { String(cString: $0) } ?? "/var/tmp" }
 
   /// Makes a file in `folder`, or in a folder for temporary files where that is not writable.
   /// - Throws: `RequestError` cannot-create.
-  public init(in folder: String) throws {
+  package init(in folder: String) throws {
     let temporary = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
     for place in [folder, ScratchFile.temporaryFolder, temporary] {
       var template = Array(joinPath(place, ".smelt-XXXXXX").utf8CString)
@@ -45,7 +45,7 @@ public final class ScratchFile {
 
   /// Writes bytes at a place.
   /// - Throws: `RequestError` io with the system's reason, such as a full disk.
-  public func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws {
+  package func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws {
     guard Platform.write(descriptor, bytes, at: offset) else {
       throw RequestError(
         .io, "cannot write a temporary file in '\(folder)': \(Platform.lastError())",
@@ -56,7 +56,7 @@ public final class ScratchFile {
 
   /// Reads bytes that were written before.
   /// - Throws: `RequestError` io.
-  public func read(into bytes: UnsafeMutableRawBufferPointer, at offset: Int) throws {
+  package func read(into bytes: UnsafeMutableRawBufferPointer, at offset: Int) throws {
     // SAFETY: reads no more than is left of the caller's buffer, whose address exists where it has bytes.
     var done = 0
     while done < bytes.count {

@@ -1,11 +1,11 @@
 // Whether bytes are UTF-8, and where they are not. Source of the ranges: The Unicode Standard, table 3-7.
 
 /// Tells UTF-8 from other bytes.
-public enum UTF8Check {
+package enum UTF8Check {
   // SAFETY: every index is compared with `count` before it is used: the buffer's own checks are gone in a release build.
   /// The place of the first byte that begins no well-formed character of UTF-8; nil when all do.
   /// - Complexity: linear; eight ASCII bytes at a time.
-  public static func firstInvalid(_ bytes: UnsafeRawBufferPointer) -> Int? {
+  package static func firstInvalid(_ bytes: UnsafeRawBufferPointer) -> Int? {
     var place = 0
     while place < bytes.count {
       if place + 8 <= bytes.count,
@@ -21,7 +21,7 @@ public enum UTF8Check {
   }
 
   /// The place of the first NUL byte; nil if there is no such thing.
-  public static func firstNUL(_ bytes: UnsafeRawBufferPointer) -> Int? { bytes.firstIndex(of: 0) }
+  package static func firstNUL(_ bytes: UnsafeRawBufferPointer) -> Int? { bytes.firstIndex(of: 0) }
 
   /// The length of the character at a place, or nil when none begins there.
   private static func length(_ bytes: UnsafeRawBufferPointer, _ place: Int) -> Int? {

@@ -2,48 +2,48 @@
 // cannot be met (`RequestError`), and a program that is wrong (a trap, never reachable from a file's bytes).
 
 /// A stable, documented, grep-able name of one kind of refusal. `Formats/errors.md` explains each.
-public struct ErrorCode: Sendable, Hashable, CustomStringConvertible {
+package struct ErrorCode: Sendable, Hashable, CustomStringConvertible {
   /// The name as printed between the brackets of `error[…]`.
-  public let name: String
+  package let name: String
   /// One sentence: what the code means.
-  public let meaning: String
+  package let meaning: String
   /// One sentence: what a person can do about it. Used as the `help:` line when the error brings none of its own.
-  public let remedy: String
+  package let remedy: String
 
   /// A code with its explanation.
-  public init(_ name: String, _ meaning: String, _ remedy: String) {
+  package init(_ name: String, _ meaning: String, _ remedy: String) {
     self.name = name
     self.meaning = meaning
     self.remedy = remedy
   }
 
   /// The bare name.
-  public var description: String { name }
+  package var description: String { name }
 
   /// Codes are equal when their names are.
-  public static func == (a: ErrorCode, b: ErrorCode) -> Bool { a.name == b.name }
+  package static func == (a: ErrorCode, b: ErrorCode) -> Bool { a.name == b.name }
 
   /// Hashes the name.
-  public func hash(into hasher: inout Hasher) { hasher.combine(name) }
+  package func hash(into hasher: inout Hasher) { hasher.combine(name) }
 }
 
 /// A file that breaks its rule: which file, which tensor or key, which byte, what was found and what was expected.
-public struct FormatError: Error, Sendable, Hashable, CustomStringConvertible {
+package struct FormatError: Error, Sendable, Hashable, CustomStringConvertible {
   /// The stable code.
-  public var code: ErrorCode
+  package var code: ErrorCode
   /// The file's name, as the user knows it.
-  public var file: String?
+  package var file: String?
   /// The tensor, key or field.
-  public var subject: String?
+  package var subject: String?
   /// The byte in `file` where the trouble starts.
-  public var offset: Int?
+  package var offset: Int?
   /// What was found and what was expected: lower case, no full stop.
-  public var problem: String
+  package var problem: String
   /// What a person can do about it; the code's remedy when absent.
-  public var help: String?
+  package var help: String?
 
   /// A refusal. `problem` says what was found before what was expected.
-  public init(
+  package init(
     _ code: ErrorCode, file: String? = nil, subject: String? = nil, offset: Int? = nil, _ problem: String,
     help: String? = nil
   ) {
@@ -56,7 +56,7 @@ public struct FormatError: Error, Sendable, Hashable, CustomStringConvertible {
   }
 
   /// The same error with a file's name, if it had none.
-  public func inFile(_ name: String) -> FormatError {
+  package func inFile(_ name: String) -> FormatError {
     var copy = self
     if copy.file == nil { copy.file = name }
     return copy
@@ -64,10 +64,10 @@ public struct FormatError: Error, Sendable, Hashable, CustomStringConvertible {
 
   /// The exit status that belongs to the error: tensors that no rule explains are well-formed but unsupported (3), all else
   /// is refused (2).
-  public var exitStatus: Int32 { code == .unknownTensor || code == .otherNames ? 3 : 2 }
+  package var exitStatus: Int32 { code == .unknownTensor || code == .otherNames ? 3 : 2 }
 
   /// Three lines at most: what, where, help.
-  public var description: String {
+  package var description: String {
     var lines = ["error[\(code)]: \(subjectAndProblem)"]
     if let file {
       lines.append("  in \(capped(file, MessageLimit.path))" + (offset.map { ", byte \($0)" } ?? ""))
@@ -77,7 +77,7 @@ public struct FormatError: Error, Sendable, Hashable, CustomStringConvertible {
   }
 
   /// One line for a list of warnings: code, subject and what was found.
-  public var warning: String { "[\(code)] \(subjectAndProblem)" }
+  package var warning: String { "[\(code)] \(subjectAndProblem)" }
 
   private var subjectAndProblem: String {
     (subject.map { "'\(capped($0, MessageLimit.subject))' " } ?? "") + capped(problem, MessageLimit.text)
@@ -85,9 +85,9 @@ public struct FormatError: Error, Sendable, Hashable, CustomStringConvertible {
 }
 
 /// A request that cannot be met although no file is at fault.
-public struct RequestError: Error, Sendable, Hashable, CustomStringConvertible {
+package struct RequestError: Error, Sendable, Hashable, CustomStringConvertible {
   /// Who must act; decides the exit status.
-  public enum Kind: String, Sendable, Hashable, CaseIterable {
+  package enum Kind: String, Sendable, Hashable, CaseIterable {
     /// Well-formed, but not supported (exit 3).
     case unsupported
     /// The command line asks for something contradictory or missing (exit 64).
@@ -101,27 +101,27 @@ public struct RequestError: Error, Sendable, Hashable, CustomStringConvertible {
   }
 
   /// Who must act.
-  public var kind: Kind
+  package var kind: Kind
   /// What cannot be done and why: lower case, no full stop.
-  public var problem: String
+  package var problem: String
   /// What to do instead.
-  public var help: String?
+  package var help: String?
 
   /// A refusal of a request.
-  public init(_ kind: Kind, _ problem: String, help: String? = nil) {
+  package init(_ kind: Kind, _ problem: String, help: String? = nil) {
     self.kind = kind
     self.problem = problem
     self.help = help
   }
 
   /// Two lines at most.
-  public var description: String {
+  package var description: String {
     "error[\(kind.rawValue)]: \(capped(problem, MessageLimit.text))"
       + (help.map { "\n  help: \(capped($0, MessageLimit.text))" } ?? "")
   }
 
   /// The exit status that belongs to the kind.
-  public var exitStatus: Int32 {
+  package var exitStatus: Int32 {
     switch kind {
     case .unsupported: 3
     case .usage: 64
@@ -133,7 +133,7 @@ public struct RequestError: Error, Sendable, Hashable, CustomStringConvertible {
 }
 
 /// Text from a file made safe to print: control characters, bidirectional marks and NUL are escaped.
-public func printable(_ text: String) -> String {
+package func printable(_ text: String) -> String {
   var out = ""
   for scalar in text.unicodeScalars {
     switch scalar.value {
@@ -147,7 +147,7 @@ public func printable(_ text: String) -> String {
 }
 
 /// Text of several lines made safe to print, line by line.
-public func printableLines(_ text: String) -> String {
+package func printableLines(_ text: String) -> String {
   text.split(separator: "\n", omittingEmptySubsequences: false).map { printable(String($0)) }
     .joined(separator: "\n")
 }
@@ -173,7 +173,7 @@ func capped(_ text: String, _ limit: Int) -> String {
 }
 
 /// The beginning of a text from a file, for messages: a name in a hostile header can be as long as the header.
-public func excerpt(_ text: String, limit: Int = 80) -> String {
+package func excerpt(_ text: String, limit: Int = 80) -> String {
   let head = text.unicodeScalars.prefix(limit + 1)
   return head.count > limit ? String(String.UnicodeScalarView(head.dropLast())) + "…" : text
 }

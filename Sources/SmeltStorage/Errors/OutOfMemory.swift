@@ -12,10 +12,10 @@ internal import CKernels
 #endif
 
 /// What happens when memory runs out: the message of an input/output error, and exit status 74.
-public enum OutOfMemory {
+package enum OutOfMemory {
   /// From now on the end of the program when memory runs out is reported as such. Files that were being written stay beside their
   /// targets, as after a kill.
-  public static func install() { sk_report_out_of_memory() }
+  package static func install() { sk_report_out_of_memory() }
 
   /// Memory for a large buffer, to be freed with `free`; ends the program when there is none.
   /// - Parameter alignment: a power of two of at least 16.
@@ -28,7 +28,7 @@ public enum OutOfMemory {
 
   /// Ends the program unless the system would give so much memory now. Asked before large arrays are made, which have no way to
   /// fail; small ones are not worth the question.
-  public static func require(_ byteCount: Int) {
+  package static func require(_ byteCount: Int) {
     guard byteCount >= 1 << 22 else { return }
     guard let memory = malloc(byteCount) else { stop(byteCount) }
     free(memory)

@@ -1,13 +1,13 @@
 // Names of files that a result takes over from a source: what a name may be, so that it leads nowhere but below the result.
 
 /// The rule for names of files that go along with a model. Components have `/` between them.
-public enum CarriedName {
+package enum CarriedName {
   /// The most bytes of a name, and of one of its components.
-  public static let limits = (name: 1000, component: 255)
+  package static let limits = (name: 1000, component: 255)
 
   /// What is wrong with a name, or nil: `a.json` and `encoding/a.jinja` are good; what is absolute, leads out, or holds a
   /// character that is not shown or means something to a system is not.
-  public static func problem(_ name: String) -> String? {
+  package static func problem(_ name: String) -> String? {
     if name.isEmpty { return "the name is empty" }
     if name.utf8.count > limits.name {
       return "the name has \(name.utf8.count) bytes, expected at most \(limits.name)"
@@ -30,7 +30,7 @@ public enum CarriedName {
   }
 
   /// The folders a name lies in, outermost first: `a` and `a/b` of `a/b/c`.
-  public static func folders(_ name: String) -> [String] {
+  package static func folders(_ name: String) -> [String] {
     let parts = name.split(separator: "/").dropLast()
     return parts.indices.map { parts[...$0].joined(separator: "/") }
   }

@@ -16,7 +16,7 @@
 ///   - head: what its first bytes become.
 /// - Throws: `SRC_CHANGED` when the file is no longer that long; `RequestError` cannot-create, io; the file is as it was then, or the
 ///   error says what it needs.
-public func patchFile(_ path: String, byteCount: Int, tail: [UInt8], head: [UInt8]) throws {
+package func patchFile(_ path: String, byteCount: Int, tail: [UInt8], head: [UInt8]) throws {
   let descriptor = open(path, O_RDWR | O_CLOEXEC)
   guard descriptor >= 0 else {
     throw RequestError(.cannotCreate, "cannot write to '\(path)': \(Platform.lastError())")

@@ -9,7 +9,7 @@
 #endif
 
 /// What lies at a path.
-public enum PathKind: Sendable, Hashable {
+package enum PathKind: Sendable, Hashable {
   /// Nothing.
   case nothing
   /// A regular file.
@@ -20,7 +20,7 @@ public enum PathKind: Sendable, Hashable {
   case other
 
   /// The kind in words, for messages.
-  public var words: String {
+  package var words: String {
     switch self {
     case .nothing: "nothing"
     case .file: "a file"
@@ -39,62 +39,62 @@ public enum PathKind: Sendable, Hashable {
 }
 
 /// What lies at `path`, symbolic links followed.
-public func pathKind(_ path: String) -> PathKind {
+package func pathKind(_ path: String) -> PathKind {
   var status = stat()
   guard stat(path, &status) == 0 else { return .nothing }
   return PathKind(status.st_mode)
 }
 
 /// The size of a regular file, links followed; 0 for anything else.
-public func fileByteCount(_ path: String) -> Int {
+package func fileByteCount(_ path: String) -> Int {
   var status = stat()
   guard stat(path, &status) == 0, PathKind(status.st_mode) == .file else { return 0 }
   return Int(status.st_size)
 }
 
 /// Whether this process may read what lies at `path`: true where nothing does, which whoever opens it will find.
-public func mayRead(_ path: String) -> Bool { access(path, R_OK) == 0 || (errno != EACCES && errno != EPERM) }
+package func mayRead(_ path: String) -> Bool { access(path, R_OK) == 0 || (errno != EACCES && errno != EPERM) }
 
 /// Whether `path` itself is a symbolic link.
-public func isSymbolicLink(_ path: String) -> Bool {
+package func isSymbolicLink(_ path: String) -> Bool {
   var status = stat()
   return lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFLNK
 }
 
 /// The absolute path with every link resolved, or nil when nothing is there.
-public func resolvedPath(_ path: String) -> String? {
+package func resolvedPath(_ path: String) -> String? {
   guard let resolved = realpath(path, nil) else { return nil }
   defer { free(resolved) }
   return String(cString: resolved)
 }
 
 /// A path without slashes at its end; `/` stays.
-public func withoutSlash(_ path: String) -> String {
+package func withoutSlash(_ path: String) -> String {
   var bytes = Array(path.utf8)
   while bytes.count > 1, bytes.last == UInt8(ascii: "/") { bytes.removeLast() }
   return String(decoding: bytes, as: UTF8.self)
 }
 
 /// The last component of a path.
-public func fileName(_ path: String) -> String {
+package func fileName(_ path: String) -> String {
   let trimmed = withoutSlash(path)
   return trimmed.split(separator: "/", omittingEmptySubsequences: true).last.map(String.init) ?? trimmed
 }
 
 /// The folder a path lies in; `.` for a bare name.
-public func parentFolder(_ path: String) -> String {
+package func parentFolder(_ path: String) -> String {
   let trimmed = withoutSlash(path)
   guard let slash = trimmed.lastIndex(of: "/") else { return "." }
   return slash == trimmed.startIndex ? "/" : String(trimmed[..<slash])
 }
 
 /// A folder and a name joined by one slash.
-public func joinPath(_ folder: String, _ name: String) -> String {
+package func joinPath(_ folder: String, _ name: String) -> String {
   folder.hasSuffix("/") ? folder + name : folder + "/" + name
 }
 
 /// The names in a folder, sorted, without `.` and `..`.
-public func namesInFolder(_ path: String) throws -> [String] {
+package func namesInFolder(_ path: String) throws -> [String] {
   guard let folder = opendir(path) else {
     throw RequestError(.io, "cannot list '\(path)': \(Platform.lastError())")
   }
@@ -116,7 +116,7 @@ public func namesInFolder(_ path: String) throws -> [String] {
 
 /// A whole small file.
 /// - Throws: `SRC_MISSING`, `SRC_NOT_FILE`, or `code` when it is larger than `limit` bytes.
-public func readSmallFile(_ path: String, limit: Int, code: ErrorCode) throws -> Bytes {
+package func readSmallFile(_ path: String, limit: Int, code: ErrorCode) throws -> Bytes {
   let file = try MappedFile(path: path)
   guard file.count <= limit else {
     throw FormatError(code, file: path, "found \(file.count) bytes, expected at most \(limit)")
@@ -126,7 +126,7 @@ public func readSmallFile(_ path: String, limit: Int, code: ErrorCode) throws ->
 
 /// Refuses a result that is one of its own sources, by whatever path or link it is named.
 /// - Throws: `OUT_ALIASES_INPUT`. Formats/safetensors.md, rule 29.
-public func refuseAlias(result: String, sources: [String]) throws(FormatError) {
+package func refuseAlias(result: String, sources: [String]) throws(FormatError) {
   guard let identity = FileIdentity(path: result) else { return }
   for source in sources where FileIdentity(path: source) == identity {
     throw FormatError(
@@ -135,10 +135,10 @@ public func refuseAlias(result: String, sources: [String]) throws(FormatError) {
 }
 
 /// Removes a file; says nothing when it is not there.
-public func removeFile(_ path: String) { unlink(path) }
+package func removeFile(_ path: String) { unlink(path) }
 
 /// Bytes free for this user on the disk that holds `path`, or nil when the system does not say.
-public func freeDiskBytes(_ path: String) -> Int? {
+package func freeDiskBytes(_ path: String) -> Int? {
   var status = statvfs()
   guard statvfs(path, &status) == 0 else { return nil }
   return Int(status.f_bavail) * Int(status.f_frsize)

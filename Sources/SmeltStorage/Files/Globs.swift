@@ -4,7 +4,7 @@
 /// and `?` stand for any characters of one name, hidden files apart.
 /// - Returns: names in the order of their bytes, folder by folder.
 /// - Throws: `SRC_MISSING` when nothing fits.
-public func files(matching pattern: String) throws -> [String] {
+package func files(matching pattern: String) throws -> [String] {
   guard pathKind(pattern) == .nothing, pattern.contains(where: { $0 == "*" || $0 == "?" }) else {
     return [pattern]  // what is missing or no file is refused by whoever opens it
   }

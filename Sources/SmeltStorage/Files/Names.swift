@@ -1,7 +1,7 @@
 // Names as users write them: globs, and mistyped names, whose refusal lists what is known and suggests the nearest.
 
 /// The refusal of a name that is not in a list; `synonyms` may be suggested, but are not listed.
-public func unknownName(_ text: String, kind: String, among known: [String], or synonyms: [String] = [])
+package func unknownName(_ text: String, kind: String, among known: [String], or synonyms: [String] = [])
   -> RequestError
 {
   let near = nearestName(text, among: known + synonyms).map { "did you mean \($0)? " } ?? ""
@@ -10,7 +10,7 @@ public func unknownName(_ text: String, kind: String, among known: [String], or 
 }
 
 /// The known name with the fewest edits, if no more than half of its letters differ.
-public func nearestName(_ text: String, among known: [String]) -> String? {
+package func nearestName(_ text: String, among known: [String]) -> String? {
   let text = Array(text.lowercased())
   let scored = known.map { (name: $0, edits: editDistance(text, Array($0.lowercased()))) }
   guard let best = scored.min(by: { $0.edits < $1.edits }), best.edits * 2 <= best.name.count else {
@@ -35,7 +35,7 @@ private func editDistance(_ a: [Character], _ b: [Character]) -> Int {
 }
 
 /// How the name of one of several files of a result or a model ends, before its extension: `-00002-of-00005`.
-public func partEnding(_ number: Int, of count: Int) -> String {
+package func partEnding(_ number: Int, of count: Int) -> String {
   func digits(_ value: Int) -> String {
     let text = String(value)
     return String(repeating: "0", count: max(0, 5 - text.utf8.count)) + text
@@ -45,7 +45,7 @@ public func partEnding(_ number: Int, of count: Int) -> String {
 
 /// Whether a text fits a glob of `*` and `?`.
 /// - Complexity: at most glob × text; no recursion.
-public func matchesGlob(_ glob: String, _ text: String) -> Bool {
+package func matchesGlob(_ glob: String, _ text: String) -> Bool {
   let glob = Array(glob.unicodeScalars)
   let text = Array(text.unicodeScalars)
   var (g, t) = (0, 0)

@@ -2,9 +2,9 @@
 // bounded, numbers told apart from fractions. Source of the grammar: RFC 8259.
 
 /// A JSON value and the byte where it starts.
-public struct JSON: Sendable {
+package struct JSON: Sendable {
   /// What the value is.
-  public enum Content: Sendable {
+  package enum Content: Sendable {
     /// `null`
     case null
     /// `true` or `false`
@@ -22,26 +22,26 @@ public struct JSON: Sendable {
   }
 
   /// What the value is.
-  public let content: Content
+  package let content: Content
   /// The byte where it starts, counted from the start of the scanned bytes; 0 for values made by a program.
-  public let offset: Int
+  package let offset: Int
 
   /// A value made by a program or a scanner.
-  public init(_ content: Content, offset: Int = 0) {
+  package init(_ content: Content, offset: Int = 0) {
     self.content = content
     self.offset = offset
   }
 
   /// The object, if it is one.
-  public var object: JSONObject? { if case .object(let object) = content { object } else { nil } }
+  package var object: JSONObject? { if case .object(let object) = content { object } else { nil } }
   /// The list, if it is one.
-  public var array: [JSON]? { if case .array(let array) = content { array } else { nil } }
+  package var array: [JSON]? { if case .array(let array) = content { array } else { nil } }
   /// The string, if it is one.
-  public var string: String? { if case .string(let string) = content { string } else { nil } }
+  package var string: String? { if case .string(let string) = content { string } else { nil } }
   /// The truth value, if it is one.
-  public var bool: Bool? { if case .bool(let bool) = content { bool } else { nil } }
+  package var bool: Bool? { if case .bool(let bool) = content { bool } else { nil } }
   /// The whole number, if it is one; a fraction-free `4.0` or `1e3` counts.
-  public var integer: Int? {
+  package var integer: Int? {
     switch content {
     case .integer(let integer): integer
     case .number(let number): Int(exactly: number)
@@ -49,7 +49,7 @@ public struct JSON: Sendable {
     }
   }
   /// The number, whole or not.
-  public var double: Double? {
+  package var double: Double? {
     switch content {
     case .integer(let integer): Double(integer)
     case .number(let number): number
@@ -57,12 +57,12 @@ public struct JSON: Sendable {
     }
   }
   /// Whether it is `null`.
-  public var isNull: Bool { if case .null = content { true } else { false } }
+  package var isNull: Bool { if case .null = content { true } else { false } }
   /// The member of an object, or nil.
-  public subscript(key: String) -> JSON? { object?[key] }
+  package subscript(key: String) -> JSON? { object?[key] }
 
   /// The kind in words, for messages.
-  public var kind: String {
+  package var kind: String {
     switch content {
     case .null: "null"
     case .bool: "a truth value"
@@ -76,11 +76,11 @@ public struct JSON: Sendable {
 }
 
 /// A map with its keys in order, each at most once.
-public struct JSONObject: Sendable {
+package struct JSONObject: Sendable {
   /// The keys in file order.
-  public private(set) var keys: [String] = []
+  package private(set) var keys: [String] = []
   /// The values in the order of the keys.
-  public private(set) var values: [JSON] = []
+  package private(set) var values: [JSON] = []
   /// Where each key stands; kept only when a linear search would be slow.
   private var places: [ExactKey: Int] = [:]
 
@@ -98,10 +98,10 @@ public struct JSONObject: Sendable {
   }
 
   /// An empty map.
-  public init() {}
+  package init() {}
 
   /// A map of known members. Keys must differ.
-  public init(_ members: [(String, JSON)]) {
+  package init(_ members: [(String, JSON)]) {
     for (key, value) in members {
       let added = append(key, value)
       precondition(added, "the key '\(key)' appears twice")
@@ -109,13 +109,13 @@ public struct JSONObject: Sendable {
   }
 
   /// The number of members.
-  public var count: Int { keys.count }
+  package var count: Int { keys.count }
 
   /// The value of a key, or nil.
-  public subscript(key: String) -> JSON? { place(key).map { values[$0] } }
+  package subscript(key: String) -> JSON? { place(key).map { values[$0] } }
 
   /// Adds a member at the end; false when the key is there already.
-  public mutating func append(_ key: String, _ value: JSON) -> Bool {
+  package mutating func append(_ key: String, _ value: JSON) -> Bool {
     if keys.count < 8 {
       guard place(key) == nil else { return false }
     } else {
@@ -136,9 +136,9 @@ public struct JSONObject: Sendable {
 }
 
 /// Why bytes are not the JSON that was asked for.
-public struct JSONError: Error, Sendable, Hashable {
+package struct JSONError: Error, Sendable, Hashable {
   /// The kind of trouble, so that each format can use its own code.
-  public enum Kind: Sendable, Hashable {
+  package enum Kind: Sendable, Hashable {
     /// Not JSON, or not UTF-8.
     case syntax
     /// A key appears twice in one object.
@@ -147,25 +147,25 @@ public struct JSONError: Error, Sendable, Hashable {
     case limit
   }
   /// The kind of trouble.
-  public let kind: Kind
+  package let kind: Kind
   /// The byte where it starts.
-  public let offset: Int
+  package let offset: Int
   /// What was found and expected.
-  public let problem: String
+  package let problem: String
 }
 
 /// How much JSON is accepted.
-public struct JSONLimits: Sendable {
+package struct JSONLimits: Sendable {
   /// The deepest nesting; the outermost value has depth 1.
-  public var depth: Int
+  package var depth: Int
   /// The most members and elements altogether.
-  public var values: Int
+  package var values: Int
 
   /// Whether NaN, Infinity and -Infinity are numbers, as Python's module json writes them.
-  public var allowsNonFinite: Bool
+  package var allowsNonFinite: Bool
 
   /// Limits of a caller's choice.
-  public init(depth: Int = 64, values: Int = 4_000_000, allowsNonFinite: Bool = false) {
+  package init(depth: Int = 64, values: Int = 4_000_000, allowsNonFinite: Bool = false) {
     self.depth = depth
     self.values = values
     self.allowsNonFinite = allowsNonFinite
@@ -175,7 +175,7 @@ public struct JSONLimits: Sendable {
 extension JSON {
   /// Scans one JSON value with nothing but white space around it.
   /// - Complexity: linear in the number of bytes.
-  public static func scan(_ bytes: Bytes, limits: JSONLimits = JSONLimits()) throws(JSONError) -> JSON {
+  package static func scan(_ bytes: Bytes, limits: JSONLimits = JSONLimits()) throws(JSONError) -> JSON {
     try bytes.withUnsafeBytes { (buffer) throws(JSONError) in
       var scanner = JSONScanner(bytes: buffer, limits: limits)
       return try scanner.document()
@@ -186,7 +186,7 @@ extension JSON {
   /// tree. The limit of values counts for each member alone. A key that appears twice at the outermost level is
   /// handed over twice: the caller, who keeps the keys, refuses it.
   /// - Throws: `JSONError`, or what `member` throws; `keyOffset` is the byte of the key's opening quote.
-  public static func scanMembers(
+  package static func scanMembers(
     _ bytes: Bytes, limits: JSONLimits = JSONLimits(),
     member: (_ key: String, _ keyOffset: Int, _ value: JSON) throws -> Void
   ) throws {
@@ -197,7 +197,7 @@ extension JSON {
   }
 
   /// Scans one JSON value in a string.
-  public static func scan(_ text: String, limits: JSONLimits = JSONLimits()) throws(JSONError) -> JSON {
+  package static func scan(_ text: String, limits: JSONLimits = JSONLimits()) throws(JSONError) -> JSON {
     try scan(Bytes(Array(text.utf8)), limits: limits)
   }
 }

@@ -4,36 +4,36 @@ extension JSON: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, Express
   ExpressibleByBooleanLiteral, ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral
 {
   /// A string.
-  public init(stringLiteral value: String) { self.init(.string(value)) }
+  package init(stringLiteral value: String) { self.init(.string(value)) }
   /// A whole number.
-  public init(integerLiteral value: Int) { self.init(.integer(value)) }
+  package init(integerLiteral value: Int) { self.init(.integer(value)) }
   /// A number.
-  public init(floatLiteral value: Double) { self.init(.number(value)) }
+  package init(floatLiteral value: Double) { self.init(.number(value)) }
   /// A truth value.
-  public init(booleanLiteral value: Bool) { self.init(.bool(value)) }
+  package init(booleanLiteral value: Bool) { self.init(.bool(value)) }
   /// A list.
-  public init(arrayLiteral elements: JSON...) { self.init(.array(elements)) }
+  package init(arrayLiteral elements: JSON...) { self.init(.array(elements)) }
   /// An object with its keys in the order written.
-  public init(dictionaryLiteral elements: (String, JSON)...) { self.init(.object(JSONObject(elements))) }
+  package init(dictionaryLiteral elements: (String, JSON)...) { self.init(.object(JSONObject(elements))) }
 
   /// A string.
-  public init(_ value: String) { self.init(.string(value)) }
+  package init(_ value: String) { self.init(.string(value)) }
   /// A string, or null.
-  public init(_ value: String?) { self.init(value.map { .string($0) } ?? .null) }
+  package init(_ value: String?) { self.init(value.map { .string($0) } ?? .null) }
   /// A whole number.
-  public init(_ value: Int) { self.init(.integer(value)) }
+  package init(_ value: Int) { self.init(.integer(value)) }
   /// A number; not-a-number and infinities become null, since JSON has none.
-  public init(_ value: Double) { self.init(value.isFinite ? .number(value) : .null) }
+  package init(_ value: Double) { self.init(value.isFinite ? .number(value) : .null) }
   /// A truth value.
-  public init(_ value: Bool) { self.init(.bool(value)) }
+  package init(_ value: Bool) { self.init(.bool(value)) }
   /// A list.
-  public init(_ values: [JSON]) { self.init(.array(values)) }
+  package init(_ values: [JSON]) { self.init(.array(values)) }
   /// An object with its keys in the order given. Keys must differ.
-  public init(members: [(String, JSON)]) { self.init(.object(JSONObject(members))) }
+  package init(members: [(String, JSON)]) { self.init(.object(JSONObject(members))) }
 
   /// The text of the value, in one line or indented by two spaces a level. Numbers are the shortest text that reads
   /// back as the same value.
-  public func text(indented: Bool = false) -> String {
+  package func text(indented: Bool = false) -> String {
     var out = ""
     write(into: &out, indented: indented, level: 0)
     return out

@@ -11,7 +11,7 @@ internal import CKernels
 #endif
 
 /// The instruction set of the kernels: the best that the machine has, or what the environment variable `SMELT_ISA` names.
-public enum InstructionSet {
+package enum InstructionSet {
   private static var known: [(number: Int32, word: String)] {
     var known: [(Int32, String)] = []
     while let word = sk_isa_word(Int32(known.count)) {
@@ -21,17 +21,17 @@ public enum InstructionSet {
   }
 
   /// The words of `SMELT_ISA`.
-  public static var words: [String] { known.map(\.word) }
+  package static var words: [String] { known.map(\.word) }
 
   /// Those that this machine can run.
-  public static var available: [String] { known.filter { sk_isa_available($0.number) == 1 }.map(\.word) }
+  package static var available: [String] { known.filter { sk_isa_available($0.number) == 1 }.map(\.word) }
 
   /// The one that runs, for people: `AVX2`.
-  public static var current: String { String(cString: sk_isa_name(sk_isa_current())) }
+  package static var current: String { String(cString: sk_isa_name(sk_isa_current())) }
 
   /// Refuses a word of `SMELT_ISA` that names none, or one that the machine does not have.
   /// - Throws: `RequestError` usage.
-  public static func check() throws {
+  package static func check() throws {
     let asked = sk_isa_asked()
     guard asked != SK_ISA_ANY, asked < 0 || sk_isa_available(asked) == 0, let value = getenv("SMELT_ISA")
     else { return }

@@ -13,11 +13,11 @@ internal import Synchronization
 #endif
 
 /// Whether the user asked to stop.
-public enum Interrupt {
+package enum Interrupt {
   private static let requested = Atomic<Bool>(false)
 
   /// Catches SIGINT, SIGTERM and SIGHUP from now on. A second signal has its usual, deadly effect.
-  public static func install() {
+  package static func install() {
     for number in [SIGINT, SIGTERM, SIGHUP] {
       // What the caller has ignored stays so: `nohup`, and jobs in the background of a script.
       guard sk_is_ignored(number) == 0 else { continue }
@@ -33,7 +33,7 @@ public enum Interrupt {
 
   /// Throws `RequestError` interrupted once the user asked to stop, or the task that calls was cancelled. Long loops call it
   /// between steps.
-  public static func check() throws {
+  package static func check() throws {
     if Task.isCancelled {
       throw RequestError(
         .interrupted, "stopped, since its task was cancelled; no result was written", help: "start again")

@@ -3,22 +3,22 @@
 internal import Synchronization
 
 /// A number of threads to spread work over. Bodies must write to places of their own.
-public struct Parallel: Sendable, Hashable {
+package struct Parallel: Sendable, Hashable {
   /// How many threads work at once.
-  public let threads: Int
+  package let threads: Int
 
   /// Work on `threads` threads, at least one.
-  public init(threads: Int) { self.threads = max(1, threads) }
+  package init(threads: Int) { self.threads = max(1, threads) }
 
   /// One thread: the caller's.
-  public static let serial = Parallel(threads: 1)
+  package static let serial = Parallel(threads: 1)
 
   /// One thread a core.
-  public static var allCores: Parallel { Parallel(threads: coreCount()) }
+  package static var allCores: Parallel { Parallel(threads: coreCount()) }
 
   /// Calls `body` once for each index below `count`, in no particular order. The first error (by index) is thrown
   /// after running bodies have ended.
-  public func forEach(_ count: Int, _ body: @Sendable (Int) throws -> Void) throws {
+  package func forEach(_ count: Int, _ body: @Sendable (Int) throws -> Void) throws {
     let workers = min(threads, count)
     guard workers > 1 else {
       for index in 0..<max(0, count) { try body(index) }
@@ -39,7 +39,7 @@ public struct Parallel: Sendable, Hashable {
   }
 
   /// Like `forEach` for bodies that cannot fail.
-  public func forEach(_ count: Int, _ body: @Sendable (Int) -> Void) {
+  package func forEach(_ count: Int, _ body: @Sendable (Int) -> Void) {
     let workers = min(threads, count)
     guard workers > 1 else {
       for index in 0..<max(0, count) { body(index) }
@@ -52,7 +52,7 @@ public struct Parallel: Sendable, Hashable {
 
   /// Makes items in parallel and hands them over in order: `consume` sees item 0, 1, 2 … one at a time. At most
   /// `2 × threads` items exist at once, so memory stays bounded.
-  public func ordered<Item: Sendable>(
+  package func ordered<Item: Sendable>(
     _ count: Int, produce: @escaping @Sendable (Int) throws -> Item, consume: (Item) throws -> Void
   ) throws {
     guard threads > 1, count > 1 else {

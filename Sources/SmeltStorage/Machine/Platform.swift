@@ -86,7 +86,7 @@ enum Platform {
 }
 
 /// This process's peak resident memory in bytes: the high-water mark the system keeps (mapped pages count).
-public func peakMemoryBytes() -> Int {
+package func peakMemoryBytes() -> Int {
   var usage = rusage()
   #if canImport(Glibc)
     getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
@@ -102,20 +102,20 @@ public func peakMemoryBytes() -> Int {
 
 /// Returns the memory that is free inside the allocator to the system. Arrays of a layer's many sizes leave holes, and
 /// without this the process would grow with the number of layers. Takes about a millisecond.
-public func giveBackFreeMemory() { sk_give_back_free_memory() }
+package func giveBackFreeMemory() { sk_give_back_free_memory() }
 
 /// The number of cores the process may use.
-public func coreCount() -> Int { max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
+package func coreCount() -> Int { max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
 
 /// Seconds since some fixed moment, never running backwards.
-public func monotonicSeconds() -> Double {
+package func monotonicSeconds() -> Double {
   var now = timespec()
   clock_gettime(CLOCK_MONOTONIC, &now)
   return Double(now.tv_sec) + Double(now.tv_nsec) * 1e-9
 }
 
 /// CPU seconds this process has used, all threads together.
-public func processorSeconds() -> Double {
+package func processorSeconds() -> Double {
   var now = timespec()
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now)
   return Double(now.tv_sec) + Double(now.tv_nsec) * 1e-9
@@ -124,7 +124,7 @@ public func processorSeconds() -> Double {
 /// Writes all bytes where a descriptor stands (a pipe, a terminal, a file open for appending), however often the system takes
 /// a part only.
 /// - Returns: 0, or the error number.
-public func writeAll(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) -> Int32 {
+package func writeAll(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) -> Int32 {
   var done = 0
   while done < bytes.count {
     let step = write(descriptor, bytes.baseAddress! + done, bytes.count - done)

@@ -1,7 +1,7 @@
 // How long work tells what it does. The command line draws bars; a library user may ignore it.
 
 /// Receives the progress of a piece of work. Calls come from one thread at a time.
-public protocol ProgressReporter: Sendable {
+package protocol ProgressReporter: Sendable {
   /// A stage begins: what it does, how much there is, and in which unit (`bytes`, `tokens`, `layers`, `weights`).
   func begin(_ title: String, total: Int, unit: String)
   /// So much more of the stage is done.
@@ -16,19 +16,19 @@ public protocol ProgressReporter: Sendable {
 
 extension ProgressReporter {
   /// Ignored unless a reporter says otherwise.
-  public func announce(_ text: String) {}
+  package func announce(_ text: String) {}
   /// Announced unless a reporter says otherwise.
-  public func warn(_ text: String) { announce(text) }
+  package func warn(_ text: String) { announce(text) }
 }
 
 /// Ignores all progress.
-public struct SilentProgress: ProgressReporter {
+package struct SilentProgress: ProgressReporter {
   /// A reporter that ignores everything.
-  public init() {}
+  package init() {}
   /// Ignored.
-  public func begin(_ title: String, total: Int, unit: String) {}
+  package func begin(_ title: String, total: Int, unit: String) {}
   /// Ignored.
-  public func advance(_ amount: Int) {}
+  package func advance(_ amount: Int) {}
   /// Ignored.
-  public func end() {}
+  package func end() {}
 }

@@ -9,7 +9,7 @@
 #endif
 
 /// A file moved to `NAME.replaced-PID`.
-public struct AsideFile: Sendable {
+package struct AsideFile: Sendable {
   private let home: String
   private let place: String
   private let identity: FileIdentity
@@ -17,7 +17,7 @@ public struct AsideFile: Sendable {
   /// Moves a file aside.
   /// - Returns: nil when nothing is there.
   /// - Throws: `RequestError` cannot-create when the system refuses.
-  public init?(_ path: String) throws {
+  package init?(_ path: String) throws {
     guard let stamp = FileStamp(path: path) else { return nil }
     for name in FileWriter.names("\(path).replaced-\(getpid())") {
       let code = Platform.renameNew(path, name)
@@ -35,8 +35,8 @@ public struct AsideFile: Sendable {
   private var isThere: Bool { FileStamp(path: place)?.identity == identity }
 
   /// Moves the file back, unless its name is taken.
-  public func putBack() { if isThere { _ = Platform.renameNew(place, home) } }
+  package func putBack() { if isThere { _ = Platform.renameNew(place, home) } }
 
   /// Removes the file.
-  public func remove() { if isThere { unlink(place) } }
+  package func remove() { if isThere { unlink(place) } }
 }

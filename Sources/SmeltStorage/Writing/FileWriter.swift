@@ -10,17 +10,17 @@
 #endif
 
 /// What was written, for a list of files.
-public struct WrittenFile: Sendable, Hashable {
+package struct WrittenFile: Sendable, Hashable {
   /// The file's size.
-  public var byteCount: Int
+  package var byteCount: Int
   /// XXH64 of its bytes; nil when they were not hashed on their way.
-  public var hash: UInt64?
+  package var hash: UInt64?
 }
 
 /// One file being written as `NAME.partial-PID` in the target's folder. Dropping it without `commit` removes it.
-public struct FileWriter: ~Copyable {
+package struct FileWriter: ~Copyable {
   /// The path the file will have.
-  public let path: String
+  package let path: String
   private let replacement: Replacement
   private let partial: String
   /// -1 once finished.
@@ -32,13 +32,13 @@ public struct FileWriter: ~Copyable {
   private var finished: FileStamp?
 
   /// The place where the next `write` goes, in bytes from the start.
-  public var position: Int { blocks.position }
+  package var position: Int { blocks.position }
 
   /// Whether what was written stays beside the target when the writer is dropped.
   private var keepsPartial = false
 
   /// Where a result is written that can be resumed: a name that the next run finds.
-  public static func resumablePath(_ path: String) -> String { "\(path).partial" }
+  package static func resumablePath(_ path: String) -> String { "\(path).partial" }
 
   /// The names that a file has while it is written, in the order in which they are tried.
   static func partialNames(_ path: String) -> [String] {
@@ -64,7 +64,7 @@ public struct FileWriter: ~Copyable {
   ///   - isResumable: whether the file beside the target has a name that another run can find.
   ///   - hashes: whether the bytes are hashed on their way.
   /// - Throws: `RequestError` cannot-create when `path` exists and is not to be replaced, or its folder is not writable.
-  public init(
+  package init(
     path: String, replacing replacement: Replacement, isResumable: Bool = false, hashes: Bool = false
   )
     throws
@@ -81,7 +81,7 @@ public struct FileWriter: ~Copyable {
 
   /// The same where any file at `path` may be replaced, or none: for names that no user gives.
   /// - Throws: as above.
-  public init(path: String, overwrite: Bool, isResumable: Bool = false) throws {
+  package init(path: String, overwrite: Bool, isResumable: Bool = false) throws {
     try self.init(path: path, replacing: overwrite ? .anyFile : .nothing, isResumable: isResumable)
   }
 
@@ -117,7 +117,7 @@ public struct FileWriter: ~Copyable {
 
   /// Continues the file that an interrupted run left of `path`, after `position` bytes.
   /// - Throws: `RequestError` cannot-create; io when the file is not there, or is shorter.
-  public init(resuming path: String, at position: Int, replacing replacement: Replacement) throws {
+  package init(resuming path: String, at position: Int, replacing replacement: Replacement) throws {
     let partial = FileWriter.resumablePath(path)
     try requireCreatable(path, replacing: replacement)
     let opened = open(partial, O_RDWR | O_CLOEXEC | O_NOFOLLOW)
@@ -141,10 +141,10 @@ public struct FileWriter: ~Copyable {
   }
 
   /// From here on, what was written stays beside the target when the writer is dropped.
-  public mutating func keepPartial() { keepsPartial = true }
+  package mutating func keepPartial() { keepsPartial = true }
 
   /// From here on, what was written is removed when the writer is dropped, whatever `keepPartial` asked for.
-  public mutating func dropPartial() { keepsPartial = false }
+  package mutating func dropPartial() { keepsPartial = false }
 
   deinit {
     _ = blocks.drain()
@@ -158,7 +158,7 @@ public struct FileWriter: ~Copyable {
   ///   before it.
   ///
   /// Lent bytes are copied before it returns; the caller may reuse them.
-  public mutating func write(_ bytes: UnsafeRawBufferPointer) throws { try check(blocks.append(bytes)) }
+  package mutating func write(_ bytes: UnsafeRawBufferPointer) throws { try check(blocks.append(bytes)) }
 
   private func check(_ code: Int32) throws {
     guard code == 0 else {
@@ -169,31 +169,31 @@ public struct FileWriter: ~Copyable {
   }
 
   /// Appends an array.
-  public mutating func write(_ array: [UInt8]) throws {
+  package mutating func write(_ array: [UInt8]) throws {
     try array.withUnsafeBytes { try write($0) }
   }
 
   /// Writes zeros up to the next multiple of `alignment`.
-  public mutating func pad(to alignment: Int) throws {
+  package mutating func pad(to alignment: Int) throws {
     let gap = (alignment - position % alignment) % alignment
     if gap > 0 { try write([UInt8](repeating: 0, count: gap)) }
   }
 
   /// Writes bytes at a place of their own, leaving `position` alone. Used for headers that are known last; not for a file whose
   /// bytes are hashed on their way.
-  public func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws {
+  package func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws {
     try check(blocks.drain())
     precondition(blocks.hash == nil, "the bytes were hashed already")
     try check(Platform.write(descriptor, bytes, at: offset) ? 0 : errno)
   }
 
   /// Writes an array at a place of its own.
-  public func write(_ array: [UInt8], at offset: Int) throws {
+  package func write(_ array: [UInt8], at offset: Int) throws {
     try array.withUnsafeBytes { try write($0, at: offset) }
   }
 
   /// Waits until the data is on the disk.
-  public func sync() throws {
+  package func sync() throws {
     try check(blocks.drain())
     guard Platform.syncData(descriptor) == 0 else {
       throw RequestError(.io, "cannot flush '\(path)': \(Platform.lastError())")
@@ -202,7 +202,7 @@ public struct FileWriter: ~Copyable {
 
   /// Syncs a file that is resumed later, and holds no memory until then.
   /// - Throws: `RequestError` io.
-  public func rest() throws {
+  package func rest() throws {
     try sync()
     blocks.rest()
   }
@@ -210,7 +210,7 @@ public struct FileWriter: ~Copyable {
   /// Syncs and closes a file that waits for others to be written before it is committed. Nothing can be appended any
   /// more.
   /// - Throws: `RequestError` io.
-  public mutating func finish() throws {
+  package mutating func finish() throws {
     try sync()
     blocks.rest()
     var status = stat()
@@ -223,7 +223,7 @@ public struct FileWriter: ~Copyable {
   /// - Throws: `RequestError` io; cannot-create when something took the final name since the start that is not to be replaced, or
   ///   the partial's.
   @discardableResult
-  public consuming func commit() throws -> WrittenFile {
+  package consuming func commit() throws -> WrittenFile {
     let path = path
     return try commit(as: path)
   }
@@ -231,7 +231,7 @@ public struct FileWriter: ~Copyable {
   /// Commits under another name than the one that the writing began with.
   /// - Throws: as `commit`.
   @discardableResult
-  public consuming func commit(as path: String) throws -> WrittenFile {
+  package consuming func commit(as path: String) throws -> WrittenFile {
     if descriptor >= 0 { try sync() }
     try requireCreatable(path, replacing: replacement)
     // A name is only a name: what it leads to now must be the file that was written.
@@ -257,7 +257,7 @@ public struct FileWriter: ~Copyable {
 
 /// Writes a whole small file beside its target and renames it.
 /// - Throws: as `FileWriter`.
-public func writeFile(_ path: String, _ array: [UInt8], replacing replacement: Replacement) throws {
+package func writeFile(_ path: String, _ array: [UInt8], replacing replacement: Replacement) throws {
   var writer = try FileWriter(path: path, replacing: replacement)
   try writer.write(array)
   try writer.commit()
@@ -265,6 +265,6 @@ public func writeFile(_ path: String, _ array: [UInt8], replacing replacement: R
 
 /// Writes a whole small file in the place of any file, or of none: for names that no user gives.
 /// - Throws: as `FileWriter`.
-public func writeFile(_ path: String, _ array: [UInt8], overwrite: Bool) throws {
+package func writeFile(_ path: String, _ array: [UInt8], overwrite: Bool) throws {
   try writeFile(path, array, replacing: overwrite ? .anyFile : .nothing)
 }

@@ -10,24 +10,24 @@
 #endif
 
 /// The files of a result folder. Formats/manifest.md.
-public struct FolderManifest: Sendable {
+package struct FolderManifest: Sendable {
   /// The list's own name in the folder.
-  public static let fileName = "smelt-manifest.json"
+  package static let fileName = "smelt-manifest.json"
   /// The `schema` of the list.
-  public static let schema = "smelt.manifest/1"
+  package static let schema = "smelt.manifest/1"
   private static let byteLimit = 64 << 20
 
   /// One file of the folder.
-  public struct File: Sendable, Hashable {
+  package struct File: Sendable, Hashable {
     /// The path below the folder, with `/` between its components.
-    public var name: String
+    package var name: String
     /// Its size.
-    public var byteCount: Int
+    package var byteCount: Int
     /// XXH64 of its bytes.
-    public var hash: UInt64
+    package var hash: UInt64
 
     /// A file of a list.
-    public init(name: String, byteCount: Int, hash: UInt64) {
+    package init(name: String, byteCount: Int, hash: UInt64) {
       self.name = name
       self.byteCount = byteCount
       self.hash = hash
@@ -35,18 +35,18 @@ public struct FolderManifest: Sendable {
   }
 
   /// The program that wrote the folder.
-  public var tool: String
+  package var tool: String
   /// The files, in order of the bytes of their names. The list itself is not among them.
-  public var files: [File]
+  package var files: [File]
 
   /// A list of files in any order.
-  public init(tool: String, files: [File]) {
+  package init(tool: String, files: [File]) {
     self.tool = tool
     self.files = files.sorted { Array($0.name.utf8).lexicographicallyPrecedes(Array($1.name.utf8)) }
   }
 
   /// The text of the list.
-  public var text: [UInt8] {
+  package var text: [UInt8] {
     let json = JSON(members: [
       ("schema", JSON(FolderManifest.schema)), ("tool", JSON(tool)),
       (
@@ -62,7 +62,7 @@ public struct FolderManifest: Sendable {
 
   /// The list of a folder; nil when the folder has none, or one that Smelt would not write.
   /// - Throws: `RequestError` io.
-  public static func read(_ folder: String) throws -> FolderManifest? {
+  package static func read(_ folder: String) throws -> FolderManifest? {
     let path = joinPath(folder, fileName)
     guard let stamp = FileStamp(path: path), stamp.isFile, stamp.byteCount <= byteLimit else { return nil }
     guard let json = try? JSON.scan(try MappedFile(path: path).bytes, limits: JSONLimits(values: 4 << 20)),
@@ -107,7 +107,7 @@ public struct FolderManifest: Sendable {
   /// whose list does not name the file, stays as it is.
   /// - Parameter before: the file's bytes before the change: a file that was not as the list says is not claimed.
   /// - Throws: `RequestError` io.
-  public static func update(_ folder: String, _ name: String, before: [UInt8], after: [UInt8]) throws {
+  package static func update(_ folder: String, _ name: String, before: [UInt8], after: [UInt8]) throws {
     guard var manifest = try read(folder), let place = manifest.files.firstIndex(where: { $0.name == name }),
       manifest.files[place].byteCount == before.count,
       manifest.files[place].hash == before.withUnsafeBytes({ xxh64($0) })

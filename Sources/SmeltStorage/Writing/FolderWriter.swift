@@ -14,11 +14,11 @@ internal import Synchronization
 ///
 /// Its files have names below it, `a` or `sub/a`; folders in it are made as they are needed. The last file written is
 /// `smelt-manifest.json`, the list of all others.
-public struct FolderWriter: ~Copyable {
+package struct FolderWriter: ~Copyable {
   /// The path the folder will have.
-  public let path: String
+  package let path: String
   /// The folder as it is while it is filled.
-  public let partial: String
+  package let partial: String
   private let overwrite: Bool
   private let tool: String
   private let identity: FileIdentity
@@ -33,7 +33,7 @@ public struct FolderWriter: ~Copyable {
   ///   - tool: the program and its version, for the manifest.
   /// - Throws: `RequestError` cannot-create when `path` exists and is not to be replaced, naming what in it is not Smelt's, or
   ///   when the folder around it is not writable.
-  public init(path: String, overwrite: Bool, tool: String) throws {
+  package init(path: String, overwrite: Bool, tool: String) throws {
     let trimmed = withoutSlash(path)
     let found = try requireCreatableFolder(trimmed, overwrite: overwrite, hashes: true)
     try self.init(trimmed, found, overwrite: overwrite, tool: tool)
@@ -41,7 +41,7 @@ public struct FolderWriter: ~Copyable {
 
   /// Starts a folder that is never committed: what is in it is gone with the writer.
   /// - Throws: `RequestError` cannot-create.
-  public init(scratch path: String) throws { try self.init(path, nil, overwrite: false, tool: "") }
+  package init(scratch path: String) throws { try self.init(path, nil, overwrite: false, tool: "") }
 
   private init(_ path: String, _ replaced: FolderSnapshot?, overwrite: Bool, tool: String) throws {
     let made = try FolderWriter.make(path)
@@ -76,7 +76,7 @@ public struct FolderWriter: ~Copyable {
   /// Where a file of the folder is to be written; the folders it lies in are made.
   /// - Parameter name: its name below the folder, components with `/` between them.
   /// - Throws: `RequestError` cannot-create when the name would lead out of the folder, or is the manifest's; io.
-  public func file(_ name: String) throws -> String {
+  package func file(_ name: String) throws -> String {
     if let problem = CarriedName.problem(name) {
       throw RequestError(
         .cannotCreate, "'\(excerpt(name))' is not a name for a file of the result: \(problem)")
@@ -96,11 +96,11 @@ public struct FolderWriter: ~Copyable {
   }
 
   /// Notes what a file is that was written under the path of `file`. A file that nothing is noted of is read at the end.
-  public func add(_ name: String, _ written: WrittenFile) { contents.note(name, written) }
+  package func add(_ name: String, _ written: WrittenFile) { contents.note(name, written) }
 
   /// Writes a whole small file of the folder.
   /// - Throws: as `file`; `RequestError` io.
-  public func write(_ name: String, _ bytes: [UInt8]) throws {
+  package func write(_ name: String, _ bytes: [UInt8]) throws {
     var writer = try FileWriter(path: try file(name), replacing: .nothing, hashes: true)
     try writer.write(bytes)
     contents.note(name, try writer.commit())
@@ -111,7 +111,7 @@ public struct FolderWriter: ~Copyable {
   /// - Returns: remarks: what turned up in the folder that was replaced, and where it is now.
   /// - Throws: `RequestError` cannot-create when something took the final name since the start, when what is to be replaced is
   ///   no longer only what Smelt wrote, or the system refuses; io. Nothing changed under the final name then.
-  public consuming func commit() throws -> [String] {
+  package consuming func commit() throws -> [String] {
     let manifest = FolderManifest(tool: tool, files: try contents.files(in: partial, of: path))
     try writeFile(joinPath(partial, FolderManifest.fileName), manifest.text, overwrite: false)
     for folder in contents.folders { Platform.syncFolder(joinPath(partial, folder)) }
@@ -303,6 +303,6 @@ func requireCreatableFolder(_ path: String, overwrite: Bool, hashes: Bool) throw
 /// Refuses a folder that cannot be created, before the work that it would take.
 /// - Throws: `RequestError` usage for an empty name; cannot-create, naming what in a folder that is to be replaced Smelt did not
 ///   write.
-public func requireCreatableFolder(_ path: String, overwrite: Bool) throws {
+package func requireCreatableFolder(_ path: String, overwrite: Bool) throws {
   _ = try requireCreatableFolder(path, overwrite: overwrite, hashes: true)
 }

@@ -13,21 +13,21 @@ internal import Synchronization
 #endif
 
 /// A journal being written. Its file stays until `remove`.
-public struct Journal: ~Copyable {
+package struct Journal: ~Copyable {
   /// The file.
-  public let path: String
+  package let path: String
   private let descriptor: Int32
   private let kept = KeptWork()
 
   /// Whether another run can resume from it: an entry was written, or was there before.
-  public var hasEntries: Bool { kept.isThere }
+  package var hasEntries: Bool { kept.isThere }
 
   /// What a journal holds: the header that says of what it is, and the entries.
-  public struct Content: Sendable {
+  package struct Content: Sendable {
     /// The first line.
-    public let header: JSON
+    package let header: JSON
     /// The lines after it.
-    public let entries: [JSON]
+    package let entries: [JSON]
     /// Bytes of the lines that are whole.
     let byteCount: Int
   }
@@ -35,7 +35,7 @@ public struct Journal: ~Copyable {
   /// Starts a journal; one of the same name goes.
   /// - Parameter entries: its first lines after the header. Where they cannot be written there is no journal.
   /// - Throws: `RequestError` cannot-create, also where something of the name is no journal; io.
-  public init(creating path: String, header: JSON, _ entries: [JSON] = []) throws {
+  package init(creating path: String, header: JSON, _ entries: [JSON] = []) throws {
     self.path = path
     let refusal: RequestError?
     (descriptor, refusal) = Journal.start(path)
@@ -65,7 +65,7 @@ public struct Journal: ~Copyable {
 
   /// Refuses a file that has the name of a journal and is not one: it belongs to somebody else.
   /// - Throws: `RequestError` cannot-create.
-  public static func refuseForeign(_ path: String) throws {
+  package static func refuseForeign(_ path: String) throws {
     guard FileStamp(path: path) != nil, try read(path) == nil else { return }
     throw RequestError(
       .cannotCreate, "'\(path)' exists and is not a Smelt journal",
@@ -74,7 +74,7 @@ public struct Journal: ~Copyable {
 
   /// Continues a journal after its last whole line.
   /// - Throws: `RequestError` io.
-  public init(resuming path: String, _ content: Content) throws {
+  package init(resuming path: String, _ content: Content) throws {
     descriptor = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW)
     self.path = path
     guard descriptor >= 0, ftruncate(descriptor, off_t(content.byteCount)) == 0 else {
@@ -87,7 +87,7 @@ public struct Journal: ~Copyable {
   deinit { if descriptor >= 0 { close(descriptor) } }
 
   /// The whole lines of a journal; nil when there is no journal, or not even its first line.
-  public static func read(_ path: String) throws -> Content? {
+  package static func read(_ path: String) throws -> Content? {
     guard pathKind(path) == .file, !isSymbolicLink(path) else { return nil }
     let bytes = try MappedFile(path: path).bytes.array
     var values: [JSON] = []
@@ -115,7 +115,7 @@ public struct Journal: ~Copyable {
 
   /// Adds lines and waits until they are on the disk. What the system takes of them in part is taken away again.
   /// - Throws: `RequestError` io.
-  public func append(_ entries: [JSON]) throws {
+  package func append(_ entries: [JSON]) throws {
     let end = lseek(descriptor, 0, SEEK_END)
     do {
       try put(entries)

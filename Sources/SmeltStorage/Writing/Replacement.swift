@@ -9,21 +9,21 @@
 #endif
 
 /// A kind of file that Smelt writes, and how one is told from a file that somebody else wrote. All kinds: `OutputKinds`.
-public struct OutputKind: Sendable {
+package struct OutputKind: Sendable {
   /// The kind in words, for messages: `an ingot`.
-  public let words: String
+  package let words: String
   /// Whether Smelt wrote the regular file at a path, and it is of this kind.
-  public let isWritten: @Sendable (_ path: String) -> Bool
+  package let isWritten: @Sendable (_ path: String) -> Bool
 
   /// A kind.
-  public init(_ words: String, isWritten: @escaping @Sendable (_ path: String) -> Bool) {
+  package init(_ words: String, isWritten: @escaping @Sendable (_ path: String) -> Bool) {
     self.words = words
     self.isWritten = isWritten
   }
 }
 
 /// What a file that is written may take the place of.
-public enum Replacement: Sendable {
+package enum Replacement: Sendable {
   /// Of nothing: the name must be free.
   case nothing
   /// Of a file of one kind that Smelt wrote.
@@ -32,13 +32,13 @@ public enum Replacement: Sendable {
   case anyFile
 
   /// What `--overwrite` allows.
-  public init(overwrite: Bool, _ kind: OutputKind) { self = overwrite ? .only(kind) : .nothing }
+  package init(overwrite: Bool, _ kind: OutputKind) { self = overwrite ? .only(kind) : .nothing }
 }
 
 /// Refuses a path without a name.
 /// - Parameter what: what the path is of.
 /// - Throws: `RequestError` usage for an empty path; cannot-create for one that ends in `.` or `..`, or is `/`.
-public func requireName(_ path: String, _ what: String = "result") throws {
+package func requireName(_ path: String, _ what: String = "result") throws {
   guard !path.isEmpty else {
     throw RequestError(.usage, "the path of the \(what) is empty", help: "name a file or a folder")
   }
@@ -60,7 +60,7 @@ func requireNoLink(_ path: String, _ stamp: FileStamp) throws {
 /// Refuses a file that cannot be created, before the work that it would take.
 /// - Throws: `RequestError` usage for an empty path; cannot-create when something lies at `path` that is not to be replaced, or
 ///   when its folder does not exist or is not writable.
-public func requireCreatable(_ path: String, replacing replacement: Replacement) throws {
+package func requireCreatable(_ path: String, replacing replacement: Replacement) throws {
   try requireName(path)
   if let stamp = FileStamp(path: path) {
     try requireNoLink(path, stamp)
@@ -90,6 +90,6 @@ public func requireCreatable(_ path: String, replacing replacement: Replacement)
 
 /// The same where any regular file may be replaced, or none: for names that no user gives.
 /// - Throws: as above.
-public func requireCreatable(_ path: String, overwrite: Bool) throws {
+package func requireCreatable(_ path: String, overwrite: Bool) throws {
   try requireCreatable(path, replacing: overwrite ? .anyFile : .nothing)
 }

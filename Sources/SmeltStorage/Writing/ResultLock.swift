@@ -13,9 +13,9 @@ internal import Synchronization
 
 /// `X.lock` beside the result X, held with `flock` as long as the run works on X: the system lets go of it with the process,
 /// however that ends.
-public final class ResultLock: Sendable {
+package final class ResultLock: Sendable {
   /// The first line of a lock.
-  public static let schema = "smelt.lock/1"
+  package static let schema = "smelt.lock/1"
 
   /// The path of the lock.
   let path: String
@@ -39,7 +39,7 @@ public final class ResultLock: Sendable {
   ///   - report: is given lines about what was found of runs that were killed.
   /// - Throws: `RequestError` cannot-create when another run holds a lock, naming it, or when a file that is not a lock is in the
   ///   place of one; what `body` throws.
-  public static func holding<T>(
+  package static func holding<T>(
     _ results: [String], verb: String, report: (String) -> Void, _ body: () throws -> T
   ) throws -> T {
     var locks: [ResultLock] = []
@@ -254,7 +254,7 @@ public final class ResultLock: Sendable {
 
   /// Notes what lies at a path by now, which this run made.
   /// - Parameter journal: the journal that says whether another run can use it; nil: it is of no use to another.
-  public static func note(_ path: String, journal: String? = nil) {
+  package static func note(_ path: String, journal: String? = nil) {
     if let stamp = FileStamp(path: path) { note(path, stamp.identity, journal: journal) }
   }
 }

@@ -1,13 +1,13 @@
 // The list of encodings. A new one is a file in this folder and a line here; tests, help and the published table
 // walk the list.
 
-public import SmeltStorage
+package import SmeltStorage
 
 /// The encodings Smelt knows.
-public enum Encodings {
+package enum Encodings {
   /// All of them, in the order help shows them. FP8 blocks and groups of integers have any size; the usual one stands
   /// for them.
-  public static let all: [any Encoding] =
+  package static let all: [any Encoding] =
     [
       Plain.f32, Plain.f16, Plain.bf16, Plain.f64,
       IntegerTable.i64, IntegerTable.i32, IntegerTable.i16, IntegerTable.i8,
@@ -20,14 +20,14 @@ public enum Encodings {
     ] + GroupedIntegers.usual + GGUFBlock.all
 
   /// The encoding of a stable name, or nil. Block and group sizes other than the usual are part of the name.
-  public static func named(_ name: String) -> (any Encoding)? {
+  package static func named(_ name: String) -> (any Encoding)? {
     all.first { $0.name == name } ?? FP8.named(name) ?? GroupedIntegers.named(name)
   }
 
   /// What `Formats/tables/encodings.json` holds: for each encoding the parts of two example weights, a matrix with
   /// ragged 128 × 128 blocks and three stacked matrices, and their bytes with the first dtype of each part. GGUF's
   /// blocks do not fit into 160 columns and have 256.
-  public static func table() -> JSON {
+  package static func table() -> JSON {
     let entries = all.map { encoding in
       let columns = encoding is GGUFBlock ? 256 : 160
       let examples: [(String, Shape)] = [("matrix", [192, columns]), ("stacked", [3, 96, columns])]

@@ -1,30 +1,30 @@
 // 4-bit floats, two a byte, with a power-of-two scale for each 32 columns. Formats/encodings.md, sections 6 and 10.
 
 internal import CKernels
-public import SmeltStorage
+package import SmeltStorage
 
 /// FP4 E2M1 codes in hub order (column 2j is the low nibble of byte j) times an E8M0 scale for each group of 32
 /// columns. Named `mxfp4`.
-public struct FP4: Encoding, Hashable {
+package struct FP4: Encoding, Hashable {
   /// E8M0 scales, groups of 32: `mxfp4`.
-  public static let mxfp4 = FP4()
+  package static let mxfp4 = FP4()
 
   /// Columns that share a scale.
-  public static let group = 32
+  package static let group = 32
   /// The largest magnitude of a code.
-  public static let largest: Float = 6
+  package static let largest: Float = 6
 
   /// The stable name.
-  public var name: String { "mxfp4" }
+  package var name: String { "mxfp4" }
 
   /// Two codes share a byte.
-  public var isPacked: Bool { true }
+  package var isPacked: Bool { true }
 
   private init() {}
 
   /// Two parts: bytes of half the weight's columns, and scales [rows, columns / 32].
   /// - Throws: `Q_PACK` when the columns are not a multiple of 32.
-  public func layout(of shape: Shape, name: String) throws(FormatError) -> [PartLayout] {
+  package func layout(of shape: Shape, name: String) throws(FormatError) -> [PartLayout] {
     guard shape.rank > 0, shape.columns % FP4.group == 0 else {
       throw FormatError(
         .packed, subject: name, "has \(shape.columns) columns, expected a multiple of \(FP4.group) for mxfp4")
@@ -37,12 +37,12 @@ public struct FP4: Encoding, Hashable {
   }
 
   /// Every code is a number; the scale 0xFF is refused.
-  public func validate(_ weight: Weight) throws(FormatError) {
+  package func validate(_ weight: Weight) throws(FormatError) {
     try weight.validateScales(largestCode: FP4.largest)
   }
 
   /// Code × scale, rounded once, to float32. `columns.lowerBound` must be a multiple of 32.
-  public func decode(
+  package func decode(
     _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
     stride: Int
   ) {
@@ -82,7 +82,7 @@ public struct FP4: Encoding, Hashable {
   /// Codes of `count` floats, two a byte, under the E8M0 scale that `scales` gives for each 32 of them: x / scale
   /// rounded to the nearest code, ties to the even one, saturated at ±6. `count` must be a multiple of 32, the floats
   /// finite, no scale 0xFF. Writes `count / 2` bytes.
-  public func encode(
+  package func encode(
     _ row: UnsafePointer<Float>, count: Int, scales: UnsafePointer<UInt8>,
     into out: UnsafeMutablePointer<UInt8>
   ) {

@@ -2,27 +2,27 @@
 // Formats/encodings.md, sections 4, 5 and 8.
 
 internal import CKernels
-public import SmeltStorage
+package import SmeltStorage
 
 /// FP8 codes times scales: `f8_e4m3.tensor`, `.channel`, `.block` and the same of `f8_e5m2`. A block size other
 /// than 128 × 128 is part of the name: `f8_e4m3.block32x32`.
-public struct FP8: Encoding, Hashable {
+package struct FP8: Encoding, Hashable {
   /// How a code's eight bits are read.
-  public enum Format: String, Sendable, Hashable, CaseIterable {
+  package enum Format: String, Sendable, Hashable, CaseIterable {
     /// 4 exponent bits, bias 7, no infinities, NaN 0x7F and 0xFF. Formats/encodings.md, section 4.
     case e4m3
     /// 5 exponent bits, bias 15, with infinities. Formats/encodings.md, section 5.
     case e5m2
 
     /// The largest finite magnitude: 448 or 57,344.
-    public var largest: Float { self == .e4m3 ? 448 : 57_344 }
+    package var largest: Float { self == .e4m3 ? 448 : 57_344 }
 
     /// The dtype of the codes.
-    public var dtype: DType { self == .e4m3 ? .f8E4M3 : .f8E5M2 }
+    package var dtype: DType { self == .e4m3 ? .f8E4M3 : .f8E5M2 }
   }
 
   /// Which codes share a scale.
-  public enum Granularity: Sendable, Hashable {
+  package enum Granularity: Sendable, Hashable {
     /// All of them; one scale, shape [1].
     case tensor
     /// Those of an output channel; scales [rows].
@@ -32,32 +32,32 @@ public struct FP8: Encoding, Hashable {
     case block(rows: Int, columns: Int)
 
     /// Blocks of 128 × 128, what most FP8 checkpoints have.
-    public static let block128 = Granularity.block(rows: 128, columns: 128)
+    package static let block128 = Granularity.block(rows: 128, columns: 128)
 
     /// Whether block sizes lie in 1…65,536.
-    public var isValid: Bool {
+    package var isValid: Bool {
       guard case .block(let rows, let columns) = self else { return true }
       return FP8.blockSizes.contains(rows) && FP8.blockSizes.contains(columns)
     }
   }
 
   /// The block sizes there are.
-  public static let blockSizes = 1...65_536
+  package static let blockSizes = 1...65_536
 
   /// How a code is read.
-  public let format: Format
+  package let format: Format
   /// Which codes share a scale.
-  public let granularity: Granularity
+  package let granularity: Granularity
 
   /// An encoding; `granularity.isValid` must hold.
-  public init(_ format: Format, _ granularity: Granularity) {
+  package init(_ format: Format, _ granularity: Granularity) {
     precondition(granularity.isValid, "block sizes lie in 1…65536, found \(granularity)")
     self.format = format
     self.granularity = granularity
   }
 
   /// The stable name, for example `f8_e4m3.block`.
-  public var name: String {
+  package var name: String {
     let suffix =
       switch granularity {
       case .tensor: "tensor"
@@ -88,7 +88,7 @@ public struct FP8: Encoding, Hashable {
   }
 
   /// Two parts: codes of the weight's shape, and scales.
-  public func layout(of shape: Shape, name: String) -> [PartLayout] {
+  package func layout(of shape: Shape, name: String) -> [PartLayout] {
     let scales: Shape =
       switch granularity {
       case .tensor: [1]
@@ -102,7 +102,7 @@ public struct FP8: Encoding, Hashable {
   }
 
   /// NaN codes, E5M2's infinities, and scales that are not a positive finite number are refused.
-  public func validate(_ weight: Weight) throws(FormatError) {
+  package func validate(_ weight: Weight) throws(FormatError) {
     try weight.validateScales(largestCode: format.largest)
     let count = weight.values.bytes.count
     let bad: (index: Int, code: UInt8)? = weight.values.bytes.withUnsafeBytes { bytes in
@@ -116,7 +116,7 @@ public struct FP8: Encoding, Hashable {
   }
 
   /// Code × scale, rounded once, to float32.
-  public func decode(
+  package func decode(
     _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
     stride: Int
   ) {
@@ -158,7 +158,7 @@ public struct FP8: Encoding, Hashable {
 
   /// Codes of `count` floats under one scale: x / scale, a float32 division, rounded to the nearest code, ties to the
   /// even one, saturated at ±`format.largest`. `scale` must be positive and finite; NaN becomes 0x7F.
-  public func encode(
+  package func encode(
     _ row: UnsafePointer<Float>, count: Int, scale: Float, into out: UnsafeMutablePointer<UInt8>
   ) {
     // SAFETY: `row` must hold `count` floats, `out` have room for as many bytes, apart from each other.

@@ -4,7 +4,7 @@
 internal import CKernels
 
 /// What encoding some blocks came to.
-public enum BlockOutcome: Sendable, Hashable {
+package enum BlockOutcome: Sendable, Hashable {
   /// All are written; so many values are read back as another number, -0 counting as +0.
   case stored(inexact: Int)
   /// This block has a value whose scale is beyond F16 (65,504), or beyond 448 for `nvfp4.gguf`. It and those after it
@@ -20,7 +20,7 @@ extension GGUFBlock {
   ///
   /// - Parameter weights: how much the square error of each of these columns counts, 0…1; nil: all alike. Types
   ///   without a choice of scales do not look at them. A group whose weights are all 0 is treated as one without.
-  public func encode(
+  package func encode(
     _ values: UnsafePointer<Float>, count: Int, weights: UnsafePointer<Float>? = nil,
     into out: UnsafeMutablePointer<UInt8>
   ) -> BlockOutcome {

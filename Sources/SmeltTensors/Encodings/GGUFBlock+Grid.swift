@@ -4,7 +4,7 @@ internal import SmeltStorage
 
 extension GGUFBlock {
   /// Types whose codes stand for several numbers at once have no grid.
-  public var hasGrid: Bool {
+  package var hasGrid: Bool {
     switch kind {
     case .iq1_s, .iq1_m, .iq2_xxs, .iq2_xs, .iq2_s, .iq3_xxs, .iq3_s: false
     default: true
@@ -12,7 +12,7 @@ extension GGUFBlock {
   }
 
   /// The runs of each block that share a scale.
-  public func grids(_ weight: Weight, row: Int, _ body: (Range<Int>, CodeGrid) -> Void) {
+  package func grids(_ weight: Weight, row: Int, _ body: (Range<Int>, CodeGrid) -> Void) {
     // SAFETY: `row` must be one of the weight's rows; each block is read within its `bytes` bytes.
     guard hasGrid else { return }
     let blocks = weight.columns / elements

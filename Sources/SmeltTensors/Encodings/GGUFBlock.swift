@@ -2,13 +2,13 @@
 // block holds is in GGUFSmallBlocks.swift, GGUFSuperBlocks.swift and GGUFGridBlocks.swift. Formats/encodings.md,
 // sections 15 to 19.
 
-public import SmeltStorage
+package import SmeltStorage
 
 /// One block type of GGUF. Blocks lie along the columns, the first column's first; a row is a whole number of them.
 /// Named as GGUF names its types, in small letters (`q4_k`); where a name is taken it ends in `.gguf` (`mxfp4.gguf`).
-public struct GGUFBlock: Encoding, Hashable {
+package struct GGUFBlock: Encoding, Hashable {
   /// The types.
-  public enum Kind: String, Sendable, CaseIterable {
+  package enum Kind: String, Sendable, CaseIterable {
     case q8_0, q4_0, q4_1, q5_0, q5_1, q8_1
     case q1_0, q2_0
     case q2_k, q3_k, q4_k, q5_k, q6_k, q8_k
@@ -20,29 +20,29 @@ public struct GGUFBlock: Encoding, Hashable {
   }
 
   /// The types, in the order of the list.
-  public static let all = Kind.allCases.map { GGUFBlock($0) }
+  package static let all = Kind.allCases.map { GGUFBlock($0) }
 
   /// Which type.
-  public let kind: Kind
+  package let kind: Kind
 
   /// The columns that share a block.
-  public var elements: Int { size.elements }
+  package var elements: Int { size.elements }
 
   /// The bytes of a block.
-  public var bytes: Int { size.bytes }
+  package var bytes: Int { size.bytes }
 
   /// The type's name.
-  public var name: String { kind.rawValue }
+  package var name: String { kind.rawValue }
 
   /// Codes share bytes among themselves and blocks with their scales.
-  public var isPacked: Bool { true }
+  package var isPacked: Bool { true }
 
   /// One of the types.
-  public init(_ kind: Kind) { self.kind = kind }
+  package init(_ kind: Kind) { self.kind = kind }
 
   /// One part: bytes [leading dimensions, bytes of a row].
   /// - Throws: `Q_PACK` when the columns are not a whole number of blocks.
-  public func layout(of shape: Shape, name: String) throws(FormatError) -> [PartLayout] {
+  package func layout(of shape: Shape, name: String) throws(FormatError) -> [PartLayout] {
     let size = size
     guard shape.rank > 0, shape.columns % size.elements == 0 else {
       throw FormatError(
@@ -60,7 +60,7 @@ public struct GGUFBlock: Encoding, Hashable {
   /// Every code is a number; a block's scale that is NaN or infinite is refused, and a block with a number that is
   /// infinite. Zero and negative scales are usual.
   /// - Throws: `Q_BLOCK`, naming the first such block.
-  public func validate(_ weight: Weight) throws(FormatError) {
+  package func validate(_ weight: Weight) throws(FormatError) {
     let size = size
     let found: (index: Int, what: String)? = weight.values.bytes.withUnsafeBytes { bytes in
       guard let base = bytes.bindMemory(to: UInt8.self).baseAddress else { return nil }
@@ -79,7 +79,7 @@ public struct GGUFBlock: Encoding, Hashable {
 
   /// The formula of the type, each operation rounded to float32 as `Formats/encodings.md` orders them.
   /// `columns.lowerBound` must be a multiple of the columns of a block.
-  public func decode(
+  package func decode(
     _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
     stride: Int
   ) {

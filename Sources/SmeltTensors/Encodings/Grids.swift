@@ -7,7 +7,7 @@ internal import SmeltStorage
 
 extension Plain {
   /// All floats of the type.
-  public func grids(_ weight: Weight, row: Int, _ body: (Range<Int>, CodeGrid) -> Void) {
+  package func grids(_ weight: Weight, row: Int, _ body: (Range<Int>, CodeGrid) -> Void) {
     switch dtype {
     case .bf16:
       body(
@@ -22,14 +22,14 @@ extension Plain {
 
 extension IntegerTable {
   /// Whole numbers are never rounded.
-  public func grids(_ weight: Weight, row: Int, _ body: (Range<Int>, CodeGrid) -> Void) {
+  package func grids(_ weight: Weight, row: Int, _ body: (Range<Int>, CodeGrid) -> Void) {
     body(0..<weight.columns, .even(step: 0, -.greatestFiniteMagnitude, .greatestFiniteMagnitude))
   }
 }
 
 extension FP8 {
   /// Floats of eight bits times each scale.
-  public func grids(_ weight: Weight, row: Int, _ body: (Range<Int>, CodeGrid) -> Void) {
+  package func grids(_ weight: Weight, row: Int, _ body: (Range<Int>, CodeGrid) -> Void) {
     let width = weight.columns
     func grid(_ scale: Float) -> CodeGrid { format == .e4m3 ? .e4m3(scale) : .e5m2(scale) }
     weight.withCodesAndScales { _, scales in
@@ -49,7 +49,7 @@ extension FP8 {
 
 extension INT8 {
   /// Whole numbers to ±127 times the row's scale.
-  public func grids(_ weight: Weight, row: Int, _ body: (Range<Int>, CodeGrid) -> Void) {
+  package func grids(_ weight: Weight, row: Int, _ body: (Range<Int>, CodeGrid) -> Void) {
     weight.withCodesAndScales { _, scales in
       let scale = scales[row]
       body(0..<weight.columns, .even(step: scale, -INT8.largest * scale, INT8.largest * scale))
@@ -59,7 +59,7 @@ extension INT8 {
 
 extension GroupedIntegers {
   /// Whole numbers less the zero point, times each scale.
-  public func grids(_ weight: Weight, row: Int, _ body: (Range<Int>, CodeGrid) -> Void) {
+  package func grids(_ weight: Weight, row: Int, _ body: (Range<Int>, CodeGrid) -> Void) {
     let size = groupColumns(weight.shape)
     let groups = ceilDivide(weight.columns, size)
     let index = weight.part(.groupIndex).map { GroupedIntegers.indices($0) }
@@ -85,7 +85,7 @@ extension GroupedIntegers {
 
 extension FP4 {
   /// E2M1 times each group's power of two.
-  public func grids(_ weight: Weight, row: Int, _ body: (Range<Int>, CodeGrid) -> Void) {
+  package func grids(_ weight: Weight, row: Int, _ body: (Range<Int>, CodeGrid) -> Void) {
     let groups = weight.columns / FP4.group
     weight.parts[1].bytes.withUnsafeBytes { scales in
       for group in 0..<groups {
@@ -98,7 +98,7 @@ extension FP4 {
 
 extension NVFP4 {
   /// E2M1 times each group's scale and the global one.
-  public func grids(_ weight: Weight, row: Int, _ body: (Range<Int>, CodeGrid) -> Void) {
+  package func grids(_ weight: Weight, row: Int, _ body: (Range<Int>, CodeGrid) -> Void) {
     let groups = weight.columns / NVFP4.group
     let table = E4M3Table(globalScale(weight), isDivided)
     // A group far smaller than the rest has the least scale there is, or none.

@@ -2,13 +2,13 @@
 // input channels: what INT8 and 4-bit checkpoints hold. Formats/encodings.md, sections 12 and 13.
 
 internal import CKernels
-public import SmeltStorage
+package import SmeltStorage
 
 /// Integers in 4 or 8 bits times scales: `int4.group128`, `int8.tensor` and their kin. A zero point for each scale adds
 /// `.zero` to the name, groups that are no runs of columns add `.indexed`. `int8.channel` without either is `INT8`.
-public struct GroupedIntegers: Encoding, Hashable {
+package struct GroupedIntegers: Encoding, Hashable {
   /// Bits of a code.
-  public enum Width: Int, Sendable, Hashable, CaseIterable {
+  package enum Width: Int, Sendable, Hashable, CaseIterable {
     /// Two codes a byte, low nibble first, 0…15; 8 stands for zero where there are no zero points.
     case four = 4
     /// Two's complement; 0 stands for zero where there are no zero points.
@@ -16,7 +16,7 @@ public struct GroupedIntegers: Encoding, Hashable {
   }
 
   /// Which codes share a scale.
-  public enum Granularity: Sendable, Hashable {
+  package enum Granularity: Sendable, Hashable {
     /// All of them; one scale, shape [1].
     case tensor
     /// Those of an output channel; scales [rows].
@@ -27,20 +27,20 @@ public struct GroupedIntegers: Encoding, Hashable {
   }
 
   /// The lengths of groups there are.
-  public static let groupSizes = 1...65_536
+  package static let groupSizes = 1...65_536
 
   /// Bits of a code.
-  public let width: Width
+  package let width: Width
   /// Which codes share a scale.
-  public let granularity: Granularity
+  package let granularity: Granularity
   /// Whether each scale has a zero point.
-  public let hasZeroPoints: Bool
+  package let hasZeroPoints: Bool
   /// Whether a table says which group a column belongs to.
-  public let isIndexed: Bool
+  package let isIndexed: Bool
 
   /// An encoding, or nil for those that do not exist: group lengths out of range, indexed ones without groups, and
   /// `int8.channel`, which is `INT8`.
-  public init?(
+  package init?(
     _ width: Width, _ granularity: Granularity, hasZeroPoints: Bool = false, isIndexed: Bool = false
   ) {
     if case .group(let size) = granularity {
@@ -64,7 +64,7 @@ public struct GroupedIntegers: Encoding, Hashable {
   ].compactMap { $0 }
 
   /// The stable name, for example `int4.group128.zero`.
-  public var name: String {
+  package var name: String {
     let part =
       switch granularity {
       case .tensor: "tensor"
@@ -95,7 +95,7 @@ public struct GroupedIntegers: Encoding, Hashable {
   }
 
   /// Two codes share a byte when they have four bits.
-  public var isPacked: Bool { width == .four }
+  package var isPacked: Bool { width == .four }
 
   /// Columns of a group: all of them where there are no groups.
   func groupColumns(_ shape: Shape) -> Int {
@@ -105,7 +105,7 @@ public struct GroupedIntegers: Encoding, Hashable {
 
   /// Two to four parts: codes, scales, zero points of the scales' shape, and the group of each column.
   /// - Throws: `Q_PACK` when 4-bit codes have an odd number of columns.
-  public func layout(of shape: Shape, name: String) throws(FormatError) -> [PartLayout] {
+  package func layout(of shape: Shape, name: String) throws(FormatError) -> [PartLayout] {
     var codes = shape
     if width == .four {
       guard shape.rank > 0, shape.columns % 2 == 0 else {
@@ -132,7 +132,7 @@ public struct GroupedIntegers: Encoding, Hashable {
 
   /// Every code is a number. Scales that are not a positive finite number, 4-bit zero points above 15 and columns of
   /// groups that do not exist are refused.
-  public func validate(_ weight: Weight) throws(FormatError) {
+  package func validate(_ weight: Weight) throws(FormatError) {
     try weight.validateScales(largestCode: width == .four ? 15 : 255)
     if width == .four, let zeros = weight.part(.zeroPoints) {
       let bad = zeros.bytes.withUnsafeBytes { bytes in bytes.firstIndex { $0 > 15 }.map { ($0, bytes[$0]) } }
@@ -153,7 +153,7 @@ public struct GroupedIntegers: Encoding, Hashable {
   }
 
   /// (code − zero point) × scale: the difference is exact, the product rounded once, to float32.
-  public func decode(
+  package func decode(
     _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
     stride: Int
   ) {

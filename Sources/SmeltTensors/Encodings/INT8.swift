@@ -1,23 +1,23 @@
 // Signed bytes with one scale for each output channel. Formats/encodings.md, section 9.
 
 internal import CKernels
-public import SmeltStorage
+package import SmeltStorage
 
 /// Symmetric INT8: value = code × scale of the output channel. Named `int8.channel`.
-public struct INT8: Encoding, Hashable {
+package struct INT8: Encoding, Hashable {
   /// The only granularity there is: `int8.channel`.
-  public static let channel = INT8()
+  package static let channel = INT8()
 
   /// The largest magnitude that `encode` writes. -128 is read, never written, so that codes are symmetric.
-  public static let largest: Float = 127
+  package static let largest: Float = 127
 
   /// The stable name.
-  public var name: String { "int8.channel" }
+  package var name: String { "int8.channel" }
 
   private init() {}
 
   /// Two parts: codes of the weight's shape, and one scale for each row.
-  public func layout(of shape: Shape, name: String) -> [PartLayout] {
+  package func layout(of shape: Shape, name: String) -> [PartLayout] {
     [
       PartLayout(.values, dtypes: [.i8], shape: shape),
       PartLayout(.scales, dtypes: Scales.floats, shape: [shape.rows]),
@@ -25,12 +25,12 @@ public struct INT8: Encoding, Hashable {
   }
 
   /// Every code is a number; scales that are not a positive finite number are refused.
-  public func validate(_ weight: Weight) throws(FormatError) {
+  package func validate(_ weight: Weight) throws(FormatError) {
     try weight.validateScales(largestCode: 128)
   }
 
   /// Code × scale, rounded once, to float32.
-  public func decode(
+  package func decode(
     _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
     stride: Int
   ) {
@@ -50,7 +50,7 @@ public struct INT8: Encoding, Hashable {
 
   /// Codes of `count` floats under one scale: x / scale, a float32 division, rounded to the nearest whole number, ties
   /// to the even one, saturated at ±127, in two's complement. `scale` must be positive and finite, the floats finite.
-  public func encode(
+  package func encode(
     _ row: UnsafePointer<Float>, count: Int, scale: Float, into out: UnsafeMutablePointer<UInt8>
   ) {
     // SAFETY: `row` must hold `count` floats, `out` have room for as many bytes, apart from each other.

@@ -3,12 +3,12 @@
 // without a number in between. Formats/encodings.md, sections 10 and 16.
 
 internal import CKernels
-public import SmeltStorage
+package import SmeltStorage
 
 extension Weight {
   /// Rows of an `mxfp4` weight as blocks of `mxfp4.gguf`: 17 bytes for each 32 columns. The same numbers, but that
   /// GGUF's code 8 is +0.
-  public func repackMXFP4ForGGUF(rows: Range<Int>, into out: UnsafeMutablePointer<UInt8>) {
+  package func repackMXFP4ForGGUF(rows: Range<Int>, into out: UnsafeMutablePointer<UInt8>) {
     precondition(encoding is FP4, "\(encoding.name) is not mxfp4")
     // SAFETY: `out` must have room for 17 bytes a group. Codes and scales of the rows lie inside their parts, since the rows lie
     // inside the weight and its layout is `mxfp4`'s.
@@ -26,7 +26,7 @@ extension Weight {
 
   /// A weight in `mxfp4.gguf` as one in `mxfp4`.
   /// - Throws: never for a weight whose encoding is `mxfp4.gguf`.
-  public func repackedMXFP4FromGGUF() throws(FormatError) -> Weight {
+  package func repackedMXFP4FromGGUF() throws(FormatError) -> Weight {
     precondition(encoding as? GGUFBlock == GGUFBlock(.mxfp4), "\(encoding.name) is not mxfp4.gguf")
     let groups = rows * columns / FP4.group
     // SAFETY: blocks have 17 bytes a group by their layout; each buffer has a group's 16 bytes, or one, for every group.

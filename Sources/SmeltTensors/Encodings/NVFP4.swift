@@ -2,34 +2,34 @@
 // sections 6 and 14.
 
 internal import CKernels
-public import SmeltStorage
+package import SmeltStorage
 
 /// FP4 E2M1 codes in hub order times an E4M3 scale for each group of 16 columns and one global scale. The global scale
 /// multiplies the group's in `nvfp4` and divides it in `nvfp4.divided`: the two published conventions, which do not round
 /// alike and so are not made into one.
-public struct NVFP4: Encoding, Hashable {
+package struct NVFP4: Encoding, Hashable {
   /// value = code × (scale × global scale): `nvfp4`.
-  public static let multiplied = NVFP4(isDivided: false)
+  package static let multiplied = NVFP4(isDivided: false)
   /// value = code × (scale / global scale): `nvfp4.divided`.
-  public static let divided = NVFP4(isDivided: true)
+  package static let divided = NVFP4(isDivided: true)
 
   /// Columns that share a scale.
-  public static let group = 16
+  package static let group = 16
 
   /// Whether group scales are divided by the global one.
-  public let isDivided: Bool
+  package let isDivided: Bool
 
   /// The stable name.
-  public var name: String { isDivided ? "nvfp4.divided" : "nvfp4" }
+  package var name: String { isDivided ? "nvfp4.divided" : "nvfp4" }
 
   /// Two codes share a byte.
-  public var isPacked: Bool { true }
+  package var isPacked: Bool { true }
 
   private init(isDivided: Bool) { self.isDivided = isDivided }
 
   /// Three parts: bytes of half the weight's columns, scales [rows, columns / 16], one global scale.
   /// - Throws: `Q_PACK` when the columns are not a multiple of 16.
-  public func layout(of shape: Shape, name: String) throws(FormatError) -> [PartLayout] {
+  package func layout(of shape: Shape, name: String) throws(FormatError) -> [PartLayout] {
     guard shape.rank > 0, shape.columns % NVFP4.group == 0 else {
       throw FormatError(
         .packed, subject: name,
@@ -45,7 +45,7 @@ public struct NVFP4: Encoding, Hashable {
 
   /// Every code is a number. A group's scale may be zero, since E4M3 underflows where a group is far smaller than the
   /// rest; NaN and negative ones are refused, and a global scale that is not a positive finite number.
-  public func validate(_ weight: Weight) throws(FormatError) {
+  package func validate(_ weight: Weight) throws(FormatError) {
     let global = globalScale(weight)
     guard global > 0, global.isFinite else {
       throw FormatError(
@@ -78,7 +78,7 @@ public struct NVFP4: Encoding, Hashable {
 
   /// Code × (scale × global), or code × (scale / global): two roundings, in this order, to float32.
   /// `columns.lowerBound` must be a multiple of 16.
-  public func decode(
+  package func decode(
     _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
     stride: Int
   ) {

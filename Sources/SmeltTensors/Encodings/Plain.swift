@@ -2,31 +2,31 @@
 // Formats/encodings.md, sections 2 and 3.
 
 internal import CKernels
-public import SmeltStorage
+package import SmeltStorage
 
 /// Floats stored as they are.
-public struct Plain: Encoding {
+package struct Plain: Encoding {
   /// The stable name: `f32`, `f16`, `bf16` or `f64`.
-  public let name: String
+  package let name: String
   /// How an element is stored.
-  public let dtype: DType
+  package let dtype: DType
 
   /// IEEE single.
-  public static let f32 = Plain(name: "f32", dtype: .f32)
+  package static let f32 = Plain(name: "f32", dtype: .f32)
   /// IEEE half.
-  public static let f16 = Plain(name: "f16", dtype: .f16)
+  package static let f16 = Plain(name: "f16", dtype: .f16)
   /// The upper half of a single.
-  public static let bf16 = Plain(name: "bf16", dtype: .bf16)
+  package static let bf16 = Plain(name: "bf16", dtype: .bf16)
   /// IEEE double; read as the nearest single, never chosen for a result.
-  public static let f64 = Plain(name: "f64", dtype: .f64)
+  package static let f64 = Plain(name: "f64", dtype: .f64)
 
   /// One part: the values.
-  public func layout(of shape: Shape, name: String) -> [PartLayout] {
+  package func layout(of shape: Shape, name: String) -> [PartLayout] {
     [PartLayout(.values, dtypes: [dtype], shape: shape)]
   }
 
   /// NaN and infinite values are refused.
-  public func validate(_ weight: Weight) throws(FormatError) {
+  package func validate(_ weight: Weight) throws(FormatError) {
     let columns = weight.columns
     guard columns > 0 else { return }
     // An embedding of gigabytes is not held because it was looked at once.
@@ -75,7 +75,7 @@ public struct Plain: Encoding {
   }
 
   /// Widens to float32, exactly; doubles are rounded to nearest, ties to even.
-  public func decode(
+  package func decode(
     _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
     stride: Int
   ) {
@@ -103,7 +103,7 @@ public struct Plain: Encoding {
   }
 
   /// Stores a row of `count` floats; F16 and BF16 round to nearest, ties to even.
-  public func encode(_ row: UnsafePointer<Float>, count: Int, into out: UnsafeMutablePointer<UInt8>) {
+  package func encode(_ row: UnsafePointer<Float>, count: Int, into out: UnsafeMutablePointer<UInt8>) {
     // SAFETY: `row` must hold `count` floats, `out` have room for as many numbers of the type, apart from each other.
     switch dtype {
     case .bf16: sk_encode_bf16(row, out, count)
@@ -119,40 +119,40 @@ public struct Plain: Encoding {
 }
 
 /// Whole numbers, such as the expert ids of a hash router. They never take part in a product.
-public struct IntegerTable: Encoding {
+package struct IntegerTable: Encoding {
   /// The stable name: `i64`, `i32`, `i16` or `i8`.
-  public let name: String
+  package let name: String
   /// How an element is stored.
-  public let dtype: DType
+  package let dtype: DType
 
   /// Signed 64-bit.
-  public static let i64 = IntegerTable(name: "i64", dtype: .i64)
+  package static let i64 = IntegerTable(name: "i64", dtype: .i64)
   /// Signed 32-bit.
-  public static let i32 = IntegerTable(name: "i32", dtype: .i32)
+  package static let i32 = IntegerTable(name: "i32", dtype: .i32)
   /// Signed 16-bit.
-  public static let i16 = IntegerTable(name: "i16", dtype: .i16)
+  package static let i16 = IntegerTable(name: "i16", dtype: .i16)
   /// Signed bytes.
-  public static let i8 = IntegerTable(name: "i8", dtype: .i8)
+  package static let i8 = IntegerTable(name: "i8", dtype: .i8)
   /// Elements that are kept and never computed with: unsigned integers, booleans, and codes whose scales are not known.
-  public static let stored: [IntegerTable] = [
+  package static let stored: [IntegerTable] = [
     DType.bool, .u8, .u16, .u32, .u64, .c64, .f8E4M3, .f8E5M2, .f8E8M0, .f8E4M3FNUZ, .f8E5M2FNUZ,
   ].map { IntegerTable(name: "stored.\($0.rawValue.lowercased())", dtype: $0) }
 
   /// The table of elements of a type, or nil for floats and for types that share bytes.
-  public static func of(_ dtype: DType) -> IntegerTable? {
+  package static func of(_ dtype: DType) -> IntegerTable? {
     ([i64, i32, i16, i8] + stored).first { $0.dtype == dtype }
   }
 
   /// One part: the values.
-  public func layout(of shape: Shape, name: String) -> [PartLayout] {
+  package func layout(of shape: Shape, name: String) -> [PartLayout] {
     [PartLayout(.values, dtypes: [dtype], shape: shape)]
   }
 
   /// Every integer is legal here; the family checks ranges.
-  public func validate(_ weight: Weight) {}
+  package func validate(_ weight: Weight) {}
 
   /// The integers as floats; exact up to 2^24.
-  public func decode(
+  package func decode(
     _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
     stride: Int
   ) {

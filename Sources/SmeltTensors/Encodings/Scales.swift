@@ -5,15 +5,15 @@ internal import CKernels
 internal import SmeltStorage
 
 /// Powers of two in a byte: code c stands for 2^(c - 127), 0xFF for not-a-number. Formats/encodings.md, section 7.
-public enum E8M0 {
+package enum E8M0 {
   /// The code that stands for no number.
-  public static let nan: UInt8 = 0xFF
+  package static let nan: UInt8 = 0xFF
 
   /// 2^(code - 127). Code 0 is 2^-127, a subnormal float, kept as it is; 0xFF gives not-a-number.
-  public static func value(_ code: UInt8) -> Float { sk_e8m0(code) }
+  package static func value(_ code: UInt8) -> Float { sk_e8m0(code) }
 
   /// The code of an exact power of two from 2^-127 to 2^127, nil for everything else.
-  public static func code(of value: Float) -> UInt8? {
+  package static func code(of value: Float) -> UInt8? {
     let bits = value.bitPattern
     if bits == 0x0040_0000 { return 0 }  // 2^-127 is subnormal: half of the smallest exponent's step
     let exponent = UInt8(truncatingIfNeeded: bits >> 23)

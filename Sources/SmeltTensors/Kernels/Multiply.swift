@@ -2,7 +2,7 @@
 // A tile is 64 output channels × 1024 input channels (256 KiB), so that it stays in the second-level cache.
 
 internal import CKernels
-public import SmeltStorage
+package import SmeltStorage
 
 /// Rows of a weight that share a tile.
 private let tileRows = 64
@@ -10,7 +10,7 @@ private let tileRows = 64
 private let taskTokens = 256
 
 /// How products of one dot product are added. Both are right; they differ by rounding only.
-public enum SummationOrder: Sendable, Hashable {
+package enum SummationOrder: Sendable, Hashable {
   /// Blocks of 1024 columns, the order every machine keeps.
   case standard
   /// Blocks of 256 columns (halves where there are fewer than 512), last block first: the same sums in another order, to
@@ -29,7 +29,7 @@ public enum SummationOrder: Sendable, Hashable {
 ///   - rows: the output channels to compute; all by default.
 /// - Returns: [tokens, rows.count]. The bits do not depend on threads, on the number of tokens, or on the machine's
 ///   vector width.
-public func multiply(
+package func multiply(
   _ x: Matrix, _ weight: Weight, rows: Range<Int>? = nil, parallel: Parallel = .serial,
   order: SummationOrder = .standard
 ) -> Matrix {

@@ -1,7 +1,7 @@
 // The slow twins of the searches (search.h, superblocks.h): one candidate after the other where the kernels have sixteen
 // side by side. Sums run over the columns in order, each operation rounded to float32.
 
-import SmeltTensors
+internal import SmeltTensors
 
 extension Reference {
   /// What codes stand for: the integers from `low` to `high`, or the table of iq4_nl.

@@ -1,7 +1,7 @@
 // The slow, obvious twins of the encoders of GGUF's blocks (sk_blocks.h): the blocks with one scale, and how the codes of
 // all types are packed. The searches are in Reference+BlockSearch.swift.
 
-public import SmeltTensors
+package import SmeltTensors
 
 extension Reference {
   /// A block before it is packed: F16 scales, integers of the groups, and codes from 0 on.
@@ -14,7 +14,7 @@ extension Reference {
   }
 
   /// `sk_encode_*`: whole blocks of floats, and the column weights or nil; nil when a scale is beyond F16.
-  public static func encodeBlocks(_ kind: GGUFBlock.Kind, _ values: [Float], weights: [Float]?) -> [UInt8]? {
+  package static func encodeBlocks(_ kind: GGUFBlock.Kind, _ values: [Float], weights: [Float]?) -> [UInt8]? {
     let size = GGUFBlock(kind).elements
     var bytes: [UInt8] = []
     for first in stride(from: 0, to: values.count, by: size) {

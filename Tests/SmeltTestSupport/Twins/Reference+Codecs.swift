@@ -2,7 +2,7 @@
 
 extension Reference {
   /// `sk_crc32c`: the remainder of a division by the polynomial, bit by bit.
-  public static func crc32c(_ bytes: some Sequence<UInt8>, after sum: UInt32 = 0) -> UInt32 {
+  package static func crc32c(_ bytes: some Sequence<UInt8>, after sum: UInt32 = 0) -> UInt32 {
     ~bytes.reduce(~sum) { remainder, byte in
       (0..<8).reduce(remainder ^ UInt32(byte)) { c, _ in c >> 1 ^ (c & 1 == 1 ? 0x82F6_3B78 : 0) }
     }
@@ -11,17 +11,17 @@ extension Reference {
   // MARK: Bit planes. Formats/codecs.md, section 4
 
   /// The bits of each stage, by the number in the first byte of a chunk.
-  public static let stageLists = [[2, 2, 3], [2, 3], [3], [3, 3], [1, 2, 2, 3], [2, 2, 2, 3]]
+  package static let stageLists = [[2, 2, 3], [2, 3], [3], [3, 3], [1, 2, 2, 3], [2, 2, 2, 3]]
 
   /// What an element's bits are taken apart into.
-  public enum PlaneElement: Sendable, CaseIterable {
+  package enum PlaneElement: Sendable, CaseIterable {
     /// Two bytes, eight bits of exponent: `sk_planes16_encode`, `sk_planes16_decode`.
     case bf16
     /// One byte, four bits of exponent: `sk_planes8_encode`, `sk_planes8_decode`.
     case fp8
 
     /// Bytes of an element.
-    public var width: Int { self == .bf16 ? 2 : 1 }
+    package var width: Int { self == .bf16 ? 2 : 1 }
     var symbolCount: Int { self == .bf16 ? 256 : 16 }
 
     func take(_ bytes: [UInt8], _ i: Int) -> (symbol: UInt8, low: UInt8) {
@@ -47,7 +47,7 @@ extension Reference {
   }
 
   /// Nibbles, 64 in 32 bytes: j and j + 32 share byte j. The last group is filled with zeros.
-  public static func packGroups(_ nibbles: [UInt8]) -> [UInt8] {
+  package static func packGroups(_ nibbles: [UInt8]) -> [UInt8] {
     var bytes = [UInt8](repeating: 0, count: (nibbles.count + 63) / 64 * 32)
     for (i, nibble) in nibbles.enumerated() {
       bytes[i / 64 * 32 + i % 32] |= i % 64 < 32 ? nibble : nibble << 4
@@ -56,7 +56,7 @@ extension Reference {
   }
 
   /// The `count` nibbles of `packGroups`.
-  public static func unpackGroups(_ bytes: [UInt8], count: Int) -> [UInt8] {
+  package static func unpackGroups(_ bytes: [UInt8], count: Int) -> [UInt8] {
     (0..<count).map { i in
       let byte = bytes[i / 64 * 32 + i % 32]
       return i % 64 < 32 ? byte & 15 : byte >> 4
@@ -64,7 +64,7 @@ extension Reference {
   }
 
   /// `sk_planes16_encode`, `sk_planes8_encode` of whole elements, however long the result is.
-  public static func encodePlanes(_ bytes: [UInt8], _ element: PlaneElement) -> [UInt8] {
+  package static func encodePlanes(_ bytes: [UInt8], _ element: PlaneElement) -> [UInt8] {
     let parts = (0..<bytes.count / element.width).map { element.take(bytes, $0) }
     let counts = parts.reduce(into: [UInt8: Int]()) { $0[$1.symbol, default: 0] += 1 }
     let order = counts.sorted { ($1.value, $0.key) < ($0.value, $1.key) }.map(\.key)
@@ -93,7 +93,7 @@ extension Reference {
   }
 
   /// `sk_planes16_decode`, `sk_planes8_decode`: `count` elements, or nil where a rule is broken.
-  public static func decodePlanes(_ stored: [UInt8], count: Int, _ element: PlaneElement) -> [UInt8]? {
+  package static func decodePlanes(_ stored: [UInt8], count: Int, _ element: PlaneElement) -> [UInt8]? {
     guard stored.count >= 36, Int(stored[0]) < stageLists.count, stored[1..<4].allSatisfy({ $0 == 0 }) else {
       return nil
     }
@@ -163,13 +163,13 @@ extension Reference {
   // MARK: Nibbles and pairs. Formats/codecs.md, sections 3 and 5
 
   /// `sk_split_nibbles`: high and low nibbles of bytes, rotated left by one bit or not.
-  public static func splitNibbles(_ bytes: [UInt8], rotate: Bool) -> (high: [UInt8], low: [UInt8]) {
+  package static func splitNibbles(_ bytes: [UInt8], rotate: Bool) -> (high: [UInt8], low: [UInt8]) {
     let turned = bytes.map { rotate ? $0 << 1 | $0 >> 7 : $0 }
     return (packGroups(turned.map { $0 >> 4 }), packGroups(turned.map { $0 & 15 }))
   }
 
   /// `sk_split_pairs16`: the nibbles of the exponents, the low bytes, the exponents that no nibble says.
-  public static func splitPairs(_ bytes: [UInt8], base: UInt8) -> (
+  package static func splitPairs(_ bytes: [UInt8], base: UInt8) -> (
     nibbles: [UInt8], low: [UInt8], escapes: [UInt8]
   ) {
     let parts = (0..<bytes.count / 2).map { PlaneElement.bf16.take(bytes, $0) }

@@ -3,28 +3,28 @@
 
 extension Reference {
   /// Rows of doubles inside a larger array: element [i, j] is `values[start + i · stride + j]`.
-  public struct Rows: Sendable {
+  package struct Rows: Sendable {
     /// The larger array.
-    public var values: [Double]
+    package var values: [Double]
     /// The place of element [0, 0].
-    public let start: Int
+    package let start: Int
     /// Doubles from one row to the next.
-    public let stride: Int
+    package let stride: Int
 
     /// Rows at a place of an array.
-    public init(_ values: [Double], start: Int = 0, stride: Int) {
+    package init(_ values: [Double], start: Int = 0, stride: Int) {
       (self.values, self.start, self.stride) = (values, start, stride)
     }
 
     /// Element [i, j].
-    public subscript(_ i: Int, _ j: Int) -> Double {
+    package subscript(_ i: Int, _ j: Int) -> Double {
       get { values[start + i * stride + j] }
       set { values[start + i * stride + j] = newValue }
     }
   }
 
   /// `sk_subtract_product`: c −= a b; a is [m, k], b [k, n].
-  public static func subtractProduct(_ c: inout Rows, _ a: Rows, _ b: Rows, m: Int, k: Int, n: Int) {
+  package static func subtractProduct(_ c: inout Rows, _ a: Rows, _ b: Rows, m: Int, k: Int, n: Int) {
     for i in 0..<m {
       for j in 0..<n {
         for p in 0..<k { c[i, j] -= a[i, p] * b[p, j] }
@@ -34,7 +34,7 @@ extension Reference {
 
   /// `sk_cholesky_panel`: the first `width` columns of [rows, *] become those of the lower Cholesky factor, row after row;
   /// what is above the diagonal stays. False at the first pivot that is not positive.
-  public static func choleskyPanel(_ a: inout Rows, rows: Int, width: Int) -> Bool {
+  package static func choleskyPanel(_ a: inout Rows, rows: Int, width: Int) -> Bool {
     for i in 0..<rows {
       for j in 0..<min(width, i + 1) {
         var sum = a[i, j]
@@ -47,7 +47,7 @@ extension Reference {
   }
 
   /// `sk_invert_lower`: the inverse of a lower triangle [n, n]; what is above the diagonal stays.
-  public static func invertLower(_ a: inout Rows, n: Int) {
+  package static func invertLower(_ a: inout Rows, n: Int) {
     let l = a
     for j in 0..<n {
       a[j, j] = 1 / l[j, j]

@@ -3,7 +3,7 @@
 
 extension Reference {
   /// The numbers that a code may be (`SK_GRID_*`).
-  public enum GridKind: Int32, CaseIterable, Sendable {
+  package enum GridKind: Int32, CaseIterable, Sendable {
     /// Whole numbers, codes in two's complement.
     case whole
     /// E2M1, the code in the low nibble.
@@ -13,21 +13,21 @@ extension Reference {
   }
 
   /// A set of numbers, to be multiplied by a scale.
-  public struct Grid: Sendable {
+  package struct Grid: Sendable {
     /// The numbers that a code may be.
-    public let kind: GridKind
+    package let kind: GridKind
     /// The least number; of whole numbers only.
-    public let low: Float
+    package let low: Float
     /// The greatest number.
-    public let high: Float
+    package let high: Float
 
     /// Numbers of a kind from `low` to `high`.
-    public init(_ kind: GridKind, _ low: Float, _ high: Float) {
+    package init(_ kind: GridKind, _ low: Float, _ high: Float) {
       (self.kind, self.low, self.high) = (kind, low, high)
     }
 
     /// The code whose number is nearest to `t`, ties to even, saturating; NaN gives `low`, 7 (E2M1), 0x7f (E4M3).
-    public func code(_ t: Float) -> UInt8 {
+    package func code(_ t: Float) -> UInt8 {
       switch kind {
       case .whole:
         UInt8(bitPattern: Int8(t.isNaN ? low : max(low, min(high, t)).rounded(.toNearestOrEven)))
@@ -37,7 +37,7 @@ extension Reference {
     }
 
     /// The number of a code.
-    public func number(_ code: UInt8) -> Float {
+    package func number(_ code: UInt8) -> Float {
       switch kind {
       case .whole: Float(Int8(bitPattern: code))
       case .e2m1: Reference.value(UInt32(code), exponent: 2, mantissa: 1)
@@ -49,7 +49,7 @@ extension Reference {
   }
 
   /// How a scale is stored (`SK_SCALE_*`).
-  public enum ScaleFormat: Int32, CaseIterable, Sendable {
+  package enum ScaleFormat: Int32, CaseIterable, Sendable {
     case f32, bf16, f16, e8m0
 
     /// What a scale is read back as; E8M0 is never stored by the twins.
@@ -63,7 +63,7 @@ extension Reference {
   }
 
   /// `sk_round_grid`: the codes of w / scale, and their values.
-  public static func roundGrid(_ w: [Float], _ grid: Grid, scale: Float) -> (codes: [UInt8], values: [Float])
+  package static func roundGrid(_ w: [Float], _ grid: Grid, scale: Float) -> (codes: [UInt8], values: [Float])
   {
     let codes = w.map { grid.code($0 / scale) }
     return (codes, codes.map { grid.number($0) * scale })
@@ -71,7 +71,7 @@ extension Reference {
 
   /// `sk_grid_error`: Σ weight · (x − value)² in double; x[i] joins sum i mod 8, the eight are added as a tree, first l with
   /// l + 4, then + 2, then + 1. `weights` nil counts as ones.
-  public static func gridError(_ x: [Float], _ weights: [Float]?, _ grid: Grid, scale: Float) -> Double {
+  package static func gridError(_ x: [Float], _ weights: [Float]?, _ grid: Grid, scale: Float) -> Double {
     var lanes = [Double](repeating: 0, count: 8)
     for i in x.indices {
       let d = Double(x[i] - grid.value(x[i], scale: scale))
@@ -84,23 +84,23 @@ extension Reference {
   }
 
   /// What `sk_round_columns` makes of a row: the block's columns, and codes and errors of those that were rounded.
-  public struct RoundedColumns: Sendable {
+  package struct RoundedColumns: Sendable {
     /// The values of the columns rounded so far; what is left of the others.
-    public var w: [Float]
+    package var w: [Float]
     /// A code for each column of the block; untouched where none was chosen.
-    public var codes: [UInt8]
+    package var codes: [UInt8]
     /// −e for each column of the block; untouched where there is none.
-    public var errors: [Float]
+    package var errors: [Float]
 
     /// A row before its first column.
-    public init(w: [Float], codes: [UInt8], errors: [Float]) {
+    package init(w: [Float], codes: [UInt8], errors: [Float]) {
       (self.w, self.codes, self.errors) = (w, codes, errors)
     }
   }
 
   /// `sk_round_columns`: each column in turn becomes the nearest value; e = (w − value) / u[c, c] is taken, times u[c, j],
   /// from every later column j. `u` is [n, n]. Gives Σ e² in double, columns ascending.
-  public static func roundColumns(
+  package static func roundColumns(
     _ row: inout RoundedColumns, _ u: [Float], _ columns: Range<Int>, _ grid: Grid, scales: [Float]
   ) -> Double {
     let n = row.w.count
@@ -118,25 +118,25 @@ extension Reference {
   }
 
   /// A row on its way through `sk_refine_row`.
-  public struct RefinedRow: Sendable {
+  package struct RefinedRow: Sendable {
     /// The values, code times scale.
-    public var v: [Float]
+    package var v: [Float]
     /// h e: the derivative by each column, halved.
-    public var g: [Float]
+    package var g: [Float]
     /// A scale for each group.
-    public var scales: [Float]
+    package var scales: [Float]
     /// A code for each column.
-    public var codes: [UInt8]
+    package var codes: [UInt8]
 
     /// A row before a round.
-    public init(v: [Float], g: [Float], scales: [Float], codes: [UInt8]) {
+    package init(v: [Float], g: [Float], scales: [Float], codes: [UInt8]) {
       (self.v, self.g, self.scales, self.codes) = (v, g, scales, codes)
     }
   }
 
   /// `sk_refine_row`: each group's scale, then each column's code, is changed where that makes e h eᵀ smaller. `h` is [n, n].
   /// Gives the change, in double.
-  public static func refineRow(
+  package static func refineRow(
     _ row: inout RefinedRow, _ h: [Float], group: Int, _ grid: Grid, _ format: ScaleFormat
   ) -> Double {
     let n = row.v.count

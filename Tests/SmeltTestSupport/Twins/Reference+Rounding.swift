@@ -2,16 +2,16 @@
 
 extension Reference {
   /// What a check found: numbers beyond their bound, numbers outside the codes' range, and the furthest of those.
-  public struct Rounding: Equatable, Sendable {
+  package struct Rounding: Equatable, Sendable {
     /// Further off than allowed.
-    public var beyond = 0
+    package var beyond = 0
     /// Outside the range by more than rounding.
-    public var clipped = 0
+    package var clipped = 0
     /// The furthest outside.
-    public var furthest: Float = 0
+    package var furthest: Float = 0
 
     /// Counts of known values.
-    public init(beyond: Int = 0, clipped: Int = 0, furthest: Float = 0) {
+    package init(beyond: Int = 0, clipped: Int = 0, furthest: Float = 0) {
       self.beyond = beyond
       self.clipped = clipped
       self.furthest = furthest
@@ -25,7 +25,7 @@ extension Reference {
   }
 
   /// `sk_check_even`: codes for numbers 2 × half apart from low to high.
-  public static func checkEven(
+  package static func checkEven(
     _ a: [Float], _ b: [Float], half: Float, low: Float, high: Float, slack: Float
   ) -> Rounding {
     zip(a, b).reduce(into: Rounding()) {
@@ -34,7 +34,7 @@ extension Reference {
   }
 
   /// `sk_check_binary`: codes for binary floats times scale.
-  public static func checkBinary(
+  package static func checkBinary(
     _ a: [Float], _ b: [Float], scale: Float, mantissa: Int, least: Float, most: Float, slack: Float
   ) -> Rounding {
     zip(a, b).reduce(into: Rounding()) {
@@ -45,7 +45,7 @@ extension Reference {
   }
 
   /// `sk_check_table`: codes for a table's numbers times scale.
-  public static func checkTable(_ a: [Float], _ b: [Float], _ table: [Float], scale: Float, slack: Float)
+  package static func checkTable(_ a: [Float], _ b: [Float], _ table: [Float], scale: Float, slack: Float)
     -> Rounding
   {
     let values = table.map { $0 * scale }

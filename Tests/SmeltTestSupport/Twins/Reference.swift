@@ -3,15 +3,15 @@
 // definition (sums, the exponential).
 
 /// The definition of every kernel in plain Swift, for tests; each function names the C function it defines.
-public enum Reference {
+package enum Reference {
   /// Columns whose products are summed before the sum joins the total (`SK_BLOCK`).
-  public static let block = 1024
+  package static let block = 1024
 
   // MARK: Small formats
 
   /// The value of a code with one sign bit, `exponent` exponent bits and `mantissa` fraction bits, bias
   /// 2^(exponent-1)-1; codes that a format keeps for NaN or infinity are read as numbers.
-  public static func value(_ code: UInt32, exponent: Int, mantissa: Int) -> Float {
+  package static func value(_ code: UInt32, exponent: Int, mantissa: Int) -> Float {
     let bias = 1 << (exponent - 1) - 1
     let field = Int(code >> UInt32(mantissa)) & (1 << exponent - 1)
     let fraction = Float(code & (1 << UInt32(mantissa) - 1))
@@ -25,7 +25,7 @@ public enum Reference {
 
   /// The code nearest to `x`, ties to the even code, found by trying all magnitudes 0...largest; beyond the largest
   /// it saturates. `x` is not NaN.
-  public static func nearest(_ x: Float, largest: UInt32, exponent: Int, mantissa: Int) -> UInt32 {
+  package static func nearest(_ x: Float, largest: UInt32, exponent: Int, mantissa: Int) -> UInt32 {
     let sign: UInt32 = x.sign == .minus ? 1 << UInt32(exponent + mantissa) : 0
     let target = Double(min(x.magnitude, value(largest, exponent: exponent, mantissa: mantissa)))
     var best: UInt32 = 0
@@ -41,44 +41,44 @@ public enum Reference {
   }
 
   /// `sk_decode_e4m3`: code · scale.
-  public static func decodeE4M3(_ code: UInt8, scale: Float) -> Float {
+  package static func decodeE4M3(_ code: UInt8, scale: Float) -> Float {
     value(UInt32(code), exponent: 4, mantissa: 3) * scale
   }
 
   /// `sk_decode_e5m2`: code · scale.
-  public static func decodeE5M2(_ code: UInt8, scale: Float) -> Float {
+  package static func decodeE5M2(_ code: UInt8, scale: Float) -> Float {
     value(UInt32(code), exponent: 5, mantissa: 2) * scale
   }
 
   /// `sk_encode_e4m3`: nearest(x / scale), saturating at ±448; NaN gives 0x7f.
-  public static func encodeE4M3(_ x: Float, scale: Float) -> UInt8 {
+  package static func encodeE4M3(_ x: Float, scale: Float) -> UInt8 {
     let t = x / scale
     return t.isNaN ? 0x7f : UInt8(nearest(t, largest: 0x7e, exponent: 4, mantissa: 3))
   }
 
   /// `sk_encode_e5m2`: nearest(x / scale), saturating at ±57344; NaN gives 0x7f.
-  public static func encodeE5M2(_ x: Float, scale: Float) -> UInt8 {
+  package static func encodeE5M2(_ x: Float, scale: Float) -> UInt8 {
     let t = x / scale
     return t.isNaN ? 0x7f : UInt8(nearest(t, largest: 0x7b, exponent: 5, mantissa: 2))
   }
 
   /// One nibble of `sk_encode_e2m1`: nearest(x / scale), saturating at ±6; NaN gives 7.
-  public static func encodeE2M1(_ x: Float, scale: Float) -> UInt8 {
+  package static func encodeE2M1(_ x: Float, scale: Float) -> UInt8 {
     let t = x / scale
     return t.isNaN ? 7 : UInt8(nearest(t, largest: 7, exponent: 2, mantissa: 1))
   }
 
   /// `sk_encode_int8`: x / scale to nearest, ties to even, saturating at ±127; NaN gives 0.
-  public static func encodeInt8(_ x: Float, scale: Float) -> Int8 {
+  package static func encodeInt8(_ x: Float, scale: Float) -> Int8 {
     let t = (x / scale).rounded(.toNearestOrEven)
     return t.isNaN ? 0 : Int8(max(-127, min(127, t)))
   }
 
   /// `sk_e8m0`: 2^(code-127); 255 gives NaN.
-  public static func e8m0(_ code: UInt8) -> Float { code == 255 ? .nan : power(Int(code) - 127) }
+  package static func e8m0(_ code: UInt8) -> Float { code == 255 ? .nan : power(Int(code) - 127) }
 
   /// `sk_decode_mxfp4`: value 2j is the low nibble of byte j; one E8M0 scale for each 32 values.
-  public static func decodeMXFP4(_ bytes: [UInt8], scales: [UInt8], count: Int) -> [Float] {
+  package static func decodeMXFP4(_ bytes: [UInt8], scales: [UInt8], count: Int) -> [Float] {
     (0..<count).map { i in
       let nibble = i % 2 == 0 ? bytes[i / 2] & 15 : bytes[i / 2] >> 4
       return value(UInt32(nibble), exponent: 2, mantissa: 1) * e8m0(scales[i / 32])
@@ -86,10 +86,10 @@ public enum Reference {
   }
 
   /// `sk_decode_bf16`: the upper half of a float32.
-  public static func decodeBF16(_ bits: UInt16) -> Float { Float(bitPattern: UInt32(bits) << 16) }
+  package static func decodeBF16(_ bits: UInt16) -> Float { Float(bitPattern: UInt32(bits) << 16) }
 
   /// `sk_encode_bf16`: to nearest, ties to even; a NaN keeps its upper bits and becomes quiet.
-  public static func encodeBF16(_ x: Float) -> UInt16 {
+  package static func encodeBF16(_ x: Float) -> UInt16 {
     let upper = UInt16(x.bitPattern >> 16)
     let rest = x.bitPattern & 0xffff
     if x.isNaN { return upper | 0x40 }
@@ -97,7 +97,7 @@ public enum Reference {
   }
 
   /// `sk_decode_f16`: exact; a NaN keeps its payload and becomes quiet.
-  public static func decodeF16(_ bits: UInt16) -> Float {
+  package static func decodeF16(_ bits: UInt16) -> Float {
     let sign = UInt32(bits & 0x8000) << 16
     let fraction = UInt32(bits & 0x3ff)
     guard bits & 0x7c00 == 0x7c00 else { return value(UInt32(bits), exponent: 5, mantissa: 10) }
@@ -105,7 +105,7 @@ public enum Reference {
   }
 
   /// `sk_encode_f16`: to nearest, ties to even; overflow becomes infinity; a NaN becomes quiet.
-  public static func encodeF16(_ x: Float) -> UInt16 {
+  package static func encodeF16(_ x: Float) -> UInt16 {
     let sign = UInt16(x.bitPattern >> 16) & 0x8000
     if x.isNaN { return sign | 0x7e00 | UInt16(x.bitPattern >> 13 & 0x3ff) }
     if x.magnitude >= 65520 { return sign | 0x7c00 }
@@ -117,20 +117,20 @@ public enum Reference {
   // MARK: Scans
 
   /// `sk_absmax_f32`: the largest magnitude; NaN is passed over; 0 for none.
-  public static func absmax(_ x: [Float]) -> Float {
+  package static func absmax(_ x: [Float]) -> Float {
     x.reduce(0) { $1.magnitude > $0 ? $1.magnitude : $0 }
   }
 
   /// `sk_count_nonfinite_f32`: how many are NaN or infinite.
-  public static func countNonfinite(_ x: [Float]) -> Int { x.count { !$0.isFinite } }
+  package static func countNonfinite(_ x: [Float]) -> Int { x.count { !$0.isFinite } }
 
   /// `sk_find_nonfinite16`: the first 2-byte float whose exponent bits are all set.
-  public static func findNonfinite(_ words: [UInt16], exponent: UInt16) -> Int {
+  package static func findNonfinite(_ words: [UInt16], exponent: UInt16) -> Int {
     words.firstIndex { $0 & exponent == exponent } ?? words.count
   }
 
   /// `sk_error_int8`, `sk_error_e4m3`, `sk_error_int4`, `sk_error_e2m1`: Σ w·(x − y)² in double, in the order of a dot product; `w` nil counts as ones.
-  public static func weightedError(_ x: [Float], _ w: [Float]?, restored y: [Float]) -> Double {
+  package static func weightedError(_ x: [Float], _ w: [Float]?, restored y: [Float]) -> Double {
     laneSum(x.count) { i, sum in
       let d = Double(x[i]) - Double(y[i])
       return sum.addingProduct(Double(w?[i] ?? 1) * d, d)
@@ -138,7 +138,7 @@ public enum Reference {
   }
 
   /// One element of `sk_observe`: the running largest magnitude and the running sum of squares in double.
-  public static func observe(_ x: Float, absmax: inout Float, sumOfSquares: inout Double) {
+  package static func observe(_ x: Float, absmax: inout Float, sumOfSquares: inout Double) {
     if x.magnitude > absmax { absmax = x.magnitude }
     sumOfSquares += Double(x) * Double(x)
   }
@@ -164,16 +164,16 @@ public enum Reference {
   }
 
   /// `sk_dot_f32`: Σ a·b, each product fused into its lane.
-  public static func dot(_ a: [Float], _ b: [Float]) -> Float {
+  package static func dot(_ a: [Float], _ b: [Float]) -> Float {
     laneSum(a.count) { i, sum in sum.addingProduct(a[i], b[i]) }
   }
 
   /// `sk_sum_squares`: dot(x, x).
-  public static func sumOfSquares(_ x: [Float]) -> Float { dot(x, x) }
+  package static func sumOfSquares(_ x: [Float]) -> Float { dot(x, x) }
 
   /// `sk_gemm_f32`: c[i, j] = dot(row i of a, row j of w), added to what c held when `accumulate`. `a` is [m, k], `w`
   /// [n, k], `c` [m, n], all without gaps, k ≤ 1024.
-  public static func gemm(
+  package static func gemm(
     _ a: [Float], _ w: [Float], _ c: inout [Float], m: Int, n: Int, k: Int, accumulate: Bool
   ) {
     for i in 0..<m {
@@ -185,18 +185,18 @@ public enum Reference {
   }
 
   /// One element of `sk_axpy_f32`: y + alpha · x, fused.
-  public static func axpy(_ alpha: Float, _ x: Float, _ y: Float) -> Float { y.addingProduct(alpha, x) }
+  package static func axpy(_ alpha: Float, _ x: Float, _ y: Float) -> Float { y.addingProduct(alpha, x) }
 
   // MARK: Pieces of a forward pass
 
   /// `sk_rms_norm`: (x · r) · w with r = 1 / √(Σx²/n + eps); `w` nil leaves out the last product.
-  public static func rmsNorm(_ x: [Float], _ w: [Float]?, eps: Float) -> [Float] {
+  package static func rmsNorm(_ x: [Float], _ w: [Float]?, eps: Float) -> [Float] {
     let r = 1 / (sumOfSquares(x) / Float(x.count) + eps).squareRoot()
     return x.indices.map { i in w.map { x[i] * r * $0[i] } ?? x[i] * r }
   }
 
   /// One element of `sk_exp`: 2^n · (1 + r + r²·q(r)), n = x/ln 2 to nearest, r = x − n·ln 2 in two steps, q of degree 4.
-  public static func exponential(_ x: Float) -> Float {
+  package static func exponential(_ x: Float) -> Float {
     if x.isNaN { return x }
     if x > 88.8 { return .infinity }
     if x < -104 { return 0 }
@@ -214,7 +214,7 @@ public enum Reference {
   }
 
   /// `sk_softmax_sink`: exp(x−m) / (exp(sink−m) + Σ exp(x−m)), m the largest of x and sink; zeros where all are −∞.
-  public static func softmax(_ x: [Float], sink: Float) -> [Float] {
+  package static func softmax(_ x: [Float], sink: Float) -> [Float] {
     let m = x.reduce(sink) { $1 > $0 ? $1 : $0 }
     if m == -.infinity { return x.map { _ in 0 } }
     let e = x.map { exponential($0 - m) }
@@ -223,14 +223,14 @@ public enum Reference {
   }
 
   /// One element of `sk_swiglu`: silu(min(gate, limit)) · clamp(up, ±limit), silu(g) = g / (1 + e^−g).
-  public static func swiglu(_ gate: Float, _ up: Float, limit: Float) -> Float {
+  package static func swiglu(_ gate: Float, _ up: Float, limit: Float) -> Float {
     let g = gate > limit ? limit : gate
     let u = up > limit ? limit : (up < -limit ? -limit : up)
     return g / (1 + exponential(-g)) * u
   }
 
   /// `sk_rope_interleaved`: pair (2i, 2i+1) turned by the angle with cosine and sine i; `sign` −1 turns back.
-  public static func rope(_ x: [Float], cosines: [Float], sines: [Float], sign: Float) -> [Float] {
+  package static func rope(_ x: [Float], cosines: [Float], sines: [Float], sign: Float) -> [Float] {
     var out = x
     for i in 0..<x.count / 2 {
       let (a, b, c, s) = (x[2 * i], x[2 * i + 1], cosines[i], sines[i] * sign)
@@ -241,7 +241,7 @@ public enum Reference {
   }
 
   /// `sk_mix_streams`: out[t] = Σ c[j]·x[j, t], j ascending, the first a product, the others fused; x is [streams, n].
-  public static func mixStreams(_ x: [Float], _ c: [Float], count n: Int) -> [Float] {
+  package static func mixStreams(_ x: [Float], _ c: [Float], count n: Int) -> [Float] {
     (0..<n).map { t in
       guard let first = c.first else { return 0 }
       return c.indices.dropFirst().reduce(first * x[t]) { $0.addingProduct(c[$1], x[$1 * n + t]) }
@@ -250,7 +250,7 @@ public enum Reference {
 
   /// `sk_sinkhorn`: softmax of each row of the [m, m] logits, + eps everywhere, columns divided by (their sum + eps), then
   /// `iterations` - 1 times rows and columns alike. Sums run from the first entry to the last.
-  public static func sinkhorn(_ logits: [Float], m: Int, iterations: Int, eps: Float) -> [Float] {
+  package static func sinkhorn(_ logits: [Float], m: Int, iterations: Int, eps: Float) -> [Float] {
     var c = logits
     func divide(_ line: [Int]) {
       let sum = line.reduce(0) { $0 + c[$1] } + eps
@@ -274,7 +274,7 @@ public enum Reference {
 
   /// `sk_pool_slots`: Σ softmax over slots of g[s, d] · k[s, d] for each channel d; slots are added from the first to the
   /// last, products rounded before they are added. `k` and `g` are [slots][channels].
-  public static func poolSlots(_ k: [[Float]], _ g: [[Float]]) -> [Float] {
+  package static func poolSlots(_ k: [[Float]], _ g: [[Float]]) -> [Float] {
     k[0].indices.map { d in
       let top = g.dropFirst().reduce(g[0][d]) { $1[d] > $0 ? $1[d] : $0 }
       var (sum, total): (Float, Float) = (0, 0)
@@ -291,7 +291,7 @@ public enum Reference {
 
   /// `sk_split16_rotate`, `sk_split16` (`rotate` 0) and `sk_split32_rotate`: each little-endian element of `width` bytes is
   /// rotated left by `rotate` bits, then plane p holds byte p of all elements, highest byte first.
-  public static func split(_ bytes: [UInt8], width: Int, rotate: Int) -> [UInt8] {
+  package static func split(_ bytes: [UInt8], width: Int, rotate: Int) -> [UInt8] {
     let n = bytes.count / width
     let bits = UInt64(width * 8)
     var out = [UInt8](repeating: 0, count: n * width)

@@ -1,35 +1,35 @@
 // GGUF as a result: experts stacked, names, types and keys as llama.cpp's loader wants them. Formats/gguf.md, section 8.
 
-public import SmeltContainers
-public import SmeltModels
-public import SmeltQuantization
-public import SmeltStorage
+package import SmeltContainers
+package import SmeltModels
+package import SmeltQuantization
+package import SmeltStorage
 import SmeltTensors
 import SmeltTokenizers
 
 /// Writes a GGUF model.
-public struct GGUFResult: ResultTarget {
+package struct GGUFResult: ResultTarget {
   /// `gguf`.
-  public let name = "gguf"
+  package let name = "gguf"
   private let split: GGUFPlan.Split?
   /// What a recipe of llama.cpp is called, which names the file's type.
   private let recipeName: String?
 
   /// A GGUF model in one file, or in several.
-  public init(split: GGUFPlan.Split? = nil, recipeName: String? = nil) {
+  package init(split: GGUFPlan.Split? = nil, recipeName: String? = nil) {
     self.split = split
     self.recipeName = recipeName
   }
 
   /// A GGUF model.
-  public var kind: OutputKind? { .gguf }
+  package var kind: OutputKind? { .gguf }
 
   /// Blocks are stored as they are.
-  public var compression: CodecMode? { nil }
+  package var compression: CodecMode? { nil }
 
   /// Norms, biases, routers and other small weights become F32; what GGUF has no type for becomes a plain type that holds
   /// it exactly.
-  public func settle(_ decision: QuantizeDecision, _ stored: StoredWeight, _ model: Model) throws -> (
+  package func settle(_ decision: QuantizeDecision, _ stored: StoredWeight, _ model: Model) throws -> (
     decision: QuantizeDecision, reason: String?
   ) {
     if stored.encoding is IntegerTable { return (decision, nil) }
@@ -68,7 +68,7 @@ public struct GGUFResult: ResultTarget {
 
   /// Towers and projectors: llama.cpp keeps those in a file of their own. Blocks that draft tokens, where its loader reads none, or
   /// where they are not all of those that the configuration counts.
-  public func leaves(_ spec: WeightSpec, _ model: Model) -> LeftOut? {
+  package func leaves(_ spec: WeightSpec, _ model: Model) -> LeftOut? {
     guard spec.isCarried, let family = model.family as? CarryingFamily else { return nil }
     if spec.isDraft {
       guard let architecture = GGUFArchitectures.of(family), architecture.readsDrafts else {
@@ -123,7 +123,7 @@ public struct GGUFResult: ResultTarget {
   private static var mxfp4: any Scheme { GGUFScheme.of(.mxfp4) }
 
   /// The tensors in the order of the family's table, the experts of a stack side by side.
-  public func slabs(_ weights: [PlannedWeight], _ model: Model) throws -> [ResultSlab] {
+  package func slabs(_ weights: [PlannedWeight], _ model: Model) throws -> [ResultSlab] {
     var order: [String] = []
     var stacks: [String: [ResultSlab]] = [:]
     for (place, planned) in weights.enumerated() {
@@ -163,12 +163,12 @@ public struct GGUFResult: ResultTarget {
   }
 
   /// Refuses a result that exists, in one file or in several.
-  public func requireRoom(_ path: String, overwrite: Bool) throws {
+  package func requireRoom(_ path: String, overwrite: Bool) throws {
     try requireRoom(path, overwrite: overwrite, isSplit: split != nil, ending: ".gguf")
   }
 
   /// Everything but the configuration and the tokenizer, which its keys stand for.
-  public func leftFiles(_ plan: Plan, _ model: Model) throws -> [LeftFile] {
+  package func leftFiles(_ plan: Plan, _ model: Model) throws -> [LeftFile] {
     let tokenizer = try model.tokenizerFiles()?.file
     return try model.source.smallFileSizes().filter { !GGUFHeaderKeys.holds($0.name) && $0.name != tokenizer }
       .map {
@@ -177,7 +177,7 @@ public struct GGUFResult: ResultTarget {
   }
 
   /// Starts the files.
-  public func sink(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions) throws
+  package func sink(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions) throws
     -> any ResultSink
   {
     try requireRoom(path, overwrite: options.overwrite)

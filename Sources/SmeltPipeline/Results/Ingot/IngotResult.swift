@@ -1,47 +1,47 @@
 // Ingots as results: every encoding as it is, frames compressed where that pays.
 
-public import SmeltContainers
+package import SmeltContainers
 import SmeltModels
-public import SmeltQuantization
-public import SmeltStorage
+package import SmeltQuantization
+package import SmeltStorage
 import SmeltTensors
 
 /// Writes an ingot.
-public struct IngotResult: ResultTarget {
+package struct IngotResult: ResultTarget {
   /// `ingot`.
-  public let name = "ingot"
+  package let name = "ingot"
   private let how: CodecMode
   /// The most bytes of one file; nil: one file.
-  public let maxPartBytes: Int?
+  package let maxPartBytes: Int?
 
   /// An ingot whose frames are compressed as said.
   /// - Parameter maxPartBytes: the most bytes of one file; nil: one file.
-  public init(_ compression: CodecMode, maxPartBytes: Int? = nil) {
+  package init(_ compression: CodecMode, maxPartBytes: Int? = nil) {
     how = compression
     self.maxPartBytes = maxPartBytes
   }
 
   /// An ingot.
-  public var kind: OutputKind? { .ingot }
+  package var kind: OutputKind? { .ingot }
 
   /// Resumed from its journal.
-  public var isResumable: Bool { true }
+  package var isResumable: Bool { true }
 
   /// Whether frames may be compressed.
-  public var compression: CodecMode? { how }
+  package var compression: CodecMode? { how }
 
   /// An ingot holds every encoding.
-  public func settle(_ decision: QuantizeDecision, _ stored: StoredWeight, _ model: Model) -> (
+  package func settle(_ decision: QuantizeDecision, _ stored: StoredWeight, _ model: Model) -> (
     decision: QuantizeDecision, reason: String?
   ) { (decision, nil) }
 
   /// Weights as they are, the matrices of one expert side by side.
-  public func slabs(_ weights: [PlannedWeight], _ model: Model) throws -> [ResultSlab] {
+  package func slabs(_ weights: [PlannedWeight], _ model: Model) throws -> [ResultSlab] {
     try plainSlabs(weights, model)
   }
 
   /// Files of the names that an ingot gives to its own.
-  public func leftFiles(_ plan: Plan, _ model: Model) throws -> [LeftFile] {
+  package func leftFiles(_ plan: Plan, _ model: Model) throws -> [LeftFile] {
     try model.source.smallFileSizes().filter { IngotResult.ownNames.contains($0.name) }.map {
       LeftFile($0.name, "an ingot has a file of its own under this name", bytes: $0.bytes)
     }
@@ -53,12 +53,12 @@ public struct IngotResult: ResultTarget {
   ]
 
   /// Refuses a result that exists, in one file or in several.
-  public func requireRoom(_ path: String, overwrite: Bool) throws {
+  package func requireRoom(_ path: String, overwrite: Bool) throws {
     try requireRoom(path, overwrite: overwrite, isSplit: maxPartBytes != nil, ending: ".ingot")
   }
 
   /// Starts the file.
-  public func sink(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions) throws
+  package func sink(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions) throws
     -> any ResultSink
   {
     try Journal.refuseForeign(ResultJournal.path(path))

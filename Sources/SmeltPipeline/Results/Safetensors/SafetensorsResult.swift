@@ -1,35 +1,35 @@
 // A directory of safetensors as a result: the family's published names, shards with an index, config.json and the other
 // small files. Formats/layouts.md says how each encoding lies in tensors.
 
-public import SmeltContainers
+package import SmeltContainers
 import SmeltModels
-public import SmeltQuantization
-public import SmeltStorage
+package import SmeltQuantization
+package import SmeltStorage
 import SmeltTensors
 
 /// Writes a directory of safetensors.
-public struct SafetensorsResult: ResultTarget {
+package struct SafetensorsResult: ResultTarget {
   /// `safetensors`.
-  public let name = "safetensors"
+  package let name = "safetensors"
   private let shardBytes: Int
   private let layout: CompressedLayout
 
   /// The bytes of tensors in one shard unless the user says otherwise.
-  public static let usualShardBytes = 5_000_000_000
+  package static let usualShardBytes = 5_000_000_000
 
   /// A directory whose shards have at most so many bytes of tensors; a larger tensor has a shard for itself.
   /// - Parameter schemeWord: the scheme as the user spelled it: `W8A16` and `W8A8` are one scheme, but tell engines
   ///   different things about activations; `FP8_BLOCK` asks for compressed-tensors where `fp8-block` is DeepSeek's.
-  public init(shardBytes: Int = SafetensorsResult.usualShardBytes, schemeWord: String? = nil) {
+  package init(shardBytes: Int = SafetensorsResult.usualShardBytes, schemeWord: String? = nil) {
     self.shardBytes = shardBytes
     layout = CompressedLayout(schemeWord: schemeWord)
   }
 
   /// A folder, which has a list of its files.
-  public var kind: OutputKind? { nil }
+  package var kind: OutputKind? { nil }
 
   /// Tensors are stored as they are.
-  public var compression: CodecMode? { nil }
+  package var compression: CodecMode? { nil }
 
   /// What brings numbers back to the type they had.
   private static func scheme(ofSource type: String) -> (any Scheme)? {
@@ -39,7 +39,7 @@ public struct SafetensorsResult: ResultTarget {
 
   /// Numbers that a GGUF file widened go back to the type they had; blocks of GGUF have no place here but FP4.
   /// - Throws: `RequestError` unsupported.
-  public func settle(_ decision: QuantizeDecision, _ stored: StoredWeight, _ model: Model) throws -> (
+  package func settle(_ decision: QuantizeDecision, _ stored: StoredWeight, _ model: Model) throws -> (
     decision: QuantizeDecision, reason: String?
   ) {
     var settled = decision
@@ -84,7 +84,7 @@ public struct SafetensorsResult: ResultTarget {
   }
 
   /// The tensors of the dialect in the order of the family's table; what the dialect stacks or fuses is put together.
-  public func slabs(_ weights: [PlannedWeight], _ model: Model) throws -> [ResultSlab] {
+  package func slabs(_ weights: [PlannedWeight], _ model: Model) throws -> [ResultSlab] {
     let naming = try TensorNaming(model, weights, layout)
     var slabs: [ResultSlab] = []
     for (place, planned) in weights.enumerated() {
@@ -97,7 +97,7 @@ public struct SafetensorsResult: ResultTarget {
   }
 
   /// Descriptions of other codes than the result's, and names that a file system without case takes for the result's own.
-  public func leftFiles(_ plan: Plan, _ model: Model) throws -> [LeftFile] {
+  package func leftFiles(_ plan: Plan, _ model: Model) throws -> [LeftFile] {
     // Another layout of the same codes needs another description too.
     let section = QuantizationSection(plan, try TensorNaming(model, plan.weights, layout))
     var isDescribed = !plan.changesWeights
@@ -128,12 +128,12 @@ public struct SafetensorsResult: ResultTarget {
   }
 
   /// The result is a folder.
-  public func requireRoom(_ path: String, overwrite: Bool) throws {
+  package func requireRoom(_ path: String, overwrite: Bool) throws {
     try requireCreatableFolder(path, overwrite: overwrite)
   }
 
   /// Starts the directory.
-  public func sink(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions) throws
+  package func sink(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions) throws
     -> any ResultSink
   {
     try refuseNesting(path, model)
