@@ -248,7 +248,8 @@ extension Scheme {
 
   /// Quantizes some rows into fresh arrays.
   /// - Throws: what `quantize(_:rows:options:into:)` throws.
-  package func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions) throws -> QuantizedRows {
+  package func quantize(_ weight: Weight, rows: Range<Int>, options: QuantizeOptions) throws -> QuantizedRows
+  {
     var sizes: [PartName: Int] = [:]
     for part in try resultParts(of: weight) {
       sizes[part.name] = part.slice(rows, of: weight.rows, rowBlock: rowBlock).count

@@ -43,7 +43,7 @@ private func foldedLogits(
     var chosen: [(site: FoldSite, factors: [Float])] = []
     for layer in 0..<model.family.dimensions.layers {
       let specs = model.family.weights.filter { $0.layer == layer }
-      for site in FoldSite.all(specs, modelType: model.family.modelType) {
+      for site in FoldSite.all(specs) {
         let factors = (0..<site.channels).map { _ in
           Float(sign: .plus, exponent: Int.random(in: -2...2, using: &generator), significand: 1)
         }

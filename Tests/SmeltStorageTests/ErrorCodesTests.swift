@@ -55,7 +55,7 @@ import Testing
         .array,
       as: UTF8.self)
     let declared = source.split(separator: "\n").count {
-      $0.contains("public static let") && $0.contains("ErrorCode(")
+      $0.contains("package static let") && $0.contains("ErrorCode(")
     }
     #expect(declared == ErrorCode.all.count)
   }

@@ -17,12 +17,19 @@ package protocol Layout: Sendable {
   ///   expected; `RequestError` unsupported for well-formed variants that are not read.
   func join(_ context: JoinContext) throws -> JoinedWeight
 
+  /// The tensors that a weight becomes, codes first: what `join` makes one weight of again; nil where this layout does not store
+  /// such a weight.
+  func declare(_ weight: DeclaredWeight) -> [DeclaredTensor]?
+
   /// The dimensions of the numbers behind some codes, where no family says them: of a stack, those of one of its matrices.
   /// - Returns: nil where neither headers nor a tensor of dimensions tell.
   func shape(of codes: TensorInfo, module: String, in source: any TensorSource) -> Shape?
 }
 
 extension Layout {
+  /// It is read, never written.
+  package func declare(_ weight: DeclaredWeight) -> [DeclaredTensor]? { nil }
+
   /// A code for each number, in its place.
   package func shape(of codes: TensorInfo, module: String, in source: any TensorSource) -> Shape? {
     codes.shape

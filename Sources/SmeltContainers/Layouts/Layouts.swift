@@ -42,6 +42,11 @@ package enum Layouts {
     return try layout.join(context)
   }
 
+  /// The tensors that a weight becomes in the layout that stores it as makers do; nil where none does.
+  package static func declare(_ weight: DeclaredWeight) -> [DeclaredTensor]? {
+    all.lazy.compactMap { $0.declare(weight) }.first
+  }
+
   /// The rule that leaves out scales of activations and of the key-value cache.
   package static let activationScale = (
     name: "activation-scale",

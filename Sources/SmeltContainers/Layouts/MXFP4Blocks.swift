@@ -19,6 +19,18 @@ struct MXFP4Blocks: Layout {
     return [stored[stored.count - 3], stored[stored.count - 2] * FP4.group]
   }
 
+  func declare(_ weight: DeclaredWeight) -> [DeclaredTensor]? {
+    guard weight.encoding is FP4, weight.isStack else { return nil }
+    return weight.parts.map { part in
+      let isCodes = part.name == .values
+      let groups = Shape(
+        part.shape.dimensions.dropLast() + [weight.shape.columns / FP4.group, FP4.group / 2])
+      return DeclaredTensor(
+        name: weight.tensor + (isCodes ? "_blocks" : "_scales"), dtype: .u8,
+        shape: isCodes ? groups : part.shape)
+    }
+  }
+
   func join(_ context: JoinContext) throws -> JoinedWeight {
     let (blocks, config) = (context.codes, context.config)
     guard config.method == "mxfp4" else {

@@ -17,6 +17,11 @@ struct PackedFP4: Layout {
     codes.dtype == .f4 ? codes.shape : codes.shape.widened(2)
   }
 
+  func declare(_ weight: DeclaredWeight) -> [DeclaredTensor]? {
+    guard weight.encoding is FP4, !weight.isStack else { return nil }
+    return weight.besideScales()
+  }
+
   func join(_ context: JoinContext) throws -> JoinedWeight {
     let (codes, shape) = (context.codes, context.shape)
     let scale = try context.scale()

@@ -12,6 +12,11 @@ struct PlainTensors: Layout {
     source.tensor(place.tensor)
   }
 
+  func declare(_ weight: DeclaredWeight) -> [DeclaredTensor]? {
+    guard weight.encoding is Plain || weight.encoding is IntegerTable else { return nil }
+    return weight.parts.map { DeclaredTensor(name: weight.tensor, dtype: $0.dtype, shape: $0.shape) }
+  }
+
   func join(_ context: JoinContext) throws -> JoinedWeight {
     let tensor = context.codes
     let encoding: any Encoding

@@ -17,6 +17,12 @@ struct ScaledFP8: Layout {
     return tensor
   }
 
+  func declare(_ weight: DeclaredWeight) -> [DeclaredTensor]? {
+    guard let fp8 = weight.encoding as? FP8 else { return nil }
+    // MXFP8's exponents are bytes there.
+    return weight.besideScales(dtype: fp8.granularity == .block(rows: 1, columns: FP4.group) ? .u8 : nil)
+  }
+
   func join(_ context: JoinContext) throws -> JoinedWeight {
     let (codes, place) = (context.codes, context.place)
     let scale = try context.scale()
@@ -95,5 +101,20 @@ extension JoinContext {
       .unsupported,
       "'\(codes.name)' is \(layout) and holds several weights; this one (\(place.description)) cannot be cut out",
       help: "use a checkpoint with one tensor a weight")
+  }
+}
+
+extension DeclaredWeight {
+  /// Codes under the tensor's name, and scales beside them.
+  /// - Parameter dtype: what the scales are called; nil: what they are.
+  func besideScales(dtype: DType? = nil) -> [DeclaredTensor] {
+    parts.map { part in
+      guard part.name != .values else {
+        return DeclaredTensor(name: tensor, dtype: part.dtype, shape: part.shape)
+      }
+      return DeclaredTensor(
+        name: hasPlainScaleNames ? "\(module).scale" : "\(tensor)_scale_inv", dtype: dtype ?? part.dtype,
+        shape: part.shape)
+    }
   }
 }

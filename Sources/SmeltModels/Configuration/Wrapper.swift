@@ -89,10 +89,8 @@ package struct TextConfig: Sendable {
 extension WeightSpec {
   /// The same weight under a wrapper's names.
   package func spelled(_ form: WrapperForm) -> WeightSpec {
-    var spec = WeightSpec(
-      name, shape, role, layer: layer, inputGroups: inputGroups,
-      spellings: spellings.map { $0.renamed(form.tensor($0.tensor)) })
-    (spec.isCarried, spec.isDraft, spec.isOptional) = (isCarried, isDraft, isOptional)
+    var spec = self
+    spec.spellings = spellings.map { $0.renamed(form.tensor($0.tensor)) }
     return spec
   }
 }

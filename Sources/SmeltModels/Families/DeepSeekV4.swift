@@ -71,7 +71,7 @@ package struct DeepSeekV4: ModelFamily {
   package init(config: JSON, file: String) throws {
     let config = ConfigReader(config, file: file)
     configuration = try Configuration(config)
-    weights = configuration.weightTable()
+    weights = configuration.weightTable().map(\.clampedAfterUp)
     let predicted = try config.integer("num_nextn_predict_layers", in: 0...64, default: 0)
     drafts = configuration.drafts(declared: predicted)
   }

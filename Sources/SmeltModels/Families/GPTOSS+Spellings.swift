@@ -29,9 +29,9 @@ extension GPTOSS {
     } else if let range = hub.tensor.firstRange(of: ".mlp.router.") {
       added[0] = Spelling(hub.tensor.replacingCharacters(in: range, with: ".mlp.router.linear."))
     }
-    return WeightSpec(
-      spec.name, spec.shape, spec.role, layer: spec.layer, inputGroups: spec.inputGroups,
-      spellings: spec.spellings + added)
+    var spec = spec
+    spec.spellings += added
+    return spec
   }
 }
 

@@ -60,6 +60,6 @@ package struct GPTOSS: DecoderFamily {
         add("ffn_down_exps", [hidden, width], .routedDown, "down_proj")
       }
     }
-    weights = table.map(GPTOSS.withExpertTensors)
+    weights = table.map(GPTOSS.withExpertTensors).map(\.clampedAfterUp)
   }
 }

@@ -109,7 +109,11 @@ package struct WeightSpec: Sendable {
   /// How many row groups see inputs of their own (grouped projections); 1 for ordinary matrices.
   package let inputGroups: Int
   /// Where each dialect keeps it, in the order of the family's `dialects`.
-  package let spellings: [Spelling]
+  package internal(set) var spellings: [Spelling]
+  /// The weight whose output it reads: a norm's or a matrix's; nil where that is not one weight's.
+  package var input: WeightName?
+  /// Whether what it gives is clamped or offset before the next weight reads it, so that its channels cannot be scaled.
+  package var isClampedAfter = false
   /// Whether no forward pass here computes with it: it is carried from container to container.
   package var isCarried = false
   /// Whether it belongs to a block that drafts tokens (multi-token prediction).
@@ -129,6 +133,23 @@ package struct WeightSpec: Sendable {
     self.layer = layer
     self.inputGroups = inputGroups
     self.spellings = spellings
+    input = name.usualInput
+  }
+
+  /// The same of an expert's up, whose output the family clamps or offsets before down reads it.
+  var clampedAfterUp: WeightSpec {
+    var spec = self
+    if [.routedUp, .sharedUp, .denseUp].contains(role) { spec.isClampedAfter = true }
+    return spec
+  }
+
+  /// What tells the inputs of weights apart: gate and up of an expert see the same ones.
+  package var inputKey: WeightName {
+    switch role {
+    case .routedGate, .routedUp, .sharedGate, .sharedUp, .denseGate, .denseUp:
+      input.map { WeightName("\($0.base) \(role.isRouted ? "routed" : "")", expert: name.expert) } ?? name
+    default: name
+    }
   }
 }
 

@@ -224,7 +224,7 @@ private struct Calibration {
   private func observe<Sink: StatisticsSink & ~Copyable>(
     _ family: some ModelFamily, _ weights: some Weights, _ keeping: Keeping, _ sink: inout Sink
   ) throws -> Learned {
-    let tap = RouterTap(weights)
+    let tap = RouterTap(weights, of: family)
     let observed = ObservedWeights(tap, specs: family.weights)
     let pass = Pass(parallel: options.parallel)
     let experts = family.dimensions.experts

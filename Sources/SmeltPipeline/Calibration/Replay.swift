@@ -11,7 +11,12 @@ final class RouterTap<Base: Weights>: Weights {
   private let base: Base
   private let seen = Mutex<(inputs: Matrix, logits: Matrix)?>(nil)
 
-  init(_ base: Base) { self.base = base }
+  private let routers: Set<WeightName>
+
+  init(_ base: Base, of family: some ModelFamily) {
+    self.base = base
+    routers = Set(family.weights.lazy.filter { $0.role == .router }.map(\.name))
+  }
 
   func weight(_ name: WeightName) throws -> Weight { try base.weight(name) }
   func finished(_ name: WeightName) { base.finished(name) }
@@ -19,7 +24,7 @@ final class RouterTap<Base: Weights>: Weights {
 
   func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws -> Matrix {
     let logits = try base.multiply(x, name, rows: rows, parallel: parallel)
-    if name.base.hasSuffix(".ffn_gate_inp.weight") {
+    if routers.contains(name) {
       seen.withLock { seen in
         seen?.inputs.append(x)
         seen?.logits.append(logits)

@@ -51,7 +51,7 @@ package struct ConvertSummary: Sendable {
   /// One line: the path, sizes, exactness, speed, hash.
   package var text: String {
     let entries = converted
-    let kept = ledger.count { $0.fate == .copied }
+    let kept = ledger.count { $0.isKept }
     var line =
       "\(printable(files.count > 1 && container != "safetensors" ? files[0] : path)): \(byteText(byteCount)) from \(byteText(bytesIn)); \(kept) weights kept"
     if !entries.isEmpty { line += ", \(entries.count) converted (\(exact) exact)" }
@@ -102,7 +102,7 @@ func converting(_ model: Model, to path: String, _ options: ConvertOptions) thro
   let converter = Converter(model, plan, options)
   var ledger = plan.ledger
   let entryPlaces = Dictionary(
-    ledger.enumerated().filter { $1.fate == .converted || $1.fate == .copied }.map { ($1.weight ?? "", $0) },
+    ledger.enumerated().filter { $1.fate == .converted || $1.isKept }.map { ($1.weight ?? "", $0) },
     uniquingKeysWith: { first, _ in first })
 
   let room = freeDiskBytes(parentFolder(path)).map { "; \(byteText($0)) free on the disk" } ?? ""

@@ -10,11 +10,16 @@ package struct LedgerEntry: Sendable {
     case converted
     /// Its bytes are kept.
     case copied
+    /// The same of a weight that the model's forward pass does not use: a tower, a projector, a block that drafts tokens.
+    case carried
     /// It became a part of another tensor's weight: a scale.
     case joined
     /// A named rule leaves it out.
     case dropped
   }
+
+  /// Whether its bytes are kept.
+  package var isKept: Bool { fate == .copied || fate == .carried }
 
   /// What headers alone tell about a weight's numbers.
   package enum Step: String, Sendable, CaseIterable {

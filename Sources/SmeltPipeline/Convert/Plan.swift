@@ -139,9 +139,11 @@ package struct Plan: Sendable {
     for (place, weight) in weights.enumerated() {
       let spec = weight.stored.spec
       let (codes, others) = (weight.stored.tensors[0], weight.stored.tensors.dropFirst())
+      // Without a pass nothing stands beside it: all weights are the model.
+      let kept: LedgerEntry.Fate = spec.isCarried && model.family.hasForwardPass ? .carried : .copied
       ledger.append(
         LedgerEntry(
-          source: codes.name, fate: weight.isKept && weight.stored.prepared == nil ? .copied : .converted,
+          source: codes.name, fate: weight.isKept && weight.stored.prepared == nil ? kept : .converted,
           rule: weight.reason, weight: spec.name.description, role: spec.role.rawValue,
           scheme: weight.decision.scheme.name, bytesIn: codes.byteCount, bytesOut: bytesOut[place],
           note: weight.decision.note, step: weight.step))

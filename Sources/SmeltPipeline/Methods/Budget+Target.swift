@@ -119,7 +119,8 @@ extension BudgetTable {
 
 /// Converts with one number of bits for all weights, without a look at what they are multiplied with.
 /// - Throws: `RequestError` usage where nothing fits; as `convert`.
-package func quantize(_ model: Model, to path: String, within budget: Budget, _ options: ConvertOptions) throws
+package func quantize(_ model: Model, to path: String, within budget: Budget, _ options: ConvertOptions)
+  throws
   -> ConvertSummary
 {
   try options.target.requireRoom(path, overwrite: options.overwrite)

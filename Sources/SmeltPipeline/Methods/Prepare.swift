@@ -181,7 +181,7 @@ struct Preparation: Sendable {
   ) throws {
     let pass = Pass(parallel: parallel)
     let collecting = CollectingWeights(weights, self, folding)
-    let tap = RouterTap(collecting)
+    let tap = RouterTap(collecting, of: family)
     let replayed = OverlaidWeights(base: weights, store: store)
     var stream = try TokenStream(groups, family, weights, folder: folder)
     try forEachLayer(family) { layer in
@@ -244,7 +244,7 @@ struct Preparation: Sendable {
     var x = try family.embed(batch, weights)
     for layer in 0..<family.dimensions.layers {
       try Interrupt.check()
-      let sites = FoldSite.all(family.weights.filter { $0.layer == layer }, modelType: family.modelType)
+      let sites = FoldSite.all(family.weights.filter { $0.layer == layer && !$0.isCarried })
       let watched = SiteWeights(weights, sites)
       let before = x
       if batch.count > 0 { _ = try family.layer(layer, &x, batch, watched, pass) }

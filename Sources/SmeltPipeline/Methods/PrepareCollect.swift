@@ -60,6 +60,8 @@ final class CollectingWeights<Base: Weights>: Weights {
   private let base: Base
   private let preparation: Preparation
   private let folding: Preparation.Folding
+  /// The weights that use the same moments.
+  private let sharing: [WeightName: [WeightName]]
   private let state = Mutex(State())
 
   private struct State {
@@ -90,6 +92,9 @@ final class CollectingWeights<Base: Weights>: Weights {
     self.base = base
     self.preparation = preparation
     self.folding = folding
+    sharing = Dictionary(grouping: preparation.targets.values) { $0.spec.inputKey }.mapValues {
+      $0.map(\.spec.name)
+    }
   }
 
   func weight(_ name: WeightName) throws -> Weight { try base.weight(name) }
@@ -105,7 +110,7 @@ final class CollectingWeights<Base: Weights>: Weights {
           let groupRows = max(1, target.spec.shape.rows / groups)
           group = ceilDivide(rows.lowerBound, groupRows)..<ceilDivide(rows.upperBound, groupRows)
         }
-        let key = inputKey(name)
+        let key = target.spec.inputKey
         let leader = state.leaders[key] ?? name
         state.leaders[key] = leader
         guard leader == name else { return }
@@ -117,12 +122,6 @@ final class CollectingWeights<Base: Weights>: Weights {
       }
     }
     return try base.multiply(x, name, rows: rows, parallel: parallel)
-  }
-
-  /// Weights that see the same inputs have one key: gate and up of an expert.
-  private func inputKey(_ name: WeightName) -> WeightName {
-    guard !name.base.contains("ffn_gate_inp") else { return name }
-    return WeightName(name.base.replacing("ffn_up", with: "ffn_gate"), expert: name.expert)
   }
 
   func upcoming(_ names: [WeightName]) { base.upcoming(names) }
@@ -161,13 +160,10 @@ final class CollectingWeights<Base: Weights>: Weights {
   private func encode(_ target: MethodTarget, _ state: inout State) throws {
     let name = target.spec.name
     guard state.done.insert(name).inserted else { return }
-    let key = inputKey(name)
+    let key = target.spec.inputKey
     try preparation.encode(target, try base.weight(name), state.moments[key], folding)
-    // What gate and up share goes when both are done.
-    let pair = [key, WeightName(key.base.replacing("ffn_gate", with: "ffn_up"), expert: key.expert)]
-    if pair.allSatisfy({ state.done.contains($0) || preparation.targets[$0] == nil }) {
-      state.moments[key] = nil
-    }
+    // What several weights share goes when all of them are done.
+    if (sharing[key] ?? []).allSatisfy({ state.done.contains($0) }) { state.moments[key] = nil }
   }
 }
 

@@ -29,7 +29,9 @@ struct Origin: Sendable {
         fate != LedgerEntry.Fate.joined.rawValue
       else { continue }
       // What was converted without a loss must be equal as what was copied.
-      fates[weight] = entry["exact"]?.bool == true ? LedgerEntry.Fate.copied.rawValue : fate
+      fates[weight] =
+        entry["exact"]?.bool == true || fate == LedgerEntry.Fate.carried.rawValue
+        ? LedgerEntry.Fate.copied.rawValue : fate
     }
     guard let provenance = recorded.provenance, provenance["tool"]?.string != nil else { return nil }
     source = provenance["source"]

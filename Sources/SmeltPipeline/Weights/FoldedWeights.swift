@@ -53,7 +53,7 @@ struct FoldChooser<Base: Weights> {
     site: FoldSite, factors: [Float], note: String
   )] {
     let specs = family.weights.filter { $0.layer == layer }
-    let sites = FoldSite.all(specs, modelType: family.modelType)
+    let sites = FoldSite.all(specs)
     return try sites.compactMap { site in
       try Interrupt.check()
       let seen = try site.readers.compactMap { try statistics.entry($0) }.filter {

@@ -14,76 +14,24 @@ package struct FoldSite: Sendable {
   /// Channels between them.
   package let channels: Int
 
-  /// The sites of a layer.
-  ///
-  /// | giver | readers |
-  /// |---|---|
-  /// | `attn_norm` | query, key and value projections, their low-rank first halves, compressors, the indexer's keys and head weights |
-  /// | `attn_q_a_norm` | `attn_q_b`, the indexer's queries |
-  /// | `attn_kv_a_norm` | `attn_kv_b`, where there is one |
-  /// | `attn_output_a` | `attn_output_b` |
-  /// | `ffn_norm` | router, gate and up of all experts and of the shared ones, the shared experts' own gate |
-  /// | up of an expert | its down, in families that do not clamp between them |
-  ///
-  /// - Parameters:
-  ///   - specs: the weights of one layer.
-  ///   - modelType: the family, which says whether there is a clamp.
-  package static func all(_ specs: [WeightSpec], modelType: String) -> [FoldSite] {
-    let byName = Dictionary(specs.map { ($0.name, $0) }) { first, _ in first }
-    func part(_ name: WeightName) -> String {
-      let words = name.base.split(separator: ".", omittingEmptySubsequences: false)
-      return words.count > 3 ? words.dropFirst(2).dropLast().joined(separator: ".") : ""
+  /// The sites of a layer: a norm or a matrix, and all weights that read it (`WeightSpec.input`), unless what it gives is clamped or
+  /// offset on the way. Norms first.
+  /// - Parameter specs: the weights of one layer.
+  package static func all(_ specs: [WeightSpec]) -> [FoldSite] {
+    let readers = Dictionary(grouping: specs.filter { $0.shape.rank >= 2 && $0.input != nil }) { $0.input }
+    let names = Set(specs.map(\.name))
+    let givers = specs.filter { giver in
+      let bias = WeightName(giver.name.base.replacing(".weight", with: ".bias"), expert: giver.name.expert)
+      return !giver.isClampedAfter && (giver.role == .norm || !names.contains(bias) || bias == giver.name)
     }
-    func named(_ parts: Set<String>) -> [WeightSpec] {
-      specs.filter {
-        $0.shape.rank >= 2 && $0.name.base.hasSuffix(".weight") && parts.contains(part($0.name))
-      }
+    return (givers.filter { $0.role == .norm } + givers.filter { $0.role != .norm }).compactMap { giver in
+      let channels = giver.shape.rank < 2 ? giver.shape.count : giver.shape.rows
+      guard let own = readers[giver.name],
+        own.allSatisfy({ $0.shape.columns == channels && $0.inputGroups == 1 })
+      else { return nil }
+      return FoldSite(giver: giver.name, readers: own.map(\.name), channels: channels)
     }
-    var sites: [FoldSite] = []
-    func add(_ giver: WeightSpec?, _ readers: [WeightSpec], _ channels: Int) {
-      guard let giver, !readers.isEmpty,
-        readers.allSatisfy({ $0.shape.columns == channels && $0.inputGroups == 1 })
-      else { return }
-      sites.append(FoldSite(giver: giver.name, readers: readers.map(\.name), channels: channels))
-    }
-    for (norm, parts) in normReaders {
-      let giver = specs.first { $0.role == .norm && part($0.name) == norm }
-      add(giver, named(parts), giver?.shape.count ?? 0)
-    }
-    if let first = named(["attn_output_a"]).first {
-      add(first, named(["attn_output_b"]), first.shape.rows)
-    }
-    // A clamp between up and down tells sizes apart, and so does an offset.
-    guard !["deepseek_v4", "gpt_oss"].contains(modelType) else { return sites }
-    for up in specs where ["ffn_up", "ffn_up_exps", "ffn_up_shexp"].contains(part(up.name)) {
-      let down = WeightName(up.name.base.replacing("ffn_up", with: "ffn_down"), expert: up.name.expert)
-      let bias = WeightName(up.name.base.replacing(".weight", with: ".bias"), expert: up.name.expert)
-      guard byName[bias] == nil, up.name.base.hasSuffix(".weight") else { continue }
-      add(up, byName[down].map { [$0] } ?? [], up.shape.rows)
-    }
-    return sites
   }
-
-  private static let normReaders: [(norm: String, parts: Set<String>)] = [
-    (
-      "attn_norm",
-      [
-        "attn_q", "attn_k", "attn_v", "attn_q_a", "attn_kv", "attn_kv_a_mqa", "attn_compressor_kv",
-        "attn_compressor_gate", "indexer_compressor_kv", "indexer_compressor_gate", "indexer.attn_k",
-        "indexer.proj",
-      ]
-    ),
-    ("attn_q_a_norm", ["attn_q_b", "indexer.attn_q_b"]),
-    ("attn_kv_a_norm", ["attn_kv_b"]),
-    (
-      "ffn_norm",
-      [
-        "ffn_gate_inp", "ffn_gate_inp_shexp", "ffn_gate_exps", "ffn_up_exps", "ffn_gate_shexp",
-        "ffn_up_shexp",
-        "ffn_gate", "ffn_up",
-      ]
-    ),
-  ]
 }
 
 /// What folding does to each weight.

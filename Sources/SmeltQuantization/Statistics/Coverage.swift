@@ -44,7 +44,9 @@ package struct Coverage: Sendable, Equatable {
   package let layers: [Layer]
 
   /// The coverage of some layers; layers without experts are left out.
-  package init(_ layers: [ExpertTokens]) { self.layers = layers.filter { !$0.counts.isEmpty }.map(Layer.init) }
+  package init(_ layers: [ExpertTokens]) {
+    self.layers = layers.filter { !$0.counts.isEmpty }.map(Layer.init)
+  }
 
   /// Experts of all layers that no token went to.
   package var neverReached: Int { layers.reduce(0) { $0 + $1.neverReached.count } }

@@ -53,7 +53,9 @@ package func fileByteCount(_ path: String) -> Int {
 }
 
 /// Whether this process may read what lies at `path`: true where nothing does, which whoever opens it will find.
-package func mayRead(_ path: String) -> Bool { access(path, R_OK) == 0 || (errno != EACCES && errno != EPERM) }
+package func mayRead(_ path: String) -> Bool {
+  access(path, R_OK) == 0 || (errno != EACCES && errno != EPERM)
+}
 
 /// Whether `path` itself is a symbolic link.
 package func isSymbolicLink(_ path: String) -> Bool {

@@ -17,7 +17,8 @@ extension Reference {
   }
 
   /// `sk_gather`: element [r, c] of the result is element r · rowStep + c · columnStep of the source.
-  package static func gather<T>(_ source: [T], rows: Int, columns: Int, rowStep: Int, columnStep: Int) -> [T] {
+  package static func gather<T>(_ source: [T], rows: Int, columns: Int, rowStep: Int, columnStep: Int) -> [T]
+  {
     (0..<rows).flatMap { r in (0..<columns).map { c in source[r * rowStep + c * columnStep] } }
   }
 

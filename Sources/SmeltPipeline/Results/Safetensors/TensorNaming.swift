@@ -40,8 +40,6 @@ struct TensorNaming {
   /// Where the result keeps a weight.
   func spelling(_ spec: WeightSpec) -> Spelling { spec.spellings[column] }
 
-  private var isDeepSeekV4: Bool { TensorNaming.isDeepSeekV4(family) }
-
   /// Whether codes lie as DeepSeek-V4's makers have them, whether or not the variant runs here.
   static func isDeepSeekV4(_ family: any ModelFamily) -> Bool {
     family.core is DeepSeekV4 || DeepSeekV4.modelTypes.contains(family.modelType)
@@ -128,16 +126,10 @@ struct TensorNaming {
     return tensors
   }
 
-  private func entries(_ name: String, _ slabs: [ResultSlab], _ plan: Plan) -> [NamedTensor.Entry] {
+  private func entries(_ name: String, _ slabs: [ResultSlab], _ plan: Plan) -> [DeclaredTensor] {
     let first = slabs[0]
-    if let compressed, CompressedLayout.isQuantized(first.encoding),
-      let format = compressed.format(first.encoding, plan.weights[first.weight].stored.spec, column: column)
-    {
-      return format.entries(name, first)
-    }
     let isStack = spelling(plan.weights[first.weight].stored.spec).stackIndex != nil
-    let module = name.hasSuffix(".weight") ? String(name.dropLast(".weight".count)) : name
-    return first.parts.enumerated().map { index, part in
+    let parts = first.parts.enumerated().map { index, part in
       var dimensions = part.shape.dimensions
       if isStack {
         let experts = slabs.reduce(0) {
@@ -146,17 +138,20 @@ struct TensorNaming {
         let rows = slabs.reduce(0) { $0 + ($1.parts[index].shape.dimensions.first ?? 0) } / experts
         dimensions = [experts, rows] + dimensions.dropFirst()
       }
-      var entry = NamedTensor.Entry(name: name, dtype: part.dtype, shape: Shape(dimensions))
-      if first.encoding is FP4, isStack {
-        entry.dtype = .u8
-        entry.name = name + (index == 0 ? "_blocks" : "_scales")
-        if index == 0 { entry.shape = Shape(dimensions.dropLast() + [first.shape.columns / FP4.group, 16]) }
-      } else if index > 0 {
-        entry.name = isDeepSeekV4 ? "\(module).scale" : "\(name)_scale_inv"
-        if TensorNaming.isMX(first.encoding) { entry.dtype = .u8 }
-      }
-      return entry
+      return (part.name, part.dtype, Shape(dimensions))
     }
+    let weight = DeclaredWeight(
+      name, first.shape, first.encoding, parts: parts, isStack: isStack,
+      hasPlainScaleNames: TensorNaming.isDeepSeekV4(family))
+    if let compressed, CompressedLayout.isQuantized(first.encoding),
+      let format = compressed.format(first.encoding, plan.weights[first.weight].stored.spec, column: column)
+    {
+      return format.declare(weight)
+    }
+    guard let declared = Layouts.declare(weight) else {
+      preconditionFailure("'\(name)' was planned in \(first.encoding.name), which no layout declares")
+    }
+    return declared
   }
 }
 

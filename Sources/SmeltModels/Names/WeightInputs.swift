@@ -1,0 +1,44 @@
+// What each weight of a layer reads, by its canonical name: GGUF's names are one vocabulary, so that the table holds for every
+// family. A family whose layers are wired otherwise sets `WeightSpec.input` itself.
+
+extension WeightName {
+  /// The weight whose output a weight reads; nil where that is not one weight's.
+  ///
+  /// | reads | weights |
+  /// |---|---|
+  /// | `attn_norm` | query, key and value projections, their low-rank first halves, compressors, the indexer's keys and head weights |
+  /// | `attn_q_a_norm` | `attn_q_b`, the indexer's queries |
+  /// | `attn_kv_a_norm` | `attn_kv_b` |
+  /// | `attn_output_a` | `attn_output_b` |
+  /// | `ffn_norm` | router, gate and up of all experts and of the shared ones, the shared experts' own gate |
+  /// | up of an expert | its down |
+  var usualInput: WeightName? {
+    let words = base.split(separator: ".", omittingEmptySubsequences: false)
+    guard words.count > 3, words[0] == "blk", words.last == "weight" else { return nil }
+    let part = words.dropFirst(2).dropLast().joined(separator: ".")
+    func sibling(_ part: String, expert: Int? = nil) -> WeightName {
+      WeightName("blk.\(words[1]).\(part).weight", expert: expert)
+    }
+    if let giver = WeightName.givers[part] { return sibling(giver) }
+    guard part.hasPrefix("ffn_down") else { return nil }
+    return sibling("ffn_up" + part.dropFirst("ffn_down".count), expert: expert)
+  }
+
+  private static let givers: [String: String] = {
+    let readers = [
+      "attn_norm": [
+        "attn_q", "attn_k", "attn_v", "attn_q_a", "attn_kv", "attn_kv_a_mqa", "attn_compressor_kv",
+        "attn_compressor_gate", "indexer_compressor_kv", "indexer_compressor_gate", "indexer.attn_k",
+        "indexer.proj",
+      ],
+      "attn_q_a_norm": ["attn_q_b", "indexer.attn_q_b"], "attn_kv_a_norm": ["attn_kv_b"],
+      "attn_output_a": ["attn_output_b"],
+      "ffn_norm": [
+        "ffn_gate_inp", "ffn_gate_inp_shexp", "ffn_gate_exps", "ffn_up_exps", "ffn_gate_shexp",
+        "ffn_up_shexp", "ffn_gate", "ffn_up",
+      ],
+    ]
+    return Dictionary(
+      uniqueKeysWithValues: readers.flatMap { giver, parts in parts.map { ($0, giver) } })
+  }()
+}
