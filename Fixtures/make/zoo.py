@@ -312,6 +312,7 @@ class Checks:
     def __init__(self, smelt, source, work, odd, logits):
         self.smelt, self.source, self.work, self.odd, self.logits = smelt, source, work, odd, logits
         self.tensors = read(source)
+        self.why, self.dropped, self.coded = None, set(), set()
 
     def run(self, *words, codes=(0,)):
         done = subprocess.run(
@@ -328,7 +329,7 @@ class Checks:
     def headers(self):
         inspected = json.loads(self.run("inspect", self.source, "--json").stdout)
         require(inspected["schema"] == "smelt.inspect/1", "inspect: no schema")
-        self.why = inspected["no_forward_pass"]
+        self.why = inspected.get("no_forward_pass")
         self.run("inspect", self.source, "--tensors")
         self.run("check", self.source, "--quiet")
         plan = json.loads(self.run("plan", self.source, self.work / "x.ingot", "--scheme", "W8A8", "--json").stdout)
