@@ -143,7 +143,7 @@ private func bounds(_ scheme: String, _ checkpoint: String) -> (mean: Double, fo
     let again = try convert(
       try Model.open(first), to: second,
       try options("keep", compression: compression == .raw ? .fast : .raw))
-    #expect(again.ledger.allSatisfy { $0.fate == .copied || $0.fate == .joined })
+    #expect(again.ledger.allSatisfy { $0.isKept || $0.fate == .joined })
     #expect(Set(again.ledger.map(\.source)).count == again.ledger.count)
     #expect(try allLogits(Model.open(second), windows) == expected)
   }

@@ -158,7 +158,7 @@ struct CheckpointFlags: ParsableArguments {
     name: .customLong("checkpoint-seconds"),
     help: ArgumentHelp("How many seconds of calibration may be lost when the run is stopped.", valueName: "n")
   )
-  var seconds: Double = CheckpointOptions().seconds
+  var seconds: Double = CalibrationProgressOptions().seconds
 
   func validate() throws {
     guard seconds >= 0 else { throw ValidationError("--checkpoint-seconds must be at least 0") }
@@ -200,7 +200,7 @@ struct CalibrateCommand: ParsableCommand {
     let summary = try common.run.holding([report?.path].compactMap { $0 }, "calibrate") {
       let summary = try calibrate(
         model, windows, textPath: text.path, to: statistics, overwrite: overwrite, policy: policy,
-        checkpoints: CheckpointOptions(resume: resume, seconds: checkpoints.seconds), common.run)
+        checkpoints: CalibrationProgressOptions(resume: resume, seconds: checkpoints.seconds), common.run)
       if let report { try summary.write(to: report) }
       return summary
     }

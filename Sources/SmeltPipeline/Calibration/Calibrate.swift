@@ -17,7 +17,8 @@ import SmeltTensors
 ///   model's content.
 package func calibrate(
   _ model: Model, _ windows: Windows, textPath: String, to path: String, overwrite: Bool,
-  policy: CalibrationPolicy = CalibrationPolicy(), checkpoints: CheckpointOptions = CheckpointOptions(),
+  policy: CalibrationPolicy = CalibrationPolicy(),
+  checkpoints: CalibrationProgressOptions = CalibrationProgressOptions(),
   _ options: RunOptions
 ) throws -> CalibrationSummary {
   try model.requireForwardPass()
@@ -35,13 +36,13 @@ package func calibrate(
 /// - Parameter use: what the statistics are for; its checkpoints stay until that is done.
 func calibrating<T>(
   _ model: Model, _ windows: Windows, textPath: String, to path: String, overwrite: Bool,
-  policy: CalibrationPolicy, checkpoints: CheckpointOptions, _ options: RunOptions,
+  policy: CalibrationPolicy, checkpoints: CalibrationProgressOptions, _ options: RunOptions,
   use: (CalibrationSummary) throws -> T
 ) throws -> T {
   let files = windows.files.isEmpty ? [textPath] : windows.files
   try model.refuseAlias(path, and: files)
   try requireCreatable(path, replacing: Replacement(overwrite: overwrite, statisticsKind(path)))
-  let kept = try CalibrationCheckpoints(
+  let kept = try CalibrationProgress(
     path, try windows.identity(model, files, policy), model.family, pool: windows.pool.count, checkpoints)
   do {
     let result = try use(
@@ -65,7 +66,7 @@ private func statisticsKind(_ path: String) -> OutputKind { path.hasSuffix(".ggu
 
 private func calibrate(
   _ model: Model, _ windows: Windows, _ files: [String], to path: String, overwrite: Bool,
-  policy: CalibrationPolicy, _ kept: CalibrationCheckpoints, _ options: RunOptions
+  policy: CalibrationPolicy, _ kept: CalibrationProgress, _ options: RunOptions
 ) throws -> CalibrationSummary {
   let folder = parentFolder(path)
   // A layer runs group by group, and its starved experts once more.
@@ -146,7 +147,7 @@ extension Windows {
 
 /// What a calibration keeps of itself while it runs.
 private struct Keeping {
-  let checkpoints: CalibrationCheckpoints
+  let checkpoints: CalibrationProgress
   /// The windows that were added, by their places in the pool.
   let added: [Int]
   /// The metadata.

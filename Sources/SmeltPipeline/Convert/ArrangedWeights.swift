@@ -15,7 +15,7 @@ final class ArrangedWeights: Sendable {
   }
 
   /// The matrix of a slab, its values not yet rounded.
-  func weight(_ slab: ResultSlab) throws -> Weight {
+  func weight(_ slab: OutputMatrix) throws -> Weight {
     let source = try source(slab)
     if slab.steps.isEmpty { return source }
     let key = WeightName(slab.name)
@@ -34,7 +34,7 @@ final class ArrangedWeights: Sendable {
   }
 
   /// The slab's weight. Schemes look at every number they round: a weight of plain numbers needs no scan before.
-  private func source(_ slab: ResultSlab) throws -> Weight {
+  private func source(_ slab: OutputMatrix) throws -> Weight {
     let stored = plan.weights[slab.weight].stored
     if !slab.isKept, stored.encoding is Plain, stored.prepared == nil {
       return try model.source.unscanned(stored.spec.name)
@@ -43,7 +43,7 @@ final class ArrangedWeights: Sendable {
   }
 
   /// The slab is written.
-  func finished(_ slab: ResultSlab) {
+  func finished(_ slab: OutputMatrix) {
     if !slab.steps.isEmpty { built.remove(WeightName(slab.name)) }
     for place in [slab.weight, slab.other].compactMap({ $0 }) {
       model.weights.finished(plan.weights[place].stored.spec.name)

@@ -19,7 +19,7 @@ struct ConvertJob: Sendable {
   var isFirst: Bool { content.lowerBound == 0 }
 
   /// The jobs of a plan, in order.
-  static func all(_ slabs: [ResultSlab]) -> [ConvertJob] {
+  static func all(_ slabs: [OutputMatrix]) -> [ConvertJob] {
     slabs.indices.flatMap { place in
       let length = slabs[place].parts[0].byteCount
       return stride(from: 0, to: max(length, 1), by: contentLimit).map {

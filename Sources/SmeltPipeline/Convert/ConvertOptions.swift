@@ -24,7 +24,7 @@ package struct ConvertOptions: Sendable {
   /// Bytes of the result after which the work is secured for another run to go on with.
   package var journalStep = ConvertOptions.usualJournalStep
   /// Seconds of a calibration after which the same is done.
-  package var checkpointSeconds = CheckpointOptions().seconds
+  package var checkpointSeconds = CalibrationProgressOptions().seconds
   /// The most bytes of all files of the result: a larger one gets no name.
   var byteLimit: Int?
   /// The bytes of weights that the schemes were chosen with, for a run that goes on.

@@ -75,7 +75,8 @@ final class Converter: Sendable {
 
   /// What is written is read as any source is: every code legal, every scale a finite number above zero.
   /// - Throws: `Q_CODE_NAN`, `Q_SCALE_VALUE`, `Q_BLOCK`: a scheme is wrong, or memory is.
-  private static func scan(_ codes: Bytes, _ rows: QuantizedRows, _ shape: Shape, _ slab: ResultSlab) throws {
+  private static func scan(_ codes: Bytes, _ rows: QuantizedRows, _ shape: Shape, _ slab: OutputMatrix) throws
+  {
     guard shape.rows > 0, !(slab.encoding is Plain) else { return }
     let parts = try slab.encoding.layout(of: shape, name: slab.name).map { layout -> Part? in
       let dtype = slab.parts.first { $0.name == layout.name }?.dtype ?? layout.dtypes[0]
@@ -90,7 +91,7 @@ final class Converter: Sendable {
       .validate()
   }
 
-  private func quantize(_ weight: Weight, _ rows: Range<Int>, _ slab: ResultSlab, _ place: Int) throws
+  private func quantize(_ weight: Weight, _ rows: Range<Int>, _ slab: OutputMatrix, _ place: Int) throws
     -> QuantizedRows
   {
     let planned = plan.weights[slab.weight]
@@ -111,7 +112,7 @@ final class Converter: Sendable {
   }
 
   /// How the slab's codes are stored: decided by its first chunk, whichever job needs to know first.
-  private func form(_ job: ConvertJob, _ content: Bytes, _ slab: ResultSlab, _ weight: Weight) throws
+  private func form(_ job: ConvertJob, _ content: Bytes, _ slab: OutputMatrix, _ weight: Weight) throws
     -> ChunkForm
   {
     guard let compression = options.target.compression, compression != .raw else { return .raw }
@@ -131,7 +132,7 @@ final class Converter: Sendable {
   }
 
   /// The parts after the codes: the scales that the pieces brought, or the source's own.
-  func others(_ slab: ResultSlab, _ scales: [UInt8], _ global: [UInt8]) throws -> [(
+  func others(_ slab: OutputMatrix, _ scales: [UInt8], _ global: [UInt8]) throws -> [(
     part: ResultPart, bytes: Bytes
   )] {
     guard slab.parts.count > 1 else { return [] }

@@ -56,13 +56,19 @@ package struct LedgerEntry: Sendable {
   /// XXH64 of the source bytes that were read, in hexadecimal.
   package var sourceHash: String?
 
-  /// The contract's JSON: the first seven members always, the rest when known.
+  /// The contract's JSON: as results record it, and the role, which a reader of a result finds from the name.
   package var json: JSON {
+    guard let role else { return recorded }
+    let known = recorded.object.map { zip($0.keys, $0.values).map { ($0, $1) } } ?? []
+    return JSON(members: known + [("role", JSON(role))])
+  }
+
+  /// The contract's JSON: the first seven members always, the rest when known.
+  package var recorded: JSON {
     var members: [(String, JSON)] = [
       ("source", JSON(source)), ("fate", JSON(fate.rawValue)), ("rule", JSON(rule)), ("weight", JSON(weight)),
       ("scheme", JSON(scheme)), ("bytes_in", JSON(bytesIn)), ("bytes_out", JSON(bytesOut)),
     ]
-    if let role { members.append(("role", JSON(role))) }
     if let step { members.append(("step", JSON(step.rawValue))) }
     if let inexactValues {
       members.append(("exact", JSON(inexactValues == 0)))

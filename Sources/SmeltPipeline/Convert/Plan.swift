@@ -11,7 +11,7 @@ package struct Plan: Sendable {
   /// The weights in the order of the family's table.
   package let weights: [PlannedWeight]
   /// The matrices of the result, in the order in which they will be written.
-  package let slabs: [ResultSlab]
+  package let slabs: [OutputMatrix]
   /// The ledger, without what only reading the data can tell.
   package let ledger: [LedgerEntry]
   /// Bytes of all source tensors.
@@ -67,7 +67,7 @@ package struct Plan: Sendable {
           "'\(stored.spec.name)' would be \(asked.scheme.name), which only a compressed .ingot stores in fewer bits",
           help: "choose int8-channel, or an .ingot as the result")
       }
-      var (decision, reason) = try options.target.settle(asked, stored, model)
+      var (decision, reason) = try options.target.adapt(asked, stored, model)
       let usesImportance = decision.options.importance != nil
       decision.options.importance = nil
       let planned = PlannedWeight(
@@ -114,7 +114,7 @@ package struct Plan: Sendable {
   }
 
   private static func memory(
-    _ weights: [PlannedWeight], _ slabs: [ResultSlab], _ model: Model, _ options: ConvertOptions
+    _ weights: [PlannedWeight], _ slabs: [OutputMatrix], _ model: Model, _ options: ConvertOptions
   ) -> Int {
     let threads = options.run.parallel.threads
     let widest = weights.map { $0.stored.spec.shape.columns * 8 }.max() ?? 0

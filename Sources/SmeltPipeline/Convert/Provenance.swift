@@ -6,7 +6,7 @@ import SmeltStorage
 
 /// The ledger as results carry it.
 func ledgerFile(_ ledger: [LedgerEntry]) -> Bytes {
-  let text = JSON(members: [("schema", "smelt.ledger/1"), ("ledger", JSON(ledger.map(\.json)))]).text()
+  let text = JSON(members: [("schema", "smelt.ledger/1"), ("ledger", JSON(ledger.map(\.recorded)))]).text()
   return Bytes(Array(text.utf8))
 }
 

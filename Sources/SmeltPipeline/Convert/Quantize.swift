@@ -29,7 +29,7 @@ private func quantizing(
   _ model: Model, to path: String, calibration: Windows, textPath: String, choosesObserver: Bool,
   method: MethodOptions?, budget: Budget?, policy: CalibrationPolicy, _ options: ConvertOptions
 ) throws -> (CalibrationSummary, ConvertSummary) {
-  if !options.resume { try options.target.requireRoom(path, overwrite: options.overwrite) }
+  if !options.resume { try options.target.requirePlace(path, overwrite: options.overwrite) }
   let recipes = Replacement(overwrite: options.overwrite, .recipe)
   if let file = budget?.recipePath {
     try model.refuseAlias(file, and: calibration.files + [textPath])
@@ -55,7 +55,7 @@ private func quantizing(
   }
   return try calibrating(
     model, calibration, textPath: textPath, to: statisticsPath, overwrite: false, policy: policy,
-    checkpoints: CheckpointOptions(
+    checkpoints: CalibrationProgressOptions(
       resume: options.resume && isCalibrating, seconds: options.checkpointSeconds), options.run
   ) { summary in
     defer { removeFile(statisticsPath) }

@@ -123,7 +123,7 @@ package func quantize(_ model: Model, to path: String, within budget: Budget, _ 
   throws
   -> ConvertSummary
 {
-  try options.target.requireRoom(path, overwrite: options.overwrite)
+  try options.target.requirePlace(path, overwrite: options.overwrite)
   let table = try BudgetTable(model, budget, options)
   if !options.resume {
     let smallest = Recipe(Int8Coded(bits: Int8Coded.range.lowerBound))

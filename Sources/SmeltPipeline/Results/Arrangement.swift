@@ -22,15 +22,15 @@ package enum Arrangement: Sendable, Hashable {
   /// Rows of this weight and of a second one in turn. Always the first step.
   case alternating
   /// The weight transposed: [input channels, output channels].
-  case turned
+  case transposed
   /// GGUF's MXFP4 in the order of safetensors: the same codes, the scales apart.
-  case hubFP4
+  case separateScales
   /// `nvfp4` in GGUF's blocks: the same codes and scales, the global scale in a tensor of its own. Always the first step.
   case blockedNVFP4
 }
 
 /// One matrix of the result.
-package struct ResultSlab: Sendable {
+package struct OutputMatrix: Sendable {
   /// The weight's place in the plan.
   package let weight: Int
   /// The place of a second weight that is joined with it.
@@ -74,10 +74,10 @@ extension Arrangement {
   /// The dimensions of a weight's numbers after the step.
   func shape(_ shape: Shape) -> Shape {
     switch self {
-    case .pairedHeads, .integers32, .integers64, .hubFP4, .blockedNVFP4: shape
+    case .pairedHeads, .integers32, .integers64, .separateScales, .blockedNVFP4: shape
     case .keys(let heads, let width): [heads, shape.columns, width]
     case .values(let heads, let keyWidth): [heads, shape.rows / heads - keyWidth, shape.columns]
-    case .turned: [shape.columns, shape.rows]
+    case .transposed: [shape.columns, shape.rows]
     case .alternating: shape.rank < 2 ? [2 * shape.count] : [2 * shape.rows, shape.columns]
     }
   }
@@ -87,9 +87,9 @@ extension Arrangement {
     switch self {
     case .integers32: IntegerTable.i32
     case .integers64: IntegerTable.i64
-    case .hubFP4: FP4.mxfp4
+    case .separateScales: FP4.mxfp4
     case .blockedNVFP4: GGUFBlock(.nvfp4)
-    case .keys, .turned: source is Plain ? source : Plain.f32
+    case .keys, .transposed: source is Plain ? source : Plain.f32
     case .pairedHeads, .values: source is Plain || source is GGUFBlock ? source : Plain.f32
     case .alternating: source is Plain || source is GGUFBlock || source is FP4 ? source : Plain.f32
     }
@@ -126,8 +126,8 @@ extension Weight {
     case .keys(let heads, let width):
       let headRows = rows / heads
       return try turned(blocks: (0..<heads).map { $0 * headRows..<$0 * headRows + width }, encoding, target)
-    case .turned: return try turned(blocks: [0..<rows], encoding, target)
-    case .hubFP4: return try repackedMXFP4FromGGUF()
+    case .transposed: return try turned(blocks: [0..<rows], encoding, target)
+    case .separateScales: return try repackedMXFP4FromGGUF()
     case .blockedNVFP4: return try nvfp4ForGGUF()
     case .alternating: preconditionFailure("needs two weights")
     }

@@ -15,7 +15,7 @@ package protocol ResultTarget: Sendable {
   /// The decision for a weight, changed where the container cannot hold what a recipe asks for.
   /// - Returns: the decision, and the reason where it was changed.
   /// - Throws: `RequestError` unsupported when the container has no place for a scheme's result.
-  func settle(_ decision: QuantizeDecision, _ stored: StoredWeight, _ model: Model) throws -> (
+  func adapt(_ decision: QuantizeDecision, _ stored: StoredWeight, _ model: Model) throws -> (
     decision: QuantizeDecision, reason: String?
   )
 
@@ -26,7 +26,7 @@ package protocol ResultTarget: Sendable {
   var kind: OutputKind? { get }
 
   /// The matrices of the result, in the order they will be written.
-  func slabs(_ weights: [PlannedWeight], _ model: Model) throws -> [ResultSlab]
+  func slabs(_ weights: [PlannedWeight], _ model: Model) throws -> [OutputMatrix]
 
   /// Files beside the source's weights that the result has no place for.
   func leftFiles(_ plan: Plan, _ model: Model) throws -> [LeftFile]
@@ -42,7 +42,7 @@ package protocol ResultTarget: Sendable {
 
   /// Refuses a result that cannot be created, before the work that it would take.
   /// - Throws: `RequestError` cannot-create.
-  func requireRoom(_ path: String, overwrite: Bool) throws
+  func requirePlace(_ path: String, overwrite: Bool) throws
 
   /// Starts the result.
   /// - Throws: `RequestError` cannot-create when it exists or cannot be created.
@@ -52,13 +52,13 @@ package protocol ResultTarget: Sendable {
 /// Takes a result's bytes, slab after slab in the plan's order.
 package protocol ResultSink: AnyObject {
   /// The next slab begins.
-  func begin(_ slab: ResultSlab, form: ChunkForm) throws
+  func begin(_ slab: OutputMatrix, form: ChunkForm) throws
   /// The next bytes of its codes.
   func append(_ piece: ConvertedPiece) throws
   /// Its codes are whole; the other parts follow, in the encoding's order.
-  func end(_ slab: ResultSlab, others: [(part: ResultPart, bytes: Bytes)]) throws
+  func end(_ slab: OutputMatrix, others: [(part: ResultPart, bytes: Bytes)]) throws
   /// What happened to the slab's numbers; the slab is done.
-  func ended(_ slab: ResultSlab, inexactValues: Int, sourceHash: String) throws
+  func ended(_ slab: OutputMatrix, inexactValues: Int, sourceHash: String) throws
   /// Slabs that an earlier run has done, by name, with what it recorded of them.
   var done: [String: (inexactValues: Int, sourceHash: String)] { get }
   /// Whether another run can go on when this one is stopped.
@@ -70,7 +70,7 @@ package protocol ResultSink: AnyObject {
 
 extension ResultSink {
   /// Nothing to keep.
-  package func ended(_ slab: ResultSlab, inexactValues: Int, sourceHash: String) {}
+  package func ended(_ slab: OutputMatrix, inexactValues: Int, sourceHash: String) {}
   /// None.
   package var done: [String: (inexactValues: Int, sourceHash: String)] { [:] }
   /// It cannot.
@@ -99,7 +99,7 @@ extension ResultTarget {
 
   /// Refuses what lies under the name of a result that is one file, or several beside it: `x-00001-of-00003.ingot`.
   /// - Throws: `RequestError` cannot-create.
-  func requireRoom(_ path: String, overwrite: Bool, isSplit: Bool, ending: String) throws {
+  func requirePlace(_ path: String, overwrite: Bool, isSplit: Bool, ending: String) throws {
     let replacement = kind.map { Replacement(overwrite: overwrite, $0) } ?? .nothing
     try requireCreatable(path, replacing: replacement)
     guard isSplit else { return }
@@ -113,7 +113,7 @@ extension ResultTarget {
   }
 
   /// One slab for each weight, as it is.
-  func plainSlabs(_ weights: [PlannedWeight], _ model: Model) throws -> [ResultSlab] {
+  func plainSlabs(_ weights: [PlannedWeight], _ model: Model) throws -> [OutputMatrix] {
     try weights.indices.map { try slab($0, weights[$0], [], model) }
   }
 
@@ -121,7 +121,7 @@ extension ResultTarget {
   func slab(
     _ place: Int, _ planned: PlannedWeight, _ steps: [Arrangement], _ model: Model, other: Int? = nil,
     suffix: String = ""
-  ) throws -> ResultSlab {
+  ) throws -> OutputMatrix {
     let spec = planned.stored.spec
     let name = spec.name.description + suffix
     let shape = steps.shape(spec.shape)
@@ -134,7 +134,7 @@ extension ResultTarget {
     } else {
       parts = try planned.decision.scheme.parts(encoding, of: shape, name: name)
     }
-    return ResultSlab(
+    return OutputMatrix(
       weight: place, other: other, name: name, steps: steps, shape: shape, encoding: encoding, isKept: keeps,
       parts: parts, isEntropyCoded: planned.decision.scheme.isEntropyCoded)
   }

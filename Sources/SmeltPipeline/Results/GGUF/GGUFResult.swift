@@ -29,7 +29,7 @@ package struct GGUFResult: ResultTarget {
 
   /// Norms, biases, routers and other small weights become F32; what GGUF has no type for becomes a plain type that holds
   /// it exactly.
-  package func settle(_ decision: QuantizeDecision, _ stored: StoredWeight, _ model: Model) throws -> (
+  package func adapt(_ decision: QuantizeDecision, _ stored: StoredWeight, _ model: Model) throws -> (
     decision: QuantizeDecision, reason: String?
   ) {
     if stored.encoding is IntegerTable { return (decision, nil) }
@@ -123,9 +123,9 @@ package struct GGUFResult: ResultTarget {
   private static var mxfp4: any Scheme { GGUFScheme.of(.mxfp4) }
 
   /// The tensors in the order of the family's table, the experts of a stack side by side.
-  package func slabs(_ weights: [PlannedWeight], _ model: Model) throws -> [ResultSlab] {
+  package func slabs(_ weights: [PlannedWeight], _ model: Model) throws -> [OutputMatrix] {
     var order: [String] = []
-    var stacks: [String: [ResultSlab]] = [:]
+    var stacks: [String: [OutputMatrix]] = [:]
     for (place, planned) in weights.enumerated() {
       for (tensor, steps) in try GGUFResult.tensors(planned, model.family) {
         if stacks[tensor] == nil { order.append(tensor) }
@@ -163,8 +163,8 @@ package struct GGUFResult: ResultTarget {
   }
 
   /// Refuses a result that exists, in one file or in several.
-  package func requireRoom(_ path: String, overwrite: Bool) throws {
-    try requireRoom(path, overwrite: overwrite, isSplit: split != nil, ending: ".gguf")
+  package func requirePlace(_ path: String, overwrite: Bool) throws {
+    try requirePlace(path, overwrite: overwrite, isSplit: split != nil, ending: ".gguf")
   }
 
   /// Everything but the configuration and the tokenizer, which its keys stand for.
@@ -180,7 +180,7 @@ package struct GGUFResult: ResultTarget {
   package func sink(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions) throws
     -> any ResultSink
   {
-    try requireRoom(path, overwrite: options.overwrite)
+    try requirePlace(path, overwrite: options.overwrite)
     let tensors = try GGUFResult.declarations(plan, model.family)
     if GGUFResult.isGeneric(model.family) {
       let keys = try UnknownGGUF.keys(
@@ -234,7 +234,7 @@ package struct GGUFResult: ResultTarget {
   }
 
   /// The tensor that a slab is a part of.
-  static func name(of slab: ResultSlab, _ plan: Plan, _ family: any ModelFamily) throws -> String? {
+  static func name(of slab: OutputMatrix, _ plan: Plan, _ family: any ModelFamily) throws -> String? {
     try tensors(plan.weights[slab.weight], family).first { $0.1 == slab.steps }?.0
   }
 }
@@ -266,13 +266,13 @@ private final class GGUFSink: ResultSink {
     }
   }
 
-  func begin(_ slab: ResultSlab, form: ChunkForm) throws {
+  func begin(_ slab: OutputMatrix, form: ChunkForm) throws {
     current = try GGUFResult.name(of: slab, plan, model.family) ?? ""
   }
 
   func append(_ piece: ConvertedPiece) throws { try writer?.write(current, piece.content) }
 
-  func end(_ slab: ResultSlab, others: [(part: ResultPart, bytes: Bytes)]) throws {
+  func end(_ slab: OutputMatrix, others: [(part: ResultPart, bytes: Bytes)]) throws {
     guard slab.steps.first == .blockedNVFP4 else { return }
     let name = plan.weights[slab.weight].stored.spec.name
     scales += try model.weights.weight(name).part(.globalScale)?.bytes.array ?? []

@@ -36,12 +36,12 @@ final class FinishedIngot: ResultSink {
     done = Dictionary(uniqueKeysWithValues: plan.slabs.map { ($0.name, known[$0.name] ?? (0, "")) })
   }
 
-  func begin(_ slab: ResultSlab, form: ChunkForm) throws { preconditionFailure("nothing is left to write") }
+  func begin(_ slab: OutputMatrix, form: ChunkForm) throws { preconditionFailure("nothing is left to write") }
   func append(_ piece: ConvertedPiece) throws { preconditionFailure("nothing is left to write") }
-  func end(_ slab: ResultSlab, others: [(part: ResultPart, bytes: Bytes)]) throws {
+  func end(_ slab: OutputMatrix, others: [(part: ResultPart, bytes: Bytes)]) throws {
     preconditionFailure("nothing is left to write")
   }
-  func ended(_ slab: ResultSlab, inexactValues: Int, sourceHash: String) throws {
+  func ended(_ slab: OutputMatrix, inexactValues: Int, sourceHash: String) throws {
     preconditionFailure("nothing is left to write")
   }
 

@@ -10,14 +10,14 @@ import SmeltTensors
 package struct IngotResult: ResultTarget {
   /// `ingot`.
   package let name = "ingot"
-  private let how: CodecMode
+  private let mode: CodecMode
   /// The most bytes of one file; nil: one file.
   package let maxPartBytes: Int?
 
   /// An ingot whose frames are compressed as said.
   /// - Parameter maxPartBytes: the most bytes of one file; nil: one file.
   package init(_ compression: CodecMode, maxPartBytes: Int? = nil) {
-    how = compression
+    mode = compression
     self.maxPartBytes = maxPartBytes
   }
 
@@ -28,15 +28,15 @@ package struct IngotResult: ResultTarget {
   package var isResumable: Bool { true }
 
   /// Whether frames may be compressed.
-  package var compression: CodecMode? { how }
+  package var compression: CodecMode? { mode }
 
   /// An ingot holds every encoding.
-  package func settle(_ decision: QuantizeDecision, _ stored: StoredWeight, _ model: Model) -> (
+  package func adapt(_ decision: QuantizeDecision, _ stored: StoredWeight, _ model: Model) -> (
     decision: QuantizeDecision, reason: String?
   ) { (decision, nil) }
 
   /// Weights as they are, the matrices of one expert side by side.
-  package func slabs(_ weights: [PlannedWeight], _ model: Model) throws -> [ResultSlab] {
+  package func slabs(_ weights: [PlannedWeight], _ model: Model) throws -> [OutputMatrix] {
     try plainSlabs(weights, model)
   }
 
@@ -53,8 +53,8 @@ package struct IngotResult: ResultTarget {
   ]
 
   /// Refuses a result that exists, in one file or in several.
-  package func requireRoom(_ path: String, overwrite: Bool) throws {
-    try requireRoom(path, overwrite: overwrite, isSplit: maxPartBytes != nil, ending: ".ingot")
+  package func requirePlace(_ path: String, overwrite: Bool) throws {
+    try requirePlace(path, overwrite: overwrite, isSplit: maxPartBytes != nil, ending: ".ingot")
   }
 
   /// Starts the file.
@@ -64,7 +64,7 @@ package struct IngotResult: ResultTarget {
     try Journal.refuseForeign(ResultJournal.path(path))
     if options.resume, let finished = try FinishedIngot(path, plan, model, options) { return finished }
     if !options.resume { try ConversionJournal.clear(path, overwrite: options.overwrite) }
-    try requireRoom(path, overwrite: options.overwrite)
+    try requirePlace(path, overwrite: options.overwrite)
     return try IngotSink(path, plan, model, options, self)
   }
 }
@@ -94,7 +94,7 @@ private final class IngotSink: ResultSink {
     self.model = model
     self.options = options
     compression = target.compression ?? .raw
-    units = ResultSlab.units(plan.slabs)
+    units = OutputMatrix.units(plan.slabs)
     files = try model.resultFiles(holdsDrafts: plan.holdsDrafts).filter {
       !IngotResult.ownNames.contains($0.name)
     }
@@ -152,7 +152,7 @@ private final class IngotSink: ResultSink {
     secured = writer?.writtenBytes ?? 0
   }
 
-  func begin(_ slab: ResultSlab, form: ChunkForm) throws {
+  func begin(_ slab: OutputMatrix, form: ChunkForm) throws {
     let spec = slab.name
     if let unit = units[spec], try writer?.needsFile(unit) == true {
       // A file that is whole goes into the journal before the next one begins.
@@ -174,7 +174,7 @@ private final class IngotSink: ResultSink {
     for chunk in piece.chunks { try writer?.append(chunk) }
   }
 
-  func end(_ slab: ResultSlab, others: [(part: ResultPart, bytes: Bytes)]) throws {
+  func end(_ slab: OutputMatrix, others: [(part: ResultPart, bytes: Bytes)]) throws {
     try writer?.endPart()
     for (part, bytes) in others {
       let form = try FrameCodec.choose(content: bytes, dtype: part.dtype, mode: slab.mode(compression))
@@ -187,7 +187,7 @@ private final class IngotSink: ResultSink {
     writer?.endWeight()
   }
 
-  func ended(_ slab: ResultSlab, inexactValues: Int, sourceHash: String) throws {
+  func ended(_ slab: OutputMatrix, inexactValues: Int, sourceHash: String) throws {
     unsecured.append(
       ConversionJournal.Done(slab: slab.name, inexactValues: inexactValues, sourceHash: sourceHash))
     if (writer?.writtenBytes ?? 0) - secured >= options.journalStep { try secure() }
@@ -230,9 +230,9 @@ private final class IngotSink: ResultSink {
   }
 }
 
-extension ResultSlab {
+extension OutputMatrix {
   /// What must lie in one file, each by the name of its first slab.
-  static func units(_ slabs: [ResultSlab]) -> [String: IngotUnit] {
+  static func units(_ slabs: [OutputMatrix]) -> [String: IngotUnit] {
     var units: [String: IngotUnit] = [:]
     var first: (slab: String, place: ExpertName)?
     for slab in slabs {

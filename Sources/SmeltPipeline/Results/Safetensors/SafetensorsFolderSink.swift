@@ -110,7 +110,7 @@ final class SafetensorsFolderSink: ResultSink {
     return "model-\(digits(index + 1))-of-\(digits(shards.count)).safetensors"
   }
 
-  func begin(_ slab: ResultSlab, form: ChunkForm) {
+  func begin(_ slab: OutputMatrix, form: ChunkForm) {
     current = owners[slab.name] ?? 0
     if left == 0 { left = declaration(0).byteCount }
   }
@@ -126,7 +126,7 @@ final class SafetensorsFolderSink: ResultSink {
     left -= piece.content.count
   }
 
-  func end(_ slab: ResultSlab, others: [(part: ResultPart, bytes: Bytes)]) throws {
+  func end(_ slab: OutputMatrix, others: [(part: ResultPart, bytes: Bytes)]) throws {
     waiting.append(others.map(\.bytes))
     guard left == 0 else { return }
     for (part, entry) in tensors[current].entries.enumerated().dropFirst() {

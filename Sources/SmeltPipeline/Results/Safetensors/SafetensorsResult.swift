@@ -39,7 +39,7 @@ package struct SafetensorsResult: ResultTarget {
 
   /// Numbers that a GGUF file widened go back to the type they had; blocks of GGUF have no place here but FP4.
   /// - Throws: `RequestError` unsupported.
-  package func settle(_ decision: QuantizeDecision, _ stored: StoredWeight, _ model: Model) throws -> (
+  package func adapt(_ decision: QuantizeDecision, _ stored: StoredWeight, _ model: Model) throws -> (
     decision: QuantizeDecision, reason: String?
   ) {
     var settled = decision
@@ -84,9 +84,9 @@ package struct SafetensorsResult: ResultTarget {
   }
 
   /// The tensors of the dialect in the order of the family's table; what the dialect stacks or fuses is put together.
-  package func slabs(_ weights: [PlannedWeight], _ model: Model) throws -> [ResultSlab] {
+  package func slabs(_ weights: [PlannedWeight], _ model: Model) throws -> [OutputMatrix] {
     let naming = try TensorNaming(model, weights, layout)
-    var slabs: [ResultSlab] = []
+    var slabs: [OutputMatrix] = []
     for (place, planned) in weights.enumerated() {
       guard let (steps, other) = naming.steps(place, weights) else { continue }
       slabs.append(
@@ -128,7 +128,7 @@ package struct SafetensorsResult: ResultTarget {
   }
 
   /// The result is a folder.
-  package func requireRoom(_ path: String, overwrite: Bool) throws {
+  package func requirePlace(_ path: String, overwrite: Bool) throws {
     try requireCreatableFolder(path, overwrite: overwrite)
   }
 

@@ -81,26 +81,26 @@ struct TensorNaming {
       steps.append(.alternating)
       other = partner
     }
-    if planned.isKept, planned.stored.encoding.isBlockFP4 { steps.append(.hubFP4) }
+    if planned.isKept, planned.stored.encoding.isBlockFP4 { steps.append(.separateScales) }
     if planned.stored.encoding.name == IntegerTable.i32.name, !planned.stored.spec.hasSourceName {
       steps.append(.integers64)
     }
     // Blocks of FP4 have output channels first whatever the plain spelling does.
     let isFP4 = planned.resultEncoding is FP4 || planned.resultEncoding.isBlockFP4
-    if spelling.transposed, !isFP4, planned.stored.spec.shape.rank == 2 { steps.append(.turned) }
+    if spelling.transposed, !isFP4, planned.stored.spec.shape.rank == 2 { steps.append(.transposed) }
     return (steps, other)
   }
 
   /// The slabs in the order of their tensors' bytes: tensors as they first come, inside a stack by expert and row.
-  func inOrder(_ slabs: [ResultSlab], _ weights: [PlannedWeight]) -> [ResultSlab] {
+  func inOrder(_ slabs: [OutputMatrix], _ weights: [PlannedWeight]) -> [OutputMatrix] {
     var order: [String] = []
-    var groups: [String: [ResultSlab]] = [:]
+    var groups: [String: [OutputMatrix]] = [:]
     for slab in slabs {
       let name = spelling(weights[slab.weight].stored.spec).tensor
       if groups[name] == nil { order.append(name) }
       groups[name, default: []].append(slab)
     }
-    func key(_ slab: ResultSlab) -> (Int, Int) {
+    func key(_ slab: OutputMatrix) -> (Int, Int) {
       let place = spelling(weights[slab.weight].stored.spec)
       return (place.stackIndex ?? 0, place.rows?.lowerBound ?? 0)
     }
@@ -126,7 +126,7 @@ struct TensorNaming {
     return tensors
   }
 
-  private func entries(_ name: String, _ slabs: [ResultSlab], _ plan: Plan) -> [DeclaredTensor] {
+  private func entries(_ name: String, _ slabs: [OutputMatrix], _ plan: Plan) -> [DeclaredTensor] {
     let first = slabs[0]
     let isStack = spelling(plan.weights[first.weight].stored.spec).stackIndex != nil
     let parts = first.parts.enumerated().map { index, part in

@@ -1,7 +1,7 @@
 // Whether a calibration goes on where another one was interrupted.
 
 /// How much of a calibration may be lost.
-package struct CheckpointOptions: Sendable {
+package struct CalibrationProgressOptions: Sendable {
   /// Whether to go on with what another run left.
   package var resume: Bool
   /// Seconds of work between two checkpoints, at least. They decide what can be lost, never what the result is.

@@ -15,7 +15,7 @@ struct LearnedLayer {
 }
 
 /// The checkpoints of one calibration.
-final class CalibrationCheckpoints {
+final class CalibrationProgress {
   /// What another run left.
   struct Left {
     /// The windows it added for starved experts, by their places in the pool; nil when it did not come so far.
@@ -51,7 +51,8 @@ final class CalibrationCheckpoints {
   /// - Throws: `RequestError` usage where there is nothing to go on with, cannot-create where a run left something and is not to
   ///   be resumed; `RESUME_MISMATCH` when that was another calibration, or its files are not what it wrote.
   init(
-    _ path: String, _ header: JSON, _ family: any ModelFamily, pool: Int, _ options: CheckpointOptions
+    _ path: String, _ header: JSON, _ family: any ModelFamily, pool: Int,
+    _ options: CalibrationProgressOptions
   ) throws {
     self.path = path
     self.header = header
@@ -60,7 +61,7 @@ final class CalibrationCheckpoints {
     let content = try Journal.read(journalPath)
     guard options.resume else {
       guard content?.entries.isEmpty ?? true else {
-        let names = ([fileName(journalPath)] + CalibrationCheckpoints.names(beside: path)).joined(
+        let names = ([fileName(journalPath)] + CalibrationProgress.names(beside: path)).joined(
           separator: ", ")
         throw RequestError(
           .cannotCreate, "'\(journalPath)' was left by a run that was stopped",
@@ -107,7 +108,7 @@ final class CalibrationCheckpoints {
   /// Refuses files that have the names of checkpoints and are none that a journal tells of: they are somebody's.
   private func refuseForeign() throws {
     let known = Set(kept.map(fileName))
-    guard let name = CalibrationCheckpoints.names(beside: path).first(where: { !known.contains($0) }) else {
+    guard let name = CalibrationProgress.names(beside: path).first(where: { !known.contains($0) }) else {
       return
     }
     throw RequestError(
@@ -162,7 +163,7 @@ final class CalibrationCheckpoints {
     let bytes = pending.reduce(0) {
       $0 + $1.entries.reduce(0) { $0 + 8 * $1.groups * ($1.columns + 1) }
     }
-    guard isDue || bytes >= CalibrationCheckpoints.pendingLimit else { return }
+    guard isDue || bytes >= CalibrationProgress.pendingLimit else { return }
     if left.added == nil { try append(added: added) }
     var section = statistics
     for layer in pending {
