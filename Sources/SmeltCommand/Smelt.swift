@@ -79,6 +79,7 @@ extension Smelt {
   private static func refuseUnreadableArguments() throws {
     for place in 1..<max(1, Int(CommandLine.argc)) {
       guard let argument = CommandLine.unsafeArgv[place] else { continue }
+      // SAFETY: `argv` holds zero-terminated strings for as long as the program runs
       let bytes = UnsafeRawBufferPointer(start: argument, count: strlen(argument))
       guard let bad = UTF8Check.firstInvalid(bytes) else { continue }
       throw RequestError(

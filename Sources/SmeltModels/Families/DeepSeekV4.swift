@@ -104,6 +104,7 @@ package struct DeepSeekV4: ModelFamily {
     let rows = try table.rows(of: batch)  // [tokens, hidden]
     return Matrix(rows: batch.count, columns: streams * hidden) { out in
       rows.values.withUnsafeBufferPointer { rows in
+        // SAFETY: read for the call; the table has a row of `hidden` numbers for each id, and ids are checked against it
         guard let base = rows.baseAddress else { return }
         for place in 0..<batch.count * streams {
           (out + place * hidden).update(from: base + place / streams * hidden, count: hidden)
@@ -175,6 +176,7 @@ package struct DeepSeekV4: ModelFamily {
     let latentNorm = try weights.vector(name("attn_kv_a_norm"))
     latents.forEachRow(pass.parallel) { token, row in
       latentNorm.withUnsafeBufferPointer {
+        // SAFETY: a row has `headWidth` numbers, the norm as many: its spec says so, and a head is not empty
         sk_rms_norm(row, $0.baseAddress!, c.normEpsilon, row, c.headWidth)
       }
       table.rotateTail(row, width: c.headWidth, position: positions[token])
@@ -203,6 +205,7 @@ package struct DeepSeekV4: ModelFamily {
       var latent = try weights.multiply(chunk, name("attn_q_a"), rows: nil, parallel: pass.parallel)
       latent.forEachRow(pass.parallel) { _, row in
         queryNorm.withUnsafeBufferPointer {
+          // SAFETY: a row has `queryRank` numbers, the norm as many: its spec says so, and the rank is above zero
           sk_rms_norm(row, $0.baseAddress!, c.normEpsilon, row, c.queryRank)
         }
       }
@@ -247,11 +250,13 @@ package struct DeepSeekV4: ModelFamily {
     }
     let rotated = queries
     selected.withUnsafeMutableBufferPointer { selected in
+      // SAFETY: not empty, and outlived by the closure; each token writes its own entries
       let target = SharedPointer(selected.baseAddress!)
       eachToken(h.rows, pass.parallel) { token in
         let factors = headWeights[token].map { $0 * factor }
         rotated.values.withUnsafeBufferPointer { queries in
           target.pointer[token] = Indexer.select(
+            // SAFETY: a row of queries is `indexHeads × indexWidth` numbers, and `token` is below the rows
             queries: queries.baseAddress! + token * c.indexHeads * c.indexWidth, headWeights: factors,
             heads: c.indexHeads, keys: keys[owners[start + token]],
             complete: min(keys[owners[start + token]].rows, (positions[start + token] + 1) / ratio),
@@ -287,6 +292,7 @@ package struct DeepSeekV4: ModelFamily {
           queries.values.withUnsafeBufferPointer { queries in
             sinks.withUnsafeBufferPointer { sinks in
               core.attend(
+                // SAFETY: a row of queries is `heads × headWidth` numbers, `token` is below the rows, and there is a sink a head
                 queries.baseAddress! + token * c.heads * c.headWidth, position: position, keys,
                 sinks: sinks.baseAddress!, scratch: &scratch, into: row)
             }
@@ -310,6 +316,7 @@ package struct DeepSeekV4: ModelFamily {
         heads.values.withUnsafeBufferPointer { heads in
           for token in 0..<inner.rows {
             (out + token * width).update(
+              // SAFETY: a row is `outputGroups × width` numbers, of which a group takes its own `width`
               from: heads.baseAddress! + token * c.outputGroups * width + group * width, count: width)
           }
         }
@@ -320,6 +327,7 @@ package struct DeepSeekV4: ModelFamily {
       inner.forEachRow(pass.parallel) { token, row in
         low.values.withUnsafeBufferPointer {
           (row + group * c.outputRank).update(
+            // SAFETY: a row is `outputRank` numbers, and `token` is below the rows
             from: $0.baseAddress! + token * c.outputRank, count: c.outputRank)
         }
       }

@@ -199,6 +199,7 @@ extension ScratchFile {
     try Matrix(rows: places.count, columns: columns) { out in
       for (row, place) in places.enumerated() {
         try read(
+          // SAFETY: `out` has room for `places.count` rows of `columns` floats
           into: UnsafeMutableRawBufferPointer(start: out + row * columns, count: columns * 4),
           at: place * columns * 4)
       }

@@ -105,6 +105,7 @@ struct RowDistances: Sendable {
     rows = [(Double, Double)](repeating: (0, 0), count: max(1, a.rows))
     guard a.shape.count > 0 else { return }
     rows.withUnsafeMutableBufferPointer { buffer in
+      // SAFETY: each row of the loop writes its own element, while the buffer is borrowed
       guard let base = buffer.baseAddress else { return }
       let shared = SharedPointer(base)
       let block = 64

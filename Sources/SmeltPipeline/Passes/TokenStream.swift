@@ -65,6 +65,7 @@ struct TokenStream: ~Copyable {
     } else {
       held = Matrix(rows: tokens, columns: columns) { values in
         saved.withUnsafeBytes {
+          // SAFETY: `saved` has `tokens × columns` floats, checked above, and `values` room for as many
           UnsafeMutableRawBufferPointer(start: values, count: $0.count).copyMemory(from: $0)
         }
       }
@@ -105,6 +106,7 @@ struct TokenStream: ~Copyable {
       guard let scratch else { return held }
       return try Matrix(rows: groups[place].count, columns: columns) {
         try scratch.read(
+          // SAFETY: the matrix has room for `count × columns` floats
           into: UnsafeMutableRawBufferPointer(start: $0, count: groups[place].count * columns * 4),
           at: offset(place))
       }

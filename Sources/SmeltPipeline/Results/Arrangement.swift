@@ -145,6 +145,7 @@ extension Weight {
       let size = first.bytes.count / max(1, count)
       let buffer = ByteBuffer(count: 2 * first.bytes.count)
       for (phase, part) in [first, rest.0].enumerated() {
+        // SAFETY: slices are bounds-checked; `size` is the bytes of a row, of which part and buffer have the same number
         part.bytes.withUnsafeBytes { bytes in
           for row in 0..<count {
             let start = (2 * row + phase) * size
@@ -164,6 +165,7 @@ extension Weight {
     if shape.count > 0 {
       encoding.decode(
         self, rows: 0..<rows, columns: 0..<columns,
+        // SAFETY: fresh memory for rows × columns floats, which nobody else has yet
         into: buffer.bytes.bindMemory(to: Float.self).baseAddress!, stride: columns)
     }
     let part = Part(.values, dtype: .f32, shape: shape, bytes: Bytes(buffer))
@@ -180,6 +182,7 @@ extension Weight {
     let source = encoding.name == self.encoding.name ? self : decoded()
     let size = source.values.bytes.count / max(1, outputs)
     let buffer = ByteBuffer(count: order.count * size)
+    // SAFETY: slices are bounds-checked; every row is copied to its one place
     source.values.bytes.withUnsafeBytes { bytes in
       for (place, row) in order.enumerated() {
         UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[place * size..<(place + 1) * size]).copyMemory(
@@ -201,6 +204,7 @@ extension Weight {
         source.values.bytes[rows.lowerBound * rowBytes..<rows.upperBound * rowBytes], size: size,
         rows: rows.count, columns: columns)
       block.withUnsafeBytes {
+        // SAFETY: the slice is bounds-checked, and as long as the block
         UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[place..<place + block.count]).copyMemory(
           from: $0)
       }

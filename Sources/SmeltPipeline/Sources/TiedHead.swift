@@ -84,6 +84,7 @@ struct TiedHead {
     for first in stride(from: 0, to: x.rows, by: count) {
       try Interrupt.check()
       let rows = first..<min(x.rows, first + count)
+      // SAFETY: fresh memory for the decoded rows, bound to floats once
       guard let one = left.bytes.bindMemory(to: Float.self).baseAddress,
         let other = right.bytes.bindMemory(to: Float.self).baseAddress
       else { return true }

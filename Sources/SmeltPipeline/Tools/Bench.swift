@@ -45,6 +45,7 @@ package func bench(seconds: Double = 0.2) -> [BenchRow] {
     var out = [Float](repeating: 0, count: 256 * 4096)
     let time = best(seconds) {
       out.withUnsafeMutableBufferPointer {
+        // SAFETY: `out` has room for 256 × 4,096 floats
         weight.encoding.decode(weight, rows: 0..<256, columns: 0..<4096, into: $0.baseAddress!, stride: 4096)
       }
     }

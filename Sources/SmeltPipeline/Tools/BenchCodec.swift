@@ -254,6 +254,7 @@ private func floats(_ tensor: TensorInfo, rows: Int) -> Matrix {
   let count = rows * tensor.shape.columns
   let values = [Float](unsafeUninitializedCapacity: count) { out, filled in
     tensor.bytes.withUnsafeBytes { bytes in
+      // SAFETY: the tensor has at least `count` elements of its type, `out` room for as many floats
       let source = bytes.baseAddress?.assumingMemoryBound(to: UInt8.self)
       switch tensor.dtype {
       case .bf16: sk_decode_bf16(source, out.baseAddress, count)
@@ -287,6 +288,7 @@ private func samples(of weights: FloatWeights) -> [CodecSample] {
   if weights.dtype == .f32 {
     add("F32", .f32) { matrix, out in
       matrix.values.withUnsafeBytes {
+        // SAFETY: `out` has room for the matrix in float32, the largest of the kinds
         UnsafeMutableRawBufferPointer(start: out, count: $0.count).copyMemory(from: $0)
       }
     }

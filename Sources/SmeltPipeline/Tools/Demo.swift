@@ -79,6 +79,7 @@ package func demo(modelPath: String, _ options: RunOptions, say: (String) throws
 private func temporaryFolder() throws -> String {
   let base = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
   var template = Array(joinPath(base, "smelt-demo-XXXXXX").utf8CString)
+  // SAFETY: the template is not empty and ends with a zero byte, as `mkdtemp` asks
   guard let made = template.withUnsafeMutableBufferPointer({ mkdtemp($0.baseAddress!) }) else {
     throw RequestError(.cannotCreate, "cannot make a folder in '\(base)'")
   }

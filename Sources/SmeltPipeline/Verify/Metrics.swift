@@ -151,6 +151,7 @@ enum Metrics {
   static func distance(_ a: Matrix, _ b: Matrix, rows: Range<Int>, _ parallel: Parallel) -> Distance {
     blocks(rows, of: 16, parallel) { range in
       var distance = Distance()
+      // SAFETY: both matrices have the same columns, and `rows` lie in both; read for the call
       a.values.withUnsafeBufferPointer { a0 in
         b.values.withUnsafeBufferPointer { b0 in
           guard let a0 = a0.baseAddress, let b0 = b0.baseAddress else { return }
@@ -168,6 +169,7 @@ enum Metrics {
     blocks(0..<a.rows, of: 64, parallel) { range in
       let (x, y) = (a.decode(rows: range), b.decode(rows: range))
       var distance = Distance()
+      // SAFETY: both arrays have `columns` numbers for each row of the piece; read for the call
       x.withUnsafeBufferPointer { x in
         y.withUnsafeBufferPointer { y in
           guard let x = x.baseAddress, let y = y.baseAddress else { return }
@@ -192,6 +194,7 @@ enum Metrics {
   /// Fills an array in parallel, each place by itself.
   static func fill<T>(_ array: inout [T], _ parallel: Parallel, _ value: @Sendable (Int) -> T) {
     let count = array.count
+    // SAFETY: each row writes its own element, while the buffer is borrowed
     array.withUnsafeMutableBufferPointer { buffer in
       guard let base = buffer.baseAddress else { return }
       let target = SharedPointer(base)
@@ -205,6 +208,7 @@ enum Metrics {
   /// Lends one row of a matrix.
   static func withRow<R>(_ matrix: Matrix, _ row: Int, _ body: (UnsafeBufferPointer<Float>) -> R) -> R {
     matrix.values.withUnsafeBufferPointer {
+      // SAFETY: the slice is bounds-checked, and used for the call alone
       body(UnsafeBufferPointer(rebasing: $0[row * matrix.columns..<(row + 1) * matrix.columns]))
     }
   }

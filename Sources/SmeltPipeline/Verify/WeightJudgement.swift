@@ -121,6 +121,7 @@ struct WeightJudge: Sendable {
       let rows = index * size..<min(a.rows, (index + 1) * size)
       let (x, y) = (a.decode(rows: rows), b.decode(rows: rows))
       var block = Block()
+      // SAFETY: both arrays have the same number of decoded numbers; read for the call
       x.withUnsafeBufferPointer { x in
         y.withUnsafeBufferPointer { y in
           guard let x = x.baseAddress, let y = y.baseAddress else { return }

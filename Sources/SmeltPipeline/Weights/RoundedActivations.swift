@@ -75,6 +75,7 @@ package struct ActivationRounding: Sendable {
     let scale = largest / kind.largest
     guard scale >= .leastNormalMagnitude, scale.isFinite else { return }
     withUnsafeTemporaryAllocation(of: UInt8.self, capacity: count) { codes in
+      // SAFETY: `row` has `count` numbers (callers cut rows at their ends), `codes` room for as many
       guard let codes = codes.baseAddress else { return }
       if kind.largest == INT8.largest {
         INT8.channel.encode(row, count: count, scale: scale, into: codes)
