@@ -109,6 +109,7 @@ def rotations(program, plain, folder):
 
 
 def main(program, folder):
+    os.makedirs(folder, exist_ok=True)
     source = model_file()
     plain = os.path.join(folder, "smollm2-f32.gguf")
     convert(program, source, plain)

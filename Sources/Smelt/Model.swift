@@ -79,7 +79,11 @@ public struct Model: Sendable {
   }
 
   /// Runs a text through the model and records what each weight's inputs look like.
-  /// - Parameter path: the statistics file; an importance matrix for llama.cpp where it ends in `.gguf`.
+  /// - Parameters:
+  ///   - text: what runs, in windows.
+  ///   - path: the statistics file; an importance matrix for llama.cpp where it ends in `.gguf`.
+  ///   - overwrite: whether a file that Smelt wrote is replaced.
+  ///   - run: threads, memory, progress.
   /// - Throws: ``SmeltError``; of kind `unsupported` where the architecture cannot be run.
   @discardableResult
   public func calibrate(on text: Text, to path: String, overwrite: Bool = false, _ run: Run = Run()) throws
