@@ -28,7 +28,7 @@ from llama_cpp import Llama
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = ROOT / "models/tiny-v4/evaluation.txt"
 CONTEXT = 256
-WINDOWS = 12
+WINDOWS = 24
 ROTATIONS = {
     "linear": {"rope_type": "linear", "factor": 2.0},
     "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048},

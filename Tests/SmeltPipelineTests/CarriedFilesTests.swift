@@ -54,6 +54,15 @@ import Testing
     try makeCheckpoint(in: folder.file("m"), experts: 2, expertWidth: 32)
   }
 
+  /// A configuration that is listed and cannot be reached is no checkpoint without one: its result would have none.
+  @Test func aConfigurationBehindADeadLinkIsRefused() throws {
+    try checkpoint()
+    rename(folder.file("m/config.json"), folder.file("config.json"))
+    symlink("blobs/gone", folder.file("m/config.json"))
+    let error = try #require(throws: FormatError.self) { try Model.open(folder.file("m")) }
+    #expect(error.subject == "config.json" || error.file?.hasSuffix("config.json") == true)
+  }
+
   /// Everything that published checkpoints carry, into a directory, and through an ingot and back.
   @Test func publishedFilesArrive() throws {
     let source = fixture("reports/files")

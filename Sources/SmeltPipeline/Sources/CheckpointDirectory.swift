@@ -9,7 +9,8 @@ extension OpenedSource {
   /// Opens a directory of safetensors.
   init(directory path: String, allowDrop: [String]) throws {
     let configPath = joinPath(path, "config.json")
-    let hasConfig = pathKind(configPath) != .nothing
+    // What the folder lists is there, whether or not it can be looked at: a link to nothing, a disk that fails.
+    let hasConfig = try namesInFolder(path).contains("config.json")
     guard try hasConfig || weightBytes(path) > 0 else {
       throw FormatError(
         .notModel, file: path, "the directory has no config.json",
