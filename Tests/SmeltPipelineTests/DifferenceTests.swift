@@ -69,6 +69,8 @@ private func set(_ key: String, _ value: String, in text: inout String) {
     ("deepseek_v4", "hc_sinkhorn_iters", "1", "hc_sinkhorn_iters"),
     ("deepseek_v4", "sliding_window", "2", "sliding_window"),
     ("olmoe", "clip_qkv", "0.05", "clip_qkv"),
+    ("qwen3_next", "norm_topk_prob", "false", "norm_topk_prob"),
+    ("qwen3_next", "partial_rotary_factor", "0.5", "rotary_dim"),
   ]
 
   @Test(arguments: changes.indices)

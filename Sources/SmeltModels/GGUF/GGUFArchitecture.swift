@@ -213,6 +213,7 @@ struct GGUFKeys {
   mutating func add(_ name: String, _ value: Bool) { entries.append((prefix + name, .bool(value))) }
   mutating func add(_ name: String, _ value: String) { entries.append((prefix + name, .string(value))) }
   mutating func add(_ name: String, _ value: [Int]) { entries.append((prefix + name, .integers(value))) }
+  mutating func add(_ name: String, _ value: [Bool]) { entries.append((prefix + name, .bools(value))) }
   mutating func add(_ name: String, _ value: [Double]) { entries.append((prefix + name, .numbers(value))) }
 
   /// Sizes, rotation and experts.
