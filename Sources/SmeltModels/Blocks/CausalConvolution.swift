@@ -26,29 +26,50 @@ struct CausalConvolution: Sendable {
     precondition(
       x.columns == channels && weight.count == channels * kernel && bias?.count ?? channels == channels,
       "a convolution of \(channels) channels, found \(x.columns) and \(weight.count) taps")
-    let before = state?.take(key, rows: kernel - 1, columns: channels)
-    var out = Matrix(rows: x.rows, columns: channels)
-    for sequence in 0..<batch.sequenceCount {
-      let range = batch.range(sequence)
-      for token in range {
-        for channel in 0..<channels {
-          var sum = bias?[channel] ?? 0
-          for tap in 0..<kernel {
-            let place = token - range.lowerBound - (kernel - 1 - tap)
-            let value =
-              place >= 0
-              ? x.values[(range.lowerBound + place) * channels + channel]
-              : before?.values[(kernel - 1 + place) * channels + channel] ?? 0
-            sum += weight[channel * kernel + tap] * value
+    guard x.rows > 0 else { return }
+    precondition(state == nil || batch.sequenceCount == 1, "a state continues one sequence")
+    let history = kernel - 1
+    var kept = state?.take(key, rows: history, columns: channels)
+    // A row of zeros more, so that there is an address where the kernel has one tap.
+    let before = (kept?.values ?? []) + [Float](repeating: 0, count: (history + 1) * channels)
+    let bases = [x.values, before, taps(weight), bias ?? [0]]
+    let out = Matrix(rows: x.rows, columns: channels) { out in
+      withReadPointers(bases[...]) { inputs in
+        // SAFETY: a task writes the rows of its tokens. `before` has kernel − 1 rows, the taps kernel rows, a bias a float a channel,
+        // as checked above; x has a row for each token of the batch.
+        let target = SharedPointer(out)
+        for sequence in 0..<batch.sequenceCount {
+          let tokens = batch.range(sequence)
+          let first = tokens.lowerBound * channels
+          let block = 64
+          pass.parallel.forEach(ceilDivide(tokens.count, block)) { task in
+            sk_convolve(
+              inputs[0].pointer + first, inputs[1].pointer, inputs[2].pointer,
+              bias == nil ? nil : inputs[3].pointer, kernel, task * block,
+              min(tokens.count, (task + 1) * block), channels, silu ? 1 : 0, target.pointer + first)
           }
-          out.values[token * channels + channel] = silu ? sum * logistic(sum) : sum
         }
       }
     }
-    if let state, var kept = before {
-      kept.append(x)
-      state.replace(key, kept[kept.rows - (kernel - 1)..<kept.rows])
+    if let state, history > 0 {
+      // Only the last rows are looked at: a long batch is not copied for them.
+      kept?.append(x[max(0, x.rows - history)..<x.rows])
+      if let kept { state.replace(key, kept[kept.rows - history..<kept.rows]) }
     }
     x = out
+  }
+
+  /// The weight as the kernel reads it, [kernel, channels].
+  private func taps(_ weight: [Float]) -> [Float] {
+    // SAFETY: [channels, kernel] floats read with steps of 1 and kernel, as many written.
+    [Float](unsafeUninitializedCapacity: weight.count) { out, count in
+      weight.withUnsafeBytes { weight in
+        UnsafeMutableRawBufferPointer(out).withMemoryRebound(to: UInt8.self) { out in
+          sk_gather(
+            weight.bindMemory(to: UInt8.self).baseAddress, 4, kernel, channels, 1, kernel, out.baseAddress)
+        }
+      }
+      count = weight.count
+    }
   }
 }

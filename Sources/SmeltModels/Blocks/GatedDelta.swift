@@ -43,47 +43,22 @@ struct GatedDelta: Sendable {
         && values.columns == valueHeads * valueWidth && beta.columns == valueHeads
         && decay.columns == (perChannel ? valueHeads * keyWidth : valueHeads) && valueHeads % keyHeads == 0,
       "the delta rule has operands of other shapes")
-    var memory = state?.take("delta", rows: valueHeads * keyWidth, columns: valueWidth)
-    var out = Matrix(rows: values.rows, columns: values.columns)
-    for sequence in 0..<batch.sequenceCount {
-      var s = memory?.values ?? [Float](repeating: 0, count: valueHeads * keyWidth * valueWidth)
-      for token in batch.range(sequence) {
-        for head in 0..<valueHeads {
-          let keyHead = head / (valueHeads / keyHeads)
-          let place = token * queries.columns + keyHead * keyWidth
-          let k = unit(keys.values[place..<place + keyWidth], scale: 1)
-          let q = unit(queries.values[place..<place + keyWidth], scale: 1 / Float(keyWidth).squareRoot())
-          var recalled = [Float](repeating: 0, count: valueWidth)
-          for i in 0..<keyWidth {
-            var factor: Float = 0
-            let g = decay.values[
-              perChannel ? (token * valueHeads + head) * keyWidth + i : token * valueHeads + head]
-            sk_exp([g], &factor, 1)
-            for j in 0..<valueWidth {
-              s[(head * keyWidth + i) * valueWidth + j] *= factor
-              recalled[j] += k[i] * s[(head * keyWidth + i) * valueWidth + j]
-            }
-          }
-          let target = token * values.columns + head * valueWidth
-          for j in 0..<valueWidth {
-            recalled[j] = beta.values[token * valueHeads + head] * (values.values[target + j] - recalled[j])
-          }
-          for i in 0..<keyWidth {
-            for j in 0..<valueWidth {
-              s[(head * keyWidth + i) * valueWidth + j] += k[i] * recalled[j]
-              out.values[target + j] += q[i] * s[(head * keyWidth + i) * valueWidth + j]
-            }
-          }
-        }
-      }
-      memory?.values = s
+    let mixing = StateMixing(
+      keyHeads: keyHeads, valueHeads: valueHeads, keyWidth: keyWidth, valueWidth: valueWidth,
+      decaysByRow: perChannel)
+    let arrays = [queries.values, keys.values, values.values, decay.values, beta.values]
+    return mixing.run(arrays, batch, state, key: "delta", pass) { inputs, tokens, head, call in
+      let keyHead = head / (valueHeads / keyHeads)
+      let place = tokens.lowerBound * queries.columns + keyHead * keyWidth
+      let perHead = perChannel ? keyWidth : 1
+      call.queries = inputs[0].pointer + place
+      call.keys = inputs[1].pointer + place
+      call.values = inputs[2].pointer + tokens.lowerBound * values.columns + head * valueWidth
+      call.decay = inputs[3].pointer + tokens.lowerBound * decay.columns + head * perHead
+      call.decay_stride = decay.columns
+      call.beta = inputs[4].pointer + tokens.lowerBound * valueHeads + head
+      call.beta_stride = valueHeads
+      sk_delta_rule(&call, GatedDelta.epsilon)
     }
-    if let memory { state?.replace("delta", memory) }
-    return out
-  }
-
-  private func unit(_ x: ArraySlice<Float>, scale: Float) -> [Float] {
-    let factor = 1 / (x.reduce(0) { $0 + $1 * $1 } + GatedDelta.epsilon).squareRoot() * scale
-    return x.map { $0 * factor }
   }
 }

@@ -18,7 +18,8 @@ struct StateSpace: Sendable {
 
   /// Outputs of all heads, [tokens, heads × head width].
   ///
-  /// Token by token, with a state H [head width, state width] a head: H ← exp(Δ A) H + Δ x Bᵀ; y = H C + D x.
+  /// Token by token, with a state H [head width, state width] a head: H ← exp(Δ A) H + Δ x Bᵀ; y = H C + D x. The decoding state
+  /// keeps it transposed, [heads × state width, head width].
   /// - Parameters:
   ///   - x: [tokens, heads × head width].
   ///   - b: B, [tokens, groups × state width].
@@ -35,32 +36,19 @@ struct StateSpace: Sendable {
       x.columns == heads * headWidth && b.columns == groups * stateWidth && c.columns == b.columns
         && steps.columns == heads && decay.count == heads && skip.count == heads && heads % groups == 0,
       "the state space has operands of other shapes")
-    var memory = state?.take("space", rows: heads * headWidth, columns: stateWidth)
-    var out = Matrix(rows: x.rows, columns: x.columns)
-    for sequence in 0..<batch.sequenceCount {
-      var h = memory?.values ?? [Float](repeating: 0, count: heads * headWidth * stateWidth)
-      for token in batch.range(sequence) {
-        for head in 0..<heads {
-          let step = steps.values[token * heads + head]
-          var factor: Float = 0
-          sk_exp([step * decay[head]], &factor, 1)
-          let shared = token * b.columns + head / (heads / groups) * stateWidth
-          for channel in 0..<headWidth {
-            let place = token * x.columns + head * headWidth + channel
-            let input = step * x.values[place]
-            var sum: Float = 0
-            for i in 0..<stateWidth {
-              let entry = (head * headWidth + channel) * stateWidth + i
-              h[entry] = h[entry] * factor + input * b.values[shared + i]
-              sum += h[entry] * c.values[shared + i]
-            }
-            out.values[place] = sum + skip[head] * x.values[place]
-          }
-        }
-      }
-      memory?.values = h
+    let mixing = StateMixing(
+      keyHeads: groups, valueHeads: heads, keyWidth: stateWidth, valueWidth: headWidth)
+    let arrays = [c.values, b.values, x.values, steps.values, decay, skip]
+    return mixing.run(arrays, batch, state, key: "space", pass) { inputs, tokens, head, call in
+      let place = tokens.lowerBound * b.columns + head / (heads / groups) * stateWidth
+      call.queries = inputs[0].pointer + place
+      call.keys = inputs[1].pointer + place
+      call.values = inputs[2].pointer + tokens.lowerBound * x.columns + head * headWidth
+      call.beta = inputs[3].pointer + tokens.lowerBound * heads + head
+      call.beta_stride = heads
+      call.rates = inputs[4].pointer + head
+      call.skip = inputs[5].pointer + head
+      sk_state_space(&call)
     }
-    if let memory { state?.replace("space", memory) }
-    return out
   }
 }
