@@ -75,6 +75,26 @@ private let golden = [
     #expect(logits.values.count == expected.count)
     let worst = zip(expected, logits.values).map { abs($0 - $1) }.max() ?? .infinity
     #expect(worst <= bound, "\(prefix)logits differ by \(worst)")
+    try compareDrafts(family, weights, x, batch, reference, prefix, bound)
+  }
+
+  /// Row i of a block's logits is made from token i and the token that follows it.
+  private func compareDrafts(
+    _ family: some ModelFamily, _ weights: some Weights, _ x: Matrix, _ batch: TokenBatch,
+    _ reference: Reference, _ prefix: String, _ bound: Float
+  ) throws {
+    for block in family.draftBlocks {
+      guard let expected = reference.floats("\(prefix)mtp.\(block.number).logits") else { continue }
+      let rows = (0..<batch.sequenceCount).map { batch.range($0).dropLast() }
+      let next = TokenBatch(rows.map { $0.map { batch.ids[$0 + 1] } })
+      let pass = Pass(parallel: .allCores)
+      let input = try family.draftInput(x, weights, pass).gather(Array(rows.joined()))
+      let output = try family.draft(block, input, next, weights, pass)
+      let logits = try family.draftLogits(block, output, weights, pass)
+      #expect(logits.values.count == expected.count)
+      let worst = zip(expected, logits.values).map { abs($0 - $1) }.max() ?? .infinity
+      #expect(worst <= bound, "\(prefix)drafts differ by \(worst)")
+    }
   }
 }
 

@@ -199,4 +199,19 @@ package struct CarryingFamily: ModelFamily {
   package func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
     try core.logits(x, weights, pass)
   }
+
+  /// The core's.
+  package func draftInput(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
+    try core.draftInput(x, weights, pass)
+  }
+
+  /// The core's.
+  package func draft(
+    _ block: DraftBlock, _ x: Matrix, _ next: TokenBatch, _ weights: some Weights, _ pass: Pass
+  ) throws -> Matrix { try core.draft(block, x, next, weights, pass) }
+
+  /// The core's.
+  package func draftLogits(_ block: DraftBlock, _ x: Matrix, _ weights: some Weights, _ pass: Pass) throws
+    -> Matrix
+  { try core.draftLogits(block, x, weights, pass) }
 }
