@@ -119,7 +119,7 @@ private func ids(_ model: Model, _ sampling: Sampling, drafts: Bool) throws -> (
       let state = DecodingState()
       let pass = Pass(state: state)
       func logits(_ ids: [Int]) throws -> [Float] {
-        try logits(model.family, model.weights, ids, pass, state)
+        try lastLogits(model.family, model.weights, ids, pass, state)
       }
       _ = try logits([1, 2, 3])
       state.mark()
@@ -128,13 +128,13 @@ private func ids(_ model: Model, _ sampling: Sampling, drafts: Bool) throws -> (
       #expect(kept == (name == "qwen3_moe" ? 1 : 0) && state.position == 3 + kept)
       let again = try logits(kept == 1 ? [6] : [4, 6])
       let fresh = DecodingState()
-      let expected = try logits(model.family, model.weights, [1, 2, 3, 4, 6], Pass(state: fresh), fresh)
+      let expected = try lastLogits(model.family, model.weights, [1, 2, 3, 4, 6], Pass(state: fresh), fresh)
       let worst = zip(again.suffix(256), expected.suffix(256)).map { abs($0 - $1) }.max() ?? 1
       #expect(worst <= 1e-5)
     }
   }
 
-  private func logits(
+  private func lastLogits(
     _ family: some ModelFamily, _ weights: some Weights, _ ids: [Int], _ pass: Pass, _ state: DecodingState
   ) throws -> [Float] {
     let batch = TokenBatch([ids], firstPosition: state.position)
