@@ -61,6 +61,9 @@ package protocol ModelFamily: Sendable {
   /// Logits of the given rows of the last layer's output: [rows, vocabulary].
   func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix
 
+  /// The blocks that draft tokens and run here, in order; none where a source holds none, or where the family's do not run.
+  var runningDrafts: [DraftBlock] { get }
+
   /// The last layer's output as the first block that drafts tokens takes it.
   func draftInput(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix
 

@@ -28,16 +28,8 @@ package struct DraftBlock: Sendable {
 }
 
 extension ModelFamily {
-  /// The blocks that draft tokens and run here, in order; none where a source holds none, or where the family's do not run.
-  package var draftBlocks: [DraftBlock] {
-    guard let carrying = self as? CarryingFamily, carrying.drafts.runs, carrying.draftBlocks > 0 else {
-      return []
-    }
-    let names = Set(carrying.weights.filter(\.isDraft).map(\.name))
-    return (0..<carrying.draftBlocks).map { number in
-      DraftBlock(number, layer: drafts.first + number, among: names)
-    }
-  }
+  /// None.
+  package var runningDrafts: [DraftBlock] { [] }
 
   /// The stream after the last layer as a first block takes it; the stream itself unless a family norms it before.
   package func draftInput(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix { x }

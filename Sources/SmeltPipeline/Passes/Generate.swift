@@ -99,7 +99,7 @@ package func generate(
   var count = DraftCount()
   if maxTokens > 0 {
     count = try continued(
-      model.family, weights, cache, prompt, drafts ? model.family.draftBlocks.first : nil, options, take)
+      model.family, weights, cache, prompt, drafts ? model.family.runningDrafts.first : nil, options, take)
   }
   try model.checkUnchanged()
   done(cache.resources(), count)

@@ -61,7 +61,7 @@ struct DraftComparison {
   ) throws {
     defer { tops = ([], []) }
     let pass = Pass(parallel: options.parallel)
-    let pairs = Array(zip(mine.draftBlocks, its.draftBlocks))
+    let pairs = Array(zip(mine.runningDrafts, its.runningDrafts))
     while blocks.count < pairs.count { blocks.append(Sums()) }
     var a = try mine.draftInput(x, source, pass)
     var b = try its.draftInput(y, result, pass)
@@ -130,7 +130,7 @@ extension Model {
   /// Refuses to run blocks that draft tokens where there are none, or none that run.
   /// - Throws: `RequestError` unsupported, with what is there instead.
   package func requireDrafts() throws {
-    guard family.draftBlocks.isEmpty else { return }
+    guard family.runningDrafts.isEmpty else { return }
     var why = "it holds none"
     if family.weights.contains(where: \.isDraft) {
       why =
