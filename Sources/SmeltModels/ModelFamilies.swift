@@ -13,6 +13,7 @@ package enum ModelFamilies {
     Mixtral.self,
     Qwen2MoE.self,
     Qwen3MoE.self,
+    Qwen3VLMoE.self,
     Qwen3Next.self,
     Qwen35MoE.self,
     OLMoE.self,

@@ -23,10 +23,11 @@ private let plainModels = [
   "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "deepseek_v4-hfsaved", "glm4_moe", "gpt_oss",
   "llama", "minimax_m2", "mistral", "mixtral", "olmoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe",
   "qwen3_moe_sharded", "qwen3_5", "qwen3_5_moe", "qwen3_next",
+  "qwen3_vl_moe",
 ]
 
 /// Whether a model has a wrapper around it, whose tensors beside the text model GGUF leaves out.
-private func isWrapped(_ name: String) -> Bool { ["qwen3_5", "qwen3_5_moe"].contains(name) }
+private func isWrapped(_ name: String) -> Bool { ["qwen3_5", "qwen3_5_moe", "qwen3_vl_moe"].contains(name) }
 
 /// A model written as GGUF.
 private func written(
@@ -99,7 +100,7 @@ func rewrite(_ path: String, to copy: String, _ change: (inout [(key: String, va
   /// Other programs read the keys, not our copy of config.json: they say the same.
   @Test(arguments: [
     "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "glm4_moe", "minimax_m2", "mixtral", "olmoe",
-    "qwen3_moe", "tiny-v4", "llama", "qwen3", "qwen3_5", "qwen3_5_moe", "qwen3_next",
+    "qwen3_moe", "tiny-v4", "llama", "qwen3", "qwen3_5", "qwen3_5_moe", "qwen3_next", "qwen3_vl_moe",
   ])
   func keysAloneSayWhatTheConfigurationSays(name: String) throws {
     let folder = TemporaryFolder()

@@ -36,6 +36,7 @@ private let golden = [
   ("qwen3", ["short.", "long."]), ("qwen3_5_moe", ["short.", "long."]),
   ("qwen3_5_moe-fp8", ["short.", "long."]), ("qwen3_5", ["short.", "long."]),
   ("qwen3_next", ["short.", "long."]),
+  ("qwen3_vl_moe", ["short.", "long."]),
 ]
 
 @Suite struct GoldenTests {

@@ -124,23 +124,33 @@ struct LayerRows {
     add("ffn_down\(suffix).weight", [hidden, width], roles.down, "\(prefix).down_proj.weight")
   }
 
-  /// Routed experts, the matrices of one expert side by side: `PREFIX.E.NAME.weight` on the hub. In memory transformers
-  /// stacks all experts of a layer under `mlp.experts` and fuses gate and up, gate rows first.
+  /// Where the experts of a layer are stacked under `mlp.experts`, gate and up fused, gate before up.
+  enum Stacks {
+    /// In transformers' memory; the hub has a tensor for each expert's matrix.
+    case inMemory
+    /// On the hub, and a tensor for each expert's matrix in its quantized checkpoints.
+    case published
+    /// On the hub, each matrix [input channels, output channels].
+    case transposed
+  }
+
+  /// Routed experts, the matrices of one expert side by side: `PREFIX.E.NAME.weight`, or in stacks.
   mutating func experts(
     _ count: Int, width: Int, hidden: Int, _ prefix: String,
-    names: (gate: String, up: String, down: String) = ("gate_proj", "up_proj", "down_proj")
+    names: (gate: String, up: String, down: String) = ("gate_proj", "up_proj", "down_proj"),
+    stacks: Stacks = .inMemory
   ) {
     let stack = path("mlp.experts")
     for expert in 0..<count {
       func row(
         _ name: String, _ shape: Shape, _ role: Role, _ hub: String, _ stacked: String, _ rows: Range<Int>?
       ) {
+        let single = Spelling(path("\(prefix).\(expert).\(hub).weight"))
+        let part = Spelling(
+          "\(stack).\(stacked)", stackIndex: expert, rows: rows, transposed: stacks == .transposed)
         add(
           "\(name).weight", expert: expert, shape, role,
-          [
-            Spelling(path("\(prefix).\(expert).\(hub).weight")),
-            Spelling("\(stack).\(stacked)", stackIndex: expert, rows: rows),
-          ])
+          stacks == .inMemory ? [single, part] : [part, single])
       }
       row("ffn_gate_exps", [width, hidden], .routedGate, names.gate, "gate_up_proj", 0..<width)
       row("ffn_up_exps", [width, hidden], .routedUp, names.up, "gate_up_proj", width..<2 * width)

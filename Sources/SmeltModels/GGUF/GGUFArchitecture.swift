@@ -253,6 +253,12 @@ struct GGUFKeys {
 }
 
 extension GGUFKeys {
+  /// The sections of a rotation's channels for the three positions of a token, which are one in a text; four numbers.
+  mutating func sections(_ config: ConfigReader, default fallback: [Int]) throws {
+    let own = try config.ropeParameters()?.integers("mrope_section", in: 0...1 << 20) ?? fallback
+    add("rope.dimension_sections", Array((own + [0, 0, 0, 0]).prefix(4)))
+  }
+
   /// The groups of experts, where not all of them are kept: llama.cpp stops at groups that leave nothing out.
   mutating func groups(_ router: Router) {
     guard router.limitsGroups else { return }

@@ -80,10 +80,7 @@ extension GGUFArchitecture {
       keys.add("expert_shared_feed_forward_length", decoder.sharedWidth)
     }
     keys.add("rope.dimension_count", 2 * decoder.attention.rope.frequencies.count)
-    if sections {
-      let own = try config.ropeParameters()?.integers("mrope_section", in: 0...1 << 20) ?? [11, 11, 10]
-      keys.add("rope.dimension_sections", Array((own + [0, 0, 0, 0]).prefix(4)))
-    }
+    if sections { try keys.sections(config, default: [11, 11, 10]) }
     keys.add("ssm.conv_kernel", linear.kernel)
     keys.add("ssm.state_size", linear.keyWidth)
     keys.add("ssm.group_count", linear.keyHeads)
