@@ -28,7 +28,7 @@ struct TokenStream: ~Copyable {
     _ groups: [TokenBatch], _ family: some ModelFamily, _ weights: some Weights, folder: String,
     inMemory: Bool
   ) throws {
-    self.groups = groups
+    self.groups = groups.map { $0.separated() }
     firsts = groups.reduce(into: [0]) { $0.append($0.last! + $1.count) }
     columns = family.dimensions.hidden * family.dimensions.streams
     guard groups.count > (inMemory ? 1 : 0) else {
@@ -48,7 +48,7 @@ struct TokenStream: ~Copyable {
   /// - Parameter saved: float32 of all tokens in order.
   /// - Throws: `RESUME_MISMATCH` when they are of another number of tokens; `RequestError` io.
   init(_ groups: [TokenBatch], _ family: some ModelFamily, folder: String, saved: MappedFile) throws {
-    self.groups = groups
+    self.groups = groups.map { $0.separated() }
     firsts = groups.reduce(into: [0]) { $0.append($0.last! + $1.count) }
     columns = family.dimensions.hidden * family.dimensions.streams
     let tokens = groups.reduce(0) { $0 + $1.count }
