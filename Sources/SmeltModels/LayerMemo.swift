@@ -5,7 +5,7 @@
 ///
 /// It belongs to a `TokenBatch`. A batch that is run through several models or several times at once has one for each walk:
 /// `TokenBatch.separated`.
-final class LayerMemo: @unchecked Sendable {
+package final class LayerMemo: @unchecked Sendable {
   // SAFETY: nothing is locked. It is touched from the thread that runs the layers of its walk, never from the tasks inside a layer.
   private var chooser: Int?
   private var positions: [[Int32]?] = []
@@ -30,6 +30,31 @@ final class LayerMemo: @unchecked Sendable {
   func clear() {
     chooser = nil
     positions = []
+  }
+
+  /// All that was left, as numbers; nothing is left afterwards. Empty where nothing was.
+  package func take() -> [Int32] {
+    guard let chooser else { return [] }
+    var numbers = [Int32(chooser)]
+    for list in positions {
+      numbers.append(list.map { Int32($0.count) } ?? -1)
+      numbers += list ?? []
+    }
+    clear()
+    return numbers
+  }
+
+  /// Leaves again what `take` gave.
+  package func restore(_ numbers: [Int32]) {
+    clear()
+    guard let first = numbers.first else { return }
+    chooser = Int(first)
+    var place = 1
+    while place < numbers.count {
+      let count = Int(numbers[place])
+      positions.append(count < 0 ? nil : Array(numbers[place + 1..<place + 1 + count]))
+      place += 1 + max(0, count)
+    }
   }
 
   /// What a layer has chosen for each token.

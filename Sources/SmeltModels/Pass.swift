@@ -50,7 +50,7 @@ package struct TokenBatch: Sendable {
   /// For each token, its position in its sequence.
   package let positions: [Int]
   /// What layers leave to later ones about the tokens.
-  let memo: LayerMemo
+  package let memo: LayerMemo
 
   /// A batch of sequences. Ids must lie within the vocabulary: callers check.
   package init(_ sequences: [[Int]], firstPosition: Int = 0) {

@@ -26,7 +26,8 @@ private let golden = [
   ("glm4_moe", ["short.", "long."]), ("minimax_m2", ["short.", "long."]),
   ("kimi_k25", ["short.", "long."]), ("kimi_k25-int4", ["short.", "long."]),
   ("llama", ["short.", "long."]), ("mistral", ["short.", "long."]), ("qwen2", ["short.", "long."]),
-  ("qwen3", ["short.", "long."]),
+  ("qwen3", ["short.", "long."]), ("glm4_moe_lite", ["short.", "long."]),
+  ("glm_moe_dsa", ["short.", "long."]), ("hy_v3", ["short.", "long."]), ("mistral4", ["short.", "long."]),
 ]
 
 @Suite struct GoldenTests {

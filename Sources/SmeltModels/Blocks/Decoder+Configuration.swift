@@ -8,15 +8,11 @@ extension Decoder {
   /// - Parameters:
   ///   - expertWidth: the key of a routed expert's inner width.
   ///   - rotaryFraction: how much of a head is rotated where the configuration does not say.
-  ///   - defaults: what the family takes for granted.
   ///   - router: the family's rule; `perToken` is read here.
   /// - Throws: `CFG_VALUE` with key, found and expected; `RequestError` unsupported for an activation other than SiLU
   ///   and rope types that are not read.
-  init(
-    _ config: ConfigReader, expertWidth key: String, rotaryFraction: Double = 1, defaults: Defaults = .none,
-    router: Router
-  ) throws {
-    try self.init(config, rotaryFraction: rotaryFraction, defaults: defaults)
+  init(_ config: ConfigReader, expertWidth key: String, rotaryFraction: Double = 1, router: Router) throws {
+    try self.init(config, rotaryFraction: rotaryFraction, defaults: .none)
     let experts = try config.expertCount()
     var router = router
     router.perToken = try config.integer("num_experts_per_tok", from: 1, to: experts)

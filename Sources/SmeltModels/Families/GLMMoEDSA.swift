@@ -37,10 +37,10 @@ package struct GLMMoEDSA: LatentFamily {
 
 extension ConfigReader {
   /// For each layer whether it takes the choice of an earlier layer's indexer. Three ways to say it: `indexer_types`, a list of `full`
-  /// and `shared`; `index_topk_pattern`, the same as letters F and S or as a list; `index_topk_freq` with `index_skip_topk_offset`,
-  /// every how manieth layer is full, and from where. All layers are full where nothing is said.
-  /// - Throws: `CFG_VALUE` for lists of another length, other words and a first layer that is shared; `RequestError` unsupported where
-  ///   two ways say different things, or one of the last two keys is missing.
+  /// and `shared`; `index_topk_pattern`, the same as letters F and S or as a list; `index_topk_freq`, the distance between full
+  /// layers, with `index_skip_topk_offset`, how many layers at the beginning are full. All layers are full where nothing is said.
+  /// - Throws: `CFG_VALUE` for lists that are too short, other words and a first layer that is shared; `RequestError` unsupported where
+  ///   two ways say different things, or the last key is missing beside the one before.
   func sharedSelections(_ count: Int) throws -> [Bool] {
     var found: [(key: String, shared: [Bool])] = []
     if let types = try strings("indexer_types") {
@@ -76,12 +76,13 @@ extension ConfigReader {
   }
 
   private func shared(_ types: [String], _ key: String, _ count: Int) throws(FormatError) -> [Bool] {
-    guard types.count == count else {
+    // Blocks that draft tokens may have entries behind those of the layers.
+    guard types.count >= count else {
       throw error(key, "found \(types.count) entries, expected \(count)")
     }
     if let other = types.first(where: { !["full", "shared"].contains($0) }) {
       throw error(key, "holds '\(excerpt(other))', expected full or shared")
     }
-    return types.map { $0 == "shared" }
+    return types.prefix(count).map { $0 == "shared" }
   }
 }

@@ -28,7 +28,7 @@ package struct HYV3: DecoderFamily {
     try config.require("route_norm", true, "hy_v3 brings the chosen factors to a sum of 1")
     try config.require("mlp_bias", false, "hy_v3 has no biases in experts and dense layers")
     var decoder = try Decoder(
-      config, expertWidth: "moe_intermediate_size", defaults: Decoder.Defaults(theta: 11_158_840),
+      config, expertWidth: "moe_intermediate_size",
       router: Router(score: .sigmoid, perToken: 1, weighting: .normalized))
     try HYV3.refuseOtherAttention(decoder, config)
     if config.value("expert_hidden_dim") != nil {

@@ -135,17 +135,18 @@ enum GGUFDeepSeek2: GGUFArchitecture {
   /// Conversions of other models have left the blocks that draft tokens out at all times.
   static func readsDrafts(of family: any ModelFamily) -> Bool { family.modelType == "glm4_moe_lite" }
 
-  /// GLM-4.7-Flash as llama.cpp tells it, by the numbers of the one published model. Its first files do not say that experts are
-  /// scored by a sigmoid.
-  private static func isFlash(_ model: GGUFModel) throws -> Bool {
-    try [47, 48].contains(model.integer("block_count")) && model.vocabulary == 154_880
+  /// GLM-4.7-Flash as llama.cpp tells it, by the numbers of the published model. Its conversion does not say that experts are scored by
+  /// a sigmoid; of the others without that key, none has a bias that chooses.
+  private static func isFlash(_ model: GGUFModel, isSilent: Bool) throws -> Bool {
+    let layers = try model.layers()
+    if isSilent, (0..<layers).contains(where: { model.has("blk.\($0).exp_probs_b.bias") }) { return true }
+    return [47, 48].contains(layers) && model.vocabulary == 154_880
   }
 
   static func config(_ model: GGUFModel) throws -> [(String, JSON)] {
-    let isFlash = try isFlash(model)
-    let usual = isFlash ? GGUFGating.sigmoid : GGUFGating.softmax
     let gating = try model.integer("expert_gating_func", default: 0)
-    switch gating == 0 ? usual : gating {
+    let isFlash = try isFlash(model, isSilent: gating == 0)
+    switch gating == 0 ? isFlash ? GGUFGating.sigmoid : GGUFGating.softmax : gating {
     case GGUFGating.sigmoid:
       return try model.latentConfig(isFlash ? "glm4_moe_lite" : "deepseek_v3") + [
         ("scoring_func", "sigmoid"), ("topk_method", "noaux_tc"),
