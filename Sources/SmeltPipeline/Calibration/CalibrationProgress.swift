@@ -268,7 +268,8 @@ final class CalibrationProgress {
       return
     }
     guard let end = entry["layers"]?.integer, end > layers, end < layout.sections.count,
-      let statistics = entry["statistics"], entry["activations"] != nil, left.added != nil
+      family.canBegin(at: end), let statistics = entry["statistics"], entry["activations"] != nil,
+      left.added != nil
     else { throw refusal }
     let path = statisticsPath(layers..<end)
     _ = try lent(path, statistics)
