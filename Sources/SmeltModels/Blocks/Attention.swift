@@ -27,7 +27,8 @@ struct GroupedAttention: Sendable {
   ///   - keys: [tokens, key heads × key width], rotated; the batch's own.
   ///   - values: [tokens, key heads × value width]; the batch's own.
   ///   - sinks: one logit a head that takes part in the softmax and brings no value; nil for none.
-  ///   - selected: for each token the positions it may see, ascending, or nil for all that the window allows; nil for all tokens' all.
+  ///   - selected: for each token the positions it may see, ascending, or nil for all that the window allows; nil where every token
+  ///     sees all.
   func attend(
     _ queries: Matrix, _ keys: Matrix, _ values: Matrix, _ batch: TokenBatch, sinks: [Float]? = nil,
     selected: [[Int32]?]? = nil, _ state: LayerState?, _ pass: Pass

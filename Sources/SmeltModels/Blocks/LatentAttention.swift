@@ -32,11 +32,11 @@ struct LatentAttention: Sendable {
   /// What makes queries larger with their position; nil for nothing.
   var temperature: QueryTemperature?
 
-  /// Where a layer has the tokens from that its queries see.
+  /// Who chooses the tokens that a layer's queries see.
   enum Selection {
-    /// From its own indexer, or all where the attention has none; `isLeft` for layers behind it.
+    /// The layer's own indexer; without one, queries see all tokens before them. `isLeft` where later layers take the choice.
     case own(isLeft: Bool)
-    /// From an earlier layer.
+    /// An earlier layer.
     case taken(from: Int)
   }
 
@@ -91,7 +91,7 @@ struct LatentAttention: Sendable {
   /// The output for one part of the batch.
   /// - Parameters:
   ///   - latent: what queries are made from where that is not `x` itself.
-  ///   - selected: for each token the positions it sees, nil for all; nil for all tokens' all.
+  ///   - selected: for each token the positions it sees, nil for all before it; nil where every token sees all.
   private func apply(
     _ x: Matrix, _ latent: Matrix?, _ batch: TokenBatch, _ table: RotaryTable, _ name: LayerName,
     selected: [[Int32]?]?, _ weights: some Weights, _ state: LayerState?, _ pass: Pass

@@ -39,6 +39,10 @@ extension LatentDecoder {
     tiedEmbeddings = try config.bool("tie_word_embeddings", default: false)
     draftLayers = try config.declaredDrafts()
     let experts = try config.integer("n_routed_experts", in: 1...65536)
+    // Other names of the same number: implementations differ in which of them counts.
+    for key in ["num_experts", "num_local_experts"] where config.value(key) != nil {
+      _ = try config.integer(key, from: experts, to: experts)
+    }
     guard count * experts <= Bounds.allExperts else {
       throw config.error(
         "n_routed_experts",

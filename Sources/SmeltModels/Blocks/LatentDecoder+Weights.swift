@@ -48,7 +48,7 @@ extension LatentDecoder {
       name("attn_kv_b"), [a.heads * (a.plainWidth + a.valueWidth), a.latentWidth], .attention,
       "self_attn.kv_b_proj.weight")
     project("attn_output", [hidden, a.heads * a.valueWidth], "o_proj")
-    if let indexer = a.indexer, !(sharesSelection.indices.contains(layer) && sharesSelection[layer]) {
+    if let indexer = a.indexer, chooser(for: layer) == nil {
       let queries = [indexer.heads * indexer.width, a.queryRank ?? hidden] as Shape
       add(name("indexer.attn_q_b"), queries, .indexer, "self_attn.indexer.wq_b.weight")
       add(name("indexer.attn_k"), [indexer.width, hidden], .indexer, "self_attn.indexer.wk.weight")

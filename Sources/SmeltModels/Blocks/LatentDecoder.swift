@@ -25,7 +25,7 @@ extension LatentFamily {
   /// Layers behind the last one that draft tokens.
   package var drafts: DraftBlocks { decoder.drafts }
 
-  /// Layers that take an earlier layer's choice of tokens cannot.
+  /// Layers that take an earlier layer's choice of tokens cannot; the others can.
   package func canBegin(at layer: Int) -> Bool { decoder.chooser(for: layer) == nil }
 
   /// The tokens' embeddings.

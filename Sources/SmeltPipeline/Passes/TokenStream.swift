@@ -97,8 +97,8 @@ struct TokenStream: ~Copyable {
     }
   }
 
-  /// Calls `body` with the activations of each group and the number of tokens before it. What layers leave to later ones in it is
-  /// lost where the activations lie in a file, and in memory taken over by the next update.
+  /// Calls `body` with the activations of each group and the number of tokens before it. What a layer leaves to
+  /// later ones in `body` is not kept where the activations lie in a file; in memory the next update replaces it.
   func forEach(_ body: (TokenBatch, Int, Matrix) throws -> Void) throws {
     for place in groups.indices {
       try Interrupt.check()
