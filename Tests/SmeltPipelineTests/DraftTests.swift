@@ -22,7 +22,9 @@ private func options(_ scheme: String, _ target: any ResultTarget, _ drafts: Dra
   ConvertOptions(recipe: Recipe(try Schemes.named(scheme)), target: target, drafts: drafts)
 }
 
-private func config(_ model: Model) throws -> JSON { try JSON.scan(#require(model.smallFile("config.json"))) }
+private func config(_ model: Model) throws -> JSON {
+  try JSON.scan(try #require(try model.smallFile("config.json")))
+}
 
 @Suite struct DraftTests {
   private let folder = TemporaryFolder()
