@@ -289,6 +289,11 @@ static void k_mix_streams(const float *restrict x, const float *restrict c, size
     for (size_t t = 0; t < n; t++) out[t] = __builtin_fmaf(c[j], x[j * n + t], out[t]);
 }
 
+// ---- layers with a state ----
+
+#include "outer.h"
+#include "sequence.h"
+
 // ---- byte planes ----
 
 #include "planes.h"

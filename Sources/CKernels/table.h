@@ -94,6 +94,12 @@
   X(void, subtract_product,                                                                                          \
     (double *c, size_t ldc, const double *a, size_t lda, const double *b, size_t ldb, size_t m, size_t k, size_t n), \
     (c, ldc, a, lda, b, ldb, m, k, n))                                                                               \
+  X(void, convolve,                                                                                                  \
+    (const float *x, const float *before, const float *w, const float *bias, size_t kernel, size_t from, size_t to,  \
+     size_t n, int silu, float *out),                                                                                \
+    (x, before, w, bias, kernel, from, to, n, silu, out))                                                            \
+  X(void, delta_rule, (const sk_mixing *m, float eps), (m, eps))                                                     \
+  X(void, state_space, (const sk_mixing *m), (m))                                                                    \
   SK_BLOCK_KERNEL(X, q8_0)                                                                                           \
   SK_BLOCK_KERNEL(X, q4_0)                                                                                           \
   SK_BLOCK_KERNEL(X, q4_1)                                                                                           \

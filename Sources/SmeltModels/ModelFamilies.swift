@@ -16,6 +16,8 @@ package enum ModelFamilies {
     Mixtral.self,
     Qwen2MoE.self,
     Qwen3MoE.self,
+    Qwen3Next.self,
+    Qwen35MoE.self,
     OLMoE.self,
     GPTOSS.self,
     GLM4MoE.self,
@@ -25,6 +27,7 @@ package enum ModelFamilies {
     Mistral.self,
     Qwen2.self,
     Qwen3.self,
+    Qwen35.self,
   ]
 
   /// Whether some family has this `model_type`.

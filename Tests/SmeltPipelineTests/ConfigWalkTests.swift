@@ -92,7 +92,8 @@ func walk(
   private static let models: [String] = [
     "deepseek_v2", "deepseek_v3-fp8", "deepseek_v32", "deepseek_v4-fp4", "deepseek_v4-hfsaved", "glm4_moe",
     "gpt_oss", "gpt_oss-mxfp4", "minimax_m2", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe",
-    "llama", "mistral", "qwen2", "qwen3", "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "mistral4",
+    "llama", "mistral", "qwen2", "qwen3", "qwen3_next",
+    "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "mistral4",
   ]
 
   @Test(arguments: models) func everyValueIsRefusedOrRuns(_ name: String) throws {

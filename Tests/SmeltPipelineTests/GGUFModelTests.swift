@@ -22,8 +22,12 @@ import Testing
 private let plainModels = [
   "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "deepseek_v4-hfsaved", "glm4_moe", "gpt_oss",
   "llama", "minimax_m2", "mistral", "mixtral", "olmoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe",
-  "qwen3_moe_sharded", "glm4_moe_lite", "glm_moe_dsa", "hy_v3",
+  "qwen3_moe_sharded", "qwen3_5", "qwen3_5_moe", "qwen3_next",
+  "glm4_moe_lite", "glm_moe_dsa", "hy_v3",
 ]
+
+/// Whether a model has a wrapper around it, whose tensors beside the text model GGUF leaves out.
+private func isWrapped(_ name: String) -> Bool { ["qwen3_5", "qwen3_5_moe"].contains(name) }
 
 /// Those whose blocks that draft tokens the file holds.
 private let modelsWithDrafts: Set<String> = ["glm4_moe_lite", "glm_moe_dsa", "hy_v3"]
@@ -102,7 +106,8 @@ func rewrite(_ path: String, to copy: String, _ change: (inout [(key: String, va
   /// Other programs read the keys, not our copy of config.json: they say the same.
   @Test(arguments: [
     "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "glm4_moe", "minimax_m2", "mixtral", "olmoe",
-    "qwen3_moe", "tiny-v4", "llama", "qwen3", "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "mistral4",
+    "qwen3_moe", "tiny-v4", "llama", "qwen3", "qwen3_5", "qwen3_5_moe", "qwen3_next",
+    "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "mistral4",
   ])
   func keysAloneSayWhatTheConfigurationSays(name: String) throws {
     let folder = TemporaryFolder()
@@ -114,7 +119,40 @@ func rewrite(_ path: String, to copy: String, _ change: (inout [(key: String, va
     #expect(try allLogits(model, windows) == allLogits(result, windows))
   }
 
-  @Test(arguments: plainModels + ["tiny-v4", "deepseek_v4-fp4", "gpt_oss-mxfp4"])
+  /// Text models of wrappers come back without the wrapper: every weight under the text model's own name, with its bytes.
+  @Test(arguments: plainModels.filter(isWrapped))
+  func aWrappersTextModelBecomesACheckpoint(name: String) throws {
+    let folder = TemporaryFolder()
+    var options = try options("keep", exactOnly: true)
+    options.target = SafetensorsResult()
+    _ = try convert(try written(name, in: folder), to: folder.file("back"), options)
+    let original = try SafetensorsDirectory(path: fixture("models/\(name)"))
+    let back = try SafetensorsDirectory(path: folder.file("back"))
+    let beside = original.tensors.filter { $0.name.contains(".visual.") }
+    #expect(!beside.isEmpty && back.tensors.count == original.tensors.count - beside.count)
+    for tensor in back.tensors {
+      let name = tensor.name.hasPrefix("model.") ? WrapperForm.insideModel.tensor(tensor.name) : tensor.name
+      let old = try #require(original.tensor(name), "\(name)")
+      #expect(old.dtype == tensor.dtype && old.bytes.array == tensor.bytes.array, "\(tensor.name)")
+    }
+  }
+
+  /// Apart from a count of draft layers that GGUF needs, the configuration is the source's.
+  @Test func aBlockThatNoKeyCountsIsCounted() throws {
+    let folder = TemporaryFolder()
+    let written = try written("qwen3_next", in: folder)
+    #expect((written.family as? CarryingFamily)?.draftBlocks == 1)
+    var options = try options("keep")
+    options.target = SafetensorsResult()
+    _ = try convert(written, to: folder.file("back"), options)
+    let config = try JSON.scan(Bytes(contents(folder.file("back/config.json"))))
+    #expect(config["num_nextn_predict_layers"]?.integer == 1)
+  }
+
+  @Test(
+    arguments: plainModels.filter { !isWrapped($0) && $0 != "qwen3_next" } + [
+      "tiny-v4", "deepseek_v4-fp4", "gpt_oss-mxfp4",
+    ])
   func aFileBecomesTheCheckpointAgain(name: String) throws {
     let folder = TemporaryFolder()
     var options = try options("keep", exactOnly: true)

@@ -123,7 +123,8 @@ extension [UInt8] {
   private static let models = [
     "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "glm4_moe", "gpt_oss", "minimax_m2",
     "mixtral", "olmoe",
-    "qwen2_moe", "qwen3_moe", "llama", "qwen2", "qwen3", "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "mistral4",
+    "qwen2_moe", "qwen3_moe", "llama", "qwen2", "qwen3", "qwen3_5_moe", "qwen3_next",
+    "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "mistral4",
   ]
 
   @Test(arguments: models) func everyKeyIsRefusedOrRuns(_ name: String) throws {

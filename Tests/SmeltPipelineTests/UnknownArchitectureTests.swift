@@ -87,7 +87,7 @@ import Testing
   /// Stacked experts, linear attention, a tower for pictures.
   @Test(arguments: ["W8A8", "FP8_DYNAMIC", "bf16"])
   func aDirectoryForEnginesHasEveryNameAndShape(scheme: String) throws {
-    let source = try Model.open(fixture("unknown/qwen3_5_moe"))
+    let source = try Model.open(fixture("unknown/hybrid_moe"))
     let work = TemporaryFolder()
     let path = work.file("r")
     var options = try options(scheme)
@@ -106,7 +106,7 @@ import Testing
   }
 
   @Test func whatRunsSaysThatNothingDoes() throws {
-    let model = try Model.open(fixture("unknown/qwen3_5_moe"))
+    let model = try Model.open(fixture("unknown/hybrid_moe"))
     let windows = Windows([[1, 2, 3, 4]], context: 4)
     let work = TemporaryFolder()
     let attempts: [() throws -> Void] = [

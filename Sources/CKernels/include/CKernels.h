@@ -30,6 +30,7 @@
 #include "sk_groups.h"
 #include "sk_methods.h"
 #include "sk_quantize.h"
+#include "sk_sequence.h"
 #include "sk_system.h"
 
 #ifdef __cplusplus

@@ -34,8 +34,11 @@ extension GGUFFile {
   /// - Throws: `CFG_SHAPE` for other dimensions than expected or a type that holds no such weight.
   package func join(_ place: GGUFPlace, shape: Shape, isTable: Bool = false) throws -> JoinedWeight? {
     let joined = try joinUnscaled(place, shape: shape, isTable: isTable)
-    // Keys and values have a scale each, which is met where they are put together.
-    if case .keysAndValues = place { return joined }
+    // Several tensors have a scale each, which is met where they are put together.
+    switch place {
+    case .keysAndValues, .arranged: return joined
+    case .whole, .stacked: break
+    }
     guard let joined, let scale = try scale(beside: place.tensors[0]) else { return joined }
     var expert: Int?
     if case .stacked(_, let index, _) = place { expert = index }
@@ -63,9 +66,9 @@ extension GGUFFile {
       try join.require(first, [[count] + shape.dimensions])
       let size = first.bytes.count / count
       return try join.lent(first, encoding, first.bytes[index * size..<(index + 1) * size])
-    case .pairedHeads(_, let heads):
-      try join.require(first, [shape.dimensions])
-      return try join.unpaired(first, encoding, heads: heads)
+    case .arranged(let pieces):
+      return try join.arranged(
+        pieces, try found.compactMap { $0 }.map { ($0, try scale(beside: $0.name)) }, isTable: isTable)
     case .keysAndValues(_, _, let heads, let keyWidth):
       guard let second = found[1] else { return nil }
       return try join.keysAndValues(
@@ -130,30 +133,6 @@ struct GGUFJoin {
     return joined(tensor, encoding, part, [(tensor, bytes)], isBuilt: false) { weight }
   }
 
-  /// Rows are whole blocks, so that rows in another order are the same numbers whatever the type.
-  func unpaired(_ tensor: GGUFTensor, _ encoding: any Encoding, heads: Int) throws -> JoinedWeight {
-    let rows = shape.rank == 1 ? shape.count : shape.rows
-    let headRows = rows / heads
-    guard rows % heads == 0, headRows % 2 == 0 else {
-      throw refuse(tensor, "is \(tensor.shape), expected an even number of rows for each of \(heads) heads")
-    }
-    let size = tensor.bytes.count / rows
-    let like = try part(encoding, tensor, tensor.bytes)
-    let (shape, bytes) = (shape, tensor.bytes)
-    return joined(tensor, encoding, like, [(tensor, bytes)], isBuilt: true) {
-      let ordered = reordered(bytes, count: bytes.count) { source, out in
-        for row in 0..<rows {
-          let from = GGUFPlace.pairedRow(row, headRows: headRows)
-          (out + row * size).update(from: source + from * size, count: size)
-        }
-      }
-      return try Weight(
-        name: tensor.name, shape: shape, encoding: encoding,
-        parts: [Part(.values, dtype: like.dtype, shape: like.shape, bytes: ordered)],
-        file: fileName(tensor.file))
-    }
-  }
-
   /// Keys lie with the latent outside, so that their blocks run along other channels than the weight's rows: plain
   /// numbers of one type stay in it, all else is decoded to float32.
   func keysAndValues(
@@ -166,16 +145,7 @@ struct GGUFJoin {
     let valueWidth = shape.rows / heads - keyWidth
     try require(keys, [[heads, latent, keyWidth]])
     try require(values, [[heads, valueWidth, latent]])
-    let pair = try [first, second].map { tensor, scale in
-      let own = GGUFJoin(shape: tensor.shape)
-      let stored = try own.encoding(of: tensor, isTable: false)
-      let weight = try Weight(
-        name: tensor.name, shape: tensor.shape, encoding: stored,
-        parts: [try own.part(stored, tensor, tensor.bytes)], file: fileName(tensor.file))
-      guard let scale else { return weight }
-      try GGUFScale.require(scale, count: 1)
-      return try weight.nvfp4FromGGUF(scale: scale.bytes)
-    }
+    let pair = try [first, second].map { try GGUFJoin.stored($0, $1) }
     let plain = pair[0].encoding as? Plain
     let isKept = plain != nil && plain?.name == pair[1].encoding.name
     let encoding = isKept ? plain! : Plain.f32
@@ -215,6 +185,18 @@ struct GGUFJoin {
     }
   }
 
+  /// A tensor as a weight of its own dimensions.
+  static func stored(_ tensor: GGUFTensor, _ scale: GGUFTensor?) throws -> Weight {
+    let own = GGUFJoin(shape: tensor.shape)
+    let stored = try own.encoding(of: tensor, isTable: tensor.type.encoding is IntegerTable)
+    let weight = try Weight(
+      name: tensor.name, shape: tensor.shape, encoding: stored,
+      parts: [try own.part(stored, tensor, tensor.bytes)], file: fileName(tensor.file))
+    guard let scale else { return weight }
+    try GGUFScale.require(scale, count: 1)
+    return try weight.nvfp4FromGGUF(scale: scale.bytes)
+  }
+
   /// Rows of a weight as they are stored, or as float32.
   private static func bytes(of weight: Weight, rows: Range<Int>, isKept: Bool) -> Bytes {
     if isKept {
@@ -229,7 +211,7 @@ struct GGUFJoin {
     return Bytes(buffer)
   }
 
-  private func joined(
+  func joined(
     _ tensor: GGUFTensor, _ encoding: any Encoding, _ part: Part, _ shares: [(GGUFTensor, Bytes)],
     isBuilt: Bool, byteCount: Int? = nil, pieces: (@Sendable () throws -> [Weight])? = nil,
     make: @escaping @Sendable () throws -> Weight

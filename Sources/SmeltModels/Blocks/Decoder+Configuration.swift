@@ -11,8 +11,11 @@ extension Decoder {
   ///   - router: the family's rule; `perToken` is read here.
   /// - Throws: `CFG_VALUE` with key, found and expected; `RequestError` unsupported for an activation other than SiLU
   ///   and rope types that are not read.
-  init(_ config: ConfigReader, expertWidth key: String, rotaryFraction: Double = 1, router: Router) throws {
-    try self.init(config, rotaryFraction: rotaryFraction, defaults: .none)
+  init(
+    _ config: ConfigReader, expertWidth key: String, rotaryFraction: Double = 1, router: Router,
+    defaults: Defaults = .none
+  ) throws {
+    try self.init(config, rotaryFraction: rotaryFraction, defaults: defaults)
     let experts = try config.expertCount()
     var router = router
     router.perToken = try config.integer("num_experts_per_tok", from: 1, to: experts)
@@ -33,6 +36,8 @@ extension Decoder {
     var hasOwnKeys = false
     /// The base of the rotation; nil where it must be given.
     var theta: Double?
+    /// Kinds of layers, in the words of `layer_types`, that the family has beside full and windowed attention.
+    var otherLayers: Set<String> = []
 
     /// Everything must be given.
     static let none = Defaults()
@@ -40,8 +45,8 @@ extension Decoder {
 
   /// A decoder without experts: every layer has one dense layer of `intermediate_size` channels.
   /// - Throws: as the decoder with experts.
-  init(dense config: ConfigReader, defaults: Defaults = .none) throws {
-    try self.init(config, rotaryFraction: 1, defaults: defaults)
+  init(dense config: ConfigReader, rotaryFraction: Double = 1, defaults: Defaults = .none) throws {
+    try self.init(config, rotaryFraction: rotaryFraction, defaults: defaults)
     for index in layers.indices { layers[index].isDense = true }
     denseWidth = try config.integer("intermediate_size", in: 1...1 << 24)
   }
@@ -72,7 +77,7 @@ extension Decoder {
       rope: try config.rope(headWidth: headWidth, fraction: rotaryFraction, theta: defaults.theta))
 
     let count = try config.integer("num_hidden_layers", in: 1...Bounds.layers)
-    layers = try config.windows(count).map { Layer(window: $0) }
+    layers = try config.windows(count, others: defaults.otherLayers).map { Layer(window: $0) }
     feedForward = FeedForward(
       experts: 0, router: Router(score: .softmax, perToken: 0, weighting: .plain))
     expertWidth = 0
@@ -88,8 +93,8 @@ extension ConfigReader {
     return count
   }
 
-  /// Each layer's window from `layer_types`; nil for layers that see everything.
-  func windows(_ count: Int) throws(FormatError) -> [Int?] {
+  /// Each layer's window from `layer_types`; nil for layers that see everything, and for kinds of layers of a family's own.
+  func windows(_ count: Int, others: Set<String> = []) throws(FormatError) -> [Int?] {
     guard let types = try strings("layer_types") else { return [Int?](repeating: nil, count: count) }
     guard types.count == count else {
       throw error("layer_types", "found \(types.count) entries, expected \(count)")
@@ -98,9 +103,11 @@ extension ConfigReader {
     for type in types {
       switch type {
       case "full_attention": windows.append(nil)
+      case let other where others.contains(other): windows.append(nil)
       case "sliding_attention": windows.append(try integer("sliding_window", in: 1...1 << 40))
       default:
-        throw error("layer_types", "holds '\(type)', expected full_attention or sliding_attention")
+        let known = (["full_attention", "sliding_attention"] + others.sorted()).joined(separator: ", ")
+        throw error("layer_types", "holds '\(type)', expected one of \(known)")
       }
     }
     return windows

@@ -9,14 +9,30 @@ extension Decoder {
   func weightTable(_ feedForward: (inout LayerRows) -> Void) -> [WeightSpec] {
     var table = outerRows
     for index in layers.indices { table += layerTable(index, feedForward) }
-    return table
+    return table.map(withOffset)
   }
 
   private func layerTable(_ index: Int, _ feedForward: (inout LayerRows) -> Void) -> [WeightSpec] {
     var rows = LayerRows(layer: index)
-    attentionRows(&rows)
+    rows.add("attn_norm.weight", [hidden], .norm, "input_layernorm.weight")
+    if layer(at: index).isLinear, let linear {
+      linear.rows(&rows, hidden: hidden)
+    } else {
+      attentionRows(&rows)
+    }
+    rows.add("ffn_norm.weight", [hidden], .norm, "post_attention_layernorm.weight")
     feedForward(&rows)
     return rows.specs
+  }
+
+  /// The same row, with what the pass adds to a norm's scales. The norm inside a linear attention has none.
+  private func withOffset(_ spec: WeightSpec) -> WeightSpec {
+    guard normOffset != 0, spec.role == .norm, !spec.name.base.hasSuffix(DeltaAttention.normSuffix) else {
+      return spec
+    }
+    var spec = spec
+    spec.offset = normOffset
+    return spec
   }
 
   /// Blocks that draft tokens: a whole layer each, whose feed-forward half `feedForward` adds, and what joins it to the model.
@@ -28,8 +44,8 @@ extension Decoder {
     DraftBlocks(
       behind: layers.count, declared: declared, experts: self.feedForward.experts, more: more
     ) { layer in
-      WeightSpec.nextRows(layer: layer, hidden: hidden, vocabulary: vocabulary, norm: norm)
-        + layerTable(layer, feedForward)
+      (WeightSpec.nextRows(layer: layer, hidden: hidden, vocabulary: vocabulary, norm: norm)
+        + layerTable(layer, feedForward)).map(withOffset)
     }
   }
 
@@ -43,8 +59,8 @@ extension Decoder {
   private func attentionRows(_ rows: inout LayerRows) {
     let a = attention
     let (queryWidth, keyWidth) = (a.heads * a.headWidth, a.keyHeads * a.headWidth)
-    rows.add("attn_norm.weight", [hidden], .norm, "input_layernorm.weight")
-    for (part, width) in [("q", queryWidth), ("k", keyWidth), ("v", keyWidth)] {
+    let projected = a.hasOutputGate ? 2 * queryWidth : queryWidth
+    for (part, width) in [("q", projected), ("k", keyWidth), ("v", keyWidth)] {
       rows.add("attn_\(part).weight", [width, hidden], .attention, "self_attn.\(part)_proj.weight")
       if a.hasInputBias { rows.add("attn_\(part).bias", [width], .bias, "self_attn.\(part)_proj.bias") }
     }
@@ -56,7 +72,6 @@ extension Decoder {
       rows.add("attn_k_norm.weight", [perHead ? a.headWidth : keyWidth], .norm, "self_attn.k_norm.weight")
     }
     if a.hasSinks { rows.add("attn_sinks.weight", [a.heads], .sink, "self_attn.sinks") }
-    rows.add("ffn_norm.weight", [hidden], .norm, "post_attention_layernorm.weight")
   }
 }
 

@@ -32,6 +32,9 @@ package struct Decoder: ResidualDecoder {
     var hasOutputBias = false
     /// Whether each head has a sink.
     var hasSinks = false
+    /// Whether the projection of queries makes as many gates, head by head behind the head's query: what a head gives is multiplied
+    /// by logistic(gate).
+    var hasOutputGate = false
   }
 
   /// What one layer is like.
@@ -40,6 +43,8 @@ package struct Decoder: ResidualDecoder {
     var window: Int?
     /// Whether it has a dense layer instead of experts.
     var isDense = false
+    /// Whether it has linear attention, a gated delta rule, instead of softmax attention.
+    var isLinear = false
   }
 
   var vocabulary: Int
@@ -55,10 +60,19 @@ package struct Decoder: ResidualDecoder {
   var sharedWidth = 0
   /// Inner width of a dense layer.
   var denseWidth = 0
+  /// The linear attention of the layers that have it.
+  var linear: DeltaAttention?
+  /// Added to the scales of all norms of the stream, of queries and of keys; 1 where they are stored as distances from 1.
+  var normOffset: Float = 0
 
   var layerCount: Int { layers.count }
 
-  func isDense(_ layer: Int) -> Bool { layers[layer].isDense }
+  func isDense(_ layer: Int) -> Bool { self.layer(at: layer).isDense }
+
+  /// What a layer is like; one behind the last, which drafts tokens, sees everything and has experts where the model has them.
+  func layer(at index: Int) -> Layer {
+    index < layers.count ? layers[index] : Layer(isDense: feedForward.experts == 0)
+  }
 
   // MARK: attention
 
@@ -67,18 +81,22 @@ package struct Decoder: ResidualDecoder {
     _ index: Int, _ h: Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass
   ) throws -> Matrix {
     let name = LayerName(layer: index)
+    let layer = layer(at: index)
+    if layer.isLinear, let linear {
+      return try linear.apply(h, batch, name, normEpsilon: normEpsilon, weights, pass)
+    }
     let tables = RotaryTables(attention.rope, batch)
     let norms: (queries: [Float], keys: [Float])? =
       switch attention.norm {
       case .none: nil
       case .perHead, .wholeProjection:
-        (try weights.vector(name("attn_q_norm")), try weights.vector(name("attn_k_norm")))
+        (try scale(of: name("attn_q_norm"), weights), try scale(of: name("attn_k_norm"), weights))
       }
     let sinks = attention.hasSinks ? try weights.vector(name("attn_sinks")) : nil
     let core = GroupedAttention(
       heads: attention.heads, keyHeads: attention.keyHeads, keyWidth: attention.headWidth,
       valueWidth: attention.headWidth, scale: 1 / Float(attention.headWidth).squareRoot(),
-      window: layers[index].window)
+      window: layer.window)
     let carried = pass.state?.layer(index)
     var state = carried
     var out = Matrix(rows: 0, columns: hidden)
@@ -87,16 +105,23 @@ package struct Decoder: ResidualDecoder {
       // The parts of one long sequence see each other through a state of their own.
       if carried == nil { state = part.isWhole ? nil : part.isFirst ? LayerState() : state }
       let rows = h[part.rows]
-      func project(_ projection: String, norm: [Float]?, rotated: Bool) throws -> Matrix {
-        var y = try Linear.apply(
+      func project(_ projection: String) throws -> Matrix {
+        try Linear.apply(
           rows, name(projection), bias: name.bias(projection, if: attention.hasInputBias), weights, pass)
+      }
+      func project(_ projection: String, norm: [Float]?, rotated: Bool) throws -> Matrix {
+        var y = try project(projection)
         prepare(&y, norm: norm, rotation: rotated ? tables : nil, part, pass)
         return y
       }
-      let heads = core.attend(
-        try project("attn_q", norm: norms?.queries, rotated: true),
+      var queries = try project("attn_q")
+      let gates = attention.hasOutputGate ? queries.splitParts(width: attention.headWidth) : nil
+      prepare(&queries, norm: norms?.queries, rotation: tables, part, pass)
+      var heads = core.attend(
+        queries,
         try project("attn_k", norm: norms?.keys, rotated: true),
         try project("attn_v", norm: nil, rotated: false), part.batch, sinks: sinks, state, pass)
+      if let gates { heads.multiply(byLogisticOf: gates, pass) }
       out.append(
         try Linear.apply(
           heads, name("attn_output"), bias: name.bias("attn_output", if: attention.hasOutputBias), weights,

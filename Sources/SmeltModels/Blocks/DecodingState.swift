@@ -46,6 +46,15 @@ final class LayerState {
   /// The rows so far, none at first.
   func all(_ name: String, columns: Int) -> Matrix { rows[name] ?? Matrix(rows: 0, columns: columns) }
 
+  /// Hands rows of a fixed number over, to be changed and given back by `replace`: zeros at first.
+  func take(_ name: String, rows count: Int, columns: Int) -> Matrix {
+    guard let found = rows.removeValue(forKey: name) else { return Matrix(rows: count, columns: columns) }
+    precondition(
+      found.rows == count && found.columns == columns,
+      "'\(name)' is \(found.rows) × \(found.columns), not \(count) × \(columns)")
+    return found
+  }
+
   /// Replaces the rows.
   func replace(_ name: String, _ all: Matrix) { rows[name] = all }
 }

@@ -1,7 +1,7 @@
 // Blocks behind a model's last layer that draft tokens (multi-token prediction). The pass of a family never asks for them; they are
 // carried from container to container, and quantized like the layers that they resemble.
 
-import SmeltStorage
+package import SmeltStorage
 import SmeltTensors
 
 /// What a family says of its blocks that draft tokens.
@@ -46,6 +46,9 @@ package struct DraftBlocks: Sendable {
 
   /// Whether a tensor of a checkpoint belongs to one of them.
   package func covers(_ tensor: String) -> Bool { prefixes.contains { tensor.hasPrefix($0) } }
+
+  /// The key that most families count them by.
+  package static let countKey = "num_nextn_predict_layers"
 
   /// The most blocks that are looked for, and that a configuration may count.
   package static let most = 64
@@ -94,9 +97,13 @@ extension WeightSpec {
 }
 
 extension ConfigReader {
-  /// Layers behind the last one that draft tokens: `num_nextn_predict_layers`, `num_mtp_layers` before it.
-  func declaredDrafts() throws(FormatError) -> Int {
-    let drafts = try integer("num_nextn_predict_layers", in: 0...64, default: 0)
-    return try integer("num_mtp_layers", in: 0...64, default: drafts)
+  /// Layers behind the last one that draft tokens, under the first key that is there of `num_mtp_layers`,
+  /// `num_nextn_predict_layers` and `mtp_num_hidden_layers`.
+  package func declaredDrafts() throws(FormatError) -> Int {
+    var drafts = 0
+    for key in ["mtp_num_hidden_layers", DraftBlocks.countKey, "num_mtp_layers"] {
+      drafts = try integer(key, in: 0...64, default: drafts)
+    }
+    return drafts
   }
 }

@@ -152,9 +152,6 @@ struct HyperConnections: Sendable {
   }
 }
 
-/// 1 / (1 + e^-x), computed in double precision.
-func logistic(_ x: Float) -> Float { Float(1 / (1 + exp(-Double(x)))) }
-
 // SAFETY: in this file a token is one task's, which writes that token's floats only: `streams` or `streams²` coefficients, or a row.
 // Shapes are the configuration's; the weights that bring mapping, base and scale were checked against it. Arrays that tasks share
 // are lent until `eachToken` returns.

@@ -10,6 +10,9 @@ struct LayerName: Sendable {
     WeightName("blk.\(layer).\(part).\(suffix)", expert: expert)
   }
 
+  /// `blk.N.PART`, for the few names without a suffix.
+  func bare(_ part: String) -> WeightName { WeightName("blk.\(layer).\(part)") }
+
   /// `blk.N.PART.bias`, or nil for layers without.
   func bias(_ part: String, if present: Bool) -> WeightName? { present ? self(part, suffix: "bias") : nil }
 

@@ -8,6 +8,8 @@ protocol ResidualDecoder: Sendable {
   var vocabulary: Int { get }
   var hidden: Int { get }
   var normEpsilon: Float { get }
+  /// Added to the scales of norms before they are used.
+  var normOffset: Float { get }
   var tiedEmbeddings: Bool { get }
   var feedForward: FeedForward { get }
   var layerCount: Int { get }
@@ -21,6 +23,15 @@ protocol ResidualDecoder: Sendable {
 }
 
 extension ResidualDecoder {
+  /// None.
+  var normOffset: Float { 0 }
+
+  /// The scales of a norm.
+  func scale(of norm: WeightName, _ weights: some Weights) throws -> [Float] {
+    let stored = try weights.vector(norm)
+    return normOffset == 0 ? stored : stored.map { $0 + normOffset }
+  }
+
   /// Sizes for reports and estimates.
   var dimensions: ModelDimensions {
     ModelDimensions(
@@ -58,10 +69,10 @@ extension ResidualDecoder {
   {
     let name = LayerName(layer: index)
     var h = x
-    Linear.norm(&h, try weights.vector(name("attn_norm")), epsilon: normEpsilon, pass)
+    Linear.norm(&h, try scale(of: name("attn_norm"), weights), epsilon: normEpsilon, pass)
     Linear.add(&x, try attend(index, h, batch, weights, pass), pass)
     h = x
-    Linear.norm(&h, try weights.vector(name("ffn_norm")), epsilon: normEpsilon, pass)
+    Linear.norm(&h, try scale(of: name("ffn_norm"), weights), epsilon: normEpsilon, pass)
     guard !isDense(index) else {
       Linear.add(&x, try feedForward.dense(h, name, weights, pass), pass)
       return nil
@@ -74,7 +85,7 @@ extension ResidualDecoder {
   /// The normed stream times the output head, [rows, vocabulary].
   func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
     var h = x
-    Linear.norm(&h, try weights.vector(ModelName.outputNorm), epsilon: normEpsilon, pass)
+    Linear.norm(&h, try scale(of: ModelName.outputNorm, weights), epsilon: normEpsilon, pass)
     let head = tiedEmbeddings ? ModelName.embedding : ModelName.outputHead
     defer { weights.finished(head) }
     return try Linear.apply(h, head, weights, pass)

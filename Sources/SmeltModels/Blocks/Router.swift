@@ -131,8 +131,7 @@ struct Router: Sendable {
 
   /// sqrt(ln(1 + e^x)), in double precision. Source: DeepSeek-V4's `sqrtsoftplus`.
   static func sqrtSoftplus(_ x: Float) -> Float {
-    let x = Double(x)
-    return Float((x > 20 ? x : log1p(exp(x))).squareRoot())
+    Float(softplus(Double(x)).squareRoot())
   }
 
   /// The ids of the `count` largest values, ascending by id. Of equal values the lower id is taken first.

@@ -88,9 +88,5 @@ package struct TextConfig: Sendable {
 
 extension WeightSpec {
   /// The same weight under a wrapper's names.
-  package func spelled(_ form: WrapperForm) -> WeightSpec {
-    var spec = self
-    spec.spellings = spellings.map { $0.renamed(form.tensor($0.tensor)) }
-    return spec
-  }
+  package func spelled(_ form: WrapperForm) -> WeightSpec { renamed(form.tensor) }
 }

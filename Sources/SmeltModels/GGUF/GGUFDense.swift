@@ -47,7 +47,7 @@ enum GGUFLlama: GGUFArchitecture {
     }
     for (part, heads) in [("attn_q", decoder.attention.heads), ("attn_k", decoder.attention.keyHeads)]
     where name.hasSuffix(".\(part).weight") || name.hasSuffix(".\(part).bias") {
-      return .pairedHeads(name, heads: heads)
+      return .ordered(name, .pairedHeads(heads))
     }
     return place
   }

@@ -114,6 +114,8 @@ package struct WeightSpec: Sendable {
   package var input: WeightName?
   /// Whether what it gives is clamped or offset before the next weight reads it, so that its channels cannot be scaled.
   package var isClampedAfter = false
+  /// What the pass adds to its numbers before it uses them: 1 for norms whose scales are stored as distances from 1.
+  package var offset: Float = 0
   /// Whether no forward pass here computes with it: it is carried from container to container.
   package var isCarried = false
   /// Whether it belongs to a block that drafts tokens (multi-token prediction).
@@ -134,6 +136,13 @@ package struct WeightSpec: Sendable {
     self.inputGroups = inputGroups
     self.spellings = spellings
     input = name.usualInput
+  }
+
+  /// The same weight under other tensor names.
+  func renamed(_ name: (String) -> String) -> WeightSpec {
+    var spec = self
+    spec.spellings = spellings.map { $0.renamed(name($0.tensor)) }
+    return spec
   }
 
   /// The same of an expert's up, whose output the family clamps or offsets before down reads it.
@@ -158,7 +167,7 @@ extension WeightSpec {
   package var isMultiplied: Bool {
     guard shape.rank >= 2, !isCarried else { return false }
     switch role {
-    case .embedding, .norm, .bias, .selectionBias, .hashTable, .sink: return false
+    case .embedding, .norm, .bias, .selectionBias, .hashTable, .sink, .convolution: return false
     default: return true
     }
   }

@@ -9,8 +9,8 @@ package import SmeltTensors
 
 /// One step that a weight's numbers take on their way into a result, apart from rounding.
 package enum Arrangement: Sendable, Hashable {
-  /// The rows of each head in the order of `GGUFPlace.pairedHeads`.
-  case pairedHeads(Int)
+  /// Rows or columns in another order, or each number through a function.
+  case step(GGUFPiece.Step)
   /// The keys' half of `GGUFPlace.keysAndValues`, transposed.
   case keys(heads: Int, width: Int)
   /// The values' half of it.
@@ -27,6 +27,18 @@ package enum Arrangement: Sendable, Hashable {
   case separateScales
   /// `nvfp4` in GGUF's blocks: the same codes and scales, the global scale in a tensor of its own. Always the first step.
   case blockedNVFP4
+}
+
+extension GGUFPlace {
+  /// The tensors that hold a weight, and the steps that lead there.
+  package var arrangements: [(tensor: String, steps: [Arrangement])] {
+    switch self {
+    case .whole(let name), .stacked(let name, _, _): [(name, [])]
+    case .arranged(let pieces): pieces.map { ($0.tensor, $0.steps.map { .step($0) }) }
+    case .keysAndValues(let keys, let values, let heads, let width):
+      [(keys, [.keys(heads: heads, width: width)]), (values, [.values(heads: heads, keyWidth: width)])]
+    }
+  }
 }
 
 /// One matrix of the result.
@@ -74,7 +86,11 @@ extension Arrangement {
   /// The dimensions of a weight's numbers after the step.
   func shape(_ shape: Shape) -> Shape {
     switch self {
-    case .pairedHeads, .integers32, .integers64, .separateScales, .blockedNVFP4: shape
+    case .step(.rows(let order)):
+      shape.rank < 2
+        ? [order.rows(of: shape.count)?.count ?? shape.count]
+        : Shape([order.rows(of: shape.rows)?.count ?? shape.rows] + shape.dimensions.dropFirst())
+    case .step, .integers32, .integers64, .separateScales, .blockedNVFP4: shape
     case .keys(let heads, let width): [heads, shape.columns, width]
     case .values(let heads, let keyWidth): [heads, shape.rows / heads - keyWidth, shape.columns]
     case .transposed: [shape.columns, shape.rows]
@@ -90,7 +106,9 @@ extension Arrangement {
     case .separateScales: FP4.mxfp4
     case .blockedNVFP4: GGUFBlock(.nvfp4)
     case .keys, .transposed: source is Plain ? source : Plain.f32
-    case .pairedHeads, .values: source is Plain || source is GGUFBlock ? source : Plain.f32
+    case .step(.rows), .values: source is Plain || source is GGUFBlock ? source : Plain.f32
+    case .step(.columns(let order)): order.keepsColumns(of: source) ? source : Plain.f32
+    case .step(.numbers): Plain.f32
     case .alternating: source is Plain || source is GGUFBlock || source is FP4 ? source : Plain.f32
     }
   }
@@ -114,15 +132,12 @@ extension Weight {
           }
           return small
         })
-    case .pairedHeads(let heads):
-      let headRows = outputs / heads
-      var order = [Int](repeating: 0, count: outputs)
-      for row in 0..<outputs { order[GGUFPlace.pairedRow(row, headRows: headRows)] = row }
-      return try taking(order, encoding, target)
+    case .step(let step): return try stepped(step)
     case .values(let heads, let keyWidth):
       let headRows = rows / heads
       return try taking(
-        (0..<heads).flatMap { head in head * headRows + keyWidth..<(head + 1) * headRows }, encoding, target)
+        rows: (0..<heads).flatMap { head in head * headRows + keyWidth..<(head + 1) * headRows },
+        shape: target)
     case .keys(let heads, let width):
       let headRows = rows / heads
       return try turned(blocks: (0..<heads).map { $0 * headRows..<$0 * headRows + width }, encoding, target)
@@ -139,7 +154,7 @@ extension Weight {
     let target = Arrangement.alternating.shape(shape)
     let isVector = shape.rank < 2
     let count = isVector ? shape.count : rows
-    let pairs = [self, other].map { $0.encoding.name == encoding.name ? $0 : $0.decoded() }
+    let pairs = [self, other].map { $0.encoding.name == encoding.name ? $0 : $0.decodedWeight() }
     let layouts = try encoding.layout(of: target, name: name)
     let parts = zip(pairs[0].parts, zip(pairs[1].parts, layouts)).map { first, rest in
       let size = first.bytes.count / max(1, count)
@@ -159,42 +174,22 @@ extension Weight {
     return try Weight(name: name, shape: target, encoding: encoding, parts: parts, file: file)
   }
 
-  /// The same numbers in float32.
-  private func decoded() -> Weight {
-    let buffer = ByteBuffer(count: shape.count * 4)
-    if shape.count > 0 {
-      encoding.decode(
-        self, rows: 0..<rows, columns: 0..<columns,
-        // SAFETY: fresh memory for rows × columns floats, which nobody else has yet
-        into: buffer.bytes.bindMemory(to: Float.self).baseAddress!, stride: columns)
+  /// A step of a GGUF piece.
+  private func stepped(_ step: GGUFPiece.Step) throws -> Weight {
+    switch step {
+    case .rows(let order):
+      guard let rows = order.rows(of: outputs) else { throw GGUFPiece.noOrder(self) }
+      return try taking(rows: rows, shape: Arrangement.step(step).shape(shape))
+    case .columns(let order):
+      guard let columns = order.rows(of: columns) else { throw GGUFPiece.noOrder(self) }
+      return try taking(columns: columns, by: order)
+    case .numbers(let map): return try mapped { map.apply($0) }
     }
-    let part = Part(.values, dtype: .f32, shape: shape, bytes: Bytes(buffer))
-    guard let weight = try? Weight(name: name, shape: shape, encoding: Plain.f32, parts: [part], file: file)
-    else { preconditionFailure("float32 holds any shape") }
-    return weight
-  }
-
-  /// Output channels: rows of a matrix, numbers of a bias.
-  private var outputs: Int { shape.rank < 2 ? shape.count : rows }
-
-  /// Some rows in the order given.
-  private func taking(_ order: [Int], _ encoding: any Encoding, _ target: Shape) throws -> Weight {
-    let source = encoding.name == self.encoding.name ? self : decoded()
-    let size = source.values.bytes.count / max(1, outputs)
-    let buffer = ByteBuffer(count: order.count * size)
-    // SAFETY: slices are bounds-checked; every row is copied to its one place
-    source.values.bytes.withUnsafeBytes { bytes in
-      for (place, row) in order.enumerated() {
-        UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[place * size..<(place + 1) * size]).copyMemory(
-          from: UnsafeRawBufferPointer(rebasing: bytes[row * size..<(row + 1) * size]))
-      }
-    }
-    return try made(encoding, target, Bytes(buffer))
   }
 
   /// Runs of rows, each transposed, one after another.
   private func turned(blocks: [Range<Int>], _ encoding: any Encoding, _ target: Shape) throws -> Weight {
-    let source = encoding.name == self.encoding.name ? self : decoded()
+    let source = encoding.name == self.encoding.name ? self : decodedWeight()
     let size = encoding is Plain ? source.values.dtype.bits / 8 : 4
     let rowBytes = columns * size
     let buffer = ByteBuffer(count: target.count * size)

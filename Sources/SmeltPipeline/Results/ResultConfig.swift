@@ -12,6 +12,18 @@ enum ResultConfig {
     holdsDrafts ? bytes : try withoutDrafts(bytes)
   }
 
+  /// The text with so many layers that draft tokens, where a result holds them and the source's configuration counts none.
+  /// - Throws: `CFG_JSON`, `CFG_VALUE`.
+  static func counting(_ drafts: Int, _ bytes: Bytes) throws -> Bytes {
+    let config = try parseConfig(bytes, file: "config.json")
+    guard drafts > 0, let object = config.object,
+      try ConfigReader(config, file: "config.json").declaredDrafts() == 0
+    else { return bytes }
+    let others = zip(object.keys, object.values).filter { $0.0 != DraftBlocks.countKey }
+    let members = others.map { ($0.0, $0.1) } + [(DraftBlocks.countKey, JSON(drafts))]
+    return Bytes(Array((JSON(members: members).text(indented: true) + "\n").utf8))
+  }
+
   /// The text without layers that draft tokens: every spelling of their number is 0, flags for them are
   /// false, and lists with an entry a layer end with the last layer. The source's bytes where that is so already.
   /// - Throws: `CFG_JSON`.

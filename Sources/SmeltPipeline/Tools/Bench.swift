@@ -10,13 +10,13 @@ package struct BenchRow: Sendable {
   package var name: String
   /// The figure.
   package var value: Double
-  /// `GFLOPS` or `GB/s`.
+  /// `GFLOPS`, or `GB/s` of something.
   package var unit: String
   /// Share of the measured peak, for products.
   package var share: Double?
 }
 
-/// Measures products and codecs on one core, best of several runs of at least `seconds` each.
+/// Measures products, decoding and layers with a state on one core, best of several runs of at least `seconds` each.
 package func bench(seconds: Double = 0.2) -> [BenchRow] {
   let peak = sk_peak_f32_gflops(seconds)
   var rows = [
@@ -31,7 +31,7 @@ package func bench(seconds: Double = 0.2) -> [BenchRow] {
       guard let weight = benchWeight(encoding, [outputs, inputs]) else { continue }
       let x = Matrix(
         rows: tokens, columns: inputs, values: (0..<tokens * inputs).map { Float($0 % 17) / 16 - 0.5 })
-      let time = best(seconds) { _ = multiply(x, weight) }
+      let time = bestTime(seconds) { _ = multiply(x, weight) }
       let rate = 2 * Double(tokens) * Double(outputs) * Double(inputs) / time / 1e9
       rows.append(
         BenchRow(
@@ -43,7 +43,7 @@ package func bench(seconds: Double = 0.2) -> [BenchRow] {
   for encoding in ["bf16", "f8_e4m3.channel", "f8_e4m3.block", "int8.channel", "mxfp4"] {
     guard let weight = benchWeight(encoding, [256, 4096]) else { continue }
     var out = [Float](repeating: 0, count: 256 * 4096)
-    let time = best(seconds) {
+    let time = bestTime(seconds) {
       out.withUnsafeMutableBufferPointer {
         // SAFETY: `out` has room for 256 × 4,096 floats
         weight.encoding.decode(weight, rows: 0..<256, columns: 0..<4096, into: $0.baseAddress!, stride: 4096)
@@ -52,7 +52,7 @@ package func bench(seconds: Double = 0.2) -> [BenchRow] {
     rows.append(
       BenchRow(name: "decode \(encoding)", value: 4 * 256 * 4096 / time / 1e9, unit: "GB/s of floats"))
   }
-  return rows
+  return rows + benchSequences(seconds: seconds, peak: peak)
 }
 
 /// A weight with harmless codes: ones, or as near as the encoding comes.
@@ -77,7 +77,7 @@ private func benchWeight(_ name: String, _ shape: Shape) -> Weight? {
 }
 
 /// The shortest CPU time of one call, over at least five calls and `seconds`.
-private func best(_ seconds: Double, _ body: () -> Void) -> Double {
+func bestTime(_ seconds: Double, _ body: () -> Void) -> Double {
   var shortest = Double.infinity
   var total = 0.0
   var runs = 0

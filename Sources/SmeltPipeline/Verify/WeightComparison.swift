@@ -111,11 +111,13 @@ struct WeightComparison {
   /// A weight that the result holds in pieces which were rounded apart, with the source's numbers in the same arrangement.
   private func pieces(_ spec: WeightSpec, _ a: Weight) throws -> [(Weight, Weight)]? {
     guard let pieces = try model.source.pieces(of: spec.name),
-      let architecture = GGUFArchitectures.of(model.family),
-      case .keysAndValues(_, _, let heads, let width) = architecture.place(of: spec, in: model.family)
+      let architecture = GGUFArchitectures.of(model.family)
     else { return nil }
-    let steps: [Arrangement] = [.keys(heads: heads, width: width), .values(heads: heads, keyWidth: width)]
-    return try zip(steps, pieces).map { (try a.arranged($0), $1) }
+    let steps = architecture.place(of: spec, in: model.family).arrangements.map(\.steps)
+    guard steps.count == pieces.count else { return nil }
+    return try zip(steps, pieces).map { steps, piece in
+      (try steps.reduce(a) { try $0.arranged($1) }, piece)
+    }
   }
 }
 

@@ -15,7 +15,9 @@ enum GGUFHeaderKeys {
     guard let architecture = GGUFArchitectures.of(model.family),
       let sourceConfig = try model.textConfig()
     else { preconditionFailure("a model has a family and a config.json") }
-    let configText = try ResultConfig.text(sourceConfig, holdsDrafts: plan.holdsDrafts)
+    let configText = try ResultConfig.counting(
+      plan.holdsDrafts ? (model.family as? CarryingFamily)?.draftBlocks ?? 0 : 0,
+      try ResultConfig.text(sourceConfig, holdsDrafts: plan.holdsDrafts))
     let json = try parseConfig(configText, file: "config.json")
     let config = ConfigReader(json, file: "config.json")
     var metadata = Metadata(file: fileName(path))

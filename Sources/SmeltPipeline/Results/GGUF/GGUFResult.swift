@@ -75,7 +75,8 @@ package struct GGUFResult: ResultTarget {
         let name = GGUFArchitectures.of(family)?.name ?? family.modelType
         return LeftOut(.mtp("llama.cpp reads no blocks that draft tokens in '\(name)'"))
       }
-      guard !spec.hasSourceName, family.draftBlocks == family.drafts.declared else {
+      let isWhole = [0, family.draftBlocks].contains(family.drafts.declared)
+      guard !spec.hasSourceName, isWhole else {
         return LeftOut(
           .mtp("the blocks that draft tokens are not those that config.json counts, all of them and whole"))
       }
@@ -91,8 +92,8 @@ package struct GGUFResult: ResultTarget {
     guard stored.encoding.name == NVFP4.multiplied.name, stored.prepared == nil,
       stored.spec.shape.columns % GGUFBlock(.nvfp4).elements == 0
     else { return false }
-    if case .keysAndValues = GGUFArchitectures.of(family)?.place(of: stored.spec, in: family) { return false }
-    return true
+    let place = GGUFArchitectures.of(family)?.place(of: stored.spec, in: family)
+    return (place?.arrangements ?? []).allSatisfy { $0.steps.encoding(of: GGUFBlock(.nvfp4)) is GGUFBlock }
   }
 
   /// The schemes whose results GGUF holds.
@@ -146,15 +147,8 @@ package struct GGUFResult: ResultTarget {
     }
     let place = architecture.place(of: planned.stored.spec, in: family)
     let first: [Arrangement] = planned.isKept && isBlocked(planned.stored, family) ? [.blockedNVFP4] : []
-    switch place {
-    case .whole(let name), .stacked(let name, _, _):
-      return [(name, planned.stored.encoding.name == IntegerTable.i64.name ? [.integers32] : first)]
-    case .pairedHeads(let name, let heads): return [(name, first + [.pairedHeads(heads)])]
-    case .keysAndValues(let keys, let values, let heads, let width):
-      return [
-        (keys, [.keys(heads: heads, width: width)]), (values, [.values(heads: heads, keyWidth: width)]),
-      ]
-    }
+    let isTable = planned.stored.encoding.name == IntegerTable.i64.name
+    return place.arrangements.map { ($0.tensor, isTable ? [.integers32] : first + $0.steps) }
   }
 
   /// Whether a family is of GGUF's own names and nothing else is known of it.
@@ -221,6 +215,7 @@ package struct GGUFResult: ResultTarget {
       if tensors.suffix(2).contains(where: { $0.name == name }) { continue }
       var dimensions = slab.shape.dimensions
       if spec.name.expert != nil { dimensions.insert(family.dimensions.experts, at: 0) }
+      if spec.role == .convolution, !spec.hasSourceName { dimensions.removeAll { $0 == 1 } }
       if spec.name.expert == nil, spec.shape.rank == 2, spec.shape.rows == 1, !spec.hasSourceName {
         dimensions.removeFirst()
       }
