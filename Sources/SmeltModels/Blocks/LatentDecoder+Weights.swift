@@ -109,16 +109,11 @@ extension LatentDecoder {
     ]
   }
 
-  /// Blocks that draft tokens: a whole layer with experts each, and what joins it to the model. Where layers share an indexer's
-  /// choice, a block may be without one too.
+  /// Blocks that draft tokens: a whole layer with experts each, and an indexer where the model has any, and what joins it to the model.
   var drafts: DraftBlocks {
-    let mayShare = sharesSelection.contains(true)
-    return DraftBlocks(behind: dense.count, declared: draftLayers, least: 1, experts: feedForward.experts) {
-      layer in
+    DraftBlocks(behind: dense.count, declared: draftLayers, least: 1, experts: feedForward.experts) { layer in
       WeightSpec.nextRows(layer: layer, hidden: hidden, vocabulary: vocabulary)
-        + layerTable(layer, isDense: false).map {
-          mayShare && $0.name.base.contains(".indexer.") ? $0.optional : $0
-        }
+        + layerTable(layer, isDense: false)
     }
   }
 }
