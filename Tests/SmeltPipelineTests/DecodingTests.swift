@@ -14,6 +14,7 @@ import Testing
     "mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss", "gpt_oss-mxfp4", "glm4_moe", "minimax_m2",
     "llama", "mistral", "qwen2", "qwen3", "qwen3_5_moe", "qwen3_5", "qwen3_next",
     "qwen3_vl_moe",
+    "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "mistral4",
   ]
 
   @Test(arguments: models)

@@ -69,6 +69,10 @@ private func set(_ key: String, _ value: String, in text: inout String) {
     ("deepseek_v4", "hc_sinkhorn_iters", "1", "hc_sinkhorn_iters"),
     ("deepseek_v4", "sliding_window", "2", "sliding_window"),
     ("olmoe", "clip_qkv", "0.05", "clip_qkv"),
+    ("glm4_moe_lite", "routed_scaling_factor", "2.5", "routed_scaling_factor"),
+    ("glm_moe_dsa", "index_topk", "3", "index_topk"),
+    ("hy_v3", "router_scaling_factor", "1.5", "routed_scaling_factor"),
+    ("mistral4", "llama_4_scaling_beta", "0.5", "llama_4_scaling_beta"),
     ("qwen3_next", "norm_topk_prob", "false", "norm_topk_prob"),
     ("qwen3_next", "partial_rotary_factor", "0.5", "rotary_dim"),
   ]

@@ -23,7 +23,7 @@ package protocol GGUFArchitecture: Sendable {
   static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace
 
   /// Whether llama.cpp's loader reads blocks that draft tokens, `blk.N.nextn.…` and a layer's tensors behind the last layer.
-  static var readsDrafts: Bool { get }
+  static func readsDrafts(of family: any ModelFamily) -> Bool
 
   /// The tensors in which the architecture's files may keep factors of the rotation's frequencies.
   static var factorTensors: [String] { get }
@@ -48,7 +48,7 @@ extension GGUFArchitecture {
   }
 
   /// It does not.
-  package static var readsDrafts: Bool { false }
+  package static func readsDrafts(of family: any ModelFamily) -> Bool { false }
 
   /// None.
   package static var factorTensors: [String] { [] }
@@ -100,6 +100,9 @@ package struct GGUFModel {
   func key(_ name: String) -> String { "\(architecture).\(name)" }
 
   func has(_ tensor: String) -> Bool { shapes(tensor) != nil }
+
+  /// Tokens of the vocabulary, 0 without embeddings.
+  var vocabulary: Int { shapes("token_embd.weight")?.rows ?? 0 }
 
   /// Whether the file has the key.
   func hasKey(_ name: String) -> Bool { metadata[key(name)] != nil }
@@ -160,7 +163,6 @@ package struct GGUFModel {
   func commonConfig(_ modelType: String) throws -> [(String, JSON)] {
     var members: [(String, JSON)] = [("model_type", JSON(modelType))]
     func add(_ key: String, _ value: JSON) { members.append((key, value)) }
-    let vocabulary = shapes("token_embd.weight")?.rows ?? 0
     add("vocab_size", JSON(vocabulary))
     add("hidden_size", JSON(try integer("embedding_length")))
     add("num_hidden_layers", JSON(try layers()))
@@ -199,13 +201,13 @@ package struct GGUFModel {
 
 /// The keys that llama.cpp's conversion writes for all families, in its order.
 struct GGUFKeys {
+  private let architecture: any GGUFArchitecture.Type
   private let prefix: String
-  private let readsDrafts: Bool
   private(set) var entries: [(String, MetadataValue)] = []
 
   init(_ architecture: any GGUFArchitecture.Type) {
+    self.architecture = architecture
     prefix = architecture.name + "."
-    readsDrafts = architecture.readsDrafts
   }
 
   mutating func add(_ name: String, _ value: Int) { entries.append((prefix + name, .integer(value))) }
@@ -213,8 +215,8 @@ struct GGUFKeys {
   mutating func add(_ name: String, _ value: Bool) { entries.append((prefix + name, .bool(value))) }
   mutating func add(_ name: String, _ value: String) { entries.append((prefix + name, .string(value))) }
   mutating func add(_ name: String, _ value: [Int]) { entries.append((prefix + name, .integers(value))) }
-  mutating func add(_ name: String, _ value: [Bool]) { entries.append((prefix + name, .bools(value))) }
   mutating func add(_ name: String, _ value: [Double]) { entries.append((prefix + name, .numbers(value))) }
+  mutating func add(_ name: String, _ value: [Bool]) { entries.append((prefix + name, .bools(value))) }
 
   /// Sizes, rotation and experts.
   mutating func common(
@@ -222,7 +224,7 @@ struct GGUFKeys {
     rope: (theta: Double, yarn: YarnScaling?), headWidth: Int?
   ) throws {
     let dimensions = family.dimensions
-    let drafts = readsDrafts ? try config.declaredDrafts() : 0
+    let drafts = architecture.readsDrafts(of: family) ? try config.declaredDrafts() : 0
     add("block_count", dimensions.layers + drafts)
     if drafts > 0 { add("nextn_predict_layers", drafts) }
     if config.value("max_position_embeddings") != nil {

@@ -11,6 +11,7 @@ package enum GGUFArchitectures {
     GGUFQwen3MoE.self, GGUFOLMoE.self, GGUFGPTOSS.self, GGUFGLM4MoE.self, GGUFMiniMaxM2.self,
     GGUFQwen2.self, GGUFQwen3.self, GGUFQwen3VLMoE.self, GGUFQwen3Next.self, GGUFQwen35MoE.self,
     GGUFQwen35.self,
+    GGUFGLMDSA.self, GGUFMistral4.self, GGUFHYV3.self,
   ]
 
   /// The architecture of a family.

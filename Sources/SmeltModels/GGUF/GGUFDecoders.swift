@@ -301,7 +301,8 @@ enum GGUFGPTOSS: GGUFArchitecture {
 enum GGUFGLM4MoE: GGUFArchitecture {
   static let name = "glm4moe"
   static let modelTypes = ["glm4_moe"]
-  static let readsDrafts = true
+
+  static func readsDrafts(of family: any ModelFamily) -> Bool { true }
 
   static func config(_ model: GGUFModel) throws -> [(String, JSON)] {
     let hidden = try model.integer("embedding_length")

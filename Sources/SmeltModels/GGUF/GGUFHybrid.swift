@@ -165,7 +165,8 @@ extension GGUFArchitecture {
 enum GGUFQwen35MoE: GGUFArchitecture {
   static let name = "qwen35moe"
   static let modelTypes = ["qwen3_5_moe_text"]
-  static let readsDrafts = true
+
+  static func readsDrafts(of family: any ModelFamily) -> Bool { true }
 
   static func config(_ model: GGUFModel) throws -> [(String, JSON)] {
     try model.hybridConfig("qwen3_5_moe_text", hasExperts: true)
@@ -188,7 +189,8 @@ enum GGUFQwen35MoE: GGUFArchitecture {
 enum GGUFQwen35: GGUFArchitecture {
   static let name = "qwen35"
   static let modelTypes = ["qwen3_5_text"]
-  static let readsDrafts = true
+
+  static func readsDrafts(of family: any ModelFamily) -> Bool { true }
 
   static func config(_ model: GGUFModel) throws -> [(String, JSON)] {
     try model.hybridConfig("qwen3_5_text", hasExperts: false)
@@ -212,7 +214,8 @@ enum GGUFQwen35: GGUFArchitecture {
 enum GGUFQwen3Next: GGUFArchitecture {
   static let name = "qwen3next"
   static let modelTypes = ["qwen3_next"]
-  static let readsDrafts = true
+
+  static func readsDrafts(of family: any ModelFamily) -> Bool { true }
 
   static func config(_ model: GGUFModel) throws -> [(String, JSON)] {
     try model.hybridConfig("qwen3_next", hasExperts: true) + [("norm_topk_prob", true)]
