@@ -21,6 +21,7 @@ package enum ModelFamilies {
     Mistral.self,
     Qwen2.self,
     Qwen3.self,
+    Gemma4.self,
   ]
 
   /// Whether some family has this `model_type`.

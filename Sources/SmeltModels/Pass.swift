@@ -79,6 +79,8 @@ package struct Routing: Sendable {
   package let experts: [Int32]
   /// The factors of their outputs, in the same order, scaling included.
   package let weights: [Float]
+  /// What the experts of all tokens read, [tokens, channels], where that is not what the router reads and the pass asks for it.
+  package var inputs: Matrix?
 
   /// A routing of known values.
   package init(perToken: Int, experts: [Int32], weights: [Float]) {
@@ -99,12 +101,20 @@ package struct Pass: Sendable {
   package var forcedRouting: Routing?
   /// What earlier passes over the same sequence left behind; nil for whole sequences from position 0.
   package var state: DecodingState?
+  /// What layers leave to later ones of the same walk; nil where each layer is run by itself. Whoever drives the layers makes it.
+  package var memo: LayerMemo?
+  /// Whether layers tell what their experts read (`Routing.inputs`).
+  package var keepsExpertInputs = false
 
   /// A pass.
-  package init(parallel: Parallel = .serial, forcedRouting: Routing? = nil, state: DecodingState? = nil) {
+  package init(
+    parallel: Parallel = .serial, forcedRouting: Routing? = nil, state: DecodingState? = nil,
+    memo: LayerMemo? = nil
+  ) {
     self.parallel = parallel
     self.forcedRouting = forcedRouting
     self.state = state
+    self.memo = memo
   }
 }
 

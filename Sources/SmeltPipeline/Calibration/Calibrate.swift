@@ -227,7 +227,8 @@ private struct Calibration {
   ) throws -> Learned {
     let tap = RouterTap(weights, of: family)
     let observed = ObservedWeights(tap, specs: family.weights)
-    let pass = Pass(parallel: options.parallel)
+    var pass = Pass(parallel: options.parallel)
+    pass.keepsExpertInputs = policy.kind == .topUp
     let experts = family.dimensions.experts
     var learned = Learned()
     let left = keeping.checkpoints.left
@@ -236,6 +237,7 @@ private struct Calibration {
     var stream =
       try left.activations.map { try TokenStream(groups, family, folder: folder, saved: $0) }
       ?? TokenStream(groups, family, observed, folder: folder)
+    pass.memo = stream.memo
     learned.spilledBytes = stream.spilledBytes
     let wanted = policy.kind == .topUp ? policy.minTokens : 0
     let inputs = groups.count > 1 && wanted > 0 ? try ScratchFile(in: folder) : nil
@@ -244,8 +246,9 @@ private struct Calibration {
       var drawn = [Int](repeating: 0, count: experts)
       try stream.update { batch, first, x in
         let routing = try family.layer(layer, &x, batch, observed, pass)
-        let seen = tap.drain()
+        var seen = tap.drain()
         guard let routing else { return }
+        if let inputs = routing.inputs { seen?.inputs = inputs }
         observed.record(routing, layer: layer, experts: experts)
         let drawnHere = min(max(0, drawnTokens - first), batch.count)
         for expert in routing.experts.prefix(drawnHere * routing.perToken) { drawn[Int(expert)] += 1 }

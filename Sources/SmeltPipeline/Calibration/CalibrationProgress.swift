@@ -160,6 +160,8 @@ final class CalibrationProgress {
     _ layer: LearnedLayer, _ statistics: Statistics, added: [Int], _ stream: borrowing TokenStream
   ) throws {
     pending.append(layer)
+    // What layers leave to each other is in no checkpoint: the last one before it stays the one to resume from.
+    guard stream.memo.isEmpty else { return }
     let bytes = pending.reduce(0) {
       $0 + $1.entries.reduce(0) { $0 + 8 * $1.groups * ($1.columns + 1) }
     }

@@ -63,9 +63,9 @@ func topUpWindows(
   let all = Windows(windows.sequences + windows.pool, context: windows.context)
   options.progress.begin("look for starved experts", total: dimensions.layers, unit: "layers")
   defer { options.progress.end() }
-  let pass = Pass(parallel: options.parallel)
   var stream = try TokenStream(
     all.groups(dimensions, streams: 1, maxMemory: options.maxMemory), family, weights, folder: folder)
+  let pass = Pass(parallel: options.parallel, memo: stream.memo)
   var topUp = TopUp(windows: windows.pool.count)
   try LayerPass(family, cache, options.progress).run { layer in
     var counts: [[Int32]] = []

@@ -275,7 +275,8 @@ func measureSensitivity(
   _ family: some ModelFamily, _ weights: some Weights, _ batch: TokenBatch, _ roles: [RoleGroup],
   _ schemes: [any Scheme], _ options: ConvertOptions
 ) throws -> [[Double]] {
-  let pass = Pass(parallel: options.run.parallel)
+  let memo = LayerMemo()
+  let pass = Pass(parallel: options.run.parallel, memo: memo)
   options.run.progress.begin("sensitivity", total: roles.count, unit: "groups")
   defer { options.run.progress.end() }
   var errors: [[Double]] = []
@@ -296,7 +297,9 @@ func measureSensitivity(
             recipe: recipe,
             statistics: options.statistics, parallel: options.run.parallel)
           var z = x
-          _ = try family.layer(layer, &z, batch, rounded, pass)
+          // What the layer leaves to others is the source's.
+          let own = Pass(parallel: options.run.parallel, memo: memo.prefix(batch.count))
+          _ = try family.layer(layer, &z, batch, rounded, own)
           let sum = zip(y.values, z.values).reduce(0.0) { sum, pair in
             let d = Double(pair.0) - Double(pair.1)
             return sum + d * d

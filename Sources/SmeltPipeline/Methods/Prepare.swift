@@ -179,11 +179,13 @@ struct Preparation: Sendable {
     _ family: some ModelFamily, _ weights: some Weights, _ groups: [TokenBatch], _ folder: String,
     _ folding: Folding
   ) throws {
-    let pass = Pass(parallel: parallel)
+    var pass = Pass(parallel: parallel)
+    pass.keepsExpertInputs = groups.count > 1
     let collecting = CollectingWeights(weights, self, folding)
     let tap = RouterTap(collecting, of: family)
     let replayed = OverlaidWeights(base: weights, store: store)
     var stream = try TokenStream(groups, family, weights, folder: folder)
+    pass.memo = stream.memo
     try forEachLayer(family) { layer in
       let specs = family.weights.filter { $0.layer == layer }
       let inputs = groups.count > 1 ? RoutedInputs(try ScratchFile(in: folder)) : nil
@@ -194,7 +196,8 @@ struct Preparation: Sendable {
           return
         }
         let routing = try family.layer(layer, &x, batch, tap, pass)
-        if let seen = tap.drain()?.inputs, let routing { try inputs.add(seen, routing, first: first) }
+        let seen = tap.drain()?.inputs
+        if let routing, let read = routing.inputs ?? seen { try inputs.add(read, routing, first: first) }
       }
       if method.isSequential {
         try stream.forEach { batch, first, x in
@@ -239,7 +242,8 @@ struct Preparation: Sendable {
     let chooser = FoldChooser(
       family: family, weights: weights, targets: targets, statistics: statistics, recipe: options.recipe,
       parallel: parallel)
-    let pass = Pass(parallel: parallel)
+    let memo = LayerMemo()
+    let pass = Pass(parallel: parallel, memo: memo)
     let batch = method.method == .awq ? tokens : TokenBatch([])
     var x = try family.embed(batch, weights)
     for layer in 0..<family.dimensions.layers {
@@ -251,7 +255,7 @@ struct Preparation: Sendable {
       try watched.take { moments in
         var chosen = try chooser.choose(method.method, layer: layer, moments)
         if method.method == .awq {
-          chosen = try helpful(chosen, family, weights, layer, batch, before: before, after: x)
+          chosen = try helpful(chosen, family, weights, layer, batch, memo, before: before, after: x)
         }
         folding.factors.merge(FoldFactors.all(chosen.map { ($0.site, $0.factors) })) { _, new in new }
         for (site, _, note) in chosen {
@@ -267,7 +271,8 @@ struct Preparation: Sendable {
   /// The sites, one after another, whose factors bring the layer's rounded output nearer to the source's.
   private func helpful(
     _ chosen: [(site: FoldSite, factors: [Float], note: String)], _ family: some ModelFamily,
-    _ weights: some Weights, _ layer: Int, _ batch: TokenBatch, before: Matrix, after: Matrix
+    _ weights: some Weights, _ layer: Int, _ batch: TokenBatch, _ memo: LayerMemo, before: Matrix,
+    after: Matrix
   ) throws -> [(site: FoldSite, factors: [Float], note: String)] {
     var sequences = 1
     while sequences < batch.sequenceCount, batch.starts[sequences + 1] <= Preparation.judgedTokens {
@@ -283,7 +288,7 @@ struct Preparation: Sendable {
         base: FoldedWeights(base: weights, factors: factors), specs: specs, recipe: options.recipe,
         statistics: options.statistics, parallel: parallel, factors: factors)
       var z = input
-      _ = try family.layer(layer, &z, few, rounded, Pass(parallel: parallel))
+      _ = try family.layer(layer, &z, few, rounded, Pass(parallel: parallel, memo: memo.prefix(rows.count)))
       return zip(output.values, z.values).reduce(0) { $0 + Double($1.0 - $1.1) * Double($1.0 - $1.1) }
     }
     var taken: [(site: FoldSite, factors: [Float], note: String)] = []

@@ -71,8 +71,8 @@ private func negativeLogLikelihoods(
   _ family: some ModelFamily, _ weights: some Weights, _ cache: WeightCache, _ groups: [TokenBatch],
   _ options: RunOptions
 ) throws -> (losses: [Double], spilledBytes: Int) {
-  let pass = Pass(parallel: options.parallel)
   var stream = try TokenStream(groups, family, weights, folder: ScratchFile.temporaryFolder)
+  let pass = Pass(parallel: options.parallel, memo: stream.memo)
   try LayerPass(family, cache, options.progress).run { layer in
     try stream.update { batch, _, x in _ = try family.layer(layer, &x, batch, weights, pass) }
   }

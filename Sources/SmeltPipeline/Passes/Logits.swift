@@ -93,10 +93,10 @@ private final class LogitsOutputs {
     _ options: RunOptions
   ) throws {
     let dimensions = family.dimensions
-    let pass = Pass(parallel: options.parallel)
     /// The sequences before each group.
     let firsts = groups.reduce(into: [0]) { $0.append($0[$0.count - 1] + $1.sequenceCount) }
     var stream = try TokenStream(groups, family, weights, folder: ScratchFile.temporaryFolder)
+    let pass = Pass(parallel: options.parallel, memo: stream.memo)
     try LayerPass(family, cache, options.progress).run { layer in
       var group = 0
       try stream.update { batch, _, x in

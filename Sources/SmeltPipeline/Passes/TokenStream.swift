@@ -14,6 +14,8 @@ struct TokenStream: ~Copyable {
   private let columns: Int
   private var held = Matrix(rows: 0, columns: 0)
   private var scratch: ScratchFile?
+  /// What layers leave to later ones, for each group. It stays in memory.
+  let memo = LayerMemo()
 
   /// The embeddings of some groups. Of one group they stay in memory; of several each lies in a file of `folder`.
   init(
@@ -82,6 +84,7 @@ struct TokenStream: ~Copyable {
   mutating func update(_ body: (TokenBatch, Int, inout Matrix) throws -> Void) throws {
     for place in groups.indices {
       try Interrupt.check()
+      memo.turn(to: place)
       if let scratch {
         var x = try self[place]
         try body(groups[place], firsts[place], &x)
@@ -96,6 +99,7 @@ struct TokenStream: ~Copyable {
   func forEach(_ body: (TokenBatch, Int, Matrix) throws -> Void) throws {
     for place in groups.indices {
       try Interrupt.check()
+      memo.turn(to: place)
       try body(groups[place], firsts[place], try self[place])
     }
   }

@@ -53,6 +53,13 @@ struct Comparison {
     /// The result's with rounded activations; of no groups where there is no rounding.
     var rounded: TokenStream
 
+    /// What layers leave to later ones in each.
+    var memos:
+      (
+        source: LayerMemo, noise: LayerMemo, result: LayerMemo, forced: LayerMemo, rounded: LayerMemo
+      )
+    { (source.memo, noise.memo, result.memo, forced.memo, rounded.memo) }
+
     var spilledBytes: Int {
       source.spilledBytes + noise.spilledBytes + result.spilledBytes + forced.spilledBytes
         + rounded.spilledBytes
@@ -68,7 +75,6 @@ struct Comparison {
     _ plan: ComparisonPlan, _ mine: some ModelFamily, _ source: some Weights, _ its: some ModelFamily,
     _ result: some Weights, _ options: RunOptions, each: (Int) throws -> Void = { _ in }
   ) throws -> Int {
-    let pass = Pass(parallel: options.parallel)
     let permuted = PermutedWeights(base: source)
     let rounded = rounding.map { RoundedActivations(base: result, rounding: $0) }
     // Choices of another number of experts cannot be followed; without experts there are none.
@@ -86,16 +92,23 @@ struct Comparison {
       result: try stream(plan.groups, its, result),
       forced: try stream(canForce ? plan.groups : [], its, result),
       rounded: try stream(rounded == nil ? [] : plan.groups, its, result))
+    /// How a stream is run: each has a memo of its own.
+    func pass(_ memo: LayerMemo, _ forced: Routing? = nil) -> Pass {
+      Pass(parallel: options.parallel, forcedRouting: forced, memo: memo)
+    }
+    let memos = streams.memos
     try LayerPass(mine, nil, options.progress).run { layer in
       try each(layer)
       var choices: [Routing?] = []
       try streams.source.update { batch, _, x in
-        choices.append(try mine.layer(layer, &x, batch, source, pass))
+        choices.append(try mine.layer(layer, &x, batch, source, pass(memos.source)))
       }
-      try streams.noise.update { batch, _, x in _ = try mine.layer(layer, &x, batch, permuted, pass) }
+      try streams.noise.update { batch, _, x in
+        _ = try mine.layer(layer, &x, batch, permuted, pass(memos.noise))
+      }
       var place = 0
       try streams.result.update { batch, _, y in
-        let routing = try its.layer(layer, &y, batch, result, pass)
+        let routing = try its.layer(layer, &y, batch, result, pass(memos.result))
         let x = try streams.source[place]
         for window in 0..<batch.sequenceCount {  // one by one, so that the sums do not depend on the groups
           layers[layer].add(Metrics.distance(x, y, rows: batch.range(window), options.parallel))
@@ -105,13 +118,12 @@ struct Comparison {
       }
       place = 0
       try streams.forced.update { batch, _, y in
-        let forced = Pass(parallel: options.parallel, forcedRouting: choices[place])
-        _ = try its.layer(layer, &y, batch, result, forced)
+        _ = try its.layer(layer, &y, batch, result, pass(memos.forced, choices[place]))
         place += 1
       }
       if let rounded {
         try streams.rounded.update { batch, _, y in
-          _ = try its.layer(layer, &y, batch, rounded, pass)
+          _ = try its.layer(layer, &y, batch, rounded, pass(memos.rounded))
         }
       }
     }
