@@ -22,6 +22,9 @@ package protocol GGUFArchitecture: Sendable {
   /// Where the file keeps a weight.
   static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace
 
+  /// Whether a scale beside a weight's tensor is a part of the weight.
+  static func takesScale(_ spec: WeightSpec) -> Bool
+
   /// Whether llama.cpp's loader reads blocks that draft tokens, `blk.N.nextn.…` and a layer's tensors behind the last layer.
   static var readsDrafts: Bool { get }
 
@@ -46,6 +49,9 @@ extension GGUFArchitecture {
   package static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
     usualPlace(of: spec, in: family)
   }
+
+  /// It is.
+  package static func takesScale(_ spec: WeightSpec) -> Bool { true }
 
   /// It does not.
   package static var readsDrafts: Bool { false }
@@ -100,6 +106,9 @@ package struct GGUFModel {
   func key(_ name: String) -> String { "\(architecture).\(name)" }
 
   func has(_ tensor: String) -> Bool { shapes(tensor) != nil }
+
+  /// The dimensions of a tensor, or nil when the file has none of the name.
+  func tensorShape(_ tensor: String) -> Shape? { shapes(tensor) }
 
   /// Whether the file has the key.
   func hasKey(_ name: String) -> Bool { metadata[key(name)] != nil }
@@ -213,6 +222,7 @@ struct GGUFKeys {
   mutating func add(_ name: String, _ value: Bool) { entries.append((prefix + name, .bool(value))) }
   mutating func add(_ name: String, _ value: String) { entries.append((prefix + name, .string(value))) }
   mutating func add(_ name: String, _ value: [Int]) { entries.append((prefix + name, .integers(value))) }
+  mutating func add(_ name: String, _ value: [Bool]) { entries.append((prefix + name, .bools(value))) }
   mutating func add(_ name: String, _ value: [Double]) { entries.append((prefix + name, .numbers(value))) }
 
   /// Sizes, rotation and experts.

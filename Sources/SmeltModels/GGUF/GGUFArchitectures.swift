@@ -9,7 +9,7 @@ package enum GGUFArchitectures {
   package static let all: [any GGUFArchitecture.Type] = [
     GGUFDeepSeek2.self, GGUFDeepSeek32.self, GGUFDeepSeek4.self, GGUFLlama.self, GGUFQwen2MoE.self,
     GGUFQwen3MoE.self, GGUFOLMoE.self, GGUFGPTOSS.self, GGUFGLM4MoE.self, GGUFMiniMaxM2.self,
-    GGUFQwen2.self, GGUFQwen3.self,
+    GGUFQwen2.self, GGUFQwen3.self, GGUFGemma4.self,
   ]
 
   /// The architecture of a family.

@@ -91,8 +91,9 @@ package struct GGUFResult: ResultTarget {
     guard stored.encoding.name == NVFP4.multiplied.name, stored.prepared == nil,
       stored.spec.shape.columns % GGUFBlock(.nvfp4).elements == 0
     else { return false }
-    if case .keysAndValues = GGUFArchitectures.of(family)?.place(of: stored.spec, in: family) { return false }
-    return true
+    guard let architecture = GGUFArchitectures.of(family) else { return true }
+    if case .keysAndValues = architecture.place(of: stored.spec, in: family) { return false }
+    return architecture.takesScale(stored.spec)
   }
 
   /// The schemes whose results GGUF holds.
