@@ -12,7 +12,7 @@ import Testing
   static let models = [
     "deepseek_v2", "deepseek_v3", "deepseek_v3-fp8", "deepseek_v32", "deepseek_v4", "deepseek_v4-fp4",
     "mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss", "gpt_oss-mxfp4", "glm4_moe", "minimax_m2",
-    "llama", "mistral", "qwen2", "qwen3",
+    "llama", "mistral", "qwen2", "qwen3", "gemma4", "gemma4_dense", "gemma4_e2b",
   ]
 
   @Test(arguments: models)
@@ -25,7 +25,7 @@ import Testing
 
   /// Prefill of the first tokens, then chunks of odd lengths and single tokens.
   private func compare(_ family: some ModelFamily, _ weights: some Weights, _ ids: [Int]) throws {
-    let whole = try logits(family, weights, TokenBatch([ids]), Pass(parallel: .serial))
+    let whole = try logits(family, weights, TokenBatch([ids]), Pass(parallel: .serial, memo: LayerMemo()))
     let state = DecodingState()
     var place = 0
     var parts: [Float] = []

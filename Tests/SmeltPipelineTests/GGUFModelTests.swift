@@ -25,6 +25,9 @@ private let plainModels = [
   "qwen3_moe_sharded",
 ]
 
+/// Golden models of which a GGUF file holds the text model alone.
+private let wrappedModels = ["gemma4", "gemma4_dense", "gemma4_e2b"]
+
 /// A model written as GGUF.
 private func written(
   _ name: String, in folder: TemporaryFolder, _ scheme: String = "keep", exactOnly: Bool = true
@@ -81,7 +84,9 @@ func rewrite(_ path: String, to copy: String, _ change: (inout [(key: String, va
     #expect(try allLogits(model, windows) == allLogits(decoded, windows))
   }
 
-  @Test(arguments: plainModels + ["deepseek_v3-fp8", "deepseek_v4-fp4", "gpt_oss-mxfp4", "tiny-v4"])
+  @Test(
+    arguments: plainModels + ["deepseek_v3-fp8", "deepseek_v4-fp4", "gpt_oss-mxfp4", "tiny-v4"]
+      + wrappedModels)
   func whatIsWrittenGivesTheSourcesLogits(name: String) throws {
     let folder = TemporaryFolder()
     let source = try openFixture(name)
@@ -95,7 +100,7 @@ func rewrite(_ path: String, to copy: String, _ change: (inout [(key: String, va
   /// Other programs read the keys, not our copy of config.json: they say the same.
   @Test(arguments: [
     "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "glm4_moe", "minimax_m2", "mixtral", "olmoe",
-    "qwen3_moe", "tiny-v4", "llama", "qwen3",
+    "qwen3_moe", "tiny-v4", "llama", "qwen3", "gemma4", "gemma4_dense", "gemma4_e2b",
   ])
   func keysAloneSayWhatTheConfigurationSays(name: String) throws {
     let folder = TemporaryFolder()

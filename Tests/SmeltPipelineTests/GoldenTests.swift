@@ -26,7 +26,8 @@ private let golden = [
   ("glm4_moe", ["short.", "long."]), ("minimax_m2", ["short.", "long."]),
   ("kimi_k25", ["short.", "long."]), ("kimi_k25-int4", ["short.", "long."]),
   ("llama", ["short.", "long."]), ("mistral", ["short.", "long."]), ("qwen2", ["short.", "long."]),
-  ("qwen3", ["short.", "long."]),
+  ("qwen3", ["short.", "long."]), ("gemma4", ["short.", "long."]), ("gemma4_dense", ["short.", "long."]),
+  ("gemma4_e2b", ["short.", "long."]),
 ]
 
 @Suite struct GoldenTests {
@@ -45,7 +46,7 @@ private let golden = [
     _ family: some ModelFamily, _ weights: some Weights, _ batch: TokenBatch, _ reference: Reference,
     _ prefix: String, _ bound: Float
   ) throws {
-    let pass = Pass(parallel: .allCores)
+    let pass = Pass(parallel: .allCores, memo: LayerMemo())
     var x = try family.embed(batch, weights)
     for layer in 0..<family.dimensions.layers {
       let routing = try family.layer(layer, &x, batch, weights, pass)

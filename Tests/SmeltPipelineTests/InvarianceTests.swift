@@ -39,8 +39,9 @@ private func run(
   var outcome = Outcome()
   var routing: [Routing?] = []
   var x = try family.embed(batch, weights)
+  let memo = LayerMemo()
   for layer in 0..<family.dimensions.layers {
-    let pass = Pass(parallel: Parallel(threads: threads), forcedRouting: forced?[layer])
+    let pass = Pass(parallel: Parallel(threads: threads), forcedRouting: forced?[layer], memo: memo)
     let route = try family.layer(layer, &x, batch, weights, pass)
     routing.append(route)
     outcome.streams.append(x.values.map(\.bitPattern))

@@ -16,7 +16,7 @@ private let text = fixture("models/tiny-v4/calibration.txt")
 private func logits(_ family: some ModelFamily, _ weights: some Weights, _ batch: TokenBatch) throws
   -> [Float]
 {
-  let pass = Pass(parallel: .serial)
+  let pass = Pass(parallel: .serial, memo: LayerMemo())
   var x = try family.embed(batch, weights)
   for layer in 0..<family.dimensions.layers { _ = try family.layer(layer, &x, batch, weights, pass) }
   return try family.logits(x, weights, pass).values
@@ -35,7 +35,7 @@ private func foldedLogits(
   /// Powers of two move between weights without a bit of the logits changing.
   @Test(arguments: [
     "deepseek_v4", "deepseek_v2", "deepseek_v3", "olmoe", "qwen3_moe", "mixtral", "gpt_oss", "qwen2_moe",
-    "llama", "mistral", "qwen2", "qwen3",
+    "llama", "mistral", "qwen2", "qwen3", "gemma4", "gemma4_dense", "gemma4_e2b",
   ])
   func foldingPowersOfTwoChangesNothing(name: String) throws {
     let model = try openFixture(name)

@@ -40,7 +40,7 @@ private func allLogits(
 )
   throws -> [Float]
 {
-  let pass = Pass(parallel: Parallel(threads: threads))
+  let pass = Pass(parallel: Parallel(threads: threads), memo: LayerMemo())
   var x = try family.embed(batch, weights)
   for layer in 0..<family.dimensions.layers { _ = try family.layer(layer, &x, batch, weights, pass) }
   return try family.logits(x, weights, pass).values
