@@ -49,7 +49,8 @@ private struct RawGGUF {
         case .f32(let number): .number(Double(number.description) ?? Double(number))
         case .bool(let flag): .bool(flag)
         case .string(let text): .string(text)
-        case .array(let list): list.integers.map { .integers($0) } ?? .numbers(list.floats ?? [])
+        case .array(let list):
+          list.bools.map { .bools($0) } ?? list.integers.map { .integers($0) } ?? .numbers(list.floats ?? [])
         default: .integer(try #require(value.integer))
         }
     }
