@@ -155,7 +155,7 @@ extension Gemma4Decoder {
       out.append(try Linear.apply(mixed, name("attn_output"), weights, pass))
     }
     for matrix in matrices(index) { weights.finished(name(matrix)) }
-    if leaves { pass.memo?[SharedKeys.name(index)] = left }
+    if leaves { try pass.memo?.leave(left, as: SharedKeys.name(index)) }
     return out
   }
 
@@ -176,7 +176,7 @@ extension Gemma4Decoder {
       return SharedKeys(
         keys: state.all("keys", columns: columns), values: state.all("values", columns: columns))
     }
-    guard let left: SharedKeys = pass.memo?[SharedKeys.name(source)], left.keys.rows == tokens else {
+    guard let left: SharedKeys = try pass.memo?.left(SharedKeys.name(source)), left.keys.rows == tokens else {
       preconditionFailure("layer \(source) left no keys of \(tokens) tokens: the pass has no memo")
     }
     return left
@@ -223,8 +223,7 @@ struct SharedKeys: Sendable {
 }
 
 extension SharedKeys: MemoRows {
-  func prefix(_ rows: Int) -> SharedKeys {
-    let rows = 0..<min(rows, keys.rows)
-    return SharedKeys(keys: keys[rows], values: values[rows])
-  }
+  var matrices: [Matrix] { [keys, values] }
+
+  init(matrices: [Matrix]) { self.init(keys: matrices[0], values: matrices[1]) }
 }

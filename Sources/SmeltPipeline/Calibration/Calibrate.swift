@@ -272,7 +272,7 @@ private struct Calibration {
       try learned.add(found, &sink)
       try keeping.checkpoints.layerEnded(found, keeping.statistics, added: keeping.added, stream)
     }
-    learned.spilledBytes += inputs?.byteCount ?? 0
+    learned.spilledBytes += (inputs?.byteCount ?? 0) + stream.memo.spilledBytes
     try stream.forEach { batch, _, x in try forEachLogits(family, x, batch, observed, pass) { _, _ in } }
     let outside = layout.sections[family.dimensions.layers].entries(observed.drain())
     try sink.write(outside, nil, nil)

@@ -298,7 +298,7 @@ func measureSensitivity(
             statistics: options.statistics, parallel: options.run.parallel)
           var z = x
           // What the layer leaves to others is the source's.
-          let own = Pass(parallel: options.run.parallel, memo: memo.prefix(batch.count))
+          let own = Pass(parallel: options.run.parallel, memo: try memo.prefix(batch.count))
           _ = try family.layer(layer, &z, batch, rounded, own)
           let sum = zip(y.values, z.values).reduce(0.0) { sum, pair in
             let d = Double(pair.0) - Double(pair.1)

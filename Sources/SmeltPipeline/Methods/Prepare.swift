@@ -288,7 +288,8 @@ struct Preparation: Sendable {
         base: FoldedWeights(base: weights, factors: factors), specs: specs, recipe: options.recipe,
         statistics: options.statistics, parallel: parallel, factors: factors)
       var z = input
-      _ = try family.layer(layer, &z, few, rounded, Pass(parallel: parallel, memo: memo.prefix(rows.count)))
+      let own = Pass(parallel: parallel, memo: try memo.prefix(rows.count))
+      _ = try family.layer(layer, &z, few, rounded, own)
       return zip(output.values, z.values).reduce(0) { $0 + Double($1.0 - $1.1) * Double($1.0 - $1.1) }
     }
     var taken: [(site: FoldSite, factors: [Float], note: String)] = []

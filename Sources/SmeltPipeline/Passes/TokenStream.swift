@@ -14,8 +14,8 @@ struct TokenStream: ~Copyable {
   private let columns: Int
   private var held = Matrix(rows: 0, columns: 0)
   private var scratch: ScratchFile?
-  /// What layers leave to later ones, for each group. It stays in memory.
-  let memo = LayerMemo()
+  /// What layers leave to later ones, for each group: in memory where the activations are, else in a file.
+  let memo: LayerMemo
 
   /// The embeddings of some groups. Of one group they stay in memory; of several each lies in a file of `folder`.
   init(
@@ -33,6 +33,7 @@ struct TokenStream: ~Copyable {
     self.groups = groups
     firsts = groups.reduce(into: [0]) { $0.append($0.last! + $1.count) }
     columns = family.dimensions.hidden * family.dimensions.streams
+    memo = LayerMemo(spillingTo: groups.count > (inMemory ? 1 : 0) ? folder : nil)
     guard groups.count > (inMemory ? 1 : 0) else {
       if let batch = groups.first { held = try family.embed(batch, weights) }
       return
@@ -53,6 +54,7 @@ struct TokenStream: ~Copyable {
     self.groups = groups
     firsts = groups.reduce(into: [0]) { $0.append($0.last! + $1.count) }
     columns = family.dimensions.hidden * family.dimensions.streams
+    memo = LayerMemo(spillingTo: groups.count > 1 ? folder : nil)
     let tokens = groups.reduce(0) { $0 + $1.count }
     guard saved.count == tokens * columns * 4 else {
       throw FormatError(
@@ -76,7 +78,7 @@ struct TokenStream: ~Copyable {
   }
 
   /// Bytes that lie in the file.
-  var spilledBytes: Int { scratch?.byteCount ?? 0 }
+  var spilledBytes: Int { (scratch?.byteCount ?? 0) + memo.spilledBytes }
 
   private func offset(_ place: Int) -> Int { firsts[place] * columns * 4 }
 
