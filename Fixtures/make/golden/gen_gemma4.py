@@ -87,6 +87,25 @@ def main(models, configs):
         tensors.update({f'{tag}.hidden.{i}': h.contiguous() for i, h in hidden.items()})
         info[tag] = dict(logits_std=round(logits.std().item(), 3),
                          hidden_rms=[round(hidden[i].pow(2).mean().sqrt().item(), 3) for i in range(len(hidden))])
+    # A continuation whose every choice is clear.
+    for attempt in range(400):
+        prompt = torch.randint(3, 256, (1, 16), generator=torch.Generator().manual_seed(SEED + 7919 * attempt))
+        ids, margins = prompt, []
+        with torch.no_grad():
+            for _ in range(24):
+                best = model(input_ids=ids, use_cache=False).logits[0, -1].float().topk(2)
+                margins.append((best.values[0] - best.values[1]).item())
+                if margins[-1] < 0.02:
+                    break
+                ids = torch.cat([ids, best.indices[:1].view(1, 1)], 1)
+        if len(margins) == 24 and min(margins) >= 0.02:
+            break
+    assert ids.shape[1] == 40, 'no clear continuation'
+    tensors['greedy.prompt_ids'], tensors['greedy.output_ids'] = prompt, ids[:, 16:].contiguous()
+    cached = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=24, min_new_tokens=24, do_sample=False,
+                            eos_token_id=None, pad_token_id=0)
+    info['greedy'] = dict(attempt=attempt, min_logit_margin=round(min(margins), 4), distinct=int(ids[0, 16:].unique().numel()),
+                          cached_equals_uncached=bool((cached[:, 16:] == ids[:, 16:]).all()))
     info['tensors'] = len(state)
     save_file(tensors, f'{folder}/reference.safetensors', metadata={'format': 'pt'})
     manifest(folder, info, 'gen_gemma4.py', SEED)

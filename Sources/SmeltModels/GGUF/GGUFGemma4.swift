@@ -207,12 +207,17 @@ extension GGUFModel {
   fileprivate func perLayer(_ name: String, _ layers: Int, default fallback: Int? = nil) throws(FormatError)
     -> [Int]
   {
-    guard case .integers(let list)? = metadata[key(name)] else {
-      return [Int](repeating: try integer(name, default: fallback), count: layers)
+    var list = [Int](repeating: 0, count: layers)
+    if case .integers(let found)? = metadata[key(name)] {
+      list = found
+    } else {
+      list = [Int](repeating: try integer(name, default: fallback), count: layers)
     }
-    guard list.count == layers, list.allSatisfy({ $0 >= 0 }) else {
+    // What is computed from them must not overflow.
+    guard list.count == layers, list.allSatisfy({ (0...1 << 32).contains($0) }) else {
       throw metadata.error(
-        key(name), "holds \(list.count) numbers, expected one for each of \(layers) layers")
+        key(name),
+        "holds \(list.count) numbers, expected one for each of \(layers) layers, each from 0 to 2^32")
     }
     return list
   }

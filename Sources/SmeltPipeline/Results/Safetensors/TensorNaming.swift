@@ -31,7 +31,9 @@ struct TensorNaming {
     func isApart(_ column: Int) -> Bool {
       quantized.allSatisfy { $0.stored.spec.spellings[column].isWhole }
     }
-    column = isApart(own) ? own : model.family.dialects.indices.first(where: isApart) ?? 0
+    let dialects = model.family.dialects
+    let written = dialects.indices.filter { model.family.writtenDialects.contains(dialects[$0]) }
+    column = isApart(own) ? own : written.first(where: isApart) ?? 0
     compressed = layout
     for planned in quantized {
       let encoding = planned.resultEncoding.isBlockFP4 ? FP4.mxfp4 : planned.resultEncoding
