@@ -264,6 +264,16 @@ static void k_swiglu(const float *gate, const float *up, float limit, float *dst
   }
 }
 
+// 0.5 (1 + tanh t) is 1 / (1 + e^(-2t)); beyond the range of the exponential the quotient is 0 or 1 by itself.
+static void k_geglu(const float *gate, const float *up, float *dst, size_t n) {
+  SK_INDEPENDENT
+  for (size_t i = 0; i < n; i++) {
+    const float g = gate[i];
+    const float t = 0.7978845608f * (g + 0.044715f * (g * g * g));
+    dst[i] = g / (1.0f + exponential(-2.0f * t)) * up[i];
+  }
+}
+
 // Products round before they are added (no contraction), as in the reference that the golden models come from.
 static void k_rope_interleaved(float *restrict x, const float *restrict cosines, const float *restrict sines, float sign,
                                size_t n) {

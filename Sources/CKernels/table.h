@@ -45,6 +45,7 @@
   X(void, exp, (const float *x, float *dst, size_t n), (x, dst, n))                                                  \
   X(void, softmax_sink, (float *x, size_t n, float sink), (x, n, sink))                                              \
   X(void, swiglu, (const float *gate, const float *up, float limit, float *dst, size_t n), (gate, up, limit, dst, n)) \
+  X(void, geglu, (const float *gate, const float *up, float *dst, size_t n), (gate, up, dst, n))                       \
   X(void, rope_interleaved, (float *x, const float *cosines, const float *sines, float sign, size_t n),              \
     (x, cosines, sines, sign, n))                                                                                    \
   X(void, mix_streams, (const float *x, const float *c, size_t streams, float *out, size_t n),                       \

@@ -29,6 +29,7 @@ package enum ModelFamilies {
     Qwen2.self,
     Qwen3.self,
     Qwen35.self,
+    Gemma4.self,
   ]
 
   /// Whether some family has this `model_type`.

@@ -58,8 +58,9 @@ package protocol ModelFamily: Sendable {
     throws
     -> Routing?
 
-  /// One routed expert's output for rows of its layer's router input, not weighed by the router: [rows, hidden]. For
-  /// tokens that the router did not send there.
+  /// One routed expert's output for rows of what its layer's experts read, not weighed by the router: [rows, hidden]. For
+  /// tokens that the router did not send there. What experts read is the router's input, unless the layer tells otherwise
+  /// (`Routing.inputs`).
   func expert(_ expert: Int, layer: Int, _ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix
 
   /// Logits of the given rows of the last layer's output: [rows, vocabulary].

@@ -99,6 +99,8 @@ package struct Routing: Sendable {
   package let experts: [Int32]
   /// The factors of their outputs, in the same order, scaling included.
   package let weights: [Float]
+  /// What the experts of all tokens read, [tokens, channels], where that is not what the router reads and the pass asks for it.
+  package var inputs: Matrix?
 
   /// A routing of known values.
   package init(perToken: Int, experts: [Int32], weights: [Float]) {
@@ -119,6 +121,8 @@ package struct Pass: Sendable {
   package var forcedRouting: Routing?
   /// What earlier passes over the same sequence left behind; nil for whole sequences from position 0.
   package var state: DecodingState?
+  /// Whether layers tell what their experts read (`Routing.inputs`).
+  package var keepsExpertInputs = false
 
   /// A pass.
   package init(parallel: Parallel = .serial, forcedRouting: Routing? = nil, state: DecodingState? = nil) {

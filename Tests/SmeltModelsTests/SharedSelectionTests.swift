@@ -120,6 +120,21 @@ private func config(_ changes: [(String, JSON?)]) -> LatentConfig {
     memo.restore(numbers)
     #expect(memo.selection(of: 6) == choice)
   }
+
+  /// Matrices too, with a choice beside them and without one.
+  @Test func matricesAreTheSameAsNumbers() throws {
+    for choice in [nil, [[0], [0, 1]] as [[Int32]?]] {
+      let memo = LayerMemo()
+      if let choice { memo.leave(choice, of: 3) }
+      let keys = Matrix(rows: 2, columns: 3, values: [1, -2, .infinity, 0, -0.0, 1e-40])
+      memo.leave([keys, Matrix(rows: 2, columns: 1, values: [7, 8])], of: 5)
+      memo.restore(memo.take())
+      let back = try #require(memo.matrices(of: 5))
+      #expect(back[0].values.map(\.bitPattern) == keys.values.map(\.bitPattern) && back[1].values == [7, 8])
+      #expect(memo.matrices(of: 3) == nil)
+      if let choice { #expect(memo.selection(of: 3) == choice) }
+    }
+  }
 }
 
 @Suite struct QueryTemperatureTests {

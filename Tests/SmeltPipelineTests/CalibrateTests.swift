@@ -40,8 +40,9 @@ private func inputs(
 ) throws -> [[Float]] {
   let recorder = Recorder(weights, name)
   var x = try family.embed(batch, recorder)
+  let pass = Pass(parallel: .serial)
   for layer in 0..<family.dimensions.layers {
-    _ = try family.layer(layer, &x, batch, recorder, Pass(parallel: .serial))
+    _ = try family.layer(layer, &x, batch, recorder, pass)
   }
   return recorder.seen.withLock { $0 }
 }

@@ -94,11 +94,22 @@ func walk(
     "gpt_oss", "gpt_oss-mxfp4", "minimax_m2", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe",
     "llama", "mistral", "qwen2", "qwen3", "qwen3_next",
     "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "mistral4",
+    "gemma4", "gemma4_e2b",
   ]
 
   @Test(arguments: models) func everyValueIsRefusedOrRuns(_ name: String) throws {
     let folder = TemporaryFolder()
-    let source = fixture("models/\(name)")
+    var source = fixture("models/\(name)")
+    let texts = TemporaryFolder()
+    if let wrapped = try openFixture(name).family as? CarryingFamily, wrapped.wrapper != nil {
+      // The text model by itself, as a GGUF file of it becomes a directory.
+      var exact = try options("keep", exactOnly: true)
+      exact.target = GGUFResult()
+      _ = try convert(try openFixture(name), to: texts.file("a.gguf"), exact)
+      exact.target = SafetensorsResult()
+      source = texts.file("a")
+      _ = try convert(try Model.open(texts.file("a.gguf")), to: source, exact)
+    }
     for file in try namesInFolder(source) where file.hasSuffix(".safetensors") && !file.hasPrefix("reference")
     {
       putFile(folder.file(file), try contents(source + "/" + file))

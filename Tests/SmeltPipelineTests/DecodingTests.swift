@@ -15,6 +15,7 @@ import Testing
     "llama", "mistral", "qwen2", "qwen3", "qwen3_5_moe", "qwen3_5", "qwen3_next",
     "qwen3_vl_moe",
     "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "mistral4",
+    "gemma4", "gemma4_dense", "gemma4_e2b",
   ]
 
   @Test(arguments: models)

@@ -49,8 +49,9 @@ import Testing
   private func logits(_ family: some ModelFamily, _ weights: some Weights, _ ids: [Int]) throws -> [Float] {
     let batch = TokenBatch([ids])
     var x = try family.embed(batch, weights)
-    for layer in 0..<family.dimensions.layers { _ = try family.layer(layer, &x, batch, weights, Pass()) }
-    return try family.logits(x, weights, Pass()).values
+    let pass = Pass()
+    for layer in 0..<family.dimensions.layers { _ = try family.layer(layer, &x, batch, weights, pass) }
+    return try family.logits(x, weights, pass).values
   }
 }
 

@@ -33,6 +33,9 @@ private func isWrapped(_ name: String) -> Bool { ["qwen3_5", "qwen3_5_moe", "qwe
 /// Those whose blocks that draft tokens the file holds.
 private let modelsWithDrafts: Set<String> = ["glm4_moe_lite", "glm_moe_dsa", "hy_v3"]
 
+/// Golden models of which a GGUF file holds the text model alone.
+private let wrappedModels = ["gemma4", "gemma4_dense", "gemma4_e2b"]
+
 /// A model written as GGUF.
 private func written(
   _ name: String, in folder: TemporaryFolder, _ scheme: String = "keep", exactOnly: Bool = true
@@ -92,7 +95,7 @@ func rewrite(_ path: String, to copy: String, _ change: (inout [(key: String, va
   @Test(
     arguments: plainModels + [
       "deepseek_v3-fp8", "deepseek_v4-fp4", "gpt_oss-mxfp4", "tiny-v4", "mistral4",
-    ])
+    ] + wrappedModels)
   func whatIsWrittenGivesTheSourcesLogits(name: String) throws {
     let folder = TemporaryFolder()
     let source = try openFixture(name)
@@ -110,6 +113,7 @@ func rewrite(_ path: String, to copy: String, _ change: (inout [(key: String, va
     "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "glm4_moe", "minimax_m2", "mixtral", "olmoe",
     "qwen3_moe", "tiny-v4", "llama", "qwen3", "qwen3_5", "qwen3_5_moe", "qwen3_next", "qwen3_vl_moe",
     "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "mistral4",
+    "gemma4", "gemma4_dense", "gemma4_e2b",
   ])
   func keysAloneSayWhatTheConfigurationSays(name: String) throws {
     let folder = TemporaryFolder()

@@ -39,6 +39,8 @@ private let golden = [
   ("qwen3_vl_moe", ["short.", "long."]),
   ("glm4_moe_lite", ["short.", "long."]), ("glm_moe_dsa", ["short.", "long."]),
   ("hy_v3", ["short.", "long."]), ("mistral4", ["short.", "long."]),
+  ("gemma4", ["short.", "long."]), ("gemma4_dense", ["short.", "long."]),
+  ("gemma4_e2b", ["short.", "long."]),
 ]
 
 @Suite struct GoldenTests {

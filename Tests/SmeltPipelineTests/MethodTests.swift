@@ -35,7 +35,7 @@ private func foldedLogits(
   /// Powers of two move between weights without a bit of the logits changing.
   @Test(arguments: [
     "deepseek_v4", "deepseek_v2", "deepseek_v3", "olmoe", "qwen3_moe", "mixtral", "gpt_oss", "qwen2_moe",
-    "llama", "mistral", "qwen2", "qwen3",
+    "llama", "mistral", "qwen2", "qwen3", "gemma4", "gemma4_dense", "gemma4_e2b",
   ])
   func foldingPowersOfTwoChangesNothing(name: String) throws {
     let model = try openFixture(name)

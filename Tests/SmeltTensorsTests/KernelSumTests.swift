@@ -200,6 +200,24 @@ extension KernelTests {
     #expect(abs(Reference.swiglu(1, 2, limit: .infinity) - 1.4621172) < 1e-6)
   }
 
+  @Test func gaussianGates() {
+    let gate = difficult(arrayLength, seed: 27, bound: 7), up = difficult(arrayLength, seed: 28, bound: 7)
+    let expected = zip(gate, up).map { Reference.geglu($0, $1) }
+    checkElementwise(gate, expected) { gp, out, n in
+      gate.withUnsafeBufferPointer { base in
+        let place = gp - base.baseAddress!
+        up.withUnsafeBufferPointer { sk_geglu(gp, $0.baseAddress! + place, out, n) }
+      }
+    }
+    // 0.5 (1 + tanh t) from its definition; 1 by hand: 0.841192.
+    for x in stride(from: Float(-12), through: 12, by: 0.37) {
+      let t = (2 / Double.pi).squareRoot() * (Double(x) + 0.044715 * Double(x * x * x))
+      let exact = 0.5 * Double(x) * (1 + tanh(t))
+      #expect(abs(Double(Reference.geglu(x, 1)) - exact) < 1e-6, "\(x)")
+    }
+    #expect(abs(Reference.geglu(1, 2) - 1.682384) < 1e-6)
+  }
+
   @Test func rotationsTurnPairs() {
     let x = summable(134, seed: 24), c = summable(67, seed: 25), s = summable(67, seed: 26)
     for pairs in 0...67 {

@@ -122,6 +122,9 @@ void sk_exp(const float *x, float *dst, size_t n);
 void sk_softmax_sink(float *x, size_t n, float sink);
 // dst[i] = silu(min(gate[i], limit)) * clamp(up[i], -limit, limit); limit = INFINITY: no clamp. dst may be gate.
 void sk_swiglu(const float *gate, const float *up, float limit, float *dst, size_t n);
+// dst[i] = gelu(gate[i]) * up[i], gelu(x) = x / (1 + e^(-2t)), t = sqrt(2/pi) (x + 0.044715 x^3): the approximation of the Gaussian
+// error linear unit by tanh t. dst may be gate.
+void sk_geglu(const float *gate, const float *up, float *dst, size_t n);
 // Interleaved pairs (2i, 2i+1) of x[0..n): rotate by cos[i], sin[i]; sign = -1 undoes it.
 void sk_rope_interleaved(float *x, const float *cosines, const float *sines, float sign, size_t n);
 // Mixes the streams of a hyper-connection: x is [streams, n], out[t] = sum_j c[j]*x[j*n+t], j ascending, fused from j = 1 on.

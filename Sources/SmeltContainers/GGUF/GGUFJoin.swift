@@ -31,15 +31,18 @@ extension GGUFTensorType {
 extension GGUFFile {
   /// The weight that lies at a place, from headers alone; nil when a tensor of it is missing.
   /// - Parameter isTable: whether integers are expected rather than numbers to multiply by.
+  /// - Parameter takesScale: whether a scale beside the tensor is a part of the weight.
   /// - Throws: `CFG_SHAPE` for other dimensions than expected or a type that holds no such weight.
-  package func join(_ place: GGUFPlace, shape: Shape, isTable: Bool = false) throws -> JoinedWeight? {
+  package func join(_ place: GGUFPlace, shape: Shape, isTable: Bool = false, takesScale: Bool = true) throws
+    -> JoinedWeight?
+  {
     let joined = try joinUnscaled(place, shape: shape, isTable: isTable)
     // Several tensors have a scale each, which is met where they are put together.
     switch place {
     case .keysAndValues, .arranged: return joined
     case .whole, .stacked: break
     }
-    guard let joined, let scale = try scale(beside: place.tensors[0]) else { return joined }
+    guard takesScale, let joined, let scale = try scale(beside: place.tensors[0]) else { return joined }
     var expert: Int?
     if case .stacked(_, let index, _) = place { expert = index }
     return try scaled(joined, by: scale, expert: expert)

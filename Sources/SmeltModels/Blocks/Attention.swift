@@ -33,11 +33,22 @@ struct GroupedAttention: Sendable {
     _ queries: Matrix, _ keys: Matrix, _ values: Matrix, _ batch: TokenBatch, sinks: [Float]? = nil,
     selected: [[Int32]?]? = nil, _ state: LayerState?, _ pass: Pass
   ) -> Matrix {
-    let keys = state?.append("keys", keys) ?? keys
-    let values = state?.append("values", values) ?? values
+    attend(
+      queries, all: state?.append("keys", keys) ?? keys, state?.append("values", values) ?? values, batch,
+      sinks: sinks, selected: selected, continues: state != nil, pass)
+  }
+
+  /// The same where all keys and values are there.
+  /// - Parameters:
+  ///   - keys: of every position from 0 on where the batch continues a sequence, else the batch's own.
+  ///   - values: a row for each of the keys.
+  ///   - continues: whether rows of keys begin at position 0 of the one sequence.
+  func attend(
+    _ queries: Matrix, all keys: Matrix, _ values: Matrix, _ batch: TokenBatch, sinks: [Float]? = nil,
+    selected: [[Int32]?]? = nil, continues: Bool, _ pass: Pass
+  ) -> Matrix {
     let positions = batch.positions
     let owners = batch.owners
-    let continues = state != nil
     let width = heads * valueWidth
     return Matrix(rows: queries.rows, columns: width) { out in
       // SAFETY: a task writes the rows of its tokens. Queries, keys and values have a row for each position up to the token's own, of

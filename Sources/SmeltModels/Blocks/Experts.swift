@@ -23,6 +23,8 @@ enum Activation: Sendable {
   case swiglu(limit: Float)
   /// (clamp(up, ±limit) + 1) × g × logistic(1.702 g), g = min(gate, limit). Source: gpt-oss.
   case shiftedSwiglu(limit: Float)
+  /// gelu(gate) × up, the Gaussian error linear unit by its tanh approximation. Source: Gemma.
+  case gelu
 
   /// SwiGLU without a clamp.
   static let plain = Activation.swiglu(limit: .infinity)
@@ -31,6 +33,7 @@ enum Activation: Sendable {
   func apply(_ gate: UnsafeMutablePointer<Float>, _ up: UnsafePointer<Float>, count: Int) {
     switch self {
     case .swiglu(let limit): sk_swiglu(gate, up, limit, gate, count)
+    case .gelu: sk_geglu(gate, up, gate, count)
     case .shiftedSwiglu(let limit):
       for index in 0..<count {
         let g = min(gate[index], limit)
@@ -146,10 +149,15 @@ enum Linear {
   }
 
   /// RMS norm of each row, or of each of its equal parts of `width` channels, in place.
-  static func norm(_ x: inout Matrix, _ scale: [Float], width: Int? = nil, epsilon: Float, _ pass: Pass) {
+  /// - Parameter scale: one factor a channel of a part; nil for none.
+  static func norm(_ x: inout Matrix, _ scale: [Float]?, width: Int? = nil, epsilon: Float, _ pass: Pass) {
     let width = width ?? x.columns
     let parts = x.columns / width
     x.forEachRow(pass.parallel) { _, row in
+      guard let scale else {
+        for part in 0..<parts { sk_rms_norm(row + part * width, nil, epsilon, row + part * width, width) }
+        return
+      }
       scale.withUnsafeBufferPointer { scale in
         for part in 0..<parts {
           sk_rms_norm(row + part * width, scale.baseAddress!, epsilon, row + part * width, width)

@@ -61,8 +61,7 @@ struct FeedForward: Sendable {
   }
 
   /// The experts of each token: the router's own, or the pass's.
-  private func route(_ x: Matrix, _ name: LayerName, _ weights: some Weights, _ pass: Pass) throws -> Routing
-  {
+  func route(_ x: Matrix, _ name: LayerName, _ weights: some Weights, _ pass: Pass) throws -> Routing {
     let gate = name("ffn_gate_inp")
     let logits = try Linear.apply(
       x, gate, bias: name.bias("ffn_gate_inp", if: hasRouterBias), weights, pass)

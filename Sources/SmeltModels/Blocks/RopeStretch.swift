@@ -21,6 +21,8 @@ enum RopeStretch: Sendable, Equatable {
   /// Each frequency is divided by a number of its own: of `short` in sequences of at most `positions` tokens, of `long` in
   /// longer ones.
   case longrope(short: [Double], long: [Double], positions: Int)
+  /// The first `rotated` pairs turn as in a head that is rotated whole, their frequencies divided by `factor`; the others do not turn.
+  case proportional(rotated: Int, factor: Double)
 
   /// The name that config.json has for it.
   var name: String {
@@ -29,13 +31,14 @@ enum RopeStretch: Sendable, Equatable {
     case .dynamic: "dynamic"
     case .llama3: "llama3"
     case .longrope: "longrope"
+    case .proportional: "proportional"
     }
   }
 
   /// Of two lengths with the same key the frequencies are the same; nil where no length changes them.
   func key(length: Int) -> Int? {
     switch self {
-    case .linear, .llama3: nil
+    case .linear, .llama3, .proportional: nil
     case .dynamic(_, let positions): max(length, positions)
     case .longrope(_, _, let positions): length > positions ? 1 : 0
     }
@@ -62,6 +65,8 @@ enum RopeStretch: Sendable, Equatable {
       }
     case .longrope(let short, let long, let positions):
       return zip(plain(theta), length > positions ? long : short).map { $0 / $1 }
+    case .proportional(let rotated, let factor):
+      return plain(theta).enumerated().map { $0 < rotated ? $1 / factor : 0 }
     }
   }
 }

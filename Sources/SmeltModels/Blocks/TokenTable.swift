@@ -12,16 +12,23 @@ struct TokenTable {
   init(_ name: WeightName, _ weights: some Weights) throws { table = try weights.weight(name) }
 
   /// The rows of a batch's tokens as floats, [tokens, columns].
+  /// - Parameter range: the columns; all by default.
   /// - Throws: `TOK_VALUE` for an id without a row.
-  func rows(of batch: TokenBatch) throws -> Matrix {
+  func rows(of batch: TokenBatch, columns range: Range<Int>? = nil) throws -> Matrix {
     try check(batch)
-    let columns = table.columns
-    return Matrix(rows: batch.count, columns: columns) { out in
+    let range = range ?? 0..<table.columns
+    precondition(range.lowerBound >= 0 && range.upperBound <= table.columns, "columns \(range)")
+    // Encodings decode from whole blocks of 1024 columns on.
+    let first = range.lowerBound / 1024 * 1024
+    let width = range.upperBound - first
+    let rows = Matrix(rows: batch.count, columns: width) { out in
       for (token, id) in batch.ids.enumerated() {
         table.encoding.decode(
-          table, rows: id..<id + 1, columns: 0..<columns, into: out + token * columns, stride: columns)
+          table, rows: id..<id + 1, columns: first..<range.upperBound, into: out + token * width,
+          stride: width)
       }
     }
+    return width == range.count ? rows : rows.columns(width - range.count..<width)
   }
 
   /// The whole numbers in the rows of a batch's tokens.

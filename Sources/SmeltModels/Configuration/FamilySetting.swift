@@ -50,7 +50,8 @@ package struct FamilySetting: Sendable, Hashable {
 
   private static func collect(_ value: Any, path: [String], into settings: inout [FamilySetting]) {
     if let rope = value as? RotaryFrequencies {
-      return collect(rope, path.last == "compressedRope" ? "compress_rope_theta" : "rope_theta", &settings)
+      let place = ropes[path.joined(separator: ".")] ?? ""
+      return collect(rope, place, &settings)
     }
     let mirror = Mirror(reflecting: value)
     if mirror.displayStyle == .optional, let inner = mirror.children.first {
@@ -87,16 +88,22 @@ package struct FamilySetting: Sendable, Hashable {
         numbers: nil))
   }
 
-  private static func collect(_ rope: RotaryFrequencies, _ theta: String, _ settings: inout [FamilySetting]) {
+  /// What stands before the keys of a rotation that is not the only one.
+  private static let ropes = [
+    "compressedRope": "compress", "sliding.rope": "sliding_attention", "full.rope": "full_attention",
+  ]
+
+  private static func collect(_ rope: RotaryFrequencies, _ place: String, _ settings: inout [FamilySetting]) {
     func append(_ key: String, _ value: String) {
       settings.append(
         FamilySetting(
           key: key, value: value, changesNumbers: true,
           numbers: rope.frequencies + rope.frequencies(length: .max >> 20) + [rope.magnitude]))
     }
-    let prefix = theta == "rope_theta" ? "rope_scaling" : "compress rope_scaling"
-    append(theta, "\(rope.theta)")
-    append(theta == "rope_theta" ? "rotary_dim" : "compress rotary_dim", "\(2 * rope.frequencies.count)")
+    let lead = place.isEmpty ? "" : "\(place) "
+    append(place == "compress" ? "compress_rope_theta" : "\(lead)rope_theta", "\(rope.theta)")
+    append("\(lead)rotary_dim", "\(2 * rope.frequencies.count)")
+    let prefix = "\(lead)rope_scaling"
     append("\(prefix).factor", rope.yarn.map { "\($0.factor)" } ?? "none")
     append("\(prefix).beta_fast", rope.yarn.map { "\($0.betaFast)" } ?? "none")
     append("\(prefix).beta_slow", rope.yarn.map { "\($0.betaSlow)" } ?? "none")
@@ -137,7 +144,7 @@ package struct FamilySetting: Sendable, Hashable {
   /// Fields that only say how large weights are, or which tensors are left out.
   private static let shapes: Set<String> = [
     "vocabulary", "hidden", "expertWidth", "sharedWidth", "denseWidth", "draftLayers", "outputRank",
-    "attention.latentWidth",
+    "attention.latentWidth", "layers.denseWidth", "layerVocabulary",
   ]
 
   /// The hub's keys of the fields.
@@ -179,6 +186,14 @@ package struct FamilySetting: Sendable, Hashable {
     "routedScaling": "routed_scaling_factor", "normalizesRouting": "norm_topk_prob",
     "swigluLimit": "swiglu_limit", "streams": "hc_mult", "sinkhornIterations": "hc_sinkhorn_iters",
     "hyperEpsilon": "hc_eps", "indexHeads": "index_n_heads", "indexWidth": "index_head_dim",
-    "indexKeep": "index_topk",
+    "indexKeep": "index_topk", "sliding.keyHeads": "num_key_value_heads", "sliding.headWidth": "head_dim",
+    "sliding.window": "sliding_window",
+    "sliding.sharesProjection": "attention_k_eq_v of layers with a window",
+    "full.window": "window of full layers",
+    "full.keyHeads": "num_global_key_value_heads",
+    "full.headWidth": "global_head_dim", "full.sharesProjection": "attention_k_eq_v",
+    "layers.isSliding": "layer_types", "layers.keySource": "num_kv_shared_layers",
+    "layers.denseWidth": "intermediate_size", "softcap": "final_logit_softcapping",
+    "layerEmbedding": "hidden_size_per_layer_input", "layerVocabulary": "vocab_size_per_layer_input",
   ]
 }

@@ -22,6 +22,9 @@ package protocol GGUFArchitecture: Sendable {
   /// Where the file keeps a weight.
   static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace
 
+  /// Whether a scale beside a weight's tensor is a part of the weight.
+  static func takesScale(_ spec: WeightSpec) -> Bool
+
   /// Whether llama.cpp's loader reads blocks that draft tokens, `blk.N.nextn.…` and a layer's tensors behind the last layer.
   static func readsDrafts(of family: any ModelFamily) -> Bool
 
@@ -46,6 +49,9 @@ extension GGUFArchitecture {
   package static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
     usualPlace(of: spec, in: family)
   }
+
+  /// It is.
+  package static func takesScale(_ spec: WeightSpec) -> Bool { true }
 
   /// It does not.
   package static func readsDrafts(of family: any ModelFamily) -> Bool { false }
@@ -103,6 +109,8 @@ package struct GGUFModel {
 
   /// Tokens of the vocabulary, 0 without embeddings.
   var vocabulary: Int { shapes("token_embd.weight")?.rows ?? 0 }
+  /// The dimensions of a tensor, or nil when the file has none of the name.
+  func tensorShape(_ tensor: String) -> Shape? { shapes(tensor) }
 
   /// Whether the file has the key.
   func hasKey(_ name: String) -> Bool { metadata[key(name)] != nil }
@@ -215,8 +223,8 @@ struct GGUFKeys {
   mutating func add(_ name: String, _ value: Bool) { entries.append((prefix + name, .bool(value))) }
   mutating func add(_ name: String, _ value: String) { entries.append((prefix + name, .string(value))) }
   mutating func add(_ name: String, _ value: [Int]) { entries.append((prefix + name, .integers(value))) }
-  mutating func add(_ name: String, _ value: [Double]) { entries.append((prefix + name, .numbers(value))) }
   mutating func add(_ name: String, _ value: [Bool]) { entries.append((prefix + name, .bools(value))) }
+  mutating func add(_ name: String, _ value: [Double]) { entries.append((prefix + name, .numbers(value))) }
 
   /// Sizes, rotation and experts.
   mutating func common(

@@ -12,6 +12,7 @@ package enum GGUFArchitectures {
     GGUFQwen2.self, GGUFQwen3.self, GGUFQwen3VLMoE.self, GGUFQwen3Next.self, GGUFQwen35MoE.self,
     GGUFQwen35.self,
     GGUFGLMDSA.self, GGUFMistral4.self, GGUFHYV3.self,
+    GGUFGemma4.self,
   ]
 
   /// The architecture of a family.

@@ -52,7 +52,7 @@ extension RopeStretch {
   func isComplete(withFactors hasFactors: Bool) -> Bool {
     switch self {
     case .linear: true
-    case .llama3: hasFactors
+    case .llama3, .proportional: hasFactors
     case .dynamic, .longrope: false
     }
   }

@@ -133,4 +133,10 @@ package enum GGUFTokenizer {
   static func padding(_ id: Int) -> String { "[PAD\(id)]" }
 
   static let mark = "\u{2581}"
+
+  /// Special tokens of Gemma 4 that llama.cpp shows in a text, since its parser of chats reads them. Source: its conversion.
+  static let shown: Set<String> = [
+    "<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>",
+    "<|\"|>",
+  ]
 }

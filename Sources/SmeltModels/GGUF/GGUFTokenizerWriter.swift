@@ -96,6 +96,11 @@ struct GGUFTokenizerWriter {
       if special.adds["bos"] == nil {
         add("add_bos_token", .bool(special.ids.contains { $0.task.name == "bos" }))
       }
+      if special.adds["bos"] == false {
+        notes.append(
+          "llama.cpp puts the first token before every text with a tokenizer of kind 'gemma4'; \(Self.file) does not"
+        )
+      }
     }
     return GGUFTokenizer.Entries(entries: out, notes: notes)
   }
@@ -221,6 +226,10 @@ struct GGUFTokenizerWriter {
       tokens.texts[id] = text
       tokens.known[id] = text
       if tokens.types[id] == .unknown || tokens.types[id] == .byte { continue }
+      if case .listed = kind, GGUFTokenizer.shown.contains(text) {
+        tokens.types[id] = .userDefined
+        continue
+      }
       if token["special"]?.bool == true || Self.looksSpecial(text) {
         tokens.types[id] = .control
       } else {

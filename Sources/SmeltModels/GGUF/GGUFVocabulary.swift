@@ -66,7 +66,7 @@ struct GGUFVocabulary {
         [
           "id": JSON(id), "content": JSON(texts[id]), "single_word": false, "lstrip": false, "rstrip": false,
           "normalized": JSON(areComposed && types[id] == .userDefined),
-          "special": JSON(types[id] != .userDefined),
+          "special": JSON(types[id] != .userDefined || GGUFTokenizer.shown.contains(texts[id])),
         ]
       })
   }

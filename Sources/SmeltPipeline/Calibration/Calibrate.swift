@@ -227,7 +227,8 @@ private struct Calibration {
   ) throws -> Learned {
     let tap = RouterTap(weights, of: family)
     let observed = ObservedWeights(tap, specs: family.weights)
-    let pass = Pass(parallel: options.parallel)
+    var pass = Pass(parallel: options.parallel)
+    pass.keepsExpertInputs = policy.kind == .topUp
     let experts = family.dimensions.experts
     var learned = Learned()
     let left = keeping.checkpoints.left
@@ -244,8 +245,9 @@ private struct Calibration {
       var drawn = [Int](repeating: 0, count: experts)
       try stream.update { batch, first, x in
         let routing = try family.layer(layer, &x, batch, observed, pass)
-        let seen = tap.drain()
+        var seen = tap.drain()
         guard let routing else { return }
+        if let inputs = routing.inputs { seen?.inputs = inputs }
         observed.record(routing, layer: layer, experts: experts)
         let drawnHere = min(max(0, drawnTokens - first), batch.count)
         for expert in routing.experts.prefix(drawnHere * routing.perToken) { drawn[Int(expert)] += 1 }
@@ -271,7 +273,7 @@ private struct Calibration {
         found, keeping.statistics, added: keeping.added, stream,
         canStop: family.canBegin(at: layer + 1))
     }
-    learned.spilledBytes += inputs?.byteCount ?? 0
+    learned.spilledBytes = stream.spilledBytes + (inputs?.byteCount ?? 0)
     try stream.forEach { batch, _, x in try forEachLogits(family, x, batch, observed, pass) { _, _ in } }
     let outside = layout.sections[family.dimensions.layers].entries(observed.drain())
     try sink.write(outside, nil, nil)

@@ -179,7 +179,8 @@ struct Preparation: Sendable {
     _ family: some ModelFamily, _ weights: some Weights, _ groups: [TokenBatch], _ folder: String,
     _ folding: Folding
   ) throws {
-    let pass = Pass(parallel: parallel)
+    var pass = Pass(parallel: parallel)
+    pass.keepsExpertInputs = groups.count > 1
     let collecting = CollectingWeights(weights, self, folding)
     let tap = RouterTap(collecting, of: family)
     let replayed = OverlaidWeights(base: weights, store: store)
@@ -194,7 +195,8 @@ struct Preparation: Sendable {
           return
         }
         let routing = try family.layer(layer, &x, batch, tap, pass)
-        if let seen = tap.drain()?.inputs, let routing { try inputs.add(seen, routing, first: first) }
+        let seen = tap.drain()?.inputs
+        if let routing, let read = routing.inputs ?? seen { try inputs.add(read, routing, first: first) }
       }
       if method.isSequential {
         try stream.forEach { batch, first, x in

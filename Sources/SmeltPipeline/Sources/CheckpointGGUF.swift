@@ -137,7 +137,10 @@ private struct GGUFOpening {
   func join(_ spec: WeightSpec) throws -> JoinedWeight? {
     let isTable = spec.role == .hashTable
     let place = architecture.place(of: spec, in: family)
-    if let found = try file.join(place, shape: spec.shape, isTable: isTable) { return found }
+    let takesScale = architecture.takesScale(spec)
+    if let found = try file.join(place, shape: spec.shape, isTable: isTable, takesScale: takesScale) {
+      return found
+    }
     if case .stacked(let name, let index, let count) = place {
       return try joinExpert(spec, name, index, count)
     }

@@ -229,6 +229,12 @@ package enum Reference {
     return g / (1 + exponential(-g)) * u
   }
 
+  /// One element of `sk_geglu`: gelu(gate) · up, gelu(g) = g / (1 + e^−2t), t = √(2/π) (g + 0.044715 g³).
+  package static func geglu(_ gate: Float, _ up: Float) -> Float {
+    let t: Float = 0.7978845608 * (gate + 0.044715 * (gate * gate * gate))
+    return gate / (1 + exponential(-2 * t)) * up
+  }
+
   /// `sk_rope_interleaved`: pair (2i, 2i+1) turned by the angle with cosine and sine i; `sign` −1 turns back.
   package static func rope(_ x: [Float], cosines: [Float], sines: [Float], sign: Float) -> [Float] {
     var out = x

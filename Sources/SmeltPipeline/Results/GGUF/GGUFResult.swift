@@ -92,8 +92,10 @@ package struct GGUFResult: ResultTarget {
     guard stored.encoding.name == NVFP4.multiplied.name, stored.prepared == nil,
       stored.spec.shape.columns % GGUFBlock(.nvfp4).elements == 0
     else { return false }
-    let place = GGUFArchitectures.of(family)?.place(of: stored.spec, in: family)
-    return (place?.arrangements ?? []).allSatisfy { $0.steps.encoding(of: GGUFBlock(.nvfp4)) is GGUFBlock }
+    guard let architecture = GGUFArchitectures.of(family) else { return true }
+    let place = architecture.place(of: stored.spec, in: family)
+    return architecture.takesScale(stored.spec)
+      && place.arrangements.allSatisfy { $0.steps.encoding(of: GGUFBlock(.nvfp4)) is GGUFBlock }
   }
 
   /// The schemes whose results GGUF holds.

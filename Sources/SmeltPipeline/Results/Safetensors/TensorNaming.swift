@@ -17,7 +17,7 @@ struct TensorNaming {
   let saysMXFP8: Bool
 
   /// The dialect that the model's tensors have or once had, else the hub's. For compressed-tensors a dialect that stacks what
-  /// is quantized gives way to the hub's, which has every expert's matrix for itself.
+  /// is quantized gives way to the first that has every expert's matrix for itself.
   init(_ model: Model, _ weights: [PlannedWeight], _ layout: CompressedLayout) throws {
     family = model.family
     saysMXFP8 = model.saysMXFP8
@@ -27,7 +27,13 @@ struct TensorNaming {
       return
     }
     let quantized = weights.filter { CompressedLayout.isQuantized($0.resultEncoding) }
-    column = quantized.allSatisfy { $0.stored.spec.spellings[own].isWhole } ? own : 0
+    /// Whether a dialect has every quantized matrix for itself.
+    func isApart(_ column: Int) -> Bool {
+      quantized.allSatisfy { $0.stored.spec.spellings[column].isWhole }
+    }
+    let dialects = model.family.dialects
+    let written = dialects.indices.filter { model.family.writtenDialects.contains(dialects[$0]) }
+    column = isApart(own) ? own : written.first(where: isApart) ?? 0
     compressed = layout
     for planned in quantized {
       let encoding = planned.resultEncoding.isBlockFP4 ? FP4.mxfp4 : planned.resultEncoding
