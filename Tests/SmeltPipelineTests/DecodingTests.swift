@@ -42,7 +42,7 @@ import Testing
     let worst = zip(whole.values, parts).map { abs($0 - $1) }.max() ?? .infinity
     let isLinear = family.settings.contains { $0.key == "linear_num_key_heads" }
     // Linear attention takes many tokens in chunks and few of them one after the other.
-    #expect(worst <= (isLinear ? 5e-5 : 1e-5), "decoding differs from the prefill by \(worst)")  // the bound is 1e-4
+    #expect(worst <= (isLinear ? 5e-5 : 1e-5), "decoding differs from the prefill by \(worst)")
   }
 
   private func logits(_ family: some ModelFamily, _ weights: some Weights, _ batch: TokenBatch, _ pass: Pass)
