@@ -126,7 +126,7 @@ private func config(_ changes: [(String, JSON?)]) -> LatentConfig {
     for choice in [nil, [[0], [0, 1]] as [[Int32]?]] {
       let memo = LayerMemo()
       if let choice { memo.leave(choice, of: 3) }
-      let keys = Matrix(rows: 2, columns: 3, values: [1, -2, .infinity, 0, -0.0, 1e-40])
+      let keys = Matrix(rows: 2, columns: 3, values: [1, -2, .infinity, 0, -0.0, Float(bitPattern: 5)])
       memo.leave([keys, Matrix(rows: 2, columns: 1, values: [7, 8])], of: 5)
       memo.restore(memo.take())
       let back = try #require(memo.matrices(of: 5))

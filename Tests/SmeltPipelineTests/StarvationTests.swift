@@ -26,7 +26,9 @@ import Testing
   }
 
   /// The spilled run writes the same bytes, for every policy that looks at tokens.
-  @Test(arguments: ["deepseek_v4", "deepseek_v3", "gpt_oss"], [CalibrationPolicy.Kind.topUp, .peerMax])
+  @Test(
+    arguments: ["deepseek_v4", "deepseek_v3", "gpt_oss", "qwen2_moe", "qwen3_next"],
+    [CalibrationPolicy.Kind.topUp, .peerMax])
   func spillingChangesNothing(name: String, kind: CalibrationPolicy.Kind) throws {
     let folder = TemporaryFolder()
     let model = try openFixture(name)

@@ -14,6 +14,8 @@ package struct Mistral4: LatentFamily {
   package let decoder: LatentDecoder
   /// The weights table, in the order of a checkpoint.
   package let weights: [WeightSpec]
+  /// The hub's stacks, and a tensor for each expert's matrix.
+  package var dialects: [String] { ["hub", "experts"] }
 
   /// Reads config.json as the hub has it or as transformers saves it.
   /// - Throws: `CFG_VALUE`; `RequestError` unsupported for an activation other than SiLU, another function that scores experts, and
@@ -32,7 +34,7 @@ package struct Mistral4: LatentFamily {
     try config.requireRotatedShare(share)
     decoder.attention.temperature = try Mistral4.temperature(config, parameters)
     self.decoder = decoder
-    weights = decoder.weightTable()
+    weights = decoder.weightTable().map(\.withSpellingsReversed)
   }
 
   private static func router(_ config: ConfigReader, experts: Int) throws -> Router {

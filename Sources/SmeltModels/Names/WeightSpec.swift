@@ -138,6 +138,13 @@ package struct WeightSpec: Sendable {
     input = name.usualInput
   }
 
+  /// The same weight, its dialects in the opposite order.
+  var withSpellingsReversed: WeightSpec {
+    var spec = self
+    spec.spellings.reverse()
+    return spec
+  }
+
   /// The same weight under other tensor names.
   func renamed(_ name: (String) -> String) -> WeightSpec {
     var spec = self

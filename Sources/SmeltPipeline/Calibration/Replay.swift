@@ -15,7 +15,9 @@ final class RouterTap<Base: Weights>: Weights {
 
   init(_ base: Base, of family: some ModelFamily) {
     self.base = base
-    routers = Set(family.weights.lazy.filter { $0.role == .router }.map(\.name))
+    // A shared expert's gate steers too, and chooses nothing.
+    let experts = family.dimensions.experts
+    routers = Set(family.weights.lazy.filter { $0.role == .router && $0.shape.rows == experts }.map(\.name))
   }
 
   func weight(_ name: WeightName) throws -> Weight { try base.weight(name) }
