@@ -124,7 +124,7 @@ private func distance(_ x: [Float], _ y: [Float]) -> Float {
     #expect(model.family.core.weights.count == hub.family.core.weights.count)
     let windows = try referenceWindows(name)
     #expect(try allLogits(model, windows) == allLogits(hub, windows))
-    // Written again under the same names.
+    // Written again under the hub's names, as transformers does.
     let again = try converted(model, folder.file("again"))
     #expect(try allLogits(again, windows) == allLogits(hub, windows))
   }

@@ -18,6 +18,8 @@ package struct MiniMaxM3: DecoderFamily {
   package let weights: [WeightSpec]
   /// The multi-token-prediction modules, which are carried: no published weights say what their pass reads.
   package let drafts: DraftBlocks
+  /// The hub's names: transformers saves under them what it has fused in memory.
+  package var writtenDialects: [String] { ["hub"] }
 
   /// Reads the text model's configuration.
   /// - Throws: `CFG_VALUE`; `RequestError` unsupported for another router, other norms, biases, windows, several shared experts and what
