@@ -7,10 +7,13 @@ import Testing
 
 @testable import SmeltModels
 
-/// A fixture's configuration with some keys set (nil: taken out).
+/// A fixture's configuration with some keys set (nil: taken out); of a wrapper the text model's.
 private func config(_ name: String, _ changes: [(String, JSON?)] = []) throws -> JSON {
-  let bytes = try readSmallFile(fixture(name), limit: 1 << 20, code: .configJSON)
-  let object = try #require(try JSON.scan(bytes).object)
+  let bytes = try readSmallFile(
+    fixture(name.replacing("_text/", with: "/").replacing("_text.", with: ".")), limit: 1 << 20,
+    code: .configJSON)
+  let whole = try JSON.scan(bytes)
+  let object = try #require(whole["text_config"]?.object ?? whole.object)
   let changed = Set(changes.map(\.0))
   let members =
     zip(object.keys, object.values).filter { !changed.contains($0.0) }
@@ -70,7 +73,12 @@ private let families = ModelFamilies.all.filter { $0 is any DecoderFamily.Type }
     if change.0 == (isDense ? "num_experts_per_tok" : "intermediate_size") { return }
     if name == "llama", change.0 == "rope_theta", change.1 == nil { return }
     // A family that has it both ways reads the count of channels.
-    if change.0 == "partial_rotary_factor" { changes.append(("rotary_dim", nil)) }
+    if change.0 == "partial_rotary_factor" {
+      changes.append(("rotary_dim", nil))
+      if try config("models/\(name)/config.json")["rope_parameters"] != nil {
+        changes.append(("rope_parameters", ["rope_type": "default", "rope_theta": 10000]))
+      }
+    }
     // Of two places for the base, neither may say it.
     if change.0 == "rope_theta", change.1 == nil { changes.append(("rope_parameters", nil)) }
     let changed = try config("models/\(name)/config.json", changes)

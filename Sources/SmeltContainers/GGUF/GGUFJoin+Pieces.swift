@@ -75,6 +75,11 @@ extension GGUFJoin {
   }
 }
 
+extension [GGUFPiece] {
+  /// Whether they are one tensor with rows in another order, whose bytes move as they are.
+  var areRowsOfOne: Bool { count == 1 && self[0].movesRowsAlone }
+}
+
 extension GGUFPiece {
   /// The order of its rows; nil for the weight's own.
   fileprivate var rowOrder: RowOrder? {
