@@ -23,6 +23,7 @@ package enum ModelFamilies {
     GPTOSS.self,
     GLM4MoE.self,
     MiniMaxM2.self,
+    MiniMaxM3.self,
     HYV3.self,
     Llama.self,
     Mistral.self,

@@ -22,6 +22,13 @@ import Testing
     #expect(abs(found - expected) <= abs(expected) * (expected == -1.2028e-20 ? 1e-4 : 1e-6), "\(found)")
   }
 
+  @Test func theFactorInsideTheShiftedActivationIsASetting() {
+    #expect(apply(.shiftedSwiglu(alpha: 1.702, limit: 7), 2, 3) == apply(.shiftedSwiglu(limit: 7), 2, 3))
+    #expect(abs(apply(.shiftedSwiglu(alpha: 1, limit: 1), 5, -9)) == 0)
+    // 2 × 1 × logistic(0.5)
+    #expect(abs(apply(.shiftedSwiglu(alpha: 0.5, limit: 1), 5, 9) - 1.2449186) < 1e-6)
+  }
+
   @Test func limitsClampTheGateFromAboveOnly() {
     #expect(apply(.swiglu(limit: 2), 50, 50) == apply(.swiglu(limit: 2), 2, 2))
     #expect(apply(.swiglu(limit: 2), -3, -50) == apply(.plain, -3, -2))

@@ -94,7 +94,7 @@ func walk(
     "gpt_oss", "gpt_oss-mxfp4", "minimax_m2", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe",
     "llama", "mistral", "qwen2", "qwen3", "qwen3_next",
     "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "mistral4",
-    "gemma4", "gemma4_e2b",
+    "gemma4", "gemma4_e2b", "minimax_m3_vl",
   ]
 
   @Test(arguments: models) func everyValueIsRefusedOrRuns(_ name: String) throws {

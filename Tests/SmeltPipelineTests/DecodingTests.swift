@@ -16,6 +16,7 @@ import Testing
     "qwen3_vl_moe",
     "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "mistral4",
     "gemma4", "gemma4_dense", "gemma4_e2b",
+    "minimax_m3_vl", "minimax_m3_vl-mxfp8",
   ]
 
   @Test(arguments: models)

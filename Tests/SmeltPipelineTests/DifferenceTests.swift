@@ -73,6 +73,8 @@ private func set(_ key: String, _ value: String, in text: inout String) {
     ("glm_moe_dsa", "index_topk", "3", "index_topk"),
     ("hy_v3", "router_scaling_factor", "1.5", "routed_scaling_factor"),
     ("mistral4", "llama_4_scaling_beta", "0.5", "llama_4_scaling_beta"),
+    ("minimax_m3_vl", "sparse_topk_blocks", "1", "sparse_topk_blocks"),
+    ("minimax_m3_vl", "swiglu_limit", "0.5", "swiglu_limit"),
     ("qwen3_next", "norm_topk_prob", "false", "norm_topk_prob"),
     ("qwen3_next", "partial_rotary_factor", "0.5", "rotary_dim"),
   ]

@@ -34,7 +34,7 @@ private func isWrapped(_ name: String) -> Bool { ["qwen3_5", "qwen3_5_moe", "qwe
 private let modelsWithDrafts: Set<String> = ["glm4_moe_lite", "glm_moe_dsa", "hy_v3"]
 
 /// Golden models of which a GGUF file holds the text model alone.
-private let wrappedModels = ["gemma4", "gemma4_dense", "gemma4_e2b"]
+private let wrappedModels = ["gemma4", "gemma4_dense", "gemma4_e2b", "minimax_m3_vl", "minimax_m3_vl-mxfp8"]
 
 /// A model written as GGUF.
 private func written(

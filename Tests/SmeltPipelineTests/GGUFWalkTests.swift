@@ -125,7 +125,7 @@ extension [UInt8] {
     "mixtral", "olmoe",
     "qwen2_moe", "qwen3_moe", "llama", "qwen2", "qwen3", "qwen3_5_moe", "qwen3_next",
     "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "mistral4",
-    "gemma4", "gemma4_e2b",
+    "gemma4", "gemma4_e2b", "minimax_m3_vl",
   ]
 
   @Test(arguments: models) func everyKeyIsRefusedOrRuns(_ name: String) throws {

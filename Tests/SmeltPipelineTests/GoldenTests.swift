@@ -41,6 +41,7 @@ private let golden = [
   ("hy_v3", ["short.", "long."]), ("mistral4", ["short.", "long."]),
   ("gemma4", ["short.", "long."]), ("gemma4_dense", ["short.", "long."]),
   ("gemma4_e2b", ["short.", "long."]),
+  ("minimax_m3_vl", ["short.", "long."]), ("minimax_m3_vl-mxfp8", ["short.", "long."]),
 ]
 
 @Suite struct GoldenTests {

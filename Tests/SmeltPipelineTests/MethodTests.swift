@@ -57,6 +57,27 @@ private func foldedLogits(
     #expect(found == expected)
   }
 
+  /// A norm whose scales are stored as distances from 1 takes factors of any size: (1 + w) / s - 1.
+  @Test(arguments: ["qwen3_5_moe", "qwen3_next", "minimax_m3_vl"])
+  func foldingIntoDistancesFromOneKeepsTheLogits(name: String) throws {
+    let model = try openFixture(name)
+    var generator = Generator(seed: 8)
+    var chosen: [(site: FoldSite, factors: [Float])] = []
+    for layer in 0..<model.family.dimensions.layers {
+      for site in FoldSite.all(model.family.weights.filter { $0.layer == layer }) where site.offset != 0 {
+        let factors = (0..<site.channels).map { _ in Float.random(in: 0.5...2, using: &generator) }
+        chosen.append((site, factors))
+      }
+    }
+    #expect(chosen.count >= 2 * model.family.dimensions.layers)
+    // Ids whose choices of experts and blocks are not nearly tied.
+    let batch = TokenBatch(try referenceWindows(name).sequences)
+    let expected = try logits(model.family, model.weights, batch)
+    let found = try foldedLogits(model.family, model.weights, batch, FoldFactors.all(chosen))
+    let worst = zip(expected, found).map { abs($0 - $1) }.max() ?? .infinity
+    #expect(worst < 1e-4 && worst > 0, "\(worst)")
+  }
+
   @Test(arguments: ["gptq", "awq", "smooth"], ["result.ingot", "result.gguf"])
   func everyMethodWritesEveryContainer(method: String, result: String) throws {
     let folder = TemporaryFolder()

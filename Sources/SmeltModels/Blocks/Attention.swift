@@ -27,8 +27,8 @@ struct GroupedAttention: Sendable {
   ///   - keys: [tokens, key heads × key width], rotated; the batch's own.
   ///   - values: [tokens, key heads × value width]; the batch's own.
   ///   - sinks: one logit a head that takes part in the softmax and brings no value; nil for none.
-  ///   - selected: for each token the positions it may see, ascending, or nil for all that the window allows; nil where every token
-  ///     sees all.
+  ///   - selected: for each token, or for each token and key head, the positions it may see, ascending, or nil for all that the window
+  ///     allows; nil where every token sees all.
   func attend(
     _ queries: Matrix, _ keys: Matrix, _ values: Matrix, _ batch: TokenBatch, sinks: [Float]? = nil,
     selected: [[Int32]?]? = nil, _ state: LayerState?, _ pass: Pass
@@ -50,6 +50,8 @@ struct GroupedAttention: Sendable {
     let positions = batch.positions
     let owners = batch.owners
     let width = heads * valueWidth
+    let lists = selected.map { $0.count / max(1, queries.rows) } ?? 1
+    precondition(lists == 1 || lists == keyHeads, "\(lists) choices a token for \(keyHeads) key heads")
     return Matrix(rows: queries.rows, columns: width) { out in
       // SAFETY: a task writes the rows of its tokens. Queries, keys and values have a row for each position up to the token's own, of
       // heads × width floats, as the projections that made them were checked to give.
@@ -62,8 +64,7 @@ struct GroupedAttention: Sendable {
           let origin = continues ? 0 : batch.range(owners[token]).lowerBound
           attend(
             token, queries, keys, values, origin: origin, position: positions[token], sinks,
-            selected?[token] ?? nil,
-            scratch: &scores, into: target.pointer + token * width)
+            selected, lists: lists, scratch: &scores, into: target.pointer + token * width)
         }
       }
     }
@@ -71,8 +72,8 @@ struct GroupedAttention: Sendable {
 
   private func attend(
     _ token: Int, _ queries: Matrix, _ keys: Matrix, _ values: Matrix, origin: Int, position: Int,
-    _ sinks: [Float]?,
-    _ selected: [Int32]?, scratch: inout [Float], into out: UnsafeMutablePointer<Float>
+    _ sinks: [Float]?, _ selected: [[Int32]?]?, lists: Int, scratch: inout [Float],
+    into out: UnsafeMutablePointer<Float>
   ) {
     let first = window.map { max(0, position - $0 + 1) } ?? 0
     let count = position + 1 - first
@@ -89,11 +90,12 @@ struct GroupedAttention: Sendable {
             for keyHead in 0..<keyHeads {
               let key = keys.baseAddress! + (origin + first) * keyStride + keyHead * keyWidth
               let value = values.baseAddress! + (origin + first) * valueStride + keyHead * valueWidth
+              let seen = selected?[lists == 1 ? token : token * lists + keyHead] ?? nil
               dots(query + keyHead * perKey * keyWidth, key, keyStride, count, perKey, into: scores)
               for head in 0..<perKey {
                 let row = scores + head * count
                 for index in 0..<count { row[index] *= scale }
-                if let selected { GroupedAttention.mask(row, first: first, count: count, selected) }
+                if let seen { GroupedAttention.mask(row, first: first, count: count, seen) }
                 sk_softmax_sink(row, count, sinks?[keyHead * perKey + head] ?? -.infinity)
                 let result = out + (keyHead * perKey + head) * valueWidth
                 result.update(repeating: 0, count: valueWidth)

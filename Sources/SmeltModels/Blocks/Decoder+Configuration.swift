@@ -9,7 +9,7 @@ extension Decoder {
   ///   - expertWidth: the key of a routed expert's inner width.
   ///   - rotaryFraction: how much of a head is rotated where the configuration does not say.
   ///   - router: the family's rule; `perToken` is read here.
-  /// - Throws: `CFG_VALUE` with key, found and expected; `RequestError` unsupported for an activation other than SiLU
+  /// - Throws: `CFG_VALUE` with key, found and expected; `RequestError` unsupported for an activation other than the family's
   ///   and rope types that are not read.
   init(
     _ config: ConfigReader, expertWidth key: String, rotaryFraction: Double = 1, router: Router,
@@ -38,6 +38,8 @@ extension Decoder {
     var theta: Double?
     /// Kinds of layers, in the words of `layer_types`, that the family has beside full and windowed attention.
     var otherLayers: Set<String> = []
+    /// What `hidden_act` may be, whatever the family makes of it.
+    var activations = ["silu"]
 
     /// Everything must be given.
     static let none = Defaults()
@@ -53,7 +55,7 @@ extension Decoder {
 
   /// All but the feed-forward half, which is left without experts.
   private init(_ config: ConfigReader, rotaryFraction: Double, defaults: Defaults) throws {
-    try config.requireSupported("hidden_act", ["silu"])
+    try config.requireSupported("hidden_act", defaults.activations)
     let size = 1...1 << 24
     vocabulary = try config.integer("vocab_size", in: size)
     hidden = try config.integer("hidden_size", in: size)

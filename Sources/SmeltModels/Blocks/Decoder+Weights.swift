@@ -19,6 +19,7 @@ extension Decoder {
       linear.rows(&rows, hidden: hidden)
     } else {
       attentionRows(&rows)
+      if layer(at: index).isBlockSparse, let blocks = attention.blocks { blocks.rows(&rows, hidden: hidden) }
     }
     rows.add("ffn_norm.weight", [hidden], .norm, "post_attention_layernorm.weight")
     feedForward(&rows)

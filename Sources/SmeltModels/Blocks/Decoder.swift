@@ -35,6 +35,8 @@ package struct Decoder: ResidualDecoder {
     /// Whether the projection of queries makes as many gates, head by head behind the head's query: what a head gives is multiplied
     /// by logistic(gate).
     var hasOutputGate = false
+    /// Chooses the blocks of keys that queries see in block-sparse layers.
+    var blocks: BlockIndexer?
   }
 
   /// What one layer is like.
@@ -45,6 +47,8 @@ package struct Decoder: ResidualDecoder {
     var isDense = false
     /// Whether it has linear attention, a gated delta rule, instead of softmax attention.
     var isLinear = false
+    /// Whether queries see the blocks of keys that an indexer chooses.
+    var isBlockSparse = false
   }
 
   var vocabulary: Int
@@ -69,9 +73,10 @@ package struct Decoder: ResidualDecoder {
 
   func isDense(_ layer: Int) -> Bool { self.layer(at: layer).isDense }
 
-  /// What a layer is like; one behind the last, which drafts tokens, sees everything and has experts where the model has them.
+  /// What a layer is like; one behind the last, which drafts tokens, has no window, an indexer and experts where the model has them.
   func layer(at index: Int) -> Layer {
-    index < layers.count ? layers[index] : Layer(isDense: feedForward.experts == 0)
+    index < layers.count
+      ? layers[index] : Layer(isDense: feedForward.experts == 0, isBlockSparse: attention.blocks != nil)
   }
 
   // MARK: attention
@@ -92,6 +97,12 @@ package struct Decoder: ResidualDecoder {
       case .perHead, .wholeProjection:
         (try scale(of: name("attn_q_norm"), weights), try scale(of: name("attn_k_norm"), weights))
       }
+    let indexer = layer.isBlockSparse ? attention.blocks : nil
+    let around = try indexer.map { _ in
+      BlockIndexer.Surroundings(
+        rotation: tables, queryNorm: try scale(of: name("indexer.q_norm"), weights),
+        keyNorm: try scale(of: name("indexer.k_norm"), weights), epsilon: normEpsilon)
+    }
     let sinks = attention.hasSinks ? try weights.vector(name("attn_sinks")) : nil
     let core = GroupedAttention(
       heads: attention.heads, keyHeads: attention.keyHeads, keyWidth: attention.headWidth,
@@ -117,10 +128,15 @@ package struct Decoder: ResidualDecoder {
       var queries = try project("attn_q")
       let gates = attention.hasOutputGate ? queries.splitParts(width: attention.headWidth) : nil
       prepare(&queries, norm: norms?.queries, rotation: tables, part, pass)
+      var selected: [[Int32]?]?
+      if let indexer, let around {
+        selected = try indexer.select(rows, part, name, around, weights, state, pass)
+      }
       var heads = core.attend(
         queries,
         try project("attn_k", norm: norms?.keys, rotated: true),
-        try project("attn_v", norm: nil, rotated: false), part.batch, sinks: sinks, state, pass)
+        try project("attn_v", norm: nil, rotated: false), part.batch, sinks: sinks,
+        selected: selected, state, pass)
       if let gates { heads.multiply(byLogisticOf: gates, pass) }
       out.append(
         try Linear.apply(
@@ -128,6 +144,7 @@ package struct Decoder: ResidualDecoder {
           pass))
     }
     for projection in ["attn_q", "attn_k", "attn_v", "attn_output"] { weights.finished(name(projection)) }
+    if indexer != nil { for projection in BlockIndexer.names(name) { weights.finished(projection) } }
     return out
   }
 

@@ -21,8 +21,8 @@ struct ExpertNames {
 enum Activation: Sendable {
   /// silu(min(gate, limit)) × clamp(up, ±limit); an infinite limit clamps nothing.
   case swiglu(limit: Float)
-  /// (clamp(up, ±limit) + 1) × g × logistic(1.702 g), g = min(gate, limit). Source: gpt-oss.
-  case shiftedSwiglu(limit: Float)
+  /// (clamp(up, ±limit) + 1) × g × logistic(alpha × g), g = min(gate, limit). Source: gpt-oss.
+  case shiftedSwiglu(alpha: Float = 1.702, limit: Float)
   /// gelu(gate) × up, the Gaussian error linear unit by its tanh approximation. Source: Gemma.
   case gelu
 
@@ -34,10 +34,10 @@ enum Activation: Sendable {
     switch self {
     case .swiglu(let limit): sk_swiglu(gate, up, limit, gate, count)
     case .gelu: sk_geglu(gate, up, gate, count)
-    case .shiftedSwiglu(let limit):
+    case .shiftedSwiglu(let alpha, let limit):
       for index in 0..<count {
         let g = min(gate[index], limit)
-        gate[index] = (min(max(up[index], -limit), limit) + 1) * g * logistic(1.702 * g)
+        gate[index] = (min(max(up[index], -limit), limit) + 1) * g * logistic(alpha * g)
       }
     }
   }

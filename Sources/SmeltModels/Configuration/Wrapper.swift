@@ -41,6 +41,8 @@ package struct TextConfig: Sendable {
   package static let keys = ["text_config", "llm_config", "language_config", "thinker_config"]
   /// Wrappers whose configuration may say beside its towers what the text model is, and how that is called.
   private static let flat = ["qwen2_vl": "qwen2_vl_text", "qwen2_5_vl": "qwen2_5_vl_text"]
+  /// Wrappers whose text model's section may leave out how it is called.
+  private static let unnamed = ["minimax_m3_vl": "minimax_m3_vl_text"]
 
   /// The text model's configuration, with what the wrapper says for it.
   package let json: JSON
@@ -54,6 +56,9 @@ package struct TextConfig: Sendable {
     for key in TextConfig.keys {
       guard var inner = config[key], inner.object != nil else { continue }
       if let deeper = inner["text_config"], deeper.object != nil { inner = deeper }
+      if inner["model_type"] == nil, let name = TextConfig.unnamed[type], let object = inner.object {
+        inner = JSON(members: [("model_type", JSON(name))] + zip(object.keys, object.values).map { ($0, $1) })
+      }
       guard let type = inner["model_type"]?.string, ModelFamilies.knows(type), let object = inner.object
       else {
         continue

@@ -25,6 +25,9 @@ package protocol GGUFArchitecture: Sendable {
   /// Whether a scale beside a weight's tensor is a part of the weight.
   static func takesScale(_ spec: WeightSpec) -> Bool
 
+  /// Whether llama.cpp keeps a matrix in F32 whatever the others become.
+  static func keepsFloats(_ spec: WeightSpec) -> Bool
+
   /// Whether llama.cpp's loader reads blocks that draft tokens, `blk.N.nextn.…` and a layer's tensors behind the last layer.
   static func readsDrafts(of family: any ModelFamily) -> Bool
 
@@ -52,6 +55,9 @@ extension GGUFArchitecture {
 
   /// It is.
   package static func takesScale(_ spec: WeightSpec) -> Bool { true }
+
+  /// It does not.
+  package static func keepsFloats(_ spec: WeightSpec) -> Bool { false }
 
   /// It does not.
   package static func readsDrafts(of family: any ModelFamily) -> Bool { false }

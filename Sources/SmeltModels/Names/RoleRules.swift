@@ -42,6 +42,7 @@ package struct RoleRules: Sendable {
     "vision_projection", "visual_tokenizer", "embed_vision", "embed_audio", "connector", "talker",
     "token2wav",
     "code2wav", "v", "a", "mm", "image_encoder", "vision_projector", "audio_projector", "patch_merger",
+    "patch_merge_mlp",
   ]
 
   private static func find(_ words: [String], _ shape: Shape) -> (Role, String) {

@@ -29,7 +29,8 @@ extension WeightName {
       "attn_norm": [
         "attn_q", "attn_k", "attn_v", "attn_q_a", "attn_kv", "attn_kv_a_mqa", "attn_compressor_kv",
         "attn_compressor_gate", "indexer_compressor_kv", "indexer_compressor_gate", "indexer.attn_k",
-        "indexer.proj", "attn_qkv", "attn_gate", "ssm_in", "ssm_alpha", "ssm_beta", "ssm_ba",
+        "indexer.proj", "indexer.q_proj", "indexer.k_proj", "attn_qkv", "attn_gate", "ssm_in", "ssm_alpha",
+        "ssm_beta", "ssm_ba",
       ],
       "attn_q_a_norm": ["attn_q_b", "indexer.attn_q_b"], "attn_kv_a_norm": ["attn_kv_b"],
       "attn_output_a": ["attn_output_b"],

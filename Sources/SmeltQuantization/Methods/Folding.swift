@@ -13,6 +13,8 @@ package struct FoldSite: Sendable {
   package let readers: [WeightName]
   /// Channels between them.
   package let channels: Int
+  /// What the pass adds to the giver's numbers before it uses them (`WeightSpec.offset`).
+  package let offset: Float
 
   /// The sites of a layer: a norm or a matrix, and all weights that read it (`WeightSpec.input`), unless what it gives is clamped or
   /// offset on the way. Norms first.
@@ -29,7 +31,7 @@ package struct FoldSite: Sendable {
       guard let own = readers[giver.name],
         own.allSatisfy({ $0.shape.columns == channels && $0.inputGroups == 1 })
       else { return nil }
-      return FoldSite(giver: giver.name, readers: own.map(\.name), channels: channels)
+      return FoldSite(giver: giver.name, readers: own.map(\.name), channels: channels, offset: giver.offset)
     }
   }
 }
@@ -38,6 +40,8 @@ package struct FoldSite: Sendable {
 package struct FoldFactors: Sendable {
   /// Its output channels (a norm's elements) are divided by these; nil: they stay.
   package var divisors: [Float]?
+  /// What the pass adds to the output channels' numbers: the sum is divided, and it is taken off again.
+  package var offset: Float = 0
   /// Its input channels are multiplied by these; nil: they stay.
   package var multipliers: [Float]?
 
@@ -47,6 +51,7 @@ package struct FoldFactors: Sendable {
     for (site, factors) in chosen {
       precondition(factors.count == site.channels, "\(factors.count) factors for \(site.channels) channels")
       all[site.giver, default: FoldFactors()].divisors = factors
+      all[site.giver]?.offset = site.offset
       for reader in site.readers { all[reader, default: FoldFactors()].multipliers = factors }
     }
     return all
@@ -58,7 +63,10 @@ package struct FoldFactors: Sendable {
     let isVector = weight.shape.rank < 2
     var values = weight.decode()
     if let divisors {
-      for index in values.indices { values[index] /= divisors[isVector ? index : index / columns] }
+      for index in values.indices {
+        let divisor = divisors[isVector ? index : index / columns]
+        values[index] = offset == 0 ? values[index] / divisor : (values[index] + offset) / divisor - offset
+      }
     }
     if let multipliers {
       for index in values.indices { values[index] *= multipliers[index % columns] }

@@ -44,7 +44,7 @@ package struct GGUFResult: ResultTarget {
       settled.options.importance = nil
       return (settled, reason)
     }
-    if isSmall(stored.spec) {
+    if isSmall(stored.spec) || GGUFArchitectures.of(model.family)?.keepsFloats(stored.spec) == true {
       return stay(PlainFloat.f32, "role \(stored.spec.role.rawValue): F32, as llama.cpp wants it")
     }
     if decision.scheme is MXFP4Scheme {
