@@ -19,6 +19,7 @@ package enum ModelFamilies {
     GPTOSS.self,
     GLM4MoE.self,
     MiniMaxM2.self,
+    NemotronH.self,
     Llama.self,
     Mistral.self,
     Qwen2.self,

@@ -54,8 +54,8 @@ package protocol ModelFamily: Sendable {
     throws
     -> Routing?
 
-  /// One routed expert's output for rows of its layer's router input, not weighed by the router: [rows, hidden]. For
-  /// tokens that the router did not send there.
+  /// One routed expert's output for rows of its layer's router input, not weighed by the router: [rows, hidden], or the width that the
+  /// layer's experts work in. For tokens that the router did not send there.
   func expert(_ expert: Int, layer: Int, _ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix
 
   /// Logits of the given rows of the last layer's output: [rows, vocabulary].
