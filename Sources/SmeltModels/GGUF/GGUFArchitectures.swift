@@ -10,11 +10,12 @@ package enum GGUFArchitectures {
     GGUFDeepSeek2.self, GGUFDeepSeek32.self, GGUFDeepSeek4.self, GGUFLlama.self, GGUFQwen2MoE.self,
     GGUFQwen3MoE.self, GGUFOLMoE.self, GGUFGPTOSS.self, GGUFGLM4MoE.self, GGUFMiniMaxM2.self,
     GGUFQwen2.self, GGUFQwen3.self, GGUFQwen3Next.self, GGUFQwen35MoE.self, GGUFQwen35.self,
+    GGUFNemotronH.self, GGUFNemotronHMoE.self,
   ]
 
   /// The architecture of a family.
   package static func of(_ family: any ModelFamily) -> (any GGUFArchitecture.Type)? {
-    family.hasForwardPass ? all.first { $0.modelTypes.contains(family.modelType) } : nil
+    family.hasForwardPass ? all.first { $0.stands(for: family) } : nil
   }
 
   /// Whether some architecture has this name.
