@@ -8,7 +8,7 @@
 
 SK_INLINE float magnitude(float x) { return float_of(bits_of(x) & 0x7fffffff); }
 SK_INLINE int fits_half(float x) { return magnitude(x) < SK_HALF_LIMIT; }
-SK_INLINE float inverse_of(float x) { // 0 where there is none: every code then means zero
+SK_INLINE float inverse_of(float x) { // 0 for 0: every code then means zero
   const float inverse = 1.0f / x;
   return magnitude(inverse) < __builtin_inff() ? inverse : 0.0f;
 }

@@ -49,7 +49,7 @@ enum Output {
     }
   }
 
-  /// Takes the places of standard streams that the caller closed, so that no file of ours gets their numbers and is
+  /// Takes the places of standard streams that the caller closed, so that no file that Smelt opens gets their numbers and is
   /// written into. Writing to such a place stays an error.
   static func reserveDescriptors() {
     for descriptor in Int32(0)...2 where fcntl(descriptor, F_GETFD) < 0 {

@@ -31,8 +31,8 @@ package enum ModelFamilies {
   package static func knows(_ type: String) -> Bool { all.contains { $0.modelTypes.contains(type) } }
 
   /// The family a configuration names.
-  /// - Parameter byteCount: the size of the source that the configuration belongs to, which bounds what it may ask for; nil where
-  ///   there is none.
+  /// - Parameter byteCount: the size of the source that the configuration belongs to, which bounds what it may ask for; nil
+  ///   without one.
   /// - Throws: `CFG_VALUE` without a `model_type`; `RequestError` unsupported, listing what is known.
   package static func family(of config: JSON, file: String, byteCount: Int? = nil) throws -> any ModelFamily {
     guard let type = config["model_type"]?.string else {

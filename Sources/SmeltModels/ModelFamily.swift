@@ -60,6 +60,23 @@ package protocol ModelFamily: Sendable {
 
   /// Logits of the given rows of the last layer's output: [rows, vocabulary].
   func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix
+
+  /// The blocks that draft tokens and run here, in order; none where a source holds none, or where the family's do not run.
+  var runningDrafts: [DraftBlock] { get }
+
+  /// The last layer's output as the first block that drafts tokens takes it.
+  func draftInput(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix
+
+  /// Runs a block that drafts tokens over all tokens of all sequences; with a state in the pass, over the next tokens of one sequence.
+  /// - Parameters:
+  ///   - x: what `draftInput` or the block before gave for each token.
+  ///   - next: the token that follows each of them, sequence by sequence.
+  /// - Returns: what the following block and `draftLogits` take.
+  func draft(_ block: DraftBlock, _ x: Matrix, _ next: TokenBatch, _ weights: some Weights, _ pass: Pass)
+    throws -> Matrix
+
+  /// A block's logits of the token after the next, [rows, vocabulary], for rows of what `draft` gave.
+  func draftLogits(_ block: DraftBlock, _ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix
 }
 
 extension ModelFamily {

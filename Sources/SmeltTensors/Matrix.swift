@@ -47,6 +47,13 @@ package struct Matrix: Sendable {
     rows += other.rows
   }
 
+  /// Takes the last rows away.
+  package mutating func removeLast(_ count: Int) {
+    precondition(count <= rows, "\(count) rows of \(rows)")
+    values.removeLast(count * columns)
+    rows -= count
+  }
+
   /// The rows of a range, copied.
   package subscript(range: Range<Int>) -> Matrix {
     Matrix(

@@ -19,7 +19,7 @@ package struct TokenizerDifference: Sendable, Hashable {
 }
 
 extension Tokenizer {
-  /// The first difference of another tokenizer from this one; nil where there is none. Tokens that only the other has
+  /// The first difference of another tokenizer from this one; nil if they are equal. Tokens that only the other has
   /// behind the last of these do not count: files are padded with them.
   package func difference(from other: Tokenizer) -> TokenizerDifference? {
     let ids = (byId.map { Int($0.id) } + added.keys.map(Int.init)).sorted()

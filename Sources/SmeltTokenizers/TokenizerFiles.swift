@@ -29,7 +29,7 @@ package struct TokenizerFiles: Sendable {
   /// - Parameters:
   ///   - names: the files.
   ///   - read: gives the bytes of one.
-  /// - Returns: nil when there is none.
+  /// - Returns: nil without a tokenizer.
   /// - Throws: what `read` throws.
   package init?(among names: [String], read: (String) throws -> Bytes?) throws {
     let ranked =

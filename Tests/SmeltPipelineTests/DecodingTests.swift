@@ -37,7 +37,9 @@ import Testing
       place = end
     }
     let worst = zip(whole.values, parts).map { abs($0 - $1) }.max() ?? .infinity
-    #expect(worst <= 1e-5, "decoding differs from the prefill by \(worst)")  // the bound is 1e-4
+    let isLinear = family.settings.contains { $0.key == "linear_num_key_heads" }
+    // Linear attention takes many tokens in chunks and few of them one after the other.
+    #expect(worst <= (isLinear ? 5e-5 : 1e-5), "decoding differs from the prefill by \(worst)")  // the bound is 1e-4
   }
 
   private func logits(_ family: some ModelFamily, _ weights: some Weights, _ batch: TokenBatch, _ pass: Pass)

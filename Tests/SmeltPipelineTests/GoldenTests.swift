@@ -13,8 +13,13 @@ private let logitsBound: Float = 5e-5
 
 /// References that are themselves farther than usual from the same pass in double precision: deepseek_v2's by 4.5e-5.
 private let widerBounds: [String: Float] = [
-  "deepseek_v2": 1e-4, "qwen3_5_moe": 1e-4, "qwen3_5": 1.5e-4, "qwen3_next": 1.5e-4,
+  "deepseek_v2": 1e-4, "qwen3_5_moe": 1e-4, "qwen3_5": 1.6e-4, "qwen3_next": 1.6e-4,
 ]
+
+/// Hidden states, relative to the largest. A head of linear attention whose first query and key are nearly at right angles is normed up
+/// from a number that float32 has few digits of: qwen3_5's reference is 9.0e-5 from the same pass in double precision there, and our
+/// logits 5.6e-5.
+private let widerHidden: [String: Float] = ["qwen3_5": 2e-5, "qwen3_next": 2e-5]
 
 /// Names of the golden checkpoints with the references' prefixes.
 private let golden = [
@@ -41,13 +46,14 @@ private let golden = [
     for prefix in prefixes {
       let batch = TokenBatch(try reference.sequences("\(prefix)input_ids"))
       let bound = widerBounds[name] ?? logitsBound
-      try compare(model.family, model.weights, batch, reference, prefix, bound)
+      try compare(
+        model.family, model.weights, batch, reference, prefix, bound, widerHidden[name] ?? 1e-5)
     }
   }
 
   private func compare(
     _ family: some ModelFamily, _ weights: some Weights, _ batch: TokenBatch, _ reference: Reference,
-    _ prefix: String, _ bound: Float
+    _ prefix: String, _ bound: Float, _ hiddenBound: Float
   ) throws {
     let pass = Pass(parallel: .allCores)
     var x = try family.embed(batch, weights)
@@ -57,7 +63,7 @@ private let golden = [
         guard let expected = reference.floats(hidden) else { continue }
         let scale = expected.map(abs).max() ?? 1
         let worst = zip(expected, x.values).map { abs($0 - $1) }.max() ?? 0
-        #expect(worst <= 1e-5 * scale, "\(hidden) differs by \(worst) of \(scale)")
+        #expect(worst <= hiddenBound * scale, "\(hidden) differs by \(worst) of \(scale)")
       }
       for router in ["\(prefix)router.\(layer)", "window0.router.\(layer)"] {
         guard let experts = reference.integers("\(router).experts"),
@@ -75,6 +81,26 @@ private let golden = [
     #expect(logits.values.count == expected.count)
     let worst = zip(expected, logits.values).map { abs($0 - $1) }.max() ?? .infinity
     #expect(worst <= bound, "\(prefix)logits differ by \(worst)")
+    try compareDrafts(family, weights, x, batch, reference, prefix, bound)
+  }
+
+  /// Row i of a block's logits is made from token i and the token that follows it.
+  private func compareDrafts(
+    _ family: some ModelFamily, _ weights: some Weights, _ x: Matrix, _ batch: TokenBatch,
+    _ reference: Reference, _ prefix: String, _ bound: Float
+  ) throws {
+    for block in family.runningDrafts {
+      guard let expected = reference.floats("\(prefix)mtp.\(block.number).logits") else { continue }
+      let rows = (0..<batch.sequenceCount).map { batch.range($0).dropLast() }
+      let next = TokenBatch(rows.map { $0.map { batch.ids[$0 + 1] } })
+      let pass = Pass(parallel: .allCores)
+      let input = try family.draftInput(x, weights, pass).gather(Array(rows.joined()))
+      let output = try family.draft(block, input, next, weights, pass)
+      let logits = try family.draftLogits(block, output, weights, pass)
+      #expect(logits.values.count == expected.count)
+      let worst = zip(expected, logits.values).map { abs($0 - $1) }.max() ?? .infinity
+      #expect(worst <= bound, "\(prefix)drafts differ by \(worst)")
+    }
   }
 }
 

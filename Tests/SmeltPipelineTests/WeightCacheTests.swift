@@ -65,7 +65,7 @@ private func windows(_ model: Model) -> Windows { someWindows(model, count: 3, c
       var resources = Resources()
       _ = try generate(
         model, prompt: prompt, maxTokens: 4, sampling: Sampling(), stops: [],
-        RunOptions(parallel: .serial, maxMemory: memory), done: { resources = $0 })
+        RunOptions(parallel: .serial, maxMemory: memory), done: { made, _ in resources = made })
       return resources
     }
     #expect(read[0].bytesRead > 2 * read[1].bytesRead, "\(read)")

@@ -8,7 +8,9 @@ struct GenerateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "generate", abstract: "Continues a prompt, token by token.",
     discussion: """
-      Greedy unless a temperature is given. The prompt is text as it is: no chat template is applied.
+      Greedy unless a temperature is given. The prompt is text as it is: no chat template is applied. With
+      --mtp the model's block for multi-token prediction proposes tokens, of which the model takes those
+      that it would have made: the text is the same, and how many were taken is said.
 
       Example: smelt generate DIR --prompt "It is a truth" --max-tokens 40
       """)
@@ -40,6 +42,8 @@ struct GenerateCommand: ParsableCommand {
   var seed: UInt64 = 0
   @Flag(name: .long, help: "Go on after the end token.")
   var ignoreEos = false
+  @Flag(name: .long, help: "Let the multi-token-prediction block draft tokens.")
+  var mtp = false
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
@@ -61,13 +65,14 @@ struct GenerateCommand: ParsableCommand {
     let writer = try GenerationWriter(
       model, prompt: try prompt.map { try promptText($0) }, tokensPath: tokens, takesBytes: bytes,
       streams: !output.json)
-    var resources = Resources()
+    var (resources, drafts) = (Resources(), DraftCount())
     let made = try generate(
       model, prompt: writer.ids, maxTokens: maxTokens, sampling: sampling,
-      stops: ignoreEos ? [] : try model.endTokens(),
-      common.run, each: { try writer.show($0) }, done: { resources = $0 })
-    try writer.finish(made, resources, json: output.json)
+      stops: ignoreEos ? [] : try model.endTokens(), drafts: mtp, common.run,
+      each: { try writer.show($0) }, done: { (resources, drafts) = ($0, $1) })
+    try writer.finish(made, resources, mtp ? drafts : nil, json: output.json)
     if !common.quiet, !output.json {
+      if mtp { Terminal.error("drafts: \(drafts.accepted) of \(drafts.drafted) accepted") }
       Terminal.error(
         "\(fixed(resources.seconds, 1)) s, peak memory \(byteText(resources.peakMemoryBytes)); \(resources.readText)"
       )
@@ -119,7 +124,7 @@ private final class GenerationWriter {
     }
   }
 
-  func finish(_ made: [Int], _ resources: Resources, json: Bool) throws {
+  func finish(_ made: [Int], _ resources: Resources, _ drafts: DraftCount?, json: Bool) throws {
     guard json else { return try Output.line("") }
     var members: [(String, JSON)] = [
       ("schema", "smelt.generate/1"), ("prompt_ids", JSON(ids.map { JSON($0) })),
@@ -128,6 +133,7 @@ private final class GenerationWriter {
     if let tokenizer {
       members.append(("text", JSON(String(decoding: tokenizer.decode(made), as: UTF8.self))))
     }
+    if let drafts { members.append(("mtp", drafts.json)) }
     members.append(("resources", resources.json))
     members.append(("left_out", JSON(leftOut.map(\.json))))
     try Output.line(JSON(members: members).text(indented: true))

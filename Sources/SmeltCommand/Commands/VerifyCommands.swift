@@ -19,6 +19,8 @@ struct VerifyCommand: ParsableCommand {
       everyday use, usable where memory decides; Formats/report.md has their
       numbers. With --activations the result runs once more, its activations
       rounded before each product with an INT8 or FP8 weight, as engines multiply.
+      With --mtp the multi-token-prediction blocks of both sides run too: the share
+      of drafts that their own model accepts, and the drafts' divergence.
 
       Example: smelt verify DIR out.ingot --text text.txt --profile good --json
       """)
@@ -61,6 +63,11 @@ struct VerifyCommand: ParsableCommand {
     name: .long,
     help: ArgumentHelp("Statistics of `smelt calibrate`, for static activation scales.", valueName: "file"))
   var statistics: String?
+  @Flag(
+    name: .long,
+    help:
+      "Also run the blocks that draft tokens (multi-token prediction), and say how many drafts are accepted.")
+  var mtp = false
   @Flag(name: .long, help: "Replace report files that smelt wrote, and nothing else.")
   var overwrite = false
   @Flag(
@@ -113,10 +120,12 @@ struct VerifyCommand: ParsableCommand {
     let thresholds = Thresholds(
       profile: profile, maxKL: maxKl, minTop1: minTop1, maxWeightError: maxWeightError)
     if let reason = a.noForwardPass, text.isEmpty {
+      if mtp { try a.requireDrafts() }
       return try verifyWeights(source: a, result: b, thresholds: thresholds, because: reason, common.run)
     }
     return try verify(
-      source: a, result: b, try text.windows(a), thresholds: thresholds, rounding: rounding, common.run)
+      source: a, result: b, try text.windows(a), thresholds: thresholds, rounding: rounding,
+      drafts: mtp, common.run)
   }
 }
 

@@ -21,7 +21,7 @@ extension IngotFile {
   /// Verifies every stored byte: the checksum of every chunk, and that the gaps between frames are zero.
   /// - Parameters:
   ///   - deep: also inflates everything and holds it against the content hashes.
-  ///   - progress: hears one stage of stored bytes.
+  ///   - progress: gets one stage, counted in stored bytes.
   /// - Returns: all damage, in the order of the file.
   /// - Throws: `RequestError` interrupted.
   package func check(deep: Bool, parallel: Parallel, progress: any ProgressReporter) throws -> [IngotDamage] {

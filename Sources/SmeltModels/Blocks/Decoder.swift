@@ -205,4 +205,19 @@ extension DecoderFamily {
   package func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
     try decoder.logits(x, weights, pass)
   }
+
+  /// The normed stream.
+  package func draftInput(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
+    try decoder.draftInput(x, weights, pass)
+  }
+
+  /// A block that drafts tokens: one more layer.
+  package func draft(
+    _ block: DraftBlock, _ x: Matrix, _ next: TokenBatch, _ weights: some Weights, _ pass: Pass
+  ) throws -> Matrix { try decoder.draft(block, x, next, weights, pass) }
+
+  /// Logits of the token after the next.
+  package func draftLogits(_ block: DraftBlock, _ x: Matrix, _ weights: some Weights, _ pass: Pass) throws
+    -> Matrix
+  { try decoder.draftLogits(block, x, weights, pass) }
 }

@@ -12,6 +12,7 @@ package final class DecodingState: @unchecked Sendable {
   /// Tokens seen so far: the position of the next one.
   package private(set) var position = 0
   private var layers: [Int: LayerState] = [:]
+  private var marked = 0
 
   /// A state that has seen nothing.
   package init() {}
@@ -26,14 +27,41 @@ package final class DecodingState: @unchecked Sendable {
 
   /// The tokens of a pass have gone through all layers.
   package func advance(_ tokens: Int) { position += tokens }
+
+  /// Remembers where the sequence is, so that `rollBack` can take back what follows.
+  package func mark() {
+    marked = position
+    for layer in layers.values { layer.mark() }
+  }
+
+  /// Takes back what followed the mark but for its first tokens, where the layers' memories have a row for each token.
+  /// - Returns: how many tokens after the mark are still there: `kept`, or none where some memory cannot give up the rest alone.
+  package func rollBack(keeping kept: Int) -> Int {
+    let tokens = position - marked
+    let stays = layers.values.allSatisfy { $0.canKeepSome(of: tokens) } ? kept : 0
+    for layer in layers.values { layer.rollBack(keeping: stays) }
+    position = marked + stays
+    return stays
+  }
 }
 
 /// One layer's rows by name. Used by one pass at a time.
 final class LayerState {
+  /// What takes back a change since the mark.
+  private enum Undo {
+    /// So many rows were there, and others were added behind them.
+    case rows(Int)
+    /// Something else was there, or nothing.
+    case value(Matrix?)
+  }
+
   private var rows: [String: Matrix] = [:]
+  /// For each name that changed since the mark; nil before the first mark, when nothing is remembered.
+  private var undo: [String: Undo]?
 
   /// Adds rows at the end and returns all rows so far.
   func append(_ name: String, _ new: Matrix) -> Matrix {
+    remember(name) { $0.map { .rows($0.rows) } ?? .rows(0) }
     guard var all = rows.removeValue(forKey: name) else {
       rows[name] = new
       return new
@@ -48,6 +76,7 @@ final class LayerState {
 
   /// Hands rows of a fixed number over, to be changed and given back by `replace`: zeros at first.
   func take(_ name: String, rows count: Int, columns: Int) -> Matrix {
+    remember(name) { .value($0) }
     guard let found = rows.removeValue(forKey: name) else { return Matrix(rows: count, columns: columns) }
     precondition(
       found.rows == count && found.columns == columns,
@@ -56,5 +85,41 @@ final class LayerState {
   }
 
   /// Replaces the rows.
-  func replace(_ name: String, _ all: Matrix) { rows[name] = all }
+  func replace(_ name: String, _ all: Matrix) {
+    // Rows that were only added to so far are cut at the mark, so that nothing is copied before it is needed.
+    if case .rows(let count)? = undo?[name], let before = rows[name] {
+      undo?[name] = .value(before.rows > count ? before[0..<count] : before)
+    }
+    remember(name) { .value($0) }
+    rows[name] = all
+  }
+
+  private func remember(_ name: String, _ change: (Matrix?) -> Undo) {
+    guard undo != nil, undo?[name] == nil else { return }
+    undo?[name] = change(rows[name])
+  }
+
+  /// Remembers the rows as they are.
+  func mark() { undo = [:] }
+
+  /// Whether the first of `tokens` tokens since the mark can stay while the others go: every memory that changed has a row for each.
+  func canKeepSome(of tokens: Int) -> Bool {
+    (undo ?? [:]).allSatisfy { name, change in
+      guard case .rows(let count) = change else { return false }
+      return rows[name]?.rows == count + tokens
+    }
+  }
+
+  /// Takes back what followed the mark, all but rows of the first `kept` tokens.
+  func rollBack(keeping kept: Int) {
+    for (name, change) in undo ?? [:] {
+      switch change {
+      case .rows(let count):
+        let extra = (rows[name]?.rows ?? 0) - count - kept
+        if extra > 0 { rows[name]?.removeLast(extra) }
+      case .value(let before): rows[name] = before
+      }
+    }
+    undo = [:]
+  }
 }

@@ -1,5 +1,5 @@
 // Blocks behind a model's last layer that draft tokens (multi-token prediction). The pass of a family never asks for them; they are
-// carried from container to container, and quantized like the layers that they resemble.
+// carried from container to container, quantized like the layers that they resemble, and run by `DraftPass.swift`.
 
 package import SmeltStorage
 import SmeltTensors
@@ -12,23 +12,25 @@ package struct DraftBlocks: Sendable {
   package let prefixes: [String]
   /// The number of the first block: the number of the model's layers.
   package let first: Int
+  /// Whether they run here.
+  package let runs: Bool
   /// Routed experts of a block.
   private let experts: Int
   /// The weights that a block of a number can have.
   private let rows: @Sendable (_ layer: Int) -> [WeightSpec]
 
   /// None.
-  static let none = DraftBlocks(declared: 0, prefixes: [], first: 0, experts: 0) { _ in [] }
+  static let none = DraftBlocks(declared: 0, prefixes: [], first: 0, experts: 0, runs: false) { _ in [] }
 
   /// Blocks of a family.
   /// - Parameters:
   ///   - rows: the rows of the block that stands as layer `layer`, behind the model's own layers.
   init(
-    declared: Int, prefixes: [String], first: Int, experts: Int,
+    declared: Int, prefixes: [String], first: Int, experts: Int, runs: Bool = true,
     rows: @escaping @Sendable (_ layer: Int) -> [WeightSpec]
   ) {
     (self.declared, self.prefixes, self.first) = (declared, prefixes, first)
-    (self.experts, self.rows) = (experts, rows)
+    (self.runs, self.experts, self.rows) = (runs, experts, rows)
   }
 
   /// Blocks whose tensors stand behind the model's layers, `model.layers.61.`, as DeepSeek-V3 has them. One is looked for where

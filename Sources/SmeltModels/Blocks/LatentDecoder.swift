@@ -48,6 +48,21 @@ extension LatentFamily {
   package func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
     try decoder.logits(x, weights, pass)
   }
+
+  /// The normed stream.
+  package func draftInput(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
+    try decoder.draftInput(x, weights, pass)
+  }
+
+  /// A block that drafts tokens: one more layer.
+  package func draft(
+    _ block: DraftBlock, _ x: Matrix, _ next: TokenBatch, _ weights: some Weights, _ pass: Pass
+  ) throws -> Matrix { try decoder.draft(block, x, next, weights, pass) }
+
+  /// Logits of the token after the next.
+  package func draftLogits(_ block: DraftBlock, _ x: Matrix, _ weights: some Weights, _ pass: Pass) throws
+    -> Matrix
+  { try decoder.draftLogits(block, x, weights, pass) }
 }
 
 /// A decoder with latent attention: its numbers, whatever dialect they came in, and its forward pass.
@@ -68,7 +83,8 @@ package struct LatentDecoder: ResidualDecoder {
 
   var layerCount: Int { dense.count }
 
-  func isDense(_ layer: Int) -> Bool { dense[layer] }
+  /// Blocks behind the last layer, which draft tokens, have experts.
+  func isDense(_ layer: Int) -> Bool { layer < dense.count && dense[layer] }
 
   func attend(_ index: Int, _ h: Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass) throws
     -> Matrix

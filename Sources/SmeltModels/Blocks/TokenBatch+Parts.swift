@@ -1,4 +1,4 @@
-// A batch in parts, so that what a layer holds for the while is bounded by a number of tokens.
+// A batch in parts, so that the temporaries of a layer are bounded by a number of tokens.
 
 extension TokenBatch {
   /// A part of a batch that is run by itself.

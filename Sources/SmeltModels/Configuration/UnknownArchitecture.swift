@@ -199,4 +199,26 @@ package struct CarryingFamily: ModelFamily {
   package func logits(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
     try core.logits(x, weights, pass)
   }
+
+  /// The blocks of the core's table that are there, where the core runs them.
+  package var runningDrafts: [DraftBlock] {
+    guard drafts.runs, draftBlocks > 0 else { return [] }
+    let names = Set(weights.filter(\.isDraft).map(\.name))
+    return (0..<draftBlocks).map { DraftBlock($0, layer: drafts.first + $0, among: names) }
+  }
+
+  /// The core's.
+  package func draftInput(_ x: Matrix, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
+    try core.draftInput(x, weights, pass)
+  }
+
+  /// The core's.
+  package func draft(
+    _ block: DraftBlock, _ x: Matrix, _ next: TokenBatch, _ weights: some Weights, _ pass: Pass
+  ) throws -> Matrix { try core.draft(block, x, next, weights, pass) }
+
+  /// The core's.
+  package func draftLogits(_ block: DraftBlock, _ x: Matrix, _ weights: some Weights, _ pass: Pass) throws
+    -> Matrix
+  { try core.draftLogits(block, x, weights, pass) }
 }

@@ -46,7 +46,7 @@ package struct TextConfig: Sendable {
   package let json: JSON
 
   /// Nil where the configuration wraps no architecture that a family knows.
-  /// - Parameter hasHead: whether there is an output head. One that is there is used, and where there is none, a wrapper that ties it
+  /// - Parameter hasHead: whether there is an output head. One that is there is used, and without one, a wrapper that ties it
   ///   to the embeddings goes before a text model that says otherwise.
   package init?(_ config: JSON, hasHead: Bool) {
     let type = config["model_type"]?.string ?? ""

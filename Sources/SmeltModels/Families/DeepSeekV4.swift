@@ -59,6 +59,12 @@ package struct DeepSeekV4: ModelFamily {
     var tiedEmbeddings: Bool
     var mainRope: RotaryFrequencies
     var compressedRope: RotaryFrequencies
+
+    /// What a layer's attention sees; a block behind the last layer, which drafts tokens, its window alone.
+    func kind(of layer: Int) -> LayerKind { layer < layers.count ? layers[layer] : .window }
+
+    /// Whether a layer's experts are chosen by token id.
+    func isHashed(_ layer: Int) -> Bool { layer < hashLayers.count && hashLayers[layer] }
   }
 
   let configuration: Configuration
@@ -151,7 +157,7 @@ package struct DeepSeekV4: ModelFamily {
       x, Name(layer: layer).expert(expert), .swiglu(limit: configuration.swigluLimit), weights, pass)
   }
 
-  private var hyperConnections: HyperConnections {
+  var hyperConnections: HyperConnections {
     HyperConnections(
       streams: configuration.streams, hidden: configuration.hidden,
       iterations: configuration.sinkhornIterations,
@@ -165,7 +171,7 @@ package struct DeepSeekV4: ModelFamily {
   ) throws -> Matrix {
     let c = configuration
     let name = Name(layer: index)
-    let kind = c.layers[index]
+    let kind = c.kind(of: index)
     let rope = kind == .window ? c.mainRope : c.compressedRope
     let table = rope.table(batch.firstPosition..<batch.endPosition)
     let state = pass.state?.layer(index)
@@ -236,7 +242,7 @@ package struct DeepSeekV4: ModelFamily {
   ) throws -> [[Int32]]? {
     let c = configuration
     let name = Name(layer: index)
-    guard case .indexed(let ratio) = c.layers[index] else { return nil }
+    guard case .indexed(let ratio) = c.kind(of: index) else { return nil }
     var queries = try weights.multiply(latent, name.indexerQueries, rows: nil, parallel: pass.parallel)
     let headWeights = try weights.multiply(h, name.indexerHeads, rows: nil, parallel: pass.parallel)
     let factor = 1 / Float(c.indexWidth).squareRoot() / Float(c.indexHeads).squareRoot()
@@ -351,7 +357,7 @@ package struct DeepSeekV4: ModelFamily {
     if let forced = pass.forcedRouting {
       return router.route(logits, bias: nil, parallel: pass.parallel, given: forced.choice)
     }
-    guard c.hashLayers[index] else {
+    guard c.isHashed(index) else {
       return router.route(
         logits, bias: try weights.vector(name("exp_probs_b", suffix: "bias")), parallel: pass.parallel)
     }

@@ -78,7 +78,7 @@ extension GGUFKeys {
   }
 }
 
-/// A magnitude of `rope_scaling`, or nil when there is none.
+/// A magnitude of `rope_scaling`, or nil without one.
 private func mscale(_ config: ConfigReader, _ key: String) throws -> Double? {
   guard let scaling = try config.ropeParameters(), scaling.value(key) != nil else { return nil }
   return try scaling.number(key, in: 0...1e6)

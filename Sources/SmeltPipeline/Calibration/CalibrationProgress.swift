@@ -65,7 +65,7 @@ final class CalibrationProgress {
           separator: ", ")
         throw RequestError(
           .cannotCreate, "'\(journalPath)' was left by a run that was stopped",
-          help: "give --resume to go on with it, or remove what it kept to begin anew: \(names)")
+          help: "give --resume to go on with it, or remove what it kept to start over: \(names)")
       }
       try refuseForeign()
       return

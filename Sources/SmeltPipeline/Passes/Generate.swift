@@ -70,51 +70,78 @@ package struct Sampling: Sendable {
 /// - Parameters:
 ///   - prompt: token ids; at least one.
 ///   - stops: ids after which nothing follows; the id itself is returned.
-///   - each: hears each new id as soon as it is known.
-///   - done: hears what it took.
+///   - drafts: whether a block that drafts tokens proposes some; the new ids are the same.
+///   - each: called with each new id as soon as it is known.
+///   - done: called with what it took, and with what became of drafts.
 /// - Returns: the new ids.
-/// - Throws: `RequestError` usage for an empty prompt, interrupted; refusals of the model's content.
+/// - Throws: `RequestError` usage for an empty prompt, unsupported for drafts of a model without, interrupted; refusals of the model's
+///   content.
 package func generate(
-  _ model: Model, prompt: [Int], maxTokens: Int, sampling: Sampling, stops: Set<Int>, _ options: RunOptions,
-  each: (Int) throws -> Void = { _ in }, done: (Resources) -> Void = { _ in }
+  _ model: Model, prompt: [Int], maxTokens: Int, sampling: Sampling, stops: Set<Int>, drafts: Bool = false,
+  _ options: RunOptions, each: (Int) throws -> Void = { _ in },
+  done: (Resources, DraftCount) -> Void = { _, _ in }
 ) throws -> [Int] {
   try model.requireForwardPass()
+  if drafts { try model.requireDrafts() }
   guard !prompt.isEmpty else {
     throw RequestError(.usage, "the prompt is empty", help: "give at least one token")
   }
   var sampling = sampling
-  let state = DecodingState()
-  let pass = Pass(parallel: options.parallel, state: state)
   let cache = WeightCache([model], .always, options)
   let weights = cache.weights()
-  var next = prompt
   var made: [Int] = []
-  while made.count < maxTokens {
-    try Interrupt.check()
-    let logits = try lastLogits(model.family, weights, cache, next, pass, state)
-    let id = logits.withUnsafeBufferPointer { sampling.next($0) }
+  func take(_ logits: UnsafeBufferPointer<Float>) throws -> (id: Int, goesOn: Bool) {
+    let id = sampling.next(logits)
     made.append(id)
     try each(id)
-    if stops.contains(id) { break }
-    next = [id]
+    return (id, made.count < maxTokens && !stops.contains(id))
+  }
+  var count = DraftCount()
+  if maxTokens > 0 {
+    count = try continued(
+      model.family, weights, cache, prompt, drafts ? model.family.runningDrafts.first : nil, options, take)
   }
   try model.checkUnchanged()
-  done(cache.resources())
+  done(cache.resources(), count)
   return made
 }
 
-/// The logits after the last of some tokens that continue a state.
-private func lastLogits(
+/// Continues a prompt until `take`, which is given the logits after each token, says that it is enough.
+private func continued(
+  _ family: some ModelFamily, _ weights: some Weights, _ cache: WeightCache, _ prompt: [Int],
+  _ block: DraftBlock?, _ options: RunOptions,
+  _ take: (UnsafeBufferPointer<Float>) throws -> (id: Int, goesOn: Bool)
+) throws -> DraftCount {
+  if let block {
+    var generation = DraftedGeneration(family, weights, cache, block, options)
+    try generation.run(prompt, take: take)
+    return generation.count
+  }
+  let state = DecodingState()
+  let pass = Pass(parallel: options.parallel, state: state)
+  var (next, goesOn) = (prompt, true)
+  while goesOn {
+    try Interrupt.check()
+    let x = try lastStream(family, weights, cache, next, pass, state)
+    let logits = try family.logits(x[x.rows - 1..<x.rows], weights, pass)
+    let (id, isNotLast) = try logits.values.withUnsafeBufferPointer { try take($0) }
+    (next, goesOn) = ([id], isNotLast)
+  }
+  return DraftCount()
+}
+
+/// The stream after the last layer of some tokens that continue a state, [tokens, streams × hidden].
+func lastStream(
   _ family: some ModelFamily, _ weights: some Weights, _ cache: WeightCache, _ ids: [Int], _ pass: Pass,
   _ state: DecodingState
-) throws -> [Float] {
+) throws -> Matrix {
   let batch = TokenBatch([ids], firstPosition: state.position)
   var x = try family.embed(batch, weights)
   try LayerPass(family, cache, SilentProgress(), trims: false).run { layer in
     _ = try family.layer(layer, &x, batch, weights, pass)
   }
   state.advance(ids.count)
-  return try family.logits(x[x.rows - 1..<x.rows], weights, pass).values
+  return x
 }
 
 extension Model {

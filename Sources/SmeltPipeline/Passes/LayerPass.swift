@@ -14,7 +14,7 @@ struct LayerPass {
 
   /// A walk.
   /// - Parameters:
-  ///   - cache: is told which layer comes next, so that it reads ahead and lets go; nil where nothing is cached.
+  ///   - cache: notified of the layer that comes next, so that it can read ahead and release; nil without a cache.
   ///   - progress: advances by one for each layer.
   ///   - trims: whether free memory goes back to the system after each layer; a single token leaves no holes worth a
   ///     millisecond.

@@ -125,7 +125,7 @@ package struct Windows: Sendable {
     return groups.map { TokenBatch($0) }
   }
 
-  /// Bytes that a token's activations take in a pass: the streams, and what a layer adds for the while.
+  /// Bytes that a token's activations take in a pass: the streams, and the temporaries of one layer.
   static func activationBytes(_ dimensions: ModelDimensions, streams: Int) -> Int {
     4 * dimensions.hidden * (dimensions.streams * (streams + 1) + 6)
   }

@@ -43,7 +43,7 @@ extension Model {
       parameters: own.reduce(0) { $0 + $1.spec.shape.count }, bytes: own.reduce(0) { $0 + $1.byteCount })
   }
 
-  /// Weights of another model's draft blocks that this one has not, as left out by rule; nothing where it has them all.
+  /// Weights of another model's draft blocks that this one lacks, as left out by rule; empty if it has all of them.
   /// - Throws: refusals of the other's container.
   func lacksDrafts(of other: Model) throws -> [LeftOut] {
     guard other.family.weights.contains(where: \.isDraft) else { return [] }

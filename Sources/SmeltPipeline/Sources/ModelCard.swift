@@ -12,7 +12,7 @@ enum ModelCard {
   /// The line after it.
   static let close = "<!-- smelt: end -->"
 
-  /// What the last such section of a card says about the source and the making; nil where there is none.
+  /// What the last such section of a card says about the source and the making; nil without such a section.
   static func origin(in card: [UInt8]) -> JSON? {
     let text = String(decoding: card, as: UTF8.self)
     guard let section = text.ranges(of: "\n## Converted by smelt ").last,

@@ -55,7 +55,7 @@ struct Origin: Sendable {
     return named == model.files.map { "\(fileName($0.path)) \($0.byteCount)" }
   }
 
-  /// What the ledger says became of a weight, `copied` too where no number changed; nil where there is none.
+  /// What the ledger says became of a weight, `copied` too where no number changed; nil without a ledger entry.
   func fate(_ weight: String) -> String? { fates[weight] }
 
   /// The share of a row's numbers that observers of the recipe leave outside the range of the codes.

@@ -24,7 +24,7 @@ struct TiedHead {
     "the output head holds the embeddings again, and tie_word_embeddings says that they are the head",
     prefixes: [])
 
-  /// Looks for a head where the configuration ties the embeddings; nil where it does not, or there is none. Both are read to
+  /// Looks for a head where the configuration ties the embeddings; nil if it does not, or if the source has no head. Both are read to
   /// the first difference.
   /// - Parameter join: the weight of a row of the family's table, or nil when its tensors are not there.
   init?(

@@ -79,7 +79,7 @@ package struct CheckSummary: Sendable {
     return FormatError(
       first.code, file: first.file, offset: first.offset,
       "\(damage.count == 1 ? "one part is" : "\(damage.count) parts are") damaged; stdout lists all",
-      help: "copy the file again, or convert anew")
+      help: "copy the file again, or convert it again")
   }
 }
 

@@ -22,7 +22,7 @@ package struct TensorListing: Sendable {
 
 /// A model's tokenizer as `inspect` shows it.
 package struct TokenizerFacts: Sendable {
-  /// Its file; nil where there is none.
+  /// Its file; nil without one.
   package var file: String?
   /// What that is: `tokenizer.json`, `tiktoken` or `SentencePiece`; `none` without one.
   package var kind = "none"

@@ -9,6 +9,8 @@ struct Comparison {
   /// How the result's activations are rounded, where they are.
   let rounding: ActivationRounding?
   var rounded = Agreements()
+  /// The drafts of blocks that draft tokens; nil where they are not run.
+  var drafts: DraftComparison?
   var sourceLosses: [Double] = []
   var resultLosses: [Double] = []
   var divergences: [Double] = []
@@ -34,8 +36,9 @@ struct Comparison {
     var overlap = 0.0
   }
 
-  init(_ layerCount: Int, rounding: ActivationRounding? = nil) {
+  init(_ layerCount: Int, rounding: ActivationRounding? = nil, drafts: Bool = false) {
     self.rounding = rounding
+    self.drafts = drafts ? DraftComparison() : nil
     layers = Array(repeating: Metrics.Distance(), count: layerCount)
     routing = Array(repeating: nil, count: layerCount)
   }
@@ -118,10 +121,11 @@ struct Comparison {
     try each(mine.dimensions.layers)
     for place in plan.groups.indices {
       let noise = place < plan.noisy.count ? try streams.noise[place] : nil
-      let x = try streams.source[place]
+      let (x, y) = (try streams.source[place], try streams.result[place])
       try compareLogits(
         plan.groups[place], mine, source, permuted, its, result,
-        (x, try streams.result[place], canForce ? try streams.forced[place] : nil, noise), options)
+        (x, y, canForce ? try streams.forced[place] : nil, noise), options)
+      try drafts?.run(plan.groups[place], mine, source, x, its, result, y, options)
       if let rounded {
         try compareRounded(
           plan.groups[place], mine, source, its, rounded, x, try streams.rounded[place], options)
@@ -152,6 +156,7 @@ struct Comparison {
     let (x, y, forced, noise) = streams
     try forEachLogits(mine, x, batch, source, pass) { a, range in
       let b = try its.logits(y[range], result, pass)
+      drafts?.add(a, b, options)
       sourceLosses += Metrics.negativeLogLikelihoods(a, range, batch, options.parallel)
       resultLosses += Metrics.negativeLogLikelihoods(b, range, batch, options.parallel)
       for agreement in agreements(a, b, options) {
@@ -188,11 +193,6 @@ struct Comparison {
   }
 
   private func agreements(_ a: Matrix, _ b: Matrix, _ options: RunOptions) -> [Metrics.Agreement] {
-    var all = [Metrics.Agreement](
-      repeating: Metrics.Agreement(divergence: 0, sameTop: false, top5: 0), count: a.rows)
-    Metrics.fill(&all, options.parallel) { row in
-      Metrics.withRow(a, row) { x in Metrics.withRow(b, row) { y in Metrics.agreement(x, y) } }
-    }
-    return all
+    Metrics.agreements(a, b, options.parallel)
   }
 }

@@ -72,6 +72,16 @@ enum Metrics {
       top5: Double(Set(a).intersection(b).count) / Double(count))
   }
 
+  /// Compares the logits of as many tokens as there are rows.
+  static func agreements(_ source: Matrix, _ result: Matrix, _ parallel: Parallel) -> [Agreement] {
+    var all = [Agreement](
+      repeating: Agreement(divergence: 0, sameTop: false, top5: 0), count: source.rows)
+    fill(&all, parallel) { row in
+      withRow(source, row) { x in withRow(result, row) { y in agreement(x, y) } }
+    }
+    return all
+  }
+
   /// The ids of the largest logits, best first, lowest id of equals first.
   static func top(_ logits: UnsafeBufferPointer<Float>, _ count: Int) -> [Int] {
     var best: [Int] = []

@@ -46,6 +46,7 @@ extension Report {
             })
         ),
         ("exact_weights", JSON(exactWeights)), ("mtp_weights", JSON(draftWeights)),
+        ("mtp", JSON(drafts.map(\.json))),
         ("not_run", JSON(notRun)),
       ] + (activations.map { [("activations", $0.json)] } ?? []) + [
         ("differences", JSON(differences.map(\.json))), ("faults", JSON(faults.map(\.json))),

@@ -36,7 +36,18 @@ extension Report {
     if let worst { facts.add(["weight error, worst", scientific(worst.relativeError), worst.name]) }
     facts.add(["exact weights", "\(exactWeights) of \(weights.count)", "every number equal"])
     if draftWeights > 0 {
-      facts.add(["of drafts (MTP)", "\(draftWeights)", "weights compared, which the pass does not run"])
+      let note = drafts.isEmpty ? "weights compared; --mtp runs their blocks" : "weights compared"
+      facts.add(["of drafts (MTP)", "\(draftWeights)", note])
+    }
+    for draft in drafts {
+      let name = drafts.count > 1 ? "MTP block \(draft.block)" : "MTP"
+      facts.add([
+        "\(name), accepted", "\(fixed(draft.acceptance.source, 4)) / \(fixed(draft.acceptance.result, 4))",
+        "source / result: the draft is the model's most likely token",
+      ])
+      facts.add([
+        "\(name), KL", scientific(draft.kl.mean), "drafts, source to result; top-1 \(fixed(draft.top1, 4))",
+      ])
     }
     facts.add(["weights by state", "\(weights.count)", states])
     facts.add([

@@ -96,7 +96,9 @@ package struct Report: Sendable {
   package internal(set) var differences: [ModelDifference] = []
   /// What no scheme explains; any of it fails the result.
   package internal(set) var faults: [Fault] = []
-  /// Weights of blocks that draft tokens, on both sides: they are compared, and the pass does not run them.
+  /// What blocks that draft tokens did; empty where they were not run.
+  package internal(set) var drafts: [Drafts] = []
+  /// Weights of blocks that draft tokens, on both sides: they are compared, and run where that is asked for.
   package let draftWeights: Int
   /// Why no forward pass was run, where none was: the weights alone were compared then.
   package internal(set) var notRun: String?
@@ -140,6 +142,7 @@ package struct Report: Sendable {
       forcedRoutingMean: mean(
         comparison.forcedDivergences.isEmpty && comparison.routing.allSatisfy { $0 == nil }
           ? comparison.divergences : comparison.forcedDivergences))
+    drafts = comparison.drafts?.drafts ?? []
     if !kl.mean.isFinite { faults.append(Fault(numbers: "the divergence is no finite number")) }
     let count = Double(max(1, comparison.divergences.count))
     if activations != nil {

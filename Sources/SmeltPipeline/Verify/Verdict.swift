@@ -6,6 +6,10 @@ import SmeltStorage
 package struct Thresholds: Sendable {
   /// The largest mean KL divergence that passes, in nats a token.
   package var maxKL: Double?
+  /// The largest mean KL divergence of drafts that passes, where they are run: as that of the model, times `draftRoom`.
+  var maxDraftKL: Double? { maxKL.map { $0 * Thresholds.draftRoom } }
+  /// A draft rests on one layer more than the model's logits, and on the model's own error.
+  static let draftRoom = 2.0
   /// The largest 99th percentile of the KL divergence.
   package var maxP99: Double?
   /// The smallest share of tokens with the same most likely next token that passes.
@@ -212,6 +216,9 @@ extension Report {
     demand("top1_agreement", "top-1", top1, thresholds.minTop1, isCeiling: false)
     if let worst = router.map(\.setAgreement).min() {
       demand("router[].set_agreement", "router, worst layer", worst, thresholds.minRouter, isCeiling: false)
+    }
+    for draft in drafts {
+      demand("mtp[].kl.mean", "mean KL of drafts", draft.kl.mean, thresholds.maxDraftKL)
     }
     demand(
       "weights[].relative_error", "weight error, worst", weights.map(\.relativeError).max() ?? 0,

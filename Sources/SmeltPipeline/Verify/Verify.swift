@@ -7,14 +7,18 @@ import SmeltStorage
 import SmeltTensors
 
 /// Compares a result with its source over the windows of a text, each on its own configuration.
-/// - Parameter rounding: how the result's activations are rounded in a further pass; nil for none.
-/// - Throws: `RequestError` usage when the two are not the same architecture; refusals of their content.
+/// - Parameters:
+///   - rounding: how the result's activations are rounded in a further pass; nil for none.
+///   - drafts: whether the blocks that draft tokens run too.
+/// - Throws: `RequestError` usage when the two are not the same architecture, unsupported for drafts where one side has none that
+///   run; refusals of their content.
 package func verify(
   source: Model, result: Model, _ windows: Windows, thresholds: Thresholds,
-  rounding: ActivationRounding? = nil, _ options: RunOptions
+  rounding: ActivationRounding? = nil, drafts: Bool = false, _ options: RunOptions
 ) throws -> Report {
   try requireComparable(source, result)
   try source.requireForwardPass()
+  if drafts { for model in [source, result] { try model.requireDrafts() } }
   var report = try Report(source: source, result: result, windows: windows, thresholds: thresholds)
   report.differences = try ModelDifference.all(
     source, result, texts: windows.texts, limit: windows.draw.samples == nil ? windows.draw.limit : nil)
@@ -24,7 +28,7 @@ package func verify(
   options.progress.announce(windows.summary(groups: plan.groups.count))
   let cache = WeightCache([source, result], .withinLayers, options)
   var weights = try WeightComparison(source, result, cache)
-  var comparison = Comparison(layers, rounding: rounding)
+  var comparison = Comparison(layers, rounding: rounding, drafts: drafts)
   options.progress.begin("compare layers", total: layers + 1, unit: "layers")
   let spilled = try comparison.run(
     plan, source.family, cache.weights(0), result.family, cache.weights(1), options

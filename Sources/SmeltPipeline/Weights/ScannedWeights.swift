@@ -23,7 +23,7 @@ final class ScannedWeights: Sendable {
 }
 
 extension Weight {
-  /// Refuses codes and scales that are no finite numbers, and tables that name experts the model has not.
+  /// Refuses codes and scales that are no finite numbers, and tables that name experts that the model does not have.
   /// - Throws: `Q_CODE_NAN`, `Q_SCALE_VALUE`, `CFG_VALUE`.
   func validate(for spec: WeightSpec?, of family: any ModelFamily) throws {
     try validate()

@@ -9,7 +9,7 @@ internal import SmeltTensors
 /// With P the reversal of rows and columns, P H P = L Lᵀ gives U = P L⁻¹ P: one factorization and one inverse of a
 /// triangle, 2/3 n³ multiplications, in float64. Each number's sum has one order, whatever the threads.
 struct InverseFactor {
-  /// Columns that a block of GPTQ rounds before the rest hears of it.
+  /// Columns that GPTQ rounds before the remaining columns are updated.
   static let block = 128
   private static let width = 64
 

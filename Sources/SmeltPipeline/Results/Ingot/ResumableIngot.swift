@@ -61,7 +61,7 @@ struct ConversionJournal {
     return (files, identity)
   }
 
-  /// Before a result is begun anew: what a run that was stopped has left of it goes where it may, else is named.
+  /// Before a result is started over: what a run that was stopped has left of it goes where it may, else is named.
   /// - Throws: `RequestError` cannot-create.
   static func clear(_ path: String, overwrite: Bool) throws {
     let journal = ResultJournal.path(path)
@@ -71,7 +71,7 @@ struct ConversionJournal {
       throw RequestError(
         .cannotCreate, "'\(journal)' was left by a run that was stopped",
         help: isOurs
-          ? "give --resume to go on with it, or --overwrite to begin anew"
+          ? "give --resume to go on with it, or --overwrite to start over"
           : "it is the journal of another result: choose another name, or move it away")
     }
     let finished = finished(left.entries)

@@ -25,12 +25,12 @@ enum SafetensorsRefusal {
         integers.hasZeroPoints ? "W\(bits)A16 asymmetric (INT\(bits) with zero points)" : "INT\(bits)"
       return (
         kind,
-        "keep it in an .ingot, or choose a scheme such as \(bits == 4 ? "int4-group" : "int8-channel"), which rounds anew"
+        "keep it in an .ingot, or choose a scheme such as \(bits == 4 ? "int4-group" : "int8-channel"), which rounds again"
       )
     case is NVFP4:
       return (
         "NVFP4 with a global scale that multiplies, as ModelOpt and llama.cpp have it",
-        "keep it in an .ingot or a .gguf, or choose --scheme nvfp4, which rounds anew"
+        "keep it in an .ingot or a .gguf, or choose --scheme nvfp4, which rounds again"
       )
     case let block as GGUFBlock:
       return (
