@@ -22,7 +22,7 @@ import Testing
 private let plainModels = [
   "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "deepseek_v4-hfsaved", "glm4_moe", "gpt_oss",
   "llama", "minimax_m2", "mistral", "mixtral", "olmoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe",
-  "qwen3_moe_sharded", "qwen3_5", "qwen3_5_moe", "qwen3_next",
+  "qwen3_moe_sharded", "qwen3_5", "qwen3_5_moe", "qwen3_next", "nemotron_h",
 ]
 
 /// Whether a model has a wrapper around it, whose tensors beside the text model GGUF leaves out.
@@ -100,6 +100,7 @@ func rewrite(_ path: String, to copy: String, _ change: (inout [(key: String, va
   @Test(arguments: [
     "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "glm4_moe", "minimax_m2", "mixtral", "olmoe",
     "qwen3_moe", "tiny-v4", "llama", "qwen3", "qwen3_5", "qwen3_5_moe", "qwen3_next",
+    "nemotron_h",
   ])
   func keysAloneSayWhatTheConfigurationSays(name: String) throws {
     let folder = TemporaryFolder()
@@ -151,7 +152,7 @@ func rewrite(_ path: String, to copy: String, _ change: (inout [(key: String, va
   }
 
   @Test(
-    arguments: plainModels.filter { !isWrapped($0) && $0 != "qwen3_next" } + [
+    arguments: plainModels.filter { !isWrapped($0) && !["qwen3_next", "nemotron_h"].contains($0) } + [
       "tiny-v4", "deepseek_v4-fp4", "gpt_oss-mxfp4",
     ])
   func aFileBecomesTheCheckpointAgain(name: String) throws {

@@ -121,7 +121,7 @@ extension [UInt8] {
   private static let models = [
     "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "glm4_moe", "gpt_oss", "minimax_m2",
     "mixtral", "olmoe",
-    "qwen2_moe", "qwen3_moe", "llama", "qwen2", "qwen3", "qwen3_5_moe", "qwen3_next",
+    "qwen2_moe", "qwen3_moe", "llama", "qwen2", "qwen3", "qwen3_5_moe", "qwen3_next", "nemotron_h",
   ]
 
   @Test(arguments: models) func everyKeyIsRefusedOrRuns(_ name: String) throws {
