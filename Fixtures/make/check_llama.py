@@ -94,7 +94,7 @@ def main():
             for part in ("short", "long"):
                 ids = reference[f"{part}.input_ids"].tolist()
                 (folder / "ids.json").write_text(json.dumps({"sequences": ids}))
-                subprocess.run([options.smelt, "logits", folder / "m.gguf", folder / f"{part}.safetensors", "--tokens", folder / "ids.json", "--quiet"], check=True)
+                subprocess.run([options.smelt, "logits", folder / "m.gguf", folder / f"{part}.safetensors", "--tokens", folder / "ids.json", "--quiet"], check=True, stdout=subprocess.DEVNULL)
                 ours = load_file(folder / f"{part}.safetensors")
                 found = theirs(folder / "m.gguf", ids, width)
                 if found is None:

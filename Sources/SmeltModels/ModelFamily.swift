@@ -44,6 +44,10 @@ package protocol ModelFamily: Sendable {
   /// Blocks behind the last layer that draft tokens, which the pass does not run.
   var drafts: DraftBlocks { get }
 
+  /// Whether a layer can run with the residual streams alone. One that needs what an earlier layer left beside them cannot be the
+  /// first of a walk that goes on from saved streams.
+  func canBegin(at layer: Int) -> Bool
+
   /// Embeds the tokens: [tokens, streams × hidden].
   func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix
 
@@ -88,6 +92,9 @@ extension ModelFamily {
 
   /// None.
   package var drafts: DraftBlocks { .none }
+
+  /// Every layer can.
+  package func canBegin(at layer: Int) -> Bool { true }
 
   /// Families run.
   package var hasForwardPass: Bool { true }

@@ -49,6 +49,8 @@ package struct TokenBatch: Sendable {
   package let owners: [Int]
   /// For each token, its position in its sequence.
   package let positions: [Int]
+  /// What layers leave to later ones about the tokens.
+  package let memo: LayerMemo
 
   /// A batch of sequences. Ids must lie within the vocabulary: callers check.
   package init(_ sequences: [[Int]], firstPosition: Int = 0) {
@@ -57,7 +59,25 @@ package struct TokenBatch: Sendable {
     starts = sequences.reduce(into: [0]) { $0.append($0.last! + $1.count) }
     owners = sequences.enumerated().flatMap { [Int](repeating: $0, count: $1.count) }
     positions = sequences.flatMap { firstPosition..<firstPosition + $0.count }
+    memo = LayerMemo()
   }
+
+  private init(_ other: TokenBatch, sequences: Int) {
+    firstPosition = other.firstPosition
+    starts = Array(other.starts[...sequences])
+    let tokens = 0..<other.starts[sequences]
+    ids = Array(other.ids[tokens])
+    owners = Array(other.owners[tokens])
+    positions = Array(other.positions[tokens])
+    memo = LayerMemo(other.memo, tokens: tokens)
+  }
+
+  /// The same tokens for a walk over the layers of their own: what layers have left so far is copied, what they leave from now on
+  /// is not shared.
+  package func separated() -> TokenBatch { first(sequences: sequenceCount) }
+
+  /// The first sequences, for a walk of their own.
+  package func first(sequences: Int) -> TokenBatch { TokenBatch(self, sequences: sequences) }
 
   /// The number of tokens.
   package var count: Int { ids.count }

@@ -74,6 +74,8 @@ private let families = ModelFamilies.all.filter { $0 is any DecoderFamily.Type }
     if name == "nemotron_h", unread.contains(change.0) { return }
     // A family that has it both ways reads the count of channels.
     if change.0 == "partial_rotary_factor" { changes.append(("rotary_dim", nil)) }
+    // Of two places for the base, neither may say it.
+    if change.0 == "rope_theta", change.1 == nil { changes.append(("rope_parameters", nil)) }
     let changed = try config("models/\(name)/config.json", changes)
     let error = try #require(throws: FormatError.self) { try family(changed) }
     #expect(
@@ -94,6 +96,10 @@ private let families = ModelFamilies.all.filter { $0 is any DecoderFamily.Type }
       ("qwen2_moe", "intermediate_size", nil), ("qwen3_moe", "moe_intermediate_size", 0),
       ("qwen3_moe", "num_experts", 0), ("qwen3_moe", "num_experts", nil), ("olmoe", "clip_qkv", 0),
       ("olmoe", "clip_qkv", "8"), ("glm4_moe", "n_group", 3), ("glm4_moe", "n_group", 0),
+      ("hy_v3", "router_scaling_factor", 0), ("hy_v3", "num_experts", nil),
+      ("hy_v3", "mlp_layer_types", ["dense"]), ("hy_v3", "expert_hidden_dim", 48),
+      ("hy_v3", "first_k_dense_replace", 4), ("hy_v3", "moe_intermediate_size", nil),
+      ("hy_v3", "num_nextn_predict_layers", -1), ("hy_v3", "qk_norm", "yes"),
       ("glm4_moe", "topk_group", 2), ("glm4_moe", "first_k_dense_replace", 4),
       ("glm4_moe", "first_k_dense_replace", -1), ("glm4_moe", "n_shared_experts", -1),
       ("glm4_moe", "routed_scaling_factor", 0), ("glm4_moe", "num_nextn_predict_layers", -1),
@@ -128,14 +134,21 @@ private let families = ModelFamilies.all.filter { $0 is any DecoderFamily.Type }
       ("qwen2_moe", "use_sliding_window", true), ("qwen3_moe", "use_sliding_window", true),
       ("minimax_m2", "attn_type_list", [1, 0, 1, 1]), ("minimax_m2", "scoring_func", "softmax"),
       ("minimax_m2", "shared_intermediate_size", 8), ("minimax_m2", "qk_norm_type", "per_head"),
-      ("gpt_oss", "swiglu_alpha", 2), ("nemotron_h", "mlp_hidden_act", "silu"),
+      ("gpt_oss", "swiglu_alpha", 2), ("hy_v3", "qk_norm", false), ("hy_v3", "route_norm", false),
+      ("hy_v3", "moe_router_use_sigmoid", false), ("hy_v3", "mlp_bias", true),
+      ("hy_v3", "partial_rotary_factor", 0.5), ("hy_v3", "sliding_window", 8),
+      ("nemotron_h", "mlp_hidden_act", "silu"),
       ("nemotron_h", "mamba_hidden_act", "gelu"), ("nemotron_h", "norm_eps", 0.001),
       ("nemotron_h", "sliding_window", 64), ("nemotron_h", "mamba_proj_bias", true),
       ("nemotron_h", "mlp_bias", true), ("nemotron_h", "n_shared_experts", 2),
       ("nemotron_h", "n_shared_experts", 0), ("nemotron_h", "block_configs", []),
     ] as [(String, String, JSON)])
   func variantIsUnsupported(name: String, key: String, value: JSON) throws {
-    let changed = try config("models/\(name)/config.json", [(key, value)])
+    var changes: [(String, JSON?)] = [(key, value)]
+    if name == "hy_v3", key == "sliding_window" {
+      changes.append(("layer_types", ["full_attention", "sliding_attention", "full_attention"]))
+    }
+    let changed = try config("models/\(name)/config.json", changes)
     let error = try #require(throws: RequestError.self) { try family(changed) }
     #expect(error.kind == .unsupported && error.problem.contains("config.json"), "\(error)")
   }

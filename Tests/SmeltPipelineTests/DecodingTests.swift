@@ -12,7 +12,9 @@ import Testing
   static let models = [
     "deepseek_v2", "deepseek_v3", "deepseek_v3-fp8", "deepseek_v32", "deepseek_v4", "deepseek_v4-fp4",
     "mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss", "gpt_oss-mxfp4", "glm4_moe", "minimax_m2",
-    "llama", "mistral", "qwen2", "qwen3", "qwen3_5_moe", "qwen3_5", "qwen3_next", "nemotron_h",
+    "llama", "mistral", "qwen2", "qwen3", "qwen3_5_moe", "qwen3_5", "qwen3_next",
+    "qwen3_vl_moe",
+    "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "mistral4", "nemotron_h",
   ]
 
   @Test(arguments: models)

@@ -13,18 +13,24 @@ import Testing
   /// Golden checkpoints with a configuration that transformers 5 wrote.
   @Test(arguments: DecodingTests.models.filter { pathKind(fixture("configs/\($0).json")) == .file })
   func savedConfigurationsGiveTheSameLogits(name: String) throws {
-    let model = try Model.open(fixture("models/\(name)"))
-    let path = fixture("configs/\(name).json")
-    let config = try JSON.scan(Bytes(try contents(path)))
-    let text = TextConfig(config, hasHead: model.family.hasHead)?.json ?? config
-    let saved = try ModelFamilies.family(of: text, file: path)
+    let folder = TemporaryFolder()
+    let source = fixture("models/\(name)")
+    for file in try namesInFolder(source) where file.hasPrefix("model") {
+      putFile(folder.file(file), try contents("\(source)/\(file)"))
+    }
+    putFile(folder.file("config.json"), try contents(fixture("configs/\(name).json")))
+    let (model, saved) = (try Model.open(source), try Model.open(folder.path))
     let ids = Array(
       try Reference(of: name).sequences("short.input_ids")[0])
-    #expect(try logits(saved, model.weights, ids) == logits(model.family, model.weights, ids))
+    #expect(
+      try logits(saved.family, saved.weights, ids) == logits(model.family, model.weights, ids))
   }
 
   /// `[experts, rows, columns]` under `mlp.experts.…`, gate rows before up rows, and no prefix of the hub's.
-  @Test(arguments: ["mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe", "minimax_m2"])
+  @Test(arguments: [
+    "mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe", "minimax_m2", "glm4_moe_lite", "glm_moe_dsa",
+    "hy_v3",
+  ])
   func fusedExpertsGiveTheSameLogits(name: String) throws {
     let folder = TemporaryFolder()
     let source = try SafetensorsFile(path: fixture("models/\(name)/model.safetensors"))
@@ -63,7 +69,10 @@ func fuse(_ source: SafetensorsFile, into path: String) throws {
       entry.parts[role == 2 ? expert : 2 * expert + role] = tensor.bytes.array
       stacks[stack] = entry
     } else {
-      let name = tensor.name.replacing("block_sparse_moe", with: "mlp")
+      let name = [
+        ("block_sparse_moe", "mlp"), ("mlp.router.gate", "mlp.gate"), ("shared_mlp", "shared_experts"),
+        ("mlp.expert_bias", "mlp.e_score_correction_bias"),
+      ].reduce(tensor.name) { $0.replacing($1.0, with: $1.1) }
       tensors.append((.init(name, tensor.dtype, tensor.shape), tensor.bytes.array))
     }
   }

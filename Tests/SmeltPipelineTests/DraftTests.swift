@@ -10,8 +10,10 @@ import SmeltTensors
 import SmeltTestSupport
 import Testing
 
-/// Golden checkpoints with such a block: FP8 and FP4 with `mtp.0`, FP8 and BF16 with a layer behind the last.
-private let fixtures = ["models/deepseek_v4-fp4", "models/deepseek_v3-fp8", "reports/glm_mtp"]
+/// Golden checkpoints with such a block: FP8 and FP4 with `mtp.0`, the others with a layer behind the last, with and without embeddings.
+private let fixtures =
+  ["models/deepseek_v4-fp4", "models/deepseek_v3-fp8", "reports/glm_mtp"]
+  + ["glm4_moe_lite", "glm_moe_dsa", "hy_v3"].map { "models/\($0)" }
 
 /// A conversion with a recipe's name and a choice for drafts.
 private func options(_ scheme: String, _ target: any ResultTarget, _ drafts: DraftFate = .quantize) throws
@@ -36,7 +38,8 @@ private func config(_ model: Model) throws -> JSON {
     #expect(try config(model)["num_nextn_predict_layers"]?.integer == 1)
     #expect(drafts.allSatisfy { $0.isCarried && !$0.hasSourceName && $0.layer == layers && !$0.isMultiplied })
     #expect((model.family as? CarryingFamily)?.draftBlocks == 1)
-    #expect(drafts.contains { $0.role == .routedGate && $0.name.expert == 7 })
+    let last = model.family.dimensions.experts - 1
+    #expect(drafts.contains { $0.role == .routedGate && $0.name.expert == last })
     #expect(drafts.contains { $0.role == .attention } && drafts.contains { $0.role == .router })
     let found = try #require(try inspect(model).drafts)
     #expect(found.blocks == 1 && found.weights == drafts.count && found.bytes > 0)

@@ -49,7 +49,9 @@ private struct RawGGUF {
         case .f32(let number): .number(Double(number.description) ?? Double(number))
         case .bool(let flag): .bool(flag)
         case .string(let text): .string(text)
-        case .array(let list): list.integers.map { .integers($0) } ?? .numbers(list.floats ?? [])
+        case .array(let list):
+          list.bools.map { .bools($0) } ?? list.integers.map { .integers($0) }
+            ?? .numbers(list.floats ?? [])
         default: .integer(try #require(value.integer))
         }
     }
@@ -121,7 +123,8 @@ extension [UInt8] {
   private static let models = [
     "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "glm4_moe", "gpt_oss", "minimax_m2",
     "mixtral", "olmoe",
-    "qwen2_moe", "qwen3_moe", "llama", "qwen2", "qwen3", "qwen3_5_moe", "qwen3_next", "nemotron_h",
+    "qwen2_moe", "qwen3_moe", "llama", "qwen2", "qwen3", "qwen3_5_moe", "qwen3_next",
+    "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "mistral4", "nemotron_h",
   ]
 
   @Test(arguments: models) func everyKeyIsRefusedOrRuns(_ name: String) throws {

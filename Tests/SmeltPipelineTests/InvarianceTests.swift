@@ -58,8 +58,10 @@ private let sequences: [[Int]] = {
   return [1, 3, 4, 5, 8, 9, 33].map { length in (0..<length).map { _ in Int(generator.next() % 40) } }
 }()
 
-/// A model of each layout, and two golden ones.
-private let subjects = ["plain", "published", "models/deepseek_v4", "models/deepseek_v4-fp4"]
+/// A model of each layout, and golden ones; in the last, layers take what an earlier one chose.
+private let subjects = [
+  "plain", "published", "models/deepseek_v4", "models/deepseek_v4-fp4", "models/glm_moe_dsa",
+]
 
 private func open(_ subject: String, _ folder: TemporaryFolder) throws -> Model {
   guard !subject.hasPrefix("models/") else { return try Model.open(fixture(subject)) }

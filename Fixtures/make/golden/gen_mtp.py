@@ -49,8 +49,13 @@ def block(all_tensors, layers):
     return layer, {k: all_tensors[v] for k, v in joint.items()}
 
 
+RENAMED = (("mlp.router.gate.", "mlp.gate."), ("mlp.expert_bias", "mlp.e_score_correction_bias"), ("mlp.shared_mlp.", "mlp.shared_experts."))
+
+
 def stacked(state, wanted):
     """Experts one by one as transformers has them in memory, where the layer wants them stacked."""
+    for old, new in RENAMED:
+        state = {n.replace(old, new): t for n, t in state.items()}
     count = len({n.split(".")[2] for n in state if n.startswith("mlp.experts.") and n.split(".")[2].isdigit()})
     if count and "mlp.experts.gate_up_proj" in wanted:
         part = lambda e, p: state.pop(f"mlp.experts.{e}.{p}_proj.weight")
@@ -103,7 +108,9 @@ def main(folder):
             module.weight.data = weight
             return module(x)
 
-        e = decoder.embed_tokens(ids[:, 1:])
+        table = own.get("embed_tokens.weight", decoder.embed_tokens.weight)
+        head = own.get("shared_head.head.weight", model.lm_head.weight)
+        e = table[ids[:, 1:]]
         x = torch.cat([norm(e, joint["enorm"]), norm(hidden, joint["hnorm"])], -1) @ joint["eh_proj"].T
         count = x.shape[1]
         positions = torch.arange(1, count + 1)[None].expand(x.shape[0], -1)
@@ -111,7 +118,7 @@ def main(folder):
         kwargs = {"position_embeddings": decoder.rotary_emb(x, positions), "position_ids": positions, "attention_mask": mask}
         y = layer(x, **kwargs)
         y = y[0] if isinstance(y, tuple) else y
-        logits = norm(y, joint["norm"]) @ model.lm_head.weight.T
+        logits = norm(y, joint["norm"]) @ head.T
     reference["short.mtp.0.logits"] = logits.contiguous()
     save_file(reference, folder / "reference.safetensors", metadata={"format": "pt", "trimmed": "by make/trim_reference.py"})
 

@@ -27,10 +27,11 @@ struct GroupedAttention: Sendable {
   ///   - keys: [tokens, key heads × key width], rotated; the batch's own.
   ///   - values: [tokens, key heads × value width]; the batch's own.
   ///   - sinks: one logit a head that takes part in the softmax and brings no value; nil for none.
-  ///   - selected: for each token the positions it may see, ascending; nil for all that the window allows.
+  ///   - selected: for each token the positions it may see, ascending, or nil for all that the window allows; nil where every token
+  ///     sees all.
   func attend(
     _ queries: Matrix, _ keys: Matrix, _ values: Matrix, _ batch: TokenBatch, sinks: [Float]? = nil,
-    selected: [[Int32]]? = nil, _ state: LayerState?, _ pass: Pass
+    selected: [[Int32]?]? = nil, _ state: LayerState?, _ pass: Pass
   ) -> Matrix {
     let keys = state?.append("keys", keys) ?? keys
     let values = state?.append("values", values) ?? values
@@ -49,7 +50,8 @@ struct GroupedAttention: Sendable {
           // Rows of keys and values start at position 0 of the token's own sequence.
           let origin = continues ? 0 : batch.range(owners[token]).lowerBound
           attend(
-            token, queries, keys, values, origin: origin, position: positions[token], sinks, selected?[token],
+            token, queries, keys, values, origin: origin, position: positions[token], sinks,
+            selected?[token] ?? nil,
             scratch: &scores, into: target.pointer + token * width)
         }
       }

@@ -36,13 +36,15 @@ extension Decoder {
   }
 
   /// Blocks that draft tokens: a whole layer each, whose feed-forward half `feedForward` adds, and what joins it to the model.
+  /// - Parameter norm: the name of the norm before the head.
   func drafts(
-    declared: Int, more: [String] = [], _ feedForward: @escaping @Sendable (inout LayerRows) -> Void
+    declared: Int, more: [String] = [], norm: String = "shared_head.norm",
+    _ feedForward: @escaping @Sendable (inout LayerRows) -> Void
   ) -> DraftBlocks {
     DraftBlocks(
       behind: layers.count, declared: declared, experts: self.feedForward.experts, more: more
     ) { layer in
-      (WeightSpec.nextRows(layer: layer, hidden: hidden, vocabulary: vocabulary)
+      (WeightSpec.nextRows(layer: layer, hidden: hidden, vocabulary: vocabulary, norm: norm)
         + layerTable(layer, feedForward)).map(withOffset)
     }
   }
@@ -113,36 +115,51 @@ struct LayerRows {
   }
 
   /// The matrices of a shared expert.
-  mutating func shared(_ prefix: String, width: Int, hidden: Int) {
-    gated("_shexp", (.sharedGate, .sharedUp, .sharedDown), prefix, width, hidden)
+  mutating func shared(_ prefix: String, width: Int, hidden: Int, memory: String? = nil) {
+    gated("_shexp", (.sharedGate, .sharedUp, .sharedDown), prefix, width, hidden, memory: memory)
   }
 
   private mutating func gated(
     _ suffix: String, _ roles: (gate: Role, up: Role, down: Role), _ prefix: String, _ width: Int,
-    _ hidden: Int
+    _ hidden: Int, memory: String? = nil
   ) {
-    add("ffn_gate\(suffix).weight", [width, hidden], roles.gate, "\(prefix).gate_proj.weight")
-    add("ffn_up\(suffix).weight", [width, hidden], roles.up, "\(prefix).up_proj.weight")
-    add("ffn_down\(suffix).weight", [hidden, width], roles.down, "\(prefix).down_proj.weight")
+    func row(_ part: String, _ shape: Shape, _ role: Role) {
+      add(
+        "ffn_\(part)\(suffix).weight", shape, role, "\(prefix).\(part)_proj.weight",
+        memory: "\(memory ?? prefix).\(part)_proj.weight")
+    }
+    row("gate", [width, hidden], roles.gate)
+    row("up", [width, hidden], roles.up)
+    row("down", [hidden, width], roles.down)
   }
 
-  /// Routed experts, the matrices of one expert side by side: `PREFIX.E.NAME.weight` on the hub. In memory transformers
-  /// stacks all experts of a layer under `mlp.experts` and fuses gate and up, gate rows first.
+  /// Where the experts of a layer are stacked under `mlp.experts`, gate and up fused, gate before up.
+  enum Stacks {
+    /// In transformers' memory; the hub has a tensor for each expert's matrix.
+    case inMemory
+    /// On the hub, and a tensor for each expert's matrix in its quantized checkpoints.
+    case published
+    /// On the hub, each matrix [input channels, output channels].
+    case transposed
+  }
+
+  /// Routed experts, the matrices of one expert side by side: `PREFIX.E.NAME.weight`, or in stacks.
   mutating func experts(
     _ count: Int, width: Int, hidden: Int, _ prefix: String,
-    names: (gate: String, up: String, down: String) = ("gate_proj", "up_proj", "down_proj")
+    names: (gate: String, up: String, down: String) = ("gate_proj", "up_proj", "down_proj"),
+    stacks: Stacks = .inMemory
   ) {
     let stack = path("mlp.experts")
     for expert in 0..<count {
       func row(
         _ name: String, _ shape: Shape, _ role: Role, _ hub: String, _ stacked: String, _ rows: Range<Int>?
       ) {
+        let single = Spelling(path("\(prefix).\(expert).\(hub).weight"))
+        let part = Spelling(
+          "\(stack).\(stacked)", stackIndex: expert, rows: rows, transposed: stacks == .transposed)
         add(
           "\(name).weight", expert: expert, shape, role,
-          [
-            Spelling(path("\(prefix).\(expert).\(hub).weight")),
-            Spelling("\(stack).\(stacked)", stackIndex: expert, rows: rows),
-          ])
+          stacks == .inMemory ? [single, part] : [part, single])
       }
       row("ffn_gate_exps", [width, hidden], .routedGate, names.gate, "gate_up_proj", 0..<width)
       row("ffn_up_exps", [width, hidden], .routedUp, names.up, "gate_up_proj", width..<2 * width)

@@ -78,7 +78,10 @@ extension WeightSpec {
 
   /// What a block has beside a layer, in the words of DeepSeek-V3, GLM-4.5 and their kin: norms of the next token's embedding and of
   /// the stream, the matrix that joins the two, [hidden, 2 × hidden], and a norm, embeddings and a head, which are often the model's own.
-  static func nextRows(layer: Int, hidden: Int, vocabulary: Int) -> [WeightSpec] {
+  /// - Parameter norm: the name of the norm before the head.
+  static func nextRows(
+    layer: Int, hidden: Int, vocabulary: Int, norm: String = "shared_head.norm"
+  ) -> [WeightSpec] {
     func row(_ part: String, _ shape: Shape, _ role: Role, _ hub: String) -> WeightSpec {
       let place = Spelling("model.layers.\(layer).\(hub).weight")
       return WeightSpec(
@@ -89,7 +92,7 @@ extension WeightSpec {
       // The makers of FP8 checkpoints keep it, and engines load it as it is: it stands outside the layer.
       row("eh_proj", [hidden, 2 * hidden], .other, "eh_proj"),
       row("embed_tokens", [vocabulary, hidden], .embedding, "embed_tokens").optional,
-      row("shared_head_norm", [hidden], .norm, "shared_head.norm").optional,
+      row("shared_head_norm", [hidden], .norm, norm).optional,
       row("shared_head_head", [vocabulary, hidden], .outputHead, "shared_head.head").optional,
     ]
   }

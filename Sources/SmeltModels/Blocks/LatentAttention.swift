@@ -29,6 +29,16 @@ struct LatentAttention: Sendable {
   var hasBiases: Bool
   /// Picks the tokens that queries see; nil: all before them.
   var indexer: TokenIndexer?
+  /// What makes queries larger with their position; nil for nothing.
+  var temperature: QueryTemperature?
+
+  /// Who chooses the tokens that a layer's queries see.
+  enum Selection {
+    /// The layer's own indexer; without one, queries see all tokens before them. `isLeft` where later layers take the choice.
+    case own(isLeft: Bool)
+    /// An earlier layer.
+    case taken(from: Int)
+  }
 
   /// Added under the roots of the two inner norms, whatever the configuration says of the others.
   static let innerEpsilon: Float = 1e-6
@@ -38,10 +48,14 @@ struct LatentAttention: Sendable {
   /// The attention's output, [tokens, hidden].
   ///
   /// Memory: expanded keys and values of one part of the batch, heads × (key width + value width) floats a token.
-  func apply(_ x: Matrix, _ batch: TokenBatch, _ name: LayerName, _ weights: some Weights, _ pass: Pass)
-    throws -> Matrix
-  {
+  func apply(
+    _ x: Matrix, _ batch: TokenBatch, _ name: LayerName, _ weights: some Weights, _ pass: Pass,
+    selection: Selection = .own(isLeft: false)
+  ) throws -> Matrix {
     let table = rope.table(batch.firstPosition..<batch.endPosition)
+    var taken: [[Int32]?]?
+    if case .taken(let chooser) = selection { taken = batch.memo.selection(of: chooser) }
+    var own: [[Int32]?] = []
     let carried = pass.state?.layer(name.layer)
     var state = carried
     var out = Matrix(rows: 0, columns: x.columns)
@@ -50,7 +64,20 @@ struct LatentAttention: Sendable {
       try Interrupt.check()
       // The parts of one long sequence see each other through a state of their own.
       if carried == nil { state = part.isWhole ? nil : part.isFirst ? LayerState() : state }
-      out.append(try apply(x[part.rows], part.batch, table, name, weights, state, pass))
+      let rows = x[part.rows]
+      let latent = try queryLatent(rows, name, weights, pass)
+      var selected = taken.map { Array($0[part.rows]) }
+      if case .own = selection, let indexer {
+        let chosen = try indexer.select(rows, latent ?? rows, part.batch, table, name, weights, state, pass)
+        own += chosen
+        selected = chosen
+      }
+      out.append(
+        try apply(rows, latent, part.batch, table, name, selected: selected, weights, state, pass))
+    }
+    if case .own(let isLeft) = selection, indexer != nil {
+      isLeft ? batch.memo.leave(own, of: name.layer) : batch.memo.clear()
+      for matrix in TokenIndexer.names(name) { weights.finished(matrix) }
     }
     for matrix in names(name) { weights.finished(matrix) }
     return out
@@ -58,25 +85,28 @@ struct LatentAttention: Sendable {
 
   private func names(_ name: LayerName) -> [WeightName] {
     let queries = queryRank == nil ? ["attn_q"] : ["attn_q_a", "attn_q_b"]
-    let own = (queries + ["attn_kv_a_mqa", "attn_kv_b", "attn_output"]).map { name($0) }
-    return own + (indexer == nil ? [] : TokenIndexer.names(name))
+    return (queries + ["attn_kv_a_mqa", "attn_kv_b", "attn_output"]).map { name($0) }
   }
 
+  /// The output for one part of the batch.
+  /// - Parameters:
+  ///   - latent: what queries are made from where that is not `x` itself.
+  ///   - selected: for each token the positions it sees, nil for all before it; nil where every token sees all.
   private func apply(
-    _ x: Matrix, _ batch: TokenBatch, _ table: RotaryTable, _ name: LayerName, _ weights: some Weights,
-    _ state: LayerState?, _ pass: Pass
+    _ x: Matrix, _ latent: Matrix?, _ batch: TokenBatch, _ table: RotaryTable, _ name: LayerName,
+    selected: [[Int32]?]?, _ weights: some Weights, _ state: LayerState?, _ pass: Pass
   ) throws -> Matrix {
     let positions = batch.positions
-    let latent = try queryLatent(x, name, weights, pass)
     var queries = try weights.multiply(
       latent ?? x, name(latent == nil ? "attn_q" : "attn_q_b"), rows: nil, parallel: pass.parallel)
     queries.forEachRow(pass.parallel) { token, row in
       for head in 0..<heads {
         table.rotate(row + head * keyWidth + plainWidth, positions[token], pairing)
       }
+      guard let factor = temperature?.factor(positions[token]), factor != 1 else { return }
+      for channel in 0..<heads * keyWidth { row[channel] *= factor }
     }
     let (keys, values) = try expand(x, positions, table, name, weights, pass)
-    let selected = try indexer?.select(x, latent ?? x, batch, table, name, weights, state, pass)
     // The state keeps expanded keys and values: making them again from kept latents would cost every step a product
     // with kv_b for all tokens before. Their memory is bounded by the sequence.
     let attention = GroupedAttention(

@@ -48,7 +48,7 @@ extension LatentDecoder {
       name("attn_kv_b"), [a.heads * (a.plainWidth + a.valueWidth), a.latentWidth], .attention,
       "self_attn.kv_b_proj.weight")
     project("attn_output", [hidden, a.heads * a.valueWidth], "o_proj")
-    if let indexer = a.indexer {
+    if let indexer = a.indexer, chooser(for: layer) == nil {
       let queries = [indexer.heads * indexer.width, a.queryRank ?? hidden] as Shape
       add(name("indexer.attn_q_b"), queries, .indexer, "self_attn.indexer.wq_b.weight")
       add(name("indexer.attn_k"), [indexer.width, hidden], .indexer, "self_attn.indexer.wk.weight")
@@ -111,7 +111,7 @@ extension LatentDecoder {
     ]
   }
 
-  /// Blocks that draft tokens: a whole layer with experts each, and what joins it to the model.
+  /// Blocks that draft tokens: a whole layer with experts each, and an indexer where the model has any, and what joins it to the model.
   var drafts: DraftBlocks {
     DraftBlocks(behind: dense.count, declared: draftLayers, least: 1, experts: feedForward.experts) { layer in
       WeightSpec.nextRows(layer: layer, hidden: hidden, vocabulary: vocabulary)

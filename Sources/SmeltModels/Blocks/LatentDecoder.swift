@@ -1,5 +1,5 @@
-// The skeleton that DeepSeek-V2, V3 and V3.2 share: latent attention, dense layers first and experts after them, plain
-// residuals. A family on it says which router and which indexer it has.
+// The skeleton that DeepSeek-V2, V3 and V3.2, GLM-4.7-Flash and GLM-5, and Mistral Small 4 share: latent attention, dense layers first
+// and experts after them, plain residuals. A family on it says which router and which indexer it has.
 
 package import SmeltTensors
 
@@ -24,6 +24,9 @@ extension LatentFamily {
 
   /// Layers behind the last one that draft tokens.
   package var drafts: DraftBlocks { decoder.drafts }
+
+  /// Layers that take an earlier layer's choice of tokens cannot; the others can.
+  package func canBegin(at layer: Int) -> Bool { decoder.chooser(for: layer) == nil }
 
   /// The tokens' embeddings.
   package func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix {
@@ -78,6 +81,9 @@ package struct LatentDecoder: ResidualDecoder {
   var tiedEmbeddings: Bool
   /// Layers behind the last one that draft tokens.
   var draftLayers: Int
+  /// For each layer whether it has no indexer and sees what the last layer with one has chosen. Never the first layer, and none of
+  /// a model without an indexer.
+  var sharesSelection: [Bool]
   var attention: LatentAttention
   var feedForward: FeedForward
 
@@ -89,6 +95,18 @@ package struct LatentDecoder: ResidualDecoder {
   func attend(_ index: Int, _ h: Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass) throws
     -> Matrix
   {
-    try attention.apply(h, batch, LayerName(layer: index), weights, pass)
+    let selection: LatentAttention.Selection =
+      if let chooser = chooser(for: index) {
+        .taken(from: chooser)
+      } else {
+        .own(isLeft: chooser(for: index + 1) != nil)
+      }
+    return try attention.apply(h, batch, LayerName(layer: index), weights, pass, selection: selection)
+  }
+
+  /// The layer whose choice of tokens a layer takes; nil where it takes none.
+  func chooser(for layer: Int) -> Int? {
+    guard sharesSelection.indices.contains(layer), sharesSelection[layer] else { return nil }
+    return sharesSelection[..<layer].lastIndex(of: false)
   }
 }

@@ -178,6 +178,9 @@ package struct CarryingFamily: ModelFamily {
   /// The core's.
   package var drafts: DraftBlocks { core.drafts }
 
+  /// As the core.
+  package func canBegin(at layer: Int) -> Bool { core.canBegin(at: layer) }
+
   /// The core's.
   package func embed(_ batch: TokenBatch, _ weights: some Weights) throws -> Matrix {
     try core.embed(batch, weights)

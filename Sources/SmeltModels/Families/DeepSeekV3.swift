@@ -24,16 +24,21 @@ package struct DeepSeekV3: LatentFamily {
     weights = decoder.weightTable()
   }
 
-  /// The router, which V3.2 has too.
-  static func router(_ config: ConfigReader, experts: Int) throws -> Router {
+  /// The router, which V3.2 and GLM's families have too.
+  /// - Parameters:
+  ///   - groups: the groups of experts where the configuration does not count them; nil where it must.
+  ///   - scaling: the factor of the chosen experts where the configuration does not say it.
+  static func router(
+    _ config: ConfigReader, experts: Int, groups fallback: Int? = nil, scaling: Double = 1
+  ) throws -> Router {
     try config.requireSupported("scoring_func", ["sigmoid"])
     try config.requireSupported("topk_method", ["noaux_tc"])
     var router = Router(
       score: .sigmoid, groupScore: .twoLargest,
       perToken: try config.integer("num_experts_per_tok", from: 1, to: experts),
       weighting: try config.bool("norm_topk_prob", default: true) ? .normalized : .plain,
-      scaling: Float(try config.number("routed_scaling_factor", in: 1e-6...1e6, default: 1)))
-    try router.readGroups(config, experts: experts)
+      scaling: Float(try config.number("routed_scaling_factor", in: 1e-6...1e6, default: scaling)))
+    try router.readGroups(config, experts: experts, default: fallback)
     return router
   }
 }

@@ -17,6 +17,8 @@ package struct Qwen35MoE: DecoderFamily {
   package let weights: [WeightSpec]
   /// The block under `mtp.`.
   package let drafts: DraftBlocks
+  /// The hub's stacks, and a tensor for each expert's matrix, as in the hub's FP8 checkpoints.
+  package var dialects: [String] { ["hub", "experts"] }
 
   /// Reads the text model's configuration.
   package init(config: JSON, file: String) throws {
@@ -28,8 +30,8 @@ package struct Qwen35MoE: DecoderFamily {
     decoder.feedForward.shared = .gated
     decoder.sharedWidth = try config.integer("shared_expert_intermediate_size", in: 1...1 << 24)
     self.decoder = decoder
-    weights = decoder.weightTable { decoder.gatedMixture(&$0) }
-    drafts = try decoder.qwenDrafts(config) { [decoder] in decoder.gatedMixture(&$0) }
+    weights = decoder.weightTable { decoder.gatedMixture(&$0, stacks: .published) }
+    drafts = try decoder.qwenDrafts(config) { [decoder] in decoder.gatedMixture(&$0, stacks: .published) }
   }
 }
 

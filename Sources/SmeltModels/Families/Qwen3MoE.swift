@@ -34,13 +34,16 @@ package struct Qwen3MoE: DecoderFamily {
       decoder.denseWidth = try config.integer("intermediate_size", in: 1...1 << 24)
     }
     self.decoder = decoder
-    weights = decoder.weightTable { rows in
-      let (hidden, experts) = (decoder.hidden, decoder.feedForward.experts)
-      guard !decoder.layers[rows.layer].isDense else {
-        return rows.dense("mlp", width: decoder.denseWidth, hidden: hidden)
-      }
-      rows.add("ffn_gate_inp.weight", [experts, hidden], .router, "mlp.gate.weight")
-      rows.experts(experts, width: decoder.expertWidth, hidden: hidden, "mlp.experts")
+    weights = decoder.weightTable { Qwen3MoE.feedForward(decoder, &$0, stacks: .inMemory) }
+  }
+
+  /// The rows of a layer's feed-forward half.
+  static func feedForward(_ decoder: Decoder, _ rows: inout LayerRows, stacks: LayerRows.Stacks) {
+    let (hidden, experts) = (decoder.hidden, decoder.feedForward.experts)
+    guard !decoder.layers[rows.layer].isDense else {
+      return rows.dense("mlp", width: decoder.denseWidth, hidden: hidden)
     }
+    rows.add("ffn_gate_inp.weight", [experts, hidden], .router, "mlp.gate.weight")
+    rows.experts(experts, width: decoder.expertWidth, hidden: hidden, "mlp.experts", stacks: stacks)
   }
 }

@@ -46,10 +46,10 @@ package struct Qwen3Next: DecoderFamily {
 
 extension Decoder {
   /// The rows of a layer's experts and of the shared expert behind its gate, in Qwen's words.
-  func gatedMixture(_ rows: inout LayerRows) {
+  func gatedMixture(_ rows: inout LayerRows, stacks: LayerRows.Stacks = .inMemory) {
     let experts = feedForward.experts
     rows.add("ffn_gate_inp.weight", [experts, hidden], .router, "mlp.gate.weight")
-    rows.experts(experts, width: expertWidth, hidden: hidden, "mlp.experts")
+    rows.experts(experts, width: expertWidth, hidden: hidden, "mlp.experts", stacks: stacks)
     rows.add("ffn_gate_inp_shexp.weight", [1, hidden], .router, "mlp.shared_expert_gate.weight")
     rows.shared("mlp.shared_expert", width: sharedWidth, hidden: hidden)
   }

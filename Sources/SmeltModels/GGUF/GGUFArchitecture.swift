@@ -26,7 +26,7 @@ package protocol GGUFArchitecture: Sendable {
   static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace
 
   /// Whether llama.cpp's loader reads blocks that draft tokens, `blk.N.nextn.…` and a layer's tensors behind the last layer.
-  static var readsDrafts: Bool { get }
+  static func readsDrafts(of family: any ModelFamily) -> Bool
 
   /// The tensors in which the architecture's files may keep factors of the rotation's frequencies.
   static var factorTensors: [String] { get }
@@ -54,7 +54,7 @@ extension GGUFArchitecture {
   }
 
   /// It does not.
-  package static var readsDrafts: Bool { false }
+  package static func readsDrafts(of family: any ModelFamily) -> Bool { false }
 
   /// None.
   package static var factorTensors: [String] { [] }
@@ -107,8 +107,8 @@ package struct GGUFModel {
 
   func has(_ tensor: String) -> Bool { shapes(tensor) != nil }
 
-  /// The rows of a tensor, 0 where there is none.
-  func rows(_ tensor: String) -> Int { shapes(tensor)?.rows ?? 0 }
+  /// Tokens of the vocabulary, 0 without embeddings.
+  var vocabulary: Int { shapes("token_embd.weight")?.rows ?? 0 }
 
   /// Whether the file has the key.
   func hasKey(_ name: String) -> Bool { metadata[key(name)] != nil }
@@ -183,7 +183,7 @@ package struct GGUFModel {
   func commonConfig(_ modelType: String) throws -> [(String, JSON)] {
     var members: [(String, JSON)] = [("model_type", JSON(modelType))]
     func add(_ key: String, _ value: JSON) { members.append((key, value)) }
-    add("vocab_size", JSON(rows("token_embd.weight")))
+    add("vocab_size", JSON(vocabulary))
     add("hidden_size", JSON(try integer("embedding_length")))
     add("num_hidden_layers", JSON(try layers()))
     if hasKey("nextn_predict_layers") {
@@ -221,13 +221,13 @@ package struct GGUFModel {
 
 /// The keys that llama.cpp's conversion writes for all families, in its order.
 struct GGUFKeys {
+  private let architecture: any GGUFArchitecture.Type
   private let prefix: String
-  private let readsDrafts: Bool
   private(set) var entries: [(String, MetadataValue)] = []
 
   init(_ architecture: any GGUFArchitecture.Type) {
+    self.architecture = architecture
     prefix = architecture.name + "."
-    readsDrafts = architecture.readsDrafts
   }
 
   mutating func add(_ name: String, _ value: Int) { entries.append((prefix + name, .integer(value))) }
@@ -235,8 +235,8 @@ struct GGUFKeys {
   mutating func add(_ name: String, _ value: Bool) { entries.append((prefix + name, .bool(value))) }
   mutating func add(_ name: String, _ value: String) { entries.append((prefix + name, .string(value))) }
   mutating func add(_ name: String, _ value: [Int]) { entries.append((prefix + name, .integers(value))) }
-  mutating func add(_ name: String, _ value: [Bool]) { entries.append((prefix + name, .bools(value))) }
   mutating func add(_ name: String, _ value: [Double]) { entries.append((prefix + name, .numbers(value))) }
+  mutating func add(_ name: String, _ value: [Bool]) { entries.append((prefix + name, .bools(value))) }
 
   /// Sizes, rotation and experts.
   mutating func common(
@@ -244,7 +244,7 @@ struct GGUFKeys {
     rope: (theta: Double, yarn: YarnScaling?), headWidth: Int?
   ) throws {
     let dimensions = family.dimensions
-    let drafts = readsDrafts ? try config.declaredDrafts() : 0
+    let drafts = architecture.readsDrafts(of: family) ? try config.declaredDrafts() : 0
     add("block_count", dimensions.layers + drafts)
     if drafts > 0 { add("nextn_predict_layers", drafts) }
     if config.value("max_position_embeddings") != nil {
@@ -275,6 +275,12 @@ struct GGUFKeys {
 }
 
 extension GGUFKeys {
+  /// The sections of a rotation's channels for the three positions of a token, which are one in a text; four numbers.
+  mutating func sections(_ config: ConfigReader, default fallback: [Int]) throws {
+    let own = try config.ropeParameters()?.integers("mrope_section", in: 0...1 << 20) ?? fallback
+    add("rope.dimension_sections", Array((own + [0, 0, 0, 0]).prefix(4)))
+  }
+
   /// The groups of experts, where not all of them are kept: llama.cpp stops at groups that leave nothing out.
   mutating func groups(_ router: Router) {
     guard router.limitsGroups else { return }

@@ -9,8 +9,9 @@ package enum GGUFArchitectures {
   package static let all: [any GGUFArchitecture.Type] = [
     GGUFDeepSeek2.self, GGUFDeepSeek32.self, GGUFDeepSeek4.self, GGUFLlama.self, GGUFQwen2MoE.self,
     GGUFQwen3MoE.self, GGUFOLMoE.self, GGUFGPTOSS.self, GGUFGLM4MoE.self, GGUFMiniMaxM2.self,
-    GGUFQwen2.self, GGUFQwen3.self, GGUFQwen3Next.self, GGUFQwen35MoE.self, GGUFQwen35.self,
-    GGUFNemotronH.self, GGUFNemotronHMoE.self,
+    GGUFQwen2.self, GGUFQwen3.self, GGUFQwen3VLMoE.self, GGUFQwen3Next.self, GGUFQwen35MoE.self,
+    GGUFQwen35.self,
+    GGUFGLMDSA.self, GGUFMistral4.self, GGUFHYV3.self, GGUFNemotronH.self, GGUFNemotronHMoE.self,
   ]
 
   /// The architecture of a family.

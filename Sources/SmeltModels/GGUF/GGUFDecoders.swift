@@ -173,6 +173,40 @@ enum GGUFQwen3MoE: GGUFArchitecture {
   }
 }
 
+/// `qwen3vlmoe`: the text model of Qwen3-VL with experts.
+enum GGUFQwen3VLMoE: GGUFArchitecture {
+  static let name = "qwen3vlmoe"
+  static let modelTypes = ["qwen3_vl_moe_text"]
+
+  static func config(_ model: GGUFModel) throws -> [(String, JSON)] {
+    var members = try GGUFQwen3MoE.config(model).map {
+      $0.0 == "model_type" ? ($0.0, JSON(modelTypes[0])) : $0
+    }
+    if let sections = try model.metadata.integers(model.key("rope.dimension_sections")) {
+      members.removeAll { $0.0 == "rope_scaling" }
+      let sections = JSON(sections.prefix(3).map { JSON($0) })
+      members.append(
+        ("rope_scaling", ["rope_type": "default", "mrope_interleaved": true, "mrope_section": sections]))
+    }
+    return members
+  }
+
+  static func keys(of family: any ModelFamily, _ config: ConfigReader) throws -> [(String, MetadataValue)] {
+    var keys = GGUFKeys(Self.self)
+    guard let family = family.core as? any DecoderFamily else { return [] }
+    let dense = try config.integer("intermediate_size", in: 1...1 << 24, default: family.decoder.expertWidth)
+    try keys.decoder(family, config, feedForward: dense)
+    keys.add("expert_feed_forward_length", family.decoder.expertWidth)
+    let pairs = family.decoder.attention.rope.frequencies.count
+    try keys.sections(config, default: [pairs - 2 * (pairs / 3), pairs / 3, pairs / 3])
+    return keys.entries
+  }
+
+  static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
+    try GGUFQwen3MoE.differences(of: family, config)
+  }
+}
+
 /// `olmoe`.
 enum GGUFOLMoE: GGUFArchitecture {
   static let name = "olmoe"
@@ -267,7 +301,8 @@ enum GGUFGPTOSS: GGUFArchitecture {
 enum GGUFGLM4MoE: GGUFArchitecture {
   static let name = "glm4moe"
   static let modelTypes = ["glm4_moe"]
-  static let readsDrafts = true
+
+  static func readsDrafts(of family: any ModelFamily) -> Bool { true }
 
   static func config(_ model: GGUFModel) throws -> [(String, JSON)] {
     let hidden = try model.integer("embedding_length")

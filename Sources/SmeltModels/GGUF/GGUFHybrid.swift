@@ -80,10 +80,7 @@ extension GGUFArchitecture {
       keys.add("expert_shared_feed_forward_length", decoder.sharedWidth)
     }
     keys.add("rope.dimension_count", 2 * decoder.attention.rope.frequencies.count)
-    if sections {
-      let own = try config.ropeParameters()?.integers("mrope_section", in: 0...1 << 20) ?? [11, 11, 10]
-      keys.add("rope.dimension_sections", Array((own + [0, 0, 0, 0]).prefix(4)))
-    }
+    if sections { try keys.sections(config, default: [11, 11, 10]) }
     keys.add("ssm.conv_kernel", linear.kernel)
     keys.add("ssm.state_size", linear.keyWidth)
     keys.add("ssm.group_count", linear.keyHeads)
@@ -168,7 +165,8 @@ extension GGUFArchitecture {
 enum GGUFQwen35MoE: GGUFArchitecture {
   static let name = "qwen35moe"
   static let modelTypes = ["qwen3_5_moe_text"]
-  static let readsDrafts = true
+
+  static func readsDrafts(of family: any ModelFamily) -> Bool { true }
 
   static func config(_ model: GGUFModel) throws -> [(String, JSON)] {
     try model.hybridConfig("qwen3_5_moe_text", hasExperts: true)
@@ -191,7 +189,8 @@ enum GGUFQwen35MoE: GGUFArchitecture {
 enum GGUFQwen35: GGUFArchitecture {
   static let name = "qwen35"
   static let modelTypes = ["qwen3_5_text"]
-  static let readsDrafts = true
+
+  static func readsDrafts(of family: any ModelFamily) -> Bool { true }
 
   static func config(_ model: GGUFModel) throws -> [(String, JSON)] {
     try model.hybridConfig("qwen3_5_text", hasExperts: false)
@@ -215,7 +214,8 @@ enum GGUFQwen35: GGUFArchitecture {
 enum GGUFQwen3Next: GGUFArchitecture {
   static let name = "qwen3next"
   static let modelTypes = ["qwen3_next"]
-  static let readsDrafts = true
+
+  static func readsDrafts(of family: any ModelFamily) -> Bool { true }
 
   static func config(_ model: GGUFModel) throws -> [(String, JSON)] {
     try model.hybridConfig("qwen3_next", hasExperts: true) + [("norm_topk_prob", true)]

@@ -1,5 +1,6 @@
-// The architectures of families on a `LatentDecoder`: `deepseek2` for V2, V3 and Kimi-K2, `deepseek32` for V3.2. The matrix
-// that makes keys and values lies in two pieces, for the absorbed form of attention; older files have it whole.
+// The architectures of families on a `LatentDecoder`: `deepseek2` for V2, V3, Kimi-K2 and GLM-4.7-Flash, `deepseek32` for V3.2; the
+// others are in GGUFLatentKin.swift. The matrix that makes keys and values lies in two pieces, for the absorbed form of attention;
+// older files have it whole.
 
 import SmeltStorage
 import SmeltTensors
@@ -84,7 +85,8 @@ private func mscale(_ config: ConfigReader, _ key: String) throws -> Double? {
   return try scaling.number(key, in: 0...1e6)
 }
 
-private func latentPlace(of spec: WeightSpec, in family: any ModelFamily, _ usual: GGUFPlace) -> GGUFPlace {
+/// Where a weight of a latent attention lies, from its usual place.
+func latentPlace(of spec: WeightSpec, in family: any ModelFamily, _ usual: GGUFPlace) -> GGUFPlace {
   guard case .whole(let name) = usual, name.hasSuffix(".attn_kv_b.weight"),
     let attention = (family.core as? any LatentFamily)?.decoder.attention
   else { return usual }
@@ -94,7 +96,8 @@ private func latentPlace(of spec: WeightSpec, in family: any ModelFamily, _ usua
     keyWidth: attention.plainWidth)
 }
 
-private func latentDifferences(_ family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
+/// What llama.cpp computes otherwise in any family with latent attention.
+func latentDifferences(_ family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
   guard let decoder = (family.core as? any LatentFamily)?.decoder else { return [] }
   let (part, all) = (try mscale(config, "mscale"), try mscale(config, "mscale_all_dim"))
   let isStretched = try RopeSettings(config).yarn != nil
@@ -124,19 +127,31 @@ private func latentDifferences(_ family: any ModelFamily, _ config: ConfigReader
   ])
 }
 
-/// `deepseek2`: V2, V3, Kimi-K2.
+/// `deepseek2`: V2, V3, Kimi-K2, GLM-4.7-Flash.
 enum GGUFDeepSeek2: GGUFArchitecture {
   static let name = "deepseek2"
-  static let modelTypes = ["deepseek_v3", "deepseek_v2"]
+  static let modelTypes = ["deepseek_v3", "deepseek_v2", "glm4_moe_lite"]
+
+  /// Conversions of other models have left the blocks that draft tokens out at all times.
+  static func readsDrafts(of family: any ModelFamily) -> Bool { family.modelType == "glm4_moe_lite" }
+
+  /// GLM-4.7-Flash as llama.cpp tells it, by the numbers of the published model. Its conversion does not say that experts are scored by
+  /// a sigmoid; of the others without that key, none has a bias that chooses.
+  private static func isFlash(_ model: GGUFModel, isSilent: Bool) throws -> Bool {
+    let layers = try model.layers()
+    if isSilent, (0..<layers).contains(where: { model.has("blk.\($0).exp_probs_b.bias") }) { return true }
+    return [47, 48].contains(layers) && model.vocabulary == 154_880
+  }
 
   static func config(_ model: GGUFModel) throws -> [(String, JSON)] {
-    let gating = try model.integer("expert_gating_func", default: GGUFGating.softmax)
-    switch gating {
+    let gating = try model.integer("expert_gating_func", default: 0)
+    let isFlash = try isFlash(model, isSilent: gating == 0)
+    switch gating == 0 ? isFlash ? GGUFGating.sigmoid : GGUFGating.softmax : gating {
     case GGUFGating.sigmoid:
-      return try model.latentConfig("deepseek_v3") + [
+      return try model.latentConfig(isFlash ? "glm4_moe_lite" : "deepseek_v3") + [
         ("scoring_func", "sigmoid"), ("topk_method", "noaux_tc"),
       ]
-    case GGUFGating.softmax, 0:
+    case GGUFGating.softmax:
       let groups = try model.integer("expert_group_count", default: 1)
       return try model.latentConfig("deepseek_v2") + [
         ("scoring_func", "softmax"),
@@ -168,7 +183,8 @@ enum GGUFDeepSeek2: GGUFArchitecture {
 enum GGUFDeepSeek32: GGUFArchitecture {
   static let name = "deepseek32"
   static let modelTypes = ["deepseek_v32"]
-  static let readsDrafts = true
+
+  static func readsDrafts(of family: any ModelFamily) -> Bool { true }
 
   static func config(_ model: GGUFModel) throws -> [(String, JSON)] {
     try model.latentConfig("deepseek_v32") + [
@@ -183,11 +199,7 @@ enum GGUFDeepSeek32: GGUFArchitecture {
     var keys = GGUFKeys(Self.self)
     guard let family = family.core as? any LatentFamily else { return [] }
     try keys.latent(family, config)
-    if let indexer = family.decoder.attention.indexer {
-      keys.add("attention.indexer.head_count", indexer.heads)
-      keys.add("attention.indexer.key_length", indexer.width)
-      keys.add("attention.indexer.top_k", indexer.keep)
-    }
+    keys.indexer(family.decoder)
     return keys.entries
   }
 

@@ -20,7 +20,7 @@ extension GGUFModel {
     func hasAny(_ part: String) -> Bool { (0..<all).contains { has("blk.\($0).\(part)") } }
     var members: [(String, JSON)] = [
       ("architectures", ["NemotronHForCausalLM"]), ("model_type", "nemotron_h"),
-      ("vocab_size", JSON(rows("token_embd.weight"))), ("hidden_size", JSON(try integer("embedding_length"))),
+      ("vocab_size", JSON(vocabulary)), ("hidden_size", JSON(try integer("embedding_length"))),
       ("num_hidden_layers", JSON(layers)), ("hybrid_override_pattern", JSON(pattern.joined())),
       ("num_attention_heads", JSON(heads)),
       ("num_key_value_heads", JSON(keyHeads.max().flatMap { $0 > 0 ? $0 : nil } ?? heads)),
@@ -76,7 +76,7 @@ extension GGUFArchitecture {
   {
     var keys = GGUFKeys(Self.self)
     guard let decoder = (family.core as? NemotronH)?.decoder else { return [] }
-    let drafts = readsDrafts ? try config.declaredDrafts() : 0
+    let drafts = readsDrafts(of: family) ? try config.declaredDrafts() : 0
     let attention = decoder.attention
     let width = decoder.feedForward.experts > 0 ? decoder.expertWidth : decoder.denseWidth
     keys.add("block_count", decoder.layers.count + drafts)
@@ -198,7 +198,8 @@ enum GGUFNemotronH: GGUFArchitecture {
 enum GGUFNemotronHMoE: GGUFArchitecture {
   static let name = "nemotron_h_moe"
   static let modelTypes = NemotronH.modelTypes
-  static let readsDrafts = true
+
+  static func readsDrafts(of family: any ModelFamily) -> Bool { true }
 
   static func stands(for family: any ModelFamily) -> Bool {
     modelTypes.contains(family.modelType) && family.dimensions.experts > 0

@@ -267,7 +267,9 @@ private struct Calibration {
       if policy.kind == .peerMax, let sources { entries = entries.withRangesOfPeers(sources) }
       let found = LearnedLayer(entries: entries, tokens: counts, sources: sources)
       try learned.add(found, &sink)
-      try keeping.checkpoints.layerEnded(found, keeping.statistics, added: keeping.added, stream)
+      try keeping.checkpoints.layerEnded(
+        found, keeping.statistics, added: keeping.added, stream,
+        canStop: family.canBegin(at: layer + 1))
     }
     learned.spilledBytes += inputs?.byteCount ?? 0
     try stream.forEach { batch, _, x in try forEachLogits(family, x, batch, observed, pass) { _, _ in } }

@@ -156,14 +156,16 @@ final class CalibrationProgress {
   private var isDue: Bool { monotonicSeconds() - last >= seconds }
 
   /// Takes what a layer told, and writes a checkpoint when it is time.
+  /// - Parameter canStop: whether the layer behind it can run with the activations alone.
   func layerEnded(
-    _ layer: LearnedLayer, _ statistics: Statistics, added: [Int], _ stream: borrowing TokenStream
+    _ layer: LearnedLayer, _ statistics: Statistics, added: [Int], _ stream: borrowing TokenStream,
+    canStop: Bool
   ) throws {
     pending.append(layer)
     let bytes = pending.reduce(0) {
       $0 + $1.entries.reduce(0) { $0 + 8 * $1.groups * ($1.columns + 1) }
     }
-    guard isDue || bytes >= CalibrationProgress.pendingLimit else { return }
+    guard canStop, isDue || bytes >= CalibrationProgress.pendingLimit else { return }
     if left.added == nil { try append(added: added) }
     var section = statistics
     for layer in pending {
@@ -266,7 +268,8 @@ final class CalibrationProgress {
       return
     }
     guard let end = entry["layers"]?.integer, end > layers, end < layout.sections.count,
-      let statistics = entry["statistics"], entry["activations"] != nil, left.added != nil
+      family.canBegin(at: end), let statistics = entry["statistics"], entry["activations"] != nil,
+      left.added != nil
     else { throw refusal }
     let path = statisticsPath(layers..<end)
     _ = try lent(path, statistics)

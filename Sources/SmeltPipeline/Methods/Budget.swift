@@ -296,7 +296,7 @@ func measureSensitivity(
             recipe: recipe,
             statistics: options.statistics, parallel: options.run.parallel)
           var z = x
-          _ = try family.layer(layer, &z, batch, rounded, pass)
+          _ = try family.layer(layer, &z, batch.separated(), rounded, pass)
           let sum = zip(y.values, z.values).reduce(0.0) { sum, pair in
             let d = Double(pair.0) - Double(pair.1)
             return sum + d * d

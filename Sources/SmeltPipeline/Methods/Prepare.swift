@@ -274,7 +274,7 @@ struct Preparation: Sendable {
       sequences += 1
     }
     let rows = 0..<batch.starts[sequences]
-    let few = TokenBatch((0..<sequences).map { Array(batch.ids[batch.range($0)]) })
+    let few = batch.first(sequences: sequences)
     let (input, output) = (before[rows], after[rows])
     let specs = targets.filter { $0.value.spec.layer == layer }.mapValues(\.spec)
     func error(_ sites: [(site: FoldSite, factors: [Float], note: String)]) throws -> Double {

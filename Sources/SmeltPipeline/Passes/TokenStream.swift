@@ -14,6 +14,7 @@ struct TokenStream: ~Copyable {
   private let columns: Int
   private var held = Matrix(rows: 0, columns: 0)
   private var scratch: ScratchFile?
+  private let memos: StoredMemos
 
   /// The embeddings of some groups. Of one group they stay in memory; of several each lies in a file of `folder`.
   init(
@@ -28,9 +29,10 @@ struct TokenStream: ~Copyable {
     _ groups: [TokenBatch], _ family: some ModelFamily, _ weights: some Weights, folder: String,
     inMemory: Bool
   ) throws {
-    self.groups = groups
+    self.groups = groups.map { $0.separated() }
     firsts = groups.reduce(into: [0]) { $0.append($0.last! + $1.count) }
     columns = family.dimensions.hidden * family.dimensions.streams
+    memos = StoredMemos(folder: folder)
     guard groups.count > (inMemory ? 1 : 0) else {
       if let batch = groups.first { held = try family.embed(batch, weights) }
       return
@@ -48,9 +50,10 @@ struct TokenStream: ~Copyable {
   /// - Parameter saved: float32 of all tokens in order.
   /// - Throws: `RESUME_MISMATCH` when they are of another number of tokens; `RequestError` io.
   init(_ groups: [TokenBatch], _ family: some ModelFamily, folder: String, saved: MappedFile) throws {
-    self.groups = groups
+    self.groups = groups.map { $0.separated() }
     firsts = groups.reduce(into: [0]) { $0.append($0.last! + $1.count) }
     columns = family.dimensions.hidden * family.dimensions.streams
+    memos = StoredMemos(folder: folder)
     let tokens = groups.reduce(0) { $0 + $1.count }
     guard saved.count == tokens * columns * 4 else {
       throw FormatError(
@@ -74,7 +77,7 @@ struct TokenStream: ~Copyable {
   }
 
   /// Bytes that lie in the file.
-  var spilledBytes: Int { scratch?.byteCount ?? 0 }
+  var spilledBytes: Int { (scratch?.byteCount ?? 0) + memos.byteCount }
 
   private func offset(_ place: Int) -> Int { firsts[place] * columns * 4 }
 
@@ -84,7 +87,9 @@ struct TokenStream: ~Copyable {
       try Interrupt.check()
       if let scratch {
         var x = try self[place]
+        try memos.recall(groups[place].memo, group: place)
         try body(groups[place], firsts[place], &x)
+        try memos.keep(groups[place].memo, group: place)
         try x.values.withUnsafeBytes { try scratch.write($0, at: offset(place)) }
       } else {
         try body(groups[place], 0, &held)
@@ -92,11 +97,14 @@ struct TokenStream: ~Copyable {
     }
   }
 
-  /// Calls `body` with the activations of each group and the number of tokens before it.
+  /// Calls `body` with the activations of each group and the number of tokens before it. What a layer leaves to
+  /// later ones in `body` is not kept where the activations lie in a file; in memory the next update replaces it.
   func forEach(_ body: (TokenBatch, Int, Matrix) throws -> Void) throws {
     for place in groups.indices {
       try Interrupt.check()
+      if scratch != nil { try memos.recall(groups[place].memo, group: place) }
       try body(groups[place], firsts[place], try self[place])
+      if scratch != nil { groups[place].memo.restore([]) }
     }
   }
 

@@ -71,7 +71,7 @@ package struct GGUFResult: ResultTarget {
   package func leaves(_ spec: WeightSpec, _ model: Model) -> LeftOut? {
     guard spec.isCarried, let family = model.family as? CarryingFamily else { return nil }
     if spec.isDraft {
-      guard let architecture = GGUFArchitectures.of(family), architecture.readsDrafts else {
+      guard let architecture = GGUFArchitectures.of(family), architecture.readsDrafts(of: family) else {
         let name = GGUFArchitectures.of(family)?.name ?? family.modelType
         return LeftOut(.mtp("llama.cpp reads no blocks that draft tokens in '\(name)'"))
       }

@@ -1,0 +1,26 @@
+// The text model of Qwen3-VL with experts (30B-A3B, 235B-A22B): Qwen3-MoE, whose experts the hub keeps in stacks that lie transposed,
+// [experts, input channels, output channels], gate channels before up channels. A token's three positions are one in a text. Follows
+// transformers' qwen3_vl_moe.
+
+package import SmeltStorage
+import SmeltTensors
+
+/// The text architecture of Qwen3-VL-MoE.
+package struct Qwen3VLMoE: DecoderFamily {
+  /// `qwen3_vl_moe_text`: the text model of `qwen3_vl_moe`.
+  package static let modelTypes = ["qwen3_vl_moe_text"]
+
+  /// The decoder.
+  package let decoder: Decoder
+  /// The weights table, in the order of a checkpoint.
+  package let weights: [WeightSpec]
+  /// The hub's stacks, and a tensor for each expert's matrix.
+  package var dialects: [String] { ["hub", "experts"] }
+
+  /// Reads the text model's configuration.
+  package init(config: JSON, file: String) throws {
+    let base = try Qwen3MoE(config: config, file: file)
+    decoder = base.decoder
+    weights = decoder.weightTable { [decoder] in Qwen3MoE.feedForward(decoder, &$0, stacks: .transposed) }
+  }
+}
