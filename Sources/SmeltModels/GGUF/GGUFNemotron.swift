@@ -54,7 +54,9 @@ extension GGUFModel {
     add("n_routed_experts", JSON(try integer("expert_count")))
     add("n_shared_experts", JSON(try integer("expert_shared_count", default: 1)))
     add("num_experts_per_tok", JSON(try integer("expert_used_count")))
-    add("moe_intermediate_size", try expertWidth())
+    add(
+      "moe_intermediate_size",
+      JSON(try integer("expert_feed_forward_length", default: widths.max() ?? 0)))
     add("moe_shared_expert_intermediate_size", JSON(try integer("expert_shared_feed_forward_length")))
     if hasKey("moe_latent_size") { add("moe_latent_size", JSON(try integer("moe_latent_size"))) }
     add("n_group", JSON(try integer("expert_group_count", default: 1)))
