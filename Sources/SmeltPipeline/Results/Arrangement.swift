@@ -92,6 +92,7 @@ extension Arrangement {
       shape.rank < 2
         ? [order.rows(of: shape.count)?.count ?? shape.count]
         : Shape([order.rows(of: shape.rows)?.count ?? shape.rows] + shape.dimensions.dropFirst())
+    case .step(.shape(let shape)): shape
     case .step, .integers32, .integers64, .separateScales, .blockedNVFP4: shape
     case .keys(let heads, let width): [heads, shape.columns, width]
     case .values(let heads, let keyWidth): [heads, shape.rows / heads - keyWidth, shape.columns]
@@ -108,7 +109,7 @@ extension Arrangement {
     case .separateScales: FP4.mxfp4
     case .blockedNVFP4: GGUFBlock(.nvfp4)
     case .keys, .transposed: source is Plain ? source : Plain.f32
-    case .step(.rows), .values: source is Plain || source is GGUFBlock ? source : Plain.f32
+    case .step(.rows), .step(.shape), .values: source is Plain || source is GGUFBlock ? source : Plain.f32
     case .step(.columns(let order)): order.keepsColumns(of: source) ? source : Plain.f32
     case .step(.numbers): Plain.f32
     case .alternating, .followed: source is Plain || source is GGUFBlock || source is FP4 ? source : Plain.f32
@@ -186,6 +187,7 @@ extension Weight {
       guard let columns = order.rows(of: columns) else { throw GGUFPiece.noOrder(self) }
       return try taking(columns: columns, by: order)
     case .numbers(let map): return try mapped { map.apply($0) }
+    case .shape(let shape): return try shaped(shape)
     }
   }
 
