@@ -25,6 +25,7 @@ package enum ModelFamilies {
     MiniMaxM2.self,
     MiniMaxM3.self,
     HYV3.self,
+    NemotronH.self,
     Llama.self,
     Mistral.self,
     Qwen2.self,

@@ -7,10 +7,13 @@ import Testing
 
 @testable import SmeltModels
 
-/// A fixture's configuration with some keys set (nil: taken out).
+/// A fixture's configuration with some keys set (nil: taken out); of a wrapper the text model's.
 private func config(_ name: String, _ changes: [(String, JSON?)] = []) throws -> JSON {
-  let bytes = try readSmallFile(fixture(name), limit: 1 << 20, code: .configJSON)
-  let object = try #require(try JSON.scan(bytes).object)
+  let bytes = try readSmallFile(
+    fixture(name.replacing("_text/", with: "/").replacing("_text.", with: ".")), limit: 1 << 20,
+    code: .configJSON)
+  let whole = try JSON.scan(bytes, limits: JSONLimits(allowsNonFinite: true))
+  let object = try #require(whole["text_config"]?.object ?? whole.object)
   let changed = Set(changes.map(\.0))
   let members =
     zip(object.keys, object.values).filter { !changed.contains($0.0) }
@@ -69,8 +72,16 @@ private let families = ModelFamilies.all.filter { $0 is any DecoderFamily.Type }
     let isDense = try published(name).dimensions.experts == 0
     if change.0 == (isDense ? "num_experts_per_tok" : "intermediate_size") { return }
     if name == "llama", change.0 == "rope_theta", change.1 == nil { return }
+    // Nothing is rotated, and the norms' number has another name.
+    let unread = ["rms_norm_eps", "rope_theta", "rope_parameters", "rotary_dim", "partial_rotary_factor"]
+    if name == "nemotron_h", unread.contains(change.0) { return }
     // A family that has it both ways reads the count of channels.
-    if change.0 == "partial_rotary_factor" { changes.append(("rotary_dim", nil)) }
+    if change.0 == "partial_rotary_factor" {
+      changes.append(("rotary_dim", nil))
+      if try config("models/\(name)/config.json")["rope_parameters"] != nil {
+        changes.append(("rope_parameters", ["rope_type": "default", "rope_theta": 10000]))
+      }
+    }
     // Of two places for the base, neither may say it.
     if change.0 == "rope_theta", change.1 == nil { changes.append(("rope_parameters", nil)) }
     let changed = try config("models/\(name)/config.json", changes)
@@ -103,13 +114,24 @@ private let families = ModelFamilies.all.filter { $0 is any DecoderFamily.Type }
       ("minimax_m2", "attn_type_list", [1, 1, 1]), ("minimax_m2", "attn_type_list", [1, 1, 1, "full"]),
       ("gpt_oss", "layer_types", ["full_attention"]), ("gpt_oss", "sliding_window", nil),
       ("gpt_oss", "sliding_window", 0), ("gpt_oss", "swiglu_limit", 0),
+      ("nemotron_h", "hybrid_override_pattern", "MEM*X"), ("nemotron_h", "hybrid_override_pattern", nil),
+      ("nemotron_h", "hybrid_override_pattern", ""), ("nemotron_h", "hybrid_override_pattern", 5),
+      ("nemotron_h", "layers_block_type", ["conv"]),
+      ("nemotron_h", "num_hidden_layers", 4), ("nemotron_h", "n_groups", 3), ("nemotron_h", "n_groups", 0),
+      ("nemotron_h", "time_step_limit", [0]), ("nemotron_h", "time_step_limit", [0, "inf"]),
+      ("nemotron_h", "time_step_limit", [-1, 1]), ("nemotron_h", "time_step_limit", [0, 0.0001]),
+      ("nemotron_h", "time_step_min", -1), ("nemotron_h", "moe_latent_size", 0),
+      ("nemotron_h", "moe_shared_expert_intermediate_size", nil), ("nemotron_h", "mamba_num_heads", nil),
+      ("nemotron_h", "ssm_state_size", 0), ("nemotron_h", "conv_kernel", 0), ("nemotron_h", "n_group", 3),
+      ("nemotron_h", "layer_norm_epsilon", 2), ("nemotron_h", "n_routed_experts", nil),
     ] as [(String, String, JSON?)])
   func valueOfAFamilyIsRefused(name: String, key: String, value: JSON?) throws {
     let changed = try config("models/\(name)/config.json", [(key, value)])
     let error = try #require(throws: FormatError.self) { try family(changed) }
     // Two names for the number of experts must agree; either may be named.
     let subjects =
-      key.hasPrefix("num_") && key.hasSuffix("experts") ? ["num_experts", "num_local_experts"] : [key]
+      key.hasSuffix("experts") && !key.contains("shared")
+      ? ["num_experts", "num_local_experts", "n_routed_experts"] : [key]
     #expect(error.code == .configValue && subjects.contains(error.subject ?? ""), "\(error)")
   }
 
@@ -123,6 +145,11 @@ private let families = ModelFamilies.all.filter { $0 is any DecoderFamily.Type }
       ("gpt_oss", "swiglu_alpha", 2), ("hy_v3", "qk_norm", false), ("hy_v3", "route_norm", false),
       ("hy_v3", "moe_router_use_sigmoid", false), ("hy_v3", "mlp_bias", true),
       ("hy_v3", "partial_rotary_factor", 0.5), ("hy_v3", "sliding_window", 8),
+      ("nemotron_h", "mlp_hidden_act", "silu"),
+      ("nemotron_h", "mamba_hidden_act", "gelu"), ("nemotron_h", "norm_eps", 0.001),
+      ("nemotron_h", "sliding_window", 64), ("nemotron_h", "mamba_proj_bias", true),
+      ("nemotron_h", "mlp_bias", true), ("nemotron_h", "n_shared_experts", 2),
+      ("nemotron_h", "n_shared_experts", 0), ("nemotron_h", "block_configs", []),
     ] as [(String, String, JSON)])
   func variantIsUnsupported(name: String, key: String, value: JSON) throws {
     var changes: [(String, JSON?)] = [(key, value)]
@@ -168,6 +195,32 @@ private let families = ModelFamilies.all.filter { $0 is any DecoderFamily.Type }
     let windows = try published(
       "qwen2_moe", [("layer_types", types), ("sliding_window", 8), ("use_sliding_window", true)])
     #expect(windows.decoder.layers.map(\.window) == [8, nil, nil, 8])
+  }
+
+  /// Nemotron-H's layers in a string and in both vocabularies of words; early names of its keys; the other switches.
+  @Test func layersOfOneMixerAreTold() throws {
+    let usual = try published("nemotron_h").decoder
+    #expect(usual.layers.map(\.halves) == [.mixer, .feedForward, .mixer, .mixer, .feedForward])
+    #expect(usual.layers.map(\.isLinear) == [true, false, true, false, false])
+    let words: JSON = ["mamba", "moe", "mamba", "attention", "moe"]
+    let early = try published(
+      "nemotron_h",
+      [
+        ("layers_block_type", words), ("hybrid_override_pattern", nil), ("num_hidden_layers", nil),
+        ("n_groups", nil), ("mamba_n_groups", 2), ("conv_kernel", 9), ("mamba_d_conv", 4),
+        ("time_step_limit", nil), ("norm_eps", nil),
+      ])
+    #expect(String(describing: early.decoder) == String(describing: usual))
+    let limited = try published("nemotron_h", [("time_step_limit", [0.25, 2])]).decoder.stateSpace
+    #expect(limited?.leastStep == 0.25 && limited?.largestStep == 2)
+    #expect(usual.stateSpace?.leastStep == 0.001 && usual.stateSpace?.largestStep == .infinity)
+    let bare = try published(
+      "nemotron_h", [("moe_latent_size", nil), ("use_conv_bias", false), ("use_bias", true)])
+    #expect(bare.decoder.feedForward.latentWidth == nil)
+    #expect(
+      !bare.weights.contains { $0.name.base.contains("latent") || $0.name.base.hasSuffix("conv1d.bias") })
+    #expect(bare.weights.filter { $0.name.base.hasSuffix("ssm_out.bias") }.count == 2)
+    #expect(bare.weights.first { $0.name.base == "blk.1.ffn_up_exps.weight" }?.shape == [32, 64])
   }
 
   /// Where the list of layers is missing, every other one has a window, the first one too.

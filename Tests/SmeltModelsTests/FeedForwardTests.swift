@@ -136,7 +136,7 @@ import Testing
     try add(name("exp_probs_b", suffix: "bias"), [3])
     try add(name("ffn_gate_inp_shexp"), [1, hidden])
     for names in (0..<3).map({ name.expert($0, biases: true) }) + [name.sharedExpert, name.dense] {
-      try add(names.gate, [width, hidden])
+      try add(try #require(names.gate), [width, hidden])
       try add(names.up, [width, hidden])
       try add(names.down, [hidden, width])
       for (bias, count) in [(names.gateBias, width), (names.upBias, width), (names.downBias, hidden)] {

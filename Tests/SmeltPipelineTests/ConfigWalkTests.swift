@@ -93,7 +93,7 @@ func walk(
     "deepseek_v2", "deepseek_v3-fp8", "deepseek_v32", "deepseek_v4-fp4", "deepseek_v4-hfsaved", "glm4_moe",
     "gpt_oss", "gpt_oss-mxfp4", "minimax_m2", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe",
     "llama", "mistral", "qwen2", "qwen3", "qwen3_next",
-    "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "mistral4",
+    "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "mistral4", "nemotron_h",
     "gemma4", "gemma4_e2b", "minimax_m3_vl",
   ]
 
@@ -114,7 +114,8 @@ func walk(
     {
       putFile(folder.file(file), try contents(source + "/" + file))
     }
-    var base = try JSON.scan(Bytes(try contents(source + "/config.json")))
+    var base = try JSON.scan(
+      Bytes(try contents(source + "/config.json")), limits: JSONLimits(allowsNonFinite: true))
     if let text = base["text_config"] {
       // The text model alone: a family is not asked of a wrapper.
       var variant = try Variant("models/\(name)")

@@ -77,6 +77,9 @@ private func set(_ key: String, _ value: String, in text: inout String) {
     ("minimax_m3_vl", "swiglu_limit", "0.5", "swiglu_limit"),
     ("qwen3_next", "norm_topk_prob", "false", "norm_topk_prob"),
     ("qwen3_next", "partial_rotary_factor", "0.5", "rotary_dim"),
+    ("nemotron_h", "routed_scaling_factor", "9.0", "routed_scaling_factor"),
+    ("nemotron_h", "time_step_min", "0.5", "time_step_min"),
+    ("nemotron_h", "norm_topk_prob", "false", "norm_topk_prob"),
   ]
 
   @Test(arguments: changes.indices)

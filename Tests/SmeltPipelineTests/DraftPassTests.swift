@@ -11,6 +11,7 @@ import Testing
 /// Golden checkpoints with a block that runs.
 private let models = [
   "deepseek_v3-fp8", "deepseek_v4-fp4", "qwen3_5_moe", "qwen3_5_moe-fp8", "qwen3_5", "qwen3_next",
+  "nemotron_h",
 ]
 
 /// A model whose every layer adds nothing, so that a token's logits follow from the token alone, and whose block hands the next token's

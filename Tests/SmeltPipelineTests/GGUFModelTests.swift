@@ -23,7 +23,7 @@ private let plainModels = [
   "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "deepseek_v4-hfsaved", "glm4_moe", "gpt_oss",
   "llama", "minimax_m2", "mistral", "mixtral", "olmoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe",
   "qwen3_moe_sharded", "qwen3_5", "qwen3_5_moe", "qwen3_next",
-  "qwen3_vl_moe",
+  "qwen3_vl_moe", "nemotron_h",
   "glm4_moe_lite", "glm_moe_dsa", "hy_v3",
 ]
 
@@ -31,7 +31,7 @@ private let plainModels = [
 private func isWrapped(_ name: String) -> Bool { ["qwen3_5", "qwen3_5_moe", "qwen3_vl_moe"].contains(name) }
 
 /// Those whose blocks that draft tokens the file holds.
-private let modelsWithDrafts: Set<String> = ["glm4_moe_lite", "glm_moe_dsa", "hy_v3"]
+private let modelsWithDrafts: Set<String> = ["glm4_moe_lite", "glm_moe_dsa", "hy_v3", "nemotron_h"]
 
 /// Golden models of which a GGUF file holds the text model alone.
 private let wrappedModels = ["gemma4", "gemma4_dense", "gemma4_e2b", "minimax_m3_vl", "minimax_m3_vl-mxfp8"]
@@ -112,8 +112,8 @@ func rewrite(_ path: String, to copy: String, _ change: (inout [(key: String, va
   @Test(arguments: [
     "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "glm4_moe", "minimax_m2", "mixtral", "olmoe",
     "qwen3_moe", "tiny-v4", "llama", "qwen3", "qwen3_5", "qwen3_5_moe", "qwen3_next", "qwen3_vl_moe",
-    "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "mistral4",
-    "gemma4", "gemma4_dense", "gemma4_e2b",
+    "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "mistral4", "nemotron_h",
+    "gemma4", "gemma4_dense", "gemma4_e2b", "minimax_m3_vl",
   ])
   func keysAloneSayWhatTheConfigurationSays(name: String) throws {
     let folder = TemporaryFolder()
@@ -165,7 +165,7 @@ func rewrite(_ path: String, to copy: String, _ change: (inout [(key: String, va
   }
 
   @Test(
-    arguments: plainModels.filter { !isWrapped($0) && $0 != "qwen3_next" } + [
+    arguments: plainModels.filter { !isWrapped($0) && !["qwen3_next", "nemotron_h"].contains($0) } + [
       "tiny-v4", "deepseek_v4-fp4", "gpt_oss-mxfp4",
     ])
   func aFileBecomesTheCheckpointAgain(name: String) throws {

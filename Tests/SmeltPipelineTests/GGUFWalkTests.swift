@@ -124,7 +124,7 @@ extension [UInt8] {
     "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "glm4_moe", "gpt_oss", "minimax_m2",
     "mixtral", "olmoe",
     "qwen2_moe", "qwen3_moe", "llama", "qwen2", "qwen3", "qwen3_5_moe", "qwen3_next",
-    "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "mistral4",
+    "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "mistral4", "nemotron_h",
     "gemma4", "gemma4_e2b", "minimax_m3_vl",
   ]
 

@@ -35,7 +35,7 @@ private let golden = [
   ("llama", ["short.", "long."]), ("mistral", ["short.", "long."]), ("qwen2", ["short.", "long."]),
   ("qwen3", ["short.", "long."]), ("qwen3_5_moe", ["short.", "long."]),
   ("qwen3_5_moe-fp8", ["short.", "long."]), ("qwen3_5", ["short.", "long."]),
-  ("qwen3_next", ["short.", "long."]),
+  ("qwen3_next", ["short.", "long."]), ("nemotron_h", ["short.", "long."]),
   ("qwen3_vl_moe", ["short.", "long."]),
   ("glm4_moe_lite", ["short.", "long."]), ("glm_moe_dsa", ["short.", "long."]),
   ("hy_v3", ["short.", "long."]), ("mistral4", ["short.", "long."]),

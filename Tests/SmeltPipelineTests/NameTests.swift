@@ -33,11 +33,25 @@ import Testing
     #expect(error.description.split(separator: "\n").count == 3)
   }
 
+  /// Experts with a tensor each, inside a wrapper whose published files have stacks.
+  @Test func expertsMayStandAloneInsideAWrapper() throws {
+    let model = try Model.open(fixture("reports/lm_prefix2"))
+    #expect(model.family.modelType == "qwen3_vl_moe_text")
+    let windows = someWindows(model, count: 1, context: 8)
+    #expect(try allLogits(model, windows).allSatisfy(\.isFinite))
+  }
+
   /// A model around a text model that no family runs is opened; what would run it says so.
   @Test func aModelAroundATextModelIsOpened() throws {
-    let model = try Model.open(fixture("reports/lm_prefix2"))
-    #expect(model.family.modelType == "qwen3_vl_moe" && !model.family.hasForwardPass)
-    #expect(model.noForwardPass?.contains("qwen3_vl_moe") == true)
+    var variant = try Variant("reports/lm_prefix2")
+    let text = try #require(variant.config.first { $0.0 == "text_config" }?.1.object)
+    let members = zip(text.keys, text.values).map { ($0, $0 == "model_type" ? "nobody_text" : $1) }
+    variant.set("text_config", JSON(members: members))
+    variant.set("model_type", "nobody")
+    let folder = TemporaryFolder()
+    let model = try variant.open(in: folder)
+    #expect(model.family.modelType == "nobody" && !model.family.hasForwardPass)
+    #expect(model.noForwardPass?.contains("nobody") == true)
     let error = #expect(throws: RequestError.self) { try model.requireForwardPass() }
     #expect(error?.kind == .unsupported)
   }

@@ -109,7 +109,7 @@ import Testing
     "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "deepseek_v4-hfsaved", "glm4_moe", "gpt_oss",
     "minimax_m2", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe_sharded",
     "mistral", "qwen3", "qwen3_next",
-    "glm4_moe_lite", "glm_moe_dsa", "hy_v3",
+    "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "nemotron_h",
   ])
   func everyFamilyUsesItsHead(name: String) throws {
     var variant = try Variant("models/\(name)")

@@ -65,7 +65,46 @@ def stacked(state, wanted):
     return state
 
 
+def deepseek_v4(folder):
+    """DeepSeek-V4's block, which joins the next token to every stream, from the independent pass beside this script."""
+    import indep_v4 as v4
+
+    cfg, w = v4.load(str(folder))
+    layers = cfg["num_hidden_layers"]
+    w.update({f"layers.{layers}.{n[len('mtp.0.'):]}": t for n, t in w.items() if n.startswith("mtp.0.")})
+    cfg["compress_ratios"] = cfg["compress_ratios"][:layers] + [0]
+    eps = cfg["rms_norm_eps"]
+
+    def run(h, ids, first, last):
+        for i in range(first, last):
+            name = f"layers.{i}."
+            for part in ("attn", "ffn"):
+                x, post, c = v4.hc(h, *(w[name + f"hc_{part}_{k}"] for k in ("fn", "base", "scale")), cfg)
+                x = v4.rms(x, w[name + f"{part}_norm.weight"], eps)
+                y = v4.attention(x, i, w, cfg) if part == "attn" else v4.moe(x, ids, i, w, cfg)
+                h = post[..., None] * y[:, None] + torch.einsum("sjk,sjd->skd", c, h)
+        return h
+
+    reference = load_file(folder / "reference.safetensors")
+    rows = []
+    with torch.no_grad():
+        for ids in reference["short.input_ids"]:
+            h = run(w["embed.weight"][ids][:, None].repeat(1, cfg["hc_mult"], 1), ids, 0, layers)[:-1]
+            e = v4.rms(w["embed.weight"][ids[1:]], w["mtp.0.enorm.weight"], eps) @ w["mtp.0.e_proj.weight"].T
+            h = v4.rms(h, w["mtp.0.hnorm.weight"], eps) @ w["mtp.0.h_proj.weight"].T + e[:, None]
+            h = run(h, ids[1:], layers, layers + 1)
+            flat = h.reshape(h.shape[0], -1)
+            m = (flat @ w["mtp.0.hc_head_fn"].T) * torch.rsqrt(flat.pow(2).mean(-1, keepdim=True) + eps)
+            mix = torch.sigmoid(m * w["mtp.0.hc_head_scale"] + w["mtp.0.hc_head_base"]) + cfg["hc_eps"]
+            x = (mix[..., None] * h).sum(1)
+            rows.append(v4.rms(x, w["mtp.0.norm.weight"], eps) @ w["head.weight"].T)
+    reference["short.mtp.0.logits"] = torch.stack(rows).contiguous()
+    save_file(reference, folder / "reference.safetensors", metadata={"format": "pt", "trimmed": "by make/trim_reference.py"})
+
+
 def main(folder):
+    if json.loads((folder / "config.json").read_text())["model_type"] == "deepseek_v4":
+        return deepseek_v4(folder)
     everything = tensors(folder)
     with tempfile.TemporaryDirectory() as plain:
         plain = pathlib.Path(plain)

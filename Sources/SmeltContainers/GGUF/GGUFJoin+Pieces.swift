@@ -14,7 +14,7 @@ extension GGUFJoin {
     for (piece, found) in zip(pieces, found) {
       let count = try rows(of: piece, found.tensor).count
       let own = shape.rank < 2 ? [count] : [count] + shape.dimensions.dropFirst()
-      try require(found.tensor, [own, own.filter { $0 != 1 }])
+      try require(found.tensor, [piece.shape?.dimensions ?? own, own, own.filter { $0 != 1 }])
     }
     let stored = try found.map { found in
       found.scale == nil ? try self.encoding(of: found.tensor, isTable: isTable) : NVFP4.multiplied
@@ -39,7 +39,7 @@ extension GGUFJoin {
         let weight = try GGUFJoin.stored(found.tensor, found.scale)
         // A weight that is put in order is checked before its numbers are mixed with others'.
         try weight.validate()
-        return try weight.withoutSteps(of: piece)
+        return try weight.withoutSteps(of: piece, shape)
       }
       let order = try zip(pieces, found).flatMap { try rows(of: $0, $1.tensor) }
       guard let places = RowOrder.inverse(order) else { throw GGUFPiece.noOrder(all[0]) }
@@ -68,6 +68,7 @@ extension GGUFJoin {
         case .rows: true
         case .columns(let order): order.keepsColumns(of: first)
         case .numbers: false
+        case .shape: first is Plain
         }
       }
     }
@@ -75,11 +76,22 @@ extension GGUFJoin {
   }
 }
 
+extension [GGUFPiece] {
+  /// Whether they are one tensor with rows in another order, whose bytes move as they are.
+  var areRowsOfOne: Bool { count == 1 && self[0].movesRowsAlone }
+}
+
 extension GGUFPiece {
   /// The order of its rows; nil for the weight's own.
   fileprivate var rowOrder: RowOrder? {
     for case .rows(let order) in steps { return order }
     return nil
+  }
+
+  /// The dimensions of its tensor where the weight's numbers stand in others.
+  fileprivate var shape: Shape? {
+    guard case .shape(let shape)? = steps.last else { return nil }
+    return shape
   }
 
   /// Whether nothing but whole rows is elsewhere than in the weight.
@@ -90,7 +102,8 @@ extension GGUFPiece {
 
 extension Weight {
   /// A piece's rows, still in the piece's order, as the weight has them: columns in order, functions undone.
-  fileprivate func withoutSteps(of piece: GGUFPiece) throws -> Weight {
+  /// - Parameter own: the weight's dimensions, which a piece of other dimensions holds whole.
+  fileprivate func withoutSteps(of piece: GGUFPiece, _ own: Shape) throws -> Weight {
     var weight = self
     for step in piece.steps.reversed() {
       switch step {
@@ -106,6 +119,7 @@ extension Weight {
           }
           return original
         }
+      case .shape: weight = try weight.shaped(own)
       }
     }
     return weight

@@ -39,8 +39,9 @@ extension GGUFFile {
     let joined = try joinUnscaled(place, shape: shape, isTable: isTable)
     // Several tensors have a scale each, which is met where they are put together.
     switch place {
-    case .keysAndValues, .arranged: return joined
-    case .whole, .stacked: break
+    case .keysAndValues: return joined
+    case .arranged(let pieces) where !pieces.areRowsOfOne: return joined
+    case .arranged, .whole, .stacked: break
     }
     guard takesScale, let joined, let scale = try scale(beside: place.tensors[0]) else { return joined }
     var expert: Int?
@@ -71,7 +72,9 @@ extension GGUFFile {
       return try join.lent(first, encoding, first.bytes[index * size..<(index + 1) * size])
     case .arranged(let pieces):
       return try join.arranged(
-        pieces, try found.compactMap { $0 }.map { ($0, try scale(beside: $0.name)) }, isTable: isTable)
+        pieces,
+        try found.compactMap { $0 }.map { ($0, pieces.areRowsOfOne ? nil : try scale(beside: $0.name)) },
+        isTable: isTable)
     case .keysAndValues(_, _, let heads, let keyWidth):
       guard let second = found[1] else { return nil }
       return try join.keysAndValues(

@@ -57,22 +57,24 @@ extension Decoder {
     }
   }
 
-  private func attentionRows(_ rows: inout LayerRows) {
+  /// The rows of softmax attention.
+  /// - Parameter prefix: what the hub calls it within a layer.
+  func attentionRows(_ rows: inout LayerRows, _ prefix: String = "self_attn") {
     let a = attention
     let (queryWidth, keyWidth) = (a.heads * a.headWidth, a.keyHeads * a.headWidth)
     let projected = a.hasOutputGate ? 2 * queryWidth : queryWidth
     for (part, width) in [("q", projected), ("k", keyWidth), ("v", keyWidth)] {
-      rows.add("attn_\(part).weight", [width, hidden], .attention, "self_attn.\(part)_proj.weight")
-      if a.hasInputBias { rows.add("attn_\(part).bias", [width], .bias, "self_attn.\(part)_proj.bias") }
+      rows.add("attn_\(part).weight", [width, hidden], .attention, "\(prefix).\(part)_proj.weight")
+      if a.hasInputBias { rows.add("attn_\(part).bias", [width], .bias, "\(prefix).\(part)_proj.bias") }
     }
-    rows.add("attn_output.weight", [hidden, queryWidth], .attention, "self_attn.o_proj.weight")
-    if a.hasOutputBias { rows.add("attn_output.bias", [hidden], .bias, "self_attn.o_proj.bias") }
+    rows.add("attn_output.weight", [hidden, queryWidth], .attention, "\(prefix).o_proj.weight")
+    if a.hasOutputBias { rows.add("attn_output.bias", [hidden], .bias, "\(prefix).o_proj.bias") }
     if a.norm != .none {
       let perHead = a.norm == .perHead
-      rows.add("attn_q_norm.weight", [perHead ? a.headWidth : queryWidth], .norm, "self_attn.q_norm.weight")
-      rows.add("attn_k_norm.weight", [perHead ? a.headWidth : keyWidth], .norm, "self_attn.k_norm.weight")
+      rows.add("attn_q_norm.weight", [perHead ? a.headWidth : queryWidth], .norm, "\(prefix).q_norm.weight")
+      rows.add("attn_k_norm.weight", [perHead ? a.headWidth : keyWidth], .norm, "\(prefix).k_norm.weight")
     }
-    if a.hasSinks { rows.add("attn_sinks.weight", [a.heads], .sink, "self_attn.sinks") }
+    if a.hasSinks { rows.add("attn_sinks.weight", [a.heads], .sink, "\(prefix).sinks") }
   }
 }
 

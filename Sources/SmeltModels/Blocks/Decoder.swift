@@ -21,7 +21,7 @@ package struct Decoder: ResidualDecoder {
     var heads: Int
     var keyHeads: Int
     var headWidth: Int
-    /// Rotates the first `2 × pairs` channels of each head, halves together.
+    /// Rotates the first `2 × pairs` channels of each head, halves together; `.none` rotates nothing.
     var rope: RotaryFrequencies
     var norm = QueryKeyNorm.none
     /// Queries, keys and values are clamped to ± this after their norms; nil for no clamp.
@@ -45,10 +45,12 @@ package struct Decoder: ResidualDecoder {
     var window: Int?
     /// Whether it has a dense layer instead of experts.
     var isDense = false
-    /// Whether it has linear attention, a gated delta rule, instead of softmax attention.
+    /// Whether it has a state of fixed size instead of softmax attention: linear attention, a gated delta rule, or a state space.
     var isLinear = false
     /// Whether queries see the blocks of keys that an indexer chooses.
     var isBlockSparse = false
+    /// Which halves it has.
+    var halves = LayerHalves.both
   }
 
   var vocabulary: Int
@@ -66,12 +68,16 @@ package struct Decoder: ResidualDecoder {
   var denseWidth = 0
   /// The linear attention of the layers that have it.
   var linear: DeltaAttention?
+  /// The state space of the layers that have it.
+  var stateSpace: StateSpaceMixer?
   /// Added to the scales of all norms of the stream, of queries and of keys; 1 where they are stored as distances from 1.
   var normOffset: Float = 0
 
   var layerCount: Int { layers.count }
 
   func isDense(_ layer: Int) -> Bool { self.layer(at: layer).isDense }
+
+  func halves(_ layer: Int) -> LayerHalves { self.layer(at: layer).halves }
 
   /// What a layer is like; one behind the last, which drafts tokens, has no window, an indexer and experts where the model has them.
   func layer(at index: Int) -> Layer {
@@ -89,6 +95,9 @@ package struct Decoder: ResidualDecoder {
     let layer = layer(at: index)
     if layer.isLinear, let linear {
       return try linear.apply(h, batch, name, normEpsilon: normEpsilon, weights, pass)
+    }
+    if layer.isLinear, let stateSpace {
+      return try stateSpace.apply(h, batch, name, normEpsilon: normEpsilon, weights, pass)
     }
     let tables = RotaryTables(attention.rope, batch)
     let norms: (queries: [Float], keys: [Float])? =

@@ -47,5 +47,5 @@ extension Decoder {
   }
 
   /// What such models take for granted.
-  static let hybridDefaults = Defaults(theta: 10000, otherLayers: [DeltaAttention.layerType])
+  static let hybridDefaults = Defaults(otherLayers: [DeltaAttention.layerType])
 }

@@ -1,4 +1,4 @@
-// Gated experts over many tokens: gather the tokens of one expert, multiply them as one matrix, scatter back. One
+// Experts over many tokens, gated or not: gather the tokens of one expert, multiply them as one matrix, scatter back. One
 // expert's weights are needed at a time.
 
 internal import CKernels
@@ -10,8 +10,13 @@ package let tokenChunk = 1024
 
 /// The matrices of an expert, and its biases where it has any.
 struct ExpertNames {
-  let gate, up, down: WeightName
+  /// Nil for an expert without a gate.
+  let gate: WeightName?
+  let up, down: WeightName
   var gateBias, upBias, downBias: WeightName?
+
+  /// The matrices, in the order of their use.
+  var matrices: [WeightName] { [gate, up, down].compactMap { $0 } }
 
   /// All of them, in the order of their use.
   var all: [WeightName] { [gate, gateBias, up, upBias, down, downBias].compactMap { $0 } }
@@ -25,11 +30,16 @@ enum Activation: Sendable {
   case shiftedSwiglu(alpha: Float = 1.702, limit: Float)
   /// gelu(gate) × up, the Gaussian error linear unit by its tanh approximation. Source: Gemma.
   case gelu
+  /// max(0, up)², of experts without a gate. Source: So et al., "Primer" (2021); Nemotron-H.
+  case squaredRelu
 
   /// SwiGLU without a clamp.
   static let plain = Activation.swiglu(limit: .infinity)
 
-  /// The activation of one token in place of its gate values.
+  /// Whether experts have a gate beside up.
+  var isGated: Bool { if case .squaredRelu = self { false } else { true } }
+
+  /// The activation of one token in place of its gate values; of an expert without a gate, `gate` is up itself.
   func apply(_ gate: UnsafeMutablePointer<Float>, _ up: UnsafePointer<Float>, count: Int) {
     switch self {
     case .swiglu(let limit): sk_swiglu(gate, up, limit, gate, count)
@@ -39,19 +49,30 @@ enum Activation: Sendable {
         let g = min(gate[index], limit)
         gate[index] = (min(max(up[index], -limit), limit) + 1) * g * logistic(alpha * g)
       }
+    case .squaredRelu:
+      for index in 0..<count {
+        let u = max(gate[index], 0)
+        gate[index] = u * u
+      }
     }
   }
 }
 
-/// Gated experts, routed and shared, and dense layers of the same form.
+/// Experts, routed and shared, and dense layers of the same form.
 enum Experts {
   // SAFETY: here and in `Linear`, a row is as long as the weight it comes from has output channels, and a bias, a scale and the rows
   // added to it were checked to be as long; tokens are numbers of rows of `out`, which one caller has.
-  /// down · activation(gate · x, up · x), [tokens, hidden].
-  static func gated(
+  /// down · activation(gate · x, up · x), [tokens, hidden]; without a gate, down · activation(up · x).
+  static func output(
     _ x: Matrix, _ names: ExpertNames, _ activation: Activation, _ weights: some Weights, _ pass: Pass
   ) throws -> Matrix {
-    var inner = try Linear.apply(x, names.gate, bias: names.gateBias, weights, pass)
+    guard let gate = names.gate else {
+      var inner = try Linear.apply(x, names.up, bias: names.upBias, weights, pass)
+      let width = inner.columns
+      inner.forEachRow(pass.parallel) { _, row in activation.apply(row, row, count: width) }
+      return try Linear.apply(inner, names.down, bias: names.downBias, weights, pass)
+    }
+    var inner = try Linear.apply(x, gate, bias: names.gateBias, weights, pass)
     let up = try Linear.apply(x, names.up, bias: names.upBias, weights, pass)
     let width = inner.columns
     inner.forEachRow(pass.parallel) { token, row in
@@ -66,8 +87,8 @@ enum Experts {
   static func one(
     _ x: Matrix, _ names: ExpertNames, _ activation: Activation, _ weights: some Weights, _ pass: Pass
   ) throws -> Matrix {
-    defer { for name in [names.gate, names.up, names.down] { weights.finished(name) } }
-    return try gated(x, names, activation, weights, pass)
+    defer { for name in names.matrices { weights.finished(name) } }
+    return try output(x, names, activation, weights, pass)
   }
 
   /// Adds factor × expert(x) to `out` for the tokens of one expert, a chunk of tokens at a time.
@@ -78,7 +99,7 @@ enum Experts {
   ) throws {
     for start in stride(from: 0, to: tokens.count, by: tokenChunk) {
       let range = start..<min(tokens.count, start + tokenChunk)
-      let result = try gated(x.gather(Array(tokens[range])), names, activation, weights, pass)
+      let result = try output(x.gather(Array(tokens[range])), names, activation, weights, pass)
       let hidden = out.columns
       out.values.withUnsafeMutableBufferPointer { out in
         result.values.withUnsafeBufferPointer { result in
@@ -90,7 +111,7 @@ enum Experts {
         }
       }
     }
-    for name in [names.gate, names.up, names.down] { weights.finished(name) }
+    for name in names.matrices { weights.finished(name) }
   }
 
   /// Adds expert(x) to `out` for all tokens: a shared expert, or a dense layer. Each token's result may have a factor.
@@ -149,10 +170,14 @@ enum Linear {
   }
 
   /// RMS norm of each row, or of each of its equal parts of `width` channels, in place.
-  /// - Parameter scale: one factor a channel of a part; nil for none.
+  /// - Parameter scale: one factor a channel, or those of one part for all parts; nil for none.
   static func norm(_ x: inout Matrix, _ scale: [Float]?, width: Int? = nil, epsilon: Float, _ pass: Pass) {
     let width = width ?? x.columns
     let parts = x.columns / width
+    let step = scale?.count == x.columns ? width : 0
+    precondition(
+      scale.map { step == width || $0.count == width } ?? true,
+      "\(scale?.count ?? 0) scales for \(x.columns) channels")
     x.forEachRow(pass.parallel) { _, row in
       guard let scale else {
         for part in 0..<parts { sk_rms_norm(row + part * width, nil, epsilon, row + part * width, width) }
@@ -160,7 +185,8 @@ enum Linear {
       }
       scale.withUnsafeBufferPointer { scale in
         for part in 0..<parts {
-          sk_rms_norm(row + part * width, scale.baseAddress!, epsilon, row + part * width, width)
+          sk_rms_norm(
+            row + part * width, scale.baseAddress! + part * step, epsilon, row + part * width, width)
         }
       }
     }

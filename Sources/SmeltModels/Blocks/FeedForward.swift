@@ -30,11 +30,15 @@ struct FeedForward: Sendable {
   var hasExpertBiases = false
   /// Whether dense layers' projections have biases.
   var hasDenseBiases = false
+  /// The width that routed experts work in where it is not the stream's: one projection leads there, another leads their weighed
+  /// sum back. Router and shared expert read the stream. Source: Nemotron 3.
+  var latentWidth: Int?
 
   /// The output of a dense layer, [tokens, hidden].
   func dense(_ x: Matrix, _ name: LayerName, _ weights: some Weights, _ pass: Pass) throws -> Matrix {
     var out = Matrix(rows: x.rows, columns: x.columns)
-    try Experts.addToAll(&out, x, name.dense(biases: hasDenseBiases), activation, weights, pass)
+    try Experts.addToAll(
+      &out, x, name.dense(biases: hasDenseBiases, gated: activation.isGated), activation, weights, pass)
     return out
   }
 
@@ -43,21 +47,37 @@ struct FeedForward: Sendable {
     out: Matrix, routing: Routing
   ) {
     let routing = try route(x, name, weights, pass)
-    var out = Matrix(rows: x.rows, columns: x.columns)
-    try Experts.routed(into: &out, x, routing, count: experts, activation, weights, pass) {
-      name.expert($0, biases: hasExpertBiases)
+    let inner = latentWidth == nil ? x : try Linear.apply(x, name.latentDown, weights, pass)
+    var out = Matrix(rows: x.rows, columns: inner.columns)
+    try Experts.routed(into: &out, inner, routing, count: experts, activation, weights, pass) {
+      name.expert($0, biases: hasExpertBiases, gated: activation.isGated)
+    }
+    if latentWidth != nil {
+      out = try Linear.apply(out, name.latentUp, weights, pass)
+      for projection in [name.latentDown, name.latentUp] { weights.finished(projection) }
     }
     if let factors = try sharedFactors(x, name, weights, pass) {
-      try Experts.addToAll(&out, x, name.sharedExpert, activation, factors: factors, weights, pass)
+      try Experts.addToAll(
+        &out, x, name.sharedExpert(gated: activation.isGated), activation, factors: factors, weights, pass)
     }
     return (out, routing)
   }
 
-  /// One routed expert's output for all rows, without the router's factors.
+  /// One routed expert's output for all rows of the router's input, without the router's factors: [rows, hidden], or
+  /// [rows, latent width].
+  ///
+  /// The projection into the latent width is not watched here: whoever watches weights saw it when the layer ran.
   func expert(_ expert: Int, _ x: Matrix, _ name: LayerName, _ weights: some Weights, _ pass: Pass) throws
     -> Matrix
   {
-    try Experts.one(x, name.expert(expert, biases: hasExpertBiases), activation, weights, pass)
+    var inner = x
+    if latentWidth != nil {
+      inner = multiply(x, try weights.weight(name.latentDown), rows: nil, parallel: pass.parallel)
+      weights.finished(name.latentDown)
+    }
+    return try Experts.one(
+      inner, name.expert(expert, biases: hasExpertBiases, gated: activation.isGated), activation, weights,
+      pass)
   }
 
   /// The experts of each token: the router's own, or the pass's.

@@ -29,7 +29,7 @@ extension LatentDecoder {
     }
     /// The three matrices of a dense layer or a shared expert.
     func gated(_ names: ExpertNames, _ width: Int, _ roles: [Role], _ hub: String) {
-      add(names.gate, [width, hidden], roles[0], "\(hub).gate_proj.weight")
+      if let gate = names.gate { add(gate, [width, hidden], roles[0], "\(hub).gate_proj.weight") }
       add(names.up, [width, hidden], roles[1], "\(hub).up_proj.weight")
       add(names.down, [hidden, width], roles[2], "\(hub).down_proj.weight")
     }
@@ -94,7 +94,9 @@ extension LatentDecoder {
     }
     let (inner, outer) = ([expertWidth, hidden] as Shape, [hidden, expertWidth] as Shape)
     return [
-      row(names.gate, inner, .routedGate, "gate_proj", "gate_up_proj", 0..<expertWidth),
+      row(
+        layer("ffn_gate_exps", expert: expert), inner, .routedGate, "gate_proj", "gate_up_proj",
+        0..<expertWidth),
       row(names.up, inner, .routedUp, "up_proj", "gate_up_proj", expertWidth..<2 * expertWidth),
       row(names.down, outer, .routedDown, "down_proj", "down_proj", nil),
     ]

@@ -16,26 +16,38 @@ struct LayerName: Sendable {
   /// `blk.N.PART.bias`, or nil for layers without.
   func bias(_ part: String, if present: Bool) -> WeightName? { present ? self(part, suffix: "bias") : nil }
 
-  /// The three matrices of a routed expert.
-  func expert(_ expert: Int, biases: Bool = false) -> ExpertNames { gated("_exps", expert, biases: biases) }
+  /// The matrices of a routed expert: three, or two without a gate.
+  func expert(_ expert: Int, biases: Bool = false, gated: Bool = true) -> ExpertNames {
+    names("_exps", expert, biases: biases, gated: gated)
+  }
 
   /// The three matrices of the shared expert.
-  var sharedExpert: ExpertNames { gated("_shexp") }
+  var sharedExpert: ExpertNames { sharedExpert(gated: true) }
+
+  /// The matrices of the shared expert: three, or two without a gate.
+  func sharedExpert(gated: Bool) -> ExpertNames { names("_shexp", gated: gated) }
 
   /// The three matrices of a dense layer.
   var dense: ExpertNames { dense(biases: false) }
 
-  /// The three matrices of a dense layer, and their biases where it has any.
-  func dense(biases: Bool) -> ExpertNames { gated("", biases: biases) }
+  /// The matrices of a dense layer, three, or two without a gate, and their biases where it has any.
+  func dense(biases: Bool, gated: Bool = true) -> ExpertNames { names("", biases: biases, gated: gated) }
 
-  private func gated(_ suffix: String, _ expert: Int? = nil, biases: Bool = false) -> ExpertNames {
+  /// The projection from the stream to the width that routed experts work in.
+  var latentDown: WeightName { self("ffn_latent_down") }
+
+  /// The projection of the routed experts' sum back to the stream.
+  var latentUp: WeightName { self("ffn_latent_up") }
+
+  private func names(_ suffix: String, _ expert: Int? = nil, biases: Bool = false, gated: Bool) -> ExpertNames
+  {
     func bias(_ part: String) -> WeightName? {
       biases ? self("ffn_\(part)\(suffix)", suffix: "bias", expert: expert) : nil
     }
     return ExpertNames(
-      gate: self("ffn_gate\(suffix)", expert: expert), up: self("ffn_up\(suffix)", expert: expert),
-      down: self("ffn_down\(suffix)", expert: expert), gateBias: bias("gate"), upBias: bias("up"),
-      downBias: bias("down"))
+      gate: gated ? self("ffn_gate\(suffix)", expert: expert) : nil,
+      up: self("ffn_up\(suffix)", expert: expert), down: self("ffn_down\(suffix)", expert: expert),
+      gateBias: gated ? bias("gate") : nil, upBias: bias("up"), downBias: bias("down"))
   }
 }
 

@@ -3,6 +3,16 @@
 
 import SmeltTensors
 
+/// Which of its two halves a layer has.
+enum LayerHalves: Sendable {
+  /// Attention, or what stands in its place, then a feed-forward half, each after a norm.
+  case both
+  /// Attention, or what stands in its place.
+  case mixer
+  /// A feed-forward half, whose norm has the name of the other half's.
+  case feedForward
+}
+
 /// A decoder's numbers and its attention; the pass follows.
 protocol ResidualDecoder: Sendable {
   var vocabulary: Int { get }
@@ -17,6 +27,9 @@ protocol ResidualDecoder: Sendable {
   /// Whether a layer has a dense layer instead of experts.
   func isDense(_ layer: Int) -> Bool
 
+  /// Which halves a layer has.
+  func halves(_ layer: Int) -> LayerHalves
+
   /// The attention's output for the normed stream `h`, [tokens, hidden].
   func attend(_ index: Int, _ h: Matrix, _ batch: TokenBatch, _ weights: some Weights, _ pass: Pass) throws
     -> Matrix
@@ -25,6 +38,9 @@ protocol ResidualDecoder: Sendable {
 extension ResidualDecoder {
   /// None.
   var normOffset: Float { 0 }
+
+  /// Both.
+  func halves(_ layer: Int) -> LayerHalves { .both }
 
   /// The scales of a norm.
   func scale(of norm: WeightName, _ weights: some Weights) throws -> [Float] {
@@ -68,11 +84,15 @@ extension ResidualDecoder {
     throws -> Routing?
   {
     let name = LayerName(layer: index)
+    let halves = halves(index)
     var h = x
     Linear.norm(&h, try scale(of: name("attn_norm"), weights), epsilon: normEpsilon, pass)
-    Linear.add(&x, try attend(index, h, batch, weights, pass), pass)
-    h = x
-    Linear.norm(&h, try scale(of: name("ffn_norm"), weights), epsilon: normEpsilon, pass)
+    if halves != .feedForward {
+      Linear.add(&x, try attend(index, h, batch, weights, pass), pass)
+      guard halves == .both else { return nil }
+      h = x
+      Linear.norm(&h, try scale(of: name("ffn_norm"), weights), epsilon: normEpsilon, pass)
+    }
     guard !isDense(index) else {
       Linear.add(&x, try feedForward.dense(h, name, weights, pass), pass)
       return nil

@@ -48,6 +48,9 @@ struct RotaryFrequencies: Sendable, Equatable {
       && a.frequencies(length: .max >> 20) == b.frequencies(length: .max >> 20)
   }
 
+  /// Nothing is rotated: attention that knows no positions.
+  static let none = RotaryFrequencies(dimensions: 0, theta: 1, yarn: nil)
+
   /// theta^(-2i/dimensions), stretched by YaRN where given: low frequencies are divided by the factor, high ones kept,
   /// with a linear ramp between the pairs whose wave fits `betaFast` and `betaSlow` times into the original context.
   init(dimensions: Int, theta: Double, yarn: YarnScaling?, magnitude: Float = 1) {

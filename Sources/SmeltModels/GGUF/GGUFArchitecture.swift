@@ -12,6 +12,9 @@ package protocol GGUFArchitecture: Sendable {
   /// The families' `model_type` values it stands for.
   static var modelTypes: [String] { get }
 
+  /// Whether it stands for a family: several architectures may share a `model_type`.
+  static func stands(for family: any ModelFamily) -> Bool
+
   /// The members of a config.json that the family reads to the same numbers.
   /// - Throws: `CFG_VALUE` for missing or impossible keys; `RequestError` unsupported for variants without a family.
   static func config(_ model: GGUFModel) throws -> [(String, JSON)]
@@ -47,6 +50,9 @@ extension GGUFArchitecture {
     guard let expert = spec.name.expert else { return .whole(spec.name.base) }
     return .stacked(spec.name.base, index: expert, count: family.dimensions.experts)
   }
+
+  /// All families of its types.
+  package static func stands(for family: any ModelFamily) -> Bool { modelTypes.contains(family.modelType) }
 
   /// As canonical names have it, unless an architecture says otherwise.
   package static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
@@ -137,6 +143,20 @@ package struct GGUFModel {
     }
     guard value >= 0 else { throw metadata.error(key, "found \(value), expected at least 0") }
     return value
+  }
+
+  /// A whole number of at least 0 for each layer, from a list or from one number for all.
+  /// - Parameter count: the layers, those that draft tokens included.
+  func integers(_ name: String, count: Int) throws(FormatError) -> [Int] {
+    let key = key(name)
+    guard case .integers(let list)? = metadata[key] else {
+      return [Int](repeating: try integer(name), count: count)
+    }
+    guard list.count == count, list.allSatisfy({ $0 >= 0 }) else {
+      throw metadata.error(
+        key, "holds \(list.count) numbers, expected one of at least 0 for each of \(count) layers")
+    }
+    return list
   }
 
   /// A finite number, or nil when the key is absent.

@@ -14,11 +14,12 @@ package enum GGUFArchitectures {
     GGUFQwen35.self,
     GGUFGLMDSA.self, GGUFMistral4.self, GGUFHYV3.self,
     GGUFGemma4.self,
+    GGUFNemotronH.self, GGUFNemotronHMoE.self,
   ]
 
   /// The architecture of a family.
   package static func of(_ family: any ModelFamily) -> (any GGUFArchitecture.Type)? {
-    family.hasForwardPass ? all.first { $0.modelTypes.contains(family.modelType) } : nil
+    family.hasForwardPass ? all.first { $0.stands(for: family) } : nil
   }
 
   /// Whether some architecture has this name.

@@ -22,9 +22,9 @@ final class ArrangedWeights: Sendable {
     if let kept = built.find(key) { return kept }
     var weight = source
     for step in slab.steps {
-      if step == .alternating, let other = slab.other {
-        weight = try weight.alternating(
-          with: try model.weights.weight(plan.weights[other].stored.spec.name))
+      if step == .alternating || step == .followed, let other = slab.other {
+        weight = try weight.joined(
+          with: try model.weights.weight(plan.weights[other].stored.spec.name), step)
       } else {
         weight = try weight.arranged(step)
       }

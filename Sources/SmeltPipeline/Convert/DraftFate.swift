@@ -35,7 +35,8 @@ extension DraftFate {
   /// - Throws: `RequestError` unsupported.
   func check(_ model: Model) throws {
     guard self == .drop, GGUFResult.isGeneric(model.family),
-      let keys = try model.smallFile("config.json").flatMap({ try? JSON.scan($0) })?["gguf"]?.object
+      let config = try model.smallFile("config.json"),
+      let keys = try? parseConfig(config, file: "config.json")["gguf"]?.object
     else { return }
     let counts = zip(keys.keys, keys.values).filter { $0.0.hasSuffix(".nextn_predict_layers") }
     guard counts.contains(where: { $0.1.integer ?? 0 > 0 }) else { return }

@@ -21,6 +21,8 @@ package enum Arrangement: Sendable, Hashable {
   case integers64
   /// Rows of this weight and of a second one in turn. Always the first step.
   case alternating
+  /// Rows of this weight, then those of a second one. Always the first step.
+  case followed
   /// The weight transposed: [input channels, output channels].
   case transposed
   /// GGUF's MXFP4 in the order of safetensors: the same codes, the scales apart.
@@ -90,11 +92,12 @@ extension Arrangement {
       shape.rank < 2
         ? [order.rows(of: shape.count)?.count ?? shape.count]
         : Shape([order.rows(of: shape.rows)?.count ?? shape.rows] + shape.dimensions.dropFirst())
+    case .step(.shape(let shape)): shape
     case .step, .integers32, .integers64, .separateScales, .blockedNVFP4: shape
     case .keys(let heads, let width): [heads, shape.columns, width]
     case .values(let heads, let keyWidth): [heads, shape.rows / heads - keyWidth, shape.columns]
     case .transposed: [shape.columns, shape.rows]
-    case .alternating: shape.rank < 2 ? [2 * shape.count] : [2 * shape.rows, shape.columns]
+    case .alternating, .followed: shape.rank < 2 ? [2 * shape.count] : [2 * shape.rows, shape.columns]
     }
   }
 
@@ -106,10 +109,10 @@ extension Arrangement {
     case .separateScales: FP4.mxfp4
     case .blockedNVFP4: GGUFBlock(.nvfp4)
     case .keys, .transposed: source is Plain ? source : Plain.f32
-    case .step(.rows), .values: source is Plain || source is GGUFBlock ? source : Plain.f32
+    case .step(.rows), .step(.shape), .values: source is Plain || source is GGUFBlock ? source : Plain.f32
     case .step(.columns(let order)): order.keepsColumns(of: source) ? source : Plain.f32
     case .step(.numbers): Plain.f32
-    case .alternating: source is Plain || source is GGUFBlock || source is FP4 ? source : Plain.f32
+    case .alternating, .followed: source is Plain || source is GGUFBlock || source is FP4 ? source : Plain.f32
     }
   }
 }
@@ -144,14 +147,14 @@ extension Weight {
     case .transposed: return try turned(blocks: [0..<rows], encoding, target)
     case .separateScales: return try repackedMXFP4FromGGUF()
     case .blockedNVFP4: return try nvfp4ForGGUF()
-    case .alternating: preconditionFailure("needs two weights")
+    case .alternating, .followed: preconditionFailure("needs two weights")
     }
   }
 
-  /// Rows of this weight and of another of its shape in turn.
-  func alternating(with other: Weight) throws -> Weight {
-    let encoding = Arrangement.alternating.encoding(of: self.encoding)
-    let target = Arrangement.alternating.shape(shape)
+  /// Rows of this weight and of another of its shape: in turn, or the other's behind this one's.
+  func joined(with other: Weight, _ step: Arrangement) throws -> Weight {
+    let encoding = step.encoding(of: self.encoding)
+    let target = step.shape(shape)
     let isVector = shape.rank < 2
     let count = isVector ? shape.count : rows
     let pairs = [self, other].map { $0.encoding.name == encoding.name ? $0 : $0.decodedWeight() }
@@ -163,7 +166,7 @@ extension Weight {
         // SAFETY: slices are bounds-checked; `size` is the bytes of a row, of which part and buffer have the same number
         part.bytes.withUnsafeBytes { bytes in
           for row in 0..<count {
-            let start = (2 * row + phase) * size
+            let start = (step == .alternating ? 2 * row + phase : phase * count + row) * size
             UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[start..<start + size]).copyMemory(
               from: UnsafeRawBufferPointer(rebasing: bytes[row * size..<(row + 1) * size]))
           }
@@ -184,6 +187,7 @@ extension Weight {
       guard let columns = order.rows(of: columns) else { throw GGUFPiece.noOrder(self) }
       return try taking(columns: columns, by: order)
     case .numbers(let map): return try mapped { map.apply($0) }
+    case .shape(let shape): return try shaped(shape)
     }
   }
 

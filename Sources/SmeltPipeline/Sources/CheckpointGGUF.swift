@@ -94,7 +94,7 @@ private struct GGUFOpening {
 
   /// The copy of config.json and llama.cpp's keys must say the same, since other programs read the keys alone.
   private func checkKeys(_ config: ConfigReader) throws {
-    guard architecture.modelTypes.contains(family.modelType) else {
+    guard architecture.stands(for: family) else {
       throw metadata.error(
         SmeltKey.config, "is of '\(family.modelType)', which is no '\(architecture.name)'")
     }

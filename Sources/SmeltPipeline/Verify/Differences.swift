@@ -117,7 +117,7 @@ extension ModelDifference {
   }
 
   private static func config(_ model: Model) throws -> JSONObject? {
-    try model.smallFile("config.json").flatMap { try? JSON.scan($0) }?.object
+    try model.smallFile("config.json").flatMap { try? parseConfig($0, file: "config.json") }?.object
   }
 
   /// A value that is no object: numbers as numbers, however they are written.

@@ -44,9 +44,10 @@ extension JSON: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, Express
     case .null: out += "null"
     case .bool(let bool): out += bool ? "true" : "false"
     case .integer(let integer): out += String(integer)
-    // A number too large for a Double was read as infinite, and reads back as that.
+    // A number too large for a Double was read as infinite, and reads back as that, in JSON as Python's module json has it too, which
+    // alone has a word for what is no number.
     case .number(let number):
-      out += number.isFinite ? "\(number)" : number.isNaN ? "null" : number < 0 ? "-1e999" : "1e999"
+      out += number.isFinite ? "\(number)" : number.isNaN ? "NaN" : number < 0 ? "-1e999" : "1e999"
     case .string(let string): JSON.quote(string, into: &out)
     case .array(let array):
       let flat = !indented || array.allSatisfy { $0.array == nil && $0.object == nil }

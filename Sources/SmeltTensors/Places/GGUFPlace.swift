@@ -41,6 +41,8 @@ package struct GGUFPiece: Sendable, Hashable {
     case columns(RowOrder)
     /// Each number for itself.
     case numbers(NumberMap)
+    /// The same numbers in other dimensions: a vector as a matrix. Always the last step.
+    case shape(Shape)
   }
 
   /// The tensor's name.

@@ -148,6 +148,14 @@ extension Weight {
     }
   }
 
+  /// The same numbers in other dimensions. Plain numbers stay as they are; other encodings are decoded to float32.
+  package func shaped(_ target: Shape) throws(FormatError) -> Weight {
+    guard target.count == shape.count else { throw GGUFPiece.noOrder(self) }
+    let source = encoding is Plain ? self : decodedWeight()
+    let part = Part(.values, dtype: source.values.dtype, shape: target, bytes: source.values.bytes)
+    return try Weight(name: name, shape: target, encoding: source.encoding, parts: [part], file: file)
+  }
+
   /// All columns in another order. Plain numbers move as they are, whole GGUF blocks do; else the numbers are decoded to float32.
   /// - Parameters:
   ///   - order: the columns' order in the result, of which `rule` is the formula, there or back.

@@ -110,7 +110,7 @@ package struct GGUFResult: ResultTarget {
   private func isSmall(_ spec: WeightSpec) -> Bool {
     if spec.shape.rank < 2 { return true }
     switch spec.role {
-    case .norm, .bias, .selectionBias, .sink, .hyperConnection, .router: return true
+    case .norm, .bias, .selectionBias, .sink, .hyperConnection, .router, .convolution: return true
     default: return false
     }
   }

@@ -86,6 +86,15 @@ struct TensorNaming {
       }
       steps.append(.alternating)
       other = partner
+    } else if spelling.transposed, let rows = spelling.rows, spelling.stackIndex != nil {
+      // Columns of the tensor: the two are one matrix before it is turned.
+      guard rows.lowerBound == 0 else { return nil }
+      other = (place..<min(weights.count, place + 16)).first {
+        let found = self.spelling(weights[$0].stored.spec)
+        return found.tensor == spelling.tensor && found.stackIndex == spelling.stackIndex
+          && found.rows?.lowerBound == rows.upperBound
+      }
+      steps.append(.followed)
     }
     if planned.isKept, planned.stored.encoding.isBlockFP4 { steps.append(.separateScales) }
     if planned.stored.encoding.name == IntegerTable.i32.name, !planned.stored.spec.hasSourceName {
