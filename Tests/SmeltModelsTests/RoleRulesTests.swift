@@ -22,6 +22,7 @@ import Testing
     model.layers.0.mlp.gate.e_score_correction_bias 8 selection_bias 0 -
     model.visual.blocks.0.attn.qkv.weight 8,4 other 0 -
     vision_tower.encoder.layers.1.mlp.fc1.weight 8,4 other 1 -
+    patch_merge_mlp.linear_1.weight 8,4 other - -
     model.embed_tokens.weight 8,4 embedding - -
     lm_head.weight 8,4 output_head - -
     model.layers.0.hc_attn_fn 24,256 hyper_connection 0 -

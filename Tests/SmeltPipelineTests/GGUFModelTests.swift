@@ -113,7 +113,7 @@ func rewrite(_ path: String, to copy: String, _ change: (inout [(key: String, va
     "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "glm4_moe", "minimax_m2", "mixtral", "olmoe",
     "qwen3_moe", "tiny-v4", "llama", "qwen3", "qwen3_5", "qwen3_5_moe", "qwen3_next", "qwen3_vl_moe",
     "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "mistral4", "nemotron_h",
-    "gemma4", "gemma4_dense", "gemma4_e2b", "minimax_m3_vl",
+    "gemma4", "gemma4_dense", "gemma4_e2b",
   ])
   func keysAloneSayWhatTheConfigurationSays(name: String) throws {
     let folder = TemporaryFolder()
