@@ -100,7 +100,7 @@ def main():
                 failed.append(name)
                 print(f"{name}: not written: {made.stderr.strip().splitlines()[0]}", flush=True)
                 continue
-            said = [line.split("differ: ")[1] for line in made.stderr.splitlines() if "llama.cpp will differ" in line]
+            said = [line.split("differ: ")[1] for line in (made.stdout + made.stderr).splitlines() if "llama.cpp will differ" in line]
             for part in ("short", "long"):
                 ids = reference[f"{part}.input_ids"].tolist()
                 (folder / "ids.json").write_text(json.dumps({"sequences": ids}))
