@@ -46,8 +46,9 @@ struct FeedForward: Sendable {
   func mixture(_ x: Matrix, _ name: LayerName, _ weights: some Weights, _ pass: Pass) throws -> (
     out: Matrix, routing: Routing
   ) {
-    let routing = try route(x, name, weights, pass)
+    var routing = try route(x, name, weights, pass)
     let inner = latentWidth == nil ? x : try Linear.apply(x, name.latentDown, weights, pass)
+    if latentWidth != nil, pass.keepsExpertInputs { routing.inputs = inner }
     var out = Matrix(rows: x.rows, columns: inner.columns)
     try Experts.routed(into: &out, inner, routing, count: experts, activation, weights, pass) {
       name.expert($0, biases: hasExpertBiases, gated: activation.isGated)
@@ -63,20 +64,12 @@ struct FeedForward: Sendable {
     return (out, routing)
   }
 
-  /// One routed expert's output for all rows of the router's input, without the router's factors: [rows, hidden], or
-  /// [rows, latent width].
-  ///
-  /// The projection into the latent width is not watched here: whoever watches weights saw it when the layer ran.
+  /// One routed expert's output for all rows, without the router's factors; in and out of the latent width where there is one.
   func expert(_ expert: Int, _ x: Matrix, _ name: LayerName, _ weights: some Weights, _ pass: Pass) throws
     -> Matrix
   {
-    var inner = x
-    if latentWidth != nil {
-      inner = multiply(x, try weights.weight(name.latentDown), rows: nil, parallel: pass.parallel)
-      weights.finished(name.latentDown)
-    }
-    return try Experts.one(
-      inner, name.expert(expert, biases: hasExpertBiases, gated: activation.isGated), activation, weights,
+    try Experts.one(
+      x, name.expert(expert, biases: hasExpertBiases, gated: activation.isGated), activation, weights,
       pass)
   }
 
