@@ -38,7 +38,7 @@ import Testing
       }
     }
     let model = try variant.open(in: folder)
-    #expect(try inspect(model).dialect == "hub" && inspect(source).dialect == "transformers")
+    #expect(try inspect(model).dialect == "experts" && inspect(source).dialect == "hub")
     let windows = try referenceWindows("mistral4")
     #expect(try allLogits(model, windows) == allLogits(source, windows))
   }
