@@ -119,7 +119,7 @@ private let families = ModelFamilies.all.filter { $0 is any DecoderFamily.Type }
       ("nemotron_h", "layers_block_type", ["conv"]),
       ("nemotron_h", "num_hidden_layers", 4), ("nemotron_h", "n_groups", 3), ("nemotron_h", "n_groups", 0),
       ("nemotron_h", "time_step_limit", [0]), ("nemotron_h", "time_step_limit", [0, "inf"]),
-      ("nemotron_h", "time_step_limit", [-1, 1]), ("nemotron_h", "time_step_limit", [0, 0.0001]),
+      ("nemotron_h", "time_step_limit", [-1, 1]),
       ("nemotron_h", "time_step_min", -1), ("nemotron_h", "moe_latent_size", 0),
       ("nemotron_h", "moe_shared_expert_intermediate_size", nil), ("nemotron_h", "mamba_num_heads", nil),
       ("nemotron_h", "ssm_state_size", 0), ("nemotron_h", "conv_kernel", 0), ("nemotron_h", "n_group", 3),
@@ -211,9 +211,13 @@ private let families = ModelFamilies.all.filter { $0 is any DecoderFamily.Type }
         ("time_step_limit", nil), ("norm_eps", nil),
       ])
     #expect(String(describing: early.decoder) == String(describing: usual))
-    let limited = try published("nemotron_h", [("time_step_limit", [0.25, 2])]).decoder.stateSpace
-    #expect(limited?.leastStep == 0.25 && limited?.largestStep == 2)
-    #expect(usual.stateSpace?.leastStep == 0.001 && usual.stateSpace?.largestStep == .infinity)
+    for limit in [[0.25, 2], [0, 2]] as [JSON] {
+      let error = #expect(throws: RequestError.self) {
+        _ = try published("nemotron_h", [("time_step_limit", limit)])
+      }
+      #expect(error?.kind == .unsupported && error?.problem.contains("time_step_limit") == true)
+    }
+    #expect(usual.stateSpace?.leastStep == 0.001)
     let bare = try published(
       "nemotron_h", [("moe_latent_size", nil), ("use_conv_bias", false), ("use_bias", true)])
     #expect(bare.decoder.feedForward.latentWidth == nil)

@@ -14,8 +14,6 @@ struct StateSpaceMixer: Sendable {
   var kernel: Int
   /// The least step.
   var leastStep: Float
-  /// The largest step.
-  var largestStep: Float
   /// Whether the projections have biases.
   var hasBiases = false
   /// Whether the convolution has a bias.
@@ -63,7 +61,7 @@ struct StateSpaceMixer: Sendable {
       steps.forEachRow(pass.parallel) { _, row in
         for head in 0..<space.heads {
           let step = Float(softplus(Double(row[head] + shifts[head])))
-          row[head] = min(max(step, leastStep), largestStep)
+          row[head] = max(step, leastStep)
         }
       }
       var heads = space.apply(

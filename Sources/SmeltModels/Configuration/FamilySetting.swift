@@ -163,7 +163,7 @@ package struct FamilySetting: Sendable, Hashable {
     "stateSpace.space.heads": "mamba_num_heads",
     "stateSpace.space.headWidth": "mamba_head_dim", "stateSpace.space.groups": "n_groups",
     "stateSpace.space.stateWidth": "ssm_state_size", "stateSpace.kernel": "conv_kernel",
-    "stateSpace.leastStep": "time_step_min", "stateSpace.largestStep": "time_step_limit",
+    "stateSpace.leastStep": "time_step_min",
     "stateSpace.hasBiases": "use_bias", "stateSpace.hasConvolutionBias": "use_conv_bias",
     "feedForward.latentWidth": "moe_latent_size",
     "normOffset": "offset of norms", "linear.keyHeads": "linear_num_key_heads",

@@ -191,7 +191,7 @@ extension NemotronH {
     return feedForward
   }
 
-  /// The Mamba-2 mixer. The steps' lower bound is the larger of `time_step_min` and the first of `time_step_limit`.
+  /// The Mamba-2 mixer. The steps' lower bound is `time_step_min`; transformers leaves `time_step_limit` aside, others take it.
   private static func stateSpace(_ config: ConfigReader) throws -> StateSpaceMixer {
     let heads = try config.integer("mamba_num_heads", in: 1...65536)
     let groups = try config.integer("n_groups", from: 1, to: heads, default: 8)
@@ -204,13 +204,15 @@ extension NemotronH {
       stateWidth: try config.integer("ssm_state_size", in: 1...65536))
     let least = try config.number("time_step_min", in: 0...1e6, default: 0.001)
     let limits = try stepLimits(config)
-    let floor = max(least, limits.least)
-    guard floor <= limits.largest else {
-      throw config.error("time_step_limit", "ends at \(limits.largest), below the least step \(floor)")
+    guard limits.least <= least, limits.largest == .infinity else {
+      throw RequestError(
+        .unsupported,
+        "'time_step_limit' is \(limits.least) to \(limits.largest) in '\(config.file)', and 'time_step_min' \(least)",
+        help: "supported: from at most time_step_min to Infinity; implementations disagree on others")
     }
     return StateSpaceMixer(
       space: space, kernel: try config.integer("conv_kernel", in: 1...1024, default: 4),
-      leastStep: Float(floor), largestStep: Float(limits.largest),
+      leastStep: Float(least),
       hasBiases: try config.bool("use_bias", default: false),
       hasConvolutionBias: try config.bool("use_conv_bias", default: true))
   }

@@ -14,13 +14,27 @@ package struct Qwen3VLMoE: DecoderFamily {
   package let decoder: Decoder
   /// The weights table, in the order of a checkpoint.
   package let weights: [WeightSpec]
-  /// The hub's stacks, and a tensor for each expert's matrix.
-  package var dialects: [String] { ["hub", "experts"] }
+  /// The hub's stacks, a tensor for each expert's matrix, and stacks that are not transposed, as transformers 5 saves them.
+  package var dialects: [String] { ["hub", "experts", "transformers"] }
+  /// Not the last: the others are published.
+  package var writtenDialects: [String] { ["hub", "experts"] }
 
   /// Reads the text model's configuration.
   package init(config: JSON, file: String) throws {
-    let base = try Qwen3MoE(config: config, file: file)
-    decoder = base.decoder
+    guard try ConfigReader(config, file: file).bool("norm_topk_prob", default: true) else {
+      throw RequestError(
+        .unsupported, "'norm_topk_prob' is false in '\(file)'",
+        help: "supported: true; implementations of qwen3_vl_moe disagree on false")
+    }
+    var decoder = try Qwen3MoE(config: config, file: file).decoder
+    decoder.feedForward.router.weighting = .normalized
+    self.decoder = decoder
     weights = decoder.weightTable { [decoder] in Qwen3MoE.feedForward(decoder, &$0, stacks: .transposed) }
+      .map { spec in
+        var spec = spec
+        let hub = spec.spellings[0]
+        spec.spellings.append(Spelling(hub.tensor, stackIndex: hub.stackIndex, rows: hub.rows))
+        return spec
+      }
   }
 }

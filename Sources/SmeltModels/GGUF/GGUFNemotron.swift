@@ -144,15 +144,11 @@ extension GGUFArchitecture {
   fileprivate static func nemotronDifferences(of family: any ModelFamily) -> [String] {
     guard let decoder = (family.core as? NemotronH)?.decoder else { return [] }
     let mixer = decoder.stateSpace
-    let (least, largest) = (mixer?.leastStep ?? 0, mixer?.largestStep ?? .infinity)
+    let least = mixer?.leastStep ?? 0
     return messages([
       (
         least > 0,
         "steps of the state space below \(least) are raised to it here, as in transformers, and llama.cpp takes them as they are"
-      ),
-      (
-        largest.isFinite,
-        "steps of the state space are at most \(largest) here, and llama.cpp sets them no bound"
       ),
       (
         mixer?.hasBiases == true,

@@ -111,7 +111,7 @@ func parseConfig(_ bytes: Bytes, file: String) throws -> JSON {
 }
 
 /// What a directory holds beside tensors, and whose names the tensors have.
-private enum CheckpointDirectory {
+enum CheckpointDirectory {
   /// The rule for scales that are not the weights'.
   static let activationScale = DropRule(
     Layouts.activationScale.name, Layouts.activationScale.reason, prefixes: [])
@@ -122,19 +122,35 @@ private enum CheckpointDirectory {
     return try parseConfig(file.bytes, file: file.name)
   }
 
-  /// The first dialect whose names are all present; else the one with most, to say what is missing.
+  /// The first dialect whose names are all present; nil without one. Of several with the same names (stacks that lie transposed, and
+  /// that do not) the first whose shapes fit.
   static func dialect(
+    of family: any ModelFamily, in source: some TensorSource, _ config: QuantizationConfig
+  ) -> Int? {
+    let whole = family.dialects.indices.filter { column in
+      family.weights.allSatisfy { Layouts.find($0.spellings[column], in: source, config) != nil }
+    }
+    guard whole.count > 1 else { return whole.first }
+    return whole.first { column in
+      family.weights.lazy.filter { $0.spellings[column].stackIndex == 0 }.allSatisfy { spec in
+        let request = WeightRequest(
+          spec.spellings[column], shape: spec.shape, isTable: spec.role == .hashTable)
+        return (try? Layouts.join(request, in: source, config)) != nil
+      }
+    } ?? whole[0]
+  }
+
+  /// The same.
+  /// - Throws: what is missing of the dialect with most names where no dialect has all.
+  fileprivate static func dialect(
     _ family: any ModelFamily, _ source: some TensorSource, _ config: QuantizationConfig, _ path: String
   ) throws -> Int {
-    var best = (column: 0, found: -1)
-    for column in family.dialects.indices {
-      let found = family.weights.count {
-        Layouts.find($0.spellings[column], in: source, config) != nil
-      }
-      if found == family.weights.count { return column }
-      if found > best.found { best = (column, found) }
+    if let column = dialect(of: family, in: source, config) { return column }
+    let found = family.dialects.indices.map { column in
+      family.weights.count { Layouts.find($0.spellings[column], in: source, config) != nil }
     }
-    throw missing(family, source, config, best.column, path)
+    let most = found.indices.max { found[$0] < found[$1] || (found[$0] == found[$1] && $0 > $1) } ?? 0
+    throw missing(family, source, config, most, path)
   }
 
   static func missing(

@@ -95,32 +95,27 @@ struct UnknownDirectory {
   private func wrapped(_ family: any ModelFamily) throws -> OpenedSource? {
     for form in WrapperForm.allCases {
       let own = CarryingFamily(family, wrapper: form, carrying: [])
-      for column in family.dialects.indices {
-        let isThere = own.weights.allSatisfy {
-          Layouts.find($0.spellings[column], in: source, quantization) != nil
+      guard let column = CheckpointDirectory.dialect(of: own, in: source, quantization) else { continue }
+      let joined = try own.weights.map { spec -> JoinedWeight in
+        let request = WeightRequest(
+          spec.spellings[column], shape: spec.shape, isTable: spec.role == .hashTable)
+        guard let joined = try Layouts.join(request, in: source, quantization) else {
+          throw FormatError(.incomplete, file: path, subject: spec.name.description, "is missing")
         }
-        guard isThere else { continue }
-        let joined = try own.weights.map { spec -> JoinedWeight in
-          let request = WeightRequest(
-            spec.spellings[column], shape: spec.shape, isTable: spec.role == .hashTable)
-          guard let joined = try Layouts.join(request, in: source, quantization) else {
-            throw FormatError(.incomplete, file: path, subject: spec.name.description, "is missing")
-          }
-          return joined
-        }
-        let used = droppedNames.union(joined.flatMap { $0.tensors.map(\.name) })
-        let drafts = try FoundDrafts(
-          family, column: column, form: form, in: source, quantization, used: used, left: { _ in false })
-        let rest = try Layouts.everything(
-          in: source, except: used.union(drafts.joined.flatMap { $0.tensors.map(\.name) }), quantization)
-        let names = DraftNames(config)
-        let others = rest.map {
-          WeightSpec($0, dialects: family.dialects.count, hasLayer: false).marked(by: names)
-        }
-        let carrying = CarryingFamily(
-          family, wrapper: form, carrying: drafts.specs + others, draftBlocks: drafts.blocks)
-        return opened(carrying, family.dialects[column], joined + drafts.joined + rest.map(\.joined))
+        return joined
       }
+      let used = droppedNames.union(joined.flatMap { $0.tensors.map(\.name) })
+      let drafts = try FoundDrafts(
+        family, column: column, form: form, in: source, quantization, used: used, left: { _ in false })
+      let rest = try Layouts.everything(
+        in: source, except: used.union(drafts.joined.flatMap { $0.tensors.map(\.name) }), quantization)
+      let names = DraftNames(config)
+      let others = rest.map {
+        WeightSpec($0, dialects: family.dialects.count, hasLayer: false).marked(by: names)
+      }
+      let carrying = CarryingFamily(
+        family, wrapper: form, carrying: drafts.specs + others, draftBlocks: drafts.blocks)
+      return opened(carrying, family.dialects[column], joined + drafts.joined + rest.map(\.joined))
     }
     return nil
   }
