@@ -1,5 +1,4 @@
 // Checkpoints that no family knows, or knows in part: everything but a forward pass works, and nothing is lost.
-
 import SmeltContainers
 import SmeltModels
 import SmeltPipeline
