@@ -56,6 +56,27 @@ import Testing
     #expect(error?.kind == .unsupported)
   }
 
+  /// A tensor of the text model that its family does not know makes the wrapper an architecture without a pass: nothing of it is left
+  /// out unseen. Towers are carried.
+  @Test(arguments: [
+    ("qwen3_5_moe", "model.language_model.layers.3.self_attn.q_proj.bias"),
+    ("gemma4", "model.language_model.layers.0.foo.weight"),
+    ("mistral4", "language_model.model.layers.0.mlp.gate.e_score_correction_bias"),
+    ("minimax_m3_vl", "language_model.model.norm.bias"),
+  ])
+  func strangersInsideAWrapperAreNotPassedOver(name: String, stranger: String) throws {
+    let folder = TemporaryFolder()
+    for (tensor, runs) in [(stranger, false), ("model.visual.foo.weight", true)] {
+      var variant = try Variant("models/\(name)")
+      variant.tensors.append(
+        Variant.Tensor(name: tensor, dtype: .f32, shape: [4], bytes: [UInt8](repeating: 0, count: 16)))
+      let model = try variant.open(in: folder)
+      #expect(model.family.hasForwardPass == runs)
+      #expect(model.family.weights.contains { $0.spellings[0].tensor == tensor })
+      if !runs { #expect(model.noForwardPass?.contains(stranger) == true) }
+    }
+  }
+
   @Test func weightsOfMLXAreNamed() throws {
     for keys in [["quantization"], ["quantization_config"], []] {
       var variant = try Variant("reports/mlx_q")

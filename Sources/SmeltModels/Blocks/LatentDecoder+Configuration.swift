@@ -10,10 +10,11 @@ extension LatentDecoder {
   ///   - firstDense: dense layers before those with experts where the key is missing.
   ///   - router: the family's router, from the number of routed experts.
   ///   - indexer: the family's indexer, if it has one.
+  ///   - usualShared: shared experts where the key is missing.
   ///   - sharing: for each layer whether it takes the choice of an earlier layer's indexer; nil for none.
   init(
     _ config: ConfigReader, firstDense: Int, hasSelectionBias: Bool, indexer: TokenIndexer? = nil,
-    sharing: [Bool]? = nil, router: (_ experts: Int) throws -> Router
+    sharing: [Bool]? = nil, usualShared: Int = 0, router: (_ experts: Int) throws -> Router
   ) throws {
     try config.requireSupported("hidden_act", ["silu"])
     if try config.bool("mlp_bias", default: false) {
@@ -34,7 +35,7 @@ extension LatentDecoder {
     sharesSelection = sharing ?? [Bool](repeating: false, count: count)
     denseWidth = dense.contains(true) ? try config.integer("intermediate_size", in: size) : 0
     expertWidth = try config.integer("moe_intermediate_size", in: size)
-    sharedExperts = try config.integer("n_shared_experts", in: 0...64, default: 0)
+    sharedExperts = try config.integer("n_shared_experts", in: 0...64, default: usualShared)
     normEpsilon = Float(try config.number("rms_norm_eps", in: 0...1))
     tiedEmbeddings = try config.bool("tie_word_embeddings", default: false)
     draftLayers = try config.declaredDrafts()

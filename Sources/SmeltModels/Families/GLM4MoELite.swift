@@ -20,7 +20,7 @@ package struct GLM4MoELite: LatentFamily {
   package init(config: JSON, file: String) throws {
     let config = ConfigReader(config, file: file)
     try config.requireRotatedShare(1)
-    decoder = try LatentDecoder(config, firstDense: 1, hasSelectionBias: true) { experts in
+    decoder = try LatentDecoder(config, firstDense: 1, hasSelectionBias: true, usualShared: 1) { experts in
       try DeepSeekV3.router(config, experts: experts, groups: 1, scaling: 1.8)
     }
     weights = decoder.weightTable()

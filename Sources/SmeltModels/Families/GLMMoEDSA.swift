@@ -27,7 +27,7 @@ package struct GLMMoEDSA: LatentFamily {
     let sharing = try config.sharedSelections(
       try config.integer("num_hidden_layers", in: 1...Bounds.layers))
     decoder = try LatentDecoder(
-      config, firstDense: 3, hasSelectionBias: true, indexer: indexer, sharing: sharing
+      config, firstDense: 3, hasSelectionBias: true, indexer: indexer, sharing: sharing, usualShared: 1
     ) { experts in
       try DeepSeekV3.router(config, experts: experts, groups: 1, scaling: 2.5)
     }

@@ -26,7 +26,8 @@ package struct Mistral4: LatentFamily {
     guard let parameters = try config.ropeParameters() else {
       throw config.error("rope_parameters", "is missing, expected an object")
     }
-    var decoder = try LatentDecoder(config, firstDense: 0, hasSelectionBias: false) { experts in
+    var decoder = try LatentDecoder(config, firstDense: 0, hasSelectionBias: false, usualShared: 1) {
+      experts in
       try Mistral4.router(config, experts: experts)
     }
     let attention = decoder.attention

@@ -28,6 +28,11 @@ package struct Qwen3VLMoE: DecoderFamily {
     }
     var decoder = try Qwen3MoE(config: config, file: file).decoder
     decoder.feedForward.router.weighting = .normalized
+    guard 2 * decoder.attention.rope.frequencies.count == decoder.attention.headWidth else {
+      throw RequestError(
+        .unsupported, "only a share of each head's channels is rotated in '\(file)'",
+        help: "supported: all of them, without 'partial_rotary_factor' and 'rotary_dim'")
+    }
     self.decoder = decoder
     weights = decoder.weightTable { [decoder] in Qwen3MoE.feedForward(decoder, &$0, stacks: .transposed) }
       .map { spec in

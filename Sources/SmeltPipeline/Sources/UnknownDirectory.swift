@@ -60,7 +60,11 @@ struct UnknownDirectory {
     } catch let error as RequestError where error.kind == .unsupported {
       refusal = error.sentence
     }
-    if let text, let wrapped = try wrapped(text) { return wrapped }
+    do {
+      if let text, let wrapped = try wrapped(text) { return wrapped }
+    } catch let error as RequestError where error.kind == .unsupported {
+      refusal = error.sentence
+    }
     let found = try Layouts.everything(in: source, except: droppedNames, quantization)
     let drafts = DraftNames(config)
     return opened(
@@ -90,8 +94,28 @@ struct UnknownDirectory {
       leftFiles: carried.left(besides: source), mappedFiles: carried.mappings)
   }
 
+  /// Refuses tensors of the text model that none of its weights is made of: what they stand for would be left out of the pass unseen.
+  /// - Throws: `RequestError` unsupported.
+  private func requireBeside(_ rest: [FoundWeight], _ family: any ModelFamily, _ form: WrapperForm) throws {
+    let prefixes = form == .beside ? ["model.layers."] : [form.tensor("model.")]
+    for weight in rest {
+      for name in weight.joined.tensors.map(\.name) {
+        guard let tensor = source.tensor(name), prefixes.contains(where: { name.hasPrefix($0) }),
+          !UnknownName(name).isBeside, !Layouts.isActivationScale(tensor, quantization),
+          knownRule(tensor, family) == nil,
+          !family.dropRules.contains(where: { rule in
+            rule.prefixes.contains { name.hasPrefix(form.tensor($0)) }
+          })
+        else { continue }
+        throw RequestError(
+          .unsupported, "'\(excerpt(name))' belongs to no weight of \(family.modelType)",
+          help: "a family that does not know a tensor cannot compute with it")
+      }
+    }
+  }
+
   /// The text model under a prefix of the wrapper's; nil where the tensors have other names than the family's.
-  /// - Throws: refusals of its weights.
+  /// - Throws: refusals of its weights; `RequestError` unsupported for tensors of the text model that the family does not know.
   private func wrapped(_ family: any ModelFamily) throws -> OpenedSource? {
     for form in WrapperForm.allCases {
       let own = CarryingFamily(family, wrapper: form, carrying: [])
@@ -109,6 +133,7 @@ struct UnknownDirectory {
         family, column: column, form: form, in: source, quantization, used: used, left: { _ in false })
       let rest = try Layouts.everything(
         in: source, except: used.union(drafts.joined.flatMap { $0.tensors.map(\.name) }), quantization)
+      try requireBeside(rest, family, form)
       let names = DraftNames(config)
       let others = rest.map {
         WeightSpec($0, dialects: family.dialects.count, hasLayer: false).marked(by: names)
