@@ -77,6 +77,21 @@ import Testing
     }
   }
 
+  /// A text model of which a tensor is missing names it: "no forward pass" alone would say nothing of the shard that is not there.
+  @Test(arguments: [
+    ("qwen3_5_moe", "model.language_model.norm.weight"), ("gemma4", "model.language_model.norm.weight"),
+    ("minimax_m3_vl", "language_model.lm_head.weight"),
+  ])
+  func aMissingTensorInsideAWrapperIsNamed(name: String, missing: String) throws {
+    var variant = try Variant("models/\(name)")
+    let count = variant.tensors.count
+    variant.tensors.removeAll { $0.name == missing }
+    #expect(variant.tensors.count == count - 1)
+    let model = try variant.open(in: TemporaryFolder())
+    let reason = try #require(model.noForwardPass)
+    #expect(reason.contains("'\(missing)'") && reason.contains("is missing"), "\(reason)")
+  }
+
   @Test func weightsOfMLXAreNamed() throws {
     for keys in [["quantization"], ["quantization_config"], []] {
       var variant = try Variant("reports/mlx_q")

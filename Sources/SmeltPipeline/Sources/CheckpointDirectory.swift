@@ -146,11 +146,18 @@ enum CheckpointDirectory {
     _ family: any ModelFamily, _ source: some TensorSource, _ config: QuantizationConfig, _ path: String
   ) throws -> Int {
     if let column = dialect(of: family, in: source, config) { return column }
+    throw missing(family, source, config, nearest(family, in: source, config).column, path)
+  }
+
+  /// The dialect of which most names are there, and how many are.
+  static func nearest(
+    _ family: any ModelFamily, in source: some TensorSource, _ config: QuantizationConfig
+  ) -> (column: Int, count: Int) {
     let found = family.dialects.indices.map { column in
       family.weights.count { Layouts.find($0.spellings[column], in: source, config) != nil }
     }
     let most = found.indices.max { found[$0] < found[$1] || (found[$0] == found[$1] && $0 > $1) } ?? 0
-    throw missing(family, source, config, most, path)
+    return (most, found.isEmpty ? 0 : found[most])
   }
 
   static func missing(

@@ -61,7 +61,10 @@ struct UnknownDirectory {
       refusal = error.sentence
     }
     do {
-      if let text, let wrapped = try wrapped(text) { return wrapped }
+      if let text {
+        if let wrapped = try wrapped(text) { return wrapped }
+        refusal = absence(text)
+      }
     } catch let error as RequestError where error.kind == .unsupported {
       refusal = error.sentence
     }
@@ -112,6 +115,22 @@ struct UnknownDirectory {
           help: "a family that does not know a tensor cannot compute with it")
       }
     }
+  }
+
+  /// Why the tensors are not those of the text model: what is missing of the names that fit best.
+  private func absence(_ family: any ModelFamily) -> String {
+    let tries = WrapperForm.allCases.map { form in
+      let own = CarryingFamily(family, wrapper: form, carrying: [])
+      return (own, CheckpointDirectory.nearest(own, in: source, quantization))
+    }
+    guard let (own, best) = tries.max(by: { $0.1.count < $1.1.count }), best.count > 0 else {
+      return "no tensor has a name that weights of \(family.modelType) have"
+    }
+    let absent = own.weights.map { $0.spellings[best.column] }
+      .filter { Layouts.find($0, in: source, quantization) == nil }
+    let more = absent.count > 1 ? ", and \(absent.count - 1) more" : ""
+    return
+      "'\(excerpt(absent.first?.tensor ?? ""))'\(more) of the \(own.weights.count) weights that config.json asks \(family.modelType) for is missing"
   }
 
   /// The text model under a prefix of the wrapper's; nil where the tensors have other names than the family's.
