@@ -246,6 +246,23 @@ private let families = ModelFamilies.all.filter { $0 is any DecoderFamily.Type }
     #expect(try pairs("minimax_m2", [("rotary_dim", nil)]) == 16)
   }
 
+  /// Readers go by a share or by a count of channels, and not by the same one: they must agree. null, which the frameworks take as
+  /// false, is refused where no key means true.
+  @Test(
+    arguments: [
+      ("glm4_moe", "rotary_dim", 8), ("qwen3_next", "rotary_dim", 16),
+      ("minimax_m2", "partial_rotary_factor", 0.25),
+      ("glm4_moe", "norm_topk_prob", JSON(.null)), ("gpt_oss", "attention_bias", JSON(.null)),
+    ] as [(String, String, JSON)])
+  func contradictionsAreRefused(name: String, key: String, value: JSON) throws {
+    _ = try published(name)
+    let error = try #require(throws: FormatError.self) {
+      try family(config("models/\(name)/config.json", [(key, value)]))
+    }
+    #expect(error.code == .configValue && ["rotary_dim", key].contains(error.subject ?? ""), "\(error)")
+    #expect(try published("glm4_moe", [("rotary_dim", 16)]).decoder.attention.rope.frequencies.count == 8)
+  }
+
   @Test func yarnHasItsMagnitude() throws {
     let scaling: JSON = ["rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 64]
     let rope = try published("qwen3_moe", [("rope_scaling", scaling)]).decoder.attention.rope

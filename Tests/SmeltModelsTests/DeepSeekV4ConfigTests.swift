@@ -224,7 +224,7 @@ private func fixtureConfig(_ name: String) throws -> DeepSeekV4.Configuration {
     #expect(try reader.number("half", in: 0...5) == 4.5)
     #expect(try reader.number("absent", in: 0...5, default: 2) == 2)
     #expect(try reader.bool("yes", default: false))
-    #expect(try reader.bool("none", default: true))
+    #expect(try !reader.bool("none", default: false))
     #expect(try reader.string("text") == "t")
     #expect(try reader.string("none") == nil)
     #expect(try reader.strings("words") == ["a", "b"])
@@ -247,6 +247,9 @@ private func fixtureConfig(_ name: String) throws -> DeepSeekV4.Configuration {
       _ = try reader.integer("big", in: 1...(.max))
     }
     try refuse("absent", "is missing, expected \(whole)") { _ = try reader.integer("absent", in: 1...3) }
+    try refuse("none", "found null, expected true or false, or no such key, which means true") {
+      _ = try reader.bool("none", default: true)
+    }
     try refuse("none", "is missing, expected a number") { _ = try reader.number("none", in: 0...1) }
     try refuse("huge", "found inf, expected 0.0 to 1.0") { _ = try reader.number("huge", in: 0...1) }
     try refuse("text", "found a string, expected true or false") {

@@ -175,5 +175,10 @@ private func config(_ changes: [(String, JSON?)]) -> LatentConfig {
     }
     #expect(share.problem.contains("partial_rotary_factor"))
     #expect(try read(["rope_type": "default", "partial_rotary_factor": 0.4]).attention.rotaryWidth == 4)
+    _ = try read(["rope_type": "default"], [("head_dim", 10)])
+    let width = try #require(throws: FormatError.self) {
+      try read(["rope_type": "default"], [("head_dim", 4)])
+    }
+    #expect(width.subject == "head_dim")
   }
 }

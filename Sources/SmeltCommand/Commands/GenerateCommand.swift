@@ -8,9 +8,12 @@ struct GenerateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "generate", abstract: "Continues a prompt, token by token.",
     discussion: """
-      Greedy unless a temperature is given. The prompt is text as it is: no chat template is applied. With
-      --mtp the model's block for multi-token prediction proposes tokens, of which the model takes those
-      that it would have made: the text is the same, and how many were taken is said.
+      Greedy unless a temperature is given. The prompt is text as it is: no chat
+      template is applied.
+
+      With --mtp the model's multi-token-prediction block drafts a token at each
+      step, and the model keeps it where it would have made the same one: the
+      text does not change, and the number of accepted drafts is said.
 
       Example: smelt generate DIR --prompt "It is a truth" --max-tokens 40
       """)

@@ -126,13 +126,21 @@ extension ConfigReader {
     guard headWidth >= 2 else {
       throw error("head_dim", "found \(headWidth), expected at least 2 channels to rotate")
     }
-    let share = try number("partial_rotary_factor", in: 0...1, default: fraction)
-    let factor = try parameters?.number("partial_rotary_factor", in: 0...1, default: share) ?? share
-    let width = try integer("rotary_dim", from: 2, to: headWidth, default: Int(Double(headWidth) * factor))
+    let share = "partial_rotary_factor"
+    let usual = try number(share, in: 0...1, default: fraction)
+    let factor = try parameters?.number(share, in: 0...1, default: usual) ?? usual
+    let told = Int(Double(headWidth) * factor)
+    let width = try integer("rotary_dim", from: 2, to: headWidth, default: told)
     guard width >= 2, width % 2 == 0 else {
       throw error(
         value("rotary_dim") == nil ? "partial_rotary_factor" : "rotary_dim",
         "rotates \(width) channels of a head, expected an even number of at least 2")
+    }
+    // Readers go by one of the two, and not by the same one.
+    let hasShare = fraction != 1 || (parameters?.value(share) ?? value(share)) != nil
+    guard !hasShare || width == told else {
+      throw error(
+        "rotary_dim", "is \(width), and '\(share)' \(factor) of \(headWidth) channels is another")
     }
     let settings = try RopeSettings(self, theta: theta ?? 10000)
     if case .longrope(let short, let long, _)? = settings.stretch {

@@ -74,9 +74,15 @@ package struct ConfigReader {
     return number
   }
 
-  /// A truth value.
+  /// A truth value. Absent: the default. null counts as false in the frameworks, also where true is what goes without saying: that
+  /// contradiction is an error.
   package func bool(_ key: String, default fallback: Bool) throws(FormatError) -> Bool {
-    guard let value = value(key) else { return fallback }
+    guard let value = value(key) else {
+      guard json[key] == nil || !fallback else {
+        throw error(key, "found null, expected true or false, or no such key, which means true")
+      }
+      return fallback
+    }
     guard let bool = value.bool else { throw error(key, "found \(value.kind), expected true or false") }
     return bool
   }

@@ -32,7 +32,7 @@ package struct MiniMaxM3: DecoderFamily {
       router: Router(score: .sigmoid, perToken: 1, weighting: .normalized),
       defaults: Decoder.Defaults(
         otherLayers: [MiniMaxM3.sparseLayer], activations: ["silu", "swigluoai"]))
-    try MiniMaxM3.checkRotation(decoder, config)
+    try MiniMaxM3.requireRotation(config)
     guard decoder.layers.allSatisfy({ $0.window == nil }) else {
       throw RequestError(
         .unsupported, "'layer_types' asks for a window in '\(file)'",
@@ -83,21 +83,11 @@ package struct MiniMaxM3: DecoderFamily {
     }
   }
 
-  /// Both counts of rotated channels say the same, and one of them is there: without either, readers differ.
-  private static func checkRotation(_ decoder: Decoder, _ config: ConfigReader) throws {
+  /// A count of rotated channels is there: without either, readers differ.
+  private static func requireRotation(_ config: ConfigReader) throws {
     let (share, count) = ("partial_rotary_factor", "rotary_dim")
-    let reader = try config.ropeParameters().flatMap { $0.value(share) == nil ? nil : $0 } ?? config
-    guard reader.value(share) != nil else {
-      guard config.value(count) != nil else { throw config.error(count, "is missing, expected a number") }
-      return
-    }
-    let factor = try reader.number(share, in: 0...1)
-    let rotated = 2 * decoder.attention.rope.frequencies.count
-    guard Int(Double(decoder.attention.headWidth) * factor) == rotated else {
-      throw config.error(
-        count, "is \(rotated), and '\(share)' \(factor) of \(decoder.attention.headWidth) channels is another"
-      )
-    }
+    let said = try config.ropeParameters()?.value(share) ?? config.value(share) ?? config.value(count)
+    guard said != nil else { throw config.error(count, "is missing, expected a number") }
   }
 
   /// The rows of a layer's experts.

@@ -31,7 +31,12 @@ package struct Mistral4: LatentFamily {
       try Mistral4.router(config, experts: experts)
     }
     let attention = decoder.attention
-    let share = Double(attention.rotaryWidth) / Double(attention.rotaryWidth + attention.plainWidth)
+    let width = attention.rotaryWidth + attention.plainWidth
+    guard try config.integer("head_dim", in: 1...1 << 24, default: width) == width else {
+      throw config.error(
+        "head_dim", "is not 'qk_nope_head_dim' + 'qk_rope_head_dim', \(width), of which a share is rotated")
+    }
+    let share = Double(attention.rotaryWidth) / Double(width)
     try config.requireRotatedShare(share)
     decoder.attention.temperature = try Mistral4.temperature(config, parameters)
     self.decoder = decoder
