@@ -108,7 +108,7 @@ package final class IngotFile: Sendable {
   /// The weight of a name. Raw parts are lent from the mapping, compressed ones are inflated and kept for the next call while
   /// there is room. Each chunk is held against its checksum when it is used for the first time, whatever its codec.
   /// - Parameter parallel: threads for the chunks of a large compressed weight.
-  /// - Throws: `ARCH_INCOMPLETE` when there is none of that name; `C_CHECKSUM` or `C_FRAME` naming weight, part and chunk.
+  /// - Throws: `ARCH_INCOMPLETE` when no weight has that name; `C_CHECKSUM` or `C_FRAME` naming weight, part and chunk.
   package func weight(_ name: String, parallel: Parallel) throws -> Weight {
     guard let entry = entry(name) else {
       throw FormatError(.incomplete, file: path, subject: name, "is not in the ingot")
@@ -129,7 +129,7 @@ package final class IngotFile: Sendable {
   }
 
   /// The weight of a name; chunks are inflated on the caller's thread.
-  /// - Throws: `ARCH_INCOMPLETE` when there is none of that name; `C_CHECKSUM` or `C_FRAME` naming weight, part and chunk.
+  /// - Throws: `ARCH_INCOMPLETE` when no weight has that name; `C_CHECKSUM` or `C_FRAME` naming weight, part and chunk.
   package func weight(_ name: String) throws -> Weight { try weight(name, parallel: .serial) }
 
   /// Lets the system take back the pages that hold a weight.

@@ -365,7 +365,7 @@ extension IngotIndex {
       where word(weight(row) + 16) != UInt32(layer) || word(weight(row) + 20) != UInt32(expert) {
         throw refuse(
           "layer \(layer), expert \(expert)", at: at,
-          "claims '\(name(weight(row)))', which is none of its weights")
+          "claims '\(name(weight(row)))', which is not one of its weights")
       }
       named += count
     }

@@ -70,7 +70,7 @@ extension ConfigReader {
     }
     guard let (key, shared) = found.first else { return [Bool](repeating: false, count: count) }
     guard shared.first != true else {
-      throw error(key, "has the first layer share a choice, expected full: there is none before it")
+      throw error(key, "lets the first layer reuse a selection, expected full: no earlier layer has made one")
     }
     return shared
   }
