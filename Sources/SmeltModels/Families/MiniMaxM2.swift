@@ -49,8 +49,11 @@ package struct MiniMaxM2: DecoderFamily {
     weights = decoder.weightTable { MiniMaxM2.mixture(decoder, &$0) }
   }
 
-  /// The rows of a layer's experts.
-  private static func mixture(_ decoder: Decoder, _ rows: inout LayerRows) {
+  /// The rows of a layer's routed experts, for MiniMax-M3 too.
+  /// - Parameter bias: transformers' name in memory for the selection bias.
+  static func mixture(
+    _ decoder: Decoder, _ rows: inout LayerRows, bias: String = "mlp.e_score_correction_bias"
+  ) {
     let (hidden, experts) = (decoder.hidden, decoder.feedForward.experts)
     rows.add(
       "ffn_gate_inp.weight", [experts, hidden], .router, "block_sparse_moe.gate.weight",
@@ -58,7 +61,7 @@ package struct MiniMaxM2: DecoderFamily {
     if decoder.feedForward.hasSelectionBias {
       rows.add(
         "exp_probs_b.bias", [experts], .selectionBias, "block_sparse_moe.e_score_correction_bias",
-        memory: "mlp.e_score_correction_bias")
+        memory: bias)
     }
     rows.experts(
       experts, width: decoder.expertWidth, hidden: hidden, "block_sparse_moe.experts",

@@ -92,21 +92,10 @@ package struct MiniMaxM3: DecoderFamily {
 
   /// The rows of a layer's experts.
   private static func mixture(_ decoder: Decoder, _ rows: inout LayerRows) {
-    let (hidden, experts) = (decoder.hidden, decoder.feedForward.experts)
-    rows.add(
-      "ffn_gate_inp.weight", [experts, hidden], .router, "block_sparse_moe.gate.weight",
-      memory: "mlp.gate.weight")
-    if decoder.feedForward.hasSelectionBias {
-      rows.add(
-        "exp_probs_b.bias", [experts], .selectionBias, "block_sparse_moe.e_score_correction_bias",
-        memory: "mlp.gate.e_score_correction_bias")
-    }
-    rows.experts(
-      experts, width: decoder.expertWidth, hidden: hidden, "block_sparse_moe.experts",
-      names: (gate: "w1", up: "w3", down: "w2"))
+    MiniMaxM2.mixture(decoder, &rows, bias: "mlp.gate.e_score_correction_bias")
     rows.fused(
       "_shexp", (.sharedGate, .sharedUp, .sharedDown), "block_sparse_moe.shared_experts",
-      "mlp.shared_experts", width: decoder.sharedWidth, hidden: hidden)
+      "mlp.shared_experts", width: decoder.sharedWidth, hidden: decoder.hidden)
   }
 
   /// Modules under `model.mtp.layers.`, a block-sparse layer each under `transformer_layer`, which `num_mtp_modules` counts.

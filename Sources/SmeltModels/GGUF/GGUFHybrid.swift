@@ -64,7 +64,7 @@ extension GGUFModel {
   }
 }
 
-extension GGUFArchitecture {
+extension HybridArchitecture {
   /// The keys that the three have alike.
   fileprivate static func hybridKeys(
     of family: any ModelFamily, _ config: ConfigReader, feedForward: Int?, sections: Bool
@@ -161,12 +161,30 @@ extension GGUFArchitecture {
   }
 }
 
-/// `qwen35moe`.
-enum GGUFQwen35MoE: GGUFArchitecture {
-  static let name = "qwen35moe"
-  static let modelTypes = ["qwen3_5_moe_text"]
+/// What the architectures with gated delta rules have alike.
+protocol HybridArchitecture: GGUFArchitecture {
+  /// Whether value heads of one key head lie apart in the file.
+  static var isTiled: Bool { get }
+}
+
+extension HybridArchitecture {
+  static var isTiled: Bool { true }
 
   static func readsDrafts(of family: any ModelFamily) -> Bool { true }
+
+  static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
+    hybridPlace(of: spec, in: family, tiled: isTiled)
+  }
+
+  static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
+    try hybridDifferences(of: family, config)
+  }
+}
+
+/// `qwen35moe`.
+enum GGUFQwen35MoE: HybridArchitecture {
+  static let name = "qwen35moe"
+  static let modelTypes = ["qwen3_5_moe_text"]
 
   static func config(_ model: GGUFModel) throws -> [(String, JSON)] {
     try model.hybridConfig("qwen3_5_moe_text", hasExperts: true)
@@ -175,22 +193,12 @@ enum GGUFQwen35MoE: GGUFArchitecture {
   static func keys(of family: any ModelFamily, _ config: ConfigReader) throws -> [(String, MetadataValue)] {
     try hybridKeys(of: family, config, feedForward: nil, sections: true)
   }
-
-  static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
-    hybridPlace(of: spec, in: family, tiled: true)
-  }
-
-  static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
-    try hybridDifferences(of: family, config)
-  }
 }
 
 /// `qwen35`.
-enum GGUFQwen35: GGUFArchitecture {
+enum GGUFQwen35: HybridArchitecture {
   static let name = "qwen35"
   static let modelTypes = ["qwen3_5_text"]
-
-  static func readsDrafts(of family: any ModelFamily) -> Bool { true }
 
   static func config(_ model: GGUFModel) throws -> [(String, JSON)] {
     try model.hybridConfig("qwen3_5_text", hasExperts: false)
@@ -200,22 +208,13 @@ enum GGUFQwen35: GGUFArchitecture {
     let width = (family.core as? any DecoderFamily)?.decoder.denseWidth
     return try hybridKeys(of: family, config, feedForward: width, sections: true)
   }
-
-  static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
-    hybridPlace(of: spec, in: family, tiled: true)
-  }
-
-  static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
-    try hybridDifferences(of: family, config)
-  }
 }
 
 /// `qwen3next`.
-enum GGUFQwen3Next: GGUFArchitecture {
+enum GGUFQwen3Next: HybridArchitecture {
   static let name = "qwen3next"
   static let modelTypes = ["qwen3_next"]
-
-  static func readsDrafts(of family: any ModelFamily) -> Bool { true }
+  static let isTiled = false
 
   static func config(_ model: GGUFModel) throws -> [(String, JSON)] {
     try model.hybridConfig("qwen3_next", hasExperts: true) + [("norm_topk_prob", true)]
@@ -224,13 +223,5 @@ enum GGUFQwen3Next: GGUFArchitecture {
   static func keys(of family: any ModelFamily, _ config: ConfigReader) throws -> [(String, MetadataValue)] {
     let width = try config.integer("intermediate_size", in: 0...1 << 24, default: 0)
     return try hybridKeys(of: family, config, feedForward: width > 0 ? width : nil, sections: false)
-  }
-
-  static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
-    hybridPlace(of: spec, in: family, tiled: false)
-  }
-
-  static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
-    try hybridDifferences(of: family, config)
   }
 }
