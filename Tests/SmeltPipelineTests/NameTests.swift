@@ -44,9 +44,7 @@ import Testing
   /// A model around a text model that no family runs is opened; what would run it says so.
   @Test func aModelAroundATextModelIsOpened() throws {
     var variant = try Variant("reports/lm_prefix2")
-    let text = try #require(variant.config.first { $0.0 == "text_config" }?.1.object)
-    let members = zip(text.keys, text.values).map { ($0, $0 == "model_type" ? "nobody_text" : $1) }
-    variant.set("text_config", JSON(members: members))
+    try variant.setText("model_type", "nobody_text")
     variant.set("model_type", "nobody")
     let folder = TemporaryFolder()
     let model = try variant.open(in: folder)

@@ -45,6 +45,13 @@ struct Variant {
     if let value { config.append((key, value)) }
   }
 
+  /// The same in the section of the text model, which must be there.
+  mutating func setText(_ key: String, _ value: JSON?) throws {
+    let text = try #require(config.first { $0.0 == "text_config" }?.1.object)
+    let others = zip(text.keys, text.values).filter { $0.0 != key }.map { ($0, $1) }
+    set("text_config", JSON(members: others + (value.map { [(key, $0)] } ?? [])))
+  }
+
   /// The place of a tensor.
   func place(_ name: String) throws -> Int { try #require(tensors.firstIndex { $0.name == name }, "\(name)") }
 
