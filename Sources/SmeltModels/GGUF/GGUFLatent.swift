@@ -132,8 +132,21 @@ func latentDifferences(_ family: any ModelFamily, _ config: ConfigReader) throws
   ])
 }
 
+/// What the architectures with latent attention have alike.
+protocol LatentArchitecture: GGUFArchitecture {}
+
+extension LatentArchitecture {
+  static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
+    latentPlace(of: spec, in: family, usualPlace(of: spec, in: family))
+  }
+
+  static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
+    try latentDifferences(family, config)
+  }
+}
+
 /// `deepseek2`: V2, V3, Kimi-K2, GLM-4.7-Flash.
-enum GGUFDeepSeek2: GGUFArchitecture {
+enum GGUFDeepSeek2: LatentArchitecture {
   static let name = "deepseek2"
   static let modelTypes = ["deepseek_v3", "deepseek_v2", "glm4_moe_lite"]
 
@@ -174,18 +187,10 @@ enum GGUFDeepSeek2: GGUFArchitecture {
     if let family = family.core as? any LatentFamily { try keys.latent(family, config) }
     return keys.entries
   }
-
-  static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
-    latentPlace(of: spec, in: family, usualPlace(of: spec, in: family))
-  }
-
-  static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
-    try latentDifferences(family, config)
-  }
 }
 
 /// `deepseek32`: V3.2.
-enum GGUFDeepSeek32: GGUFArchitecture {
+enum GGUFDeepSeek32: LatentArchitecture {
   static let name = "deepseek32"
   static let modelTypes = ["deepseek_v32"]
 
@@ -206,13 +211,5 @@ enum GGUFDeepSeek32: GGUFArchitecture {
     try keys.latent(family, config)
     keys.indexer(family.decoder)
     return keys.entries
-  }
-
-  static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
-    latentPlace(of: spec, in: family, usualPlace(of: spec, in: family))
-  }
-
-  static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
-    try latentDifferences(family, config)
   }
 }

@@ -6,7 +6,7 @@ import SmeltStorage
 import SmeltTensors
 
 /// `glm-dsa`: GLM-5 to GLM-5.3.
-enum GGUFGLMDSA: GGUFArchitecture {
+enum GGUFGLMDSA: LatentArchitecture {
   static let name = "glm-dsa"
   static let modelTypes = ["glm_moe_dsa"]
 
@@ -51,18 +51,10 @@ enum GGUFGLMDSA: GGUFArchitecture {
     keys.add("attention.indexer.types", family.decoder.sharesSelection.map { !$0 })
     return keys.entries
   }
-
-  static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
-    latentPlace(of: spec, in: family, usualPlace(of: spec, in: family))
-  }
-
-  static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
-    try latentDifferences(family, config)
-  }
 }
 
 /// `mistral4`: Mistral Small 4.
-enum GGUFMistral4: GGUFArchitecture {
+enum GGUFMistral4: LatentArchitecture {
   static let name = "mistral4"
   static let modelTypes = ["mistral4"]
 
@@ -99,14 +91,6 @@ enum GGUFMistral4: GGUFArchitecture {
       keys.add("attention.temperature_length", temperature.length)
     }
     return keys.entries
-  }
-
-  static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
-    latentPlace(of: spec, in: family, usualPlace(of: spec, in: family))
-  }
-
-  static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
-    try latentDifferences(family, config)
   }
 }
 

@@ -71,9 +71,25 @@ extension GGUFModel {
   }
 }
 
-extension GGUFArchitecture {
+/// What the architectures with experts and without have alike.
+protocol NemotronArchitecture: GGUFArchitecture {
+  /// Whether some layers have experts.
+  static var hasExperts: Bool { get }
+}
+
+extension NemotronArchitecture {
+  static var modelTypes: [String] { NemotronH.modelTypes }
+
+  static func stands(for family: any ModelFamily) -> Bool {
+    modelTypes.contains(family.modelType) && (family.dimensions.experts > 0) == hasExperts
+  }
+
+  static func config(_ model: GGUFModel) throws -> [(String, JSON)] {
+    try model.nemotronConfig(hasExperts: hasExperts)
+  }
+
   /// The keys of both.
-  fileprivate static func nemotronKeys(of family: any ModelFamily, _ config: ConfigReader) throws
+  static func keys(of family: any ModelFamily, _ config: ConfigReader) throws
     -> [(String, MetadataValue)]
   {
     var keys = GGUFKeys(Self.self)
@@ -125,7 +141,7 @@ extension GGUFArchitecture {
   }
 
   /// Where both keep a weight.
-  fileprivate static func nemotronPlace(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
+  static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
     let usual = postAttentionPlace(usualPlace(of: spec, in: family))
     guard case .whole(let name) = usual, let space = (family.core as? NemotronH)?.decoder.stateSpace?.space
     else { return usual }
@@ -141,7 +157,7 @@ extension GGUFArchitecture {
   }
 
   /// What llama.cpp computes otherwise in both.
-  fileprivate static func nemotronDifferences(of family: any ModelFamily) -> [String] {
+  static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
     guard let decoder = (family.core as? NemotronH)?.decoder else { return [] }
     let mixer = decoder.stateSpace
     let least = mixer?.leastStep ?? 0
@@ -167,55 +183,15 @@ extension GGUFArchitecture {
 }
 
 /// `nemotron_h`.
-enum GGUFNemotronH: GGUFArchitecture {
+enum GGUFNemotronH: NemotronArchitecture {
   static let name = "nemotron_h"
-  static let modelTypes = NemotronH.modelTypes
-
-  static func stands(for family: any ModelFamily) -> Bool {
-    modelTypes.contains(family.modelType) && family.dimensions.experts == 0
-  }
-
-  static func config(_ model: GGUFModel) throws -> [(String, JSON)] {
-    try model.nemotronConfig(hasExperts: false)
-  }
-
-  static func keys(of family: any ModelFamily, _ config: ConfigReader) throws -> [(String, MetadataValue)] {
-    try nemotronKeys(of: family, config)
-  }
-
-  static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
-    nemotronPlace(of: spec, in: family)
-  }
-
-  static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
-    nemotronDifferences(of: family)
-  }
+  static let hasExperts = false
 }
 
 /// `nemotron_h_moe`.
-enum GGUFNemotronHMoE: GGUFArchitecture {
+enum GGUFNemotronHMoE: NemotronArchitecture {
   static let name = "nemotron_h_moe"
-  static let modelTypes = NemotronH.modelTypes
+  static let hasExperts = true
 
   static func readsDrafts(of family: any ModelFamily) -> Bool { true }
-
-  static func stands(for family: any ModelFamily) -> Bool {
-    modelTypes.contains(family.modelType) && family.dimensions.experts > 0
-  }
-
-  static func config(_ model: GGUFModel) throws -> [(String, JSON)] {
-    try model.nemotronConfig(hasExperts: true)
-  }
-
-  static func keys(of family: any ModelFamily, _ config: ConfigReader) throws -> [(String, MetadataValue)] {
-    try nemotronKeys(of: family, config)
-  }
-
-  static func place(of spec: WeightSpec, in family: any ModelFamily) -> GGUFPlace {
-    nemotronPlace(of: spec, in: family)
-  }
-
-  static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
-    nemotronDifferences(of: family)
-  }
 }
