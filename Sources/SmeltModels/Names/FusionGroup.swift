@@ -1,6 +1,8 @@
 // Weights that engines put together into one matrix when they load a model: query, key and value; gate and up. Formats/roles.md,
 // section "Fusion groups".
 
+import SmeltTensors
+
 /// Weights of one layer that engines make one matrix of, its parts side by side along the output channels.
 ///
 /// The matrix has one scheme, and where a format has one number for a whole weight (the global scale of NVFP4, the scale of
