@@ -23,6 +23,8 @@ public struct Conversion: Sendable {
   public var mtp: String
   /// Refuse every step that may change a value.
   public var exactOnly: Bool
+  /// Refuse schemes that engines cannot load together, where else the one of most bits is taken for all.
+  public var strict = false
   /// Replace a result that Smelt wrote, and nothing else.
   public var overwrite: Bool
   /// Resume an ingot from an interrupted run.
@@ -53,7 +55,7 @@ public struct Conversion: Sendable {
       scheme: scheme, recipePath: recipe, statisticsPath: statistics, observer: nil, drafts: mtp,
       exactOnly: exactOnly, compression: compression, kind: container, overwrite: overwrite
     ).options(for: model, result: path, calibrates: calibrates, run.options)
-    options.resume = resume
+    (options.resume, options.isStrict) = (resume, strict)
     return options
   }
 

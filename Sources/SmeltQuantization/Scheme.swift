@@ -51,10 +51,14 @@ package protocol Scheme: Sendable {
   /// The scheme that takes this one's place for a weight whose shape or source it does not suit, and why.
   func fallback(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)?
 
+  /// Whether the number that `survey` gives is one for all parts of a matrix that engines fuse.
+  var sharesSurvey: Bool { get }
+
   /// The number that rows need to know of the whole weight, where there is one: the scale of a tensor, for example.
   /// Reads all of it; callers keep the number for the weight's other rows in `QuantizeOptions.surveyed`.
+  /// - Parameter parts: the weight alone, or where `sharesSurvey` all parts of the fused matrix that it belongs to.
   /// - Throws: what `quantize` throws.
-  func survey(_ weight: Weight, options: QuantizeOptions) throws -> Float?
+  func survey(_ parts: [SurveyPart]) throws -> Float?
 
   /// Quantizes some rows into memory of the caller's: the bytes of `rows` in each part, from its first row on.
   /// The source must be a valid weight (`Weight.validate`); what is not finite is refused here too.
@@ -219,8 +223,17 @@ extension Scheme {
   /// None: the scheme suits every weight.
   package func fallback(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)? { nil }
 
+  /// Weights are surveyed one by one.
+  package var sharesSurvey: Bool { false }
+
   /// Nothing: rows need to know only themselves.
-  package func survey(_ weight: Weight, options: QuantizeOptions) throws -> Float? { nil }
+  package func survey(_ parts: [SurveyPart]) throws -> Float? { nil }
+
+  /// The number of one weight that stands alone.
+  /// - Throws: what `quantize` throws.
+  package func survey(_ weight: Weight, options: QuantizeOptions) throws -> Float? {
+    try survey([SurveyPart(weight, options)])
+  }
 
   /// The parts of a result of this encoding and shape, with the types that the scheme gives them.
   /// - Throws: `Q_PACK` when the shape cannot be stored in the encoding.

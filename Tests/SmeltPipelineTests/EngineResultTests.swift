@@ -36,8 +36,17 @@ private func write(
     let folder = TemporaryFolder()
     let source = try openFixture(family)
     try write(source, word, to: folder.file("out"))
-    _ = try convert(source, to: folder.file("r.ingot"), try options(word))
     let result = try Model.open(folder.file("out"))
+    // An ingot of the same schemes, those included that are levelled for engines.
+    var same = try options(word)
+    for spec in source.family.weights where spec.role.isRouted {
+      guard
+        case .group(let size) = (try result.weights.weight(spec.name).encoding as? GroupedIntegers)?
+          .granularity
+      else { continue }
+      same.recipe.rules.append(Recipe.Rule(.name(spec.name.base), Int4Group(size: size)))
+    }
+    _ = try convert(source, to: folder.file("r.ingot"), same)
     try expectEqual(try Model.open(folder.file("r.ingot")), result)
     _ = try checkModel(result, RunOptions())
 
@@ -156,12 +165,12 @@ private func write(
   @Test func severalFormatsInOneDirectory() throws {
     let folder = TemporaryFolder()
     let source = try openFixture("qwen3_moe")
+    let fused = try ["q", "k", "v"].map {
+      Recipe.Rule(.name("blk.1.attn_\($0).weight"), try Schemes.named("int8-channel"))
+    }
     let recipe = Recipe(
-      try Schemes.named("fp8-channel"),
-      rules: [
-        Recipe.Rule(.role(.routedDown), try Schemes.named("int4-group:32")),
-        Recipe.Rule(.name("blk.1.attn_q.weight"), try Schemes.named("int8-channel")),
-      ])
+      try Schemes.named("int4-group:32"),
+      rules: fused + [Recipe.Rule(.role(.attention), try Schemes.named("fp8-channel"))])
     try write(source, "recipe", to: folder.file("out"), recipe: recipe, shardBytes: 100_000)
     var options = try options("keep")
     options.recipe = recipe
@@ -172,8 +181,9 @@ private func write(
     let targets = try #require(section["config_groups"]?.object).values.map {
       $0["targets"]?.array?.compactMap(\.string) ?? []
     }
-    #expect(targets.contains([#"re:^model\.layers\.\d+\.mlp\.experts\.\d+\.down_proj$"#]))
-    #expect(targets.contains(["model.layers.1.self_attn.q_proj"]))
+    #expect(targets[0] == ["Linear"])
+    #expect(targets.contains(["q", "k", "v"].map { "model.layers.1.self_attn.\($0)_proj" }))
+    #expect(targets.contains { $0.contains(#"re:^model\.layers\.\d+\.self_attn\.o_proj$"#) })
   }
 
   /// What has no place is refused with the weight and the reason; widths that no group fits stay as they are.

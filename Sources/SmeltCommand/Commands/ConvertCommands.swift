@@ -40,6 +40,11 @@ struct SchemeOptions: ParsableArguments {
   @Flag(name: .long, help: "Refuse every step that may change a value.")
   var exactOnly = false
 
+  @Flag(
+    name: .long,
+    help: "Refuse schemes that engines cannot load together, instead of taking the one of most bits for all.")
+  var strict = false
+
   @Option(
     name: .long,
     help: ArgumentHelp(
@@ -96,7 +101,7 @@ struct SchemeOptions: ParsableArguments {
       splitMaxSize: splitMaxSize?.bytes,
       maxShardSize: maxShardSize?.bytes, maxPartSize: maxPartSize?.bytes
     ).options(for: model, result: result, calibrates: calibrates, run)
-    options.resume = resume
+    (options.resume, options.isStrict) = (resume, strict)
     options.journalStep = journalStep?.bytes ?? options.journalStep
     return options
   }

@@ -10,6 +10,8 @@ import SmeltTensors
 package struct FusionGroup: Hashable, Sendable {
   /// The name that engines have for the matrix, for example `qkv_proj`.
   package let matrix: String
+  /// Whether engines hold the matrix as plain numbers only, whatever its parts were stored in.
+  package var isPlain: Bool { FusionGroup.rows.first { $0.matrix == matrix }?.isPlain ?? false }
   /// What its parts' names have in common.
   private let prefix: String
   /// The routed expert, if the parts belong to one.
@@ -22,6 +24,8 @@ package struct FusionGroup: Hashable, Sendable {
     let parts: [String]
     /// The names that modules have in safetensors, for weights that stand under their source's names; several spellings.
     let modules: [[String]]
+    /// Whether engines have no quantized form of it.
+    var isPlain = false
   }
 
   /// Every matrix that is known to be fused.
@@ -53,14 +57,14 @@ package struct FusionGroup: Hashable, Sendable {
     // vLLM, models/deepseek_v4/nvidia/model.py.
     Row(
       matrix: "fused_wkv_wgate", parts: ["attn_compressor_kv", "attn_compressor_gate"],
-      modules: []),
+      modules: [], isPlain: true),
     Row(
       matrix: "indexer fused_wkv_wgate", parts: ["indexer_compressor_kv", "indexer_compressor_gate"],
-      modules: []),
+      modules: [], isPlain: true),
     // vLLM, model_executor/models/deepseek_v2.py.
     Row(
       matrix: "wk_weights_proj", parts: ["indexer.attn_k", "indexer.proj"],
-      modules: [["wk", "weights_proj"]]),
+      modules: [["wk", "weights_proj"]], isPlain: true),
   ]
 
   private struct Place: Sendable {

@@ -174,7 +174,7 @@ func converting(_ model: Model, to path: String, _ options: ConvertOptions) thro
   return ConvertSummary(
     path: path, container: options.target.name, byteCount: written.byteCount,
     contentHash: written.contentHash,
-    files: written.files, warnings: model.warnings + written.warnings, bytesIn: plan.bytesIn,
+    files: written.files, warnings: plan.warnings + written.warnings, bytesIn: plan.bytesIn,
     leftOut: plan.leftOut, leftFiles: plan.leftFiles, ledger: ledger,
     seconds: monotonicSeconds() - start.0, processorSeconds: processorSeconds() - start.1,
     peakMemoryBytes: peakMemoryBytes())

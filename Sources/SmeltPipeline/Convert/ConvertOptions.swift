@@ -15,6 +15,8 @@ package struct ConvertOptions: Sendable {
   package var drafts: DraftFate
   /// Refuse every step that may change a value.
   package var exactOnly: Bool
+  /// Refuse schemes that engines cannot load together, where else the one of most bits is taken for all.
+  package var isStrict = false
   /// Replace a result that exists.
   package var overwrite: Bool
   /// How codes and scales were chosen, for the provenance; null: rounding to nearest.

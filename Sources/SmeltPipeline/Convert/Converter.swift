@@ -14,14 +14,24 @@ final class Converter: Sendable {
   private let plan: Plan
   private let options: ConvertOptions
   private let forms: [FormBox]
-  private let surveys: [SurveyBox]
+  private let surveys: Surveys
+  /// The slab of each weight that is rounded.
+  private let slabs: [WeightName: Int]
 
   init(_ model: Model, _ plan: Plan, _ options: ConvertOptions) {
     arranged = ArrangedWeights(model, plan)
     self.plan = plan
     self.options = options
     forms = plan.slabs.map { _ in FormBox() }
-    surveys = plan.slabs.map { _ in SurveyBox() }
+    var slabs: [WeightName: Int] = [:]
+    surveys = Surveys(
+      plan.slabs.enumerated().compactMap { place, slab in
+        let planned = plan.weights[slab.weight]
+        guard !slab.isKept, planned.stored.prepared == nil else { return nil }
+        slabs[planned.stored.spec.name] = place
+        return (planned.stored.spec, planned.decision.scheme)
+      })
+    self.slabs = slabs
   }
 
   /// Carries out one job.
@@ -95,20 +105,26 @@ final class Converter: Sendable {
     -> QuantizedRows
   {
     let planned = plan.weights[slab.weight]
-    let spec = planned.stored.spec
+    let scheme = planned.decision.scheme
+    var quantizing = try quantizeOptions(planned, weight)
+    quantizing.surveyed = try surveys.number(planned.stored.spec.name, scheme) { name in
+      guard let other = slabs[name], other != place else { return SurveyPart(weight, quantizing) }
+      let part = try arranged.weight(plan.slabs[other])
+      return SurveyPart(part, try quantizeOptions(plan.weights[plan.slabs[other].weight], part))
+    }
+    return try scheme.quantize(weight, rows: rows, options: quantizing)
+  }
+
+  /// How a weight's scales are chosen, its importance included: that is read when its turn comes, so that a plan stays small.
+  private func quantizeOptions(_ planned: PlannedWeight, _ weight: Weight) throws -> QuantizeOptions {
     var quantizing = planned.decision.options
+    let spec = planned.stored.spec
     if planned.usesImportance, weight.columns == spec.shape.columns {
-      // Read when the weight's turn comes: a plan stays small.
       quantizing.importance = try options.recipe.decide(
         spec, source: planned.stored.encoding, statistics: options.statistics
       ).options.importance
     }
-    let scheme = planned.decision.scheme
-    quantizing.surveyed = try surveys[place].value.withLock { known in
-      if known == nil { known = .some(try scheme.survey(weight, options: quantizing)) }
-      return known ?? nil
-    }
-    return try scheme.quantize(weight, rows: rows, options: quantizing)
+    return quantizing
   }
 
   /// How the slab's codes are stored: decided by its first chunk, whichever job needs to know first.
@@ -146,9 +162,4 @@ final class Converter: Sendable {
 /// A frame's form, found out once; a lock that an array can hold.
 private final class FormBox: Sendable {
   let value = Mutex<ChunkForm?>(nil)
-}
-
-/// What a scheme knows of a whole weight, found out once.
-private final class SurveyBox: Sendable {
-  let value = Mutex<Float??>(nil)
 }

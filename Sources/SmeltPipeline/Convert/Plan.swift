@@ -57,31 +57,25 @@ package struct Plan: Sendable {
     let sources = Dictionary(uniqueKeysWithValues: stored.map { ($0.spec.name, $0.encoding) })
     let free = options.drafts == .keep ? stored.filter { !$0.spec.isDraft } : stored
     try options.recipe.check(free.map(\.spec)) { sources[$0.name] ?? Plain.f32 }
-    weights = try stored.map { stored in
-      let asked =
-        try stored.prepared.map { PreparedScheme.decision($0) } ?? options.drafts.decision(stored.spec)
+    func asked(_ stored: StoredWeight) throws -> QuantizeDecision {
+      try stored.prepared.map { PreparedScheme.decision($0) } ?? options.drafts.decision(stored.spec)
         ?? options.recipe.decide(stored.spec, source: stored.encoding, statistics: options.statistics)
-      if asked.scheme.isEntropyCoded, options.target.compression ?? .raw == .raw {
-        throw RequestError(
-          .unsupported,
-          "'\(stored.spec.name)' would be \(asked.scheme.name), which only a compressed .ingot stores in fewer bits",
-          help: "choose int8-channel, or an .ingot as the result")
-      }
-      var (decision, reason) = try options.target.adapt(asked, stored, model)
-      let usesImportance = decision.options.importance != nil
-      decision.options.importance = nil
-      let planned = PlannedWeight(
-        stored: stored, decision: decision, usesImportance: usesImportance,
-        reason: reason ?? options.drafts.reason(stored.spec)
-          ?? options.recipe.reason(for: stored.spec, source: stored.encoding))
-      if options.exactOnly, planned.step == .rounded {
-        throw RequestError(
-          .usage,
-          "'\(stored.spec.name)' would be rounded by '\(decision.scheme.name)', and --exact-only allows no such step",
-          help: "leave --exact-only away, or keep the weight by a recipe")
-      }
-      return planned
     }
+    var weights = try stored.map { try Plan.weight($0, asked($0), nil, model, options) }
+    var levelled: [String] = []
+    if options.target.isLoadedFused {
+      let levelling = try Levelling(weights, isStrict: options.isStrict) { place, scheme, reason in
+        let stored = stored[place]
+        var decision = try asked(stored)
+        let other = scheme.fallback(for: stored.encoding, shape: stored.spec.shape)
+        decision.scheme = other?.scheme ?? scheme
+        decision.note = other?.why ?? scheme.note(for: stored.encoding, shape: stored.spec.shape)
+        return try Plan.weight(stored, decision, reason, model, options)
+      }
+      for (place, change) in levelling.changes { weights[place] = change.planned }
+      levelled = levelling.warnings
+    }
+    self.weights = weights
     slabs = try options.target.slabs(weights, model)
     var bytesOut = [Int](repeating: 0, count: weights.count)
     for slab in slabs {
@@ -101,7 +95,7 @@ package struct Plan: Sendable {
     bytesIn = ledger.reduce(0) { $0 + $1.bytesIn }
     self.bytesOut = ledger.reduce(0) { $0 + $1.bytesOut }
     peakMemoryBytes = Plan.memory(weights, slabs, model, options)
-    warnings = model.warnings
+    warnings = model.warnings + levelled
     var leftOut = model.leftOut
     for (weight, rule) in beside {
       let place = leftOut.firstIndex { $0.rule == rule.rule } ?? leftOut.count
@@ -111,6 +105,33 @@ package struct Plan: Sendable {
     }
     self.leftOut = leftOut
     leftFiles = try model.leftFiles + options.target.leftFiles(self, model)
+  }
+
+  /// One weight as the result will hold it.
+  private static func weight(
+    _ stored: StoredWeight, _ asked: QuantizeDecision, _ why: String?, _ model: Model,
+    _ options: ConvertOptions
+  ) throws -> PlannedWeight {
+    if asked.scheme.isEntropyCoded, options.target.compression ?? .raw == .raw {
+      throw RequestError(
+        .unsupported,
+        "'\(stored.spec.name)' would be \(asked.scheme.name), which only a compressed .ingot stores in fewer bits",
+        help: "choose int8-channel, or an .ingot as the result")
+    }
+    var (decision, reason) = try options.target.adapt(asked, stored, model)
+    let usesImportance = decision.options.importance != nil
+    decision.options.importance = nil
+    let planned = PlannedWeight(
+      stored: stored, decision: decision, usesImportance: usesImportance,
+      reason: why ?? reason ?? options.drafts.reason(stored.spec)
+        ?? options.recipe.reason(for: stored.spec, source: stored.encoding))
+    if options.exactOnly, planned.step == .rounded {
+      throw RequestError(
+        .usage,
+        "'\(stored.spec.name)' would be rounded by '\(decision.scheme.name)', and --exact-only allows no such step",
+        help: "leave --exact-only away, or keep the weight by a recipe")
+    }
+    return planned
   }
 
   private static func memory(

@@ -59,10 +59,10 @@ package struct Budget: Sendable {
   fileprivate static let measuredBits = [3.0, 4, 5, 6, 7, 8, 8.5]
 }
 
-/// Weights of one role in one layer.
+/// Weights of one role in one layer, or of several where engines have one scheme for all of them.
 struct RoleGroup {
   let layer: Int
-  let role: Role
+  var roles: [Role]
   /// Those of blocks that draft tokens stand with the last layer's: they resemble it.
   var specs: [WeightSpec]
 }
@@ -96,11 +96,12 @@ struct BudgetTable {
       }
       for role in Role.allCases {
         let own = specs.filter { $0.role == role }
-        if !own.isEmpty { roles.append(RoleGroup(layer: layer, role: role, specs: own)) }
+        if !own.isEmpty { roles.append(RoleGroup(layer: layer, roles: [role], specs: own)) }
       }
     }
+    if options.target.isLoadedFused { roles = BudgetTable.fused(roles) }
     for spec in model.drafts where options.drafts == .quantize && stored[spec.name]?.encoding is Plain {
-      guard let last = roles.lastIndex(where: { $0.role == spec.role }) else { continue }
+      guard let last = roles.lastIndex(where: { $0.roles.contains(spec.role) }) else { continue }
       roles[last].specs.append(spec)
     }
     self.schemes = schemes
@@ -135,6 +136,26 @@ struct BudgetTable {
       .usage,
       "the weights take at least \(byteText(least)), found a budget of \(byteText(max(0, allowed))) for them",
       help: "ask for more, or for schemes of fewer bits with --candidates")
+  }
+
+  /// Roles of a layer that engines have one scheme for become one group.
+  private static func fused(_ roles: [RoleGroup]) -> [RoleGroup] {
+    var fused: [RoleGroup] = []
+    for role in roles {
+      let matrices = Set(role.specs.compactMap(\.fusionGroup))
+      let place = fused.firstIndex { other in
+        guard other.layer == role.layer else { return false }
+        return other.roles.contains(where: \.isRouted) && role.roles.contains(where: \.isRouted)
+          || other.specs.contains { $0.fusionGroup.map(matrices.contains) ?? false }
+      }
+      guard let place else {
+        fused.append(role)
+        continue
+      }
+      fused[place].roles += role.roles
+      fused[place].specs += role.specs
+    }
+    return fused
   }
 
   /// The least that all weights may take, by estimate.
@@ -199,7 +220,7 @@ struct BudgetTable {
     let errors = found.map(errors)
     let groups = roles.indices.map { place in
       BudgetGroup(
-        name: "blk.\(roles[place].layer) \(roles[place].role.rawValue)",
+        name: "blk.\(roles[place].layer) \(roles[place].roles.map(\.rawValue).joined(separator: "+"))",
         choices: schemes.indices.map {
           BudgetGroup.Choice(scheme: schemes[$0].name, bytes: sizes[place][$0], error: errors[place][$0])
         })

@@ -104,8 +104,9 @@ func prepare(
     let scales = try encoding.layout(of: spec.shape, name: spec.name.description)
       .first { $0.name == .scales }.map { scheme.dtype(of: $0) }
     guard scheme.isLossy, let grid = Grid(encoding, shape: spec.shape, scales: scales) else { continue }
-    let decision = try options.recipe.decide(
+    var decision = try options.recipe.decide(
       spec, source: planned.stored.encoding, statistics: nil)
+    decision.scheme = scheme
     targets[spec.name] = MethodTarget(spec: spec, decision: decision, grid: grid)
   }
   guard !targets.isEmpty else { return model }
@@ -118,7 +119,11 @@ func prepare(
   }
   let preparation = Preparation(
     targets: targets, tooLarge: tooLarge, store: store, method: method, options: options,
-    source: model.weights)
+    source: model.weights,
+    surveys: Surveys(
+      plan.weights.compactMap { planned in
+        targets[planned.stored.spec.name].map { ($0.spec, $0.decision.scheme) }
+      }))
   try preparation.run(
     model.family, model.weights,
     windows.groups(model.family.dimensions, streams: 2, maxMemory: options.run.maxMemory),
@@ -138,6 +143,8 @@ struct Preparation: Sendable {
   let options: ConvertOptions
   /// The source's own weights, into which nothing is folded.
   let source: any Weights
+  /// What fused weights share.
+  let surveys: Surveys
 
   private var parallel: Parallel { options.run.parallel }
 
@@ -155,7 +162,7 @@ struct Preparation: Sendable {
       try forEachLayer(family) { layer in
         for spec in family.weights where spec.layer == layer && folding.factors[spec.name] != nil {
           try Interrupt.check()
-          try put(try folded.weight(spec.name), spec, folding)
+          try put(spec, folding, folded)
           folded.finished(spec.name)
         }
         try store.seal()
@@ -303,8 +310,9 @@ struct Preparation: Sendable {
   private static let judgedTokens = 4096
 
   /// Stores a folded weight: rounded where the recipe says so, else as it was stored if that holds it, else in float32.
-  func put(_ folded: Weight, _ spec: WeightSpec, _ folding: Folding) throws {
-    if let target = targets[spec.name] { return try encode(target, folded, nil, folding) }
+  func put(_ spec: WeightSpec, _ folding: Folding, _ weights: some Weights) throws {
+    if let target = targets[spec.name] { return try encode(target, nil, folding, weights) }
+    let folded = try weights.weight(spec.name)
     let note = folding.notes[spec.name] ?? "as it is"
     for scheme in [PlainFloat.bf16, .f16] {
       let (result, report) = try scheme.quantize(folded, parallel: parallel)
@@ -320,16 +328,19 @@ struct Preparation: Sendable {
   }
 
   /// Encodes a weight by the moments of its inputs, or to nearest where there are too few.
-  func encode(_ target: MethodTarget, _ weight: Weight, _ moments: Moments?, _ folding: Folding) throws {
+  /// - Parameter weights: the weights with what is folded into them.
+  func encode(_ target: MethodTarget, _ moments: Moments?, _ folding: Folding, _ weights: some Weights) throws
+  {
     let (scheme, name) = (target.decision.scheme, target.spec.name)
-    var decision = try options.recipe.decide(
-      target.spec, source: weight.encoding, statistics: options.statistics)
-    if let multipliers = folding.factors[name]?.multipliers {
-      decision.options.importance = decision.options.importance?.divided(bySquaresOf: multipliers)
+    let weight = try weights.weight(name)
+    var decision = try decision(target, weight, folding)
+    decision.options.surveyed = try surveys.number(name, scheme) { other in
+      guard other != name, let target = targets[other] else { return SurveyPart(weight, decision.options) }
+      let part = try weights.weight(other)
+      return SurveyPart(part, try self.decision(target, part, folding).options)
     }
     var grid = target.grid
     if let coded = scheme as? Int8Coded {
-      decision.options.surveyed = try coded.survey(weight, options: decision.options)
       grid = grid.with(decision.options.surveyed.map { CodedScales(step: $0, group: coded.group) })
     }
     let plain = try scheme.quantize(weight, options: decision.options, parallel: parallel)
@@ -365,6 +376,17 @@ struct Preparation: Sendable {
       name, result, scheme: scheme.name, note: notes.joined(separator: "; "), inexactValues: inexact,
       errors: folding.factors[name] == nil
         ? WeightErrors.entry(weight, result, parallel) : try errors(name, result))
+  }
+
+  private func decision(_ target: MethodTarget, _ weight: Weight, _ folding: Folding) throws
+    -> QuantizeDecision
+  {
+    var decision = try options.recipe.decide(
+      target.spec, source: weight.encoding, statistics: options.statistics)
+    if let multipliers = folding.factors[target.spec.name]?.multipliers {
+      decision.options.importance = decision.options.importance?.divided(bySquaresOf: multipliers)
+    }
+    return decision
   }
 
   /// How far a weight's rows are from the source's own.

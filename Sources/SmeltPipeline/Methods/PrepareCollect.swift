@@ -145,7 +145,7 @@ final class CollectingWeights<Base: Weights>: Weights {
         if let target = preparation.targets[spec.name] {
           try encode(target, &state)
         } else if folding.factors[spec.name] != nil {
-          try preparation.put(try base.weight(spec.name), spec, folding)
+          try preparation.put(spec, folding, base)
         } else {
           continue
         }
@@ -161,7 +161,7 @@ final class CollectingWeights<Base: Weights>: Weights {
     let name = target.spec.name
     guard state.done.insert(name).inserted else { return }
     let key = target.spec.inputKey
-    try preparation.encode(target, try base.weight(name), state.moments[key], folding)
+    try preparation.encode(target, state.moments[key], folding, base)
     // What several weights share goes when all of them are done.
     if (sharing[key] ?? []).allSatisfy({ state.done.contains($0) }) { state.moments[key] = nil }
   }

@@ -22,6 +22,9 @@ package protocol ResultTarget: Sendable {
   /// Why the container has no place for a weight that takes no part in the text model; nil where it has.
   func leaves(_ spec: WeightSpec, _ model: Model) -> LeftOut?
 
+  /// Whether engines load the result as it is, so that what they fuse must be alike.
+  var isLoadedFused: Bool { get }
+
   /// What its files are known by; nil where the result is a folder.
   var kind: OutputKind? { get }
 
@@ -47,6 +50,11 @@ package protocol ResultTarget: Sendable {
   /// Starts the result.
   /// - Throws: `RequestError` cannot-create when it exists or cannot be created.
   func sink(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions) throws -> any ResultSink
+}
+
+extension ResultTarget {
+  /// Nothing is fused.
+  package var isLoadedFused: Bool { false }
 }
 
 /// Takes a result's bytes, slab after slab in the plan's order.

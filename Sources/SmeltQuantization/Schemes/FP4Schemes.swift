@@ -98,6 +98,7 @@ package struct MXFP4Scheme: Scheme {
 /// E2M1 codes under an E4M3 scale for each 16 columns, which one float for the whole weight divides. Named `nvfp4`,
 /// encoding `nvfp4.divided`.
 ///
+/// The parts of a matrix that engines fuse (query, key and value; gate and up) have one global scale, chosen for all of them.
 /// The global scale is a power of two when every value of the weight is exact under it and power-of-two group scales (sources of
 /// MXFP4 whose scales span at most 17 octaves are); else 448 × 6 ÷ absmax. A group's scale is E4M3(absmax ÷ 6 × global), not below 2⁻⁹;
 /// `percentile` takes the percentile for absmax; `mse` takes the best of the codes from six below it to two above. A
@@ -132,17 +133,22 @@ package struct NVFP4Scheme: Scheme {
     return (Keep(), "kept: \(shape.columns) columns are not a multiple of \(NVFP4.group)")
   }
 
+  /// Engines keep one global scale of a fused matrix: vLLM the largest of q, k and v, and gate's for gate and up.
+  package var sharesSurvey: Bool { true }
+
   /// The global scale.
   /// - Throws: `Q_CODE_NAN`.
-  package func survey(_ weight: Weight, options: QuantizeOptions) throws -> Float? {
-    let columns = weight.columns
+  package func survey(_ parts: [SurveyPart]) throws -> Float? {
     var absmax: Float = 0
-    try forEachDecodedRow(weight, rows: 0..<weight.rows, spareRows: 0) { _, values, _ in
-      absmax = max(absmax, sk_absmax_f32(values, columns))
+    for weight in parts.map(\.weight) {
+      let columns = weight.columns
+      try forEachDecodedRow(weight, rows: 0..<weight.rows, spareRows: 0) { _, values, _ in
+        absmax = max(absmax, sk_absmax_f32(values, columns))
+      }
     }
     guard absmax > 0 else { return 1 }
     let power = 256 / powerNotBelow(absmax / FP4.largest)
-    if power.isNormal, try isExact(weight, under: power) { return power }
+    if power.isNormal, try parts.allSatisfy({ try isExact($0.weight, under: power) }) { return power }
     let global = 448 * FP4.largest / absmax
     return global.isFinite ? global : 1
   }

@@ -78,7 +78,8 @@ package struct Int8Coded: Scheme {
 
   /// The weight's step, found on rows spread over it.
   /// - Throws: `Q_CODE_NAN`.
-  package func survey(_ weight: Weight, options: QuantizeOptions) throws -> Float? {
+  package func survey(_ parts: [SurveyPart]) throws -> Float? {
+    guard let weight = parts.first?.weight else { return nil }
     let columns = weight.columns
     let wanted = max(1, min(weight.rows, Int8Coded.sampled / max(1, columns)))
     var rows: [[Float]] = []

@@ -7,7 +7,7 @@ package import SmeltTensors
 /// FP8 E4M3 codes under one float32 scale. Named `fp8-tensor`, encoding `f8_e4m3.tensor`.
 ///
 /// The scale follows the rules of `fp8-channel` with the whole weight for the row; a percentile is the largest of the rows'
-/// percentiles. The weight is read once more for it (twice more under `mse`).
+/// percentiles. The weight is read once more for it (twice more under `mse`). The parts of a matrix that engines fuse have one scale.
 package struct TensorScheme: Scheme {
   /// The only one there is.
   package static let fp8 = TensorScheme()
@@ -33,35 +33,50 @@ package struct TensorScheme: Scheme {
     source is IntegerTable ? source : FP8(.e4m3, .tensor)
   }
 
-  /// The weight's scale.
+  /// Engines keep one scale of a fused matrix, and round again what was rounded under a smaller one.
+  package var sharesSurvey: Bool { true }
+
+  /// The scale of a weight, or of all parts of a fused matrix.
   /// - Throws: `Q_CODE_NAN`, `STAT_MISMATCH`.
-  package func survey(_ weight: Weight, options: QuantizeOptions) throws -> Float? {
-    try options.importance?.check(weight)
-    let columns = weight.columns
+  package func survey(_ parts: [SurveyPart]) throws -> Float? {
+    guard let first = parts.first else { return nil }
     var (absmax, magnitude): (Float, Float) = (0, 0)
-    try forEachDecodedRow(weight, rows: 0..<weight.rows, spareRows: 1) { _, values, spare in
-      let largest = sk_absmax_f32(values, columns)
-      absmax = max(absmax, largest)
-      guard case .percentile(let p) = options.observer, largest > magnitude else { return }
-      let bits = spare.withMemoryRebound(to: UInt32.self, capacity: columns) { bits in
-        for index in 0..<columns { bits[index] = values[index].bitPattern & 0x7FFF_FFFF }
-        return selected(nearestRank(p, count: columns), of: bits, count: columns)
+    for part in parts {
+      try part.options.importance?.check(part.weight)
+      let columns = part.weight.columns
+      try forEachDecodedRow(part.weight, rows: 0..<part.weight.rows, spareRows: 1) { _, values, spare in
+        let largest = sk_absmax_f32(values, columns)
+        absmax = max(absmax, largest)
+        guard case .percentile(let p) = first.options.observer, largest > magnitude else { return }
+        let bits = spare.withMemoryRebound(to: UInt32.self, capacity: columns) { bits in
+          for index in 0..<columns { bits[index] = values[index].bitPattern & 0x7FFF_FFFF }
+          return selected(nearestRank(p, count: columns), of: bits, count: columns)
+        }
+        magnitude = max(magnitude, Float(bitPattern: bits))
       }
-      magnitude = max(magnitude, Float(bitPattern: bits))
     }
     guard absmax > 0 else { return 1 }
-    let own = SourceScales.blocks(weight, rows: 1 << 16, columns: 1 << 16)?(0, 0)
-    for scale in [
-      weight.encoding.name == encoding(for: weight.encoding, shape: weight.shape).name ? own : nil,
-      code.powerOfTwo(absmax),
-    ] {
-      if let scale, try isExact(weight, under: scale) { return scale }
+    for scale in [ownScale(parts), code.powerOfTwo(absmax)] {
+      if let scale, try parts.allSatisfy({ try isExact($0.weight, under: scale) }) { return scale }
     }
-    switch options.observer {
+    switch first.options.observer {
     case .absmax: return code.scale(of: absmax)
     case .percentile: return code.scale(of: magnitude > 0 ? magnitude : absmax)
-    case .mse: return try leastError(weight, absmax, options.importance)
+    case .mse: return try leastError(parts, absmax)
     }
+  }
+
+  /// The scale that all parts have already, where they are in the result's encoding.
+  private func ownScale(_ parts: [SurveyPart]) -> Float? {
+    let own = Set(
+      parts.map { part -> Float? in
+        let weight = part.weight
+        guard weight.encoding.name == encoding(for: weight.encoding, shape: weight.shape).name else {
+          return nil
+        }
+        return SourceScales.blocks(weight, rows: 1 << 16, columns: 1 << 16)?(0, 0)
+      })
+    return own.count == 1 ? own.first ?? nil : nil
   }
 
   private func isExact(_ weight: Weight, under scale: Float) throws -> Bool {
@@ -82,18 +97,21 @@ package struct TensorScheme: Scheme {
     return true
   }
 
-  private func leastError(_ weight: Weight, _ absmax: Float, _ importance: ImportanceView?) throws -> Float {
-    let columns = weight.columns
+  private func leastError(_ parts: [SurveyPart], _ absmax: Float) throws -> Float {
     let first = code.scale(of: absmax)
     let candidates = ([first, code.powerOfTwo(absmax)] + (1..<32).map { first * (1 + Float($0) / 32) })
       .filter { $0 >= .leastNormalMagnitude && ($0 * code.largest).isFinite }
     var errors = [Double](repeating: 0, count: candidates.count)
-    let groupRows = max(1, weight.rows / (importance?.groups ?? 1))
-    try (importance?.values ?? []).withUnsafeBufferPointer { all in
-      try forEachDecodedRow(weight, rows: 0..<weight.rows, spareRows: 0) { row, values, _ in
-        let weights = importance == nil ? nil : all.baseAddress.map { $0 + row / groupRows * columns }
-        for (index, scale) in candidates.enumerated() {
-          errors[index] += code.error(values, weights, scale, columns)
+    for part in parts {
+      let (weight, importance) = (part.weight, part.options.importance)
+      let columns = weight.columns
+      let groupRows = max(1, weight.rows / (importance?.groups ?? 1))
+      try (importance?.values ?? []).withUnsafeBufferPointer { all in
+        try forEachDecodedRow(weight, rows: 0..<weight.rows, spareRows: 0) { row, values, _ in
+          let weights = importance == nil ? nil : all.baseAddress.map { $0 + row / groupRows * columns }
+          for (index, scale) in candidates.enumerated() {
+            errors[index] += code.error(values, weights, scale, columns)
+          }
         }
       }
     }

@@ -104,9 +104,9 @@ struct QuantizationSection {
             slab.encoding, slab.shape, keepsActivations: naming.compressed?.keepsActivations ?? false)
         else { continue }
         if modules[format] == nil { formats.append(format) }
-        modules[format, default: []].append(module)
+        modules[format, default: []] += ModulePatterns.names(of: module)
       } else if spec.isLinear {
-        ignored.append(module)
+        ignored += ModulePatterns.names(of: module)
       }
     }
     let hasHead = plan.weights.contains { $0.stored.spec.role == .outputHead && !$0.stored.spec.isDraft }
@@ -174,6 +174,17 @@ enum ModulePatterns {
       if seen.insert(pattern).inserted { patterns.append(pattern) }
     }
     return patterns
+  }
+
+  /// The names that engines look a module up by: its own, and for the matrices of an expert that are named `w1`, `w2`, `w3` the
+  /// names by which some engines ask for those of every family (`experts.0.gate_proj`).
+  /// Source: SGLang 0.5.23, `srt/layers/quantization/compressed_tensors/compressed_tensors.py` (`unfused_names`).
+  static func names(of module: String) -> [String] {
+    let words = module.split(separator: ".", omittingEmptySubsequences: false)
+    guard words.count > 2, words[words.count - 3] == "experts", let last = words.last,
+      let asked = ["w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"][last]
+    else { return [module] }
+    return [module, (words.dropLast() + [Substring(asked)]).joined(separator: ".")]
   }
 
   private static func pattern(_ module: String, onlyExperts: Bool) -> String {

@@ -25,6 +25,9 @@ package struct SafetensorsResult: ResultTarget {
     layout = CompressedLayout(schemeWord: schemeWord)
   }
 
+  /// vLLM and SGLang make one matrix of several weights.
+  package var isLoadedFused: Bool { true }
+
   /// A folder, which has a list of its files.
   package var kind: OutputKind? { nil }
 
