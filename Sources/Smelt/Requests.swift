@@ -25,6 +25,13 @@ public struct Conversion: Sendable {
   public var exactOnly: Bool
   /// Refuse schemes that engines cannot load together, where else the one of most bits is taken for all.
   public var strict = false
+  /// How a directory keeps quantized weights: `auto`, `compressed-tensors` or `modelopt`; nil for `auto`.
+  public var layout: String?
+  /// What engines do to the activations of FP8 and NVFP4 weights in a directory: `static` (scales from calibration), `dynamic` or
+  /// `none`; nil where the scheme's name decides.
+  public var activations: String?
+  /// Scales for cached keys and values in a directory: `fp8` (from calibration) or `none`; nil for `none`.
+  public var kvCache: String?
   /// Replace a result that Smelt wrote, and nothing else.
   public var overwrite: Bool
   /// Resume an ingot from an interrupted run.
@@ -53,7 +60,8 @@ public struct Conversion: Sendable {
   {
     var options = try ConversionRequest(
       scheme: scheme, recipePath: recipe, statisticsPath: statistics, observer: nil, drafts: mtp,
-      exactOnly: exactOnly, compression: compression, kind: container, overwrite: overwrite
+      exactOnly: exactOnly, compression: compression, kind: container, overwrite: overwrite,
+      engines: EngineWords(layout: layout, activations: activations, cache: kvCache)
     ).options(for: model, result: path, calibrates: calibrates, run.options)
     (options.resume, options.isStrict) = (resume, strict)
     return options

@@ -11,6 +11,10 @@ package protocol Weights: Sendable {
   /// x · Wᵀ for the given output channels (all by default): [tokens, in] to [tokens, rows.count].
   func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws -> Matrix
 
+  /// What a layer keeps of its tokens for later ones, as it reads it back: the same, unless these are weights of an engine whose cache
+  /// has fewer bits.
+  func cached(_ x: Matrix, _ part: CachePart, layer: Int, parallel: Parallel) throws -> Matrix
+
   /// The pass needs the weight no more for now; its memory may go.
   func finished(_ name: WeightName)
 
@@ -18,7 +22,20 @@ package protocol Weights: Sendable {
   func upcoming(_ names: [WeightName])
 }
 
+/// What a layer's attention keeps of each token, [tokens, channels].
+package enum CachePart: Sendable, Hashable {
+  /// Keys of all key heads, normed and rotated.
+  case keys
+  /// Values of all key heads.
+  case values
+  /// What latent attention keeps in place of both: the normed latent, and the rotated key that all heads share.
+  case latents
+}
+
 extension Weights {
+  /// The cache keeps float32.
+  package func cached(_ x: Matrix, _ part: CachePart, layer: Int, parallel: Parallel) throws -> Matrix { x }
+
   /// The hint is not taken.
   package func upcoming(_ names: [WeightName]) {}
 

@@ -23,7 +23,7 @@ private func report(_ name: String) throws -> Model { try Model.open(fixture("re
     #expect(worst <= 2e-5, "\(name) differs by \(worst)")
   }
 
-  /// Every one of them becomes an ingot, a directory and a GGUF file, or is refused by a name that people know.
+  /// Every one of them becomes an ingot, a directory and a GGUF file.
   @Test(arguments: [
     "tie_diff", "ix_overlay", "mo_parent", "mo_w4a16_nvfp4", "cfg_scal_has_theta", "gf_fused_gate_up.gguf",
     "z_inv", "goss_lin", "gq_emptygidx", "ct_mixed_class_target", "ct_asym", "nv_scale.gguf",
@@ -32,11 +32,6 @@ private func report(_ name: String) throws -> Model { try Model.open(fixture("re
     let folder = TemporaryFolder()
     let source = try report(name)
     for result in ["a.ingot", "a.gguf", "directory"] {
-      if result == "directory", ["mo_parent", "mo_w4a16_nvfp4", "nv_scale.gguf"].contains(name) {
-        let error = #expect(throws: RequestError.self) { try converted(source, folder.file(result)) }
-        #expect(error?.kind == .unsupported && error?.problem.contains("NVFP4") == true, "\(name)")
-        continue
-      }
       try expectEqual(source, try converted(source, folder.file(result)))
     }
   }

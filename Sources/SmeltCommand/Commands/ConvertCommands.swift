@@ -79,6 +79,8 @@ struct SchemeOptions: ParsableArguments {
       valueName: "size"), transform: byteSize)
   var maxPartSize: ByteSize?
 
+  @OptionGroup var engines: EngineOptions
+
   @Flag(name: .long, help: "Replace a result that smelt wrote, and nothing else.")
   var overwrite = false
 
@@ -99,7 +101,7 @@ struct SchemeOptions: ParsableArguments {
       scheme: scheme, recipePath: recipe, statisticsPath: statistics, observer: observer,
       drafts: mtp, exactOnly: exactOnly, compression: compression, kind: to, overwrite: overwrite,
       splitMaxSize: splitMaxSize?.bytes,
-      maxShardSize: maxShardSize?.bytes, maxPartSize: maxPartSize?.bytes
+      maxShardSize: maxShardSize?.bytes, maxPartSize: maxPartSize?.bytes, engines: engines.words
     ).options(for: model, result: result, calibrates: calibrates, run)
     (options.resume, options.isStrict) = (resume, strict)
     options.journalStep = journalStep?.bytes ?? options.journalStep

@@ -18,7 +18,9 @@ struct VerifyCommand: ParsableCommand {
       Profiles: near-lossless for results in place of the source, good for
       everyday use, usable where memory decides; Formats/report.md has their
       numbers. With --activations the result runs once more, its activations
-      rounded before each product with an INT8 or FP8 weight, as engines multiply.
+      rounded before each product with an INT8 or FP8 weight, as engines multiply;
+      `--activations declared` rounds what the result's config.json says, with the
+      scales that lie beside its weights, and keys and values of an FP8 cache.
       With --mtp the multi-token-prediction blocks of both sides run too: the share
       of drafts that their own model accepts, and the drafts' divergence.
 
@@ -56,7 +58,7 @@ struct VerifyCommand: ParsableCommand {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "Also run with rounded activations: int8 or fp8 with a scale for each token, static-int8 or static-fp8 with one for each weight.",
+      "Also run with rounded activations: int8 or fp8 with a scale for each token, static-int8 or static-fp8 with one for each weight, or declared: what the result's configuration says, caches included.",
       valueName: "kind"))
   var activations: String?
   @Option(

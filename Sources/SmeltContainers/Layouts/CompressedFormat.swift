@@ -19,6 +19,11 @@ package struct CompressedFormat: Hashable {
   package enum Activations: Hashable {
     case token(isFloat: Bool)
     case group(Int)
+    /// One scale for all numbers: the batch's own, or one that the checkpoint gives. Weights by tensor have no other form in
+    /// fused experts: vLLM 0.33 `compressed_tensors_moe_w8a8_fp8.py`, SGLang 0.5 `compressed_tensors_w8a8_fp8_moe.py`.
+    case tensor(isStatic: Bool)
+    /// Groups, rounded to four bits under a scale that the checkpoint gives.
+    case local(Int)
   }
 
   /// The package's name.
@@ -38,7 +43,10 @@ package struct CompressedFormat: Hashable {
   private var isPacked: Bool { name.hasSuffix("pack-quantized") }
 
   /// The format of an encoding, or nil where the package has none.
-  package init?(_ encoding: any Encoding, _ shape: Shape, keepsActivations: Bool) {
+  /// - Parameter isStatic: whether there is a scale of activations that calibration chose.
+  package init?(
+    _ encoding: any Encoding, _ shape: Shape, keepsActivations: Bool, isStatic: Bool = false
+  ) {
     func floats(_ strategy: Strategy, _ activations: Activations) -> (
       String, Int, Bool, Strategy, Activations?
     ) {
@@ -66,13 +74,15 @@ package struct CompressedFormat: Hashable {
       }
     case let fp8 as FP8 where fp8.format == .e4m3:
       switch fp8.granularity {
-      case .tensor: found = floats(.tensor, .token(isFloat: true))
+      case .tensor: found = floats(.tensor, .tensor(isStatic: isStatic))
       case .channel: found = floats(.channel, .token(isFloat: true))
       case .block(let rows, let columns):
         found = floats(.block(rows: rows, columns: columns), .group(columns))
       }
-    case let fp4 as NVFP4 where fp4.isDivided:
-      found = ("nvfp4-pack-quantized", 4, true, .tensorGroup(NVFP4.group), nil)
+    case is NVFP4:
+      found = (
+        "nvfp4-pack-quantized", 4, true, .tensorGroup(NVFP4.group), isStatic ? .local(NVFP4.group) : nil
+      )
       scaleType = "torch.float8_e4m3fn"
     case is FP4:
       found = ("mxfp4-pack-quantized", 4, true, .group(FP4.group), nil)
@@ -94,7 +104,9 @@ package struct CompressedFormat: Hashable {
         if !isFloat { entry.shape = [shape.rows, shape.columns * bits / 32] }
         entry.flipsTopBits = !isFloat && bits == 8
       case .values: break
-      case .globalScale: entry.name = "\(module).weight_global_scale"
+      case .globalScale:
+        entry.name = "\(module).weight_global_scale"
+        entry.isReciprocal = (weight.encoding as? NVFP4)?.isDivided == false
       case .zeroPoints:
         let groups = part.shape.rank == 2 ? part.shape.columns : 1
         entry.name = "\(module).weight_zero_point"
@@ -115,6 +127,15 @@ package struct CompressedFormat: Hashable {
         DeclaredTensor(
           name: "\(module).weight_shape", dtype: .i64, shape: [2],
           constant: Bytes(numbers.withUnsafeBytes { Array($0) })))
+    }
+    if let scale = weight.inputScale {
+      switch activations {
+      case .tensor(isStatic: true):
+        entries.append(.number("\(module).input_scale", scale.stored(divides: false), shape: [1]))
+      case .local:
+        entries.append(.number("\(module).input_global_scale", scale.stored(divides: true), shape: [1]))
+      default: break
+      }
     }
     return entries
   }
@@ -150,13 +171,18 @@ package struct CompressedFormat: Hashable {
   private var inputs: JSON {
     guard let activations else { return JSON(.null) }
     var (size, strategy, isFloat): (JSON, JSON, Bool) = (JSON(.null), "token", true)
+    var (bits, dynamic): (JSON, JSON) = (8, true)
     switch activations {
     case .token(let float): isFloat = float
     case .group(let columns): (size, strategy) = (JSON(columns), "group")
+    case .tensor(let isStatic): (strategy, dynamic) = ("tensor", JSON(!isStatic))
+    case .local(let columns): (size, strategy, bits, dynamic) = (JSON(columns), "tensor_group", 4, "local")
     }
-    return [
-      "num_bits": 8, "type": isFloat ? "float" : "int", "symmetric": true, "group_size": size,
-      "strategy": strategy, "dynamic": true,
+    var members: [(String, JSON)] = [
+      ("num_bits", bits), ("type", isFloat ? "float" : "int"), ("symmetric", true), ("group_size", size),
+      ("strategy", strategy), ("dynamic", dynamic),
     ]
+    if case .local = activations { members.append(("scale_dtype", "torch.float8_e4m3fn")) }
+    return JSON(members: members)
   }
 }

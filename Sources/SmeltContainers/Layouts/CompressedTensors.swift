@@ -52,6 +52,13 @@ struct CompressedTensors: Layout {
         "is \(context.codes.dtype), expected \(expected) \(format.isPacked ? "weight_packed" : "weight") for '\(group.name)'"
       )
     }
+    return try join(context, group, format).meeting(
+      group.inputs?.activations(context.place.module, in: context.source))
+  }
+
+  private func join(
+    _ context: JoinContext, _ group: CompressedTensorsConfig.Group, _ format: CompressedTensorsConfig.Format
+  ) throws -> JoinedWeight {
     switch format {
     case .packed: return try joinIntegers(context, group)
     case .nvfp4:

@@ -58,6 +58,7 @@ struct CompressedTensorsConfig: Sendable {
     let isFloat: Bool
     let isSymmetric: Bool
     let strategy: Strategy
+    let inputs: Inputs?
   }
 
   let groups: [Group]
@@ -105,7 +106,8 @@ struct CompressedTensorsConfig: Sendable {
       name: name,
       targets: try reader.strings("targets").map { try target($0, "targets", reader) }, format: format,
       bits: try weights.integer("num_bits", in: 1...16) ?? 8, isFloat: type == "float",
-      isSymmetric: try weights.bool("symmetric", default: true), strategy: try strategy(weights))
+      isSymmetric: try weights.bool("symmetric", default: true), strategy: try strategy(weights),
+      inputs: try Inputs(try reader.object("input_activations")))
   }
 
   private static func strategy(_ weights: QuantizationReader) throws -> Strategy {

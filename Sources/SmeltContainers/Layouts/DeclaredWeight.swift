@@ -17,6 +17,8 @@ package struct DeclaredWeight {
   package var isStack: Bool
   /// What makers of DeepSeek-V4's kin call scales: `X.scale` rather than `X.weight_scale_inv`.
   package var hasPlainScaleNames: Bool
+  /// The scale of the activations that meet it, where the result gives one.
+  package var inputScale: InputScale?
 
   /// A weight.
   package init(
@@ -45,6 +47,9 @@ package struct DeclaredTensor: Sendable {
   package var flipsTopBits = false
   /// How numbers of a byte each are put into words, where they are.
   package var packed: Packing?
+  /// Whether the one number of the part is stored as its reciprocal: a global scale that divides where the weight's multiplies, or
+  /// the other way round.
+  package var isReciprocal = false
 
   /// Zero points [rows, groups], one a byte, as little-endian words along the rows: [⌈rows × bits / 32⌉, groups]. Those of 8
   /// bits are offset by 128, as codes are.

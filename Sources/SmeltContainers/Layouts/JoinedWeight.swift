@@ -35,6 +35,8 @@ package struct JoinedWeight: Sendable {
   package let layout: String
   /// Whether the bytes are put in order when asked for, rather than lent.
   package let isBuilt: Bool
+  /// What the checkpoint says of the activations that meet it; nil where they stay as they are.
+  package internal(set) var activations: DeclaredActivations?
   private let make: @Sendable () throws -> Weight
   private let makePieces: (@Sendable () throws -> [Weight])?
   private let mapped: [Bytes]
@@ -54,6 +56,13 @@ package struct JoinedWeight: Sendable {
 
   /// Tells the system that its bytes will be needed soon.
   package func willNeed() { for bytes in mapped { bytes.willNeed() } }
+
+  /// The same, with what is said of the activations that meet it.
+  func meeting(_ activations: DeclaredActivations?) -> JoinedWeight {
+    var weight = self
+    weight.activations = activations
+    return weight
+  }
 
   init(
     name: String, file: String, shape: Shape, encoding: any Encoding, parts: [StoredPart],

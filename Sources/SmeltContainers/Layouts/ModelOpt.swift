@@ -37,6 +37,11 @@ struct ModelOpt: Layout {
     guard codes.dtype == algorithm.dtype else {
       throw context.contradicts("is \(codes.dtype), expected \(algorithm.dtype) for \(algorithm.rawValue)")
     }
+    return try join(context, algorithm).meeting(algorithm.activations(module, in: context.source))
+  }
+
+  private func join(_ context: JoinContext, _ algorithm: ModelOptConfig.Algorithm) throws -> JoinedWeight {
+    let (module, shape) = (context.place.module, context.shape)
     switch algorithm {
     case .nvfp4, .weightNVFP4:
       return try context.nvfp4(.multiplied, globalScale: "\(module).weight_scale_2")

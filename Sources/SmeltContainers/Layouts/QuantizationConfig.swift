@@ -25,6 +25,10 @@ package struct QuantizationConfig: Sendable {
   package let offset: Int?
   /// Whether some weight must be quantized for the configuration to be true.
   package let needsQuantizedWeights: Bool
+  /// Whether activations have scales that calibration chose: `activation_scheme` is static.
+  let hasStaticActivations: Bool
+  /// Whether keys and values are cached in FP8.
+  package let hasCacheScales: Bool
   /// What compressed-tensors says.
   let compressed: CompressedTensorsConfig?
   /// What ModelOpt says.
@@ -83,6 +87,8 @@ package struct QuantizationConfig: Sendable {
     if method == "mxfp8", let block, block != (1, FP4.group) {
       throw reader.error("weight_block_size", "expected [1, \(FP4.group)] for mxfp8")
     }
+    hasStaticActivations = method == "fp8" ? try reader.string("activation_scheme") == "static" : false
+    hasCacheScales = QuantizationConfig.declaresCache(section)
     compressed = method == "compressed-tensors" ? try CompressedTensorsConfig(reader) : nil
     modelOpt = method == "modelopt" ? try ModelOptConfig(reader) : nil
     packed = method == "gptq" || method == "awq" ? try PackedIntegerConfig(reader, method: method ?? "") : nil

@@ -36,7 +36,19 @@ struct ScaledFP8: Layout {
       [
         context.part(.values, codes, codes.shape),
         context.part(.scales, scale, scaleShape, dtype: context.config.method == "mxfp8" ? .f8E8M0 : nil),
-      ], from: [Share(codes), Share(scale)])
+      ], from: [Share(codes), Share(scale)]
+    ).meeting(activations(granularity, context))
+  }
+
+  /// `activation_scheme`: static means one scale beside the weight. Without a `quant_method` nothing is said.
+  private func activations(_ granularity: FP8.Granularity, _ context: JoinContext) -> DeclaredActivations? {
+    guard context.config.method != nil else { return nil }
+    if context.config.hasStaticActivations {
+      return DeclaredActivations(
+        .tensor, scale: context.source.tensor("\(context.place.module).input_scale"))
+    }
+    if case .block(_, let columns) = granularity { return DeclaredActivations(.group(columns)) }
+    return DeclaredActivations(.token)
   }
 
   private func granularity(_ scale: TensorInfo, _ context: JoinContext) throws -> FP8.Granularity {

@@ -141,11 +141,12 @@ package struct Decoder: ResidualDecoder {
       if let indexer, let around {
         selected = try indexer.select(rows, part, name, around, weights, state, pass)
       }
+      let keys = try weights.cached(
+        try project("attn_k", norm: norms?.keys, rotated: true), .keys, layer: index, parallel: pass.parallel)
+      let values = try weights.cached(
+        try project("attn_v", norm: nil, rotated: false), .values, layer: index, parallel: pass.parallel)
       var heads = core.attend(
-        queries,
-        try project("attn_k", norm: norms?.keys, rotated: true),
-        try project("attn_v", norm: nil, rotated: false), part.batch, sinks: sinks,
-        selected: selected, state, pass)
+        queries, keys, values, part.batch, sinks: sinks, selected: selected, state, pass)
       if let gates { heads.multiply(byLogisticOf: gates, pass) }
       out.append(
         try Linear.apply(

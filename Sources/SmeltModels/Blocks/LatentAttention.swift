@@ -138,10 +138,13 @@ struct LatentAttention: Sendable {
     joint.forEachRow(pass.parallel) { token, row in
       table.rotate(row + latentWidth, positions[token], pairing)
     }
-    let shared = joint.columns(latentWidth..<latentWidth + rotaryWidth)
+    let shared = try weights.cached(
+      joint.columns(latentWidth..<latentWidth + rotaryWidth), .latents, layer: name.layer,
+      parallel: pass.parallel)
     var latents = joint.columns(0..<latentWidth)
     let norm = try weights.vector(name("attn_kv_a_norm"))
     Linear.norm(&latents, norm, epsilon: LatentAttention.innerEpsilon, pass)
+    latents = try weights.cached(latents, .latents, layer: name.layer, parallel: pass.parallel)
     let both = try weights.multiply(latents, name("attn_kv_b"), rows: nil, parallel: pass.parallel)
     let stride = plainWidth + valueWidth
     // SAFETY: `both` has heads × (plain + value width) columns and `shared` the rotary width, as the weights' shapes were checked; every

@@ -149,6 +149,8 @@ extension Gemma4Decoder {
         var values = a.sharesProjection ? keys : try Linear.apply(rows, name("attn_v"), weights, pass)
         prepare(&keys, try weights.vector(name("attn_k_norm")))
         prepare(&values, nil, isRotated: false)
+        keys = try weights.cached(keys, .keys, layer: index, parallel: pass.parallel)
+        values = try weights.cached(values, .values, layer: index, parallel: pass.parallel)
         if leaves { left.append(keys, values) }
         mixed = core.attend(queries, keys, values, part.batch, state, pass)
       }

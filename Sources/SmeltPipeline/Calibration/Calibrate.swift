@@ -167,10 +167,9 @@ private struct SafetensorsSink: StatisticsSink, ~Copyable {
       replacing: replacement)
   }
 
-  mutating func write(_ entries: [StatisticsEntry], _ tokens: ExpertTokens?, _ sources: ExpertSources?) throws
-  {
-    for tensor in entries.flatMap(\.tensors) { try writer.write(tensor.name, tensor.bytes) }
-    for tensor in [tokens?.tensor, sources?.tensor].compactMap({ $0 }) {
+  mutating func write(_ layer: LearnedLayer) throws {
+    for tensor in layer.entries.flatMap(\.tensors) { try writer.write(tensor.name, tensor.bytes) }
+    for tensor in [layer.cache?.tensor, layer.tokens?.tensor, layer.sources?.tensor].compactMap({ $0 }) {
       try writer.write(tensor.name, tensor.bytes)
     }
   }
@@ -186,7 +185,7 @@ private struct Learned {
 
   /// Takes a layer, and hands it on.
   mutating func add<Sink: StatisticsSink & ~Copyable>(_ layer: LearnedLayer, _ sink: inout Sink) throws {
-    try sink.write(layer.entries, layer.tokens, layer.sources)
+    try sink.write(layer)
     tokens += [layer.tokens].compactMap { $0 }
     sources += [layer.sources].compactMap { $0 }
   }
@@ -255,6 +254,7 @@ private struct Calibration {
       }
       let section = layout.sections[layer]
       let counts = section.tokens(observed.drainRouting().first)
+      let cache = section.cache(observed.drainCaches().first { $0.layer == layer })
       var replayed = [Int](repeating: 0, count: experts)
       if counts != nil {
         for expert in 0..<experts {
@@ -267,7 +267,7 @@ private struct Calibration {
       let sources = counts.map { origins($0, drawn: drawn, replayed: replayed) }
       var entries = section.entries(observed.drain())
       if policy.kind == .peerMax, let sources { entries = entries.withRangesOfPeers(sources) }
-      let found = LearnedLayer(entries: entries, tokens: counts, sources: sources)
+      let found = LearnedLayer(entries: entries, cache: cache, tokens: counts, sources: sources)
       try learned.add(found, &sink)
       try keeping.checkpoints.layerEnded(
         found, keeping.statistics, added: keeping.added, stream,
@@ -276,7 +276,7 @@ private struct Calibration {
     learned.spilledBytes = stream.spilledBytes + (inputs?.byteCount ?? 0)
     try stream.forEach { batch, _, x in try forEachLogits(family, x, batch, observed, pass) { _, _ in } }
     let outside = layout.sections[family.dimensions.layers].entries(observed.drain())
-    try sink.write(outside, nil, nil)
+    try sink.write(LearnedLayer(entries: outside))
     options.progress.advance(1)
     return learned
   }

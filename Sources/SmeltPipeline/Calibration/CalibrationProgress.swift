@@ -10,6 +10,7 @@ import SmeltTensors
 /// What a calibration learned of a layer.
 struct LearnedLayer {
   var entries: [StatisticsEntry]
+  var cache: CacheRange?
   var tokens: ExpertTokens?
   var sources: ExpertSources?
 }
@@ -170,6 +171,7 @@ final class CalibrationProgress {
     var section = statistics
     for layer in pending {
       section.add(layer.entries)
+      section.add([layer.cache].compactMap { $0 })
       section.add([layer.tokens].compactMap { $0 })
       section.add([layer.sources].compactMap { $0 })
     }
@@ -293,15 +295,16 @@ final class CalibrationProgress {
   /// A layer of a checkpoint: all that the layer's section of the result has.
   private func learned(_ section: StatisticsLayout.Section, _ found: Statistics) throws -> LearnedLayer {
     let entries = try section.specs.compactMap { try found.entry($0.name) }
+    let cache = try section.layer.flatMap { try found.cacheRange(layer: $0) }
     let tokens = try section.layer.flatMap { try found.expertTokens(layer: $0) }
     let sources = try section.layer.flatMap { try found.expertSources(layer: $0) }
     let hasExperts = section.experts > 0
     guard entries.count == section.specs.count, entries.allSatisfy({ $0.absmax != nil }),
-      (tokens != nil) == hasExperts, (sources != nil) == hasExperts
+      (cache != nil) == (section.layer != nil), (tokens != nil) == hasExperts, (sources != nil) == hasExperts
     else {
       throw FormatError(
         .resumeMismatch, file: found.file, "lacks statistics of layer \(section.layer ?? 0)")
     }
-    return LearnedLayer(entries: entries, tokens: tokens, sources: sources)
+    return LearnedLayer(entries: entries, cache: cache, tokens: tokens, sources: sources)
   }
 }

@@ -126,10 +126,9 @@ struct ImatrixSink: StatisticsSink, ~Copyable {
       chunkSize: statistics.context, tool: "smelt \(smeltVersion)", replacing: replacement)
   }
 
-  mutating func write(_ entries: [StatisticsEntry], _ tokens: ExpertTokens?, _ sources: ExpertSources?) throws
-  {
+  mutating func write(_ layer: LearnedLayer) throws {
     // llama-imatrix leaves the output head out unless told otherwise, and so does this.
-    for (base, stack) in ImatrixSink.stacks(entries, \.weight) where base.hasPrefix("blk.") {
+    for (base, stack) in ImatrixSink.stacks(layer.entries, \.weight) where base.hasPrefix("blk.") {
       let sums = stack.map(ImatrixSink.sums)
       try writer.write(base, sums: sums.flatMap(\.0), counts: sums.map(\.1))
     }

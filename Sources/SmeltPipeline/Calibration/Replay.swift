@@ -23,6 +23,9 @@ final class RouterTap<Base: Weights>: Weights {
   func weight(_ name: WeightName) throws -> Weight { try base.weight(name) }
   func finished(_ name: WeightName) { base.finished(name) }
   func upcoming(_ names: [WeightName]) { base.upcoming(names) }
+  func cached(_ x: Matrix, _ part: CachePart, layer: Int, parallel: Parallel) throws -> Matrix {
+    try base.cached(x, part, layer: layer, parallel: parallel)
+  }
 
   func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws -> Matrix {
     let logits = try base.multiply(x, name, rows: rows, parallel: parallel)

@@ -23,6 +23,11 @@ struct StatisticsLayout {
       }
     }
 
+    /// The range of what the section's layer keeps of its tokens; nil outside the layers.
+    func cache(_ found: CacheRange?) -> CacheRange? {
+      layer.map { found ?? CacheRange(layer: $0) }
+    }
+
     /// The tokens of the section's experts; nil when it has none.
     func tokens(_ found: ExpertTokens?) -> ExpertTokens? {
       guard let layer, experts > 0 else { return nil }
@@ -53,6 +58,7 @@ extension StatisticsLayout.Section {
     var tensors = specs.flatMap {
       StatisticsEntry.layout($0.name, groups: $0.inputGroups, columns: $0.shape.columns)
     }
+    if let layer { tensors.append((CacheRange.tensorName(layer), .f32, [2])) }
     if let layer, experts > 0 {
       tensors.append((ExpertTokens.tensorName(layer), .i64, [experts]))
       tensors.append((ExpertSources.tensorName(layer), .i64, [experts, 4]))

@@ -9,6 +9,8 @@ package struct ConvertOptions: Sendable {
   package var recipe: Recipe
   /// What calibration learned, if anything.
   package var statistics: Statistics?
+  /// Whether statistics will be there when the conversion begins.
+  package var calibrates = false
   /// The container of the result.
   package var target: any ResultTarget
   /// What becomes of blocks that draft tokens.

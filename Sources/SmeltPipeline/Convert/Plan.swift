@@ -83,8 +83,9 @@ package struct Plan: Sendable {
       bytesOut[slab.weight] += share
       if let other = slab.other { bytesOut[other] += slab.byteCount - share }
     }
+    let taken = try options.target.takenScales(weights, model)
     ledger =
-      Plan.ledger(weights, bytesOut, model)
+      Plan.ledger(weights, bytesOut, model, taken)
       + beside.flatMap { weight, rule in
         weight.tensors.map {
           LedgerEntry(
@@ -95,8 +96,8 @@ package struct Plan: Sendable {
     bytesIn = ledger.reduce(0) { $0 + $1.bytesIn }
     self.bytesOut = ledger.reduce(0) { $0 + $1.bytesOut }
     peakMemoryBytes = Plan.memory(weights, slabs, model, options)
-    warnings = model.warnings + levelled
-    var leftOut = model.leftOut
+    warnings = try model.warnings + levelled + options.target.remarks(weights, model, options)
+    var leftOut = model.leftOut(besides: taken)
     for (weight, rule) in beside {
       let place = leftOut.firstIndex { $0.rule == rule.rule } ?? leftOut.count
       if place == leftOut.count { leftOut.append(rule) }
@@ -184,7 +185,9 @@ package struct Plan: Sendable {
   private static let tableBytes = 5 << 10
   private static let statisticsBytes = 640
 
-  private static func ledger(_ weights: [PlannedWeight], _ bytesOut: [Int], _ model: Model) -> [LedgerEntry] {
+  private static func ledger(
+    _ weights: [PlannedWeight], _ bytesOut: [Int], _ model: Model, _ taken: Set<String>
+  ) -> [LedgerEntry] {
     var ledger: [LedgerEntry] = []
     for (place, weight) in weights.enumerated() {
       let spec = weight.stored.spec
@@ -206,6 +209,14 @@ package struct Plan: Sendable {
       }
     }
     for tensor in model.source.droppedTensors {
+      guard !taken.contains(tensor.name) else {
+        ledger.append(
+          LedgerEntry(
+            source: tensor.name, fate: .joined,
+            rule: "a scale of activations or caches that the result gives",
+            bytesIn: tensor.byteCount, bytesOut: tensor.byteCount))
+        continue
+      }
       ledger.append(
         LedgerEntry(
           source: tensor.name, fate: .dropped, rule: tensor.rule.name, bytesIn: tensor.byteCount, bytesOut: 0,

@@ -20,14 +20,16 @@ package struct ConversionRequest: Sendable {
   var splitMaxSize: Int?
   var maxShardSize: Int?
   var maxPartSize: Int?
+  var engines: EngineWords
 
   /// The words.
   package init(
     scheme: String?, recipePath: String?, statisticsPath: String?, observer: String?,
     drafts: String = DraftFate.quantize.rawValue, exactOnly: Bool, compression: String, kind: String?,
     overwrite: Bool, splitMaxSize: Int? = nil, maxShardSize: Int? = nil,
-    maxPartSize: Int? = nil
+    maxPartSize: Int? = nil, engines: EngineWords = EngineWords()
   ) {
+    self.engines = engines
     self.scheme = scheme
     self.recipePath = recipePath
     self.statisticsPath = statisticsPath
@@ -70,19 +72,24 @@ package struct ConversionRequest: Sendable {
       guard scheme == nil else { throw RequestError(.usage, "give --scheme or --recipe, not both") }
       recipe = try Recipe(try readSmallFile(recipePath, limit: 16 << 20, code: .recipe), file: recipePath)
     } else {
+      let preset = scheme.flatMap {
+        container.name == Container.safetensors.name ? CompressedLayout.presets[$0] : nil
+      }
       recipe = try Self.recipe(
-        scheme ?? "keep", for: model, in: container, hasImportances: statistics != nil || calibrates,
-        drops: drafts == DraftFate.drop.rawValue)
+        preset ?? scheme ?? "keep", for: model, in: container,
+        hasImportances: statistics != nil || calibrates, drops: drafts == DraftFate.drop.rawValue)
       recipe.observer = statistics == nil ? .absmax : .mse
     }
     if let observer { recipe.observer = try Observer.named(observer) }
-    return ConvertOptions(
+    var options = ConvertOptions(
       recipe: recipe, statistics: statistics,
       target: try container.target(
         TargetOptions(
           compression: compression, splitMaxSize: splitMaxSize, maxShardSize: maxShardSize,
-          maxPartSize: maxPartSize, scheme: scheme)),
+          maxPartSize: maxPartSize, scheme: scheme, engines: engines)),
       drafts: try DraftFate(named: drafts), exactOnly: exactOnly, overwrite: overwrite, run: run)
+    options.calibrates = calibrates
+    return options
   }
 
   /// The recipe of a scheme's name, or of one of llama-quantize's names, which look at the model: mixtures in any container, and in a

@@ -34,6 +34,12 @@ package protocol ResultTarget: Sendable {
   /// The matrices of the result, in the order they will be written.
   func slabs(_ weights: [PlannedWeight], _ model: Model) throws -> [OutputMatrix]
 
+  /// Things worth saying about what engines do with the result, and refusals of what only all weights together tell.
+  func remarks(_ weights: [PlannedWeight], _ model: Model, _ options: ConvertOptions) throws -> [String]
+
+  /// Tensors of the source with scales of activations and caches whose numbers the result gives again.
+  func takenScales(_ weights: [PlannedWeight], _ model: Model) throws -> Set<String>
+
   /// Files beside the source's weights that the result has no place for.
   func leftFiles(_ plan: Plan, _ model: Model) throws -> [LeftFile]
 
@@ -123,6 +129,12 @@ extension ResultTarget {
   package var maxPartBytes: Int? { nil }
   /// Each weight is one.
   package func parts(of spec: WeightSpec, _ model: Model) -> [WeightPart] { [] }
+  /// None.
+  package func takenScales(_ weights: [PlannedWeight], _ model: Model) -> Set<String> { [] }
+  /// None.
+  package func remarks(_ weights: [PlannedWeight], _ model: Model, _ options: ConvertOptions) -> [String] {
+    []
+  }
   /// Nothing is left out.
   package func leaves(_ spec: WeightSpec, _ model: Model) -> LeftOut? { nil }
 

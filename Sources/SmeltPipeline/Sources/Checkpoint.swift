@@ -28,6 +28,8 @@ struct OpenedSource {
   var recorded: RecordedOrigin?
   /// The text of config.json, where there is one.
   var config: Bytes?
+  /// Whether the configuration says that keys and values are cached in FP8.
+  var hasCacheScales = false
   /// Makes or hands over the files beside the weights.
   var smallFiles: @Sendable () throws -> [(name: String, bytes: Bytes)]
   /// Files that no result takes.
@@ -65,6 +67,8 @@ package final class Checkpoint: ModelSource {
   private let mappedFiles: [MappedFile]
   private let recorded: RecordedOrigin?
   private let places: [WeightName: Int]
+  private let hasCacheScales: Bool
+  private let scales: Mutex<DeclaredScales?> = Mutex(nil)
   private let validated = ScannedWeights()
   private let built = BuiltWeights()
   private let makeFiles: @Sendable () throws -> [(name: String, bytes: Bytes)]
@@ -86,6 +90,7 @@ package final class Checkpoint: ModelSource {
     config = opened.config
     recorded = opened.recorded
     makeFiles = opened.smallFiles
+    hasCacheScales = opened.hasCacheScales
     leftFiles = opened.leftFiles
     mappedFiles = opened.mappedFiles
     places = Dictionary(uniqueKeysWithValues: opened.family.weights.enumerated().map { ($1.name, $0) })
@@ -109,6 +114,17 @@ package final class Checkpoint: ModelSource {
   package func checkUnchanged() throws {
     try container.checkUnchanged()
     for file in mappedFiles { try file.checkUnchanged() }
+  }
+
+  /// What the configuration and the tensors beside the weights declare; read once.
+  package func declaredScales() throws -> DeclaredScales {
+    try scales.withLock { known in
+      if let known { return known }
+      let found = try DeclaredScales(
+        zip(family.weights, joined), in: container, hasCacheScales: hasCacheScales)
+      known = found
+      return found
+    }
   }
 
   // MARK: weights

@@ -82,7 +82,8 @@ extension OpenedSource {
     self.init(
       container: "safetensors", source: source, family: drafts.carried(by: family),
       dialect: family.dialects[column], joined: joined + drafts.joined, dropped: dropped,
-      notes: head?.notes ?? [], config: text, smallFiles: { files },
+      notes: head?.notes ?? [], config: text, hasCacheScales: quantization.hasCacheScales,
+      smallFiles: { files },
       leftFiles: carried.left(besides: source), mappedFiles: carried.mappings)
   }
 }

@@ -14,7 +14,7 @@ package struct Container: Sendable {
   /// Opens a path.
   let open: @Sendable (_ path: String, _ allowDrop: [String]) throws -> any ModelSource
   /// What a conversion writes there.
-  let makeTarget: @Sendable (TargetOptions) -> any ResultTarget
+  let makeTarget: @Sendable (TargetOptions) throws -> any ResultTarget
 
   /// Whether a path is taken for one: a folder, or a file by its name or its first bytes.
   package func recognizes(_ path: String) -> Bool {
@@ -39,7 +39,8 @@ extension Container {
     open: { try Checkpoint(try OpenedSource(directory: $0, allowDrop: $1), path: $0) },
     makeTarget: {
       SafetensorsResult(
-        shardBytes: $0.maxShardSize ?? SafetensorsResult.usualShardBytes, schemeWord: $0.scheme)
+        shardBytes: $0.maxShardSize ?? SafetensorsResult.usualShardBytes,
+        layout: try $0.engines.layout(schemeWord: $0.scheme))
     })
 
   /// An ingot, or the first of several files of one.
@@ -106,6 +107,8 @@ struct TargetOptions: Sendable {
   var maxPartSize: Int?
   /// The scheme in the user's words.
   var scheme: String?
+  /// What engines are to find beside the weights.
+  var engines = EngineWords()
 }
 
 extension Container {
@@ -154,6 +157,11 @@ extension Container {
     guard options.maxPartSize == nil || name == Container.ingot.name else {
       throw RequestError(.usage, "--max-part-size is for .ingot results")
     }
-    return makeTarget(options)
+    guard options.engines.isEmpty || name == Container.safetensors.name else {
+      throw RequestError(
+        .usage,
+        "--layout, --activations and --kv-cache are for directories of safetensors, which engines read")
+    }
+    return try makeTarget(options)
   }
 }

@@ -73,13 +73,22 @@ package struct Model: Sendable {
   /// The file of errors that a method left in the weights; nil where there was none.
   var preparedErrors: [UInt8]? { prepared.map { $0.errors.bytes } }
 
+  /// What the source declares of the rounding of activations and caches.
+  /// - Throws: `Q_SCALE_SHAPE`, `Q_SCALE_VALUE`.
+  package func declaredScales() throws -> DeclaredScales { try source.declaredScales() }
+
   /// Where no cache of a run keeps weights: lowers what a source keeps inflated for itself.
   func limitCache(_ bytes: Int) { source.inflatedLimit = min(source.inflatedLimit, bytes) }
 
   /// Tensors of the source that take part in nothing, by the rule that leaves them out.
-  package var leftOut: [LeftOut] {
+  package var leftOut: [LeftOut] { leftOut(besides: []) }
+
+  /// The same without some of them.
+  func leftOut(besides taken: Set<String>) -> [LeftOut] {
     var found: [LeftOut] = []
-    for tensor in source.droppedTensors { found.add(tensor.rule, tensors: 1, bytes: tensor.byteCount) }
+    for tensor in source.droppedTensors where !taken.contains(tensor.name) {
+      found.add(tensor.rule, tensors: 1, bytes: tensor.byteCount)
+    }
     return found
   }
 

@@ -63,6 +63,9 @@ package protocol ModelSource: Weights {
   func read(_ name: WeightName, parallel: Parallel) throws -> Weight
   /// Bytes in the container, and bytes of the parts once they are read.
   func sizes(of name: WeightName) -> (stored: Int, content: Int)
+  /// What is declared of the rounding of activations and caches.
+  /// - Throws: `Q_SCALE_SHAPE`, `Q_SCALE_VALUE`.
+  func declaredScales() throws -> DeclaredScales
   /// Begins to read the pages that hold the weight.
   func willNeed(_ name: WeightName)
   /// Lets the system take back the pages that hold the weight.
@@ -80,6 +83,9 @@ extension ModelSource {
   package func smallFile(_ name: String) throws -> Bytes? {
     try smallFiles().first { $0.name == name }?.bytes
   }
+
+  /// Nothing: the container does not say.
+  package func declaredScales() throws -> DeclaredScales { DeclaredScales() }
 
   /// None: the container states no hash of its content.
   package var contentHash: String? { nil }

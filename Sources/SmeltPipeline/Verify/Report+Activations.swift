@@ -1,5 +1,6 @@
 // What a report says of rounded activations.
 
+import SmeltContainers
 import SmeltModels
 import SmeltQuantization
 import SmeltStorage
@@ -14,6 +15,8 @@ extension Report {
     package var roundedWeights: Int
     /// Those of them that the statistics know no range of, where scales are static: they got one for each token.
     package var withoutRange: Int
+    /// Layers whose cached keys and values were rounded.
+    package var cachedLayers = 0
     /// e^(mean negative log-likelihood).
     package var perplexity = 0.0
     /// The KL divergence; floor and forced routing are not measured.
@@ -27,7 +30,8 @@ extension Report {
     var json: JSON {
       [
         "rounding": JSON(rounding), "rounded_weights": JSON(roundedWeights),
-        "without_range": JSON(withoutRange), "perplexity": JSON(perplexity),
+        "without_range": JSON(withoutRange), "cached_layers": JSON(cachedLayers),
+        "perplexity": JSON(perplexity),
         "kl": [
           "mean": JSON(kl.mean), "median": JSON(kl.median), "p99": JSON(kl.p99), "max": JSON(kl.max),
         ], "top1_agreement": JSON(top1), "top5_agreement": JSON(top5),
@@ -39,7 +43,19 @@ extension Report {
   /// - Throws: `RequestError` usage when the result has no weight of eight bits.
   static func activations(_ rounding: ActivationRounding, of result: Model) throws -> Activations {
     let reached = try result.storedWeights().filter {
-      $0.spec.isMultiplied && ActivationRounding.reaches($0.encoding)
+      $0.spec.isMultiplied && rounding.reaches($0.spec.name, $0.encoding)
+    }
+    if rounding.kind == .declared {
+      let fixed = reached.compactMap { rounding.declared.inputs[$0.spec.name] }
+      guard !reached.isEmpty || !rounding.declared.caches.isEmpty else {
+        throw RequestError(
+          .usage, "'\(result.path)' declares no rounding of activations or caches",
+          help: "leave --activations away, or name a rounding: int8, fp8")
+      }
+      return Activations(
+        rounding: rounding.kind.rawValue, roundedWeights: reached.count,
+        withoutRange: fixed.count { $0.form == .local && $0.scale == nil },
+        cachedLayers: rounding.declared.caches.count)
     }
     guard !reached.isEmpty else {
       throw RequestError(

@@ -17,7 +17,7 @@ package struct TensorScheme: Scheme {
 
   /// The canonical name.
   package var name: String { "fp8-tensor" }
-  /// None: the ecosystem's `FP8` has static activation scales too.
+  /// The ecosystem's `FP8` has static activation scales too: only directories can hold those, and take that word for this scheme.
   package var synonyms: [String] { ["FP8_TENSOR"] }
   /// One line for help.
   package var summary: String { "FP8 E4M3, one scale" }

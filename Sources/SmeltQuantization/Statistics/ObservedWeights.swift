@@ -58,6 +58,25 @@ package final class ObservedWeights<Base: Weights>: Weights {
     return try base.multiply(x, name, rows: rows, parallel: parallel)
   }
 
+  /// Watches what a layer keeps of its tokens, then keeps it as the base does.
+  package func cached(_ x: Matrix, _ part: CachePart, layer: Int, parallel: Parallel) throws -> Matrix {
+    // SAFETY: the pointer is one to all of the matrix's numbers
+    let largest = x.values.withUnsafeBufferPointer { values in
+      values.isEmpty ? 0 : sk_absmax_f32(values.baseAddress!, values.count)
+    }
+    state.withLock { $0.caches[layer, default: CacheRange(layer: layer)].add(largest, part) }
+    return try base.cached(x, part, layer: layer, parallel: parallel)
+  }
+
+  /// What layers kept of their tokens since the last call, layers in ascending order; forgotten here.
+  package func drainCaches() -> [CacheRange] {
+    let found = state.withLock { state in
+      defer { state.caches = [:] }
+      return state.caches
+    }
+    return found.values.sorted { $0.layer < $1.layer }
+  }
+
   /// Counts the tokens of each expert of a layer.
   package func record(_ routing: Routing, layer: Int, experts: Int) {
     state.withLock { state in
@@ -102,6 +121,7 @@ private struct Watched {
   var order: [Watch] = []
   var places: [WeightName: Int] = [:]
   var layers: [Int: [Int]] = [:]
+  var caches: [Int: CacheRange] = [:]
 
   mutating func watch(_ name: WeightName, groups: Int, columns: Int) -> Watch {
     if let place = places[name] {

@@ -58,6 +58,11 @@ extension Statistics {
         try require(tensor, .i64, rank: 1)
         continue
       }
+      if CacheRange.layer(ofTensor: tensor.name) != nil {
+        try require(tensor, .f32, rank: 1)
+        guard tensor.shape.count == 2 else { throw refusal(tensor, "is \(tensor.shape), expected 2 numbers") }
+        continue
+      }
       if ExpertSources.layer(ofTensor: tensor.name) != nil {
         try require(tensor, .i64, rank: 2)
         guard tensor.shape.columns == 4 else {
@@ -139,7 +144,7 @@ extension Statistics {
   }
 }
 
-private func littleEndian(_ values: [Float]) -> Bytes {
+func littleEndian(_ values: [Float]) -> Bytes {
   let buffer = ByteBuffer(count: values.count * 4)
   for (index, value) in values.enumerated() {
     buffer.bytes.storeBytes(of: value.bitPattern.littleEndian, toByteOffset: index * 4, as: UInt32.self)

@@ -139,6 +139,11 @@ package struct Statistics: Sendable {
     for layer in layers { append(layer.tensor) }
   }
 
+  /// Adds ranges of caches; a layer may have one only.
+  package mutating func add(_ layers: [CacheRange]) {
+    for layer in layers { append(layer.tensor) }
+  }
+
   /// Adds the sums of squares of a weight's inputs, F32 [groups, columns], where counts has a number for each group. They
   /// are lent, and divided by `counts` in float32 when they are asked for; a group of count 0 has zeros.
   package mutating func add(_ weight: WeightName, sums: Bytes, columns: Int, counts: [Int]) {
@@ -276,6 +281,8 @@ package struct Statistics: Sendable {
         guard tensor.shape.rows == experts else {
           throw refuse(tensor.name, "has \(tensor.shape.rows) experts, expected \(experts)")
         }
+      } else if CacheRange.layer(ofTensor: tensor.name) != nil {
+        continue
       } else if let kind = [".absmax", ".mean_square"].first(where: { tensor.name.hasSuffix($0) }) {
         let name = String(tensor.name.dropLast(kind.count))
         guard let spec = specs[name] else {

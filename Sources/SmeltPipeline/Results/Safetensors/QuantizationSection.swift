@@ -39,7 +39,7 @@ struct QuantizationSection {
     let section = keys.lazy.compactMap { name in
       inner.map { config[$0]?[name] } ?? config[name]
     }.first { !$0.isNull }
-    let wanted = isQuantized ? (naming.compressed == nil ? makers : compressed) : []
+    let wanted = isQuantized ? (naming.compressed == nil ? makers : engines) : []
     let isTrue =
       naming.compressed == nil && section?["quant_method"]?.string == method
       && (config["expert_dtype"] == nil || hasFP4)
@@ -88,29 +88,44 @@ struct QuantizationSection {
     return (hasFP4 ? [("expert_dtype", "fp4")] : []) + [("quantization_config", JSON(members: members))]
   }
 
-  /// What compressed-tensors says: a group for each format, and every linear layer that stays as it is.
-  private var compressed: [(String, JSON)] {
-    var formats: [CompressedFormat] = []
-    var modules: [CompressedFormat: [String]] = [:]
-    var ignored: [String] = []
-    for slab in plan.slabs {
+  /// What a package of engines says.
+  private var engines: [(String, JSON)] {
+    [("quantization_config", modelOpt?.section ?? compressed)]
+  }
+
+  /// hf_quant_config.json, where the result has one of its own.
+  var sidecar: [UInt8]? { isQuantized ? modelOpt?.sidecar : nil }
+
+  private var modelOpt: ModelOptSection? {
+    naming.compressed?.package == .modelOpt ? ModelOptSection(plan, naming, ignored: ignored) : nil
+  }
+
+  /// Every linear layer that stays as it is.
+  private var ignored: [String] {
+    let linear = plan.slabs.compactMap { slab -> String? in
       let spec = plan.weights[slab.weight].stored.spec
       let place = naming.spelling(spec)
-      guard place.tensor.hasSuffix(".weight") else { continue }
-      let module = String(place.tensor.dropLast(".weight".count))
-      if CompressedLayout.isQuantized(slab.encoding) {
-        guard
-          let format = CompressedFormat(
-            slab.encoding, slab.shape, keepsActivations: naming.compressed?.keepsActivations ?? false)
-        else { continue }
-        if modules[format] == nil { formats.append(format) }
-        modules[format, default: []] += ModulePatterns.names(of: module)
-      } else if spec.isLinear {
-        ignored += ModulePatterns.names(of: module)
-      }
+      guard place.tensor.hasSuffix(".weight"), !CompressedLayout.isQuantized(slab.encoding), spec.isLinear
+      else { return nil }
+      return String(place.tensor.dropLast(".weight".count))
     }
     let hasHead = plan.weights.contains { $0.stored.spec.role == .outputHead && !$0.stored.spec.isDraft }
-    if !hasHead { ignored.append("lm_head") }
+    return hasHead ? linear : linear + ["lm_head"]
+  }
+
+  /// What compressed-tensors says: a group for each format, and every linear layer that stays as it is.
+  private var compressed: JSON {
+    var formats: [CompressedFormat] = []
+    var modules: [CompressedFormat: [String]] = [:]
+    let ignored = ignored.flatMap { ModulePatterns.names(of: $0) }
+    for slab in plan.slabs {
+      let place = naming.spelling(plan.weights[slab.weight].stored.spec)
+      guard place.tensor.hasSuffix(".weight"),
+        case .compressed(let format)? = naming.format(plan.weights[slab.weight], slab)
+      else { continue }
+      if modules[format] == nil { formats.append(format) }
+      modules[format, default: []] += ModulePatterns.names(of: String(place.tensor.dropLast(".weight".count)))
+    }
     formats.sort { (modules[$0]?.count ?? 0) > (modules[$1]?.count ?? 0) }
     let groups = formats.enumerated().map { index, format in
       let own = modules[format] ?? []
@@ -134,10 +149,19 @@ struct QuantizationSection {
           }
         )
       ),
-      ("kv_cache_scheme", JSON(.null)), ("quant_method", "compressed-tensors"),
+      ("kv_cache_scheme", cacheScheme), ("quant_method", "compressed-tensors"),
       ("quantization_status", "compressed"), ("version", "0.20.0"),
     ])
-    return [("quantization_config", section)]
+    return section
+  }
+
+  /// `kv_cache_scheme`: null unless the result gives scales.
+  private var cacheScheme: JSON {
+    guard !naming.scales.caches.isEmpty else { return JSON(.null) }
+    return [
+      "num_bits": 8, "type": "float", "symmetric": true, "group_size": JSON(.null), "strategy": "tensor",
+      "dynamic": false,
+    ]
   }
 }
 

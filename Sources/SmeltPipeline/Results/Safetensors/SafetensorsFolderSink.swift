@@ -27,6 +27,9 @@ final class SafetensorsFolderSink: ResultSink {
   private var left = 0
   private var waiting: [[Bytes]] = []
   private var byteCount = 0
+  /// Global scales that were stored as their reciprocals, and how many of these were rounded.
+  private var turned = 0
+  private var roundedReciprocals = 0
   private let title: String
   private let leftNames: Set<String>
 
@@ -93,6 +96,10 @@ final class SafetensorsFolderSink: ResultSink {
         bytes += name == "config.json" ? try section.config(content).count : content.count
       }
     }
+    if let sidecar = section.sidecar {
+      bytes += sidecar.count
+      names.append(QuantizationConfig.sidecarName)
+    }
     if plan.changesWeights {
       bytes += try ModelCardWriter(title, model, options, plan.ledger).text(after: card).count + 64
       names.append(ModelCard.fileName)
@@ -134,11 +141,27 @@ final class SafetensorsFolderSink: ResultSink {
         try write(entry.name, constant)
       } else {
         for bytes in waiting {
-          try write(entry.name, entry.packed?.words(bytes[part - 1]) ?? bytes[part - 1])
+          try write(entry.name, try stored(bytes[part - 1], entry))
         }
       }
     }
     waiting = []
+  }
+
+  /// A part as its tensor has it.
+  private func stored(_ bytes: Bytes, _ entry: DeclaredTensor) throws -> Bytes {
+    guard entry.isReciprocal else { return entry.packed?.words(bytes) ?? bytes }
+    let (reciprocal, isExact) = bytes.reciprocal
+    turned += 1
+    guard !isExact else { return reciprocal }
+    roundedReciprocals += 1
+    guard !options.exactOnly else {
+      throw RequestError(
+        .unsupported,
+        "the reciprocal of the global scale in '\(entry.name)' is not exact, and --exact-only allows no rounding",
+        help: "leave --exact-only away, or choose the source's own --layout")
+    }
+    return reciprocal
   }
 
   private func write(_ name: String, _ bytes: Bytes) throws {
@@ -201,9 +224,15 @@ final class SafetensorsFolderSink: ResultSink {
       try write(
         file: ModelCard.fileName, try ModelCardWriter(title, model, options, ledger).text(after: card))
     }
+    if let sidecar = section.sidecar { try write(file: QuantizationConfig.sidecarName, sidecar) }
     if let errors = model.preparedErrors { try write(file: WeightErrors.fileName, errors) }
     guard let folder = folder.take() else { preconditionFailure("a directory is finished once") }
     var remarks = try folder.commit()
+    if roundedReciprocals > 0 {
+      remarks.append(
+        "\(grouped(roundedReciprocals)) of \(grouped(turned)) global scales are stored as reciprocals that float32 rounds: "
+          + "numbers differ by 2⁻²³ of themselves at most; codes and group scales are the same")
+    }
     if try changes && model.smallFile("config.json") == nil {
       remarks.append("there is no config.json to say how the weights are stored: engines need one")
     }

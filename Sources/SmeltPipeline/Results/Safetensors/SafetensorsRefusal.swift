@@ -8,12 +8,28 @@ import SmeltTensors
 /// Why an encoding cannot be written as safetensors.
 enum SafetensorsRefusal {
   /// A weight that would have such an encoding.
-  static func unsupported(_ encoding: any Encoding, _ spec: WeightSpec) -> RequestError {
+  static func unsupported(
+    _ encoding: any Encoding, _ spec: WeightSpec, package: CompressedLayout.Package? = nil
+  ) -> RequestError {
+    if package == .modelOpt { return withoutModelOpt(encoding, spec) }
     let (name, help) = known(encoding)
     return RequestError(
       .unsupported,
       "'\(spec.name)' (\(spec.shape)) would be \(name) (\(encoding.name)), which cannot be written as safetensors here",
       help: help ?? "choose a scheme such as bf16 or f32, or an .ingot or a .gguf as the result")
+  }
+
+  /// A weight that ModelOpt's layout has no form for.
+  private static func withoutModelOpt(_ encoding: any Encoding, _ spec: WeightSpec) -> RequestError {
+    let isFP8 = encoding.name == FP8(.e4m3, .tensor).name
+    return RequestError(
+      .unsupported,
+      "'\(spec.name)' (\(spec.shape)) would be \(encoding.name)\(isFP8 ? " without a scale of its activations" : ""), "
+        + "which ModelOpt's layout does not have",
+      help: isFP8
+        ? "give --activations static and calibrate, or choose fp8-channel"
+        : "choose fp8-tensor, fp8-channel, fp8-block or nvfp4 (which alone leaves activations as they are), or --layout compressed-tensors"
+    )
   }
 
   /// The name by which people know an encoding, and what to do with it.
@@ -29,8 +45,8 @@ enum SafetensorsRefusal {
       )
     case is NVFP4:
       return (
-        "NVFP4 with a global scale that multiplies, as ModelOpt and llama.cpp have it",
-        "keep it in an .ingot or a .gguf, or choose --scheme nvfp4, which rounds again"
+        "NVFP4 in a part of a tensor",
+        "keep it in an .ingot or a .gguf, or choose a scheme such as bf16"
       )
     case let block as GGUFBlock:
       return (

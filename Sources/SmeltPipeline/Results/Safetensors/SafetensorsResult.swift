@@ -12,7 +12,7 @@ package struct SafetensorsResult: ResultTarget {
   /// `safetensors`.
   package let name = "safetensors"
   private let shardBytes: Int
-  private let layout: CompressedLayout
+  let layout: CompressedLayout
 
   /// The bytes of tensors in one shard unless the user says otherwise.
   package static let usualShardBytes = 5_000_000_000
@@ -21,8 +21,12 @@ package struct SafetensorsResult: ResultTarget {
   /// - Parameter schemeWord: the scheme as the user spelled it: `W8A16` and `W8A8` are one scheme, but tell engines
   ///   different things about activations; `FP8_BLOCK` asks for compressed-tensors where `fp8-block` is DeepSeek's.
   package init(shardBytes: Int = SafetensorsResult.usualShardBytes, schemeWord: String? = nil) {
+    self.init(shardBytes: shardBytes, layout: CompressedLayout(schemeWord: schemeWord))
+  }
+
+  init(shardBytes: Int = SafetensorsResult.usualShardBytes, layout: CompressedLayout) {
     self.shardBytes = shardBytes
-    layout = CompressedLayout(schemeWord: schemeWord)
+    self.layout = layout
   }
 
   /// vLLM and SGLang make one matrix of several weights.
@@ -68,6 +72,13 @@ package struct SafetensorsResult: ResultTarget {
       settled.scheme = BlockScheme.power
       return (settled, "DeepSeek-V4 has power-of-two scales")
     }
+    if layout.activations == .fixed, stored.spec.isCarried, !settled.scheme.keepsBytes,
+      CompressedLayout.takesStatic(encoding)
+    {
+      settled.scheme = Keep()
+      settled.options.importance = nil
+      return (settled, "kept: calibration does not run it, so that its activations have no range")
+    }
     guard holds(encoding, stored.spec, model) else {
       if stored.spec.isCarried, !decision.scheme.keepsBytes,
         holds(Keep().encoding(for: stored.encoding, shape: stored.spec.shape), stored.spec, model)
@@ -76,14 +87,16 @@ package struct SafetensorsResult: ResultTarget {
         settled.options.importance = nil
         return (settled, "kept: engines read \(encoding.name) of single matrices named NAME.weight only")
       }
-      throw SafetensorsRefusal.unsupported(encoding, stored.spec)
+      throw SafetensorsRefusal.unsupported(encoding, stored.spec, package: layout.package)
     }
     return (settled, reason)
   }
 
   private func holds(_ encoding: any Encoding, _ spec: WeightSpec, _ model: Model) -> Bool {
     TensorNaming.holds(encoding, spec, model)
-      || spec.spellings.indices.contains { layout.format(encoding, spec, column: $0) != nil }
+      || spec.spellings.indices.contains { column in
+        [true, false].contains { layout.format(encoding, spec, column: column, isStatic: $0) != nil }
+      }
   }
 
   /// The tensors of the dialect in the order of the family's table; what the dialect stacks or fuses is put together.
@@ -110,6 +123,7 @@ package struct SafetensorsResult: ResultTarget {
     }
     let own =
       ["config.json", "model.safetensors.index.json"] + (plan.changesWeights ? [ModelCard.fileName] : [])
+      + (section.sidecar == nil ? [] : [QuantizationConfig.sidecarName])
     let reserved = Set(own.map { $0.lowercased() })
     return try model.source.smallFileSizes().compactMap { name, bytes in
       if !isDescribed, QuantizationSection.sidecars.contains(name) {
@@ -140,8 +154,10 @@ package struct SafetensorsResult: ResultTarget {
     -> any ResultSink
   {
     try refuseNesting(path, model)
+    var naming = try TensorNaming(model, plan.weights, layout)
+    try naming.chooseScales(options.statistics, plan.weights, model)
     return try SafetensorsFolderSink(
-      path, plan, model, options, naming: try TensorNaming(model, plan.weights, layout),
+      path, plan, model, options, naming: naming,
       shardBytes: shardBytes, leftNames: Set(try leftFiles(plan, model).map(\.name)))
   }
 

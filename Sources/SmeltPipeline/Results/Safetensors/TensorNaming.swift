@@ -11,8 +11,10 @@ import SmeltTensors
 struct TensorNaming {
   let family: any ModelFamily
   private let column: Int
-  /// What quantized weights are written for, where it is compressed-tensors.
+  /// What quantized weights are written for, where it is a package of engines.
   let compressed: CompressedLayout?
+  /// The scales of activations and caches that the result gives.
+  private(set) var scales: StaticScales
   /// Whether config.json describes FP8 of blocks of 32 columns, which are kept then as they lie.
   let saysMXFP8: Bool
 
@@ -22,10 +24,18 @@ struct TensorNaming {
     family = model.family
     saysMXFP8 = model.saysMXFP8
     let own = model.family.dialects.firstIndex(of: model.dialect) ?? 0
+    scales = try StaticScales(model, weights, layout)
     guard layout.isNeeded(weights, family, column: own, saysMXFP8: saysMXFP8) else {
       (column, compressed) = (own, nil)
+      guard !layout.cachesFP8 else {
+        throw RequestError(
+          .unsupported, "--kv-cache fp8 is said beside quantized weights, and none is quantized",
+          help: "choose a scheme, or leave --kv-cache away")
+      }
       return
     }
+    var layout = layout
+    layout.package = layout.package ?? TensorNaming.package(model, weights, scales)
     let quantized = weights.filter { CompressedLayout.isQuantized($0.resultEncoding) }
     /// Whether a dialect has every quantized matrix for itself.
     func isApart(_ column: Int) -> Bool {
@@ -37,10 +47,50 @@ struct TensorNaming {
     compressed = layout
     for planned in quantized {
       let encoding = planned.resultEncoding.isBlockFP4 ? FP4.mxfp4 : planned.resultEncoding
-      guard layout.format(encoding, planned.stored.spec, column: column) != nil else {
-        throw SafetensorsRefusal.unsupported(encoding, planned.stored.spec)
+      let isStatic = scales.isStatic(planned, layout)
+      guard layout.format(encoding, planned.stored.spec, column: column, isStatic: isStatic) != nil else {
+        throw SafetensorsRefusal.unsupported(encoding, planned.stored.spec, package: layout.package)
       }
     }
+    if layout.cachesFP8, layout.package == .compressedTensors,
+      let latent = weights.first(where: { $0.stored.spec.holdsCachedKeys && $0.stored.spec.holdsLatents })
+    {
+      throw RequestError(
+        .unsupported,
+        "'\(latent.stored.spec.name)' gives latents, for whose cache engines take no scale from compressed-tensors",
+        help: "choose --layout modelopt, or leave --kv-cache away")
+    }
+  }
+
+  /// The package for a source and encodings where none was asked for: ModelOpt's where a global scale multiplies, as only its layout
+  /// has it, and where the source is ModelOpt's and nothing is rounded again.
+  private static func package(_ model: Model, _ weights: [PlannedWeight], _ scales: StaticScales)
+    -> CompressedLayout.Package
+  {
+    let quantized = weights.filter { CompressedLayout.isQuantized($0.resultEncoding) }
+    let multiplies = quantized.contains { ($0.resultEncoding as? NVFP4)?.isDivided == false }
+    guard multiplies || quantized.allSatisfy(\.isKept) && model.saysModelOpt else {
+      return .compressedTensors
+    }
+    let layout = CompressedLayout(schemeWord: nil, package: .modelOpt)
+    let fits = quantized.allSatisfy {
+      layout.format($0.resultEncoding, $0.stored.spec.shape, isStatic: scales.isStatic($0, layout)) != nil
+    }
+    return fits ? .modelOpt : .compressedTensors
+  }
+
+  /// Takes what calibration saw.
+  /// - Throws: as `StaticScales.choose`.
+  mutating func chooseScales(_ statistics: Statistics?, _ weights: [PlannedWeight], _ model: Model) throws {
+    guard let compressed else { return }
+    try scales.choose(statistics, weights, model, compressed)
+  }
+
+  /// The format of a matrix of the result; nil where it is plain, or the makers' layout holds it.
+  func format(_ planned: PlannedWeight, _ slab: OutputMatrix) -> EngineFormat? {
+    guard let compressed, CompressedLayout.isQuantized(slab.encoding) else { return nil }
+    return compressed.format(
+      slab.encoding, planned.stored.spec, column: column, isStatic: scales.isStatic(planned, compressed))
   }
 
   /// Where the result keeps a weight.
@@ -155,22 +205,33 @@ struct TensorNaming {
       }
       return (part.name, part.dtype, Shape(dimensions))
     }
-    let weight = DeclaredWeight(
+    let planned = plan.weights[first.weight]
+    let cached = slabs.flatMap { cacheScales(plan.weights[$0.weight].stored.spec) }
+    var weight = DeclaredWeight(
       name, first.shape, first.encoding, parts: parts, isStack: isStack,
       hasPlainScaleNames: TensorNaming.isDeepSeekV4(family))
-    if let compressed, CompressedLayout.isQuantized(first.encoding),
-      let format = compressed.format(first.encoding, plan.weights[first.weight].stored.spec, column: column)
-    {
-      return format.declare(weight)
+    if let format = format(planned, first) {
+      weight.inputScale = scales[planned.stored.spec.name]
+      return format.declare(weight) + cached
     }
     guard let declared = Layouts.declare(weight) else {
       preconditionFailure("'\(name)' was planned in \(first.encoding.name), which no layout declares")
     }
-    return declared
+    return declared + cached
   }
 }
 
 extension Model {
+  /// Whether config.json, or the file beside it, is ModelOpt's.
+  var saysModelOpt: Bool {
+    if let config = try? smallFile("config.json"),
+      config.array.firstRange(of: Array("\"quant_method\": \"modelopt".utf8)) != nil
+    {
+      return true
+    }
+    return ((try? smallFile(QuantizationConfig.sidecarName)) ?? nil) != nil
+  }
+
   /// Whether config.json says `mxfp8` of the codes.
   var saysMXFP8: Bool {
     guard let config = try? smallFile("config.json") else { return false }

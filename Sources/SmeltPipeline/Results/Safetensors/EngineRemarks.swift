@@ -1,0 +1,82 @@
+// What engines do with a directory that no configuration says: from the sources of vLLM 0.33 and SGLang 0.5.
+
+import SmeltContainers
+import SmeltModels
+import SmeltQuantization
+import SmeltStorage
+import SmeltTensors
+
+extension SafetensorsResult {
+  /// Scales of activations and caches that stand beside the weights again.
+  package func takenScales(_ weights: [PlannedWeight], _ model: Model) throws -> Set<String> {
+    let naming = try TensorNaming(model, weights, layout)
+    return naming.compressed == nil ? [] : naming.scales.taken
+  }
+
+  /// What engines do with a result that no configuration says.
+  /// - Throws: `RequestError` usage for static scales that nothing can choose.
+  package func remarks(_ weights: [PlannedWeight], _ model: Model, _ options: ConvertOptions) throws
+    -> [String]
+  {
+    var naming = try TensorNaming(model, weights, layout)
+    guard let layout = naming.compressed else { return [] }
+    if options.statistics != nil || !options.calibrates {
+      try naming.chooseScales(options.statistics, weights, model)
+    }
+    return layout.package == .modelOpt
+      ? modelOptRemarks(weights, naming, layout) : compressedRemarks(weights, naming, layout)
+  }
+
+  private func compressedRemarks(
+    _ weights: [PlannedWeight], _ naming: TensorNaming, _ layout: CompressedLayout
+  ) -> [String] {
+    guard !layout.keepsActivations,
+      let expert = weights.first(where: {
+        $0.stored.spec.role.isRouted && $0.resultEncoding.name == FP8(.e4m3, .tensor).name
+          && !naming.scales.isStatic($0, layout)
+      })
+    else { return [] }
+    return [
+      "'\(expert.stored.spec.name)' and its like have one scale a weight and no scale of activations: vLLM 0.33 runs such experts by kernels "
+        + "that leave activations as they are; --activations static with calibration, or fp8-channel, is for its FP8 kernels"
+    ]
+  }
+
+  private func modelOptRemarks(
+    _ weights: [PlannedWeight], _ naming: TensorNaming, _ layout: CompressedLayout
+  ) -> [String] {
+    var algorithms: Set<String> = []
+    var expert: WeightName?
+    for planned in weights {
+      guard
+        case .modelOpt(let format)? = layout.format(
+          planned.resultEncoding, planned.stored.spec.shape, isStatic: naming.scales.isStatic(planned, layout)
+        )
+      else { continue }
+      algorithms.insert(format.algorithm)
+      if planned.stored.spec.role.isRouted, !format.fitsExperts {
+        expert = expert ?? planned.stored.spec.name
+      }
+    }
+    var remarks: [String] = []
+    if let expert {
+      remarks.append(
+        "'\(expert)' and its like would be FP8_PER_CHANNEL_PER_TOKEN: vLLM 0.33 and SGLang 0.5 read experts of ModelOpt's FP8 "
+          + "with one scale a weight; --layout compressed-tensors has channels")
+    }
+    guard algorithms.count > 1 else { return remarks }
+    if !algorithms.contains(where: { $0.hasSuffix("NVFP4") }) {
+      remarks.append(
+        "SGLang 0.5 takes MIXED_PRECISION without NVFP4 (\(algorithms.sorted().joined(separator: ", "))) for another format"
+      )
+    }
+    if layout.cachesFP8,
+      weights.contains(where: { $0.stored.spec.holdsCachedKeys && $0.stored.spec.holdsLatents })
+    {
+      remarks.append(
+        "vLLM 0.33 takes no scales for the cache of latents from MIXED_PRECISION: it caches them in FP8 under a scale of 1"
+      )
+    }
+    return remarks
+  }
+}
