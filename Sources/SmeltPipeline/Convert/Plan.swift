@@ -58,8 +58,14 @@ package struct Plan: Sendable {
     let free = options.drafts == .keep ? stored.filter { !$0.spec.isDraft } : stored
     try options.recipe.check(free.map(\.spec)) { sources[$0.name] ?? Plain.f32 }
     func asked(_ stored: StoredWeight) throws -> QuantizeDecision {
-      try stored.prepared.map { PreparedScheme.decision($0) } ?? options.drafts.decision(stored.spec)
+      let draft = options.drafts.decision(stored.spec)
+      var decision =
+        try stored.prepared.map { PreparedScheme.decision($0) } ?? draft
         ?? options.recipe.decide(stored.spec, source: stored.encoding, statistics: options.statistics)
+      if draft == nil {
+        decision.activations = options.recipe.activations(for: stored.spec, source: stored.encoding)
+      }
+      return decision
     }
     var weights = try stored.map { try Plan.weight($0, asked($0), nil, model, options) }
     var levelled: [String] = []

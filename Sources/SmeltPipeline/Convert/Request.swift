@@ -90,6 +90,6 @@ package struct ConversionRequest: Sendable {
     {
       return recipe
     }
-    return Recipe(try Schemes.named(name))
+    return Recipe(try SchemeWord(name))
   }
 }

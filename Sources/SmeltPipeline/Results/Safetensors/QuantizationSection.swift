@@ -42,6 +42,7 @@ struct QuantizationSection {
     let wanted = isQuantized ? (naming.compressed == nil ? makers : compressed) : []
     let isTrue =
       naming.compressed == nil && section?["quant_method"]?.string == method
+      && (side == nil || section?["weight_block_size"]?.array?.map(\.integer) == [side, side])
       && (config["expert_dtype"] == nil || hasFP4)
     if isTrue { return bytes.array }
     let dropped = Set(keys + ["expert_dtype"])
@@ -61,9 +62,14 @@ struct QuantizationSection {
   /// The makers' `quant_method`; nil where nothing is quantized.
   private var method: String? {
     guard isQuantized else { return nil }
-    if naming.saysMXFP8, plan.slabs.contains(where: { TensorNaming.isMX($0.encoding) }) { return "mxfp8" }
+    if naming.hasMakersMXFP8, plan.slabs.contains(where: { TensorNaming.isMX($0.encoding) }) {
+      return "mxfp8"
+    }
     return hasFP4 && !isV4 ? "mxfp4" : "fp8"
   }
+
+  /// The side of blocks of FP8.
+  private var side: Int? { plan.slabs.lazy.compactMap { TensorNaming.square($0.encoding) }.first }
 
   /// What the makers' own files say.
   private var makers: [(String, JSON)] {
@@ -80,12 +86,26 @@ struct QuantizationSection {
         )
       ]
     }
+    if method == "mxfp8" { return [("quantization_config", mxfp8)] }
     var members: [(String, JSON)] = [
       ("activation_scheme", "dynamic"), ("fmt", "e4m3"), ("quant_method", "fp8"),
     ]
     if isV4 { members.append(("scale_fmt", "ue8m0")) }
-    members.append(("weight_block_size", [128, 128]))
+    members.append(("weight_block_size", [JSON(side ?? 128), JSON(side ?? 128)]))
     return (hasFP4 ? [("expert_dtype", "fp4")] : []) + [("quantization_config", JSON(members: members))]
+  }
+
+  /// What MiniMax-M3's files say; `ignored_layers` are the modules that stay plain.
+  private var mxfp8: JSON {
+    var ignored: [String] = []
+    for slab in plan.slabs where !CompressedLayout.isQuantized(slab.encoding) {
+      let spec = plan.weights[slab.weight].stored.spec
+      if spec.isLinear, let module = naming.module(of: spec) { ignored.append(module) }
+    }
+    return [
+      "quant_method": "mxfp8", "activation_scheme": "dynamic", "weight_block_size": [1, JSON(FP4.group)],
+      "scale_fmt": "ue8m0", "ignored_layers": JSON(ignored.map { JSON($0) }),
+    ]
   }
 
   /// What compressed-tensors says: a group for each format, and every linear layer that stays as it is.
@@ -94,18 +114,17 @@ struct QuantizationSection {
     var modules: [CompressedFormat: [String]] = [:]
     var ignored: [String] = []
     for slab in plan.slabs {
-      let spec = plan.weights[slab.weight].stored.spec
-      let place = naming.spelling(spec)
-      guard place.tensor.hasSuffix(".weight") else { continue }
-      let module = String(place.tensor.dropLast(".weight".count))
+      let planned = plan.weights[slab.weight]
       if CompressedLayout.isQuantized(slab.encoding) {
-        guard
-          let format = CompressedFormat(
-            slab.encoding, slab.shape, keepsActivations: naming.compressed?.keepsActivations ?? false)
+        guard let module = naming.module(of: planned.stored.spec), let format = naming.format(planned)
         else { continue }
         if modules[format] == nil { formats.append(format) }
         modules[format, default: []] += ModulePatterns.names(of: module)
-      } else if spec.isLinear {
+        continue
+      }
+      for place in [slab.weight, slab.other].compactMap({ $0 }) {
+        let spec = plan.weights[place].stored.spec
+        guard spec.isLinear, let module = naming.module(of: spec), ignored.last != module else { continue }
         ignored += ModulePatterns.names(of: module)
       }
     }
@@ -144,7 +163,7 @@ struct QuantizationSection {
 extension WeightSpec {
   /// Whether frameworks keep it as a linear layer, so that a configuration must say where it is left alone.
   fileprivate var isLinear: Bool {
-    guard shape.rank == 2 else { return false }
+    guard shape.rank == 2 || shape.rank == 3 && role.isRouted else { return false }
     switch role {
     case .embedding, .norm, .bias, .selectionBias, .hashTable, .sink, .hyperConnection: return false
     default: return true
