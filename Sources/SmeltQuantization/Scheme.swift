@@ -274,7 +274,7 @@ extension Scheme {
     // SAFETY: the arrays have the bytes that the parts have for these rows, and one more where that is none, so that there is an
     // address; a scheme fills all of them or throws.
     var (scales, global): ([UInt8], [UInt8]) = ([], [UInt8](repeating: 0, count: 4))
-    var zeros = [UInt8](repeating: 0, count: sizes[.zeroPoints] ?? 0)
+    var zeros = [UInt8](repeating: 0, count: max(1, sizes[.zeroPoints] ?? 0))
     let values = try [UInt8](unsafeUninitializedCapacity: max(1, sizes[.values] ?? 0)) { values, valueCount in
       scales = try [UInt8](unsafeUninitializedCapacity: max(1, sizes[.scales] ?? 0)) { scales, scaleCount in
         report = try global.withUnsafeMutableBufferPointer { global in
@@ -283,7 +283,7 @@ extension Scheme {
               weight, rows: rows, options: options,
               into: RowTarget(
                 values: values.baseAddress!, scales: scales.baseAddress!, global: global.baseAddress!,
-                others: zeros.isEmpty ? [:] : [.zeroPoints: zeros.baseAddress!]))
+                others: [.zeroPoints: zeros.baseAddress!]))
           }
         }
         scaleCount = sizes[.scales] ?? 0
@@ -291,6 +291,7 @@ extension Scheme {
       valueCount = sizes[.values] ?? 0
     }
     global.removeLast(4 - (sizes[.globalScale] ?? 0))
+    if sizes[.zeroPoints] ?? 0 == 0 { zeros = [] }
     return QuantizedRows(
       values: values, scales: scales, global: global, zeroPoints: zeros, report: report)
   }

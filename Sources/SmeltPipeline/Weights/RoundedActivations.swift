@@ -54,25 +54,32 @@ package struct ActivationRounding: Sendable {
 
   /// Rows rounded to the grid and back; a row of zeros stays one. Weights without a range of their own get a scale for
   /// each token.
-  /// - Parameter block: channels that share a scale where scales are a token's own; nil for all of them.
-  func round(_ x: Matrix, _ name: WeightName, block: Int? = nil, _ parallel: Parallel) -> Matrix {
+  /// - Parameters:
+  ///   - block: channels that share a scale where scales are a token's own; nil for all of them.
+  ///   - hasPowers: whether such scales are powers of two, as MXFP8's are.
+  func round(
+    _ x: Matrix, _ name: WeightName, block: Int? = nil, hasPowers: Bool = false, _ parallel: Parallel
+  ) -> Matrix {
     var rounded = x
     let columns = x.columns
     let range = ranges[name].flatMap { $0 > 0 ? $0 : nil }
     let width = max(1, range == nil ? block ?? columns : columns)
     rounded.forEachRow(parallel) { _, row in
       for start in stride(from: 0, to: columns, by: width) {
-        round(row + start, min(width, columns - start), range: range)
+        round(row + start, min(width, columns - start), range: range, hasPowers: hasPowers && range == nil)
       }
     }
     return rounded
   }
 
   /// Rounds numbers that share a scale.
-  private func round(_ row: UnsafeMutablePointer<Float>, _ count: Int, range: Float?) {
+  private func round(
+    _ row: UnsafeMutablePointer<Float>, _ count: Int, range: Float?, hasPowers: Bool = false
+  ) {
     var largest = range ?? 0
     if range == nil { for index in 0..<count { largest = max(largest, abs(row[index])) } }
-    let scale = largest / kind.largest
+    var scale = largest / kind.largest
+    if hasPowers, kind == .fp8 { scale = ActivationRounding.power(scale) }
     guard scale >= .leastNormalMagnitude, scale.isFinite else { return }
     withUnsafeTemporaryAllocation(of: UInt8.self, capacity: count) { codes in
       // SAFETY: `row` has `count` numbers (callers cut rows at their ends), `codes` room for as many
@@ -85,6 +92,20 @@ package struct ActivationRounding: Sendable {
         for index in 0..<count { row[index] = ActivationRounding.e4m3[Int(codes[index])] * scale }
       }
     }
+  }
+
+  /// The scale of MXFP8 for what a scale of any size would be: the smallest power of two that is not below it, at least 2⁻¹²⁶ where
+  /// there is one at all. Source: vLLM 0.33.0, `quantization/utils/mxfp8_utils.py`, `_mxfp8_e4m3_quantize_torch`.
+  static func power(_ scale: Float) -> Float {
+    guard scale > 0, scale.isFinite else { return scale }
+    let least = max(scale, .leastNormalMagnitude)
+    let power = Float(sign: .plus, exponent: least.exponent, significand: 1)
+    return power < least ? power * 2 : power
+  }
+
+  /// Whether the scales of activations are powers of two before a product with a weight of this encoding: MXFP8.
+  static func hasPowers(_ encoding: any Encoding) -> Bool {
+    (encoding as? FP8)?.granularity == .block(rows: 1, columns: FP4.group)
   }
 
   /// The channels that share a scale before a product with a weight of this encoding: of FP8 in blocks as many as a
@@ -120,7 +141,8 @@ struct RoundedActivations<Base: Weights>: Weights {
       return try base.multiply(x, name, rows: rows, parallel: parallel)
     }
     return try base.multiply(
-      rounding.round(x, name, block: ActivationRounding.block(encoding), parallel), name, rows: rows,
-      parallel: parallel)
+      rounding.round(
+        x, name, block: ActivationRounding.block(encoding),
+        hasPowers: ActivationRounding.hasPowers(encoding), parallel), name, rows: rows, parallel: parallel)
   }
 }

@@ -12,7 +12,7 @@ package import SmeltTensors
 /// 1. a block of zeros gets scale 1;
 /// 2. the scale that the block has in the source, when every value is exact under it;
 /// 3. the smallest power of two ≥ absmax ÷ 448, when every value is exact under it; its double where it is absmax ÷ 448 itself
-///    and every value is exact under the double too;
+///    and every value is exact under the double too (not of MXFP8);
 /// 4. the observer's choice: absmax ÷ 448 (DeepSeek's formula), or with E8M0 scales the power of two of rule 3.
 ///
 /// Bound of the error as for `fp8-channel`.
@@ -141,7 +141,7 @@ package struct BlockScheme: Scheme {
               columns: min(blockColumns, end - column),
               spare: values + blockRows * BlockScheme.chunk,
               codes: target.values + (first - rows.lowerBound) * columns + column, codeStride: columns,
-              isPower: isPower)
+              isPower: isPower, isSquare: blockRows > 1)
             let scale = chooser.encode(
               options.observer, sourceScale: own?(first, column), &inexact,
               importance: Importance(options.importance, weight, band, column))
@@ -217,6 +217,8 @@ private struct BlockChooser {
   let codes: UnsafeMutablePointer<UInt8>
   let codeStride: Int
   let isPower: Bool
+  /// Whether blocks are of several rows, rather than MXFP8's.
+  let isSquare: Bool
   private let code = ChannelCode.e4m3
 
   /// Writes the block's codes and adds the values that changed to the count of each row.
@@ -230,7 +232,8 @@ private struct BlockChooser {
       let fits = sourceScale.flatMap { !isPower || E8M0.code(of: $0) != nil ? $0 : nil }
       let power = code.powerOfTwo(absmax)
       // A writer that rounds scales up leaves the top of the range to codes that were rounded down, see the page.
-      let double = power * code.largest == absmax ? power * 2 : nil
+      // Of a few columns this says nothing: powers that were rounded up and down are as likely.
+      let double = power * code.largest == absmax && isSquare ? power * 2 : nil
       let exact = [fits, double, power].lazy.compactMap { $0 }.first { isExact(under: $0) }
       if let exact { return exact }
       scale = choose(observer, absmax, importance)

@@ -1,5 +1,5 @@
 // What a user's word for a scheme says: how weights are stored, and whether engines round activations before they multiply.
-// Formats/recipe.md, section 11.
+// Formats/recipe.md, section 12.
 
 internal import SmeltStorage
 

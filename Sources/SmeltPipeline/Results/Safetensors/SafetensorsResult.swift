@@ -95,6 +95,12 @@ package struct SafetensorsResult: ResultTarget {
       settled = QuantizeDecision(scheme: Keep(), options: QuantizeOptions(), note: nil)
       reason = "kept: gpt-oss's makers have experts in MXFP4 and all else plain"
     }
+    if TensorNaming.isMiniMaxM3(model.family), scheme.name == BlockScheme.mxfp8.name,
+      layout.activations == nil, stored.spec.role == .indexer, !decision.scheme.keepsBytes
+    {
+      settled = QuantizeDecision(scheme: Keep(), options: QuantizeOptions(), note: nil)
+      reason = "kept: MiniMax-M3's makers have the indexer plain"
+    }
     if settled.scheme.keepsBytes, stored.encoding is GGUFBlock,
       !(stored.encoding.isBlockFP4 && holds(FP4.mxfp4, stored.spec, model))
     {
