@@ -285,4 +285,60 @@ private func reference(_ source: Model, _ word: String, like result: Model, to p
       ModulePatterns.names(of: "a.experts.7.w3") == ["a.experts.7.w3", "a.experts.7.up_proj"]
         && ModulePatterns.names(of: "a.shared_experts.w3") == ["a.shared_experts.w3"])
   }
+
+  /// DeepSeek-V4.1, which no family runs: blocks of 32 × 32, the n-gram table with 32 columns a scale, FP4 experts; kept bit for bit, and
+  /// read from other blocks again.
+  @Test func v41HasSmallBlocksAndATableOfItsOwn() throws {
+    let folder = TemporaryFolder()
+    var generator = Generator(seed: 41)
+    func codes(_ count: Int, below limit: UInt8) -> Bytes {
+      Bytes((0..<count).map { _ in UInt8.random(in: 0..<limit, using: &generator) })
+    }
+    func scales(_ count: Int) -> Bytes {
+      Bytes((0..<count).map { _ in UInt8.random(in: 110...120, using: &generator) })
+    }
+    let tensors: [(String, DType, Shape, Bytes)] = [
+      ("layers.0.attn.wq_a.weight", .f8E4M3, [96, 80], codes(96 * 80, below: 0x7F)),
+      ("layers.0.attn.wq_a.scale", .f8E8M0, [3, 3], scales(9)),
+      ("layers.0.engram.embed.weight", .f8E4M3, [7, 64], codes(7 * 64, below: 0x7F)),
+      ("layers.0.engram.embed.scale", .f8E8M0, [7, 2], scales(14)),
+      ("layers.0.ffn.experts.0.w1.weight", .i8, [32, 32], codes(32 * 32, below: 255)),
+      ("layers.0.ffn.experts.0.w1.scale", .f8E8M0, [32, 2], scales(64)),
+    ]
+    let config = """
+      {"model_type": "deepseek_v41", "architectures": ["DeepseekV41ForCausalLM"], "expert_dtype": "fp4",
+       "quantization_config": {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "scale_fmt": "ue8m0",
+         "weight_block_size": [32, 32]}}
+      """
+    let inner = TemporaryFolder()
+    let source = inner.path
+    try writeFile("\(source)/config.json", Array(config.utf8), overwrite: false)
+    var writer = try SafetensorsWriter(
+      path: "\(source)/model.safetensors",
+      tensors: tensors.map { SafetensorsWriter.Declaration($0.0, $0.1, $0.2) }, metadata: [])
+    for tensor in tensors { try writer.write(tensor.0, tensor.3) }
+    _ = try writer.commit()
+
+    let model = try Model.open(source)
+    let encodings = Dictionary(
+      uniqueKeysWithValues: try model.storedWeights().map { ($0.spec.spellings[0].tensor, $0.encoding.name) })
+    #expect(encodings["layers.0.attn.wq_a.weight"] == "f8_e4m3.block32x32")
+    #expect(encodings["layers.0.engram.embed.weight"] == "f8_e4m3.block1x32")
+    #expect(encodings["layers.0.ffn.experts.0.w1.weight"] == "mxfp4")
+    for (name, word) in [("kept", "keep"), ("bf16", "bf16")] { try write(model, word, to: folder.file(name)) }
+    #expect(try contents(folder.file("kept/config.json")) == Array(config.utf8))
+    let kept = try SafetensorsDirectory(path: folder.file("kept"))
+    for tensor in tensors {
+      let found = try #require(kept.tensor(tensor.0))
+      #expect(
+        found.bytes.array == tensor.3.array && found.dtype == tensor.1 && found.shape == tensor.2,
+        "\(tensor.0)")
+    }
+    // The same through an ingot.
+    _ = try convert(model, to: folder.file("k.ingot"), try options("keep"))
+    try write(try Model.open(folder.file("k.ingot")), "keep", to: folder.file("again"))
+    for name in ["model.safetensors", "config.json"] {
+      #expect(try contents(folder.file("again/\(name)")) == contents(folder.file("kept/\(name)")), "\(name)")
+    }
+  }
 }

@@ -33,7 +33,10 @@ struct CompressedLayout: Sendable {
   ) -> Bool {
     let isV4 = TensorNaming.isDeepSeekV4(family)
     let isDeepSeek = isV4 || family.modelType.hasPrefix("deepseek")
-    let quantized = weights.filter { CompressedLayout.isQuantized($0.resultEncoding) }
+    let quantized = weights.filter {
+      CompressedLayout.isQuantized($0.resultEncoding)
+        && !TensorNaming.isEngramTable($0.resultEncoding, $0.stored.spec.spellings[column], family)
+    }
     // One configuration says one size of blocks.
     let sides = Set(quantized.compactMap { TensorNaming.square($0.resultEncoding) })
     let isMX = quantized.contains { TensorNaming.isMX($0.resultEncoding) }

@@ -92,6 +92,12 @@ struct TensorNaming {
     }
     guard place.isWhole else { return false }
     return square(encoding) != nil || isMX(encoding) && (model.saysMXFP8 || isMiniMaxM3(model.family))
+      || isEngramTable(encoding, place, model.family)
+  }
+
+  /// Whether codes are DeepSeek-V4.1's n-gram table, which lies beside square blocks.
+  static func isEngramTable(_ encoding: any Encoding, _ place: Spelling, _ family: any ModelFamily) -> Bool {
+    isMX(encoding) && isDeepSeekV4(family) && place.tensor.hasSuffix(FP8.engramTable + ".weight")
   }
 
   /// The side of the blocks of FP8 E4M3 with square ones; nil for everything else.
