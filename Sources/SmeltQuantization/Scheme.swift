@@ -172,20 +172,6 @@ package struct RowReport: Sendable, Hashable {
   }
 }
 
-/// Some quantized rows as arrays of bytes.
-package struct QuantizedRows: Sendable {
-  /// The rows' codes.
-  package var values: [UInt8]
-  /// The rows' scales, F32 little-endian for channel schemes; empty for encodings without.
-  package var scales: [UInt8]
-  /// The whole weight's one number, with its first rows; else empty.
-  package var global: [UInt8]
-  /// The rows' zero points; empty for encodings without.
-  package var zeroPoints: [UInt8]
-  /// What rounding did.
-  package var report: RowReport
-}
-
 /// A part of a result: what it is called, how its elements are stored, its dimensions and bytes.
 package struct ResultPart: Sendable {
   /// Which part.
@@ -291,9 +277,10 @@ extension Scheme {
       valueCount = sizes[.values] ?? 0
     }
     global.removeLast(4 - (sizes[.globalScale] ?? 0))
-    if sizes[.zeroPoints] ?? 0 == 0 { zeros = [] }
     return QuantizedRows(
-      values: values, scales: scales, global: global, zeroPoints: zeros, report: report)
+      values: values, scales: scales, global: global,
+      zeroPoints: Array(zeros.prefix(sizes[.zeroPoints] ?? 0)),
+      report: report)
   }
 
   private func surveyed(_ weight: Weight, _ options: QuantizeOptions) throws -> QuantizeOptions {

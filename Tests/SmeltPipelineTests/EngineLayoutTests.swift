@@ -97,7 +97,10 @@ private func reference(_ source: Model, _ word: String, like result: Model, to p
     }
     let tensors = try SafetensorsDirectory(path: folder.file("out")).tensors
     let experts = tensors.filter { $0.name.contains(".experts.") && $0.name.contains(".weight") }
-    #expect(!experts.isEmpty)
+    // Experts whose down projections have no whole groups stay plain, all three, and stacked.
+    #expect(
+      !experts.isEmpty
+        || family == "qwen3_vl_moe" && tensors.contains { $0.name.hasSuffix(".mlp.experts.gate_up_proj") })
     #expect(
       experts.allSatisfy { $0.name.firstMatch(of: /\.experts\.\d+\.(gate|up|down)_proj\.weight/) != nil })
     for tensor in experts
@@ -197,7 +200,8 @@ private func reference(_ source: Model, _ word: String, like result: Model, to p
       #expect(try small.storedWeights().contains { $0.encoding.name == "f8_e4m3.block32x32" })
       let scheme = family == "deepseek_v4" ? "fp8-block-e8m0:32" : "fp8-block:32"
       try expectEqual(
-        try reference(try openFixture(family), scheme, like: small, to: folder.file("\(family).ingot")), small)
+        try reference(try openFixture(family), scheme, like: small, to: folder.file("\(family).ingot")), small
+      )
       // Kept, the file says the same again; of another size it does not.
       try write(small, "keep", to: folder.file("\(family).kept"))
       #expect(try contents(folder.file("\(family).kept/config.json")) == contents("\(a)/config.json"))
@@ -340,5 +344,35 @@ private func reference(_ source: Model, _ word: String, like result: Model, to p
     for name in ["model.safetensors", "config.json"] {
       #expect(try contents(folder.file("again/\(name)")) == contents(folder.file("kept/\(name)")), "\(name)")
     }
+  }
+
+  /// What engines fuse has one kind of activations too; the words of the plan say which.
+  @Test func activationsAreLevelledWithTheirScheme() throws {
+    let folder = TemporaryFolder()
+    let text = """
+      {"schema": "smelt.recipe/1", "default": "keep",
+       "rules": [{"name": "blk.*.attn_q.weight", "scheme": "W8A16"}, {"role": "attention", "scheme": "W8A8"}]}
+      """
+    let recipe = try Recipe(Bytes(Array(text.utf8)))
+    try write(try openFixture("qwen3_moe"), "", to: folder.file("out"), recipe: recipe)
+    let groups = try #require(try section(folder.file("out"))["config_groups"]?.object).values
+    func modules(_ format: String) -> [String] {
+      groups.filter { $0["format"]?.string == format }.flatMap {
+        $0["targets"]?.array?.compactMap(\.string) ?? []
+      }
+    }
+    // Query, key and value are alike, whichever of the two they got; the output projection is as it was asked for.
+    let tensors = try SafetensorsDirectory(path: folder.file("out")).tensors.map(\.name)
+    let packed = ["q", "k", "v", "o"].map {
+      tensors.contains("model.layers.0.self_attn.\($0)_proj.weight_packed")
+    }
+    #expect(packed[0] == packed[1] && packed[1] == packed[2] && !packed[3], "\(packed)")
+    #expect(!modules("int-quantized").isEmpty && modules("pack-quantized").isEmpty == !packed[0])
+    var strict = try options("keep")
+    (strict.recipe, strict.target, strict.isStrict) = (recipe, SafetensorsResult(), true)
+    let error = #expect(throws: RequestError.self) {
+      try convert(try openFixture("qwen3_moe"), to: folder.file("strict"), strict)
+    }
+    #expect(error?.problem.contains("int8-channel@a16") == true, "\(error?.problem ?? "")")
   }
 }

@@ -70,9 +70,10 @@ package struct Plan: Sendable {
     var weights = try stored.map { try Plan.weight($0, asked($0), nil, model, options) }
     var levelled: [String] = []
     if options.target.isLoadedFused {
-      let levelling = try Levelling(weights, isStrict: options.isStrict) { place, scheme, reason in
-        let stored = stored[place]
+      let levelling = try Levelling(weights, isStrict: options.isStrict) { place, word, reason in
+        let (stored, scheme) = (stored[place], word.scheme)
         var decision = try asked(stored)
+        decision.activations = word.activations
         let other = scheme.fallback(for: stored.encoding, shape: stored.spec.shape)
         decision.scheme = other?.scheme ?? scheme
         decision.note = other?.why ?? scheme.note(for: stored.encoding, shape: stored.spec.shape)

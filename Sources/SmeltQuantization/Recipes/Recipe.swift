@@ -229,6 +229,9 @@ package struct QuantizeDecision: Sendable {
   /// What engines are told of the activations; nil: what goes with the encoding.
   package var activations: EngineActivations?
 
+  /// Scheme and activations together.
+  package var word: SchemeWord { SchemeWord(scheme, activations) }
+
   /// A decision.
   package init(scheme: any Scheme, options: QuantizeOptions, note: String?) {
     self.scheme = scheme

@@ -36,7 +36,12 @@ package struct SafetensorsResult: ResultTarget {
 
   /// What brings numbers back to the type they had.
   private static func scheme(ofSource type: String) -> (any Scheme)? {
-    if type == FP8(.e4m3, .block128).name { return BlockScheme.power }
+    if let encoding = Encodings.named(type) {
+      if TensorNaming.isMX(encoding) { return BlockScheme.mxfp8 }
+      if let side = TensorNaming.square(encoding), BlockScheme.sizes.contains(side) {
+        return BlockScheme.square(side, isPower: true)
+      }
+    }
     return [PlainFloat.bf16, .f16, .f32].first { $0.name == type }
   }
 
