@@ -122,7 +122,7 @@ package struct RowTarget: @unchecked Sendable {
   package let scales: UnsafeMutablePointer<UInt8>?
   /// The one number of the whole weight, written with its first rows; nil for encodings without.
   package let global: UnsafeMutablePointer<UInt8>?
-  /// The other parts of a weight that is copied: zero points, groups of columns.
+  /// Zero points, and of a weight that is copied its groups of columns.
   package let others: [PartName: UnsafeMutablePointer<UInt8>]
 
   /// A place in memory that nobody else uses until the call returns.
@@ -170,18 +170,6 @@ package struct RowReport: Sendable, Hashable {
     inexactValues += inexact
     if inexact > 0 { inexactRows += 1 }
   }
-}
-
-/// Some quantized rows as arrays of bytes.
-package struct QuantizedRows: Sendable {
-  /// The rows' codes.
-  package var values: [UInt8]
-  /// The rows' scales, F32 little-endian for channel schemes; empty for encodings without.
-  package var scales: [UInt8]
-  /// The whole weight's one number, with its first rows; else empty.
-  package var global: [UInt8]
-  /// What rounding did.
-  package var report: RowReport
 }
 
 /// A part of a result: what it is called, how its elements are stored, its dimensions and bytes.
@@ -272,20 +260,27 @@ extension Scheme {
     // SAFETY: the arrays have the bytes that the parts have for these rows, and one more where that is none, so that there is an
     // address; a scheme fills all of them or throws.
     var (scales, global): ([UInt8], [UInt8]) = ([], [UInt8](repeating: 0, count: 4))
+    var zeros = [UInt8](repeating: 0, count: max(1, sizes[.zeroPoints] ?? 0))
     let values = try [UInt8](unsafeUninitializedCapacity: max(1, sizes[.values] ?? 0)) { values, valueCount in
       scales = try [UInt8](unsafeUninitializedCapacity: max(1, sizes[.scales] ?? 0)) { scales, scaleCount in
         report = try global.withUnsafeMutableBufferPointer { global in
-          try quantize(
-            weight, rows: rows, options: options,
-            into: RowTarget(
-              values: values.baseAddress!, scales: scales.baseAddress!, global: global.baseAddress!))
+          try zeros.withUnsafeMutableBufferPointer { zeros in
+            try quantize(
+              weight, rows: rows, options: options,
+              into: RowTarget(
+                values: values.baseAddress!, scales: scales.baseAddress!, global: global.baseAddress!,
+                others: [.zeroPoints: zeros.baseAddress!]))
+          }
         }
         scaleCount = sizes[.scales] ?? 0
       }
       valueCount = sizes[.values] ?? 0
     }
     global.removeLast(4 - (sizes[.globalScale] ?? 0))
-    return QuantizedRows(values: values, scales: scales, global: global, report: report)
+    return QuantizedRows(
+      values: values, scales: scales, global: global,
+      zeroPoints: Array(zeros.prefix(sizes[.zeroPoints] ?? 0)),
+      report: report)
   }
 
   private func surveyed(_ weight: Weight, _ options: QuantizeOptions) throws -> QuantizeOptions {

@@ -43,6 +43,38 @@ import Testing
     #expect(ActivationRounding.block(FP8(.e4m3, .channel)) == nil)
   }
 
+  /// MXFP8: the scale of 32 channels is the smallest power of two under which E4M3 holds them.
+  @Test func scalesOfMXFP8ArePowersOfTwo() throws {
+    let model = try openFixture("deepseek_v4")
+    var generator = Generator(seed: 10)
+    let x = Matrix(rows: 2, columns: 64, values: generator.normals(128))
+    let mx = FP8(.e4m3, .block(rows: 1, columns: 32))
+    #expect(ActivationRounding.block(mx) == 32 && ActivationRounding.hasPowers(mx))
+    #expect(!ActivationRounding.hasPowers(FP8(.e4m3, .block(rows: 32, columns: 32))))
+    let rounded = try ActivationRounding(.fp8, for: model).round(
+      x, WeightName("a"), block: 32, hasPowers: true, .serial)
+    for start in stride(from: 0, to: 128, by: 32) {
+      let values = x.values[start..<start + 32]
+      let largest = values.map(abs).max()!
+      let scale = (0...40).map { Float(sign: .plus, exponent: 10 - $0, significand: 1) }.last {
+        $0 * 448 >= largest
+      }!
+      for (value, found) in zip(values, rounded.values[start..<start + 32]) {
+        var (code, back): (UInt8, Float) = (0, 0)
+        withUnsafePointer(to: value) {
+          FP8(.e4m3, .tensor).encode($0, count: 1, scale: scale, into: &code)
+        }
+        back = FP8Values.value(code) * scale
+        #expect(found == back)
+      }
+    }
+    for (scale, power) in [
+      (1, 1), (1.0001, 2), (0.75, 1), (0.5, 0.5), (.leastNonzeroMagnitude, .leastNormalMagnitude),
+    ]
+      as [(Float, Float)]
+    { #expect(ActivationRounding.power(scale) == power) }
+  }
+
   @Test func staticScalesSaturate() throws {
     let folder = TemporaryFolder()
     let model = try openFixture("deepseek_v4")
@@ -89,5 +121,16 @@ import Testing
         source: source, result: source, windows, thresholds: Thresholds(),
         rounding: try ActivationRounding(.int8, for: source), RunOptions())
     }
+  }
+}
+
+/// E4M3 codes by the words of Formats/encodings.md, section 4.
+private enum FP8Values {
+  static func value(_ code: UInt8) -> Float {
+    let (exponent, mantissa) = (Int(code >> 3 & 15), Float(code & 7))
+    let magnitude =
+      exponent == 0
+      ? mantissa / 512 : (1 + mantissa / 8) * Float(sign: .plus, exponent: exponent - 7, significand: 1)
+    return code < 128 ? magnitude : -magnitude
   }
 }

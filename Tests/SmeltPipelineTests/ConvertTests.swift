@@ -21,7 +21,7 @@ private func bounds(_ scheme: String, _ checkpoint: String) -> (mean: Double, fo
     (0, 0)
   case ("f16", _): (1e-12, 1e-12)
   case ("int8-channel", _): (0.1, 0.02)
-  case ("int4-group", _), ("nvfp4", _), ("mxfp4", _): (1, 1)
+  case ("int4-group", _), ("int4-zero", _), ("nvfp4", _), ("mxfp4", _): (1, 1)
   default: (0.2, 0.08)
   }
 }

@@ -190,10 +190,10 @@ private func write(
   @Test func whatDoesNotFit() throws {
     let folder = TemporaryFolder()
     let error = #expect(throws: RequestError.self) {
-      try write(try openFixture("gpt_oss"), "W8A8", to: folder.file("out"))
+      try write(try openFixture("gpt_oss"), "nvfp4.gguf", to: folder.file("out"))
     }
     #expect(error?.kind == .unsupported)
-    #expect(error?.problem.contains("ffn_gate_exps") == true, "\(error?.problem ?? "")")
+    #expect(error?.problem.contains("'blk.0.attn_q.weight'") == true, "\(error?.problem ?? "")")
     let q8 = #expect(throws: RequestError.self) {
       try write(try openFixture("olmoe"), "q8_0", to: folder.file("out"))
     }

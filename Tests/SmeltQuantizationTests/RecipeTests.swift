@@ -77,7 +77,7 @@ import Testing
     #expect(again.json.text() == recipe.json.text())
     #expect(
       recipe.json.text()
-        == #"{"schema":"smelt.recipe/1","default":"int8-channel","observer":"mse","rules":["#
+        == #"{"schema":"smelt.recipe/1","default":"int8-channel@a16","observer":"mse","rules":["#
         + #"{"name":"blk.0.*","scheme":"keep"},"#
         + #"{"role":"routed_down","scheme":"fp8-channel","observer":"percentile:99.5"},"#
         + #"{"name":"blk.?.ffn_*_exps.weight","scheme":"bf16"}]}"#)

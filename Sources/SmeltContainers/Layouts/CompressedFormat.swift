@@ -24,6 +24,17 @@ package struct CompressedFormat: Hashable {
     case tensor(isStatic: Bool)
     /// Groups, rounded to four bits under a scale that the checkpoint gives.
     case local(Int)
+    /// E4M3 under a power of two for each 32 columns.
+    case mx
+  }
+
+  /// What the user wants of activations.
+  package enum ActivationChoice: Hashable, Sendable {
+    /// What goes with the encoding.
+    case usual
+    /// They stay as they are.
+    case kept
+    case rounded(Activations)
   }
 
   /// The package's name.
@@ -42,55 +53,45 @@ package struct CompressedFormat: Hashable {
   /// Whether the codes are in `weight_packed`.
   private var isPacked: Bool { name.hasSuffix("pack-quantized") }
 
-  /// The format of an encoding, or nil where the package has none.
-  /// - Parameter isStatic: whether there is a scale of activations that calibration chose.
+  /// Whether 4-bit codes have a byte each, as engines want them that multiply integers.
+  private var hasByteCodes: Bool { !isFloat && bits == 4 && !isPacked }
+
+  /// The format of an encoding, or nil where the package has none, or none with such activations.
+  /// - Parameters:
+  ///   - scaleType: the type of the scales; nil: what goes with the encoding.
+  ///   - isStatic: whether there is a scale of activations that calibration chose.
   package init?(
-    _ encoding: any Encoding, _ shape: Shape, keepsActivations: Bool, isStatic: Bool = false
+    _ encoding: any Encoding, _ shape: Shape, scaleType stored: DType? = nil, _ choice: ActivationChoice,
+    isStatic: Bool = false
   ) {
-    func floats(_ strategy: Strategy, _ activations: Activations) -> (
-      String, Int, Bool, Strategy, Activations?
-    ) {
-      keepsActivations
-        ? ("naive-quantized", 8, true, strategy, nil) : ("float-quantized", 8, true, strategy, activations)
-    }
-    let found: (String, Int, Bool, Strategy, Activations?)
+    let found: Parts?
     switch encoding {
-    case is INT8:
-      found =
-        keepsActivations
-        ? ("pack-quantized", 8, false, .channel, nil)
-        : ("int-quantized", 8, false, .channel, .token(isFloat: false))
-      guard !keepsActivations || shape.columns % 4 == 0 else { return nil }
+    case is INT8: found = Parts.int8(choice)
     case let integers as GroupedIntegers:
       (hasZeroPoints, isIndexed) = (integers.hasZeroPoints, integers.isIndexed)
-      let bits = integers.width.rawValue
-      guard shape.columns % (32 / bits) == 0 else { return nil }
-      switch integers.granularity {
-      case .group(let size):
-        guard shape.columns % size == 0 else { return nil }
-        found = ("pack-quantized", bits, false, .group(size), nil)
-      case .channel: found = ("pack-quantized", bits, false, .channel, nil)
-      case .tensor: return nil
-      }
+      found = Parts.integers(integers, shape, choice)
     case let fp8 as FP8 where fp8.format == .e4m3:
-      switch fp8.granularity {
-      case .tensor: found = floats(.tensor, .tensor(isStatic: isStatic))
-      case .channel: found = floats(.channel, .token(isFloat: true))
-      case .block(let rows, let columns):
-        found = floats(.block(rows: rows, columns: columns), .group(columns))
-      }
+      found = Parts.fp8(
+        fp8, shape, isMX: stored.map { [.f8E8M0, .u8].contains($0) } ?? true, isStatic: isStatic, choice)
     case is NVFP4:
-      found = (
-        "nvfp4-pack-quantized", 4, true, .tensorGroup(NVFP4.group), isStatic ? .local(NVFP4.group) : nil
-      )
+      found = Parts.nvfp4(isStatic: isStatic, choice)
       scaleType = "torch.float8_e4m3fn"
     case is FP4:
-      found = ("mxfp4-pack-quantized", 4, true, .group(FP4.group), nil)
+      found = Parts.mxfp4(choice)
       scaleType = "torch.uint8"
     default: return nil
     }
-    (name, bits, isFloat, strategy, activations) = found
+    guard let found else { return nil }
+    // Words of 32 bits hold whole codes.
+    guard found.isFloat || !found.name.hasPrefix("pack") || shape.columns % (32 / found.bits) == 0 else {
+      return nil
+    }
+    (name, bits, isFloat) = (found.name, found.bits, found.isFloat)
+    (strategy, activations) = (found.strategy, found.activations)
+    if name == CompressedFormat.mxfp8 { scaleType = "torch.uint8" }
   }
+
+  fileprivate static let mxfp8 = "mxfp8-quantized"
 
   /// The tensors of a weight, codes first, in the order of its parts.
   package func declare(_ weight: DeclaredWeight) -> [DeclaredTensor] {
@@ -103,6 +104,10 @@ package struct CompressedFormat: Hashable {
         entry.dtype = isFloat ? .u8 : .i32
         if !isFloat { entry.shape = [shape.rows, shape.columns * bits / 32] }
         entry.flipsTopBits = !isFloat && bits == 8
+      case .values where hasByteCodes:
+        entry.dtype = .i8
+        entry.shape = [shape.rows, shape.columns]
+        entry.hasByteCodes = true
       case .values: break
       case .globalScale:
         entry.name = "\(module).weight_global_scale"
@@ -117,7 +122,7 @@ package struct CompressedFormat: Hashable {
       default:
         entry.name = "\(module).weight_scale"
         if strategy == .channel { entry.shape = [shape.rows, 1] }
-        if name == "mxfp4-pack-quantized" { entry.dtype = .u8 }
+        if name == "mxfp4-pack-quantized" || name == CompressedFormat.mxfp8 { entry.dtype = .u8 }
       }
       return entry
     }
@@ -175,6 +180,7 @@ package struct CompressedFormat: Hashable {
     switch activations {
     case .token(let float): isFloat = float
     case .group(let columns): (size, strategy) = (JSON(columns), "group")
+    case .mx: (size, strategy) = (JSON(FP4.group), "group")
     case .tensor(let isStatic): (strategy, dynamic) = ("tensor", JSON(!isStatic))
     case .local(let columns): (size, strategy, bits, dynamic) = (JSON(columns), "tensor_group", 4, "local")
     }
@@ -183,6 +189,105 @@ package struct CompressedFormat: Hashable {
       ("strategy", strategy), ("dynamic", dynamic),
     ]
     if case .local = activations { members.append(("scale_dtype", "torch.float8_e4m3fn")) }
+    if activations == .mx { members.append(("scale_dtype", "torch.uint8")) }
     return JSON(members: members)
+  }
+}
+
+extension CompressedFormat.ActivationChoice {
+  /// Whether the encoding's own format holds, which leaves activations alone.
+  fileprivate var isPlain: Bool { self == .usual || self == .kept }
+}
+
+/// What an encoding becomes with a choice of activations. Which combinations there are is what engines have kernels for: vLLM 0.33.0,
+/// `quantization/compressed_tensors/compressed_tensors.py`, `_get_scheme_from_parts`, and `compressed_tensors_moe.py`,
+/// `get_moe_method`.
+private struct Parts {
+  let name: String
+  let bits: Int
+  let isFloat: Bool
+  let strategy: CompressedFormat.Strategy
+  let activations: CompressedFormat.Activations?
+
+  init(
+    _ name: String, _ bits: Int, _ isFloat: Bool, _ strategy: CompressedFormat.Strategy,
+    _ activations: CompressedFormat.Activations?
+  ) {
+    (self.name, self.bits, self.isFloat) = (name, bits, isFloat)
+    (self.strategy, self.activations) = (strategy, activations)
+  }
+
+  static func int8(_ choice: CompressedFormat.ActivationChoice) -> Parts? {
+    switch choice {
+    case .usual, .rounded(.token(isFloat: false)):
+      Parts("int-quantized", 8, false, .channel, .token(isFloat: false))
+    case .kept: Parts("pack-quantized", 8, false, .channel, nil)
+    case .rounded: nil
+    }
+  }
+
+  /// Activations in eight bits go with symmetric 4-bit codes: integers want codes of a byte each, E4M3 packed ones.
+  static func integers(
+    _ integers: GroupedIntegers, _ shape: Shape, _ choice: CompressedFormat.ActivationChoice
+  ) -> Parts? {
+    let strategy: CompressedFormat.Strategy
+    switch integers.granularity {
+    case .group(let size):
+      guard shape.columns % size == 0 else { return nil }
+      strategy = .group(size)
+    case .channel: strategy = .channel
+    case .tensor: return nil
+    }
+    let bits = integers.width.rawValue
+    let isSymmetric = bits == 4 && !integers.hasZeroPoints && !integers.isIndexed
+    switch choice {
+    case .usual, .kept: return Parts("pack-quantized", bits, false, strategy, nil)
+    case .rounded(.token(isFloat: false)) where isSymmetric:
+      return Parts("int-quantized", 4, false, strategy, .token(isFloat: false))
+    case .rounded(.token(isFloat: true)) where isSymmetric && strategy != .channel:
+      return Parts("pack-quantized", 4, false, strategy, .token(isFloat: true))
+    case .rounded: return nil
+    }
+  }
+
+  /// - Parameters:
+  ///   - isMX: whether scales are powers of two in a byte.
+  ///   - isStatic: whether there is a scale of activations that calibration chose.
+  static func fp8(
+    _ fp8: FP8, _ shape: Shape, isMX: Bool, isStatic: Bool, _ choice: CompressedFormat.ActivationChoice
+  ) -> Parts? {
+    let strategy: CompressedFormat.Strategy
+    let own: CompressedFormat.Activations
+    switch fp8.granularity {
+    case .tensor: (strategy, own) = (.tensor, .tensor(isStatic: isStatic))
+    case .channel: (strategy, own) = (.channel, .token(isFloat: true))
+    case .block(rows: 1, columns: FP4.group) where isMX:
+      guard shape.columns % FP4.group == 0, choice.isPlain else { return nil }
+      return Parts(
+        CompressedFormat.mxfp8, 8, true, .group(FP4.group), choice == .kept ? nil : .mx)
+    case .block(let rows, let columns):
+      (strategy, own) = (.block(rows: rows, columns: columns), .group(columns))
+    }
+    switch choice {
+    case .usual, .rounded(own): return Parts("float-quantized", 8, true, strategy, own)
+    case .kept: return Parts("naive-quantized", 8, true, strategy, nil)
+    case .rounded: return nil
+    }
+  }
+
+  static func nvfp4(isStatic: Bool, _ choice: CompressedFormat.ActivationChoice) -> Parts? {
+    guard choice.isPlain else { return nil }
+    return Parts(
+      "nvfp4-pack-quantized", 4, true, .tensorGroup(NVFP4.group),
+      isStatic && choice == .usual ? .local(NVFP4.group) : nil)
+  }
+
+  static func mxfp4(_ choice: CompressedFormat.ActivationChoice) -> Parts? {
+    switch choice {
+    case .usual, .kept: Parts("mxfp4-pack-quantized", 4, true, .group(FP4.group), nil)
+    case .rounded(.group(let columns)):
+      Parts("mxfp4-pack-quantized", 4, true, .group(FP4.group), .group(columns))
+    case .rounded: nil
+    }
   }
 }

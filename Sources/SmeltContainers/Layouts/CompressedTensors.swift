@@ -80,6 +80,7 @@ struct CompressedTensors: Layout {
     -> JoinedWeight
   {
     let (codes, scale) = (context.codes, try scale(context))
+    if group.bits == 4 { return try joinByteCodes(context, group, scale) }
     guard group.bits == 8 else {
       throw context.contradicts("is I8, but '\(group.name)' has \(group.bits) bits")
     }
@@ -93,6 +94,39 @@ struct CompressedTensors: Layout {
       [context.part(.values, codes, codes.shape), context.part(.scales, scale, scaleShape)]
         + (zeros.map { [context.part(.zeroPoints, $0, scaleShape)] } ?? []),
       from: [Share(codes), Share(scale)] + (zeros.map { [Share($0)] } ?? []))
+  }
+
+  /// int-quantized with 4 bits: I8 [out, in] of -8…7, which are packed again.
+  private func joinByteCodes(
+    _ context: JoinContext, _ group: CompressedTensorsConfig.Group, _ scale: TensorInfo
+  ) throws -> JoinedWeight {
+    let (codes, shape) = (context.codes, context.shape)
+    let (scaleShape, granularity) = try group.scaleShape(context, scale)
+    guard group.isSymmetric, shape.columns % 2 == 0,
+      let encoding = GroupedIntegers(.four, granularity)
+    else {
+      throw RequestError(
+        .unsupported,
+        "'\(codes.name)' (\(shape)) has 4-bit codes in bytes with zero points, or an odd number of columns",
+        help: "use a checkpoint whose codes are packed")
+    }
+    return try context.built(encoding, dtypes: [.scales: scale.dtype], from: [Share(codes), Share(scale)]) {
+      if let bad = codes.bytes.withUnsafeBytes({ $0.firstIndex { !(0...15).contains($0 &+ 8) } }) {
+        throw context.refuse(
+          .packed,
+          "row \(bad / max(1, shape.columns)), column \(bad % max(1, shape.columns)) is beyond 4 bits, expected -8 to 7"
+        )
+      }
+      let packed = reordered(codes.bytes, count: shape.count / 2) { source, out in
+        for pair in 0..<shape.count / 2 {
+          out[pair] = (source[2 * pair] &+ 8) | (source[2 * pair + 1] &+ 8) << 4
+        }
+      }
+      return [
+        Part(.values, dtype: .u8, shape: [shape.rows, shape.columns / 2], bytes: packed),
+        context.part(.scales, scale, scaleShape),
+      ]
+    }
   }
 
   /// float-quantized, naive-quantized and mxfp8-quantized: F8_E4M3 [out, in].

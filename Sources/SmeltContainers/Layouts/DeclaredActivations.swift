@@ -29,6 +29,8 @@ package struct DeclaredActivations: Sendable {
     case token
     /// So many channels, by their own largest magnitude.
     case group(Int)
+    /// So many channels under a power of two, as MXFP8 has them.
+    case powers(Int)
     /// All numbers of all tokens: one scale that calibration chose, or, without one, that of the batch.
     case tensor
     /// 16 channels with an E4M3 scale that the engine chooses under one that calibration chose: NVFP4.
@@ -94,6 +96,8 @@ extension CompressedTensorsConfig {
     let isFloat: Bool
     let strategy: String
     let group: Int?
+    /// Whether scales are E8M0.
+    let hasPowers: Bool
     /// Whether the engine chooses every scale: `dynamic` is true, rather than false or `local`.
     let isDynamic: Bool
 
@@ -104,6 +108,7 @@ extension CompressedTensorsConfig {
       isFloat = try reader.string("type") == "float"
       group = try reader.integer("group_size", in: -1...65536).flatMap { $0 > 0 ? $0 : nil }
       strategy = try reader.string("strategy") ?? (group == nil ? "tensor" : "group")
+      hasPowers = try reader.string("scale_dtype") == "torch.uint8"
       isDynamic = reader.value("dynamic")?.value.bool ?? false
     }
 
@@ -117,7 +122,9 @@ extension CompressedTensorsConfig {
       case "tensor":
         return DeclaredActivations(
           .tensor, isFloat: isFloat, scale: isDynamic ? nil : source.tensor("\(module).input_scale"))
-      case "group", "block": return DeclaredActivations(group.map { .group($0) } ?? .token, isFloat: isFloat)
+      case "group", "block":
+        return DeclaredActivations(
+          group.map { hasPowers ? .powers($0) : .group($0) } ?? .token, isFloat: isFloat)
       default: return DeclaredActivations(.token, isFloat: isFloat)
       }
     }
@@ -132,7 +139,7 @@ extension ModelOptConfig.Algorithm {
     case .fp8: return DeclaredActivations(.tensor, scale: scale)
     case .channelFP8: return DeclaredActivations(.token)
     case .blockFP8, .blockScales: return DeclaredActivations(.group(128))
-    case .mxfp8: return DeclaredActivations(.group(FP4.group))
+    case .mxfp8: return DeclaredActivations(.powers(FP4.group))
     case .nvfp4: return scale.map { DeclaredActivations(.local, scale: $0) }
     case .weightNVFP4: return nil
     }

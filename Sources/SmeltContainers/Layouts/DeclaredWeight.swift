@@ -45,6 +45,8 @@ package struct DeclaredTensor: Sendable {
   package var constant: Bytes?
   /// Whether the top bit of each byte is flipped: signed bytes as bytes offset by 128.
   package var flipsTopBits = false
+  /// Whether codes of 4 bits, two a byte and 8 for zero, become signed bytes.
+  package var hasByteCodes = false
   /// How numbers of a byte each are put into words, where they are.
   package var packed: Packing?
   /// Whether the one number of the part is stored as its reciprocal: a global scale that divides where the weight's multiplies, or
@@ -70,5 +72,25 @@ package struct DeclaredTensor: Sendable {
       }
       return Bytes(out)
     }
+  }
+}
+
+extension DeclaredTensor {
+  /// Some bytes of a weight's codes as the tensor holds them.
+  package func stored(_ codes: Bytes) -> Bytes {
+    if flipsTopBits { return Bytes(codes.array.map { $0 ^ 0x80 }) }
+    guard hasByteCodes else { return codes }
+    let count = codes.count
+    return Bytes(
+      [UInt8](unsafeUninitializedCapacity: 2 * count) { out, written in
+        // SAFETY: two bytes are written for each of the codes' bytes, as many as there is room for.
+        codes.withUnsafeBytes { source in
+          for index in 0..<count {
+            out[2 * index] = (source[index] & 15) &- 8
+            out[2 * index + 1] = (source[index] >> 4) &- 8
+          }
+        }
+        written = 2 * count
+      })
   }
 }

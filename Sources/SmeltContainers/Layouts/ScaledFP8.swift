@@ -19,8 +19,9 @@ struct ScaledFP8: Layout {
 
   func declare(_ weight: DeclaredWeight) -> [DeclaredTensor]? {
     guard let fp8 = weight.encoding as? FP8 else { return nil }
-    // MXFP8's exponents are bytes there.
-    return weight.besideScales(dtype: fp8.granularity == .block(rows: 1, columns: FP4.group) ? .u8 : nil)
+    // MXFP8's exponents are bytes there; DeepSeek-V4.1's keep their type.
+    let isMX = fp8.granularity == .block(rows: 1, columns: FP4.group) && !weight.hasPlainScaleNames
+    return weight.besideScales(dtype: isMX ? .u8 : nil)
   }
 
   func join(_ context: JoinContext) throws -> JoinedWeight {
@@ -56,6 +57,8 @@ struct ScaledFP8: Layout {
       try context.require(scale, [.u8, .f8E8M0], scale.shape)
       return .block(rows: 1, columns: FP4.group)
     }
+    // The table of DeepSeek-V4.1's n-gram memory has a scale for each row and 32 columns beside blocks of 32 × 32.
+    if context.place.module.hasSuffix(FP8.engramTable) { return .block(rows: 1, columns: FP4.group) }
     if let block = context.config.block { return .block(rows: block.rows, columns: block.columns) }
     if scale.shape.count == 1 { return .tensor }
     if scale.shape.count == context.shape.rows { return .channel }
@@ -98,6 +101,11 @@ struct ScaledFP8: Layout {
         Part(.scales, dtype: scale.dtype, shape: [blocks.count, across], bytes: scaleBytes),
       ], from: [Share(codes, codeBytes), Share(scale, scaleBytes)])
   }
+}
+
+extension FP8 {
+  /// The end of the module that holds DeepSeek-V4.1's n-gram table. Source: deepseek-ai/DeepSeek-V4.1-Flash, inference/convert.py.
+  package static let engramTable = ".engram.embed"
 }
 
 extension JoinContext {

@@ -108,7 +108,7 @@ func converting(_ model: Model, to path: String, _ options: ConvertOptions) thro
   let room = freeDiskBytes(parentFolder(path)).map { "; \(byteText($0)) free on the disk" } ?? ""
   options.run.progress.announce("\(path): \(plan.summary)\(room)")
   options.run.progress.begin("convert", total: plan.bytesOut, unit: "bytes")
-  var (scales, global): ([UInt8], [UInt8]) = ([], [])
+  var (scales, global, zeros): ([UInt8], [UInt8], [UInt8]) = ([], [], [])
   var hash = XXH64()
   var inexact = 0
   let written: ResultSummary
@@ -130,13 +130,14 @@ func converting(_ model: Model, to path: String, _ options: ConvertOptions) thro
       let slab = plan.slabs[piece.job.slab]
       if piece.job.isFirst {
         try sink.begin(slab, form: piece.form)
-        (scales, global, hash, inexact) = ([], [], XXH64(), 0)
+        (scales, global, zeros, hash, inexact) = ([], [], [], XXH64(), 0)
       }
       try sink.append(piece)
       if piece.sourceHash == nil { piece.source.withUnsafeBytes { hash.update($0) } }
       piece.source.evict()
       scales += piece.scales
       global += piece.global
+      zeros += piece.zeroPoints
       inexact += piece.inexactValues
       if options.exactOnly, inexact > 0 {
         throw RequestError(
@@ -146,7 +147,7 @@ func converting(_ model: Model, to path: String, _ options: ConvertOptions) thro
       }
       if piece.job.content.upperBound == slab.parts[0].byteCount {
         var sourceHash = piece.sourceHash ?? hash.value()
-        try sink.end(slab, others: try converter.others(slab, scales, global))
+        try sink.end(slab, others: try converter.others(slab, scales, global, zeros))
         for place in [slab.weight, slab.other].compactMap({ $0 }) {
           let weight = plan.weights[place].stored.spec.name
           guard let entry = entryPlaces[weight.description] else { continue }

@@ -41,6 +41,8 @@ package struct ConvertedPiece: Sendable {
   var scales: [UInt8]
   /// The whole weight's one number, with its first rows.
   var global: [UInt8]
+  /// Zero points of the rows that start in the piece.
+  var zeroPoints: [UInt8]
   var inexactValues: Int
   /// The source bytes behind the piece, for the ledger's hash.
   var source: Bytes

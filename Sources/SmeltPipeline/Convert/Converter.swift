@@ -39,7 +39,7 @@ final class Converter: Sendable {
     let slab = plan.slabs[job.slab]
     let weight = try arranged.weight(slab)
     let content: Bytes
-    var (scales, global): ([UInt8], [UInt8]) = ([], [])
+    var (scales, global, zeros): ([UInt8], [UInt8], [UInt8]) = ([], [], [])
     var inexact = 0
     var source: Bytes
     if slab.isKept {
@@ -60,7 +60,7 @@ final class Converter: Sendable {
       let result = try quantize(weight, own, slab, job.slab)
       let isWhole = codes.isEmpty
       codes += result.values
-      (scales, global) = (result.scales, result.global)
+      (scales, global, zeros) = (result.scales, result.global, result.zeroPoints)
       inexact = result.report.inexactValues
       let first = rows.lowerBound * slab.rowBytes
       let made = Bytes(codes)
@@ -78,6 +78,7 @@ final class Converter: Sendable {
     }
     return ConvertedPiece(
       job: job, content: content, form: form, chunks: chunks, scales: scales, global: global,
+      zeroPoints: zeros,
       inexactValues: inexact, source: source,
       sourceHash: job.isFirst && job.content.upperBound == slab.parts[0].byteCount
         ? source.withUnsafeBytes { xxh64($0) } : nil)
@@ -91,7 +92,12 @@ final class Converter: Sendable {
     let parts = try slab.encoding.layout(of: shape, name: slab.name).map { layout -> Part? in
       let dtype = slab.parts.first { $0.name == layout.name }?.dtype ?? layout.dtypes[0]
       let bytes =
-        layout.name == .values ? codes : Bytes(layout.name == .globalScale ? rows.global : rows.scales)
+        switch layout.name {
+        case .values: codes
+        case .globalScale: Bytes(rows.global)
+        case .zeroPoints: Bytes(rows.zeroPoints)
+        default: Bytes(rows.scales)
+        }
       // A number of the whole weight comes with its first rows only.
       guard dtype.byteCount(layout.shape.count) == bytes.count else { return nil }
       return Part(layout.name, dtype: dtype, shape: layout.shape, bytes: bytes)
@@ -153,13 +159,14 @@ final class Converter: Sendable {
   }
 
   /// The parts after the codes: the scales that the pieces brought, or the source's own.
-  func others(_ slab: OutputMatrix, _ scales: [UInt8], _ global: [UInt8]) throws -> [(
+  func others(_ slab: OutputMatrix, _ scales: [UInt8], _ global: [UInt8], _ zeros: [UInt8]) throws -> [(
     part: ResultPart, bytes: Bytes
   )] {
     guard slab.parts.count > 1 else { return [] }
     let weight = slab.isKept ? try arranged.weight(slab) : nil
-    return slab.parts.dropFirst().map {
-      ($0, weight?.part($0.name)?.bytes ?? Bytes($0.name == .globalScale ? global : scales))
+    return slab.parts.dropFirst().map { part in
+      let made = part.name == .globalScale ? global : part.name == .zeroPoints ? zeros : scales
+      return (part, weight?.part(part.name)?.bytes ?? Bytes(made))
     }
   }
 }

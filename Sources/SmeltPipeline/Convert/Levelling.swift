@@ -36,7 +36,7 @@ struct Levelling {
   /// - Throws: `RequestError` unsupported where `isStrict`.
   init(
     _ weights: [PlannedWeight], isStrict: Bool,
-    plan: (_ place: Int, _ scheme: any Scheme, _ reason: String) throws -> PlannedWeight
+    plan: (_ place: Int, _ word: SchemeWord, _ reason: String) throws -> PlannedWeight
   ) throws {
     guard weights.contains(where: { $0.engineFormat != nil }) else { return }
     var counts: [(text: String, count: Int)] = []
@@ -55,7 +55,7 @@ struct Levelling {
       }
       for (place, planned) in zip(unit.places, found.planned)
       where planned.engineFormat != weights[place].engineFormat {
-        let was = weights[place].decision.scheme.name
+        let was = weights[place].decision.word.name
         changes[place] = Change(planned: planned, was: was)
         counts.add("get \(found.scheme) instead of \(was): \(unit.why)")
       }
@@ -86,18 +86,18 @@ struct Levelling {
   /// The scheme of most bits that suits all weights of a unit: nobody gets fewer bits than were asked for.
   private static func level(
     _ weights: [PlannedWeight], _ unit: Unit,
-    _ plan: (Int, any Scheme, String) throws -> PlannedWeight
+    _ plan: (Int, SchemeWord, String) throws -> PlannedWeight
   ) -> (scheme: String, planned: [PlannedWeight])? {
-    var schemes: [any Scheme] = []
+    var schemes: [SchemeWord] = []
     for place in unit.places
-    where !schemes.contains(where: { $0.name == weights[place].decision.scheme.name }) {
-      schemes.append(weights[place].decision.scheme)
+    where !schemes.contains(where: { $0.name == weights[place].decision.word.name }) {
+      schemes.append(weights[place].decision.word)
     }
-    if unit.isPlain { schemes = [Keep()] }
+    if unit.isPlain { schemes = [SchemeWord(Keep())] }
     var best: (scheme: String, planned: [PlannedWeight], bytes: Int)?
     for scheme in schemes {
       let planned = unit.places.compactMap {
-        weights[$0].decision.scheme.name == scheme.name
+        weights[$0].decision.word.name == scheme.name
           ? weights[$0] : try? plan($0, scheme, "one scheme with \(unit.what)")
       }
       guard planned.count == unit.places.count,
@@ -115,8 +115,8 @@ struct Levelling {
       unit.places.map { weights[$0] }.first { $0.engineFormat != first.engineFormat } ?? first
     return RequestError(
       .unsupported,
-      "'\(first.stored.spec.name)' would be \(first.decision.scheme.name) and '\(other.stored.spec.name)' "
-        + "\(other.decision.scheme.name), and engines have one scheme for \(unit.what)",
+      "'\(first.stored.spec.name)' would be \(first.decision.word.name) and '\(other.stored.spec.name)' "
+        + "\(other.decision.word.name), and engines have one scheme for \(unit.what)",
       help: found.map { "give them one scheme; without --strict all get \($0)" }
         ?? "give them one scheme by a recipe")
   }
@@ -142,9 +142,10 @@ extension [(text: String, count: Int)] {
 }
 
 extension PlannedWeight {
-  /// What an engine's configuration says of the weight: the encoding, or nil for plain numbers.
+  /// What an engine's configuration says of the weight: the encoding and the activations, or nil for plain numbers.
   var engineFormat: String? {
     let encoding = resultEncoding
-    return encoding is Plain || encoding is IntegerTable ? nil : encoding.name
+    guard !(encoding is Plain || encoding is IntegerTable) else { return nil }
+    return encoding.name + (decision.activations.map { "@\($0.rawValue)" } ?? "")
   }
 }

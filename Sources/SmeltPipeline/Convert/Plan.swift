@@ -58,15 +58,22 @@ package struct Plan: Sendable {
     let free = options.drafts == .keep ? stored.filter { !$0.spec.isDraft } : stored
     try options.recipe.check(free.map(\.spec)) { sources[$0.name] ?? Plain.f32 }
     func asked(_ stored: StoredWeight) throws -> QuantizeDecision {
-      try stored.prepared.map { PreparedScheme.decision($0) } ?? options.drafts.decision(stored.spec)
+      let draft = options.drafts.decision(stored.spec)
+      var decision =
+        try stored.prepared.map { PreparedScheme.decision($0) } ?? draft
         ?? options.recipe.decide(stored.spec, source: stored.encoding, statistics: options.statistics)
+      if draft == nil {
+        decision.activations = options.recipe.activations(for: stored.spec, source: stored.encoding)
+      }
+      return decision
     }
     var weights = try stored.map { try Plan.weight($0, asked($0), nil, model, options) }
     var levelled: [String] = []
     if options.target.isLoadedFused {
-      let levelling = try Levelling(weights, isStrict: options.isStrict) { place, scheme, reason in
-        let stored = stored[place]
+      let levelling = try Levelling(weights, isStrict: options.isStrict) { place, word, reason in
+        let (stored, scheme) = (stored[place], word.scheme)
         var decision = try asked(stored)
+        decision.activations = word.activations
         let other = scheme.fallback(for: stored.encoding, shape: stored.spec.shape)
         decision.scheme = other?.scheme ?? scheme
         decision.note = other?.why ?? scheme.note(for: stored.encoding, shape: stored.spec.shape)

@@ -107,7 +107,7 @@ package struct ConversionRequest: Sendable {
         return recipe
       }
     }
-    return Recipe(try Schemes.named(text))
+    return Recipe(try SchemeWord(text))
   }
 
   /// The model's tensors as llama-quantize would find them in a GGUF file.

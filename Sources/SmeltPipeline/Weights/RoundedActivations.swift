@@ -64,8 +64,12 @@ package struct ActivationRounding: Sendable {
 
   /// Rows rounded to the grid and back; a row of zeros stays one. Weights without a range of their own get a scale for
   /// each token.
-  /// - Parameter block: channels that share a scale where scales are a token's own; nil for all of them.
-  func round(_ x: Matrix, _ name: WeightName, block: Int? = nil, _ parallel: Parallel) -> Matrix {
+  /// - Parameters:
+  ///   - block: channels that share a scale where scales are a token's own; nil for all of them.
+  ///   - hasPowers: whether such scales are powers of two, as MXFP8's are.
+  func round(
+    _ x: Matrix, _ name: WeightName, block: Int? = nil, hasPowers: Bool = false, _ parallel: Parallel
+  ) -> Matrix {
     if kind == .declared { return declared.inputs[name].map { round(x, $0, parallel) } ?? x }
     var rounded = x
     let columns = x.columns
@@ -73,7 +77,7 @@ package struct ActivationRounding: Sendable {
     let width = max(1, range == nil ? block ?? columns : columns)
     rounded.forEachRow(parallel) { _, row in
       for start in stride(from: 0, to: columns, by: width) {
-        round(row + start, min(width, columns - start), range: range)
+        round(row + start, min(width, columns - start), range: range, hasPowers: hasPowers && range == nil)
       }
     }
     return rounded
@@ -88,7 +92,7 @@ package struct ActivationRounding: Sendable {
     let width: Int =
       switch input.form {
       case .token, .tensor: columns
-      case .group(let size): size
+      case .group(let size), .powers(let size): size
       case .local: NVFP4.group
       }
     rounded.forEachRow(parallel) { _, row in
@@ -97,7 +101,9 @@ package struct ActivationRounding: Sendable {
         if input.form == .local {
           LocalFP4.round(place, count, under: fixed ?? 1)
         } else {
-          round(place, count, isFloat: input.isFloat, scale: fixed ?? absmax(place, count) / largest)
+          var scale = fixed ?? absmax(place, count) / largest
+          if case .powers = input.form { scale = ActivationRounding.power(scale) }
+          round(place, count, isFloat: input.isFloat, scale: scale)
         }
       }
     }
@@ -122,10 +128,13 @@ package struct ActivationRounding: Sendable {
   }
 
   /// Rounds numbers that share a scale.
-  private func round(_ row: UnsafeMutablePointer<Float>, _ count: Int, range: Float?) {
+  private func round(
+    _ row: UnsafeMutablePointer<Float>, _ count: Int, range: Float?, hasPowers: Bool = false
+  ) {
+    let scale = (range ?? absmax(row, count)) / kind.largest
     round(
       row, count, isFloat: kind.largest != INT8.largest,
-      scale: (range ?? absmax(row, count)) / kind.largest)
+      scale: hasPowers && kind == .fp8 ? ActivationRounding.power(scale) : scale)
   }
 
   private func round(_ row: UnsafeMutablePointer<Float>, _ count: Int, isFloat: Bool, scale: Float) {
@@ -141,6 +150,20 @@ package struct ActivationRounding: Sendable {
         for index in 0..<count { row[index] = ActivationRounding.e4m3[Int(codes[index])] * scale }
       }
     }
+  }
+
+  /// The scale of MXFP8 for what a scale of any size would be: the smallest power of two that is not below it, at least 2⁻¹²⁶ where
+  /// there is one at all. Source: vLLM 0.33.0, `quantization/utils/mxfp8_utils.py`, `_mxfp8_e4m3_quantize_torch`.
+  static func power(_ scale: Float) -> Float {
+    guard scale > 0, scale.isFinite else { return scale }
+    let least = max(scale, .leastNormalMagnitude)
+    let power = Float(sign: .plus, exponent: least.exponent, significand: 1)
+    return power < least ? power * 2 : power
+  }
+
+  /// Whether the scales of activations are powers of two before a product with a weight of this encoding: MXFP8.
+  static func hasPowers(_ encoding: any Encoding) -> Bool {
+    (encoding as? FP8)?.granularity == .block(rows: 1, columns: FP4.group)
   }
 
   /// The channels that share a scale before a product with a weight of this encoding: of FP8 in blocks as many as a
@@ -207,7 +230,8 @@ struct RoundedActivations<Base: Weights>: Weights {
       return try base.multiply(x, name, rows: rows, parallel: parallel)
     }
     return try base.multiply(
-      rounding.round(x, name, block: ActivationRounding.block(encoding), parallel), name, rows: rows,
-      parallel: parallel)
+      rounding.round(
+        x, name, block: ActivationRounding.block(encoding),
+        hasPowers: ActivationRounding.hasPowers(encoding), parallel), name, rows: rows, parallel: parallel)
   }
 }

@@ -36,12 +36,14 @@ extension Recipe {
         schema, "schema",
         "is \(schema.string.map { "\"\($0)\"" } ?? schema.kind), expected \"\(Recipe.schema)\"")
     }
+    let word = try top["default"].map { value throws(FormatError) in try reader.scheme(value, "default") }
     self.init(
-      try top["default"].map { value throws(FormatError) in try reader.scheme(value, "default") } ?? Keep(),
+      word?.scheme ?? Keep(),
       observer: try top["observer"].map { value throws(FormatError) in
         try reader.observer(value, "observer")
       } ?? .absmax)
     self.file = file
+    defaultActivations = word?.activations
     guard let list = top["rules"] else { return }
     guard let entries = list.array else {
       throw reader.refusal(list, "rules", "is \(list.kind), expected a list")
@@ -55,7 +57,7 @@ extension Recipe {
   /// The recipe as a file holds it, names canonical.
   package var json: JSON {
     JSON(members: [
-      ("schema", JSON(Recipe.schema)), ("default", JSON(defaultScheme.name)),
+      ("schema", JSON(Recipe.schema)), ("default", JSON(SchemeWord(defaultScheme, defaultActivations).name)),
       ("observer", JSON(observer.description)),
       (
         "rules",
@@ -69,7 +71,7 @@ extension Recipe {
               }
             let observer = rule.observer.map { [("observer", JSON($0.description))] } ?? []
             return matches.map {
-              JSON(members: [($0.0, JSON($0.1)), ("scheme", JSON(rule.scheme.name))] + observer)
+              JSON(members: [($0.0, JSON($0.1)), ("scheme", JSON(rule.word.name))] + observer)
             }
           })
       ),
@@ -103,8 +105,8 @@ private struct RecipeReader {
     return text
   }
 
-  func scheme(_ json: JSON, _ key: String) throws(FormatError) -> any Scheme {
-    try named(json, key) { try Schemes.named($0) }
+  func scheme(_ json: JSON, _ key: String) throws(FormatError) -> SchemeWord {
+    try named(json, key) { try SchemeWord($0) }
   }
 
   func observer(_ json: JSON, _ key: String) throws(FormatError) -> Observer {

@@ -36,17 +36,23 @@ package struct Recipe: Sendable {
     package let scheme: any Scheme
     /// How their scales are chosen; nil: as the recipe says.
     package let observer: Observer?
+    /// What engines are told of the activations; nil: what goes with the scheme.
+    package let activations: EngineActivations?
     /// Where it stands in the recipe's file, for messages.
     let offset: Int?
 
+    /// The scheme as a recipe's file spells it.
+    var word: SchemeWord { SchemeWord(scheme, activations) }
+
     /// A rule.
     package init(_ match: Match, _ scheme: any Scheme, observer: Observer? = nil) {
-      self.init(match, scheme, observer: observer, offset: nil)
+      self.init(match, SchemeWord(scheme), observer: observer, offset: nil)
     }
 
-    init(_ match: Match, _ scheme: any Scheme, observer: Observer?, offset: Int?) {
+    init(_ match: Match, _ word: SchemeWord, observer: Observer?, offset: Int?) {
       self.match = match
-      self.scheme = scheme
+      scheme = word.scheme
+      activations = word.activations
       self.observer = observer
       self.offset = offset
     }
@@ -54,6 +60,8 @@ package struct Recipe: Sendable {
 
   /// The scheme for weights that no rule covers, as far as it reaches.
   package var defaultScheme: any Scheme
+  /// What engines are told of the activations of those; nil: what goes with the scheme.
+  package var defaultActivations: EngineActivations?
   /// Rules, the first match wins.
   package var rules: [Rule]
   /// How scales are chosen unless a rule says otherwise.
@@ -66,6 +74,19 @@ package struct Recipe: Sendable {
     self.defaultScheme = defaultScheme
     self.rules = rules
     self.observer = observer
+  }
+
+  /// The default recipe of a user's word for a scheme.
+  package init(_ word: SchemeWord) {
+    self.init(word.scheme)
+    defaultActivations = word.activations
+  }
+
+  /// What engines are told of the activations of a weight; nil: what goes with the encoding.
+  package func activations(for spec: WeightSpec, source: any Encoding) -> EngineActivations? {
+    if source is IntegerTable || spec.shape.rank < 2 { return nil }
+    if let rule = rules.first(where: { $0.match.covers(spec) }) { return rule.activations }
+    return reaches(spec, source) ? defaultActivations : nil
   }
 
   /// The scheme of a weight. Tables of integers are always kept; vectors are kept unless a rule names a scheme without
@@ -218,6 +239,11 @@ package struct QuantizeDecision: Sendable {
   package var options: QuantizeOptions
   /// A reason for the ledger, where there is one.
   package var note: String?
+  /// What engines are told of the activations; nil: what goes with the encoding.
+  package var activations: EngineActivations?
+
+  /// Scheme and activations together.
+  package var word: SchemeWord { SchemeWord(scheme, activations) }
 
   /// A decision.
   package init(scheme: any Scheme, options: QuantizeOptions, note: String?) {

@@ -1,26 +1,31 @@
-// FP8 with one scale for each block of 128 × 128, as DeepSeek publishes it. Formats/recipe.md, section 8.
+// FP8 with one scale for each block of rows and columns, as DeepSeek publishes it, and MXFP8, whose blocks are 32 columns of one
+// row. Formats/recipe.md, section 8.
 
 internal import CKernels
 internal import SmeltStorage
 package import SmeltTensors
 
-/// FP8 E4M3 codes under a scale for each 128 × 128 block. Named `fp8-block`, scales F32, and `fp8-block-e8m0`, scales powers of
-/// two in a byte.
+/// FP8 E4M3 codes under a scale for each block. Named `fp8-block`, blocks of 128 × 128 with F32 scales; `fp8-block-e8m0`, scales
+/// powers of two in a byte; either with `:32` or `:64` for smaller blocks; and `mxfp8`, a power of two for each 32 columns of a row.
 ///
 /// A block's scale, first rule that holds:
 /// 1. a block of zeros gets scale 1;
 /// 2. the scale that the block has in the source, when every value is exact under it;
 /// 3. the smallest power of two ≥ absmax ÷ 448, when every value is exact under it; its double where it is absmax ÷ 448 itself
-///    and every value is exact under the double too;
+///    and every value is exact under the double too (not of MXFP8);
 /// 4. the observer's choice: absmax ÷ 448 (DeepSeek's formula), or with E8M0 scales the power of two of rule 3.
 ///
 /// Bound of the error as for `fp8-channel`.
 package struct BlockScheme: Scheme {
-  /// Rows and columns of a block.
-  static let side = 128
-  /// Columns decoded at once; encodings decode from multiples of 1024.
+  /// The sides of square blocks there are, the usual one first.
+  package static let sizes = [128, 64, 32]
+  /// Columns decoded at once; encodings decode from multiples of 1024. A whole number of blocks.
   private static let chunk = 1024
 
+  /// Rows of a block.
+  package let blockRows: Int
+  /// Columns of a block.
+  package let blockColumns: Int
   /// Whether scales are powers of two, stored in a byte.
   package let isPower: Bool
   /// The canonical name.
@@ -32,12 +37,47 @@ package struct BlockScheme: Scheme {
 
   /// Scales F32.
   package static let fp8 = BlockScheme(
-    isPower: false, name: "fp8-block", synonyms: ["FP8_BLOCK"],
-    summary: "FP8 E4M3, a scale for each 128 × 128 block, as DeepSeek-V3 has them")
+    blockRows: 128, blockColumns: 128, isPower: false, name: word,
+    synonyms: ["FP8_BLOCK", "\(word):128"],
+    summary: "FP8 E4M3, a scale for each 128 × 128 block, as DeepSeek-V3 has them; \(word):32 for 32 × 32")
   /// Scales E8M0.
   package static let power = BlockScheme(
-    isPower: true, name: "fp8-block-e8m0", synonyms: [],
-    summary: "FP8 E4M3, a power of two for each 128 × 128 block, as DeepSeek-V4 has them")
+    blockRows: 128, blockColumns: 128, isPower: true, name: powerWord, synonyms: ["\(powerWord):128"],
+    summary:
+      "FP8 E4M3, a power of two for each 128 × 128 block, as DeepSeek-V4 has them; \(powerWord):32 as V4.1")
+  /// MXFP8: E8M0 scales of 32 columns.
+  package static let mxfp8 = BlockScheme(
+    blockRows: 1, blockColumns: FP4.group, isPower: true, name: "mxfp8", synonyms: [],
+    summary: "FP8 E4M3, a power of two for each 32 columns, as MiniMax-M3 has them")
+
+  private static let word = "fp8-block"
+  private static let powerWord = "fp8-block-e8m0"
+
+  /// Square blocks of a length of `sizes`.
+  package static func square(_ side: Int, isPower: Bool) -> BlockScheme {
+    precondition(sizes.contains(side), "blocks of \(side)")
+    let usual = isPower ? power : fp8
+    guard side != 128 else { return usual }
+    return BlockScheme(
+      blockRows: side, blockColumns: side, isPower: isPower, name: "\(usual.name):\(side)", synonyms: [],
+      summary: "FP8 E4M3, a \(isPower ? "power of two" : "scale") for each \(side) × \(side) block")
+  }
+
+  /// The scheme of `fp8-block:N` and `fp8-block-e8m0:N`; nil for other words.
+  /// - Throws: `RequestError` usage for another number.
+  static func named(_ text: String) throws -> BlockScheme? {
+    for (prefix, isPower) in [(word + ":", false), (powerWord + ":", true)] where text.hasPrefix(prefix) {
+      guard let side = Int(text.dropFirst(prefix.count)), sizes.contains(side) else {
+        throw RequestError(
+          .usage, "'\(text)' has no size of blocks, expected 32, 64 or 128", help: "for example \(prefix)32")
+      }
+      return square(side, isPower: isPower)
+    }
+    return nil
+  }
+
+  /// The same blocks with powers of two for scales.
+  package var withPowers: BlockScheme { isPower ? self : .square(blockRows, isPower: true) }
 
   /// Values are rounded.
   package var isLossy: Bool { true }
@@ -46,11 +86,21 @@ package struct BlockScheme: Scheme {
   /// The big matrices inside layers.
   package var reach: SchemeReach { .layerMatrices }
   /// Blocks of rows.
-  package var rowBlock: Int { BlockScheme.side }
+  package var rowBlock: Int { blockRows }
 
-  /// `f8_e4m3.block`; tables of integers keep theirs.
+  /// `f8_e4m3.block`, `f8_e4m3.block32x32`, `f8_e4m3.block1x32`; tables of integers keep theirs.
   package func encoding(for source: any Encoding, shape: Shape) -> any Encoding {
-    source is IntegerTable ? source : FP8(.e4m3, .block128)
+    source is IntegerTable ? source : FP8(.e4m3, .block(rows: blockRows, columns: blockColumns))
+  }
+
+  /// Of MXFP8 the source as it is where it is MXFP8 already or its columns are not a multiple of 32; other blocks may be cut short.
+  package func fallback(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)? {
+    guard blockRows == 1, !(source is IntegerTable) else { return nil }
+    if source.name == encoding(for: source, shape: shape).name {
+      return (Keep(), "is \(source.name) already")
+    }
+    guard shape.columns % blockColumns != 0 else { return nil }
+    return (Keep(), "kept: \(shape.columns) columns are not a multiple of \(blockColumns)")
   }
 
   /// Scales are F32 or E8M0.
@@ -64,38 +114,38 @@ package struct BlockScheme: Scheme {
     throws -> RowReport
   {
     if weight.encoding is IntegerTable { return copyRows(weight, rows: rows, into: target) }
-    precondition(rows.lowerBound % BlockScheme.side == 0, "row \(rows.lowerBound) begins no block")
+    precondition(rows.lowerBound % blockRows == 0, "row \(rows.lowerBound) begins no block")
     guard let scales = target.scales else { preconditionFailure("\(name) needs a place for scales") }
     try options.importance?.check(weight)
     try refuseNaNCodes(weight, rows: rows)
     let columns = weight.columns
-    let own = SourceScales.blocks(weight, rows: BlockScheme.side, columns: BlockScheme.side)
-    let across = ceilDivide(columns, BlockScheme.side)
+    let own = SourceScales.blocks(weight, rows: blockRows, columns: blockColumns)
+    let across = ceilDivide(columns, blockColumns)
     var report = RowReport()
-    let capacity = BlockScheme.side * (BlockScheme.chunk + BlockScheme.side)
+    let capacity = blockRows * (BlockScheme.chunk + blockColumns)
     // SAFETY: scratch is a band of rows, `chunk` floats apart, and a block behind it; the target has the bytes of these rows, a band's
     // codes and scales at places that follow from the first of them, and belongs to this task.
     try withUnsafeTemporaryAllocation(of: Float.self, capacity: capacity) { scratch in
       let values = scratch.baseAddress!
-      for first in stride(from: rows.lowerBound, to: rows.upperBound, by: BlockScheme.side) {
-        let band = first..<min(rows.upperBound, first + BlockScheme.side)
+      for first in stride(from: rows.lowerBound, to: rows.upperBound, by: blockRows) {
+        let band = first..<min(rows.upperBound, first + blockRows)
         var inexact = [Int](repeating: 0, count: band.count)
         for start in stride(from: 0, to: columns, by: BlockScheme.chunk) {
           let end = min(columns, start + BlockScheme.chunk)
           weight.encoding.decode(
             weight, rows: band, columns: start..<end, into: values, stride: BlockScheme.chunk)
           try refuseNonFinite(weight, values, band, start..<end)
-          for column in stride(from: start, to: end, by: BlockScheme.side) {
+          for column in stride(from: start, to: end, by: blockColumns) {
             var chooser = BlockChooser(
               values: values + (column - start), stride: BlockScheme.chunk, rows: band.count,
-              columns: min(BlockScheme.side, end - column),
-              spare: values + BlockScheme.side * BlockScheme.chunk,
+              columns: min(blockColumns, end - column),
+              spare: values + blockRows * BlockScheme.chunk,
               codes: target.values + (first - rows.lowerBound) * columns + column, codeStride: columns,
-              isPower: isPower)
+              isPower: isPower, isSquare: blockRows > 1)
             let scale = chooser.encode(
               options.observer, sourceScale: own?(first, column), &inexact,
               importance: Importance(options.importance, weight, band, column))
-            let place = (first - rows.lowerBound) / BlockScheme.side * across + column / BlockScheme.side
+            let place = (first - rows.lowerBound) / blockRows * across + column / blockColumns
             store(scale, at: place, in: scales)
           }
         }
@@ -167,6 +217,8 @@ private struct BlockChooser {
   let codes: UnsafeMutablePointer<UInt8>
   let codeStride: Int
   let isPower: Bool
+  /// Whether blocks are of several rows, rather than MXFP8's.
+  let isSquare: Bool
   private let code = ChannelCode.e4m3
 
   /// Writes the block's codes and adds the values that changed to the count of each row.
@@ -180,7 +232,8 @@ private struct BlockChooser {
       let fits = sourceScale.flatMap { !isPower || E8M0.code(of: $0) != nil ? $0 : nil }
       let power = code.powerOfTwo(absmax)
       // A writer that rounds scales up leaves the top of the range to codes that were rounded down, see the page.
-      let double = power * code.largest == absmax ? power * 2 : nil
+      // Of a few columns this says nothing: powers that were rounded up and down are as likely.
+      let double = power * code.largest == absmax && isSquare ? power * 2 : nil
       let exact = [fits, double, power].lazy.compactMap { $0 }.first { isExact(under: $0) }
       if let exact { return exact }
       scale = choose(observer, absmax, importance)

@@ -42,6 +42,10 @@ struct CompressedLayout: Sendable {
   var package: Package?
   /// What was asked for; nil where formats decide.
   let activations: Activations?
+  /// What the scheme's word says of activations, where the recipe says nothing of a weight's.
+  let word: EngineActivations?
+  /// The scheme that was named for the whole model, where one was.
+  let scheme: (any Scheme)?
   /// Whether keys and values are cached in FP8.
   let cachesFP8: Bool
   /// Whether compressed-tensors was named where the makers have a layout of their own (`FP8_BLOCK`).
@@ -53,13 +57,16 @@ struct CompressedLayout: Sendable {
   init(
     schemeWord: String?, package: Package? = nil, activations: Activations? = nil, cachesFP8: Bool = false
   ) {
-    let word = schemeWord?.uppercased() ?? ""
+    let text = schemeWord?.uppercased() ?? ""
+    let known = schemeWord.flatMap { try? SchemeWord(CompressedLayout.presets[$0] ?? $0) }
     self.package = package
+    word = known?.activations
+    scheme = known?.scheme
     self.activations =
       activations
-      ?? (word.hasSuffix("A16") ? Activations.none : CompressedLayout.meansStatic(schemeWord) ? .fixed : nil)
+      ?? (text.hasSuffix("A16") ? Activations.none : CompressedLayout.meansStatic(schemeWord) ? .fixed : nil)
     self.cachesFP8 = cachesFP8
-    isAsked = word == "FP8_BLOCK" || package != nil || cachesFP8
+    isAsked = text == "FP8_BLOCK" || package != nil || cachesFP8
   }
 
   /// Whether the ecosystem means static activation scales by a word: its presets `FP8` and `NVFP4`, in capitals as it spells them.
@@ -86,38 +93,95 @@ struct CompressedLayout: Sendable {
   ) -> Bool {
     let isV4 = TensorNaming.isDeepSeekV4(family)
     let isDeepSeek = isV4 || family.modelType.hasPrefix("deepseek")
-    return weights.contains { planned in
+    let quantized = weights.filter {
+      CompressedLayout.isQuantized($0.resultEncoding)
+        && !TensorNaming.isEngramTable($0.resultEncoding, $0.stored.spec.spellings[column], family)
+    }
+    // One configuration says one size of blocks.
+    let sides = Set(quantized.compactMap { TensorNaming.square($0.resultEncoding) })
+    let isMX = quantized.contains { TensorNaming.isMX($0.resultEncoding) }
+    return quantized.contains { planned in
       let (encoding, spec) = (planned.resultEncoding, planned.stored.spec)
-      guard CompressedLayout.isQuantized(encoding) else { return false }
       let place = spec.spellings[column]
+      if compressed(planned, isStatic: false) != compressed(planned, .usual, isStatic: false) { return true }
       if encoding is FP4 || encoding.isBlockFP4 {
         return isV4 ? !(spec.role.isRouted && place.isWhole) : !(place.stackIndex != nil && place.transposed)
       }
-      if saysMXFP8, TensorNaming.isMX(encoding), place.isWhole { return !planned.isKept || package != nil }
-      guard encoding.name == FP8(.e4m3, .block128).name, place.isWhole else { return true }
+      if TensorNaming.isMX(encoding), place.isWhole, planned.hasByteScales {
+        return !(saysMXFP8 || TensorNaming.isMiniMaxM3(family)) || !sides.isEmpty || package != nil
+      }
+      guard TensorNaming.square(encoding) != nil, sides.count == 1, !isMX, place.isWhole else { return true }
       return isAsked || !isDeepSeek && !planned.isKept
     }
   }
 
   /// The format of a weight, or nil where the package has none.
   /// - Parameter isStatic: whether its activations have a scale that calibration chose.
-  func format(_ encoding: any Encoding, _ spec: WeightSpec, column: Int, isStatic: Bool) -> EngineFormat? {
-    guard spec.shape.rank == 2, spec.spellings[column].isWhole,
-      spec.spellings[column].tensor.hasSuffix(".weight")
-    else { return nil }
-    return format(encoding, spec.shape, isStatic: isStatic)
+  func format(_ planned: PlannedWeight, column: Int, isStatic: Bool) -> EngineFormat? {
+    CompressedLayout.isModule(planned.stored.spec, column) ? format(planned, isStatic: isStatic) : nil
   }
 
-  /// The same of some dimensions.
-  func format(_ encoding: any Encoding, _ shape: Shape, isStatic: Bool) -> EngineFormat? {
-    if package == .modelOpt {
-      guard let format = ModelOptFormat(encoding, shape, isStatic: isStatic),
-        !(keepsActivations && format.roundsActivations)
-      else { return nil }
-      return .modelOpt(format)
+  /// The same wherever it lies.
+  func format(_ planned: PlannedWeight, isStatic: Bool) -> EngineFormat? {
+    guard package == .modelOpt else { return compressed(planned, isStatic: isStatic).map { .compressed($0) } }
+    let own = planned.decision.activations ?? word
+    guard own == nil || own == .kept,
+      let format = ModelOptFormat(planned.resultEncoding, planned.stored.spec.shape, isStatic: isStatic),
+      !((keepsActivations || own == .kept) && format.roundsActivations)
+    else { return nil }
+    return .modelOpt(format)
+  }
+
+  /// What compressed-tensors says of activations.
+  private func choice(_ activations: EngineActivations) -> CompressedFormat.ActivationChoice {
+    switch activations {
+    case .kept: .kept
+    case .int8: .rounded(.token(isFloat: false))
+    case .fp8: .rounded(.token(isFloat: true))
+    case .fp8Groups: .rounded(.group(128))
     }
-    return CompressedFormat(encoding, shape, keepsActivations: keepsActivations, isStatic: isStatic).map {
-      .compressed($0)
+  }
+
+  /// The format of a weight with the activations that were asked for, wherever it lies.
+  private func compressed(_ planned: PlannedWeight, isStatic: Bool) -> CompressedFormat? {
+    if let own = planned.decision.activations { return compressed(planned, choice(own), isStatic: isStatic) }
+    // A word for the whole model says nothing of what is kept in another encoding.
+    let asked = keepsActivations ? .kept : word.map(choice)
+    return asked.flatMap { compressed(planned, $0, isStatic: isStatic) }
+      ?? compressed(planned, .usual, isStatic: isStatic)
+  }
+
+  private func compressed(
+    _ planned: PlannedWeight, _ choice: CompressedFormat.ActivationChoice, isStatic: Bool
+  ) -> CompressedFormat? {
+    let encoding = planned.resultEncoding.isBlockFP4 ? FP4.mxfp4 : planned.resultEncoding
+    return CompressedFormat(
+      encoding, planned.stored.spec.shape, scaleType: planned.hasByteScales ? nil : .f32, choice,
+      isStatic: isStatic)
+  }
+
+  /// Whether a weight is all of a linear layer's.
+  private static func isModule(_ spec: WeightSpec, _ column: Int) -> Bool {
+    spec.shape.rank == 2 && spec.spellings[column].isWhole
+      && spec.spellings[column].tensor.hasSuffix(".weight")
+  }
+
+  /// Whether the package has a format for a weight of an encoding.
+  func holds(_ encoding: any Encoding, _ spec: WeightSpec, column: Int) -> Bool {
+    guard CompressedLayout.isModule(spec, column) else { return false }
+    guard package == .modelOpt else { return CompressedFormat(encoding, spec.shape, .usual) != nil }
+    return [true, false].contains { isStatic in
+      ModelOptFormat(encoding, spec.shape, isStatic: isStatic).map {
+        !(keepsActivations && $0.roundsActivations)
+      }
+        ?? false
     }
+  }
+}
+
+extension PlannedWeight {
+  /// Whether scales of MXFP8 are the bytes they should be: another program may have written floats.
+  fileprivate var hasByteScales: Bool {
+    !TensorNaming.isMX(resultEncoding) || !isKept || stored.hasPowerScales
   }
 }

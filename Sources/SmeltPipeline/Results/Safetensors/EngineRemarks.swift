@@ -50,8 +50,7 @@ extension SafetensorsResult {
     for planned in weights {
       guard
         case .modelOpt(let format)? = layout.format(
-          planned.resultEncoding, planned.stored.spec.shape, isStatic: naming.scales.isStatic(planned, layout)
-        )
+          planned, isStatic: naming.scales.isStatic(planned, layout))
       else { continue }
       algorithms.insert(format.algorithm)
       if planned.stored.spec.role.isRouted, !format.fitsExperts {

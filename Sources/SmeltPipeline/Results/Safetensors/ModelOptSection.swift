@@ -20,7 +20,7 @@ struct ModelOptSection {
     for slab in plan.slabs {
       let spec = plan.weights[slab.weight].stored.spec
       let tensor = naming.spelling(spec).tensor
-      guard case .modelOpt(let format)? = naming.format(plan.weights[slab.weight], slab) else { continue }
+      guard case .modelOpt(let format)? = naming.format(plan.weights[slab.weight]) else { continue }
       modules.append((String(tensor.dropLast(".weight".count)), format))
     }
     excluded = ModelOptPatterns.of(ignored, but: modules.map(\.name))

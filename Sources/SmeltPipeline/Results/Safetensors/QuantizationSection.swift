@@ -42,6 +42,7 @@ struct QuantizationSection {
     let wanted = isQuantized ? (naming.compressed == nil ? makers : engines) : []
     let isTrue =
       naming.compressed == nil && section?["quant_method"]?.string == method
+      && (side == nil || section?["weight_block_size"]?.array?.map(\.integer) == [side, side])
       && (config["expert_dtype"] == nil || hasFP4)
     if isTrue { return bytes.array }
     let dropped = Set(keys + ["expert_dtype"])
@@ -61,9 +62,14 @@ struct QuantizationSection {
   /// The makers' `quant_method`; nil where nothing is quantized.
   private var method: String? {
     guard isQuantized else { return nil }
-    if naming.saysMXFP8, plan.slabs.contains(where: { TensorNaming.isMX($0.encoding) }) { return "mxfp8" }
+    if naming.hasMakersMXFP8, plan.slabs.contains(where: { TensorNaming.isMX($0.encoding) }) {
+      return "mxfp8"
+    }
     return hasFP4 && !isV4 ? "mxfp4" : "fp8"
   }
+
+  /// The side of blocks of FP8.
+  private var side: Int? { plan.slabs.lazy.compactMap { TensorNaming.square($0.encoding) }.first }
 
   /// What the makers' own files say.
   private var makers: [(String, JSON)] {
@@ -80,12 +86,21 @@ struct QuantizationSection {
         )
       ]
     }
+    if method == "mxfp8" { return [("quantization_config", mxfp8)] }
     var members: [(String, JSON)] = [
       ("activation_scheme", "dynamic"), ("fmt", "e4m3"), ("quant_method", "fp8"),
     ]
     if isV4 { members.append(("scale_fmt", "ue8m0")) }
-    members.append(("weight_block_size", [128, 128]))
+    members.append(("weight_block_size", [JSON(side ?? 128), JSON(side ?? 128)]))
     return (hasFP4 ? [("expert_dtype", "fp4")] : []) + [("quantization_config", JSON(members: members))]
+  }
+
+  /// What MiniMax-M3's files say; `ignored_layers` are the modules that stay plain.
+  private var mxfp8: JSON {
+    [
+      "quant_method": "mxfp8", "activation_scheme": "dynamic", "weight_block_size": [1, JSON(FP4.group)],
+      "scale_fmt": "ue8m0", "ignored_layers": JSON(plain.map { JSON($0) }),
+    ]
   }
 
   /// What a package of engines says.
@@ -97,20 +112,27 @@ struct QuantizationSection {
   var sidecar: [UInt8]? { isQuantized ? modelOpt?.sidecar : nil }
 
   private var modelOpt: ModelOptSection? {
-    naming.compressed?.package == .modelOpt ? ModelOptSection(plan, naming, ignored: ignored) : nil
+    guard naming.compressed?.package == .modelOpt else { return nil }
+    return ModelOptSection(plan, naming, ignored: ignored.map(ModulePatterns.glob))
   }
 
   /// Every linear layer that stays as it is.
-  private var ignored: [String] {
-    let linear = plan.slabs.compactMap { slab -> String? in
-      let spec = plan.weights[slab.weight].stored.spec
-      let place = naming.spelling(spec)
-      guard place.tensor.hasSuffix(".weight"), !CompressedLayout.isQuantized(slab.encoding), spec.isLinear
-      else { return nil }
-      return String(place.tensor.dropLast(".weight".count))
+  private var plain: [String] {
+    var plain: [String] = []
+    for slab in plan.slabs where !CompressedLayout.isQuantized(slab.encoding) {
+      for place in [slab.weight, slab.other].compactMap({ $0 }) {
+        let spec = plan.weights[place].stored.spec
+        guard spec.isLinear, let module = naming.module(of: spec), plain.last != module else { continue }
+        plain.append(module)
+      }
     }
+    return plain
+  }
+
+  /// The same, and the output head that frameworks have where the model has none.
+  private var ignored: [String] {
     let hasHead = plan.weights.contains { $0.stored.spec.role == .outputHead && !$0.stored.spec.isDraft }
-    return hasHead ? linear : linear + ["lm_head"]
+    return hasHead ? plain : plain + ["lm_head"]
   }
 
   /// What compressed-tensors says: a group for each format, and every linear layer that stays as it is.
@@ -119,12 +141,12 @@ struct QuantizationSection {
     var modules: [CompressedFormat: [String]] = [:]
     let ignored = ignored.flatMap { ModulePatterns.names(of: $0) }
     for slab in plan.slabs {
-      let place = naming.spelling(plan.weights[slab.weight].stored.spec)
-      guard place.tensor.hasSuffix(".weight"),
-        case .compressed(let format)? = naming.format(plan.weights[slab.weight], slab)
+      let planned = plan.weights[slab.weight]
+      guard let module = naming.module(of: planned.stored.spec),
+        case .compressed(let format)? = naming.format(planned)
       else { continue }
       if modules[format] == nil { formats.append(format) }
-      modules[format, default: []] += ModulePatterns.names(of: String(place.tensor.dropLast(".weight".count)))
+      modules[format, default: []] += ModulePatterns.names(of: module)
     }
     formats.sort { (modules[$0]?.count ?? 0) > (modules[$1]?.count ?? 0) }
     let groups = formats.enumerated().map { index, format in
@@ -168,7 +190,7 @@ struct QuantizationSection {
 extension WeightSpec {
   /// Whether frameworks keep it as a linear layer, so that a configuration must say where it is left alone.
   fileprivate var isLinear: Bool {
-    guard shape.rank == 2 else { return false }
+    guard shape.rank == 2 || shape.rank == 3 && role.isRouted else { return false }
     switch role {
     case .embedding, .norm, .bias, .selectionBias, .hashTable, .sink, .hyperConnection: return false
     default: return true
@@ -209,6 +231,12 @@ enum ModulePatterns {
       let asked = ["w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"][last]
     else { return [module] }
     return [module, (words.dropLast() + [Substring(asked)]).joined(separator: ".")]
+  }
+
+  /// A module or pattern of `TensorNaming.module` as a glob, which ModelOpt's lists have.
+  static func glob(_ module: String) -> String {
+    guard module.hasPrefix("re:^"), module.hasSuffix("..*") else { return module }
+    return module.dropFirst(4).dropLast(3).split(separator: #"\."#).joined(separator: ".") + "*"
   }
 
   private static func pattern(_ module: String, onlyExperts: Bool) -> String {

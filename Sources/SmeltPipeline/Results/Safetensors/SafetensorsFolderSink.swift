@@ -129,8 +129,9 @@ final class SafetensorsFolderSink: ResultSink {
 
   func append(_ piece: ConvertedPiece) throws {
     let entry = tensors[current].entries[0]
-    try write(entry.name, entry.flipsTopBits ? piece.content.topBitsFlipped : piece.content)
-    left -= piece.content.count
+    let content = entry.stored(piece.content)
+    try write(entry.name, content)
+    left -= content.count
   }
 
   func end(_ slab: OutputMatrix, others: [(part: ResultPart, bytes: Bytes)]) throws {
@@ -255,9 +256,4 @@ final class SafetensorsFolderSink: ResultSink {
     ])
     return Array((json.text(indented: true) + "\n").utf8)
   }
-}
-
-extension Bytes {
-  /// Each byte with its top bit flipped.
-  fileprivate var topBitsFlipped: Bytes { Bytes(array.map { $0 ^ 0x80 }) }
 }

@@ -2,17 +2,26 @@
 
 import SmeltContainers
 import SmeltModels
+import SmeltQuantization
 import SmeltStorage
 import SmeltTensors
 
 /// Why an encoding cannot be written as safetensors.
 enum SafetensorsRefusal {
-  /// A weight that would have such an encoding.
+  /// A weight that would have such an encoding, or activations that do not go with it.
   static func unsupported(
-    _ encoding: any Encoding, _ spec: WeightSpec, package: CompressedLayout.Package? = nil
+    _ encoding: any Encoding, _ spec: WeightSpec, package: CompressedLayout.Package? = nil,
+    activations: EngineActivations? = nil
   ) -> RequestError {
     if package == .modelOpt { return withoutModelOpt(encoding, spec) }
     let (name, help) = known(encoding)
+    if let activations {
+      return RequestError(
+        .unsupported,
+        "'\(spec.name)' (\(spec.shape)) would be \(name) (\(encoding.name)) with activations '\(activations.rawValue)', which no engine's format has",
+        help: "leave '@\(activations.rawValue)' away, or choose a scheme that goes with it: "
+          + "int4-group@a8, int4-group@afp8, int8-channel@a16, mxfp8@a16")
+    }
     return RequestError(
       .unsupported,
       "'\(spec.name)' (\(spec.shape)) would be \(name) (\(encoding.name)), which cannot be written as safetensors here",

@@ -40,7 +40,12 @@ package struct SafetensorsResult: ResultTarget {
 
   /// What brings numbers back to the type they had.
   private static func scheme(ofSource type: String) -> (any Scheme)? {
-    if type == FP8(.e4m3, .block128).name { return BlockScheme.power }
+    if let encoding = Encodings.named(type) {
+      if TensorNaming.isMX(encoding) { return BlockScheme.mxfp8 }
+      if let side = TensorNaming.square(encoding), BlockScheme.sizes.contains(side) {
+        return BlockScheme.square(side, isPower: true)
+      }
+    }
     return [PlainFloat.bf16, .f16, .f32].first { $0.name == type }
   }
 
@@ -51,6 +56,7 @@ package struct SafetensorsResult: ResultTarget {
   ) {
     var settled = decision
     var reason: String?
+    if let published = try published(decision, stored, model) { return published }
     if decision.scheme.keepsBytes {
       if stored.encoding.isBlockFP4, holds(FP4.mxfp4, stored.spec, model) {
         return (decision, "the same FP4 codes and scales in the order of safetensors")
@@ -69,7 +75,7 @@ package struct SafetensorsResult: ResultTarget {
     if TensorNaming.isDeepSeekV4(model.family), !layout.isAsked, let scheme = settled.scheme as? BlockScheme,
       !scheme.isPower
     {
-      settled.scheme = BlockScheme.power
+      settled.scheme = scheme.withPowers
       return (settled, "DeepSeek-V4 has power-of-two scales")
     }
     if layout.activations == .fixed, stored.spec.isCarried, !settled.scheme.keepsBytes,
@@ -92,11 +98,37 @@ package struct SafetensorsResult: ResultTarget {
     return (settled, reason)
   }
 
+  /// What the word for a whole model means where makers or engines have a weight plain.
+  private func published(_ decision: QuantizeDecision, _ stored: StoredWeight, _ model: Model) throws -> (
+    decision: QuantizeDecision, reason: String?
+  )? {
+    guard let scheme = layout.scheme, !scheme.keepsBytes, stored.prepared == nil else { return nil }
+    var settled = decision
+    var reason: String?
+    if model.family.core is GPTOSS, scheme is MXFP4Scheme, layout.word == nil,
+      !stored.spec.role.isRouted, !decision.scheme.keepsBytes
+    {
+      settled = QuantizeDecision(scheme: Keep(), options: QuantizeOptions(), note: nil)
+      reason = "kept: gpt-oss's makers have experts in MXFP4 and all else plain"
+    }
+    if TensorNaming.isMiniMaxM3(model.family), scheme.name == BlockScheme.mxfp8.name,
+      layout.word == nil, stored.spec.role == .indexer, !decision.scheme.keepsBytes
+    {
+      settled = QuantizeDecision(scheme: Keep(), options: QuantizeOptions(), note: nil)
+      reason = "kept: MiniMax-M3's makers have the indexer plain"
+    }
+    if settled.scheme.keepsBytes, stored.encoding is GGUFBlock,
+      !(stored.encoding.isBlockFP4 && holds(FP4.mxfp4, stored.spec, model))
+    {
+      settled = QuantizeDecision(scheme: PlainFloat.bf16, options: QuantizeOptions(), note: nil)
+      reason = "bf16: safetensors have no \(stored.encoding.name)"
+    }
+    return reason.map { (settled, $0) }
+  }
+
   private func holds(_ encoding: any Encoding, _ spec: WeightSpec, _ model: Model) -> Bool {
     TensorNaming.holds(encoding, spec, model)
-      || spec.spellings.indices.contains { column in
-        [true, false].contains { layout.format(encoding, spec, column: column, isStatic: $0) != nil }
-      }
+      || spec.spellings.indices.contains { layout.holds(encoding, spec, column: $0) }
   }
 
   /// The tensors of the dialect in the order of the family's table; what the dialect stacks or fuses is put together.

@@ -15,18 +15,21 @@ struct TensorNaming {
   let compressed: CompressedLayout?
   /// The scales of activations and caches that the result gives.
   private(set) var scales: StaticScales
-  /// Whether config.json describes FP8 of blocks of 32 columns, which are kept then as they lie.
-  let saysMXFP8: Bool
+  /// The dialect that has every expert's matrix for itself, where the one written stacks them.
+  private let apart: Int?
+  /// Whether MXFP8 lies as its makers publish it: config.json says so already, or the family is theirs.
+  let hasMakersMXFP8: Bool
 
   /// The dialect that the model's tensors have or once had, else the hub's. For compressed-tensors a dialect that stacks what
   /// is quantized gives way to the first that has every expert's matrix for itself.
   init(_ model: Model, _ weights: [PlannedWeight], _ layout: CompressedLayout) throws {
     family = model.family
-    saysMXFP8 = model.saysMXFP8
+    let saysMXFP8 = model.saysMXFP8
+    hasMakersMXFP8 = saysMXFP8 || TensorNaming.isMiniMaxM3(family)
     let own = model.family.dialects.firstIndex(of: model.dialect) ?? 0
     scales = try StaticScales(model, weights, layout)
     guard layout.isNeeded(weights, family, column: own, saysMXFP8: saysMXFP8) else {
-      (column, compressed) = (own, nil)
+      (column, compressed, apart) = (own, nil, nil)
       guard !layout.cachesFP8 else {
         throw RequestError(
           .unsupported, "--kv-cache fp8 is said beside quantized weights, and none is quantized",
@@ -43,14 +46,18 @@ struct TensorNaming {
     }
     let dialects = model.family.dialects
     let written = dialects.indices.filter { model.family.writtenDialects.contains(dialects[$0]) }
-    column = isApart(own) ? own : written.first(where: isApart) ?? 0
+    // The hub's names first; what only tools write serves where nothing else is apart (gpt-oss).
+    let order = [own] + written + Array(dialects.indices)
+    column = order.first(where: isApart) ?? 0
     compressed = layout
-    for planned in quantized {
+    apart = order.first { column in
+      weights.allSatisfy { $0.stored.spec.shape.rank != 2 || $0.stored.spec.spellings[column].isWhole }
+    }
+    for planned in quantized
+    where layout.format(planned, column: column, isStatic: scales.isStatic(planned, layout)) == nil {
       let encoding = planned.resultEncoding.isBlockFP4 ? FP4.mxfp4 : planned.resultEncoding
-      let isStatic = scales.isStatic(planned, layout)
-      guard layout.format(encoding, planned.stored.spec, column: column, isStatic: isStatic) != nil else {
-        throw SafetensorsRefusal.unsupported(encoding, planned.stored.spec, package: layout.package)
-      }
+      throw SafetensorsRefusal.unsupported(
+        encoding, planned.stored.spec, package: layout.package, activations: planned.decision.activations)
     }
     if layout.cachesFP8, layout.package == .compressedTensors,
       let latent = weights.first(where: { $0.stored.spec.holdsCachedKeys && $0.stored.spec.holdsLatents })
@@ -74,7 +81,7 @@ struct TensorNaming {
     }
     let layout = CompressedLayout(schemeWord: nil, package: .modelOpt)
     let fits = quantized.allSatisfy {
-      layout.format($0.resultEncoding, $0.stored.spec.shape, isStatic: scales.isStatic($0, layout)) != nil
+      layout.format($0, isStatic: scales.isStatic($0, layout)) != nil
     }
     return fits ? .modelOpt : .compressedTensors
   }
@@ -86,11 +93,25 @@ struct TensorNaming {
     try scales.choose(statistics, weights, model, compressed)
   }
 
-  /// The format of a matrix of the result; nil where it is plain, or the makers' layout holds it.
-  func format(_ planned: PlannedWeight, _ slab: OutputMatrix) -> EngineFormat? {
-    guard let compressed, CompressedLayout.isQuantized(slab.encoding) else { return nil }
-    return compressed.format(
-      slab.encoding, planned.stored.spec, column: column, isStatic: scales.isStatic(planned, compressed))
+  /// The module that engines look for: of a matrix in a stack the one that it has in the dialect without stacks, or a pattern
+  /// for all in the container; nil for what is no linear layer.
+  func module(of spec: WeightSpec) -> String? {
+    let place = spelling(spec)
+    if place.tensor.hasSuffix(".weight") { return String(place.tensor.dropLast(".weight".count)) }
+    guard !place.isWhole || spec.shape.rank == 3 else { return nil }
+    if let apart, case let other = spec.spellings[apart], other.tensor.hasSuffix(".weight"), other.isWhole {
+      return String(other.tensor.dropLast(".weight".count))
+    }
+    // No dialect says the names: all that is in the container.
+    guard let dot = place.tensor.lastIndex(of: ".") else { return nil }
+    let container = place.tensor[..<dot].split(separator: ".").joined(separator: #"\."#)
+    return "re:^\(container)\\..*"
+  }
+
+  /// How a package of engines lays out a quantized weight; nil where it is plain, or the makers' layout holds it.
+  func format(_ planned: PlannedWeight) -> EngineFormat? {
+    guard let compressed, CompressedLayout.isQuantized(planned.resultEncoding) else { return nil }
+    return compressed.format(planned, column: column, isStatic: scales.isStatic(planned, compressed))
   }
 
   /// Where the result keeps a weight.
@@ -98,7 +119,12 @@ struct TensorNaming {
 
   /// Whether codes lie as DeepSeek-V4's makers have them, whether or not the variant runs here.
   static func isDeepSeekV4(_ family: any ModelFamily) -> Bool {
-    family.core is DeepSeekV4 || DeepSeekV4.modelTypes.contains(family.modelType)
+    family.core is DeepSeekV4 || family.modelType.hasPrefix("deepseek_v4")
+  }
+
+  /// Whether a family's makers publish MXFP8.
+  static func isMiniMaxM3(_ family: any ModelFamily) -> Bool {
+    family.core is MiniMaxM3 || family.modelType.hasPrefix("minimax_m3")
   }
 
   /// Whether a weight of this encoding has a layout of its family's makers, or plain.
@@ -111,7 +137,21 @@ struct TensorNaming {
       return isDeepSeekV4(model.family) ? place.isWhole : place.stackIndex != nil && place.transposed
     }
     guard place.isWhole else { return false }
-    return encoding.name == FP8(.e4m3, .block128).name || isMX(encoding) && model.saysMXFP8
+    return square(encoding) != nil || isMX(encoding) && (model.saysMXFP8 || isMiniMaxM3(model.family))
+      || isEngramTable(encoding, place, model.family)
+  }
+
+  /// Whether codes are DeepSeek-V4.1's n-gram table, which lies beside square blocks.
+  static func isEngramTable(_ encoding: any Encoding, _ place: Spelling, _ family: any ModelFamily) -> Bool {
+    isMX(encoding) && isDeepSeekV4(family) && place.tensor.hasSuffix(FP8.engramTable + ".weight")
+  }
+
+  /// The side of the blocks of FP8 E4M3 with square ones; nil for everything else.
+  static func square(_ encoding: any Encoding) -> Int? {
+    guard let fp8 = encoding as? FP8, fp8.format == .e4m3,
+      case .block(let rows, let columns) = fp8.granularity, rows == columns
+    else { return nil }
+    return rows
   }
 
   /// Whether an encoding is FP8 of blocks of 32 columns.
@@ -210,7 +250,7 @@ struct TensorNaming {
     var weight = DeclaredWeight(
       name, first.shape, first.encoding, parts: parts, isStack: isStack,
       hasPlainScaleNames: TensorNaming.isDeepSeekV4(family))
-    if let format = format(planned, first) {
+    if CompressedLayout.isQuantized(first.encoding), let format = format(planned) {
       weight.inputScale = scales[planned.stored.spec.name]
       return format.declare(weight) + cached
     }
