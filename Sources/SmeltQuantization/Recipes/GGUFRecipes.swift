@@ -6,9 +6,7 @@ internal import SmeltTensors
 
 extension Recipe {
   /// The mixtures that are no scheme's name, for help.
-  package static let mixtureNames: [String] = Mixture.allCases.map(\.rawValue).filter { name in
-    !GGUFScheme.all.contains { $0.name == name }
-  }
+  package static let mixtureNames: [String] = Mixture.names
 
   /// The names that mean llama-quantize's types in a `.gguf`: mixtures, schemes of its names, and its short names (`q4_k` is `q4_k_m`).
   package static let llamaNames: [String] = Mixture.allCases.map(\.rawValue) + Mixture.short.keys.sorted()
@@ -49,36 +47,6 @@ extension Recipe {
   /// The same for a table of weights, each in the tensor of its name.
   package static func gguf(_ name: String, for specs: [WeightSpec], hasImportances: Bool = false) -> Recipe? {
     gguf(name, for: MixtureModel(specs), hasImportances: hasImportances)
-  }
-}
-
-private enum Mixture: String, CaseIterable {
-  case q2_k_s, q3_k_s, q3_k_m, q3_k_l, q4_k_s, q4_k_m, q5_k_s, q5_k_m, mxfp4_moe
-  case q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q6_k, iq4_nl, iq4_xs, q1_0, q2_0, tq1_0, tq2_0
-
-  /// Names that llama-quantize takes for another. Source: `QUANT_OPTIONS` in tools/quantize/quantize.cpp.
-  static let short: [String: Mixture] = ["q3_k": .q3_k_m, "q4_k": .q4_k_m, "q5_k": .q5_k_m]
-
-  /// The type of most weights.
-  var base: GGUFBlock.Kind {
-    switch self {
-    case .q2_k, .q2_k_s: .q2_k
-    case .q3_k_s, .q3_k_m, .q3_k_l: .q3_k
-    case .q4_k_s, .q4_k_m: .q4_k
-    case .q5_k_s, .q5_k_m: .q5_k
-    case .q6_k: .q6_k
-    case .mxfp4_moe, .q8_0: .q8_0
-    case .q4_0: .q4_0
-    case .q4_1: .q4_1
-    case .q5_0: .q5_0
-    case .q5_1: .q5_1
-    case .iq4_nl: .iq4_nl
-    case .iq4_xs: .iq4_xs
-    case .q1_0: .q1_0
-    case .q2_0: .q2_0
-    case .tq1_0: .tq1_0
-    case .tq2_0: .tq2_0
-    }
   }
 }
 

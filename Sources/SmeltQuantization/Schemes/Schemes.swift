@@ -45,7 +45,7 @@ package enum Schemes {
     guard let found else {
       throw unknownName(
         text, kind: "scheme", among: all.map(\.name),
-        or: all.flatMap(\.synonyms) + SchemeWord.known.map(\.word) + Recipe.mixtureNames)
+        or: all.flatMap(\.synonyms) + SchemeWord.known.map(\.word) + Mixture.names)
     }
     return found
   }
