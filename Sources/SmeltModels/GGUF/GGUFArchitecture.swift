@@ -261,9 +261,7 @@ struct GGUFKeys {
     let drafts = architecture.readsDrafts(of: family) ? try config.declaredDrafts() : 0
     add("block_count", dimensions.layers + drafts)
     if drafts > 0 { add("nextn_predict_layers", drafts) }
-    if config.value("max_position_embeddings") != nil {
-      add("context_length", try config.integer("max_position_embeddings", in: 1...1 << 31))
-    }
+    try context(family, config)
     add("embedding_length", dimensions.hidden)
     if let feedForward { add("feed_forward_length", feedForward) }
     add("attention.head_count", heads)
@@ -289,6 +287,23 @@ struct GGUFKeys {
 }
 
 extension GGUFKeys {
+  /// The longest sequence, without which llama.cpp loads nothing; where config.json leaves it out, transformers' default.
+  mutating func context(_ family: any ModelFamily, _ config: ConfigReader) throws {
+    let usual = GGUFKeys.usualContext[family.core.modelType] ?? 2048
+    add("context_length", try config.integer("max_position_embeddings", in: 1...1 << 31, default: usual))
+  }
+
+  /// `max_position_embeddings` where config.json does not say it. Source: the configurations of transformers 5.24.
+  private static let usualContext = [
+    "deepseek_v2": 2048, "deepseek_v3": 4096, "deepseek_v32": 163_840, "deepseek_v4": 1 << 20,
+    "glm4_moe": 131_072,
+    "glm4_moe_lite": 202_752, "glm_moe_dsa": 202_752, "gpt_oss": 131_072, "hy_v3": 131_072, "llama": 2048,
+    "minimax_m2": 196_608, "minimax_m3_vl_text": 524_288, "mistral": 131_072, "mistral4": 1 << 20,
+    "mixtral": 131_072, "nemotron_h": 4096, "olmoe": 4096, "qwen2": 32768, "qwen2_moe": 32768, "qwen3": 32768,
+    "qwen3_5_text": 32768, "qwen3_5_moe_text": 32768, "qwen3_moe": 32768, "qwen3_next": 32768,
+    "qwen3_vl_moe_text": 128_000,
+  ]
+
   /// The sections of a rotation's channels for the three positions of a token, which are one in a text; four numbers.
   mutating func sections(_ config: ConfigReader, default fallback: [Int]) throws {
     let own = try config.ropeParameters()?.integers("mrope_section", in: 0...1 << 20) ?? fallback
@@ -313,11 +328,6 @@ enum GGUFGating {
   static let softmax = 1
   static let sigmoid = 2
   static let sqrtSoftplus = 4
-}
-
-/// llama.cpp rotates the indexer's channels by matrices of 64 × 64 at least.
-func indexerWidthDifference(_ width: Int) -> String {
-  "the indexer's heads have \(width) channels here, and llama.cpp stops at a number that is not a multiple of 64"
 }
 
 /// The messages of the conditions that hold: what a model asks for and llama.cpp does not compute.

@@ -66,7 +66,7 @@ extension GGUFKeys {
 /// What llama.cpp computes otherwise in any family with grouped-query attention.
 /// - Parameter hasFactors: whether the architecture takes factors of the frequencies.
 func decoderDifferences(
-  _ decoder: Decoder, _ config: ConfigReader, needsOutput: Bool, hasFactors: Bool = false
+  _ decoder: Decoder, _ config: ConfigReader, hasFactors: Bool = false
 ) throws -> [String] {
   let rope = try RopeSettings(config)
   let plain = RopeSettings.magnitude(1, rope.yarn?.factor ?? 1)
@@ -82,10 +82,6 @@ func decoderDifferences(
     (
       decoder.feedForward.experts == 0 && decoder.layers.contains { $0.window != nil },
       "attention has a window here, and llama.cpp sees everything in this architecture"
-    ),
-    (
-      needsOutput && decoder.tiedEmbeddings,
-      "embeddings are the output head here, and llama.cpp wants a head of its own"
     ),
   ])
 }
@@ -120,16 +116,12 @@ enum GGUFQwen2MoE: GGUFArchitecture {
   /// The shared expert's gate is a vector in the file.
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
     guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
-    return try decoderDifferences(decoder, config, needsOutput: false)
+    return try decoderDifferences(decoder, config)
       + messages([
         (
           decoder.feedForward.router.weighting == .normalized,
           "the chosen experts' factors have the sum 1 here, and llama.cpp's qwen2moe leaves them as they are"
-        ),
-        (
-          decoder.layers.contains(where: \.isDense),
-          "some layers are dense here, and llama.cpp's qwen2moe has experts in all"
-        ),
+        )
       ])
   }
 }
@@ -159,16 +151,12 @@ enum GGUFQwen3MoE: GGUFArchitecture {
 
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
     guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
-    return try decoderDifferences(decoder, config, needsOutput: false)
+    return try decoderDifferences(decoder, config)
       + messages([
         (
           decoder.feedForward.router.weighting != .normalized,
           "the chosen experts' factors stay as they are here, and llama.cpp's qwen3moe brings their sum to 1"
-        ),
-        (
-          decoder.layers.contains(where: \.isDense),
-          "some layers are dense here, and llama.cpp's qwen3moe has experts in all"
-        ),
+        )
       ])
   }
 }
@@ -233,7 +221,7 @@ enum GGUFOLMoE: GGUFArchitecture {
 
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
     guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
-    return try decoderDifferences(decoder, config, needsOutput: true)
+    return try decoderDifferences(decoder, config)
       + messages([
         (
           decoder.feedForward.router.weighting == .normalized,
@@ -282,7 +270,7 @@ enum GGUFGPTOSS: GGUFArchitecture {
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
     guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
     let alternates = decoder.layers.enumerated().allSatisfy { ($1.window != nil) == ($0 % 2 == 0) }
-    return try decoderDifferences(decoder, config, needsOutput: true)
+    return try decoderDifferences(decoder, config)
       + messages([
         (
           try config.number("swiglu_limit", in: 0...1e9, default: 7) != 7,
@@ -292,7 +280,6 @@ enum GGUFGPTOSS: GGUFArchitecture {
           !alternates,
           "windows do not alternate from the first layer on here, and llama.cpp's gpt-oss has them so"
         ),
-        (!decoder.attention.hasInputBias, "attention has no biases here, and llama.cpp's gpt-oss wants them"),
       ])
   }
 }
@@ -348,7 +335,7 @@ enum GGUFGLM4MoE: GGUFArchitecture {
 
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
     guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
-    return try decoderDifferences(decoder, config, needsOutput: false)
+    return try decoderDifferences(decoder, config)
   }
 }
 
@@ -386,11 +373,7 @@ enum GGUFMiniMaxM2: GGUFArchitecture {
 
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
     guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
-    return try decoderDifferences(decoder, config, needsOutput: true)
-      + messages([
-        (decoder.attention.norm == .none, "queries and keys have no norms here, and llama.cpp wants them"),
-        (!decoder.feedForward.hasSelectionBias, "the router has no bias here, and llama.cpp wants one"),
-      ])
+    return try decoderDifferences(decoder, config)
   }
 }
 

@@ -113,15 +113,8 @@ enum GGUFDeepSeek4: GGUFArchitecture {
     let isIndexedBy4 = c.layers.allSatisfy { kind in
       if case .indexed = kind { kind.ratio == 4 } else { kind.ratio != 4 }
     }
-    let hasIndexer = c.layers.contains { if case .indexed = $0 { true } else { false } }
     return messages([
-      (c.tiedEmbeddings, "embeddings are the output head here, and llama.cpp wants a head of its own"),
       (!isIndexedBy4, "an indexer reads the ratio 4 and no other in a GGUF file"),
-      (
-        c.layers.contains { ![0, 4, 128].contains($0.ratio) },
-        "keys are compressed by other ratios than 4 and 128 here, which llama.cpp does not load"
-      ),
-      (hasIndexer && c.indexWidth % 64 != 0, indexerWidthDifference(c.indexWidth)),
       (
         c.hashLayers.dropFirst(c.hashLayers.prefix { $0 }.count).contains(true),
         "layers that route by token id do not all come first here, and llama.cpp has them so"

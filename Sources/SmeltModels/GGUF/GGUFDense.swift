@@ -60,7 +60,7 @@ enum GGUFLlama: GGUFArchitecture {
 
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
     guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
-    return try decoderDifferences(decoder, config, needsOutput: false, hasFactors: true)
+    return try decoderDifferences(decoder, config, hasFactors: true)
       + messages([
         (
           decoder.feedForward.experts > 0 && decoder.layers.contains { $0.window != nil },
@@ -87,7 +87,7 @@ enum GGUFQwen2: GGUFArchitecture {
 
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
     guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
-    return try decoderDifferences(decoder, config, needsOutput: false)
+    return try decoderDifferences(decoder, config)
   }
 }
 
@@ -106,7 +106,7 @@ enum GGUFQwen3: GGUFArchitecture {
 
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
     guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
-    return try decoderDifferences(decoder, config, needsOutput: false)
+    return try decoderDifferences(decoder, config)
       + messages([
         (decoder.attention.hasInputBias, "attention has biases here, and llama.cpp's qwen3 takes none")
       ])

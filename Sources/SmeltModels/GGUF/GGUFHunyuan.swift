@@ -60,12 +60,12 @@ enum GGUFHYV3: GGUFArchitecture {
 
   static func differences(of family: any ModelFamily, _ config: ConfigReader) throws -> [String] {
     guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
-    return try decoderDifferences(decoder, config, needsOutput: false)
+    return try decoderDifferences(decoder, config)
       + messages([
         (
           decoder.attention.hasInputBias,
           "attention has biases here, and llama.cpp's hy_v3 takes none of the output projection"
-        ), (decoder.sharedWidth == 0, "there is no shared expert here, and llama.cpp's hy_v3 wants one"),
+        )
       ])
   }
 }

@@ -97,19 +97,9 @@ extension HybridArchitecture {
   fileprivate static func hybridDifferences(of family: any ModelFamily, _ config: ConfigReader) throws
     -> [String]
   {
-    guard let decoder = (family.core as? any DecoderFamily)?.decoder, let linear = decoder.linear else {
-      return []
-    }
-    return try decoderDifferences(decoder, config, needsOutput: false)
+    guard let decoder = (family.core as? any DecoderFamily)?.decoder, decoder.linear != nil else { return [] }
+    return try decoderDifferences(decoder, config)
       + messages([
-        (
-          linear.keyWidth != linear.valueWidth,
-          "heads of keys and of values have different widths here, and llama.cpp stops where they have"
-        ),
-        (
-          decoder.feedForward.experts > 0 && decoder.layers.contains(where: \.isDense),
-          "some layers are dense here, and llama.cpp's \(Self.name) has experts in all"
-        ),
         (
           decoder.feedForward.experts > 0 && decoder.feedForward.router.weighting != .normalized,
           "the chosen experts' factors stay as they are here, and llama.cpp's \(Self.name) brings their sum to 1"

@@ -21,7 +21,8 @@ extension GGUFModel {
     let heads = try integer("attention.head_count")
     func add(_ key: String, _ value: JSON) { members.append((key, value)) }
     add("num_key_value_heads", JSON(heads))
-    if hasKey("attention.q_lora_rank") { add("q_lora_rank", JSON(try integer("attention.q_lora_rank"))) }
+    let rank = try integer("attention.q_lora_rank", default: 0)
+    if rank > 0 { add("q_lora_rank", JSON(rank)) }
     add("kv_lora_rank", JSON(try integer("attention.kv_lora_rank")))
     add("qk_rope_head_dim", JSON(rotated))
     add("qk_nope_head_dim", JSON(keyWidth - rotated))
@@ -66,7 +67,8 @@ extension GGUFKeys {
     add("attention.value_length", attention.latentWidth)
     add("leading_dense_block_count", decoder.dense.prefix { $0 }.count)
     add("vocab_size", decoder.vocabulary)
-    if let rank = attention.queryRank { add("attention.q_lora_rank", rank) }
+    // llama.cpp wants the key in all but a few models, and reads 0 as queries without a latent.
+    add("attention.q_lora_rank", attention.queryRank ?? 0)
     add("attention.kv_lora_rank", attention.latentWidth)
     add("attention.key_length_mla", attention.plainWidth + attention.rotaryWidth)
     add("attention.value_length_mla", attention.valueWidth)
@@ -101,7 +103,6 @@ func latentDifferences(_ family: any ModelFamily, _ config: ConfigReader) throws
   guard let decoder = (family.core as? any LatentFamily)?.decoder else { return [] }
   let (part, all) = (try mscale(config, "mscale"), try mscale(config, "mscale_all_dim"))
   let isStretched = try RopeSettings(config).yarn != nil
-  let dense = decoder.dense
   return messages([
     // Seen as up to 2.1e-4 in the logits of models with 1e-5.
     (
@@ -113,18 +114,9 @@ func latentDifferences(_ family: any ModelFamily, _ config: ConfigReader) throws
       "'mscale' and 'mscale_all_dim' differ here, and a GGUF file has room for one of them"
     ),
     (
-      dense.dropFirst(dense.prefix { $0 }.count).contains(true),
-      "dense layers follow layers with experts here, and llama.cpp has them first"
-    ),
-    (
       decoder.feedForward.router.groupScore == .largest && decoder.feedForward.router.limitsGroups,
       "groups of experts are scored by their best here, and llama.cpp takes the sum of their two best"
     ),
-    (
-      decoder.attention.indexer.map { $0.width % 64 != 0 } ?? false,
-      indexerWidthDifference(decoder.attention.indexer?.width ?? 0)
-    ),
-    (decoder.attention.hasBiases, "attention has biases here, and llama.cpp has none"),
     (
       decoder.attention.pairing == .halves,
       "the rotation turns halves here, and llama.cpp turns neighbouring channels"

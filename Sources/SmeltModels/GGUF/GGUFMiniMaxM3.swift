@@ -84,25 +84,12 @@ enum GGUFMiniMaxM3: GGUFArchitecture {
     guard let decoder = (family.core as? any DecoderFamily)?.decoder else { return [] }
     var clamps = true
     if case .shiftedSwiglu(alpha, limit) = decoder.feedForward.activation { clamps = false }
-    return try decoderDifferences(decoder, config, needsOutput: true)
+    return try decoderDifferences(decoder, config)
       + messages([
         (
           clamps,
           "the activation has another clamp or factor here than llama.cpp's minimax-m3, 7 and 1.702"
-        ),
-        (
-          decoder.layers.drop(while: \.isDense).contains(where: \.isDense),
-          "dense layers follow layers with experts here, and llama.cpp has them first"
-        ),
-        (
-          decoder.layers.contains { $0.isDense == $0.isBlockSparse },
-          "attention is not block-sparse in exactly the layers with experts here, and llama.cpp wants an indexer in those alone"
-        ),
-        (
-          decoder.sharedWidth % decoder.expertWidth != 0,
-          "the shared expert is not as wide as some routed experts together here, and llama.cpp stops there"
-        ),
-        (!decoder.feedForward.hasSelectionBias, "the router has no bias here, and llama.cpp wants one"),
+        )
       ])
   }
 }

@@ -99,9 +99,7 @@ extension NemotronArchitecture {
     let width = decoder.feedForward.experts > 0 ? decoder.expertWidth : decoder.denseWidth
     keys.add("block_count", decoder.layers.count + drafts)
     if drafts > 0 { keys.add("nextn_predict_layers", drafts) }
-    if config.value("max_position_embeddings") != nil {
-      keys.add("context_length", try config.integer("max_position_embeddings", in: 1...1 << 31))
-    }
+    try keys.context(family, config)
     keys.add("embedding_length", decoder.hidden)
     // A block that drafts tokens has both halves.
     keys.add(
@@ -165,14 +163,6 @@ extension NemotronArchitecture {
       (
         least > 0,
         "steps of the state space below \(least) are raised to it here, as in transformers, and llama.cpp takes them as they are"
-      ),
-      (
-        mixer?.hasBiases == true,
-        "projections of the state space have biases here, and llama.cpp takes none"
-      ),
-      (
-        mixer?.hasConvolutionBias == false,
-        "the convolution has no bias here, and llama.cpp stops without one"
       ),
       (
         decoder.feedForward.experts > 0 && decoder.layers.contains(where: \.isDense),

@@ -27,7 +27,7 @@ final class Converter: Sendable {
     surveys = Surveys(
       plan.slabs.enumerated().compactMap { place, slab in
         let planned = plan.weights[slab.weight]
-        guard !slab.isKept, planned.stored.prepared == nil else { return nil }
+        guard !slab.isKept, slab.ownScheme == nil, planned.stored.prepared == nil else { return nil }
         slabs[planned.stored.spec.name] = place
         return (planned.stored.spec, planned.decision.scheme)
       })
@@ -47,7 +47,7 @@ final class Converter: Sendable {
       source = content
     } else {
       // Pieces are cut between bytes; whole rows, or whole blocks of rows, are quantized for them.
-      let block = plan.weights[slab.weight].decision.scheme.rowBlock
+      let block = plan.scheme(slab).rowBlock
       let unit = slab.rowBytes * block
       func row(_ unit: Int) -> Int { min(weight.rows, unit * block) }
       let last = row(ceilDivide(job.content.upperBound, unit))
@@ -105,8 +105,13 @@ final class Converter: Sendable {
     -> QuantizedRows
   {
     let planned = plan.weights[slab.weight]
-    let scheme = planned.decision.scheme
+    let scheme = plan.scheme(slab)
     var quantizing = try quantizeOptions(planned, weight)
+    if slab.ownScheme != nil {
+      // A tensor with a scheme of its own shares no number with others.
+      quantizing.surveyed = try scheme.survey(weight, options: quantizing)
+      return try scheme.quantize(weight, rows: rows, options: quantizing)
+    }
     quantizing.surveyed = try surveys.number(planned.stored.spec.name, scheme) { name in
       guard let other = slabs[name], other != place else { return SurveyPart(weight, quantizing) }
       let part = try arranged.weight(plan.slabs[other])
@@ -136,7 +141,7 @@ final class Converter: Sendable {
       if let known { return known }
       var sample = content
       if !job.isFirst {
-        let block = plan.weights[slab.weight].decision.scheme.rowBlock
+        let block = plan.scheme(slab).rowBlock
         let rows = 0..<min(weight.rows, ceilDivide(FrameCodec.sampleBytes, slab.rowBytes * block) * block)
         sample = slab.isKept ? weight.values.bytes : Bytes(try quantize(weight, rows, slab, job.slab).values)
       }

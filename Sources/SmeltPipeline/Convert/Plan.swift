@@ -121,10 +121,15 @@ package struct Plan: Sendable {
     var (decision, reason) = try options.target.adapt(asked, stored, model)
     let usesImportance = decision.options.importance != nil
     decision.options.importance = nil
+    let parts = stored.prepared == nil ? try Plan.parts(stored, decision, model, options) : [:]
+    if !parts.isEmpty {
+      decision.add(
+        note: parts.keys.sorted().map { "\($0): \(parts[$0]?.name ?? "")" }.joined(separator: ", "))
+    }
     let planned = PlannedWeight(
       stored: stored, decision: decision, usesImportance: usesImportance,
       reason: why ?? reason ?? options.drafts.reason(stored.spec)
-        ?? options.recipe.reason(for: stored.spec, source: stored.encoding))
+        ?? options.recipe.reason(for: stored.spec, source: stored.encoding), parts: parts)
     if options.exactOnly, planned.step == .rounded {
       throw RequestError(
         .usage,
@@ -134,6 +139,27 @@ package struct Plan: Sendable {
     return planned
   }
 
+  /// The schemes of the tensors that hold a weight, where the recipe and the container give them others than the weight's.
+  private static func parts(
+    _ stored: StoredWeight, _ decision: QuantizeDecision, _ model: Model, _ options: ConvertOptions
+  ) throws -> [String: any Scheme] {
+    var schemes: [String: any Scheme] = [:]
+    for part in options.target.parts(of: stored.spec, model) {
+      guard
+        let asked = options.recipe.scheme(
+          ofPart: part.tensor, part.shape, part.role, of: stored.spec, source: stored.encoding)
+      else { continue }
+      var own = decision
+      own.scheme = asked
+      let settled = try options.target.adapt(own, stored, model).decision.scheme
+      if settled.name != decision.scheme.name { schemes[part.tensor] = settled }
+    }
+    return schemes
+  }
+
+  /// The scheme that rounds a slab.
+  func scheme(_ slab: OutputMatrix) -> any Scheme { slab.ownScheme ?? weights[slab.weight].decision.scheme }
+
   private static func memory(
     _ weights: [PlannedWeight], _ slabs: [OutputMatrix], _ model: Model, _ options: ConvertOptions
   ) -> Int {
@@ -141,10 +167,13 @@ package struct Plan: Sendable {
     let widest = weights.map { $0.stored.spec.shape.columns * 8 }.max() ?? 0
     let builtBytes = model.source.builtBytes(threads: threads)
     // An arranged weight is there decoded and in its new order, at most.
-    let arranged = slabs.lazy.filter { !$0.steps.isEmpty }.map { $0.shape.count * 8 }.max() ?? 0
+    let arranged =
+      slabs.lazy.filter { !$0.steps.allSatisfy { $0 == .copied } }.map { $0.shape.count * 8 }.max() ?? 0
     let tables = tableBytes * weights.count + statisticsBytes * (options.statistics?.tensors.count ?? 0)
-    let blocks = slabs.lazy.map { $0.isKept ? 0 : $0.rowBytes * weights[$0.weight].decision.scheme.rowBlock }
-      .max()
+    let blocks = slabs.lazy.map {
+      $0.isKept ? 0 : $0.rowBytes * ($0.ownScheme ?? weights[$0.weight].decision.scheme).rowBlock
+    }
+    .max()
     return (47 << 20) + tables + builtBytes + (threads > 1 ? 2 : 1) * arranged + 2 * threads * (blocks ?? 0)
       + 2 * threads * (3 * ConvertJob.contentLimit + widest)
       + (weights.map { $0.stored.spec.shape.rows * 4 }.max() ?? 0)

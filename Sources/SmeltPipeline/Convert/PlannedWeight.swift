@@ -12,11 +12,29 @@ package struct PlannedWeight: Sendable {
   package let decision: QuantizeDecision
   /// Whether the statistics have an importance for it.
   let usesImportance: Bool
+  /// The schemes of tensors that hold the weight, where they have others than it.
+  let parts: [String: any Scheme]
   /// Why it gets its scheme.
   package let reason: String
 
+  init(
+    stored: StoredWeight, decision: QuantizeDecision, usesImportance: Bool, reason: String,
+    parts: [String: any Scheme] = [:]
+  ) {
+    self.stored = stored
+    self.decision = decision
+    self.usesImportance = usesImportance
+    self.reason = reason
+    self.parts = parts
+  }
+
   /// Whether the numbers stay as they are stored.
   package var isKept: Bool { decision.scheme.keepsBytes || stored.encoding is IntegerTable }
+
+  /// Whether the numbers stay as they are stored under a tensor's own scheme.
+  func isKept(by own: (any Scheme)?) -> Bool {
+    own.map { $0.keepsBytes || stored.encoding is IntegerTable } ?? isKept
+  }
 
   /// How the result holds the weight, arrangements apart.
   var resultEncoding: any Encoding {

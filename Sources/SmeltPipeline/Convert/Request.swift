@@ -45,6 +45,7 @@ package struct ConversionRequest: Sendable {
   /// The canonical scheme names, for help.
   package static var schemeNames: String {
     (Schemes.all.map(\.name) + Recipe.mixtureNames).joined(separator: ", ")
+      + "; in a .gguf llama-quantize's names mean its types, NAME\(Recipe.keepHead) keeps embeddings and output head"
   }
 
   /// The options, with recipe and statistics read and checked against the model.
@@ -69,7 +70,9 @@ package struct ConversionRequest: Sendable {
       guard scheme == nil else { throw RequestError(.usage, "give --scheme or --recipe, not both") }
       recipe = try Recipe(try readSmallFile(recipePath, limit: 16 << 20, code: .recipe), file: recipePath)
     } else {
-      recipe = try Self.recipe(scheme ?? "keep", for: model, hasImportances: statistics != nil || calibrates)
+      recipe = try Self.recipe(
+        scheme ?? "keep", for: model, in: container, hasImportances: statistics != nil || calibrates,
+        drops: drafts == DraftFate.drop.rawValue)
       recipe.observer = statistics == nil ? .absmax : .mse
     }
     if let observer { recipe.observer = try Observer.named(observer) }
@@ -82,14 +85,52 @@ package struct ConversionRequest: Sendable {
       drafts: try DraftFate(named: drafts), exactOnly: exactOnly, overwrite: overwrite, run: run)
   }
 
-  /// The recipe of a scheme's name, or of one of GGUF's mixtures, which look at the model.
-  private static func recipe(_ name: String, for model: Model, hasImportances: Bool) throws -> Recipe {
-    let isMixture = Recipe.mixtureNames.contains(name.lowercased())
-    if isMixture,
-      let recipe = Recipe.gguf(name, for: model.family.weights, hasImportances: hasImportances)
-    {
-      return recipe
+  /// The recipe of a scheme's name, or of one of llama-quantize's names, which look at the model: mixtures in any container, and in a
+  /// `.gguf` the names of schemes and short names too. `NAME:keep-head` keeps embeddings and output head.
+  private static func recipe(
+    _ text: String, for model: Model, in container: Container, hasImportances: Bool, drops: Bool
+  ) throws -> Recipe {
+    let (name, keepsHead) = Recipe.parts(of: text)
+    let isScheme = GGUFScheme.all.contains { $0.name == name }
+    if keepsHead, isScheme { return Recipe(try Schemes.named(name)) }
+    let known = container.name == Container.gguf.name && !keepsHead ? Recipe.llamaNames : Recipe.mixtureNames
+    if known.contains(name) {
+      let mixed = try mixtureModel(model, container, drops: drops)
+      if let recipe = Recipe.gguf(name, for: mixed, hasImportances: hasImportances, keepsHead: keepsHead) {
+        return recipe
+      }
     }
-    return Recipe(try Schemes.named(name))
+    return Recipe(try Schemes.named(text))
+  }
+
+  /// The model's tensors as llama-quantize would find them in a GGUF file.
+  private static func mixtureModel(_ model: Model, _ container: Container, drops: Bool) throws -> MixtureModel
+  {
+    let target = GGUFResult()
+    guard !GGUFResult.isGeneric(model.family) else {
+      return MixtureModel(model.family.weights, keys: try UnknownGGUF.numbers(model), namesAreGGUFs: true)
+    }
+    let isGGUF = container.name == Container.gguf.name
+    var specs = model.family.weights
+    guard let architecture = GGUFArchitectures.of(model.family), let text = try model.textConfig() else {
+      return MixtureModel(specs)
+    }
+    if isGGUF {
+      specs = specs.filter { !(drops && $0.isDraft) && target.leaves($0, model) == nil }
+      for spec in specs {
+        for part in target.parts(of: spec, model) where part.role != spec.role {
+          specs.append(
+            WeightSpec(WeightName(part.tensor), part.shape, part.role, layer: spec.layer, spellings: []))
+        }
+      }
+    }
+    // The blocks that the result holds are those that its keys count.
+    let holdsDrafts = specs.contains { $0.isDraft }
+    let counted = try ResultConfig.counting(
+      holdsDrafts ? (model.family as? CarryingFamily)?.draftBlocks ?? 0 : 0,
+      try ResultConfig.text(text, holdsDrafts: holdsDrafts))
+    let config = ConfigReader(try parseConfig(counted, file: "config.json"), file: "config.json")
+    return MixtureModel(
+      specs, family: model.family, keys: try architecture.keys(of: model.family, config), splits: isGGUF)
   }
 }

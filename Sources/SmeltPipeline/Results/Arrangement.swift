@@ -27,6 +27,8 @@ package enum Arrangement: Sendable, Hashable {
   case transposed
   /// GGUF's MXFP4 in the order of safetensors: the same codes, the scales apart.
   case separateScales
+  /// The same numbers, which stand in another tensor too.
+  case copied
   /// `nvfp4` in GGUF's blocks: the same codes and scales, the global scale in a tensor of its own. Always the first step.
   case blockedNVFP4
 }
@@ -62,6 +64,9 @@ package struct OutputMatrix: Sendable {
   /// The parts as they will be stored.
   package let parts: [ResultPart]
 
+  /// The scheme that rounds it, where it is not the weight's.
+  package var ownScheme: (any Scheme)?
+
   /// Whether its codes were made for an entropy coder.
   package var isEntropyCoded = false
 
@@ -93,7 +98,7 @@ extension Arrangement {
         ? [order.rows(of: shape.count)?.count ?? shape.count]
         : Shape([order.rows(of: shape.rows)?.count ?? shape.rows] + shape.dimensions.dropFirst())
     case .step(.shape(let shape)): shape
-    case .step, .integers32, .integers64, .separateScales, .blockedNVFP4: shape
+    case .step, .integers32, .integers64, .separateScales, .blockedNVFP4, .copied: shape
     case .keys(let heads, let width): [heads, shape.columns, width]
     case .values(let heads, let keyWidth): [heads, shape.rows / heads - keyWidth, shape.columns]
     case .transposed: [shape.columns, shape.rows]
@@ -112,6 +117,7 @@ extension Arrangement {
     case .step(.rows), .step(.shape), .values: source is Plain || source is GGUFBlock ? source : Plain.f32
     case .step(.columns(let order)): order.keepsColumns(of: source) ? source : Plain.f32
     case .step(.numbers): Plain.f32
+    case .copied: source
     case .alternating, .followed: source is Plain || source is GGUFBlock || source is FP4 ? source : Plain.f32
     }
   }
@@ -147,6 +153,7 @@ extension Weight {
     case .transposed: return try turned(blocks: [0..<rows], encoding, target)
     case .separateScales: return try repackedMXFP4FromGGUF()
     case .blockedNVFP4: return try nvfp4ForGGUF()
+    case .copied: return self
     case .alternating, .followed: preconditionFailure("needs two weights")
     }
   }

@@ -24,6 +24,16 @@ enum ResultConfig {
     return Bytes(Array((JSON(members: members).text(indented: true) + "\n").utf8))
   }
 
+  /// The text of a model whose output head is a matrix of its own.
+  /// - Throws: `CFG_JSON`.
+  static func untied(_ bytes: Bytes) throws -> Bytes {
+    let key = "tie_word_embeddings"
+    guard let object = try parseConfig(bytes, file: "config.json").object else { return bytes }
+    let members = zip(object.keys, object.values).map { ($0, $0 == key ? JSON(false) : $1) }
+    let added: [(String, JSON)] = object.keys.contains(key) ? [] : [(key, JSON(false))]
+    return Bytes(Array((JSON(members: members + added).text(indented: true) + "\n").utf8))
+  }
+
   /// The text without layers that draft tokens: every spelling of their number is 0, flags for them are
   /// false, and lists with an entry a layer end with the last layer. The source's bytes where that is so already.
   /// - Throws: `CFG_JSON`.

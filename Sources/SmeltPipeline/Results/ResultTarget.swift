@@ -25,6 +25,9 @@ package protocol ResultTarget: Sendable {
   /// Whether engines load the result as it is, so that what they fuse must be alike.
   var isLoadedFused: Bool { get }
 
+  /// The tensors that hold a weight, where they are several and each may have a scheme of its own.
+  func parts(of spec: WeightSpec, _ model: Model) -> [WeightPart]
+
   /// What its files are known by; nil where the result is a folder.
   var kind: OutputKind? { get }
 
@@ -85,6 +88,22 @@ extension ResultSink {
   package var canResume: Bool { false }
 }
 
+/// One of several tensors that hold a weight.
+package struct WeightPart: Sendable {
+  /// The tensor's name.
+  let tensor: String
+  /// Its dimensions.
+  let shape: Shape
+  /// What it does.
+  let role: Role
+
+  init(_ tensor: String, _ shape: Shape, _ role: Role) {
+    self.tensor = tensor
+    self.shape = shape
+    self.role = role
+  }
+}
+
 /// What was written.
 package struct ResultSummary: Sendable {
   /// Bytes of all files.
@@ -102,6 +121,8 @@ extension ResultTarget {
   package var isResumable: Bool { false }
   /// Not cut.
   package var maxPartBytes: Int? { nil }
+  /// Each weight is one.
+  package func parts(of spec: WeightSpec, _ model: Model) -> [WeightPart] { [] }
   /// Nothing is left out.
   package func leaves(_ spec: WeightSpec, _ model: Model) -> LeftOut? { nil }
 
@@ -128,22 +149,23 @@ extension ResultTarget {
   /// The slab of a weight.
   func slab(
     _ place: Int, _ planned: PlannedWeight, _ steps: [Arrangement], _ model: Model, other: Int? = nil,
-    suffix: String = ""
+    suffix: String = "", scheme: (any Scheme)? = nil
   ) throws -> OutputMatrix {
     let spec = planned.stored.spec
     let name = spec.name.description + suffix
     let shape = steps.shape(spec.shape)
     let arranged = steps.encoding(of: planned.stored.encoding)
-    let keeps = planned.isKept
-    let encoding = keeps ? arranged : planned.decision.scheme.encoding(for: arranged, shape: shape)
+    let keeps = planned.isKept(by: scheme)
+    let used = scheme ?? planned.decision.scheme
+    let encoding = keeps ? arranged : used.encoding(for: arranged, shape: shape)
     let parts: [ResultPart]
     if keeps, steps.isEmpty {
       parts = model.storedParts(of: spec.name)
     } else {
-      parts = try planned.decision.scheme.parts(encoding, of: shape, name: name)
+      parts = try used.parts(encoding, of: shape, name: name)
     }
     return OutputMatrix(
       weight: place, other: other, name: name, steps: steps, shape: shape, encoding: encoding, isKept: keeps,
-      parts: parts, isEntropyCoded: planned.decision.scheme.isEntropyCoded)
+      parts: parts, ownScheme: scheme, isEntropyCoded: used.isEntropyCoded)
   }
 }

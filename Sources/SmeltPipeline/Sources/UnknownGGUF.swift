@@ -67,6 +67,16 @@ enum UnknownGGUF {
     return JSON(members: [("model_type", JSON(type)), ("gguf", JSON(members: free))])
   }
 
+  /// The architecture's keys, without what is not one value or a list.
+  /// - Throws: `GG_…`.
+  static func numbers(_ model: Model) throws -> [(String, MetadataValue)] {
+    guard let bytes = try model.smallFile(GGUFKeys.fileName) else { return [] }
+    let keys = try GGUFKeys.read(bytes, file: GGUFKeys.fileName)
+    let architecture = keys.first { $0.key == "general.architecture" }.map { MetadataValue($0.value) }
+    guard case .string(let name)? = architecture else { return [] }
+    return keys.filter { $0.key.hasPrefix(name + ".") }.map { ($0.key, MetadataValue($0.value)) }
+  }
+
   /// The keys of a result: those of the source, what they say of the file's types made true.
   /// - Throws: `SRC_MISSING` when the source has none; `GG_…`.
   static func keys(_ model: Model, fileType: Int?) throws -> [(key: String, value: GGUFValue)] {

@@ -30,6 +30,13 @@ package func knownFormats() -> KnownFormats {
           separator: "; "),
     ])
   }
+  for name in Recipe.mixtureNames {
+    table.add(["mixture", name, "llama-quantize's types, tensor by tensor"])
+  }
+  table.add([
+    "mixture", "NAME\(Recipe.keepHead)",
+    "a mixture or one of GGUF's schemes with embeddings and output head kept; a scheme's name alone is llama-quantize's in a .gguf",
+  ])
   for word in InstructionSet.words {
     table.add(["instruction set", word, InstructionSet.available.contains(word) ? "" : "not on this machine"])
   }
@@ -39,6 +46,7 @@ package func knownFormats() -> KnownFormats {
       "instruction_sets": JSON(InstructionSet.available.map { JSON($0) }),
       "families": JSON(families.map { JSON($0) }), "containers": JSON(containers.map { JSON($0) }),
       "encodings": JSON(encodings.map { JSON($0) }),
+      "mixtures": JSON(Recipe.mixtureNames.map { JSON($0) }),
       "schemes": JSON(
         Schemes.all.map {
           [

@@ -1,5 +1,5 @@
-// The mixtures that users of llama.cpp know by name (`q4_k_m`): which type each tensor gets, by what it does and by layer.
-// Follows llama-quantize of llama.cpp 0c1e57098, function by function; Formats/recipe.md, section 6.
+// The mixtures that users of llama.cpp know by name (`q4_k_m`, `q6_k`): which type each tensor gets, by its name, its shape and its layer.
+// Follows llama-quantize of llama.cpp 0c1e57098 (src/llama-quant.cpp), function by function; Formats/recipe.md, section 6.
 
 package import SmeltModels
 internal import SmeltTensors
@@ -10,25 +10,54 @@ extension Recipe {
     !GGUFScheme.all.contains { $0.name == name }
   }
 
-  /// The recipe of a mixture for a model, nil for an unknown name. Embeddings and output head are quantized too; the
-  /// router, norms and the other roles that schemes for layers do not reach are kept.
+  /// The names that mean llama-quantize's types in a `.gguf`: mixtures, schemes of its names, and its short names (`q4_k` is `q4_k_m`).
+  package static let llamaNames: [String] = Mixture.allCases.map(\.rawValue) + Mixture.short.keys.sorted()
+
+  /// Behind a name: embeddings, output head and whatever else the default recipe of a scheme keeps are kept.
+  package static let keepHead = ":keep-head"
+
+  /// The name without `keepHead`, lowercase, and whether it had it.
+  package static func parts(of name: String) -> (name: String, keepsHead: Bool) {
+    let lower = name.lowercased()
+    return lower.hasSuffix(keepHead) ? (String(lower.dropLast(keepHead.count)), true) : (lower, false)
+  }
+
+  /// The mixture that a short name of llama-quantize's stands for, or the name itself.
+  package static func llamaName(_ name: String) -> String {
+    Mixture.short[name.lowercased()]?.rawValue ?? name.lowercased()
+  }
+
+  /// The recipe of a mixture for a model, nil for an unknown name: what llama-quantize makes of each tensor, embeddings, output head,
+  /// compressors and hyper-connections included. It keeps what llama-quantize keeps: the router, norms, short convolutions and vectors.
   ///
-  /// Names of plain schemes (`q4_0`, `q2_k`) give llama-quantize's mixture of that name here.
-  /// - Parameter hasImportances: whether calibration is at hand; a few first layers get other types then.
-  package static func gguf(_ name: String, for specs: [WeightSpec], hasImportances: Bool = false) -> Recipe? {
-    guard let mixture = Mixture(rawValue: name.lowercased()) else { return nil }
-    let chooser = MixtureChooser(mixture, specs, hasImportances: hasImportances)
-    let chosen = chooser.choose(specs)
-    let rules = GGUFScheme.all.compactMap { scheme in
-      chosen[scheme.block.kind].map { Rule(.names($0, of: mixture.rawValue), scheme) }
+  /// Names of plain schemes (`q4_0`, `q2_k`) and short names (`q4_k`) give llama-quantize's mixture of that name here.
+  /// - Parameters:
+  ///   - hasImportances: whether calibration is at hand; a few first layers get other types then.
+  ///   - keepsHead: whether weights that schemes for layers do not reach are kept.
+  package static func gguf(
+    _ name: String, for model: MixtureModel, hasImportances: Bool = false, keepsHead: Bool = false
+  ) -> Recipe? {
+    guard let mixture = Mixture(rawValue: llamaName(name)) else { return nil }
+    let chosen = MixtureChooser(mixture, model, hasImportances: hasImportances).choose(keepsHead: keepsHead)
+    var rules = GGUFScheme.all.compactMap { scheme in
+      chosen.types[scheme.block.kind].map { Rule(.names($0, of: mixture.rawValue), scheme) }
     }
-    return Recipe(GGUFScheme.of(chooser.base), rules: rules)
+    if !chosen.kept.isEmpty { rules.append(Rule(.names(chosen.kept, of: mixture.rawValue), Keep())) }
+    return Recipe(GGUFScheme.of(mixture.base), rules: rules)
+  }
+
+  /// The same for a table of weights, each in the tensor of its name.
+  package static func gguf(_ name: String, for specs: [WeightSpec], hasImportances: Bool = false) -> Recipe? {
+    gguf(name, for: MixtureModel(specs), hasImportances: hasImportances)
   }
 }
 
 private enum Mixture: String, CaseIterable {
   case q2_k_s, q3_k_s, q3_k_m, q3_k_l, q4_k_s, q4_k_m, q5_k_s, q5_k_m, mxfp4_moe
   case q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q6_k, iq4_nl, iq4_xs, q1_0, q2_0, tq1_0, tq2_0
+
+  /// Names that llama-quantize takes for another. Source: `QUANT_OPTIONS` in tools/quantize/quantize.cpp.
+  static let short: [String: Mixture] = ["q3_k": .q3_k_m, "q4_k": .q4_k_m, "q5_k": .q5_k_m]
 
   /// The type of most weights.
   var base: GGUFBlock.Kind {
@@ -53,81 +82,60 @@ private enum Mixture: String, CaseIterable {
   }
 }
 
-/// What the choice looks at, counted once for a model.
+/// Chooses types, tensor by tensor in llama-quantize's order.
 private struct MixtureChooser {
   let mixture: Mixture
   let base: GGUFBlock.Kind
-  /// Layers, those for prediction of further tokens included.
-  let layers: Int
-  /// Routed experts a layer; 1 without.
-  let experts: Int
-  /// Weights that make values of the attention, of all layers.
+  let model: MixtureModel
+  /// Tensors that make values of the attention, of all layers.
   let valueCount: Int
-  /// Four or more query heads share a key head.
-  let sharesKeys: Bool
   /// The embeddings are the output head too.
   let isTied: Bool
   let hasImportances: Bool
 
-  init(_ mixture: Mixture, _ specs: [WeightSpec], hasImportances: Bool) {
+  init(_ mixture: Mixture, _ model: MixtureModel, hasImportances: Bool) {
     self.mixture = mixture
+    self.model = model
     self.hasImportances = hasImportances
     base = mixture.base
-    layers = (specs.compactMap(\.layer).max() ?? -1) + 1
-    experts = (specs.compactMap(\.name.expert).max() ?? 0) + 1
-    isTied = !specs.contains { $0.role == .outputHead && !$0.isDraft }
-    var values: Set<String> = []
-    var rows: [String: Int] = [:]
-    for spec in specs {
-      let base = spec.name.base
-      if MixtureChooser.makesValues(base) { values.insert(base) }
-      for part in ["attn_q.weight", "attn_k.weight"] where base.hasSuffix(part) {
-        rows[part] = rows[part] ?? spec.shape.rows
-      }
-    }
-    valueCount = values.count
-    // Latent attention has one latent for all heads.
-    let isLatent = specs.contains { $0.name.base.contains("attn_kv_a_mqa") }
-    sharesKeys = isLatent || (rows["attn_q.weight"] ?? 0) >= 4 * (rows["attn_k.weight"] ?? Int.max / 4)
+    valueCount = model.tensors.count { $0.category.makesValues }
+    isTied = !model.tensors.contains { $0.category == .output }
   }
 
-  private static func makesValues(_ name: String) -> Bool {
-    ["attn_v.weight", "attn_qkv.weight", "attn_kv_b.weight"].contains { name.hasSuffix($0) }
-  }
-
-  /// The names of each type that is not the base, and of embeddings and output head in any type.
-  func choose(_ specs: [WeightSpec]) -> [GGUFBlock.Kind: Set<String>] {
+  /// The names of each type that the default scheme would not give, and the names of what is kept though it would reach it.
+  func choose(keepsHead: Bool) -> (types: [GGUFBlock.Kind: Set<String>], kept: Set<String>) {
     var chosen: [GGUFBlock.Kind: Set<String>] = [:]
-    var seen: Set<String> = []
-    var (values, downs) = (0, 0)  // the number of the weight among those of its sort
-    for spec in specs where spec.shape.rank >= 2 && seen.insert(spec.name.base).inserted {
-      let name = spec.name.base
-      let kind: GGUFBlock.Kind
-      switch spec.role {
-      case .embedding: kind = isTied ? outputHead(spec) : embedding
-      case .outputHead: kind = outputHead(spec)
-      default:
-        guard spec.role.isQuantizedByDefault else { continue }
-        if mixture == .mxfp4_moe {
-          kind = spec.role.isRouted && experts > 1 ? .mxfp4 : .q8_0
-        } else if MixtureChooser.makesValues(name) {
-          kind = attentionValue(values)
-          values += 1
-        } else if name.hasSuffix("attn_k.weight") {
-          kind = experts == 8 ? .q8_0 : base
-        } else if name.hasSuffix("attn_output.weight") {
-          kind = attentionOutput
-        } else if name.contains("ffn_down") {
-          kind = down(experts > 1 ? spec.layer ?? downs : downs)
-          downs += 1
-        } else {
-          kind = base
-        }
-        if kind == base { continue }
+    var kept: Set<String> = []
+    var (values, downs) = (0, 0)  // the number of the tensor among those of its sort
+    for tensor in model.tensors {
+      guard tensor.isQuantized, tensor.isReached || !keepsHead else {
+        if tensor.isReached || tensor.isPart { kept.formUnion(tensor.names) }
+        continue
       }
-      chosen[kind, default: []].insert(name)
+      let kind = type(tensor, values: &values, downs: &downs)
+      if kind != base || !tensor.isReached || tensor.isPart {
+        chosen[kind, default: []].formUnion(tensor.names)
+      }
     }
-    return chosen
+    return (chosen, kept)
+  }
+
+  /// `llama_tensor_get_type_impl`.
+  private func type(_ tensor: MixtureTensor, values: inout Int, downs: inout Int) -> GGUFBlock.Kind {
+    if tensor.category == .output || isTied && tensor.category == .embedding { return outputHead(tensor) }
+    if mixture == .mxfp4_moe { return tensor.isStack ? .mxfp4 : .q8_0 }
+    switch tensor.category {
+    case .embedding: return embedding
+    case .values:
+      defer { values += 1 }
+      return attentionValue(values)
+    case .keys: return model.experts == 8 ? .q8_0 : base
+    case .attentionOutput: return attentionOutput
+    case .down:
+      defer { downs += 1 }
+      return down(model.experts > 1 ? tensor.layer ?? downs : downs)
+    case .output, .other: return base
+    }
   }
 
   /// The first and last eighth of the layers, and every third between.
@@ -135,8 +143,9 @@ private struct MixtureChooser {
     index < count / 8 || index >= 7 * count / 8 || (index - count / 8) % 3 == 2
   }
 
-  private func outputHead(_ spec: WeightSpec) -> GGUFBlock.Kind {
-    spec.shape.columns % GGUFBlock(base).elements != 0 || base == .q8_0 ? .q8_0 : .q6_k
+  private func outputHead(_ tensor: MixtureTensor) -> GGUFBlock.Kind {
+    let isWhole = tensor.columns % GGUFBlock(mixture == .mxfp4_moe ? .mxfp4 : base).elements == 0
+    return !isWhole || mixture == .mxfp4_moe || base == .q8_0 ? .q8_0 : .q6_k
   }
 
   private var embedding: GGUFBlock.Kind {
@@ -147,21 +156,24 @@ private struct MixtureChooser {
   }
 
   private func attentionValue(_ index: Int) -> GGUFBlock.Kind {
-    if experts == 8 { return .q8_0 }
-    switch mixture {
-    case .q2_k: return sharesKeys ? .q4_k : .q3_k
-    case .q2_k_s: return sharesKeys ? .q4_k : base
-    case .q3_k_m: return index < 2 ? .q5_k : .q4_k
-    case .q3_k_l: return .q5_k
-    case .iq4_nl, .iq4_xs: return sharesKeys ? .q5_k : base
-    case .q4_k_m, .q5_k_m: return getsMoreBits(index, of: valueCount) ? .q6_k : base
-    case .q4_k_s: return index < 4 ? .q5_k : base
-    default: return base
-    }
+    if model.experts == 8 { return .q8_0 }
+    let sharesKeys = model.headsPerKeyHead >= 4
+    let kind: GGUFBlock.Kind =
+      switch mixture {
+      case .q2_k: sharesKeys ? .q4_k : .q3_k
+      case .q2_k_s: sharesKeys ? .q4_k : base
+      case .q3_k_m: index < 2 ? .q5_k : .q4_k
+      case .q3_k_l: .q5_k
+      case .iq4_nl, .iq4_xs: sharesKeys ? .q5_k : base
+      case .q4_k_m, .q5_k_m: getsMoreBits(index, of: valueCount) ? .q6_k : base
+      case .q4_k_s: index < 4 ? .q5_k : base
+      default: base
+      }
+    return model.is70B && (kind == .q3_k || kind == .q4_k) ? .q5_k : kind
   }
 
   private var attentionOutput: GGUFBlock.Kind {
-    switch (mixture, experts) {
+    switch (mixture, model.experts) {
     case (.q2_k, 8), (.q3_k_s, 8), (.q3_k_m, 8), (.q4_k_s, 8), (.q4_k_m, 8), (.iq4_nl, 8), (.iq4_xs, 8): .q5_k
     case (.q3_k_l, 8): base
     case (.q2_k, _): .q3_k
@@ -172,6 +184,7 @@ private struct MixtureChooser {
   }
 
   private func down(_ layer: Int) -> GGUFBlock.Kind {
+    let layers = model.layers
     let isEarly = layer < layers / 8
     switch mixture {
     case .q2_k: return .q3_k

@@ -89,6 +89,19 @@ package struct Recipe: Sendable {
       : "role \(spec.role.rawValue): kept by \(defaultScheme.name)"
   }
 
+  /// The scheme of one of several tensors that hold a weight, where the recipe says it for the tensor; nil: that of the weight.
+  ///
+  /// A rule for the weight's role or name is a rule for all of its tensors. A copy in another role has that role's.
+  package func scheme(
+    ofPart tensor: String, _ shape: Shape, _ role: Role, of spec: WeightSpec, source: any Encoding
+  ) -> (any Scheme)? {
+    if role == spec.role, let rule = rules.first(where: { $0.match.covers(spec) }) {
+      guard case .names = rule.match else { return nil }
+    }
+    let part = WeightSpec(WeightName(tensor), shape, role, layer: spec.layer, spellings: spec.spellings)
+    return choose(part, source).scheme
+  }
+
   /// The scheme, observer and importance of a weight, and what the ledger says about them.
   /// The importance is read only for the observer that uses it.
   /// - Parameter statistics: what calibration learned, or nil when there was none.
@@ -213,5 +226,5 @@ package struct QuantizeDecision: Sendable {
     self.note = note
   }
 
-  mutating func add(note more: String) { note = note.map { "\($0); \(more)" } ?? more }
+  package mutating func add(note more: String) { note = note.map { "\($0); \(more)" } ?? more }
 }

@@ -8,16 +8,21 @@ import SmeltTensors
 /// Makes the keys.
 enum GGUFHeaderKeys {
   /// The keys in the order of the file, and what llama.cpp will do otherwise.
-  static func make(_ model: Model, _ plan: Plan, _ options: ConvertOptions, path: String, fileType: Int)
-    throws
-    -> (metadata: Metadata, warnings: [String])
-  {
+  /// - Parameter tensors: what the file holds.
+  static func make(
+    _ model: Model, _ plan: Plan, _ options: ConvertOptions, path: String, fileType: Int,
+    tensors: [GGUFPlan.Tensor]
+  ) throws -> (metadata: Metadata, warnings: [String]) {
     guard let architecture = GGUFArchitectures.of(model.family),
       let sourceConfig = try model.textConfig()
     else { preconditionFailure("a model has a family and a config.json") }
-    let configText = try ResultConfig.counting(
+    var configText = try ResultConfig.counting(
       plan.holdsDrafts ? (model.family as? CarryingFamily)?.draftBlocks ?? 0 : 0,
       try ResultConfig.text(sourceConfig, holdsDrafts: plan.holdsDrafts))
+    // A head that is rounded otherwise than the embeddings is one of its own.
+    if plan.slabs.contains(where: { $0.steps.last == .copied && $0.ownScheme != nil }) {
+      configText = try ResultConfig.untied(configText)
+    }
     let json = try parseConfig(configText, file: "config.json")
     let config = ConfigReader(json, file: "config.json")
     var metadata = Metadata(file: fileName(path))
@@ -42,9 +47,9 @@ enum GGUFHeaderKeys {
       let made = try GGUFTokenizer.entries(for: files, config: json)
       for (key, value) in made.entries { metadata[key] = value }
       warnings += made.notes
-    } else {
-      warnings.append("there is no tokenizer, and llama.cpp loads no file without a tokenizer")
     }
+    let shapes = Dictionary(tensors.map { ($0.name, $0.shape) }, uniquingKeysWith: { first, _ in first })
+    warnings = LlamaCpp.findings(LlamaCppFile(metadata, tensors: shapes)).map(\.sentence) + warnings
     metadata[OutputKind.writerKey] = .string("smelt \(smeltVersion)")
     metadata[SmeltKey.config] = .string(String(decoding: configText.array, as: UTF8.self))
     metadata[SmeltKey.dialect] = .string(model.dialect)

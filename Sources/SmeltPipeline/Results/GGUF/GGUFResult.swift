@@ -44,7 +44,9 @@ package struct GGUFResult: ResultTarget {
       settled.options.importance = nil
       return (settled, reason)
     }
-    if isSmall(stored.spec) || GGUFArchitectures.of(model.family)?.keepsFloats(stored.spec) == true {
+    if isSmall(stored.spec, decision.scheme)
+      || GGUFArchitectures.of(model.family)?.keepsFloats(stored.spec) == true
+    {
       return stay(PlainFloat.f32, "role \(stored.spec.role.rawValue): F32, as llama.cpp wants it")
     }
     if decision.scheme is MXFP4Scheme {
@@ -107,10 +109,12 @@ package struct GGUFResult: ResultTarget {
   }
 
   /// What llama.cpp's loader multiplies or adds in float32.
-  private func isSmall(_ spec: WeightSpec) -> Bool {
+  private func isSmall(_ spec: WeightSpec, _ scheme: any Scheme) -> Bool {
     if spec.shape.rank < 2 { return true }
     switch spec.role {
-    case .norm, .bias, .selectionBias, .sink, .hyperConnection, .router, .convolution: return true
+    case .norm, .selectionBias, .router, .convolution: return true
+    // llama-quantize makes blocks of such matrices.
+    case .bias, .sink, .hyperConnection: return !(scheme is GGUFScheme)
     default: return false
     }
   }
@@ -133,7 +137,9 @@ package struct GGUFResult: ResultTarget {
       for (tensor, steps) in try GGUFResult.tensors(planned, model.family) {
         if stacks[tensor] == nil { order.append(tensor) }
         stacks[tensor, default: []].append(
-          try slab(place, planned, steps, model, suffix: steps.isEmpty ? "" : " in \(tensor)"))
+          try slab(
+            place, planned, steps, model, suffix: steps.isEmpty ? "" : " in \(tensor)",
+            scheme: planned.parts[tensor]))
       }
     }
     return order.flatMap { stacks[$0] ?? [] }
@@ -150,7 +156,36 @@ package struct GGUFResult: ResultTarget {
     let place = architecture.place(of: planned.stored.spec, in: family)
     let first: [Arrangement] = planned.isKept && isBlocked(planned.stored, family) ? [.blockedNVFP4] : []
     let isTable = planned.stored.encoding.name == IntegerTable.i64.name
-    return place.arrangements.map { ($0.tensor, isTable ? [.integers32] : first + $0.steps) }
+    let pieces: [(String, [Arrangement])] = place.arrangements.map {
+      ($0.tensor, isTable ? [.integers32] : first + $0.steps)
+    }
+    guard isCopied(planned.stored.spec, family) else { return pieces }
+    let scheme = planned.parts[head]
+    let keeps = planned.isKept(by: scheme)
+    return pieces + [(head, (keeps && isBlocked(planned.stored, family) ? [.blockedNVFP4] : []) + [.copied])]
+  }
+
+  /// The tensors of a weight in several, and the head that llama.cpp wants of tied embeddings.
+  package func parts(of spec: WeightSpec, _ model: Model) -> [WeightPart] {
+    guard let architecture = GGUFArchitectures.of(model.family), !GGUFResult.isGeneric(model.family) else {
+      return []
+    }
+    let pieces = architecture.place(of: spec, in: model.family).arrangements
+    let own =
+      pieces.count < 2 ? [] : pieces.map { WeightPart($0.tensor, $0.steps.shape(spec.shape), spec.role) }
+    guard GGUFResult.isCopied(spec, model.family) else { return own }
+    return own + [WeightPart(GGUFResult.head, spec.shape, .outputHead)]
+  }
+
+  /// The output head's tensor.
+  private static let head = "output.weight"
+
+  /// Whether a weight is the embeddings, which are the output head too, of a model whose architecture has no tied ones in llama.cpp.
+  private static func isCopied(_ spec: WeightSpec, _ family: any ModelFamily) -> Bool {
+    guard spec.role == .embedding, spec.name.base == "token_embd.weight",
+      let architecture = GGUFArchitectures.of(family), LlamaCpp.needsHead(architecture.name)
+    else { return false }
+    return !family.weights.contains { $0.role == .outputHead && !$0.isDraft }
   }
 
   /// Whether a family is of GGUF's own names and nothing else is known of it.
@@ -186,12 +221,12 @@ package struct GGUFResult: ResultTarget {
       return try GGUFSink(path, layout, plan, model, [], overwrite: options.overwrite)
     }
     let (metadata, warnings) = try GGUFHeaderKeys.make(
-      model, plan, options, path: path, fileType: GGUFFileType.of(recipeName, tensors))
+      model, plan, options, path: path, fileType: GGUFFileType.of(recipeName, tensors), tensors: tensors)
     let layout = try GGUFPlan(tensors: tensors, metadata: metadata.values, split: split)
     if case .string(let model)? = metadata["general.name"],
       case .string(let size)? = metadata["general.size_label"]
     {
-      let type = (recipeName ?? GGUFFileType.name(tensors)).uppercased()
+      let type = (recipeName ?? GGUFFileType.name(tensors)).uppercased().replacing(":", with: "-")
       options.run.progress.announce("hubs know such a file as \(model)-\(size)-\(type).gguf")
     }
     try ResultTooLarge.check(layout.byteCount, options)
@@ -207,7 +242,7 @@ package struct GGUFResult: ResultTarget {
   }
 
   /// What each tensor will be.
-  private static func declarations(_ plan: Plan, _ family: any ModelFamily) throws -> [GGUFPlan.Tensor] {
+  static func declarations(_ plan: Plan, _ family: any ModelFamily) throws -> [GGUFPlan.Tensor] {
     var tensors = GGUFResult.factors(of: family)
     for slab in plan.slabs {
       let spec = plan.weights[slab.weight].stored.spec
@@ -298,7 +333,10 @@ enum GGUFFileType {
 
   /// By the recipe's name, else by the type that holds most numbers.
   static func of(_ recipe: String?, _ tensors: [GGUFPlan.Tensor]) -> Int {
-    if let recipe, let number = numbers[recipe.lowercased()] { return number }
+    if let recipe {
+      let (name, keepsHead) = Recipe.parts(of: recipe)
+      if let number = numbers[keepsHead ? name : Recipe.llamaName(name)] { return number }
+    }
     return numbers[name(tensors)] ?? 0
   }
 
