@@ -281,7 +281,7 @@ import Testing
     // No tokenizer: llama.cpp loads nothing.
     _ = try convert(try openFixture("llama"), to: folder.file("l.gguf"), file)
     let bare = try Model.open(folder.file("l.gguf"))
-    #expect(try checkEngine(bare, for: .llamaCpp).spoken["tokenizer"] == .refuses)
+    #expect(try checkEngine(bare, for: .llamaCpp).spoken["file"] == .refuses)
     #expect(try checkEngine(bare, for: .llamaCpp).spoken["architecture"] == nil)
     #expect(try checkEngine(try openFixture("llama"), for: .llamaCpp).spoken == ["container": .refuses])
   }

@@ -1,32 +1,28 @@
-// What llama.cpp asks of a GGUF file before it loads it, answered from the file's header.
+// What llama.cpp asks of a GGUF file before it loads it, answered from the file's header by the writer's own table.
 
 import SmeltContainers
 import SmeltModels
 import SmeltStorage
+import SmeltTensors
 
 /// A GGUF file as llama.cpp's loader meets it.
 enum EngineFile {
   /// `general.architecture`; nil for a model that is no GGUF file.
   static func architecture(_ model: Model) -> String? {
     guard model.containerName == "gguf", let file = try? GGUFFile(path: model.path) else { return nil }
-    return string("general.architecture", file)
+    if case .string(let text)? = file.value("general.architecture") { return text }
+    return nil
   }
 
-  private static func string(_ key: String, _ file: GGUFFile) -> String? {
-    if case .string(let text)? = file.value(key) { text } else { nil }
-  }
-
-  /// What is missing. Source: llama.cpp, `src/llama-vocab.cpp`, `load`: a file without a tokenizer is not loaded.
+  /// What llama.cpp refuses in a file, or stops at: the rules of `LlamaCppRules.swift`, each with its place in the source.
   /// - Throws: refusals of the file.
   static func cases(_ model: Model) throws -> [EngineCase] {
     guard model.containerName == "gguf" else { return [] }
     let file = try GGUFFile(path: model.path)
-    guard let name = string("tokenizer.ggml.model", file) else {
-      return [EngineCase(subject: "tokenizer.ggml.model", found: "is not there")]
+    let metadata = Metadata(file) { !$0.hasPrefix("tokenizer.ggml.") || $0 == "tokenizer.ggml.model" }
+    let tensors = Dictionary(file.tensors.map { ($0.name, $0.shape) }) { first, _ in first }
+    return LlamaCpp.findings(LlamaCppFile(metadata, tensors: tensors)).map {
+      EngineCase(subject: "file", found: "\($0.effect.rawValue): \($0.text) (\($0.source))")
     }
-    guard name == "none" || name == "no_vocab" || file.value("tokenizer.ggml.tokens") != nil else {
-      return [EngineCase(subject: "tokenizer.ggml.tokens", found: "is not there")]
-    }
-    return []
   }
 }

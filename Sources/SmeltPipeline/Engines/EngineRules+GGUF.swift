@@ -9,9 +9,9 @@ extension EngineRules {
       "architecture", .llamaCpp, .refuses, "has no implementation of the architecture", .architecture,
       source: "0c1e57098, src/llama-arch.cpp: LLM_ARCH_NAMES"),
     EngineRule(
-      "tokenizer", .llamaCpp, .refuses, "loads no file without a tokenizer", .file,
-      source: "0c1e57098, src/llama-vocab.cpp",
-      help: "put the model's tokenizer.json beside its weights and convert it again"),
+      "file", .llamaCpp, .refuses, "wants of a file what gguf.md, section 10, lists by architecture", .file,
+      source: "0c1e57098, src/models/*.cpp, src/llama-vocab.cpp: each case names its line",
+      help: "convert it again from the checkpoint, with its tokenizer.json beside the weights"),
   ]
 
   static let ollama: [EngineRule] = [
@@ -23,7 +23,7 @@ extension EngineRules {
       "architecture", .ollama, .refuses, "has no implementation of the architecture", .architecture,
       source: "fb30760, convert/convert.go: LoadModelMetadata; LLAMA_CPP_VERSION b10488"),
     EngineRule(
-      "tokenizer", .ollama, .refuses, "loads no file without a tokenizer", .file,
+      "file", .ollama, .refuses, "wants of a file what llama.cpp does (gguf.md, section 10)", .file,
       source: "fb30760, LLAMA_CPP_VERSION b10488: src/llama-vocab.cpp"),
     EngineRule(
       "types", .ollama, .refuses, "imports F32, F16, BF16, and F8_E4M3 in blocks",
