@@ -1,46 +1,80 @@
-// Directories for engines as a user asks for them: layouts, static scales, caches.
+// `check --for` and `verify --as` as a user meets them.
 
 import SmeltStorage
 import SmeltTestSupport
 import Testing
 
 @Suite struct EngineCommandTests {
-  /// One command calibrates, quantizes, and gives the scales; the proof rounds as the result declares.
-  @Test func scalesComeFromOneCommand() throws {
+  private func shell() throws -> Shell {
     let shell = Shell()
-    let made = try shell.run(
-      "smelt quantize tiny r --scheme NVFP4 --layout modelopt --calibration tiny/calibration.txt --context 64 --tokens-limit 1024 --json"
-    )
-    #expect(made.exit == 0 && made.stderr == "", "\(made.stderr)")
-    let config = try shell.run("cat r/hf_quant_config.json")
-    #expect(config.stdout.contains(#""quant_algo": "NVFP4""#))
-    let proof = try shell.run(
-      "smelt verify tiny r --text tiny/evaluation.txt --context 64 --tokens-limit 256 --activations declared --json"
-    )
-    #expect(proof.exit == 0, "\(proof.stderr)")
-    let json = try proof.json()
-    #expect(try Contract("verify").problems(json) == [])
-    #expect(json["activations"]?["rounding"]?.string == "declared")
-    let (rounded, plain) = (json["activations"]?["kl"]?["mean"]?.double, json["kl"]?["mean"]?.double)
-    #expect(try #require(rounded) > #require(plain))
+    try shell.write("ids.json", #"{"sequences": [[1, 2, 3, 4, 5, 6, 7, 8]]}"#)
+    _ = try shell.run("ln -s '\(fixture("models/qwen3_moe"))' moe; ln -s '\(fixture("models/llama"))' llama")
+    return shell
   }
 
-  @Test func whatIsMissingIsSaid() throws {
-    let shell = Shell()
-    for (line, exit, words) in [
-      ("smelt convert tiny r --scheme FP8", Int32(64), ["--calibration TEXT", "FP8_DYNAMIC"]),
-      ("smelt quantize tiny r --scheme NVFP4", 64, ["--calibration TEXT", "NVFP4A16"]),
-      ("smelt plan tiny r --scheme nvfp4 --activations static", 64, ["--calibration TEXT"]),
-      ("smelt convert tiny r --scheme fp8-tensor --layout modelopt", 3, ["--activations static"]),
-      ("smelt convert tiny r --scheme int8 --layout modelopt", 3, ["ModelOpt's layout"]),
-      ("smelt convert tiny r --scheme nvfp4 --kv-cache fp8", 3, ["deepseek_v4"]),
-      ("smelt convert tiny r --scheme nvfp4 --layout modlopt", 64, ["did you mean modelopt?"]),
-      ("smelt convert tiny r.ingot --scheme nvfp4 --layout modelopt", 64, ["directories of safetensors"]),
+  @Test func statusSaysWhatTheEngineDoes() throws {
+    let shell = try shell()
+    let made = try shell.run(
+      "smelt convert moe w8a8 --scheme W8A8 --quiet && smelt convert moe m.ingot --quiet")
+    #expect(made.exit == 0, "\(made.stderr)")
+    for (line, exit) in [
+      ("w8a8 --for vllm", Int32(0)), ("w8a8 --for transformers", 1), ("w8a8 --for sglang", 3),
+      ("m.ingot --for vllm", 3),
+      ("llama --for mlx", 0), ("llama --for llama.cpp", 3), ("w8a8 --for vllm --tp 3", 3),
+      ("w8a8 --for vllm --tp 2", 0),
+      ("w8a8 --for vllm --strict", 0), ("no-such --for vllm", 2),
     ] {
-      let outcome = try shell.run(line)
-      #expect(outcome.exit == exit, "\(line): \(outcome.stderr)")
-      for word in words { #expect(outcome.stderr.contains(word), "\(line): \(outcome.stderr)") }
+      let outcome = try shell.run("smelt check \(line)")
+      #expect(outcome.exit == exit, "\(line): \(outcome.exit)\n\(outcome.stdout)\(outcome.stderr)")
+      guard exit != 2 else { continue }
+      #expect(outcome.stderr == "", "\(line)")
+      // A path or a name of a module may be longer than a line; words of ours are not.
+      let long = outcome.stdout.split(separator: "\n").filter { $0.count > 80 }
+      #expect(long == [], "\(line)")
     }
-    #expect(try shell.names().isEmpty)
+  }
+
+  @Test func machinesReadOneObject() throws {
+    let shell = try shell()
+    let outcome = try shell.run(
+      "smelt convert moe w --scheme W8A8 --quiet --json >&2; smelt check w --for sglang --tp 2 --version 0.5.20 --json"
+    )
+    #expect(outcome.exit == 3)
+    let json = try outcome.json()
+    #expect(try Contract("check --for").problems(json) == [])
+    #expect(json["schema"]?.string == "smelt.engine-check/1" && json["verdict"]?.string == "refuses")
+    #expect(json["version"]?.string == "0.5.20" && json["rules_read_from"]?.string == "0.5.23")
+    #expect(json["tensor_parallel"]?.integer == 2)
+    #expect(json["findings"]?.array?.first?["rule"]?.string == "int8-experts")
+  }
+
+  @Test(arguments: [
+    ("check moe --for vlm", "did you mean vllm?"), ("check moe --tp 2", "--for"),
+    ("check moe --strict", "--for"),
+    ("check moe --version 1", "--for"), ("check moe --for vllm --checksums", "--checksums"),
+    ("check moe --for vllm --tp 0", "--tp"), ("verify moe moe --tokens ids.json --as mlx", "vllm, sglang"),
+    ("verify moe moe --tokens ids.json --as vllm --activations int8", "--as"),
+  ])
+  func wrongWishesAreRefused(_ line: String, _ words: String) throws {
+    let outcome = try shell().run("smelt \(line)")
+    #expect(
+      outcome.exit == 64 && outcome.stderr.contains(words), "\(line): \(outcome.exit) \(outcome.stderr)")
+  }
+
+  @Test func thresholdsHoldInTheEngineToo() throws {
+    let shell = try shell()
+    let line = "smelt verify moe w --tokens ids.json --quiet --as vllm"
+    let outcome = try shell.run("smelt convert moe w --scheme W8A8 --quiet --json >&2; \(line) --json")
+    #expect(outcome.exit == 0, "\(outcome.stderr)")
+    let json = try outcome.json()
+    #expect(try Contract("verify").problems(json) == [])
+    let (own, engine) = (json["kl"]?["mean"]?.double ?? .nan, json["engine"]?["kl"]?["mean"]?.double ?? .nan)
+    #expect(own.isFinite && engine.isFinite && own != engine)
+    let bound = (own + engine) / 2
+    #expect(try shell.run("\(line) --max-kl \(bound)").exit == 1)
+    #expect(try shell.run("\(line) --max-kl \(max(own, engine))").exit == 0)
+    let refused = try shell.run("\(line.replacing("vllm", with: "sglang"))")
+    #expect(
+      refused.exit == 3 && refused.stderr.contains("smelt check MODEL --for sglang"), "\(refused.stderr)")
   }
 }

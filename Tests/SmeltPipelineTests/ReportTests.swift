@@ -221,7 +221,19 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
         WeightExpectation(isKept: false, recorded: nil, isStrict: true, clippedShare: 0)),
     ]
     let short = try verify(source: less, result: less, windows, thresholds: Thresholds(), RunOptions())
-    try expect("verify", [verified.json, turned.json, faulty.json, short.json])
+    let dense = try openFixture("llama")
+    let loaded = try engineVariant("llama", "W8A8", in: folder).open(in: folder, "loaded")
+    let engine = try verify(
+      source: dense, result: loaded, windows, thresholds: Thresholds(),
+      engine: try EngineRun(.vllm, for: loaded),
+      RunOptions())
+    try expect("verify", [verified.json, turned.json, faulty.json, short.json, engine.json])
+    try expect(
+      "check --for",
+      [
+        try checkEngine(loaded, for: .sglang, shards: 3).json, try checkEngine(fp4, for: .mlx).json,
+        try checkEngine(dense, for: .ollama).json,
+      ])
     try expect("ledger.json", [try ledger(in: ingot)])
     let statistics = folder.file("s")
     let missed = try calibrate(

@@ -29,12 +29,15 @@ struct Variant {
   var config: [(String, JSON)]
 
   /// A checkpoint of Fixtures.
-  init(_ name: String) throws {
-    let source = try SafetensorsDirectory(path: fixture(name))
+  init(_ name: String) throws { try self.init(path: fixture(name)) }
+
+  /// A directory anywhere.
+  init(path: String) throws {
+    let source = try SafetensorsDirectory(path: path)
     tensors = source.tensors.map {
       Tensor(name: $0.name, dtype: $0.dtype, shape: $0.shape, bytes: $0.bytes.array)
     }
-    let bytes = Bytes(try contents(fixture(name) + "/config.json"))
+    let bytes = Bytes(try contents(path + "/config.json"))
     let object = try #require(try JSON.scan(bytes, limits: JSONLimits(allowsNonFinite: true)).object)
     config = zip(object.keys, object.values).map { ($0, $1) }
   }

@@ -43,7 +43,13 @@ struct CheckCommand: ParsableCommand {
       All damage of an ingot is listed, by weight, expert and chunk; the exit status
       is 2 then.
 
+      With --for nothing is scanned: from headers, what an engine's loader would do
+      with every tensor, by rules that name their source (Formats/engines.md). Exit
+      status 0 where it loads the model as it was proved, 1 where it would compute
+      something else, 3 where it would not load it.
+
       Example: smelt check model.ingot
+               smelt check DIR --for vllm --tp 8
       """)
 
   @Argument(help: "A directory, a .gguf or an .ingot.")
@@ -52,10 +58,47 @@ struct CheckCommand: ParsableCommand {
   @Flag(
     name: .long, help: "Only hold what an ingot stores against its checksums: as fast as the disk reads.")
   var checksums = false
+  @Option(
+    name: .customLong("for"),
+    help: ArgumentHelp(
+      "The engine to ask about: \(Engine.allCases.map(\.rawValue).joined(separator: ", ")).",
+      valueName: "engine"))
+  var engine: String?
+  @Option(
+    name: .customLong("version"),
+    help: ArgumentHelp(
+      "With --for: the engine's version; by default the one that the rules were read from.", valueName: "v"))
+  var engineVersion: String?
+  @Option(
+    name: .long,
+    help: ArgumentHelp("With --for: devices that share each matrix (tensor parallelism).", valueName: "n"))
+  var tp: Int?
+  @Flag(name: .long, help: "With --for: exit status 1 also where something is worth knowing.")
+  var strict = false
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
+  func validate() throws {
+    if let tp, !(1...65_536).contains(tp) { throw ValidationError("--tp must be from 1 to 65536") }
+    guard engine == nil else {
+      guard !checksums else { throw ValidationError("--checksums scans, --for does not: give one of them") }
+      return
+    }
+    guard engineVersion == nil, tp == nil, !strict else {
+      throw ValidationError("--version, --tp and --strict go with --for")
+    }
+  }
+
   func run() throws {
+    if let engine {
+      let engine = try Engine.named(engine)
+      let found = try checkEngine(
+        try opening.open(model), for: engine, version: engineVersion, shards: tp ?? 1)
+      try output.show(found.json, found.text)
+      let status = found.exitStatus(isStrict: strict)
+      if status != 0 { throw ExitCode(status) }
+      return
+    }
     let summary = try checkModel(model, isDeep: !checksums, common.run) {
       try opening.open($0, isReported: true)
     }

@@ -21,6 +21,9 @@ struct VerifyCommand: ParsableCommand {
       rounded before each product with an INT8 or FP8 weight, as engines multiply;
       `--activations declared` rounds what the result's config.json says, with the
       scales that lie beside its weights, and keys and values of an FP8 cache.
+      With --as it runs once more as that engine computes it: parts of fused matrices
+      with the one number that the engine keeps, activations rounded as declared; the
+      thresholds hold for that run too.
       With --mtp the multi-token-prediction blocks of both sides run too: the share
       of drafts that their own model accepts, and the drafts' divergence.
 
@@ -62,6 +65,12 @@ struct VerifyCommand: ParsableCommand {
       valueName: "kind"))
   var activations: String?
   @Option(
+    name: .customLong("as"),
+    help: ArgumentHelp(
+      "Also run the result as an engine computes it: \(Engine.simulated.map(\.rawValue).joined(separator: " or ")).",
+      valueName: "engine"))
+  var engine: String?
+  @Option(
     name: .long,
     help: ArgumentHelp("Statistics of `smelt calibrate`, for static activation scales.", valueName: "file"))
   var statistics: String?
@@ -87,6 +96,9 @@ struct VerifyCommand: ParsableCommand {
     }
     guard statistics == nil || activations?.hasPrefix("static-") == true else {
       throw ValidationError("--statistics is for --activations static-int8 and static-fp8")
+    }
+    guard engine == nil || activations == nil else {
+      throw ValidationError("--as rounds activations as the engine does: leave --activations away")
     }
     if let minTop1, !(0...1).contains(minTop1) { throw ValidationError("--min-top1 must be from 0 to 1") }
   }
@@ -127,7 +139,7 @@ struct VerifyCommand: ParsableCommand {
     }
     return try verify(
       source: a, result: b, try text.windows(a), thresholds: thresholds, rounding: rounding,
-      drafts: mtp, common.run)
+      engine: try engine.map { try EngineRun(try Engine.named($0), for: b) }, drafts: mtp, common.run)
   }
 }
 

@@ -6,7 +6,7 @@ internal import SmeltStorage
 /// A pattern that is matched from the start of a name, as Python's `re.match` does. Knows literals, `.`, classes, `\d \w
 /// \s` and their opposites, groups, alternatives, `* + ? {m,n}` (greedy and lazy are one, since only whether matters), `^ $`,
 /// `\b`, and looking ahead.
-struct NamePattern: Sendable {
+package struct NamePattern: Sendable {
   private indirect enum Node: Sendable {
     case literal([UInt8])
     case set(Set, negated: Bool)
@@ -26,14 +26,14 @@ struct NamePattern: Sendable {
   private let root: Node
 
   /// A pattern, or nil when it is not of the supported kind.
-  init?(_ text: String) {
+  package init?(_ text: String) {
     var parser = Parser(bytes: Array(text.utf8))
     guard let root = parser.choice(), parser.isAtEnd else { return nil }
     self.root = root
   }
 
   /// Whether some prefix of the name matches; nil when finding out would take too long.
-  func matches(_ name: String) -> Bool? {
+  package func matches(_ name: String) -> Bool? {
     var walk = Walk(text: Array(name.utf8))
     var starts = [Bool](repeating: false, count: walk.text.count + 1)
     starts[0] = true

@@ -8,7 +8,11 @@ import SmeltTensors
 struct Comparison {
   /// How the result's activations are rounded, where they are.
   let rounding: ActivationRounding?
+  /// The engine whose arithmetic a further pass follows; nil where none is.
+  let engine: EngineRun?
   var rounded = Agreements()
+  /// The result as the engine computes it against the result as it is.
+  var parity = EngineParity()
   /// The drafts of blocks that draft tokens; nil where they are not run.
   var drafts: DraftComparison?
   var sourceLosses: [Double] = []
@@ -36,8 +40,10 @@ struct Comparison {
     var overlap = 0.0
   }
 
-  init(_ layerCount: Int, rounding: ActivationRounding? = nil, drafts: Bool = false) {
-    self.rounding = rounding
+  init(
+    _ layerCount: Int, rounding: ActivationRounding? = nil, engine: EngineRun? = nil, drafts: Bool = false
+  ) {
+    (self.rounding, self.engine) = (rounding, engine)
     self.drafts = drafts ? DraftComparison() : nil
     layers = Array(repeating: Metrics.Distance(), count: layerCount)
     routing = Array(repeating: nil, count: layerCount)
@@ -73,7 +79,9 @@ struct Comparison {
   ) throws -> Int {
     let pass = Pass(parallel: options.parallel)
     let permuted = PermutedWeights(base: source)
-    let rounded = rounding.map { RoundedActivations(base: result, rounding: $0) }
+    let rounded: (any Weights)? =
+      engine?.weights(result, options.parallel)
+      ?? rounding.map { RoundedActivations(base: result, rounding: $0) }
     // Choices of another number of experts cannot be followed; without experts there are none.
     let canForce =
       mine.dimensions.experts > 0
@@ -127,8 +135,9 @@ struct Comparison {
         (x, y, canForce ? try streams.forced[place] : nil, noise), options)
       try drafts?.run(plan.groups[place], mine, source, x, its, result, y, options)
       if let rounded {
-        try compareRounded(
-          plan.groups[place], mine, source, its, rounded, x, try streams.rounded[place], options)
+        let z = try streams.rounded[place]
+        try compareRounded(plan.groups[place], mine, source, its, rounded, x, z, options)
+        if engine != nil { try compareEngine(its, result, rounded, y, z, plan.groups[place], options) }
       }
     }
     return streams.spilledBytes
@@ -189,6 +198,17 @@ struct Comparison {
         self.rounded.sameTop += agreement.sameTop ? 1 : 0
         self.rounded.top5 += agreement.top5
       }
+    }
+  }
+
+  private mutating func compareEngine(
+    _ its: some ModelFamily, _ result: some Weights, _ rounded: some Weights, _ y: Matrix, _ z: Matrix,
+    _ batch: TokenBatch, _ options: RunOptions
+  ) throws {
+    let pass = Pass(parallel: options.parallel)
+    try forEachLogits(its, y, batch, result, pass) { a, range in
+      let b = try its.logits(z[range], rounded, pass)
+      parity.add(a, b, agreements(a, b, options))
     }
   }
 

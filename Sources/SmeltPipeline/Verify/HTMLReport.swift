@@ -75,6 +75,10 @@ extension Report {
           ["top-5 agreement", fixed(top5, 4), fixed(activations.top5, 4)],
         ])
     }
+    if let engine {
+      page += "<h2>As \(HTML.escape(engine.title)) computes it</h2>\n"
+      page += HTML.table(["measure", "value", "meaning"], engine.rows)
+    }
     let widest = max(layers.map(\.relativeError).max() ?? 0, 1e-300)
     page +=
       "<h2>Layers</h2>\n<table><tr><th>layer</th><th>relative error</th><th>cosine</th><th>router sets</th><th></th></tr>\n"

@@ -48,18 +48,20 @@ extension Report {
         ("exact_weights", JSON(exactWeights)), ("mtp_weights", JSON(draftWeights)),
         ("mtp", JSON(drafts.map(\.json))),
         ("not_run", JSON(notRun)),
-      ] + (activations.map { [("activations", $0.json)] } ?? []) + [
-        ("differences", JSON(differences.map(\.json))), ("faults", JSON(faults.map(\.json))),
-        ("resources", resources.json),
-        (
-          "thresholds",
-          [
-            "profile": JSON(thresholds.profile?.rawValue), "max_kl": number(thresholds.maxKL),
-            "max_kl_p99": number(thresholds.maxP99), "min_top1": number(thresholds.minTop1),
-            "min_router": number(thresholds.minRouter), "max_weight_error": number(thresholds.maxWeightError),
-          ]
-        ), ("criteria", JSON(criteria.map(\.json))), ("verdict", JSON(verdict.rawValue)),
-      ])
+      ] + (activations.map { [("activations", $0.json)] } ?? [])
+        + (engine.map { [("engine", $0.json)] } ?? []) + [
+          ("differences", JSON(differences.map(\.json))), ("faults", JSON(faults.map(\.json))),
+          ("resources", resources.json),
+          (
+            "thresholds",
+            [
+              "profile": JSON(thresholds.profile?.rawValue), "max_kl": number(thresholds.maxKL),
+              "max_kl_p99": number(thresholds.maxP99), "min_top1": number(thresholds.minTop1),
+              "min_router": number(thresholds.minRouter),
+              "max_weight_error": number(thresholds.maxWeightError),
+            ]
+          ), ("criteria", JSON(criteria.map(\.json))), ("verdict", JSON(verdict.rawValue)),
+        ])
   }
 
   /// A number that only a forward pass gives.

@@ -24,6 +24,7 @@ extension Report {
         "KL, mean; top-1 \(fixed(activations.top1, 4)), perplexity \(fixed(activations.perplexity, 4))",
       ])
     }
+    for row in engine?.rows ?? [] { facts.add(row) }
     if let flips {
       facts.add([
         "router, worst layer", fixed(flips.setAgreement, 4),

@@ -92,6 +92,8 @@ package struct Report: Sendable {
   package internal(set) var weights: [WeightError] = []
   /// The result with its activations rounded; nil where that was not asked for.
   package internal(set) var activations: Activations?
+  /// The result as an engine computes it; nil where that was not asked for.
+  package internal(set) var engine: EngineParityReport?
   /// What configurations and tokenizers differ in.
   package internal(set) var differences: [ModelDifference] = []
   /// What no scheme explains; any of it fails the result.

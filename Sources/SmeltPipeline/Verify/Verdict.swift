@@ -214,6 +214,12 @@ extension Report {
     demand("kl.mean", "mean KL", kl.mean, thresholds.maxKL)
     demand("kl.p99", "KL of 99 tokens in 100", kl.p99, thresholds.maxP99)
     demand("top1_agreement", "top-1", top1, thresholds.minTop1, isCeiling: false)
+    if let engine {
+      demand("engine.kl.mean", "mean KL in \(engine.title)", engine.kl.mean, thresholds.maxKL)
+      demand(
+        "engine.top1_agreement", "top-1 in \(engine.title)", engine.top1, thresholds.minTop1, isCeiling: false
+      )
+    }
     if let worst = router.map(\.setAgreement).min() {
       demand("router[].set_agreement", "router, worst layer", worst, thresholds.minRouter, isCeiling: false)
     }

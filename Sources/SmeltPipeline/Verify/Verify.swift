@@ -9,12 +9,13 @@ import SmeltTensors
 /// Compares a result with its source over the windows of a text, each on its own configuration.
 /// - Parameters:
 ///   - rounding: how the result's activations are rounded in a further pass; nil for none.
+///   - engine: whose arithmetic that pass follows instead; nil for none.
 ///   - drafts: whether the blocks that draft tokens run too.
 /// - Throws: `RequestError` usage when the two are not the same architecture, unsupported for drafts where one side has none that
 ///   run; refusals of their content.
 package func verify(
   source: Model, result: Model, _ windows: Windows, thresholds: Thresholds,
-  rounding: ActivationRounding? = nil, drafts: Bool = false, _ options: RunOptions
+  rounding: ActivationRounding? = nil, engine: EngineRun? = nil, drafts: Bool = false, _ options: RunOptions
 ) throws -> Report {
   try requireComparable(source, result)
   try source.requireForwardPass()
@@ -24,11 +25,12 @@ package func verify(
     source, result, texts: windows.texts, limit: windows.draw.samples == nil ? windows.draw.limit : nil)
   report.activations = try rounding.map { try Report.activations($0, of: result) }
   let layers = source.family.dimensions.layers
-  let plan = ComparisonPlan(windows, source.family.dimensions, hasRounding: rounding != nil, options)
+  let plan = ComparisonPlan(
+    windows, source.family.dimensions, hasRounding: rounding != nil || engine != nil, options)
   options.progress.announce(windows.summary(groups: plan.groups.count))
   let cache = WeightCache([source, result], .withinLayers, options)
   var weights = try WeightComparison(source, result, cache)
-  var comparison = Comparison(layers, rounding: rounding, drafts: drafts)
+  var comparison = Comparison(layers, rounding: rounding, engine: engine, drafts: drafts)
   options.progress.begin("compare layers", total: layers + 1, unit: "layers")
   let spilled = try comparison.run(
     plan, source.family, cache.weights(0), result.family, cache.weights(1), options
@@ -43,6 +45,7 @@ package func verify(
   try source.checkUnchanged()
   try result.checkUnchanged()
   report.fill(comparison)
+  report.engine = engine.map { Report.EngineParityReport($0, comparison, divergence: report.kl.mean) }
   report.faults =
     report.differences.filter(\.changesNumbers).map { Fault($0) } + weights.faults + report.faults
   report.resources = cache.resources(spilledBytes: spilled)
