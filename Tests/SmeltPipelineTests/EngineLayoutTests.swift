@@ -286,8 +286,8 @@ private func reference(_ source: Model, _ word: String, like result: Model, to p
       #expect(ignored.contains { $0.hasSuffix(".experts.0.\(part)") }, "\(part)")
     }
     #expect(
-      ModulePatterns.names(of: "a.experts.7.w3") == ["a.experts.7.w3", "a.experts.7.up_proj"]
-        && ModulePatterns.names(of: "a.shared_experts.w3") == ["a.shared_experts.w3"])
+      ModulePatterns.names(of: "a.experts.7.w3", in: nil) == ["a.experts.7.w3", "a.experts.7.up_proj"]
+        && ModulePatterns.names(of: "a.shared_experts.w3", in: nil) == ["a.shared_experts.w3"])
   }
 
   /// DeepSeek-V4.1, which no family runs: blocks of 32 × 32, the n-gram table with 32 columns a scale, FP4 experts; kept bit for bit, and

@@ -182,7 +182,7 @@ private func write(
       $0["targets"]?.array?.compactMap(\.string) ?? []
     }
     #expect(targets[0] == ["Linear"])
-    #expect(targets.contains(["q", "k", "v"].map { "model.layers.1.self_attn.\($0)_proj" }))
+    #expect(targets.contains(["q", "qkv", "k", "v"].map { "model.layers.1.self_attn.\($0)_proj" }))
     #expect(targets.contains { $0.contains(#"re:^model\.layers\.\d+\.self_attn\.o_proj$"#) })
   }
 

@@ -90,22 +90,33 @@ import Testing
     }
   }
 
+  /// Rows rounded as a result declares of a weight.
+  private func rounded(
+    _ x: Matrix, _ form: DeclaredActivations.Form, isFloat: Bool = true, scale: Float? = nil
+  ) -> Matrix {
+    var declared = DeclaredScales()
+    let name = WeightName("any")
+    declared.inputs[name] = .init(form: form, isFloat: isFloat, scale: scale.map { InputScale($0) })
+    return ActivationRounding(declared).round(x, name, .serial)
+  }
+
   @Test func activationsOfTokensAreRoundedAsByKind() throws {
     var generator = Generator(seed: 7)
     let x = Matrix(rows: 5, columns: 48, values: (0..<240).map { _ in generator.normal() })
     let model = try openFixture("llama")
     for (kind, isFloat) in [(ActivationRounding.Kind.int8, false), (.fp8, true)] {
-      let declared = EngineActivations(bits: 8, isFloat: isFloat, strategy: "token", isDynamic: true)
-      let rounded = EngineRounding(declared, scale: nil).round(x, .serial)
+      let rounded = rounded(x, .token, isFloat: isFloat)
       let same = try ActivationRounding(kind, for: model).round(x, WeightName("any"), .serial)
       #expect(rounded.values == same.values)
     }
-    let group = EngineActivations(bits: 8, isFloat: true, strategy: "group", group: 16, isDynamic: true)
-    let blocks = EngineRounding(group, scale: nil).round(x, .serial)
+    let blocks = rounded(x, .group(16))
     let same = try ActivationRounding(.fp8, for: model).round(x, WeightName("any"), block: 16, .serial)
     #expect(blocks.values == same.values)
-    let fixed = EngineActivations(bits: 8, isFloat: false, strategy: "tensor", isDynamic: false)
-    let whole = EngineRounding(fixed, scale: 0.5).round(x, .serial)
+    let powers = rounded(x, .powers(16))
+    let mx = try ActivationRounding(.fp8, for: model)
+      .round(x, WeightName("any"), block: 16, hasPowers: true, .serial)
+    #expect(powers.values == mx.values && powers.values != blocks.values)
+    let whole = rounded(x, .tensor, isFloat: false, scale: 0.5)
     for (old, new) in zip(x.values, whole.values) {
       #expect(new == max(-127, min(127, (old / 0.5).rounded(.toNearestOrEven))) * 0.5)
     }
@@ -115,10 +126,8 @@ import Testing
   @Test func nvfp4ActivationsAreTheNearest() {
     var generator = Generator(seed: 11)
     let x = Matrix(rows: 3, columns: 32, values: (0..<96).map { _ in generator.normal() * 3 })
-    let declared = EngineActivations(
-      bits: 4, isFloat: true, strategy: "tensor_group", group: 16, isDynamic: true)
     let global: Float = 0.01
-    let rounded = EngineRounding(declared, scale: global).round(x, .serial)
+    let found = rounded(x, .local, scale: global)
     let codes: [Float] = [0, 0.5, 1, 1.5, 2, 3, 4, 6]
     var scales: [Float] = []
     for code in 0..<127 {
@@ -134,10 +143,10 @@ import Testing
       let scale = scales.min { abs($0 - wanted) < abs($1 - wanted) }! * global
       for index in group.indices {
         let distance = codes.map { abs($0 * scale - abs(group[index])) }.min()!
-        #expect(abs(abs(rounded.values[index] - group[index]) - distance) <= 1e-6)
+        #expect(abs(abs(found.values[index] - group[index]) - distance) <= 1e-6)
       }
     }
-    let zeros = EngineRounding(declared, scale: nil).round(Matrix(rows: 1, columns: 16), .serial)
+    let zeros = rounded(Matrix(rows: 1, columns: 16), .local)
     #expect(zeros.values.allSatisfy { $0 == 0 })
   }
 

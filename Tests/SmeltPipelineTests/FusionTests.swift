@@ -248,4 +248,54 @@ private func directory(
       !summary.warnings.contains { $0.contains("instead of int8-channel") || $0.contains("instead of keep") })
     #expect(try #require(summary.budget).text.contains("routed_gate+routed_up+routed_down"))
   }
+
+  /// SGLang knows the parts of fused modules for some families only, and asks for experts as `gate_proj` in every one: what is kept and
+  /// what differs is said by those names too.
+  @Test(arguments: ["mixtral", "qwen3", "minimax_m2", "deepseek_v3"])
+  func mixedDirectoriesLoad(_ name: String) throws {
+    let folder = TemporaryFolder()
+    let source = try openFixture(name)
+    let attention = [Recipe.Rule(.role(.attention), ChannelScheme.fp8)]
+    for (path, recipe) in [
+      ("a", Recipe(Keep(), rules: attention)), ("b", Recipe(ChannelScheme.int8, rules: attention)),
+    ] {
+      try directory(source, "recipe", folder.file(path), recipe: recipe)
+      let result = try Model.open(folder.file(path))
+      for engine in [Engine.vllm, .sglang] {
+        let findings = try checkEngine(result, for: engine).findings.filter {
+          // SGLang has no INT8 experts but on NPUs: its own limit.
+          !(engine == .sglang && path == "b" && $0.rule.name.contains("expert"))
+        }
+        #expect(findings.isEmpty, "\(engine.rawValue) \(path): \(findings.map(\.rule.name))")
+      }
+    }
+  }
+
+  /// Engines rename what is before `layers` in names, not in expressions.
+  @Test func expressionsMatchInsideWrappers() throws {
+    let folder = TemporaryFolder()
+    let recipe = Recipe(
+      ChannelScheme.int8,
+      rules: [Role.routedGate, .routedUp, .routedDown].map { Recipe.Rule(.role($0), ChannelScheme.fp8) }
+        + [Recipe.Rule(.role(.attention), ChannelScheme.fp8)])
+    try directory(try openFixture("qwen3_5_moe"), "recipe", folder.file("out"), recipe: recipe)
+    let groups = try #require(try section(folder.file("out"))["config_groups"]?.object)
+    let expressions = groups.values.flatMap { $0["targets"]?.array?.compactMap(\.string) ?? [] }
+      .filter { $0.hasPrefix("re:") }
+    #expect(
+      !expressions.isEmpty && expressions.allSatisfy { $0.hasPrefix(#"re:.*\.layers\."#) }, "\(expressions)")
+  }
+
+  /// vLLM takes DeepSeek-V4's experts for FP4 where config.json says nothing.
+  @Test func expertsOfV4SayWhatTheyAre() throws {
+    let folder = TemporaryFolder()
+    let source = try openFixture("deepseek_v4-fp4")
+    for (path, scheme, type) in [
+      ("fp8", BlockScheme.fp8 as any Scheme, "fp8"), ("same", Keep(), "fp4"), ("bf16", PlainFloat.bf16, nil),
+    ] as [(String, any Scheme, String?)] {
+      try directory(source, "recipe", folder.file(path), recipe: Recipe(scheme))
+      let config = try JSON.scan(Bytes(contents(folder.file("\(path)/config.json"))))
+      #expect(config["expert_dtype"]?.string == type, "\(path)")
+    }
+  }
 }

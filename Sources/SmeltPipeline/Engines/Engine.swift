@@ -115,7 +115,7 @@ enum EngineCondition: Sendable {
   case shardRows(EngineScope, exceptLast: Bool)
   /// Groups have none of these lengths; -1 stands for whole rows.
   case groups(EngineScope, [Int])
-  /// Activations are declared in none of these ways, in the words of `EngineActivations.word`.
+  /// Activations are declared in none of these ways, in the words of `EngineInputs.word`.
   case activations(EngineScope, [String])
   /// There are weights of the kinds at all; a layer's experts are one case.
   case stored(EngineScope)

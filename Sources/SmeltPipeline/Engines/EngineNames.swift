@@ -1,5 +1,7 @@
 // Names that engines ask by where they are not the files' own.
 
+import SmeltModels
+
 /// Tables of names, by engine.
 enum EngineNames {
   /// Prefixes that an engine gives other names: of modules, of targets and of ignored modules; expressions stay as they are.
@@ -111,6 +113,11 @@ enum EngineNames {
     !types.isDisjoint(with: lookedUpRouters[engine] ?? [])
   }
 
+  /// The engine's name for a fused module.
+  static func fused(_ group: FusionGroup, _ engine: Engine) -> String {
+    engine == .sglang && group.module == "fused_qkv_a_proj" ? "fused_qkv_a_proj_with_mqa" : group.module
+  }
+
   /// Whether an engine makes one module of the parts of this matrix.
   static func fuses(_ matrix: String, _ engine: Engine) -> Bool {
     guard engine == .vllm || engine == .sglang else { return false }
@@ -121,7 +128,7 @@ enum EngineNames {
   /// Whether an engine looks at the channels of each part of the matrix; SGLang has the latents of MLA as one.
   /// Source: SGLang 0.5.23, srt/models/deepseek_v2.py: fused_qkv_a_proj_with_mqa is a ReplicatedLinear.
   static func cutsParts(_ matrix: String, _ engine: Engine) -> Bool {
-    fuses(matrix, engine) && !(engine == .sglang && matrix.hasSuffix(".fused_qkv_a_proj"))
+    fuses(matrix, engine) && !(engine == .sglang && matrix.hasSuffix(".fused_qkv_a_proj_with_mqa"))
   }
 
   /// Whether the engine knows the parts of the matrix when it looks up their scheme.

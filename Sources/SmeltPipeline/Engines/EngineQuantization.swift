@@ -93,7 +93,7 @@ struct EngineQuantization: Sendable {
       all = EngineScheme(
         bits: 8, isFloat: true, strategy: pair == nil ? "tensor" : "block", group: pair?.1,
         blockRows: pair?.0,
-        activations: EngineActivations(
+        activations: EngineInputs(
           bits: 8, isFloat: true, strategy: pair == nil ? (isStatic ? "tensor" : "token") : "group",
           group: pair?.1, isDynamic: !isStatic))
       let left = strings("ignored_layers")

@@ -4,7 +4,7 @@ import SmeltStorage
 import SmeltTensors
 
 /// How activations are declared.
-struct EngineActivations: Hashable, Sendable {
+struct EngineInputs: Hashable, Sendable {
   var bits: Int
   var isFloat: Bool
   /// `tensor`, `token`, `group`, `tensor_group`.
@@ -52,7 +52,7 @@ struct EngineScheme: Hashable, Sendable {
   var isIndexed = false
   /// The package's name of the layout, where it has one.
   var format: String?
-  var activations: EngineActivations?
+  var activations: EngineInputs?
 
   /// The kind of weight that it declares.
   var kind: EngineKind {
@@ -93,13 +93,13 @@ struct EngineScheme: Hashable, Sendable {
       group: group ?? block?.last, blockRows: block?.first,
       isSymmetric: weights["symmetric"]?.bool ?? true,
       isIndexed: ["group", "dynamic"].contains(weights["actorder"]?.string ?? ""),
-      format: json["format"]?.string ?? all, activations: EngineActivations(json["input_activations"]))
+      format: json["format"]?.string ?? all, activations: EngineInputs(json["input_activations"]))
   }
 
   init(
     bits: Int, isFloat: Bool, strategy: String, group: Int? = nil, blockRows: Int? = nil,
     isSymmetric: Bool = true,
-    isIndexed: Bool = false, format: String? = nil, activations: EngineActivations? = nil
+    isIndexed: Bool = false, format: String? = nil, activations: EngineInputs? = nil
   ) {
     (self.bits, self.isFloat, self.strategy, self.group) = (bits, isFloat, strategy, group)
     (self.blockRows, self.isSymmetric, self.isIndexed) = (blockRows, isSymmetric, isIndexed)
@@ -113,27 +113,27 @@ struct EngineScheme: Hashable, Sendable {
     case "FP8":
       self.init(
         bits: 8, isFloat: true, strategy: "tensor",
-        activations: EngineActivations(bits: 8, isFloat: true, strategy: "tensor", isDynamic: false))
+        activations: EngineInputs(bits: 8, isFloat: true, strategy: "tensor", isDynamic: false))
     case "FP8_PER_CHANNEL_PER_TOKEN":
       self.init(
         bits: 8, isFloat: true, strategy: "channel",
-        activations: EngineActivations(bits: 8, isFloat: true, strategy: "token", isDynamic: true))
+        activations: EngineInputs(bits: 8, isFloat: true, strategy: "token", isDynamic: true))
     case "FP8_PB_WO", "FP8_BLOCK_SCALES":
       let size = group ?? 128
       self.init(
         bits: 8, isFloat: true, strategy: "block", group: size, blockRows: size,
-        activations: EngineActivations(
+        activations: EngineInputs(
           bits: 8, isFloat: true, strategy: "group", group: size, isDynamic: true))
     case "NVFP4":
       self.init(
         bits: 4, isFloat: true, strategy: "tensor_group", group: 16,
-        activations: EngineActivations(
+        activations: EngineInputs(
           bits: 4, isFloat: true, strategy: "tensor_group", group: 16, isDynamic: true))
     case "W4A16_NVFP4": self.init(bits: 4, isFloat: true, strategy: "tensor_group", group: 16)
     case "MXFP8":
       self.init(
         bits: 8, isFloat: true, strategy: "group", group: 32,
-        activations: EngineActivations(bits: 8, isFloat: true, strategy: "group", group: 32, isDynamic: true))
+        activations: EngineInputs(bits: 8, isFloat: true, strategy: "group", group: 32, isDynamic: true))
     default: return nil
     }
   }

@@ -15,13 +15,13 @@ package struct EngineRun: Sendable {
   package let version: String
   /// Weights whose numbers are others, with the number of the whole weight that they get.
   let numbers: [WeightName: Float]
-  /// How activations are rounded before each weight.
-  let activations: [WeightName: EngineRounding]
+  /// How activations are rounded before each weight: as the result declares, with the scales that the engine keeps.
+  let rounding: ActivationRounding
 
   /// Weights of a result that the engine's number changes.
   package var changedWeights: Int { numbers.count }
   /// Weights that meet rounded activations.
-  package var roundedWeights: Int { activations.count }
+  package var roundedWeights: Int { rounding.declared.inputs.count }
 
   /// What an engine does to a result.
   /// - Throws: `RequestError` unsupported where it does not load it, usage for an engine that is not followed; refusals of content.
@@ -42,7 +42,7 @@ package struct EngineRun: Sendable {
     version = check.version
     let view = try EngineView(model, engine)
     numbers = try EngineRun.numbers(view)
-    activations = try EngineRun.activations(view)
+    rounding = ActivationRounding(EngineRun.scales(try model.declaredScales(), view))
   }
 
   /// The numbers that parts of fused matrices get in place of their own, by the table's rows.
@@ -65,21 +65,15 @@ package struct EngineRun: Sendable {
     return numbers
   }
 
-  private static func activations(_ view: EngineView) throws -> [WeightName: EngineRounding] {
-    var found: [WeightName: EngineRounding] = [:]
-    let declared = view.found()
-    for (place, weight) in view.weights.enumerated() where weight.spec.isMultiplied {
-      guard case .scheme(let scheme)? = declared[place], let activations = scheme.activations else {
-        continue
-      }
-      let scale = try view.activationScale(weight, activations)
-      found[weight.spec.name] = EngineRounding(activations, scale: scale)
-    }
+  /// The scales of activations that the engine keeps of what the result stores.
+  private static func scales(_ declared: DeclaredScales, _ view: EngineView) -> DeclaredScales {
+    var declared = declared
+    for name in declared.inputs.keys { declared.inputs[name]?.fused = nil }
     func share(_ places: [Int], smallest: Bool) {
       let names = places.map { view.weights[$0].spec.name }
-      let scales = names.compactMap { found[$0]?.scale }
+      let scales = names.compactMap { declared.inputs[$0]?.scale?.multiplier }
       guard let kept = smallest ? scales.min() : scales.max() else { return }
-      for name in names where found[name]?.scale != nil { found[name]?.scale = kept }
+      for name in names where declared.inputs[name]?.scale != nil { declared.inputs[name]?.fused = kept }
     }
     // A fused matrix has one stored scale for what its parts read, a layer's experts one for gate and up and one for down: the
     // largest. Of compressed-tensors' NVFP4, whose scales are divisors, a fused matrix keeps the largest divisor. Sources: vLLM 0.33.0,
@@ -93,33 +87,12 @@ package struct EngineRun: Sendable {
       share(places.filter { view.weights[$0].spec.role != .routedDown }, smallest: false)
       share(places.filter { view.weights[$0].spec.role == .routedDown }, smallest: false)
     }
-    return found
+    return declared
   }
 
   /// A model's weights as the engine computes with them.
   func weights(_ base: some Weights, _ parallel: Parallel) -> any Weights {
-    EngineWeights(base: base, run: self, parallel: parallel)
-  }
-}
-
-extension EngineView {
-  /// A stored scale of a weight's activations: FP8's `input_scale`, NVFP4's `input_global_scale` (a divisor) or ModelOpt's; nil where
-  /// scales are computed, or none is stored.
-  fileprivate func activationScale(_ weight: EngineWeight, _ activations: EngineActivations) throws -> Float?
-  {
-    guard activations.word == "static" || activations.word == "local",
-      let source = model.source as? Checkpoint
-    else { return nil }
-    for name in ["input_global_scale", "input_scale", "activation_scale"] {
-      guard let tensor = source.container.tensor("\(weight.module).\(name)"), tensor.shape.count == 1 else {
-        continue
-      }
-      let part = Part(.scales, dtype: tensor.dtype, shape: [1], bytes: tensor.bytes)
-      guard let value = part.firstFloat, value > 0, value.isFinite else { continue }
-      // One convention for both: what codes and group scales are multiplied by.
-      return name == "input_global_scale" ? 1 / value : value
-    }
-    return nil
+    RoundedActivations(base: EngineWeights(base: base, run: self, parallel: parallel), rounding: rounding)
   }
 }
 
@@ -132,7 +105,7 @@ extension EngineRule {
   }
 }
 
-/// Weights whose numbers and activations are the engine's.
+/// Weights whose numbers are the engine's.
 struct EngineWeights<Base: Weights>: Weights {
   let base: Base
   let run: EngineRun
@@ -159,11 +132,10 @@ struct EngineWeights<Base: Weights>: Weights {
   func upcoming(_ names: [WeightName]) { base.upcoming(names) }
 
   func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws -> Matrix {
-    let rounded = run.activations[name].map { $0.round(x, parallel) } ?? x
     guard run.numbers[name] != nil else {
-      return try base.multiply(rounded, name, rows: rows, parallel: parallel)
+      return try base.multiply(x, name, rows: rows, parallel: parallel)
     }
-    return SmeltTensors.multiply(rounded, try weight(name), rows: rows, parallel: parallel)
+    return SmeltTensors.multiply(x, try weight(name), rows: rows, parallel: parallel)
   }
 }
 

@@ -55,6 +55,9 @@ package struct ActivationRounding: Sendable {
     self.ranges = ranges
   }
 
+  /// The rounding that a result declares.
+  init(_ declared: DeclaredScales) { (kind, ranges, self.declared) = (.declared, [:], declared) }
+
   /// Whether a weight of this encoding is multiplied with rounded activations: INT8 and FP8 of any granularity, or what the result
   /// declares.
   func reaches(_ name: WeightName, _ encoding: any Encoding) -> Bool {

@@ -43,7 +43,7 @@ struct QuantizationSection {
     let isTrue =
       naming.compressed == nil && section?["quant_method"]?.string == method
       && (side == nil || section?["weight_block_size"]?.array?.map(\.integer) == [side, side])
-      && (config["expert_dtype"] == nil || hasFP4)
+      && (config["expert_dtype"] == nil || config["expert_dtype"]?.string == expertType)
     if isTrue { return bytes.array }
     let dropped = Set(keys + ["expert_dtype"])
     func kept(_ object: JSONObject) -> [(String, JSON)] {
@@ -92,14 +92,24 @@ struct QuantizationSection {
     ]
     if isV4 { members.append(("scale_fmt", "ue8m0")) }
     members.append(("weight_block_size", [JSON(side ?? 128), JSON(side ?? 128)]))
-    return (hasFP4 ? [("expert_dtype", "fp4")] : []) + [("quantization_config", JSON(members: members))]
+    return (expertType.map { [("expert_dtype", JSON($0))] } ?? [])
+      + [("quantization_config", JSON(members: members))]
+  }
+
+  /// What DeepSeek-V4's files call the experts' codes; vLLM 0.33 takes them for FP4 where nothing is said.
+  private var expertType: String? {
+    if hasFP4 { return "fp4" }
+    let hasFP8 = plan.slabs.contains {
+      plan.weights[$0.weight].stored.spec.role.isRouted && TensorNaming.square($0.encoding) != nil
+    }
+    return isV4 && hasFP8 ? "fp8" : nil
   }
 
   /// What MiniMax-M3's files say; `ignored_layers` are the modules that stay plain.
   private var mxfp8: JSON {
     [
       "quant_method": "mxfp8", "activation_scheme": "dynamic", "weight_block_size": [1, JSON(FP4.group)],
-      "scale_fmt": "ue8m0", "ignored_layers": JSON(plain.map { JSON($0) }),
+      "scale_fmt": "ue8m0", "ignored_layers": JSON(plain.map { JSON($0.module) }),
     ]
   }
 
@@ -113,41 +123,49 @@ struct QuantizationSection {
 
   private var modelOpt: ModelOptSection? {
     guard naming.compressed?.package == .modelOpt else { return nil }
-    return ModelOptSection(plan, naming, ignored: ignored.map(ModulePatterns.glob))
+    return ModelOptSection(
+      plan, naming, ignored: (plain.map(\.module) + missingHead).map(ModulePatterns.glob))
   }
 
   /// Every linear layer that stays as it is.
-  private var plain: [String] {
-    var plain: [String] = []
+  private var plain: [(spec: WeightSpec, module: String)] {
+    var plain: [(spec: WeightSpec, module: String)] = []
     for slab in plan.slabs where !CompressedLayout.isQuantized(slab.encoding) {
       for place in [slab.weight, slab.other].compactMap({ $0 }) {
         let spec = plan.weights[place].stored.spec
-        guard spec.isLinear, let module = naming.module(of: spec), plain.last != module else { continue }
-        plain.append(module)
+        guard spec.isLinear, let module = naming.module(of: spec), plain.last?.module != module else {
+          continue
+        }
+        plain.append((spec, module))
       }
     }
     return plain
   }
 
-  /// The same, and the output head that frameworks have where the model has none.
-  private var ignored: [String] {
+  /// The output head that frameworks have where the model has none.
+  private var missingHead: [String] {
     let hasHead = plan.weights.contains { $0.stored.spec.role == .outputHead && !$0.stored.spec.isDraft }
-    return hasHead ? plain : plain + ["lm_head"]
+    return hasHead ? [] : ["lm_head"]
   }
 
   /// What compressed-tensors says: a group for each format, and every linear layer that stays as it is.
   private var compressed: JSON {
     var formats: [CompressedFormat] = []
     var modules: [CompressedFormat: [String]] = [:]
-    let ignored = ignored.flatMap { ModulePatterns.names(of: $0) }
+    let fused = Set(FusionGroup.all(plan.weights.map(\.stored.spec)).map(\.group))
+    func names(_ spec: WeightSpec, _ module: String) -> [String] {
+      ModulePatterns.names(of: module, in: spec.fusionGroup.flatMap { fused.contains($0) ? $0 : nil })
+    }
+    let ignored = plain.flatMap { names($0.spec, $0.module) }.unique + missingHead
     for slab in plan.slabs {
       let planned = plan.weights[slab.weight]
       guard let module = naming.module(of: planned.stored.spec),
         case .compressed(let format)? = naming.format(planned)
       else { continue }
       if modules[format] == nil { formats.append(format) }
-      modules[format, default: []] += ModulePatterns.names(of: module)
+      modules[format, default: []] += names(planned.stored.spec, module)
     }
+    modules = modules.mapValues(\.unique)
     formats.sort { (modules[$0]?.count ?? 0) > (modules[$1]?.count ?? 0) }
     let groups = formats.enumerated().map { index, format in
       let own = modules[format] ?? []
@@ -198,54 +216,10 @@ extension WeightSpec {
   }
 }
 
-/// Lists of modules as few patterns.
-enum ModulePatterns {
-  /// Names that are listed one by one.
-  static let mostNames = 2000
-
-  /// Patterns that match all of some modules and none of the others: a number stands for any where that is so of all modules
-  /// of the pattern, else an expert's number for any, else the name itself.
-  static func of(_ modules: [String], but others: [String]) -> [String] {
-    let levels: [(String) -> String] = [
-      { pattern($0, onlyExperts: false) }, { pattern($0, onlyExperts: true) },
-    ]
-    let taken = levels.map { level in Set(others.map(level)) }
+extension [String] {
+  /// Each once, in the order of the first.
+  fileprivate var unique: [String] {
     var seen: Set<String> = []
-    var patterns: [String] = []
-    for module in modules {
-      let found = levels.indices.lazy.map { ($0, levels[$0](module)) }.first { !taken[$0.0].contains($0.1) }?
-        .1
-      // A pattern without a number is a name.
-      let pattern = found.flatMap { $0.contains(#"\d+"#) ? $0 : nil } ?? module
-      if seen.insert(pattern).inserted { patterns.append(pattern) }
-    }
-    return patterns
-  }
-
-  /// The names that engines look a module up by: its own, and for the matrices of an expert that are named `w1`, `w2`, `w3` the
-  /// names by which some engines ask for those of every family (`experts.0.gate_proj`).
-  /// Source: SGLang 0.5.23, `srt/layers/quantization/compressed_tensors/compressed_tensors.py` (`unfused_names`).
-  static func names(of module: String) -> [String] {
-    let words = module.split(separator: ".", omittingEmptySubsequences: false)
-    guard words.count > 2, words[words.count - 3] == "experts", let last = words.last,
-      let asked = ["w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"][last]
-    else { return [module] }
-    return [module, (words.dropLast() + [Substring(asked)]).joined(separator: ".")]
-  }
-
-  /// A module or pattern of `TensorNaming.module` as a glob, which ModelOpt's lists have.
-  static func glob(_ module: String) -> String {
-    guard module.hasPrefix("re:^"), module.hasSuffix("..*") else { return module }
-    return module.dropFirst(4).dropLast(3).split(separator: #"\."#).joined(separator: ".") + "*"
-  }
-
-  private static func pattern(_ module: String, onlyExperts: Bool) -> String {
-    let words = module.split(separator: ".", omittingEmptySubsequences: false)
-    let parts = words.enumerated().map { index, word in
-      let isNumber = !word.isEmpty && word.allSatisfy { $0.isASCII && $0.isNumber }
-      guard isNumber, !onlyExperts || index > 0 && words[index - 1] == "experts" else { return String(word) }
-      return #"\d+"#
-    }
-    return "re:^" + parts.joined(separator: #"\."#) + "$"
+    return filter { seen.insert($0).inserted }
   }
 }
