@@ -251,7 +251,7 @@ private func directory(
 
   /// SGLang knows the parts of fused modules for some families only, and asks for experts as `gate_proj` in every one: what is kept and
   /// what differs is said by those names too.
-  @Test(arguments: ["mixtral", "qwen3", "minimax_m2", "deepseek_v3"])
+  @Test(arguments: ["mixtral", "qwen3", "minimax_m2", "deepseek_v3", "deepseek_v4"])
   func mixedDirectoriesLoad(_ name: String) throws {
     let folder = TemporaryFolder()
     let source = try openFixture(name)

@@ -15,12 +15,12 @@ package struct FusionGroup: Hashable, Sendable {
   /// The fused module's own name.
   package var module: String { String(matrix.split(separator: " ").last ?? "") }
   /// The names that engines have for the fused module of a part, by the part's own name; none for experts, which are asked for one by
-  /// one, and for what is plain anyway. Sources: vLLM 0.33.0, SGLang 0.5.23, `deepseek_v2.py`; vLLM, `models/deepseek_v4/nvidia/model.py`.
+  /// one, and for what is plain anyway. vLLM's name first, SGLang's last. Sources: vLLM 0.33.0 and SGLang 0.5.23, `deepseek_v2.py`, `deepseek_v4.py`.
   package func engineNames(ofPart part: some StringProtocol) -> [String] {
     if isPlain || module == "w13" { return [] }
     guard module == "fused_qkv_a_proj" else { return [module] }
     return ["wq_a", "wkv"].contains(String(part))
-      ? ["fused_wqa_wkv"] : ["fused_qkv_a_proj", "fused_qkv_a_proj_with_mqa"]
+      ? ["fused_wqa_wkv", "wqkv_a"] : ["fused_qkv_a_proj", "fused_qkv_a_proj_with_mqa"]
   }
   /// What its parts' names have in common.
   private let prefix: String

@@ -113,9 +113,10 @@ enum EngineNames {
     !types.isDisjoint(with: lookedUpRouters[engine] ?? [])
   }
 
-  /// The engine's name for a fused module.
-  static func fused(_ group: FusionGroup, _ engine: Engine) -> String {
-    engine == .sglang && group.module == "fused_qkv_a_proj" ? "fused_qkv_a_proj_with_mqa" : group.module
+  /// The engine's name for the fused module of a part.
+  static func fused(_ group: FusionGroup, part: String, _ engine: Engine) -> String {
+    let names = group.engineNames(ofPart: part.split(separator: ".").last ?? "")
+    return (engine == .sglang ? names.last : names.first) ?? group.module
   }
 
   /// Whether an engine makes one module of the parts of this matrix.
@@ -128,7 +129,9 @@ enum EngineNames {
   /// Whether an engine looks at the channels of each part of the matrix; SGLang has the latents of MLA as one.
   /// Source: SGLang 0.5.23, srt/models/deepseek_v2.py: fused_qkv_a_proj_with_mqa is a ReplicatedLinear.
   static func cutsParts(_ matrix: String, _ engine: Engine) -> Bool {
-    fuses(matrix, engine) && !(engine == .sglang && matrix.hasSuffix(".fused_qkv_a_proj_with_mqa"))
+    fuses(matrix, engine)
+      && !(engine == .sglang
+        && (matrix.hasSuffix(".fused_qkv_a_proj_with_mqa") || matrix.hasSuffix(".wqkv_a")))
   }
 
   /// Whether the engine knows the parts of the matrix when it looks up their scheme.

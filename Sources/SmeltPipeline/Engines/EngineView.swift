@@ -74,7 +74,7 @@ struct EngineView: Sendable {
       guard places.count > 1 else { return nil }
       let module = weights[places[0]].module
       let prefix = module.lastIndex(of: ".").map { String(module[...$0]) } ?? ""
-      let matrix = EngineNames.fused(group, engine)
+      let matrix = EngineNames.fused(group, part: module, engine)
       return EngineMatrix(
         name: EngineNames.renamed(prefix, renames) + matrix, parts: places,
         isExpert: weights[places[0]].isExpert)
