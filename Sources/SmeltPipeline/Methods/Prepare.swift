@@ -343,11 +343,7 @@ struct Preparation: Sendable {
     if let coded = scheme as? Int8Coded {
       grid = grid.with(decision.options.surveyed.map { CodedScales(step: $0, group: coded.group) })
     }
-    if scheme is NVFP4Scheme {
-      decision.options.surveyed =
-        try decision.options.surveyed ?? scheme.survey(weight, options: decision.options)
-      if let global = decision.options.surveyed { grid = grid.with(global: global) }
-    }
+    if scheme is NVFP4Scheme, let global = decision.options.surveyed { grid = grid.with(global: global) }
     let plain = try scheme.quantize(weight, options: decision.options, parallel: parallel)
     let tokens = moments?.tokens ?? 0
     var result = plain.weight
