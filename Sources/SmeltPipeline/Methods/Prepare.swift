@@ -160,7 +160,11 @@ struct Preparation: Sendable {
       try walk(family, folded, groups, folder, folding)
     } else {
       try forEachLayer(family) { layer in
-        for spec in family.weights where spec.layer == layer && folding.factors[spec.name] != nil {
+        // What shares a number with a folded weight must be rounded with it.
+        for spec in family.weights
+        where spec.layer == layer
+          && (folding.factors[spec.name] != nil || targets[spec.name] != nil && surveys.isShared(spec.name))
+        {
           try Interrupt.check()
           try put(spec, folding, folded)
           folded.finished(spec.name)
