@@ -166,7 +166,7 @@ static double k_error_e4m3(const float *x, const float *w, float scale, size_t n
   return total;
 }
 
-static double k_error_int4(const float *x, const float *w, float scale, size_t n) {
+static double k_error_int4(const float *x, const float *w, float scale, float gain, size_t n) {
   float y[SK_BLOCK];
   double total = 0;
   for (size_t start = 0; start < n; start += SK_BLOCK) {
@@ -176,14 +176,14 @@ static double k_error_int4(const float *x, const float *w, float scale, size_t n
       float t = x[start + i] / scale;
       t = t > 7 ? 7 : t;
       t = t < -8 ? -8 : t;
-      y[i] = ((t + 12582912.0f) - 12582912.0f) * scale;
+      y[i] = ((t + 12582912.0f) - 12582912.0f) * scale - gain * x[start + i];
     }
     total += weighted_error(x + start, w ? w + start : w, y, count);
   }
   return total;
 }
 
-static double k_error_e2m1(const float *x, const float *w, float scale, size_t n) {
+static double k_error_e2m1(const float *x, const float *w, float scale, float gain, size_t n) {
   float y[SK_BLOCK];
   double total = 0;
   for (size_t start = 0; start < n; start += SK_BLOCK) {
@@ -193,7 +193,7 @@ static double k_error_e2m1(const float *x, const float *w, float scale, size_t n
       const uint32_t code = e2m1_of_float(x[start + i] / scale), a = code & 7;
       // 1.m times 2^(e-1); below one, half of m.
       const float normal = float_of(((a >> 1) + 126) << 23 | (a & 1) << 22), small = (float)(int32_t)a * 0.5f;
-      y[i] = float_of(bits_of(a < 2 ? small : normal) | (code & 8) << 28) * scale;
+      y[i] = float_of(bits_of(a < 2 ? small : normal) | (code & 8) << 28) * scale - gain * x[start + i];
     }
     total += weighted_error(x + start, w ? w + start : w, y, count);
   }

@@ -31,8 +31,8 @@
   X(size_t, find_byte, (const uint8_t *src, uint8_t byte, size_t n), (src, byte, n))                                 \
   X(double, error_int8, (const float *x, const float *w, float scale, size_t n), (x, w, scale, n))                   \
   X(double, error_e4m3, (const float *x, const float *w, float scale, size_t n), (x, w, scale, n))                   \
-  X(double, error_int4, (const float *x, const float *w, float scale, size_t n), (x, w, scale, n))                   \
-  X(double, error_e2m1, (const float *x, const float *w, float scale, size_t n), (x, w, scale, n))                   \
+  X(double, error_int4, (const float *x, const float *w, float scale, float gain, size_t n), (x, w, scale, gain, n)) \
+  X(double, error_e2m1, (const float *x, const float *w, float scale, float gain, size_t n), (x, w, scale, gain, n)) \
   X(void, observe, (const float *x, float *absmax, double *sumsq, size_t n), (x, absmax, sumsq, n))                  \
   X(float, dot_f32, (const float *a, const float *b, size_t k), (a, b, k))                                           \
   X(void, gemm_f32,                                                                                                  \

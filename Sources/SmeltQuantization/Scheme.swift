@@ -33,6 +33,9 @@ package protocol Scheme: Sendable {
   /// Whether there are scales to choose, so that observers and statistics matter.
   var choosesScales: Bool { get }
 
+  /// The observer of weights for which nobody asked for one and calibration brought nothing.
+  var usualObserver: Observer { get }
+
   /// Whether the result is made for an entropy coder: stored raw, it would be larger than it was meant to be.
   var isEntropyCoded: Bool { get }
 
@@ -195,6 +198,9 @@ package struct ResultPart: Sendable {
 extension Scheme {
   /// Schemes that are for the big matrices inside layers choose scales, unless they say otherwise.
   package var choosesScales: Bool { reach == .layerMatrices }
+
+  /// The largest magnitude: 8 bits lose little by it.
+  package var usualObserver: Observer { .absmax }
 
   /// Codes are as small as they will be.
   package var isEntropyCoded: Bool { false }

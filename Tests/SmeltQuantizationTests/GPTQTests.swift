@@ -107,7 +107,8 @@ private func textbookRow(_ row: [Float], scale: Float, _ u: [[Double]]) -> [Doub
     #expect(different <= weight.rows * columns / 50, "\(different) codes differ")
   }
 
-  @Test(arguments: ["int8-channel", "fp8-channel", "int4-group", "mxfp4", "q4_0", "q8_0"], [false, true])
+  @Test(
+    arguments: ["int8-channel", "fp8-channel", "int4-group", "mxfp4", "nvfp4", "q4_0", "q8_0"], [false, true])
   func lowersTheOutputErrorAndKeepsItsBits(scheme: String, ordered: Bool) throws {
     var generator = Generator(seed: 5)
     let columns = 288
@@ -115,7 +116,8 @@ private func textbookRow(_ row: [Float], scale: Float, _ u: [[Double]]) -> [Doub
     let weight = try randomWeight(&generator, rows: 37, columns: columns)
     let found = try Schemes.named(scheme)
     let encoding = found.encoding(for: weight.encoding, shape: weight.shape)
-    let grid = try #require(Grid(encoding, shape: weight.shape))
+    var grid = try #require(Grid(encoding, shape: weight.shape))
+    if let global = try found.survey(weight, options: QuantizeOptions()) { grid = grid.with(global: global) }
     var results: [[[UInt8]]] = []
     for threads in [1, 3] {
       let parallel = Parallel(threads: threads)

@@ -226,7 +226,7 @@ func midpoints(_ largest: UInt32, exponent: Int, mantissa: Int, scale: Float) ->
 
   @Test func squaredErrorsKeepTheOrder() {
     let x = summable(2103, seed: 6), w = summable(2103, seed: 7).map(\.magnitude)
-    let scale: Float = 0.031
+    let scale: Float = 0.031, gain: Float = 0.01
     let int8 = x.map { Float(Reference.encodeInt8($0, scale: scale)) * scale }
     let e4m3 = x.map { Reference.decodeE4M3(Reference.encodeE4M3($0, scale: scale), scale: scale) }
     let int4 = x.map { Float(min(7, max(-8, Reference.encodeInt8($0, scale: scale)))) * scale }
@@ -239,8 +239,10 @@ func midpoints(_ largest: UInt32, exponent: Int, mantissa: Int, scale: Float) ->
       for weights in [nil, ws] {
         let wantedInt8 = Reference.weightedError(xs, weights, restored: Array(int8[place..<place + n]))
         let wantedE4M3 = Reference.weightedError(xs, weights, restored: Array(e4m3[place..<place + n]))
-        let wantedInt4 = Reference.weightedError(xs, weights, restored: Array(int4[place..<place + n]))
-        let wantedE2M1 = Reference.weightedError(xs, weights, restored: Array(e2m1[place..<place + n]))
+        let wantedInt4 = Reference.weightedError(
+          xs, weights, restored: Reference.lessened(int4[place..<place + n], by: gain, of: xs))
+        let wantedE2M1 = Reference.weightedError(
+          xs, weights, restored: Reference.lessened(e2m1[place..<place + n], by: gain, of: xs))
         onEveryISA { isa in
           w.withUnsafeBufferPointer { wp in
             let pointer = weights == nil ? nil : wp.baseAddress! + place
@@ -252,10 +254,10 @@ func midpoints(_ largest: UInt32, exponent: Int, mantissa: Int, scale: Float) ->
                 [sk_error_e4m3(xp.baseAddress! + place, pointer, scale, n)], [wantedE4M3],
                 "\(isa), e4m3, \(n)")
               expectSame(
-                [sk_error_int4(xp.baseAddress! + place, pointer, scale, n)], [wantedInt4],
+                [sk_error_int4(xp.baseAddress! + place, pointer, scale, gain, n)], [wantedInt4],
                 "\(isa), int4, \(n)")
               expectSame(
-                [sk_error_e2m1(xp.baseAddress! + place, pointer, scale, n)], [wantedE2M1],
+                [sk_error_e2m1(xp.baseAddress! + place, pointer, scale, gain, n)], [wantedE2M1],
                 "\(isa), e2m1, \(n)")
             }
           }

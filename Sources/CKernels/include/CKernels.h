@@ -93,8 +93,9 @@ size_t sk_find_byte(const uint8_t *src, uint8_t byte, size_t n);
 // fma(w*d, d, lane); w may be NULL (all 1).
 double sk_error_int8(const float *x, const float *w, float scale, size_t n);
 double sk_error_e4m3(const float *x, const float *w, float scale, size_t n);
-double sk_error_int4(const float *x, const float *w, float scale, size_t n); // codes -8...7
-double sk_error_e2m1(const float *x, const float *w, float scale, size_t n);
+// Of these two y is first lessened by gain * x, which is rounded by itself: the error of y as a likeness of (1 + gain) * x.
+double sk_error_int4(const float *x, const float *w, float scale, float gain, size_t n); // codes -8...7
+double sk_error_e2m1(const float *x, const float *w, float scale, float gain, size_t n);
 // absmax[i] = max(absmax[i], |x[i]|); sumsq[i] += x[i]^2 (double)
 void sk_observe(const float *x, float *absmax, double *sumsq, size_t n);
 

@@ -26,7 +26,7 @@ struct SchemeOptions: ParsableArguments {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "What a scale is taken from: absmax, percentile (or percentile:99.9) or mse. Default: mse with statistics, else absmax.",
+      "What a scale is taken from: absmax, percentile (or percentile:99.9), mse or auto. Default: mse with statistics, else auto: mse for nvfp4 and int4-group, absmax for the others.",
       valueName: "observer"))
   var observer: String?
 

@@ -78,9 +78,9 @@ package struct ConversionRequest: Sendable {
       recipe = try Self.recipe(
         preset ?? scheme ?? "keep", for: model, in: container,
         hasImportances: statistics != nil || calibrates, drops: drafts == DraftFate.drop.rawValue)
-      recipe.observer = statistics == nil ? .absmax : .mse
+      recipe.observer = statistics == nil ? nil : .mse
     }
-    if let observer { recipe.observer = try Observer.named(observer) }
+    if let observer { recipe.observer = try Observer.orAuto(observer) }
     var options = ConvertOptions(
       recipe: recipe, statistics: statistics,
       target: try container.target(

@@ -214,7 +214,7 @@ struct BudgetTable {
   /// - Parameters:
   ///   - found: errors by group and measured scheme.
   ///   - allowed: the bytes that all weights may have; where even the smallest choices take more, those are taken.
-  func choose(_ found: [[Double]], _ allowed: Int, observer: Observer) -> (
+  func choose(_ found: [[Double]], _ allowed: Int, observer: Observer?) -> (
     recipe: Recipe, summary: BudgetSummary
   ) {
     let errors = found.map(errors)
@@ -236,7 +236,7 @@ struct BudgetTable {
   }
 
   /// The recipe of one scheme for each group.
-  private func recipe(_ chosen: [Int], observer: Observer) -> Recipe {
+  private func recipe(_ chosen: [Int], observer: Observer?) -> Recipe {
     var rules: [Recipe.Rule] = []
     for (role, choice) in zip(roles, chosen) where !schemes[choice].keepsBytes {
       for base in Set(role.specs.map(\.name.base)).sorted() {

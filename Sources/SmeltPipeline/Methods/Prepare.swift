@@ -160,7 +160,11 @@ struct Preparation: Sendable {
       try walk(family, folded, groups, folder, folding)
     } else {
       try forEachLayer(family) { layer in
-        for spec in family.weights where spec.layer == layer && folding.factors[spec.name] != nil {
+        // What shares a number with a folded weight must be rounded with it.
+        for spec in family.weights
+        where spec.layer == layer
+          && (folding.factors[spec.name] != nil || targets[spec.name] != nil && surveys.isShared(spec.name))
+        {
           try Interrupt.check()
           try put(spec, folding, folded)
           folded.finished(spec.name)
@@ -343,6 +347,7 @@ struct Preparation: Sendable {
     if let coded = scheme as? Int8Coded {
       grid = grid.with(decision.options.surveyed.map { CodedScales(step: $0, group: coded.group) })
     }
+    if scheme is NVFP4Scheme, let global = decision.options.surveyed { grid = grid.with(global: global) }
     let plain = try scheme.quantize(weight, options: decision.options, parallel: parallel)
     let tokens = moments?.tokens ?? 0
     var result = plain.weight

@@ -72,10 +72,10 @@ package struct GPTQ: Sendable, Hashable {
       }
     }
     let layouts = try grid.encoding.layout(of: weight.shape, name: weight.name)
-    let parts = zip(layouts, [codes, scales]).map {
+    let parts = zip(layouts, [Bytes(codes), Bytes(scales)] + (grid.globalBytes.map { [$0] } ?? [])).map {
       Part(
         $0.name, dtype: ($0.name == .scales ? grid.scaleDType : nil) ?? $0.dtypes[0], shape: $0.shape,
-        bytes: Bytes($1))
+        bytes: $1)
     }
     return Outcome(
       weight: try Weight(

@@ -8,7 +8,14 @@ package import SmeltTensors
 /// An encoding as a grid: codes from a small set of numbers, times a scale for each run of columns.
 package struct Grid: Sendable {
   /// How scales are stored.
-  enum ScaleFormat: Int32, Sendable { case f32, bf16, f16, e8m0 }
+  enum ScaleFormat: Int32, Sendable {
+    case f32, bf16, f16, e8m0
+    /// E4M3, divided by the weight's global scale.
+    case e4m3
+
+    /// How `sk_refine_row` is to treat scales: where they are few, it leaves them.
+    var kernelFormat: Int32 { self == .e4m3 ? ScaleFormat.e8m0.rawValue : rawValue }
+  }
 
   /// Where codes and scales go.
   enum Packing: Sendable {
@@ -37,6 +44,8 @@ package struct Grid: Sendable {
   let hasSignedScales: Bool
   /// The scales where a scheme chose the step.
   var coded: CodedScales?
+  /// What the scales of groups are divided by, where they are E4M3 (`nvfp4.divided`).
+  private(set) var global: Float = 1
 
   /// The grid of an encoding, or nil for one that has no grid: several scales a code, zero points, or plain floats.
   /// - Parameter scales: the type that scales are to have, where the encoding leaves a choice.
@@ -72,6 +81,8 @@ package struct Grid: Sendable {
         source.width == .four ? .nibbles(offset: 8) : .bytes)
     case is FP4:
       self.init(encoding, FP4.group, SK_GRID_E2M1, -6...6, .e8m0, .nibbles(offset: 0))
+    case let source as NVFP4 where source.isDivided:
+      self.init(encoding, NVFP4.group, SK_GRID_E2M1, -6...6, .e4m3, .nibbles(offset: 0))
     case let block as GGUFBlock:
       switch block.kind {
       case .q8_0: self.init(encoding, 32, SK_GRID_WHOLE, -127...127, .f16, .blockBytes)
@@ -108,6 +119,14 @@ package struct Grid: Sendable {
     return grid
   }
 
+  /// The grid under the global scale that the scheme's survey gave.
+  package func with(global: Float) -> Grid {
+    precondition(global > 0 && global.isFinite, "a global scale of \(global)")
+    var grid = self
+    if scaleFormat == .e4m3 { grid.global = global }
+    return grid
+  }
+
   /// The scale as it is stored; nil when it would be zero, subnormal or infinite.
   func stored(_ scale: Float) -> Float? {
     // SAFETY: two bytes are encoded and decoded again in a local of two bytes.
@@ -131,6 +150,7 @@ package struct Grid: Sendable {
     case .e8m0:
       guard scale > 0 else { return nil }
       value = Float(sign: .plus, exponent: scale.exponent, significand: 1)
+    case .e4m3: value = NVFP4Scheme.scale(NVFP4Scheme.code(of: scale * global), global)
     }
     guard value.isNormal, (value * high).isFinite, (value * low).isFinite, hasSignedScales || value > 0 else {
       return nil
@@ -144,6 +164,11 @@ package struct Grid: Sendable {
     guard absmax > 0 else { return [] }
     let full = absmax / high
     switch kind {
+    case SK_GRID_E2M1 where scaleFormat == .e4m3:  // as the scheme's `mse`
+      let code = max(1, NVFP4Scheme.code(of: full * global))
+      let others = NVFP4Scheme.around(Int(code)).map(UInt8.init).filter { $0 != code }
+      return ([code] + others).map { NVFP4Scheme.scale($0, global) }
+        .filter { $0.isNormal && ($0 * high).isFinite }
     case SK_GRID_E2M1:  // powers of two: `stored` takes the exponent, so a little above it
       return [4, 2, 1, 0.5].compactMap { stored(full * $0) }
     case SK_GRID_E4M3: return (0..<32).compactMap { stored(full * (1 + Float($0) / 32)) }
@@ -203,8 +228,14 @@ package struct Grid: Sendable {
     switch scaleFormat {
     case .f32: 4
     case .bf16, .f16: 2
-    case .e8m0: 1
+    case .e8m0, .e4m3: 1
     }
+  }
+
+  /// The part behind codes and scales, where the encoding has one: the global scale.
+  var globalBytes: Bytes? {
+    guard scaleFormat == .e4m3 else { return nil }
+    return Bytes(withUnsafeBytes(of: global.bitPattern.littleEndian) { Array($0) })
   }
 
   private func store(_ scale: Float, _ out: UnsafeMutablePointer<UInt8>) {
@@ -215,6 +246,7 @@ package struct Grid: Sendable {
     case .bf16: sk_encode_bf16(&scale, out, 1)
     case .f16: sk_encode_f16(&scale, out, 1)
     case .e8m0: out[0] = UInt8(clamping: Int(scale.exponent) + 127)
+    case .e4m3: out[0] = NVFP4Scheme.code(of: scale * global)
     }
   }
 
@@ -300,6 +332,7 @@ package struct Grid: Sendable {
     case .bf16: sk_decode_bf16(place, &value, 1)
     case .f16: sk_decode_f16(place, &value, 1)
     case .e8m0: value = sk_e8m0(place[0])
+    case .e4m3: value = NVFP4Scheme.scale(place[0], global)
     }
     return value
   }

@@ -93,8 +93,10 @@ package struct Refinement: Sendable, Hashable {
     let parts = zip(rounded.parts, [values, scaleBytes]).map {
       Part($0.name, dtype: $0.dtype, shape: $0.shape, bytes: Bytes($1))
     }
+    let others = rounded.parts.dropFirst(parts.count)
     outcome.weight = try Weight(
-      name: rounded.name, shape: rounded.shape, encoding: rounded.encoding, parts: parts, file: rounded.file)
+      name: rounded.name, shape: rounded.shape, encoding: rounded.encoding, parts: parts + others,
+      file: rounded.file)
     return outcome
   }
 
@@ -169,7 +171,7 @@ private struct RowState: Sendable {
     var spare = [Float](repeating: 0, count: n)
     let change = sk_refine_row(
       &values, &products, h, n, grid.group ?? max(1, n), grid.kind, grid.low, grid.high,
-      grid.scaleFormat.rawValue,
+      grid.scaleFormat.kernelFormat,
       &scales, &codes, &spare)
     if change == 0 { isOpen = false }
   }

@@ -40,8 +40,8 @@ extension Recipe {
     self.init(
       word?.scheme ?? Keep(),
       observer: try top["observer"].map { value throws(FormatError) in
-        try reader.observer(value, "observer")
-      } ?? .absmax)
+        try reader.observerOrAuto(value, "observer")
+      } ?? nil)
     self.file = file
     defaultActivations = word?.activations
     guard let list = top["rules"] else { return }
@@ -58,7 +58,7 @@ extension Recipe {
   package var json: JSON {
     JSON(members: [
       ("schema", JSON(Recipe.schema)), ("default", JSON(SchemeWord(defaultScheme, defaultActivations).name)),
-      ("observer", JSON(observer.description)),
+      ("observer", JSON(observer?.description ?? Observer.auto)),
       (
         "rules",
         JSON(
@@ -111,6 +111,10 @@ private struct RecipeReader {
 
   func observer(_ json: JSON, _ key: String) throws(FormatError) -> Observer {
     try named(json, key) { try Observer.named($0) }
+  }
+
+  func observerOrAuto(_ json: JSON, _ key: String) throws(FormatError) -> Observer? {
+    try named(json, key) { try Observer.orAuto($0) }
   }
 
   private func named<T>(_ json: JSON, _ key: String, _ find: (String) throws -> T) throws(FormatError) -> T {

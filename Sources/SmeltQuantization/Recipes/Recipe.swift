@@ -64,13 +64,13 @@ package struct Recipe: Sendable {
   package var defaultActivations: EngineActivations?
   /// Rules, the first match wins.
   package var rules: [Rule]
-  /// How scales are chosen unless a rule says otherwise.
-  package var observer: Observer
+  /// How scales are chosen unless a rule says otherwise; nil: as each scheme usually does (`auto`).
+  package var observer: Observer?
   /// The file it came from, for messages.
   package var file: String?
 
   /// The default recipe of a scheme, or one with rules.
-  package init(_ defaultScheme: any Scheme, rules: [Rule] = [], observer: Observer = .absmax) {
+  package init(_ defaultScheme: any Scheme, rules: [Rule] = [], observer: Observer? = nil) {
     self.defaultScheme = defaultScheme
     self.rules = rules
     self.observer = observer
@@ -204,12 +204,15 @@ package struct Recipe: Sendable {
 
   private func choose(_ spec: WeightSpec, _ source: any Encoding) -> (scheme: any Scheme, observer: Observer)
   {
-    if source is IntegerTable || spec.role == .hashTable { return (Keep(), observer) }
+    func chosen(_ scheme: any Scheme, _ own: Observer?) -> (scheme: any Scheme, observer: Observer) {
+      (scheme, own ?? observer ?? scheme.usualObserver)
+    }
+    if source is IntegerTable || spec.role == .hashTable { return chosen(Keep(), nil) }
     if let rule = rules.first(where: { $0.match.covers(spec) }) {
       let fits = spec.shape.rank >= 2 || rule.scheme.reach == .matrices
-      return (fits ? rule.scheme : Keep(), rule.observer ?? observer)
+      return chosen(fits ? rule.scheme : Keep(), rule.observer)
     }
-    return (reaches(spec, source) ? defaultScheme : Keep(), observer)
+    return chosen(reaches(spec, source) ? defaultScheme : Keep(), nil)
   }
 
   /// Whether the default scheme applies to a weight.

@@ -57,7 +57,7 @@ package struct MXFP4Scheme: Scheme {
     let across = weight.columns / FP4.group
     let blocks = weight.encoding as? GGUFBlock == GGUFBlock(.mxfp4) ? weight.values.bytes : nil
     return try forEachGroup(
-      weight, rows: rows, size: FP4.group, .e2m1, importance: options.importance, codes: target.values
+      weight, rows: rows, size: FP4.group, .e2m1, options, codes: target.values
     ) { trial, row, group in
       let place = (row * across + group) * GGUFBlock(.mxfp4).bytes
       let own = blocks.map { $0.withUnsafeBytes { E8M0.value($0[place]) } }
@@ -101,7 +101,9 @@ package struct MXFP4Scheme: Scheme {
 /// The parts of a matrix that engines fuse (query, key and value; gate and up) have one global scale, chosen for all of them.
 /// The global scale is a power of two when every value of the weight is exact under it and power-of-two group scales (sources of
 /// MXFP4 whose scales span at most 17 octaves are); else 448 × 6 ÷ absmax. A group's scale is E4M3(absmax ÷ 6 × global), not below 2⁻⁹;
-/// `percentile` takes the percentile for absmax; `mse` takes the best of the codes from six below it to two above. A
+/// `percentile` takes the percentile for absmax; `mse` takes the best of the codes from six below it to eight above: eight codes are
+/// an octave, so that the largest value may have any of E2M1's codes from 3 on, or be clipped. Four-over-six (Cook et al., "Four Over Six:
+/// More Accurate NVFP4 Quantization with Adaptive Block Scaling", 2025) is the choice between the first and the one for 4. A
 /// group of zeros gets code 0x38. A source in NVFP4 is kept.
 package struct NVFP4Scheme: Scheme {
   /// The only one there is.
@@ -119,6 +121,8 @@ package struct NVFP4Scheme: Scheme {
   package var keepsBytes: Bool { false }
   /// The big matrices inside layers.
   package var reach: SchemeReach { .layerMatrices }
+  /// The least error.
+  package var usualObserver: Observer { .mse }
 
   /// `nvfp4.divided`; tables of integers keep theirs.
   package func encoding(for source: any Encoding, shape: Shape) -> any Encoding {
@@ -160,7 +164,7 @@ package struct NVFP4Scheme: Scheme {
     defer { codes.deallocate() }
     for first in stride(from: 0, to: weight.rows, by: 16) {
       let report = try forEachGroup(
-        weight, rows: first..<min(weight.rows, first + 16), size: NVFP4.group, .e2m1, importance: nil,
+        weight, rows: first..<min(weight.rows, first + 16), size: NVFP4.group, .e2m1, QuantizeOptions(),
         codes: codes
       ) { trial, _, _ in
         powerCode(trial.absmax, global).map { trial.inexact(under: NVFP4Scheme.scale($0, global)) } ?? 1
@@ -178,14 +182,17 @@ package struct NVFP4Scheme: Scheme {
     return code > 0 && NVFP4Scheme.scale(code, 1) == scaled ? code : nil
   }
 
-  private static func code(of value: Float) -> UInt8 {
+  static func code(of value: Float) -> UInt8 {
     var (value, code): (Float, UInt8) = (value, 0)
     sk_encode_e4m3(&value, 1, &code, 1)
     return code
   }
 
+  /// The scale codes worth trying where `code` is that of the largest magnitude ÷ 6, in ascending order.
+  static func around(_ code: Int) -> ClosedRange<Int> { max(1, code - 6)...min(0x7E, code + 8) }
+
   /// What a group's codes are multiplied by.
-  private static func scale(_ code: UInt8, _ global: Float) -> Float {
+  static func scale(_ code: UInt8, _ global: Float) -> Float {
     var (code, value): (UInt8, Float) = (code, 0)
     sk_decode_e4m3(&code, 1, &value, 1)
     return value / global
@@ -201,7 +208,7 @@ package struct NVFP4Scheme: Scheme {
     else { preconditionFailure("\(name) needs a place for scales") }
     let across = weight.columns / NVFP4.group
     let report = try forEachGroup(
-      weight, rows: rows, size: NVFP4.group, .e2m1, importance: options.importance, codes: target.values
+      weight, rows: rows, size: NVFP4.group, .e2m1, options, codes: target.values
     ) { trial, row, group in
       let (code, inexact) = encode(trial, options.observer, global)
       scales[(row - rows.lowerBound) * across + group] = code
@@ -225,7 +232,7 @@ package struct NVFP4Scheme: Scheme {
     if observer == .mse {
       var least = trial.error(under: NVFP4Scheme.scale(best, global))
       let first = Int(best)
-      for candidate in first - 6...first + 2 where candidate != first && (1...0x7E).contains(candidate) {
+      for candidate in NVFP4Scheme.around(first) where candidate != first {
         let error = trial.error(under: NVFP4Scheme.scale(UInt8(candidate), global))
         if error < least { (best, least) = (UInt8(candidate), error) }
       }

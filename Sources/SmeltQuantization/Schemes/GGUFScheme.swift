@@ -126,12 +126,17 @@ package struct GGUFScheme: Scheme {
     let groupRows = max(1, weight.rows / (options.importance?.groups ?? 1))
     let importance = options.importance.map { UnitImportance($0, groups: groupsOf(rows, groupRows)) }
     var report = RowReport()
-    try forEachDecodedRow(weight, rows: rows, spareRows: 0) { row, values, _ in
+    try forEachDecodedRow(weight, rows: rows, spareRows: 1) { row, values, spare in
       let place = target.values + (row - rows.lowerBound) * rowBytes
       let outcome =
         if let importance {
-          importance.withGroup(row / groupRows) {
-            result.encode(values, count: columns, weights: $0, into: place)
+          importance.withGroup(row / groupRows) { weights in
+            guard let weights, result.isCoarse else {
+              return result.encode(values, count: columns, weights: weights, into: place)
+            }
+            priorImportances(values, columns, into: spare)
+            for column in 0..<columns { spare[column] *= weights[column] }
+            return result.encode(values, count: columns, weights: UnsafePointer(spare), into: place)
           }
         } else {
           result.encode(values, count: columns, into: place)
@@ -153,6 +158,12 @@ package struct GGUFScheme: Scheme {
   private func groupsOf(_ rows: Range<Int>, _ groupRows: Int) -> Range<Int> {
     rows.isEmpty ? 0..<0 : rows.lowerBound / groupRows..<(rows.upperBound - 1) / groupRows + 1
   }
+}
+
+extension GGUFBlock {
+  /// Whether codes are so few that large values are lost to importances alone: 2 and 3 bits with a choice of scales. An error on one of
+  /// these counts √(2 m + x²) times as much (`priorImportances`), as in ggml.
+  fileprivate var isCoarse: Bool { kind == .q2_k || kind == .q3_k }
 }
 
 /// The importances of some row groups, each multiplied by a power of two so that its largest is from 1 to 2: only their

@@ -75,12 +75,37 @@ struct GroupTrial {
     return sk_count_different(values, spare, few) == 0 && inexact(under: scale) == 0
   }
 
-  /// The sum of importance × square error under a scale.
+  /// How much larger than the values the numbers are wanted, see `error`: a hundredth for int4, nothing for E2M1.
+  ///
+  /// The scale of least square error makes numbers that are too small: their product with the values is that of the values with themselves
+  /// less the square error, a hundredth for four bits. Each layer's share is small beside the rounding, but the sign is the same
+  /// everywhere, so that over layers it adds up as it is and not as its square. Aimed at (1 + gain) × values, with a gain
+  /// of about the relative square error, normal numbers keep their size to half a hundredth. Scales of E2M1 are too far apart to
+  /// aim with: E4M3's by an eighth, powers of two by an octave.
+  var gain: Float { code == .int4 ? 0.01 : 0 }
+
+  /// The sum of importance × square of (1 + gain) × value − number, under a scale.
   func error(under scale: Float) -> Double {
     switch code {
-    case .int4: sk_error_int4(values, importance, scale, count)
-    case .e2m1: sk_error_e2m1(values, importance, scale, count)
+    case .int4: sk_error_int4(values, importance, scale, gain, count)
+    case .e2m1: sk_error_e2m1(values, importance, scale, gain, count)
     }
+  }
+
+  /// The scale with the least `error` for the codes that another scale gives: (1 + gain) × Σ w x q ÷ Σ w q², w the importance,
+  /// q the codes. Nil where that is no positive number.
+  func fitted(under scale: Float) -> Float? {
+    code.encode(values, scale, codes, count, spare + count)
+    code.decode(codes, 1, spare, count)
+    var (product, square) = (0.0, 0.0)
+    for index in 0..<count {
+      let q = Double(spare[index])
+      let weighted = (importance.map { Double($0[index]) } ?? 1) * q
+      product += weighted * Double(values[index])
+      square += weighted * q
+    }
+    let fitted = Float((1 + Double(gain)) * product / square)
+    return fitted.isFinite && fitted > 0 ? fitted : nil
   }
 
   /// The magnitude that an observer takes for the largest: a percentile of it where asked for.
@@ -96,20 +121,47 @@ struct GroupTrial {
   }
 }
 
+/// How much the columns of a row matter where no token told: √(2 m + x²), x the column's value, m the mean square of the row.
+///
+/// A trained weight is large where it has work to do, on input channels that are large themselves. So with nothing else known, the value's own
+/// magnitude says something of its channel's, and an error on a large value, which is what clipping makes, costs more than the same
+/// error on a small one. The form, with 2 m that keeps small values from counting for nothing, is that of ggml's searches
+/// (ggml-quants.c, `quantize_row_q4_K_impl`).
+func priorImportances(
+  _ values: UnsafePointer<Float>, _ count: Int, into out: UnsafeMutablePointer<Float>
+) {
+  var sum = 0.0
+  for index in 0..<count { sum += Double(values[index]) * Double(values[index]) }
+  let base = 2 * sum / Double(max(1, count))
+  // Only ratios matter: divided by √(2 m), so that they stay in range whatever the values' size.
+  for index in 0..<count {
+    let value = Double(values[index])
+    out[index] = base > 0 ? Float((1 + value * value / base).squareRoot()) : 1
+  }
+}
+
 /// Calls `body` with a trial of each group of each row, rows in order, the groups' codes in `codes`; counts what changed.
+/// Under the observer `mse` without importances, the columns have `priorImportances`.
 /// - Throws: `Q_CODE_NAN`, `STAT_MISMATCH`.
 func forEachGroup(
-  _ weight: Weight, rows: Range<Int>, size: Int, _ code: SmallCode, importance: ImportanceView?,
+  _ weight: Weight, rows: Range<Int>, size: Int, _ code: SmallCode, _ options: QuantizeOptions,
   codes: UnsafeMutablePointer<UInt8>,
   _ body: (_ trial: GroupTrial, _ row: Int, _ group: Int) throws -> Int
 ) throws -> RowReport {
+  let importance = options.importance
   try importance?.check(weight)
+  let usesPrior = importance == nil && options.observer == .mse
   let columns = weight.columns
   let groupRows = max(1, weight.rows / (importance?.groups ?? 1))
   var report = RowReport()
   try (importance?.values ?? []).withUnsafeBufferPointer { all in
-    try forEachDecodedRow(weight, rows: rows, spareRows: 2) { row, values, spare in
-      let weights = importance == nil ? nil : all.baseAddress.map { $0 + row / groupRows * columns }
+    try forEachDecodedRow(weight, rows: rows, spareRows: usesPrior ? 3 : 2) { row, values, spare in
+      let prior = spare + 2 * columns
+      if usesPrior { priorImportances(values, columns, into: prior) }
+      let weights =
+        usesPrior
+        ? UnsafePointer(prior)
+        : importance == nil ? nil : all.baseAddress.map { $0 + row / groupRows * columns }
       var inexact = 0
       for start in stride(from: 0, to: columns, by: size) {
         let trial = GroupTrial(

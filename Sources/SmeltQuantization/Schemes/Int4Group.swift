@@ -11,7 +11,8 @@ package import SmeltTensors
 /// 1. a group of zeros gets scale 1;
 /// 2. the first of the smallest power of two ≥ absmax ÷ 8, absmax ÷ 7 and absmax ÷ 8 under which every value is exact;
 /// 3. the observer's choice: `absmax` absmax ÷ 7.5 (the middle of the range, as compressed-tensors has it), `percentile` the
-///    same of the percentile, `mse` the best of absmax ÷ 7.5 × {1, 15/14, 15/16, 0.95, 0.9 … 0.5}.
+///    same of the percentile, `mse` the best of absmax ÷ 7.5 × {1, 15/14, 15/16, 0.95, 0.925 … 0.5}, then twice the
+///    least-squares scale of the codes it gives, as long as that helps.
 ///
 /// Bound of the error, nothing clipped: half a scale and 2⁻⁹ of the value. A source in the result's encoding is kept.
 package struct Int4Group: Scheme {
@@ -44,6 +45,8 @@ package struct Int4Group: Scheme {
   package var keepsBytes: Bool { false }
   /// The big matrices inside layers.
   package var reach: SchemeReach { .layerMatrices }
+  /// The least error.
+  package var usualObserver: Observer { .mse }
 
   /// The group encoding; tables of integers keep theirs.
   package func encoding(for source: any Encoding, shape: Shape) -> any Encoding {
@@ -84,7 +87,7 @@ package struct Int4Group: Scheme {
     guard let scales = target.scales else { preconditionFailure("\(name) needs a place for scales") }
     let across = ceilDivide(weight.columns, size)
     return try forEachGroup(
-      weight, rows: rows, size: size, .int4, importance: options.importance, codes: target.values
+      weight, rows: rows, size: size, .int4, options, codes: target.values
     ) { trial, row, group in
       let (scale, inexact) = encode(trial, options.observer)
       // SAFETY: two bytes for each group of each row (`RowTarget`); not aligned.
@@ -104,15 +107,22 @@ package struct Int4Group: Scheme {
     if observer == .mse {
       var least = trial.error(under: best)
       let first = absmax / 7.5
-      let factors: [Float] = [15 / 14, 15 / 16, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5]
-      for factor in factors {
-        let candidate = usable(first * factor)
+      func consider(_ candidate: Float) -> Bool {
         let error = trial.error(under: candidate)
-        if error < least { (best, least) = (candidate, error) }
+        guard error < least else { return false }
+        (best, least) = (candidate, error)
+        return true
+      }
+      for factor in Int4Group.factors { _ = consider(usable(first * factor)) }
+      for _ in 0..<2 {
+        guard let fitted = trial.fitted(under: best), consider(usable(fitted)) else { break }
       }
     }
     return (best, trial.inexact(under: best))
   }
+
+  private static let factors: [Float] =
+    [15 / 14, 15 / 16] + stride(from: 950, through: 500, by: -25).map { Float($0) / 1000 }
 
   /// The nearest BF16 that is a normal number and makes no code infinite.
   private func usable(_ scale: Float) -> Float {

@@ -85,7 +85,7 @@ package struct Int4Zero: Scheme {
     }
     let across = ceilDivide(weight.columns, size)
     return try forEachGroup(
-      weight, rows: rows, size: size, .int4, importance: options.importance, codes: target.values
+      weight, rows: rows, size: size, .int4, options, codes: target.values
     ) { trial, row, group in
       let chosen = ZeroChooser(trial).encode(options.observer)
       let place = (row - rows.lowerBound) * across + group

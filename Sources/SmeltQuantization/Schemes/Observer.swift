@@ -33,6 +33,15 @@ package enum Observer: Sendable, Hashable, CustomStringConvertible {
     return "percentile:\(p)"
   }
 
+  /// The word for each scheme's usual observer.
+  package static let auto = "auto"
+
+  /// The observer of a name, or nil for `auto`.
+  /// - Throws: `RequestError` usage, with the nearest name.
+  package static func orAuto(_ text: String) throws -> Observer? {
+    text.lowercased() == auto ? nil : try named(text)
+  }
+
   /// The observer of a name: `absmax`, `mse`, `percentile` (99.99) or `percentile:99.9`.
   /// - Throws: `RequestError` usage, with the nearest name.
   package static func named(_ text: String) throws -> Observer {

@@ -228,13 +228,17 @@ package struct Statistics: Sendable {
       meanSquare: try floats(square), counts: try counts(count))
   }
 
-  /// How much each input channel of a weight matters, or nil when a group of it saw no token.
+  /// How much each input channel of a weight matters, as far as its tokens can tell (`shrunkImportances`); nil when a group of it saw
+  /// no token.
   /// - Throws: `STAT_FORMAT`.
   package func importance(_ weight: WeightName) throws(FormatError) -> ImportanceView? {
     guard let reach = try reach(weight), reach.counts.allSatisfy({ $0 > 0 }),
       let square = tensor("\(weight).mean_square")
     else { return nil }
-    return ImportanceView(groups: reach.groups, columns: reach.columns, values: try floats(square))
+    var absmax: [Float]?
+    if let tensor = tensor("\(weight).absmax") { absmax = try floats(tensor) }
+    let values = shrunkImportances(try floats(square), absmax: absmax, counts: reach.counts)
+    return ImportanceView(groups: reach.groups, columns: reach.columns, values: values)
   }
 
   /// Groups, input channels and tokens of a weight's entry, without its values.

@@ -137,6 +137,14 @@ package enum Reference {
     }
   }
 
+  /// What `sk_error_int4` and `sk_error_e2m1` hold against x: y less gain × x, each rounded.
+  package static func lessened(_ y: ArraySlice<Float>, by gain: Float, of x: [Float]) -> [Float] {
+    zip(y, x).map { value, x in
+      let product = gain * x
+      return value - product
+    }
+  }
+
   /// One element of `sk_observe`: the running largest magnitude and the running sum of squares in double.
   package static func observe(_ x: Float, absmax: inout Float, sumOfSquares: inout Double) {
     if x.magnitude > absmax { absmax = x.magnitude }
