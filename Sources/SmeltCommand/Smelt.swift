@@ -30,9 +30,10 @@ struct Smelt: ParsableCommand {
 
       Exit status:
          0  done                           64  the command line is wrong
-         1  verify or diff found too much  73  the result cannot be created
-         2  a file was refused             74  the machine failed
-         3  not supported                  75  interrupted
+         1  verify, diff or check --for    73  the result cannot be created
+            found a difference             74  the machine failed
+         2  a file was refused             75  interrupted
+         3  not supported, or an engine does not load it
 
       Environment:
         SMELT_ISA  The instruction set to run with; by default the best that this

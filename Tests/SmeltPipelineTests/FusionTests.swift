@@ -298,4 +298,44 @@ private func directory(
       #expect(config["expert_dtype"]?.string == type, "\(path)")
     }
   }
+
+  /// Embeddings and routers that a recipe names stay plain in a directory, or are refused.
+  @Test func embeddingsAndRoutersStayPlain() throws {
+    let folder = TemporaryFolder()
+    let source = try openFixture("qwen3_moe")
+    let recipe = Recipe(
+      ChannelScheme.int8,
+      rules: [Role.embedding, .router].map { Recipe.Rule(.role($0), ChannelScheme.int8) })
+    let summary = try directory(source, "recipe", folder.file("out"), recipe: recipe)
+    let result = try Model.open(folder.file("out"))
+    for spec in source.family.weights where spec.role == .embedding || spec.role == .router {
+      #expect(try result.weights.weight(spec.name).encoding is Plain, "\(spec.name)")
+    }
+    #expect(summary.warnings.contains { $0.contains("engines hold routers as plain numbers") })
+    #expect(try checkEngine(result, for: .vllm).findings.isEmpty)
+    #expect(throws: RequestError.self) {
+      try directory(source, "recipe", folder.file("no"), recipe: recipe, isStrict: true)
+    }
+  }
+
+  /// Words that decide nothing are said.
+  @Test func wordsWithoutEffectAreSaid() throws {
+    let source = try openFixture("qwen3_moe")
+    func warnings(_ word: String, _ words: EngineWords) throws -> [String] {
+      var options = try options(word)
+      options.target = SafetensorsResult(layout: try words.layout(schemeWord: word))
+      return try Plan(source, options).warnings
+    }
+    #expect(
+      try warnings("W8A8", EngineWords(activations: "static")).contains {
+        $0.hasPrefix("--activations static decides nothing")
+      })
+    #expect(
+      try warnings("keep", EngineWords(layout: "ModelOpt")).contains {
+        $0.hasPrefix("--layout modelopt decides nothing")
+      })
+    #expect(try warnings("W8A8", EngineWords()).isEmpty)
+    let mixture = #expect(throws: RequestError.self) { try Schemes.named("q4_k_m") }
+    #expect(mixture?.problem.contains("is a mixture of types") == true)
+  }
 }

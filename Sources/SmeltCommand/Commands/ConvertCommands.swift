@@ -125,7 +125,10 @@ struct PlanCommand: ParsableCommand {
 
   func run() throws {
     let model = try opening.open(model, isReported: true)
-    let plan = try Plan(model, try scheme.request(model, result, common.run))
+    var options = try scheme.request(model, result, common.run)
+    // Scales that a calibration will choose are no reason not to plan.
+    options.calibrates = true
+    let plan = try Plan(model, options)
     try output.show(plan.json, plan.text)
   }
 }

@@ -28,7 +28,7 @@ package struct EngineWords: Sendable {
   /// - Throws: `RequestError` usage.
   func layout(schemeWord: String?) throws -> CompressedLayout {
     func find(_ word: String?, _ kind: String, among names: [String]) throws -> String? {
-      guard let word else { return nil }
+      guard let word = word?.lowercased() else { return nil }
       guard names.contains(word) else { throw unknownName(word, kind: kind, among: names) }
       return word
     }

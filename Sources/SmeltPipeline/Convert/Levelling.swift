@@ -7,7 +7,7 @@ import SmeltTensors
 
 /// Schemes of a plan that differ where engines have room for one, and the one that all of them get.
 ///
-/// Source: vLLM 0.33.0, `compressed_tensors/utils.py` (`should_ignore_layer`: shards of a fused layer) and
+/// Embeddings and routers stay plain too. Source: vLLM 0.33.0, `compressed_tensors/utils.py` (`should_ignore_layer`: shards of a fused layer) and
 /// `compressed_tensors_moe.py` (`get_moe_method`: all projections of all experts of a layer); SGLang 0.5.23, the same names.
 struct Levelling {
   /// Another scheme for a weight.
@@ -75,7 +75,16 @@ struct Levelling {
       Unit(what: "the experts of layer \(layer)", places: places)
     }
     let fused = FusionGroup.all(specs).filter { !specs[$0.places[0]].role.isRouted }
-    return layers
+    // vLLM 0.33.0, `vocab_parallel_embedding.py` and `GateLinear`; SGLang 0.5.23, the models' gates.
+    let plain = specs.enumerated().compactMap { place, spec -> Unit? in
+      guard !spec.isCarried || spec.isDraft else { return nil }
+      switch spec.role {
+      case .embedding: return Unit(what: "embeddings", places: [place], isPlain: true)
+      case .router: return Unit(what: "routers of layer \(spec.layer ?? 0)", places: [place], isPlain: true)
+      default: return nil
+      }
+    }
+    return layers + plain
       + fused.map { group, places in
         Unit(
           what: "\(group.matrix) of layer \(specs[places[0]].layer ?? 0)", places: places,

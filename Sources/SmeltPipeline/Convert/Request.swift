@@ -48,6 +48,17 @@ package struct ConversionRequest: Sendable {
   package static var schemeNames: String {
     (Schemes.all.map(\.name) + Recipe.mixtureNames).joined(separator: ", ")
       + "; in a .gguf llama-quantize's names mean its types, NAME\(Recipe.keepHead) keeps embeddings and output head"
+      + "; of vLLM's names also \(engineWords.map(\.word).joined(separator: ", "))"
+  }
+
+  /// Names that engines' users know, and what they mean: those that say more than a scheme, or another one in a directory.
+  package static var engineWords: [(word: String, meaning: String)] {
+    CompressedLayout.presets.sorted { $0.key < $1.key }.map {
+      (
+        $0.key,
+        "in capitals, for a directory: \($0.value) with static scales of activations, from calibration"
+      )
+    } + SchemeWord.known.map { ($0.word, SchemeWord($0.scheme, $0.activations).name) }
   }
 
   /// The options, with recipe and statistics read and checked against the model.

@@ -37,6 +37,11 @@ package func knownFormats() -> KnownFormats {
     "mixture", "NAME\(Recipe.keepHead)",
     "a mixture or one of GGUF's schemes with embeddings and output head kept; a scheme's name alone is llama-quantize's in a .gguf",
   ])
+  for (word, meaning) in ConversionRequest.engineWords { table.add(["word", word, meaning]) }
+  table.add([
+    "word", "SCHEME@WHAT",
+    "what engines do to activations: " + EngineActivations.allCases.map(\.rawValue).joined(separator: ", "),
+  ])
   for word in InstructionSet.words {
     table.add(["instruction set", word, InstructionSet.available.contains(word) ? "" : "not on this machine"])
   }
@@ -47,6 +52,8 @@ package func knownFormats() -> KnownFormats {
       "families": JSON(families.map { JSON($0) }), "containers": JSON(containers.map { JSON($0) }),
       "encodings": JSON(encodings.map { JSON($0) }),
       "mixtures": JSON(Recipe.mixtureNames.map { JSON($0) }),
+      "words": JSON(
+        ConversionRequest.engineWords.map { ["name": JSON($0.word), "meaning": JSON($0.meaning)] }),
       "schemes": JSON(
         Schemes.all.map {
           [

@@ -32,7 +32,7 @@ package struct SchemeWord: Sendable {
 
   /// The words of other tools that say more than a scheme. Source: compressed-tensors 0.20.1, `quantization/quant_scheme.py`,
   /// PRESET_SCHEMES.
-  static let known: [(word: String, scheme: any Scheme, activations: EngineActivations)] = [
+  package static let known: [(word: String, scheme: any Scheme, activations: EngineActivations)] = [
     ("W8A16", ChannelScheme.int8, .kept), ("W4A8", Int4Group.usual, .int8), ("W4AFP8", Int4Group.usual, .fp8),
     ("MXFP8A16", BlockScheme.mxfp8, .kept), ("MXFP4XFP8", MXFP4Scheme(), .fp8Groups),
   ]

@@ -42,6 +42,11 @@ package enum Schemes {
       }
       return Int8Coded(bits: bits)
     }
+    if found == nil, Mixture.names.contains(lower) {
+      throw RequestError(
+        .usage, "'\(text)' is a mixture of types, not a scheme",
+        help: "give it to --scheme; a rule or a recipe's default names one scheme, for example q4_k")
+    }
     guard let found else {
       throw unknownName(
         text, kind: "scheme", among: all.map(\.name),

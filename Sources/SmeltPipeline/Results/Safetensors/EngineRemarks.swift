@@ -19,12 +19,30 @@ extension SafetensorsResult {
     -> [String]
   {
     var naming = try TensorNaming(model, weights, layout)
-    guard let layout = naming.compressed else { return [] }
+    let unused = unusedWords(weights, naming)
+    guard let layout = naming.compressed else { return unused }
     if options.statistics != nil || !options.calibrates {
       try naming.chooseScales(options.statistics, weights, model)
     }
-    return layout.package == .modelOpt
-      ? modelOptRemarks(weights, naming, layout) : compressedRemarks(weights, naming, layout)
+    return unused
+      + (layout.package == .modelOpt
+        ? modelOptRemarks(weights, naming, layout) : compressedRemarks(weights, naming, layout))
+  }
+
+  /// Words of the user's that decide nothing here.
+  private func unusedWords(_ weights: [PlannedWeight], _ naming: TensorNaming) -> [String] {
+    var remarks: [String] = []
+    if naming.compressed == nil, let package = layout.package {
+      remarks.append(
+        "--layout \(package.rawValue) decides nothing: it says how quantized weights lie, and no weight is written so"
+      )
+    }
+    if layout.activations == .fixed, !weights.contains(where: { naming.scales.isStatic($0, layout) }) {
+      remarks.append(
+        "--activations static decides nothing: FP8 with one scale a weight and NVFP4 have static scales of activations, and no weight is stored so"
+      )
+    }
+    return remarks
   }
 
   private func compressedRemarks(
