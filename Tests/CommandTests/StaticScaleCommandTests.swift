@@ -30,7 +30,7 @@ import Testing
     for (line, exit, words) in [
       ("smelt convert tiny r --scheme FP8", Int32(64), ["--calibration TEXT", "FP8_DYNAMIC"]),
       ("smelt quantize tiny r --scheme NVFP4", 64, ["--calibration TEXT", "NVFP4A16"]),
-      ("smelt plan tiny r --scheme nvfp4 --activations static", 64, ["--calibration TEXT"]),
+      ("smelt convert tiny r --scheme nvfp4 --activations static", 64, ["--calibration TEXT"]),
       ("smelt convert tiny r --scheme fp8-tensor --layout modelopt", 3, ["--activations static"]),
       ("smelt convert tiny r --scheme int8 --layout modelopt", 3, ["ModelOpt's layout"]),
       ("smelt convert tiny r --scheme nvfp4 --kv-cache fp8", 3, ["deepseek_v4"]),

@@ -137,11 +137,13 @@ import Testing
   @Test func routersStayPlain() throws {
     let recipe = Recipe(
       try Schemes.named("keep"), rules: [Recipe.Rule(.role(.router), try Schemes.named("fp8-channel"))])
-    let variant = try engineVariant("mixtral", "FP8_DYNAMIC", in: folder, recipe: recipe)
+    let variant = try engineVariant(
+      "mixtral", "FP8_DYNAMIC", in: folder, recipe: recipe, isLevelled: false)
     #expect(try spoken(variant, .vllm)["plain-role"] == .refuses)
     #expect(try spoken(variant, .sglang)["plain-role"] == .refuses)
     // vLLM looks Qwen3's up: declared, it may be quantized.
-    let qwen3 = try engineVariant("qwen3_moe", "FP8_DYNAMIC", in: folder, recipe: recipe)
+    let qwen3 = try engineVariant(
+      "qwen3_moe", "FP8_DYNAMIC", in: folder, recipe: recipe, isLevelled: false)
     #expect(try spoken(qwen3, .vllm).isEmpty)
     #expect(try spoken(qwen3, .sglang)["plain-role"] == .refuses)
   }

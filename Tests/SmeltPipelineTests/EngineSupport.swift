@@ -11,14 +11,16 @@ import Testing
 @testable import SmeltPipeline
 
 /// A directory that smelt writes of a fixture, opened for changes.
-func engineVariant(_ name: String, _ word: String, in folder: TemporaryFolder, recipe: Recipe? = nil) throws
-  -> Variant
-{
+func engineVariant(
+  _ name: String, _ word: String, in folder: TemporaryFolder, recipe: Recipe? = nil, isLevelled: Bool = true
+) throws -> Variant {
   let path = folder.file("made")
   for name in pathKind(path) == .nothing ? [] : try namesInFolder(path) { removeFile(path + "/" + name) }
   var options = try options(recipe == nil ? word : "keep")
   if let recipe { options.recipe = recipe }
-  options.target = SafetensorsResult(shardBytes: SafetensorsResult.usualShardBytes, schemeWord: word)
+  var target = SafetensorsResult(shardBytes: SafetensorsResult.usualShardBytes, schemeWord: word)
+  target.isLoadedFused = isLevelled
+  options.target = target
   _ = try convert(try openFixture(name), to: path + "-\(word)-\(name)", options)
   return try Variant(path: path + "-\(word)-\(name)")
 }

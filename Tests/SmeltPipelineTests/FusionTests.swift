@@ -338,4 +338,60 @@ private func directory(
     let mixture = #expect(throws: RequestError.self) { try Schemes.named("q4_k_m") }
     #expect(mixture?.problem.contains("is a mixture of types") == true)
   }
+
+  /// AWQ encodes only what it folds; the rest is levelled with it, and what it has encoded stays.
+  @Test func levelledWeightsStayAsAMethodMadeThem() throws {
+    let folder = TemporaryFolder()
+    let source = try openFixture("qwen3_moe")
+    let windows = someWindows(source, count: 2, context: 24)
+    for (path, recipe) in [
+      ("a", Recipe(try Schemes.named("W4A16"))),
+      ("b", Recipe(Int4Group(size: 32), rules: [Recipe.Rule(.role(.routedDown), ChannelScheme.int8)])),
+    ] {
+      var options = try options("keep")
+      options.recipe = recipe
+      options.target = SafetensorsResult()
+      _ = try quantize(
+        source, to: folder.file(path), calibration: windows,
+        textPath: fixture("models/tiny-v4/calibration.txt"), choosesObserver: true,
+        method: MethodOptions(.awq), options)
+      let result = try Model.open(folder.file(path))
+      let layers = Dictionary(grouping: source.family.weights.filter(\.role.isRouted)) { $0.layer }
+      for own in layers.values {
+        #expect(Set(try own.map { try result.weights.weight($0.name).encoding.name }).count == 1, "\(path)")
+      }
+      let report = try verify(
+        source: source, result: result, someWindows(source, count: 1, context: 24), thresholds: Thresholds(),
+        RunOptions())
+      #expect(report.faults.isEmpty)
+    }
+  }
+
+  /// What is kept keeps what its source says of activations, whatever the scheme's word says of what is converted.
+  @Test(arguments: ["W8A16", "W4A8", "W4AFP8", "MXFP8A16", "fp8-channel@a16", "W8A8", "NVFP4A16"])
+  func keptWeightsKeepTheirActivations(_ word: String) throws {
+    let folder = TemporaryFolder()
+    var first = try options("keep")
+    let asked = try SchemeWord(word)
+    first.recipe = Recipe(asked.scheme)
+    first.target = SafetensorsResult(schemeWord: word)
+    _ = try convert(try openFixture("qwen3_moe"), to: folder.file("a"), first)
+    try directory(try Model.open(folder.file("a")), "keep", folder.file("b"))
+    let (a, b) = (try section(folder.file("a")), try section(folder.file("b")))
+    #expect(a["config_groups"]?.text() == b["config_groups"]?.text())
+    #expect(a["format"]?.text() == b["format"]?.text())
+  }
+
+  /// DeepSeek's layout names what stays plain beside its FP8.
+  @Test func plainModulesOfTheMakersLayoutAreNamed() throws {
+    let folder = TemporaryFolder()
+    let recipe = Recipe(BlockScheme.fp8, rules: [Recipe.Rule(.role(.attention), Keep())])
+    try directory(try openFixture("deepseek_v3"), "recipe", folder.file("out"), recipe: recipe)
+    let section = try section(folder.file("out"))
+    #expect(section["quant_method"]?.string == "fp8")
+    let names = (section["modules_to_not_convert"]?.array ?? []).compactMap(\.string)
+    #expect(names.contains("model.layers.0.self_attn.q_a_proj") && !names.contains { $0.contains("experts") })
+    let rules = try checkEngine(try Model.open(folder.file("out")), for: .vllm).findings.map(\.rule.name)
+    #expect(!rules.contains("declared-scheme") && !rules.contains("fused-scheme"), "\(rules)")
+  }
 }

@@ -42,7 +42,13 @@ import Testing
       seen += 1
       #expect(a.absmax == nil && b.absmax == nil && a.groups == 1 && a.columns == 256)
       #expect(zip(a.meanSquare, b.meanSquare).allSatisfy { abs($0 - $1) <= $0 * 0x1p-22 }, "\(spec.name)")
-      #expect(try new.importance(spec.name)?.values == a.meanSquare)
+      // Thousands of tokens: what calibration drew to the mean is next to nothing.
+      let drawn = try #require(try new.importance(spec.name)).values
+      let mean = a.meanSquare.reduce(0, +) / 256
+      #expect(
+        zip(drawn, a.meanSquare).allSatisfy {
+          abs($0 - $1) <= 0.5 * abs($1 - mean) + 1e-5 * mean && ($0 - mean) * ($1 - mean) >= 0
+        }, "\(spec.name)")
     }
     #expect(seen == 11)
     // By hand: the first sum of attn_k over its 4,096 tokens, and of the second expert's gate.

@@ -47,15 +47,30 @@ package struct DeclaredActivations: Sendable {
   package var scaleName: String? { scale?.name }
   /// Whether that scale divides.
   let divides: Bool
+  /// The scale that the configuration promises and that is not there.
+  private let missing: String?
 
-  init(_ form: Form, isFloat: Bool = true, scale: TensorInfo? = nil, divides: Bool = false) {
+  init(
+    _ form: Form, isFloat: Bool = true, scale: TensorInfo? = nil, divides: Bool = false,
+    missing: String? = nil
+  ) {
     (self.form, self.isFloat, self.scale, self.divides) = (form, isFloat, scale, divides)
+    self.missing = scale == nil ? missing : nil
   }
 
   /// The scale that was chosen beforehand; nil where the engine chooses.
-  /// - Throws: `Q_SCALE_SHAPE` where it is no single number, `Q_SCALE_VALUE` where it is none above zero.
+  /// - Throws: `Q_SCALE_MISSING` where the configuration promises one, `Q_SCALE_SHAPE` where it is no single number, `Q_SCALE_VALUE`
+  ///   where it is none above zero.
   package func inputScale() throws(FormatError) -> InputScale? {
-    try scale.map { tensor throws(FormatError) in InputScale(try tensor.scaleNumber(), divides: divides) }
+    if let missing {
+      throw FormatError(
+        .scaleMissing, subject: missing,
+        "is not there, and the configuration says that activations have this scale",
+        help: "get the checkpoint anew, or say in its configuration that activations are dynamic")
+    }
+    return try scale.map { tensor throws(FormatError) in
+      InputScale(try tensor.scaleNumber(), divides: divides)
+    }
   }
 }
 
@@ -118,10 +133,12 @@ extension CompressedTensorsConfig {
       switch strategy {
       case "tensor_group":
         return DeclaredActivations(
-          .local, isFloat: isFloat, scale: source.tensor("\(module).input_global_scale"), divides: true)
+          .local, isFloat: isFloat, scale: source.tensor("\(module).input_global_scale"), divides: true,
+          missing: "\(module).input_global_scale")
       case "tensor":
         return DeclaredActivations(
-          .tensor, isFloat: isFloat, scale: isDynamic ? nil : source.tensor("\(module).input_scale"))
+          .tensor, isFloat: isFloat, scale: isDynamic ? nil : source.tensor("\(module).input_scale"),
+          missing: isDynamic ? nil : "\(module).input_scale")
       case "group", "block":
         return DeclaredActivations(
           group.map { hasPowers ? .powers($0) : .group($0) } ?? .token, isFloat: isFloat)

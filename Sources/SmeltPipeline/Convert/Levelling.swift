@@ -98,9 +98,14 @@ struct Levelling {
     _ plan: (Int, SchemeWord, String) throws -> PlannedWeight
   ) -> (scheme: String, planned: [PlannedWeight])? {
     var schemes: [SchemeWord] = []
-    for place in unit.places
-    where !schemes.contains(where: { $0.name == weights[place].decision.word.name }) {
-      schemes.append(weights[place].decision.word)
+    for place in unit.places {
+      // What a method has encoded stays as it is, and its scheme's name says what the others can be.
+      let word = weights[place].decision.word
+      let isPrepared = weights[place].stored.prepared != nil
+      guard let scheme = isPrepared ? try? SchemeWord(word.name) : word,
+        !schemes.contains(where: { $0.name == scheme.name })
+      else { continue }
+      schemes.append(scheme)
     }
     if unit.isPlain { schemes = [SchemeWord(Keep())] }
     var best: (scheme: String, planned: [PlannedWeight], bytes: Int)?

@@ -72,6 +72,8 @@ package struct Plan: Sendable {
     if options.target.isLoadedFused {
       let levelling = try Levelling(weights, isStrict: options.isStrict) { place, word, reason in
         let (stored, scheme) = (stored[place], word.scheme)
+        // A method has chosen its codes: they have no other form.
+        guard stored.prepared == nil else { return weights[place] }
         var decision = try asked(stored)
         decision.activations = word.activations
         let other = scheme.fallback(for: stored.encoding, shape: stored.spec.shape)

@@ -42,6 +42,10 @@ struct CompressedLayout: Sendable {
   var package: Package?
   /// What was asked for; nil where formats decide.
   let activations: Activations?
+  /// Whether the user said it in so many words, and not with a scheme's name, which speaks of what is converted.
+  private let asksForActivations: Bool
+  /// What the source says of the activations that meet weights that are kept.
+  var kept: [WeightName: CompressedFormat.ActivationChoice] = [:]
   /// What the scheme's word says of activations, where the recipe says nothing of a weight's.
   let word: EngineActivations?
   /// The scheme that was named for the whole model, where one was.
@@ -62,6 +66,7 @@ struct CompressedLayout: Sendable {
     self.package = package
     word = known?.activations
     scheme = known?.scheme
+    asksForActivations = activations != nil
     self.activations =
       activations
       ?? (text.hasSuffix("A16") ? Activations.none : CompressedLayout.meansStatic(schemeWord) ? .fixed : nil)
@@ -124,12 +129,25 @@ struct CompressedLayout: Sendable {
   /// The same wherever it lies.
   func format(_ planned: PlannedWeight, isStatic: Bool) -> EngineFormat? {
     guard package == .modelOpt else { return compressed(planned, isStatic: isStatic).map { .compressed($0) } }
-    let own = planned.decision.activations ?? word
+    let own = planned.decision.activations ?? (speaks(of: planned) ? word : nil)
     guard own == nil || own == .kept,
       let format = ModelOptFormat(planned.resultEncoding, planned.stored.spec.shape, isStatic: isStatic),
-      !((keepsActivations || own == .kept) && format.roundsActivations)
+      !((leavesActivations(planned) || own == .kept) && format.roundsActivations)
     else { return nil }
     return .modelOpt(format)
+  }
+
+  /// Whether the scheme's word speaks of a weight: of what is converted, and of what is stored as it asks already.
+  private func speaks(of planned: PlannedWeight) -> Bool {
+    guard planned.isSources else { return true }
+    guard let scheme, !scheme.keepsBytes else { return false }
+    return scheme.encoding(for: Plain.f32, shape: planned.stored.spec.shape).name
+      == planned.resultEncoding.name
+  }
+
+  /// Whether activations stay as they are because the user said so.
+  private func leavesActivations(_ planned: PlannedWeight) -> Bool {
+    keepsActivations && (asksForActivations || speaks(of: planned))
   }
 
   /// What compressed-tensors says of activations.
@@ -145,8 +163,10 @@ struct CompressedLayout: Sendable {
   /// The format of a weight with the activations that were asked for, wherever it lies.
   private func compressed(_ planned: PlannedWeight, isStatic: Bool) -> CompressedFormat? {
     if let own = planned.decision.activations { return compressed(planned, choice(own), isStatic: isStatic) }
-    // A word for the whole model says nothing of what is kept in another encoding.
-    let asked = keepsActivations ? .kept : word.map(choice)
+    // A scheme's word says nothing of what is kept, whose source has said it.
+    let asked =
+      leavesActivations(planned)
+      ? .kept : speaks(of: planned) ? word.map(choice) : kept[planned.stored.spec.name]
     return asked.flatMap { compressed(planned, $0, isStatic: isStatic) }
       ?? compressed(planned, .usual, isStatic: isStatic)
   }
@@ -180,6 +200,9 @@ struct CompressedLayout: Sendable {
 }
 
 extension PlannedWeight {
+  /// Whether the source's own codes stay.
+  fileprivate var isSources: Bool { isKept && stored.prepared == nil }
+
   /// Whether scales of MXFP8 are the bytes they should be: another program may have written floats.
   fileprivate var hasByteScales: Bool {
     !TensorNaming.isMX(resultEncoding) || !isKept || stored.hasPowerScales

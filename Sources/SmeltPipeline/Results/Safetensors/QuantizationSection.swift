@@ -43,6 +43,8 @@ struct QuantizationSection {
     let isTrue =
       naming.compressed == nil && section?["quant_method"]?.string == method
       && (side == nil || section?["weight_block_size"]?.array?.map(\.integer) == [side, side])
+      && (chosenPlain.isEmpty
+        || section?["modules_to_not_convert"]?.array?.map(\.string) == chosenPlain.map { $0 })
       && (config["expert_dtype"] == nil || config["expert_dtype"]?.string == expertType)
     if isTrue { return bytes.array }
     let dropped = Set(keys + ["expert_dtype"])
@@ -92,6 +94,9 @@ struct QuantizationSection {
     ]
     if isV4 { members.append(("scale_fmt", "ue8m0")) }
     members.append(("weight_block_size", [JSON(side ?? 128), JSON(side ?? 128)]))
+    if !chosenPlain.isEmpty {
+      members.append(("modules_to_not_convert", JSON(chosenPlain.map { JSON($0) })))
+    }
     return (expertType.map { [("expert_dtype", JSON($0))] } ?? [])
       + [("quantization_config", JSON(members: members))]
   }
@@ -140,6 +145,14 @@ struct QuantizationSection {
       }
     }
     return plain
+  }
+
+  /// Modules that the makers' FP8 has quantized and a recipe or the source plain. Source: vLLM 0.33.0, `quantization/fp8.py`
+  /// (`from_config`: `ignored_layers`, `modules_to_not_convert`); transformers 5.24, `FineGrainedFP8Config`.
+  private var chosenPlain: [String] {
+    guard method == "fp8", naming.compressed == nil else { return [] }
+    return plain.filter { $0.spec.role.isQuantizedByDefault && $0.spec.fusionGroup?.isPlain != true }.map(
+      \.module)
   }
 
   /// The output head that frameworks have where the model has none.

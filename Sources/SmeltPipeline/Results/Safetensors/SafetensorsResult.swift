@@ -30,7 +30,7 @@ package struct SafetensorsResult: ResultTarget {
   }
 
   /// vLLM and SGLang make one matrix of several weights.
-  package var isLoadedFused: Bool { true }
+  package var isLoadedFused = true
 
   /// A folder, which has a list of its files.
   package var kind: OutputKind? { nil }

@@ -15,12 +15,19 @@ struct StaticScales: Sendable {
   private(set) var chosen: [WeightName: InputScale] = [:]
   /// What a layer's keys and values are divided by.
   private(set) var caches: [Int: CacheRange] = [:]
+  /// What the source says of the activations that meet weights that are kept, where its configuration is a package's.
+  private(set) var kept: [WeightName: CompressedFormat.ActivationChoice] = [:]
   /// Tensors of the source whose numbers the result gives again.
   private(set) var taken: Set<String> = []
 
   /// The source's scales, of weights that are kept as they are.
   init(_ model: Model, _ weights: [PlannedWeight], _ layout: CompressedLayout) throws {
     let declared = try model.declaredScales()
+    if model.declaresActivations {
+      for planned in weights where planned.isKept && CompressedLayout.isQuantized(planned.resultEncoding) {
+        kept[planned.stored.spec.name] = StaticScales.choice(declared.inputs[planned.stored.spec.name])
+      }
+    }
     if layout.activations == nil || layout.activations == .fixed {
       for planned in weights where planned.isKept && CompressedLayout.takesStatic(planned.resultEncoding) {
         guard let input = declared.inputs[planned.stored.spec.name], let scale = input.scale else { continue }
@@ -30,6 +37,16 @@ struct StaticScales: Sendable {
     }
     caches = declared.caches
     for names in declared.cacheTensors.values { taken.formUnion(names) }
+  }
+
+  /// What is said of activations as a result says it again.
+  private static func choice(_ input: DeclaredScales.Input?) -> CompressedFormat.ActivationChoice {
+    guard let input else { return .kept }
+    switch input.form {
+    case .token: return .rounded(.token(isFloat: input.isFloat))
+    case .group(let columns): return .rounded(.group(columns))
+    case .powers, .tensor, .local: return .usual
+    }
   }
 
   /// Whether a weight's activations have such a scale, or will have one once calibration is over.

@@ -28,6 +28,8 @@ struct TensorNaming {
     hasMakersMXFP8 = saysMXFP8 || TensorNaming.isMiniMaxM3(family)
     let own = model.family.dialects.firstIndex(of: model.dialect) ?? 0
     scales = try StaticScales(model, weights, layout)
+    var layout = layout
+    layout.kept = scales.kept
     guard layout.isNeeded(weights, family, column: own, saysMXFP8: saysMXFP8) else {
       (column, compressed, apart) = (own, nil, nil)
       guard !layout.cachesFP8 else {
@@ -37,7 +39,6 @@ struct TensorNaming {
       }
       return
     }
-    var layout = layout
     layout.package = layout.package ?? TensorNaming.package(model, weights, scales)
     let quantized = weights.filter { CompressedLayout.isQuantized($0.resultEncoding) }
     /// Whether a dialect has every quantized matrix for itself.
@@ -263,6 +264,17 @@ struct TensorNaming {
 
 extension Model {
   /// Whether config.json, or the file beside it, is ModelOpt's.
+  /// Whether config.json is a package's of engines, which says for every weight what becomes of activations.
+  var declaresActivations: Bool {
+    guard let bytes = try? smallFile("config.json"), let config = try? parseConfig(bytes, file: "config.json")
+    else { return saysModelOpt }
+    let sections = [config] + QuantizationConfig.wrapperKeys.compactMap { config[$0] }
+    let methods = sections.compactMap {
+      ($0["quantization_config"] ?? $0["compression_config"])?["quant_method"]?.string
+    }
+    return methods.contains { $0 == "compressed-tensors" || $0.hasPrefix("modelopt") } || saysModelOpt
+  }
+
   var saysModelOpt: Bool {
     if let config = try? smallFile("config.json"),
       config.array.firstRange(of: Array("\"quant_method\": \"modelopt".utf8)) != nil
