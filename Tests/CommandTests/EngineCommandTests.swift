@@ -18,7 +18,7 @@ import Testing
       "smelt convert moe w8a8 --scheme W8A8 --quiet && smelt convert moe m.ingot --quiet")
     #expect(made.exit == 0, "\(made.stderr)")
     for (line, exit) in [
-      ("w8a8 --for vllm", Int32(0)), ("w8a8 --for transformers", 1), ("w8a8 --for sglang", 3),
+      ("w8a8 --for vllm", Int32(0)), ("w8a8 --for transformers", 3), ("w8a8 --for sglang", 3),
       ("m.ingot --for vllm", 3),
       ("llama --for mlx", 0), ("llama --for llama.cpp", 3), ("w8a8 --for vllm --tp 3", 3),
       ("w8a8 --for vllm --tp 2", 0),
@@ -37,7 +37,8 @@ import Testing
   @Test func machinesReadOneObject() throws {
     let shell = try shell()
     let outcome = try shell.run(
-      "smelt convert moe w --scheme W8A8 --quiet --json >&2; smelt check w --for sglang --tp 2 --version 0.5.20 --json"
+      "smelt convert moe w --scheme W8A8 --quiet --json >&2; "
+        + "smelt check w --for sglang --tp 2 --engine-version 0.5.20 --json"
     )
     #expect(outcome.exit == 3)
     let json = try outcome.json()
@@ -45,13 +46,19 @@ import Testing
     #expect(json["schema"]?.string == "smelt.engine-check/1" && json["verdict"]?.string == "refuses")
     #expect(json["version"]?.string == "0.5.20" && json["rules_read_from"]?.string == "0.5.23")
     #expect(json["tensor_parallel"]?.integer == 2)
+    #expect(try shell.run("smelt check llama --for vllm --version 0.33.0").exit == 0)
     #expect(json["findings"]?.array?.first?["rule"]?.string == "int8-experts")
   }
 
   @Test(arguments: [
     ("check moe --for vlm", "did you mean vllm?"), ("check moe --tp 2", "--for"),
     ("check moe --strict", "--for"),
-    ("check moe --version 1", "--for"), ("check moe --for vllm --checksums", "--checksums"),
+    ("check moe --version 1", "--for"), ("check moe --engine-version 1", "--for"),
+    ("check moe --for vllm --engine-version banana", "no version of vLLM"),
+    ("check moe --for vllm --version banana", "no version of vLLM"),
+    ("check moe --for mlx --tp 2", "--tp"), ("check moe --for llama.cpp --tp 2", "--tp"),
+    ("check moe --for ollama --tp 1", "--tp"), ("check moe --for transformers --tp 2", "--tp"),
+    ("check moe --for vllm --checksums", "--checksums"),
     ("check moe --for vllm --tp 0", "--tp"), ("verify moe moe --tokens ids.json --as mlx", "vllm, sglang"),
     ("verify moe moe --tokens ids.json --as vllm --activations int8", "--as"),
   ])

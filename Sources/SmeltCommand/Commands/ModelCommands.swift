@@ -45,8 +45,8 @@ struct CheckCommand: ParsableCommand {
 
       With --for nothing is scanned: from headers, what an engine's loader would do
       with every tensor, by rules that name their source (Formats/engines.md). Exit
-      status 0 where it loads the model as it was proved, 1 where it would compute
-      something else, 3 where it would not load it.
+      status 0 where it loads the model and computes what its files say, 1 where it
+      would compute something else, 3 where it would not load it.
 
       Example: smelt check model.ingot
                smelt check DIR --for vllm --tp 8
@@ -65,10 +65,13 @@ struct CheckCommand: ParsableCommand {
       valueName: "engine"))
   var engine: String?
   @Option(
-    name: .customLong("version"),
+    name: .long,
     help: ArgumentHelp(
       "With --for: the engine's version; by default the one that the rules were read from.", valueName: "v"))
   var engineVersion: String?
+  /// The same by a shorter name.
+  @Option(name: .customLong("version"), help: .hidden)
+  var shortVersion: String?
   @Option(
     name: .long,
     help: ArgumentHelp("With --for: devices that share each matrix (tensor parallelism).", valueName: "n"))
@@ -84,16 +87,21 @@ struct CheckCommand: ParsableCommand {
       guard !checksums else { throw ValidationError("--checksums scans, --for does not: give one of them") }
       return
     }
-    guard engineVersion == nil, tp == nil, !strict else {
-      throw ValidationError("--version, --tp and --strict go with --for")
+    guard engineVersion == nil, shortVersion == nil, tp == nil, !strict else {
+      throw ValidationError("--engine-version, --tp and --strict go with --for")
     }
   }
 
   func run() throws {
     if let engine {
       let engine = try Engine.named(engine)
-      let found = try checkEngine(
-        try opening.open(model), for: engine, version: engineVersion, shards: tp ?? 1)
+      guard tp == nil || engine.cutsMatrices else {
+        throw RequestError(
+          .usage, "--tp: no rule of \(engine.title) asks how many devices share a matrix",
+          help: "leave it away; it goes with --for vllm and --for sglang")
+      }
+      let version = try (engineVersion ?? shortVersion).map { try engine.version($0) }
+      let found = try checkEngine(try opening.open(model), for: engine, version: version, shards: tp ?? 1)
       try output.show(found.json, found.text)
       let status = found.exitStatus(isStrict: strict)
       if status != 0 { throw ExitCode(status) }

@@ -61,8 +61,20 @@ package struct LlamaCppFinding: Sendable, Hashable {
     case stops = "stops"
   }
 
+  /// What it comes from, and so what helps.
+  package enum Cause: String, Sendable, CaseIterable {
+    /// There is no tokenizer in the file.
+    case tokenizer
+    /// A key or a tensor is not there that a writer can put there.
+    case contents
+    /// The model has dimensions or parts that llama.cpp has no code for.
+    case model
+  }
+
   /// How bad it is.
   package let effect: Effect
+  /// What it comes from.
+  package let cause: Cause
   /// What is so in the file, and what llama.cpp wants.
   package let text: String
   /// The place in llama.cpp's source.
@@ -81,16 +93,18 @@ struct LlamaCppRule: Sendable {
   /// The architectures it is for; none: all.
   let architectures: [String]
   let effect: LlamaCppFinding.Effect
+  let cause: LlamaCppFinding.Cause
   let source: String
   /// What is wrong; nil where nothing is.
   let problem: @Sendable (LlamaCppFile) -> String?
 
   init(
     _ architectures: [String], _ effect: LlamaCppFinding.Effect, _ source: String,
-    _ problem: @escaping @Sendable (LlamaCppFile) -> String?
+    cause: LlamaCppFinding.Cause = .model, _ problem: @escaping @Sendable (LlamaCppFile) -> String?
   ) {
     self.architectures = architectures
     self.effect = effect
+    self.cause = cause
     self.source = source
     self.problem = problem
   }
@@ -113,7 +127,7 @@ package enum LlamaCpp {
         guard rule.architectures.isEmpty || rule.architectures.contains(file.architecture),
           let text = rule.problem(file)
         else { return nil }
-        return LlamaCppFinding(effect: rule.effect, text: text, source: rule.source)
+        return LlamaCppFinding(effect: rule.effect, cause: rule.cause, text: text, source: rule.source)
       }
   }
 
@@ -132,7 +146,7 @@ package enum LlamaCpp {
 
   /// One row a rule.
   static let rules: [LlamaCppRule] = [
-    LlamaCppRule([], .doesNotLoad, "src/llama-vocab.cpp:1944") { file in
+    LlamaCppRule([], .doesNotLoad, "src/llama-vocab.cpp:1944", cause: .tokenizer) { file in
       guard file.metadata["tokenizer.ggml.model"] == nil else { return nil }
       return "there is no tokenizer, and its loader wants 'tokenizer.ggml.model'"
     },
@@ -244,8 +258,8 @@ extension LlamaCppLoader {
   /// What is missing, and what it would not take.
   func findings(_ file: LlamaCppFile) -> [LlamaCppFinding] {
     var found: [LlamaCppFinding] = []
-    func refuse(_ text: String, _ source: String) {
-      found.append(LlamaCppFinding(effect: .doesNotLoad, text: text, source: source))
+    func refuse(_ text: String, _ source: String, _ cause: LlamaCppFinding.Cause = .contents) {
+      found.append(LlamaCppFinding(effect: .doesNotLoad, cause: cause, text: text, source: source))
     }
     for key in LlamaCppLoader.commonKeys where file.value(key) == nil {
       refuse("the key '\(file.architecture).\(key)' is missing", "src/llama-model.cpp:1321")
@@ -262,7 +276,7 @@ extension LlamaCppLoader {
     let unknown = file.tensors.keys.filter { !takes($0) }.sorted()
     if let first = unknown.first {
       let more = unknown.count > 1 ? " and \(unknown.count - 1) more" : ""
-      refuse("nothing asks for the tensor '\(first)'\(more)", "src/llama-model-loader.cpp:1398")
+      refuse("nothing asks for the tensor '\(first)'\(more)", "src/llama-model-loader.cpp:1398", .model)
     }
     return found
   }

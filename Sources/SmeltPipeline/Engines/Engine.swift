@@ -1,5 +1,6 @@
 // Engines that load results, and what a rule about one of them is: a row of a table, with its source. Formats/engines.md.
 
+import SmeltModels
 import SmeltStorage
 
 /// A program that loads results.
@@ -39,6 +40,26 @@ package enum Engine: String, Sendable, CaseIterable {
     let synonyms = ["llamacpp": "llama.cpp", "llama-cpp": "llama.cpp", "mlx-lm": "mlx", "hf": "transformers"]
     if let engine = Engine(rawValue: synonyms[wanted] ?? wanted) { return engine }
     throw unknownName(text, kind: "engine", among: allCases.map(\.rawValue))
+  }
+
+  /// Whether rules ask how matrices are cut for several devices.
+  package var cutsMatrices: Bool { self == .vllm || self == .sglang }
+
+  /// A version as users write it: numbers with dots, an addition after them; of llama.cpp also a build
+  /// (`b10488`), and of it and Ollama a
+  /// commit.
+  /// - Throws: `RequestError` usage where it is none.
+  package func version(_ text: String) throws -> String {
+    let isNumbers = text.wholeMatch(of: #/v?[0-9]+(\.[0-9]+)*([-.+]?[A-Za-z][A-Za-z0-9.+-]*)?/#) != nil
+    let isBuild = self == .llamaCpp && text.wholeMatch(of: #/b?[0-9]+/#) != nil
+    let isCommit =
+      (self == .llamaCpp || self == .ollama) && text.wholeMatch(of: #/[0-9a-f]{7,40}/#) != nil
+    guard isNumbers || isBuild || isCommit else {
+      throw RequestError(
+        .usage, "--engine-version '\(excerpt(text))' is no version of \(title)",
+        help: "for example \(readVersion), the one that the rules were read from")
+    }
+    return text
   }
 
   /// The engines whose arithmetic `verify --as` can follow: those that fuse matrices or round activations.
@@ -97,8 +118,11 @@ enum EngineCondition: Sendable {
   case borrowed
   /// Its quantization method is none of these.
   case method([String])
-  /// The format of the whole configuration is none of these.
-  case format([String])
+  /// The format of the whole configuration is none of these, and there are weights of the scope that the rule
+  /// is about.
+  case format([String], EngineScope)
+  /// There is no config.json.
+  case configuration
   /// What one module is made of has several schemes: an expert layer's matrices, or the parts of a fused one.
   case parts(EngineScope)
   /// All weights of the scope have one scheme, or only the first is found.
@@ -115,6 +139,10 @@ enum EngineCondition: Sendable {
   case shardRows(EngineScope, exceptLast: Bool)
   /// Groups have none of these lengths; -1 stands for whole rows.
   case groups(EngineScope, [Int])
+  /// Integers whose activations are rounded to FP8 have groups of none of these lengths, or a matrix's
+  /// channels are no multiple.
+  /// nil: not asked.
+  case groupsWithFP8(EngineScope, [Int]?, multiple: Int?)
   /// Activations are declared in none of these ways, in the words of `EngineInputs.word`.
   case activations(EngineScope, [String])
   /// There are weights of the kinds at all; a layer's experts are one case.
@@ -143,8 +171,31 @@ enum EngineCondition: Sendable {
   case expertType
   /// Tensors have types that are none of these.
   case types([String])
-  /// What llama.cpp asks of a file of its own.
-  case file
+  /// Tensors of a GGUF file have types that are none of these.
+  case fileTypes([String])
+  /// What llama.cpp asks of a file of its own, for one of the causes.
+  case file([LlamaCppFinding.Cause])
+  /// What llama.cpp computes otherwise than the model asks.
+  case computes
+}
+
+extension EngineCondition {
+  /// Whether it is about what a GGUF file has too: no configuration declares its modules' schemes, tensors
+  /// have their own types.
+  var concernsFiles: Bool {
+    switch self {
+    case .container, .architecture, .borrowed, .types, .fileTypes, .file, .computes: true
+    default: false
+    }
+  }
+
+  /// Whether cases say by themselves what the engine does.
+  var speaksByCase: Bool {
+    switch self {
+    case .file, .computes: true
+    default: false
+    }
+  }
 }
 
 /// One row of the table.

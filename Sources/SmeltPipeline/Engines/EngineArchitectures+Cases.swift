@@ -10,6 +10,8 @@ extension EngineArchitectures {
   ///   none at all.
   static func cases(_ view: EngineView, borrowed: Bool) -> [EngineCase] {
     guard view.model.containerName != "gguf" else { return borrowed ? [] : fileCases(view) }
+    // That there is no configuration is a finding of its own.
+    guard view.hasConfig else { return [] }
     switch view.engine {
     case .vllm, .sglang, .ollama: return classCases(view, borrowed: borrowed)
     case .transformers: return borrowed ? [] : typeCases(view, transformers)
@@ -42,7 +44,8 @@ extension EngineArchitectures {
     return isBorrowed == borrowed ? [EngineCase(subject: "architectures", found: found)] : []
   }
 
-  /// Of a GGUF file: transformers has the family of few, llama.cpp and Ollama what llama.cpp has.
+  /// Of a GGUF file: transformers has the family of few, SGLang those of them whose model_type is llama.cpp's
+  /// word too, llama.cpp and Ollama what llama.cpp has.
   private static func fileCases(_ view: EngineView) -> [EngineCase] {
     switch view.engine {
     case .transformers:
@@ -50,6 +53,13 @@ extension EngineArchitectures {
       let names = [type, type.hasSuffix("_text") ? String(type.dropLast("_text".count)) : type]
       return names.contains(where: transformersGGUF.contains)
         ? [] : [EngineCase(subject: "general.architecture", found: "is that of '\(excerpt(type))'")]
+    case .sglang:
+      let name = EngineFile.architecture(view.model)
+      guard transformersGGUF.contains(view.model.family.modelType), name.map(sglangGGUF.contains) ?? false
+      else {
+        return [EngineCase(subject: "general.architecture", found: "is '\(excerpt(name ?? ""))'")]
+      }
+      return []
     case .llamaCpp, .ollama:
       guard let name = EngineFile.architecture(view.model), !llamaCpp.contains(name) else { return [] }
       return [EngineCase(subject: "general.architecture", found: "is '\(excerpt(name))'")]

@@ -214,6 +214,11 @@ enum EngineArchitectures {
     starcoder2 mamba nemotron gemma2 gemma3 gemma4 umt5 deci minimax_m2
     """)
 
+  /// `general.architecture` of files whose model_type in transformers is the same word, or `qwen3_moe`, and
+  /// that SGLang has a class for.
+  /// Source: SGLang 0.5.23, srt/model_loader/loader.py: _get_gguf_weights_map.
+  static let sglangGGUF = names("llama qwen2 qwen3 qwen3moe phi3 stablelm gpt2 starcoder2 gemma2")
+
   /// `general.architecture`. Source: llama.cpp, `src/llama-arch.cpp`.
   static let llamaCpp = names(
     """

@@ -30,7 +30,8 @@ package struct EngineCheck: Sendable {
     }
   }
 
-  /// The exit status: 0 loads as proved, 1 computes something else (or, strictly, something is worth knowing), 3 does not load.
+  /// The exit status: 0 loads, 1 computes something else (or, strictly, something is worth knowing), 3 does
+  /// not load.
   package func exitStatus(isStrict: Bool) -> Int32 {
     switch outcome {
     case .refuses?: 3
@@ -50,24 +51,31 @@ package struct EngineCheck: Sendable {
     ]
   }
 
+  /// The verdict in a line.
+  private var headline: String {
+    let devices = shards > 1 ? ", \(shards) devices" : ""
+    let does =
+      switch outcome {
+      case .refuses?: "does not load it"
+      case .differs?: "loads it and computes something else"
+      case .notes?, nil: "loads it and computes what its files say"
+      }
+    let isRead = version == engine.readVersion || version == "v" + engine.readVersion
+    return isRead
+      ? "\(engine.title) \(version)\(devices) \(does)"
+      : "\(engine.title) \(version) was not read; by the rules of \(engine.readVersion)\(devices) it \(does)"
+  }
+
   /// For people, in 80 columns.
   package var text: String {
-    let name = "\(engine.title) \(version)" + (shards > 1 ? ", \(shards) devices" : "")
-    let lead =
-      switch outcome {
-      case .refuses?: "\(name) does not load it"
-      case .differs?: "\(name) loads it and computes something else"
-      case .notes?, nil: "\(name) loads it as proved"
-      }
-    var lines = wrapped(lead)
-    if version != engine.readVersion {
-      lines += wrapped("the rules were read from \(engine.readVersion)")
-    }
+    var lines = wrapped(headline)
     for finding in findings {
       let rule = finding.rule
-      lines += [""] + wrapped("\(rule.outcome.rawValue): \(engine.title) \(rule.says) [\(rule.name)]")
-      for found in finding.cases.prefix(EngineCheck.most) {
-        lines += wrapped("'\(found.subject)' \(found.found)", indent: 2)
+      let own = rule.condition.speaksByCase
+      let says = own ? finding.cases.first?.found ?? rule.says : rule.says
+      lines += [""] + wrapped("\(rule.outcome.rawValue): \(engine.title) \(says) [\(rule.name)]")
+      for found in finding.cases.prefix(EngineCheck.most).dropFirst(own ? 1 : 0) {
+        lines += wrapped(own ? found.found : "'\(found.subject)' \(found.found)", indent: 2)
       }
       if finding.cases.count > EngineCheck.most {
         lines.append("  and \(grouped(finding.cases.count - EngineCheck.most)) more")
@@ -76,7 +84,9 @@ package struct EngineCheck: Sendable {
       if let help = rule.help { lines += wrapped("help: \(help)", indent: 2) }
     }
     guard !fates.isEmpty else { return lines.joined(separator: "\n") }
-    var table = Table(["tensors", "count", "bytes"])
+    var table = Table([
+      outcome == .refuses ? "what would become of its tensors" : "tensors", "count", "bytes",
+    ])
     for action in EngineFate.Action.allCases {
       let own = fates.filter { $0.action == action }
       guard !own.isEmpty else { continue }

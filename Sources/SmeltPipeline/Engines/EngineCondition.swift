@@ -20,11 +20,13 @@ extension EngineRule {
   /// Where the rule speaks; empty where it does not.
   /// - Throws: refusals of weights whose numbers are looked at.
   func cases(_ view: EngineView, _ found: [EngineFound?]) throws -> [EngineCase] {
-    guard concerns(view) else { return [] }
+    guard concerns(view), condition.concernsFiles || view.model.containerName != "gguf" else { return [] }
     switch condition {
     case .container(let names):
       return names.contains(view.model.containerName)
         ? [] : [EngineCase(subject: view.model.path, found: "is \(view.model.containerName)")]
+    case .configuration:
+      return view.hasConfig ? [] : [EngineCase(subject: "config.json", found: "is not there")]
     case .architecture: return EngineArchitectures.cases(view, borrowed: false)
     case .borrowed: return EngineArchitectures.cases(view, borrowed: true)
     case .method(let names):
@@ -34,10 +36,10 @@ extension EngineRule {
       // A rule on kinds is about a family's experts.
       guard kinds.isEmpty || view.weights.contains(where: { $0.isExpert && concerns($0) }) else { return [] }
       return [EngineCase(subject: "quant_method", found: "is '\(excerpt(method))'")]
-    case .format(let names):
-      guard let format = view.quantization.format, !names.contains(format), concernsSome(view) else {
-        return []
-      }
+    case .format(let names, let scope):
+      guard let format = view.quantization.format, !names.contains(format),
+        view.weights.contains(where: { scope.holds($0) && concerns($0) })
+      else { return [] }
       return [EngineCase(subject: "format", found: "is '\(excerpt(format))'")]
     case .parts(let scope): return partCases(view, scope)
     case .oneScheme(let scope): return schemeCases(view, scope, found)
@@ -59,6 +61,8 @@ extension EngineRule {
         let length = weight.columnsPerScale ?? -1
         return lengths.contains(length) ? nil : "has groups of \(length)"
       }
+    case .groupsWithFP8(let scope, let lengths, let multiple):
+      return groupCases(view, scope, found, lengths, multiple)
     case .activations(let scope, let words):
       return declared(view, scope, found) { scheme in
         let word = scheme.activations?.word ?? "none"
@@ -89,15 +93,15 @@ extension EngineRule {
       guard view.text["expert_dtype"] == nil, view.weights.contains(where: { $0.isExpert && concerns($0) })
       else { return [] }
       return [EngineCase(subject: "expert_dtype", found: "is not there, and experts are not FP4")]
-    case .types(let names):
+    case .types(let names), .fileTypes(let names):
+      if case .fileTypes = condition, view.model.containerName != "gguf" { return [] }
       return view.model.source.tensors.filter { !names.contains($0.type) }.map {
         EngineCase(subject: $0.name, found: "is \($0.type)")
       }
-    case .file: return try EngineFile.cases(view.model)
+    case .file(let causes): return try EngineFile.cases(view.model, causes)
+    case .computes: return try EngineFile.differences(view.model)
     }
   }
-
-  private func concernsSome(_ view: EngineView) -> Bool { view.weights.contains { concerns($0) } }
 
   /// The weights of a scope that the rule is about and that a question finds something about.
   func each(
@@ -127,8 +131,12 @@ extension EngineRule {
 
   /// How a weight is stored, as a rule compares it.
   private func signature(_ weight: EngineWeight) -> String {
-    let group = weight.kind == .packed ? weight.columnsPerScale.map { " of \($0)" } ?? " by channel" : ""
-    let bits = (weight.encoding as? GroupedIntegers).map { "\($0.width.rawValue)-bit " } ?? ""
+    let group =
+      weight.kind == .packed || weight.kind == .int4
+      ? weight.columnsPerScale.map { " of \($0)" } ?? " by channel" : ""
+    let bits =
+      weight.kind == .int4
+      ? "" : (weight.encoding as? GroupedIntegers).map { "\($0.width.rawValue)-bit " } ?? ""
     return bits + weight.kind.rawValue + group
   }
 

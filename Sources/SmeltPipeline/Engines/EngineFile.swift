@@ -16,13 +16,27 @@ enum EngineFile {
 
   /// What llama.cpp refuses in a file, or stops at: the rules of `LlamaCppRules.swift`, each with its place in the source.
   /// - Throws: refusals of the file.
-  static func cases(_ model: Model) throws -> [EngineCase] {
+  static func cases(_ model: Model, _ causes: [LlamaCppFinding.Cause]) throws -> [EngineCase] {
     guard model.containerName == "gguf" else { return [] }
     let file = try GGUFFile(path: model.path)
     let metadata = Metadata(file) { !$0.hasPrefix("tokenizer.ggml.") || $0 == "tokenizer.ggml.model" }
     let tensors = Dictionary(file.tensors.map { ($0.name, $0.shape) }) { first, _ in first }
-    return LlamaCpp.findings(LlamaCppFile(metadata, tensors: tensors)).map {
-      EngineCase(subject: "file", found: "\($0.effect.rawValue): \($0.text) (\($0.source))")
+    return LlamaCpp.findings(LlamaCppFile(metadata, tensors: tensors)).filter { causes.contains($0.cause) }
+      .map {
+        EngineCase(subject: fileName(model.path), found: "\($0.effect.rawValue): \($0.text) (\($0.source))")
+      }
+  }
+
+  /// What llama.cpp computes otherwise than the model asks: what `convert` warns of, from the file's own
+  /// configuration.
+  /// - Throws: refusals of the configuration.
+  static func differences(_ model: Model) throws -> [EngineCase] {
+    guard model.containerName == "gguf", let architecture = GGUFArchitectures.of(model.family),
+      let text = try model.textConfig()
+    else { return [] }
+    let config = ConfigReader(try parseConfig(text, file: "config.json"), file: "config.json")
+    return try architecture.differences(of: model.family, config).map {
+      EngineCase(subject: fileName(model.path), found: "computes otherwise: \($0)")
     }
   }
 }

@@ -8,11 +8,15 @@ extension EngineRules {
       "container", .mlx, .refuses, "reads directories of safetensors", .container(["safetensors"]),
       source: "0.32.2, utils.py: load_model", help: "convert the model to a directory"),
     EngineRule(
+      "configuration", .mlx, .refuses, "reads what a model is from config.json", .configuration,
+      source: "0.32.2, utils.py: load_config",
+      help: "there is no config.json: put the publisher's beside the weights"),
+    EngineRule(
       "architecture", .mlx, .refuses, "has no implementation of the architecture", .architecture,
       source: "0.32.2, utils.py: _get_classes; models/*.py"),
     EngineRule(
       "format", .mlx, .refuses, "reads packed integers, NVFP4 and MXFP4 of compressed-tensors",
-      .format(["pack-quantized", "nvfp4-pack-quantized", "mxfp4-pack-quantized"]), methods: compressed,
+      .format(["pack-quantized", "nvfp4-pack-quantized", "mxfp4-pack-quantized"], .all), methods: compressed,
       source: "0.32.2, utils.py: _compressed_tensors_quantization", help: "write it in BF16"),
     EngineRule(
       "packed-group", .mlx, .refuses, "takes packed integers for 4 bits in groups of 32", .groups(.all, [32]),

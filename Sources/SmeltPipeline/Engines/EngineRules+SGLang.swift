@@ -9,6 +9,10 @@ extension EngineRules {
       .container(["safetensors", "gguf"]), source: "0.5.23, model_loader/loader.py",
       help: "convert the model to a directory"),
     EngineRule(
+      "configuration", .sglang, .refuses, "reads what a model is from config.json", .configuration,
+      source: "0.5.23, configs/model_config.py: get_config",
+      help: "there is no config.json: put the publisher's beside the weights"),
+    EngineRule(
       "architecture", .sglang, .refuses, "has no implementation of the architecture", .architecture,
       source: "0.5.23, models/*.py: EntryClass"),
     EngineRule(
@@ -99,10 +103,39 @@ extension EngineRules {
     EngineRule(
       "expert-format", .sglang, .refuses,
       "takes packed experts where the whole configuration says pack-quantized alone",
-      .format(["pack-quantized"]),
+      .format(["pack-quantized"], .experts),
       kinds: [.packed], methods: compressed,
       source: "0.5.23, CT/schemes/compressed_tensors_wNa16_moe.py: __init__",
       help: "use one scheme for all that is quantized"),
+    EngineRule(
+      "packed-activations", .sglang, .refuses,
+      "has no packed integers whose activations are rounded but in experts", .activations(.linear, ["none"]),
+      kinds: [.packed], methods: compressed,
+      source: "0.5.23, CT/compressed_tensors.py: _get_scheme_from_parts, _is_wNa16_group_channel",
+      help: "leave activations as they are (W4A16), or use W8A8 or fp8-channel"),
+    EngineRule(
+      "int4-bytes", .sglang, .refuses, "has no 4-bit integers in bytes of their own but on NPUs",
+      .stored(.all),
+      kinds: [.int4], methods: compressed,
+      source: "0.5.23, CT/compressed_tensors.py: _get_scheme_from_parts, get_moe_scheme",
+      help: "use W4A16, W8A8 or fp8-channel"),
+    EngineRule(
+      "w4afp8-group", .sglang, .refuses,
+      "runs experts of 4-bit integers with activations in FP8 by a kernel for groups of 128 alone",
+      .groupsWithFP8(.experts, [128], multiple: nil), kinds: [.packed], methods: compressed,
+      source: "0.5.23, layers/moe/cutlass_w4a8_moe.py: cutlass_w4a8_moe",
+      help: "choose a group of 128, or leave activations as they are"),
+    EngineRule(
+      "gpt-oss", .sglang, .refuses, "loads gpt-oss' quantized experts from mxfp4's blocks alone",
+      .method(["mxfp4"]), kinds: EngineKind.quantized, families: ["gpt_oss"],
+      source: "0.5.23, models/gpt_oss.py: load_weights", help: "write it with --scheme mxfp4"),
+    EngineRule(
+      "gguf-types", .sglang, .refuses, "has no kernels for the types of blocks",
+      .fileTypes([
+        "F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K",
+        "Q6_K", "IQ1_M", "IQ1_S", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS", "IQ4_NL",
+      ]), source: "0.5.23, layers/quantization/gguf.py: fused_mul_mat_gguf",
+      help: "choose a scheme of these types, or run a directory"),
     EngineRule(
       "shard-groups", .sglang, .refuses, "cuts input channels between groups of scales only",
       .shardColumns(.all),

@@ -10,6 +10,10 @@ extension EngineRules {
       .container(["safetensors", "gguf"]), source: "5.24.0, modeling_utils.py",
       help: "convert the model to a directory"),
     EngineRule(
+      "configuration", .transformers, .refuses, "reads what a model is from config.json", .configuration,
+      source: "5.24.0, configuration_utils.py: get_config_dict",
+      help: "there is no config.json: put the publisher's beside the weights"),
+    EngineRule(
       "architecture", .transformers, .refuses, "has no implementation of the architecture", .architecture,
       source: "5.24.0, models/auto/modeling_auto.py; integrations/ggml.py"),
     EngineRule(
@@ -24,22 +28,31 @@ extension EngineRules {
       source: "5.24.0, integrations/compressed_tensors.py: CompressedTensorsDequantize.convert",
       help: "keep experts in another scheme"),
     EngineRule(
-      "int8-experts", .transformers, .differs,
-      "leaves experts of INT8 out when it stacks them, and begins them anew", .stored(.experts),
-      kinds: [.int8], methods: compressed,
+      "int8-experts", .transformers, .refuses,
+      "leaves experts of integers in bytes out, and then has none to stack", .stored(.experts),
+      kinds: [.int8, .int4], methods: compressed,
       source: "5.24.0, integrations/compressed_tensors.py: CompressedTensorsDequantize.convert",
       help: "use W8A16, fp8-channel or W4A16"),
     EngineRule(
       "fp8-block-experts", .transformers, .refuses,
       "multiplies experts of FP8 by their scales without regard to blocks", .stored(.experts),
-      kinds: [.fp8Block], methods: compressed,
+      kinds: [.fp8Block, .mxfp8], methods: compressed,
       source: "5.24.0, integrations/compressed_tensors.py: CompressedTensorsDequantize.convert",
       help: "use fp8-channel, or the makers' layout"),
     EngineRule(
-      "asymmetric-experts", .transformers, .differs, "unpacks experts without their zero points",
+      "asymmetric-experts", .transformers, .refuses,
+      "unpacks experts without their zero points, and wants them",
       .zeroPoints(.experts), kinds: [.packed], methods: compressed,
-      source: "5.24.0, integrations/compressed_tensors.py: CompressedTensorsDequantize.convert",
+      source:
+        "5.24.0, integrations/compressed_tensors.py: CompressedTensorsDequantize.convert; "
+        + "compressed-tensors 0.20.1, compressors/pack_quantized/base.py: decompress",
       help: "quantize experts symmetrically"),
+    EngineRule(
+      "expert-activations", .transformers, .notes,
+      "unpacks experts, so that their activations stay as they are; dequantize=True does so to all matrices",
+      .activations(.experts, ["none"]), kinds: [.fp8Tensor, .fp8Channel, .packed], methods: compressed,
+      source:
+        "5.24.0, quantizers/base.py: update_weight_conversions; quantizers/quantizer_compressed_tensors.py"),
     EngineRule(
       "expert-scheme", .transformers, .differs, "unpacks all experts by one group of the configuration",
       .oneScheme(.experts), kinds: EngineKind.quantized, methods: compressed,
@@ -50,6 +63,13 @@ extension EngineRules {
       "with dequantize=True unpacks all that is no expert by one group of the configuration",
       .oneScheme(.linear), kinds: EngineKind.quantized, methods: compressed,
       source: "5.24.0, integrations/compressed_tensors.py: get_dense_scheme"),
+    EngineRule(
+      "gpt-oss", .transformers, .differs,
+      "finds none of gpt-oss' experts in compressed-tensors, and begins them anew", .stored(.experts),
+      kinds: EngineKind.quantized, methods: compressed, families: ["gpt_oss"],
+      source:
+        "5.24.0, conversion_mapping.py has no gpt_oss; models/gpt_oss/modeling_gpt_oss.py: GptOssExperts",
+      help: "write it with --scheme mxfp4"),
     EngineRule(
       "stacked-experts", .transformers, .refuses, "asks for each expert's matrices by its number", .stacked,
       kinds: EngineKind.quantized, methods: compressed, source: "5.24.0, conversion_mapping.py",

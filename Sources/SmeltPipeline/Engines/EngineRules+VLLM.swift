@@ -11,6 +11,10 @@ extension EngineRules {
       source: "0.33.0, layers/quantization/__init__.py: QuantizationMethods has no gguf",
       help: "convert the model to a directory"),
     EngineRule(
+      "configuration", .vllm, .refuses, "reads what a model is from config.json", .configuration,
+      source: "0.33.0, transformers_utils/config.py: get_config",
+      help: "there is no config.json: put the publisher's beside the weights"),
+    EngineRule(
       "architecture", .vllm, .refuses, "has no implementation of the architecture", .architecture,
       source: "0.33.0, model_executor/models/registry.py"),
     EngineRule(
@@ -97,6 +101,18 @@ extension EngineRules {
       .groups(.experts, [-1, 32, 64, 128]), kinds: [.packed],
       source: "0.33.0, layers/quantization/utils/marlin_utils.py: check_moe_marlin_supports_config",
       help: "choose a group of 32, 64 or 128"),
+    EngineRule(
+      "w4afp8-group", .vllm, .refuses, "takes 4-bit integers with activations in FP8 in groups of 128 alone",
+      .groupsWithFP8(.all, [128], multiple: nil), kinds: [.packed], methods: compressed,
+      source: "0.33.0, CT/schemes/compressed_tensors_w4a8_fp8.py: __init__; "
+        + "CT/compressed_tensors_moe/compressed_tensors_moe_w4a8_fp8.py: __init__",
+      help: "choose a group of 128, or leave activations as they are"),
+    EngineRule(
+      "w4afp8-width", .vllm, .refuses,
+      "takes experts of 4-bit integers with activations in FP8 in multiples of 256 channels",
+      .groupsWithFP8(.experts, nil, multiple: 256), kinds: [.packed], methods: compressed,
+      source: "0.33.0, CT/compressed_tensors_moe/compressed_tensors_moe_w4a8_fp8.py: create_weights",
+      help: "use fewer devices, or leave activations as they are"),
     EngineRule(
       "expert-width", .vllm, .refuses, "takes packed experts whose input channels are a multiple of 128",
       .expertInputs(128), kinds: [.packed],

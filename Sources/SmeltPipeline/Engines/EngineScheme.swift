@@ -64,7 +64,7 @@ struct EngineScheme: Hashable, Sendable {
     case (true, 4, "tensor_group"): .nvfp4
     case (true, _, _): .mxfp4
     case (false, 8, _): format == "pack-quantized" || format == nil ? .packed : .int8
-    default: .packed
+    default: format == "int-quantized" ? .int4 : .packed
     }
   }
 
@@ -78,7 +78,7 @@ struct EngineScheme: Hashable, Sendable {
   /// Whether a weight is stored so.
   func fits(_ weight: EngineWeight) -> Bool {
     guard kind == weight.kind else { return false }
-    guard kind == .packed else { return true }
+    guard kind == .packed || kind == .int4 else { return true }
     return weight.columnsPerScale == (strategy == "channel" || group == -1 ? nil : group)
   }
 

@@ -14,6 +14,8 @@ struct EngineView: Sendable {
   let version: String
   /// Devices that share each matrix.
   let shards: Int
+  /// Whether there is a config.json; a GGUF file has one in its keys.
+  let hasConfig: Bool
   /// config.json as it is.
   let config: JSON
   /// The text model's section, or config.json where it has none.
@@ -38,7 +40,9 @@ struct EngineView: Sendable {
       guard let bytes = try model.smallFile(name) else { return nil }
       return try parseConfig(bytes, file: name)
     }
-    let config = try read("config.json") ?? JSON(members: [])
+    let found = try read("config.json")
+    hasConfig = found != nil || model.containerName == "gguf"
+    let config = found ?? JSON(members: [])
     let sidecar = try read("hf_quant_config.json")
     self.config = config
     let section = EngineQuantization.section(config, sidecar: nil)

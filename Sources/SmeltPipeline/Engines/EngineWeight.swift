@@ -12,6 +12,8 @@ package enum EngineKind: String, Sendable, CaseIterable {
   case fp8Block = "fp8-block"
   case mxfp8
   case int8
+  /// Integers of 4 bits with a byte each.
+  case int4
   /// Integers in words of 32 bits.
   case packed
   case nvfp4, mxfp4
@@ -32,7 +34,7 @@ package enum EngineKind: String, Sendable, CaseIterable {
       case .block: self = .fp8Block
       }
     case is INT8: self = isPacked ? .packed : .int8
-    case let integers as GroupedIntegers: self = integers.width == .eight && !isPacked ? .int8 : .packed
+    case let integers as GroupedIntegers: self = isPacked ? .packed : integers.width == .eight ? .int8 : .int4
     case is NVFP4: self = .nvfp4
     case is FP4: self = .mxfp4
     default: self = .ggml

@@ -48,15 +48,35 @@ extension SafetensorsResult {
   private func compressedRemarks(
     _ weights: [PlannedWeight], _ naming: TensorNaming, _ layout: CompressedLayout
   ) -> [String] {
+    let groups = groupRemarks(weights, layout)
     guard !layout.keepsActivations,
       let expert = weights.first(where: {
         $0.stored.spec.role.isRouted && $0.resultEncoding.name == FP8(.e4m3, .tensor).name
           && !naming.scales.isStatic($0, layout)
       })
-    else { return [] }
-    return [
+    else { return groups }
+    return groups + [
       "'\(expert.stored.spec.name)' and its like have one scale a weight and no scale of activations: vLLM 0.33 runs such experts by kernels "
         + "that leave activations as they are; --activations static with calibration, or fp8-channel, is for its FP8 kernels"
+    ]
+  }
+
+  /// Engines multiply 4-bit integers by activations in FP8 in groups of one length. Sources: vLLM 0.33.0,
+  /// `compressed_tensors_w4a8_fp8.py` and `compressed_tensors_moe_w4a8_fp8.py`; SGLang 0.5.23,
+  /// `cutlass_w4a8_moe.py`.
+  private func groupRemarks(_ weights: [PlannedWeight], _ layout: CompressedLayout) -> [String] {
+    let odd = weights.first { planned in
+      guard case .compressed(let format)? = layout.format(planned, isStatic: false), format.bits == 4,
+        !format.isFloat,
+        format.activations == .token(isFloat: true)
+      else { return false }
+      return format.strategy != .group(128)
+    }
+    guard let odd else { return [] }
+    return [
+      "'\(odd.stored.spec.name)' and its like are \(odd.resultEncoding.name) with activations in FP8 (W4AFP8): "
+        + "vLLM 0.33 and SGLang 0.5 have kernels for groups of 128 alone; W4A16, which leaves activations as they "
+        + "are, runs in groups of 32, 64 and 128"
     ]
   }
 
