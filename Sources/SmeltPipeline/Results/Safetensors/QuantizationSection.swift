@@ -44,7 +44,7 @@ struct QuantizationSection {
       naming.compressed == nil && section?["quant_method"]?.string == method
       && (side == nil || section?["weight_block_size"]?.array?.map(\.integer) == [side, side])
       && (chosenPlain.isEmpty
-        || section?["modules_to_not_convert"]?.array?.map(\.string) == chosenPlain.map { $0 })
+        || section?["modules_to_not_convert"]?.array?.compactMap(\.string) == chosenPlain)
       && (config["expert_dtype"] == nil || config["expert_dtype"]?.string == expertType)
     if isTrue { return bytes.array }
     let dropped = Set(keys + ["expert_dtype"])
@@ -150,7 +150,9 @@ struct QuantizationSection {
   /// Modules that the makers' FP8 has quantized and a recipe or the source plain. Source: vLLM 0.33.0, `quantization/fp8.py`
   /// (`from_config`: `ignored_layers`, `modules_to_not_convert`); transformers 5.24, `FineGrainedFP8Config`.
   private var chosenPlain: [String] {
-    guard method == "fp8", naming.compressed == nil else { return [] }
+    // Where nothing is converted the source's own section holds.
+    let isConverted = plan.slabs.contains { CompressedLayout.isQuantized($0.encoding) && !$0.isKept }
+    guard method == "fp8", naming.compressed == nil, isConverted else { return [] }
     return plain.filter { $0.spec.role.isQuantizedByDefault && $0.spec.fusionGroup?.isPlain != true }.map(
       \.module)
   }
