@@ -59,8 +59,8 @@ package struct DeclaredActivations: Sendable {
   }
 
   /// The scale that was chosen beforehand; nil where the engine chooses.
-  /// - Throws: `Q_SCALE_MISSING` where the configuration promises one, `Q_SCALE_SHAPE` where it is no single number, `Q_SCALE_VALUE`
-  ///   where it is none above zero.
+  /// - Throws: `Q_SCALE_MISSING` if the configuration declares a scale that is absent, `Q_SCALE_SHAPE` if it is not a single number,
+  ///   `Q_SCALE_VALUE` if it is not positive and finite.
   package func inputScale() throws(FormatError) -> InputScale? {
     if let missing {
       throw FormatError(

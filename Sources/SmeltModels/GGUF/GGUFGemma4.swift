@@ -205,7 +205,7 @@ enum GGUFGemma4: GGUFArchitecture {
 }
 
 extension GGUFModel {
-  /// The rows of a tensor, or nil where there is none.
+  /// The rows of a tensor; nil if the file has no such tensor.
   fileprivate func rows(_ tensor: String) -> Int? { tensorShape(tensor)?.rows }
 
   /// A number for each layer: one for all, or a list.

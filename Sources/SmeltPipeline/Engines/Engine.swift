@@ -48,7 +48,7 @@ package enum Engine: String, Sendable, CaseIterable {
   /// A version as users write it: numbers with dots, an addition after them; of llama.cpp also a build
   /// (`b10488`), and of it and Ollama a
   /// commit.
-  /// - Throws: `RequestError` usage where it is none.
+  /// - Throws: `RequestError` usage if the text is not a version.
   package func version(_ text: String) throws -> String {
     let isNumbers = text.wholeMatch(of: #/v?[0-9]+(\.[0-9]+)*([-.+]?[A-Za-z][A-Za-z0-9.+-]*)?/#) != nil
     let isBuild = self == .llamaCpp && text.wholeMatch(of: #/b?[0-9]+/#) != nil
@@ -110,16 +110,15 @@ enum FusedNumber: String, Sendable {
 
 /// A condition under which a rule speaks. Whoever needs a new kind adds a case and its evaluation.
 enum EngineCondition: Sendable {
-  /// The model lies in none of these containers.
+  /// The model is not in one of these containers.
   case container([String])
   /// The engine has no implementation of the architecture.
   case architecture
-  /// It has none of its own, and runs the one of transformers.
+  /// The engine has no implementation of its own and runs transformers'.
   case borrowed
-  /// Its quantization method is none of these.
+  /// The quantization method is not one of these.
   case method([String])
-  /// The format of the whole configuration is none of these, and there are weights of the scope that the rule
-  /// is about.
+  /// The configuration's format is not one of these, and the rule's scope has weights.
   case format([String], EngineScope)
   /// There is no config.json.
   case configuration
