@@ -182,3 +182,26 @@ func powerNotBelow(_ value: Float) -> Float {
   let power = Float(sign: .plus, exponent: value.exponent, significand: 1)
   return power < value ? power * 2 : power
 }
+
+extension Scheme {
+  /// What takes the place of a scheme of groups of 4-bit integers: nothing where the columns are a multiple of `size`, else the longest
+  /// shorter groups that fit, else the source as it is.
+  func shorterGroups(
+    _ source: any Encoding, _ shape: Shape, size: Int, make: (Int) -> any Scheme
+  ) -> (scheme: any Scheme, why: String)? {
+    if source is IntegerTable { return nil }
+    if source.name == encoding(for: source, shape: shape).name {
+      return (Keep(), "is \(source.name) already")
+    }
+    guard shape.columns % size != 0 else { return nil }
+    let why = "\(shape.columns) columns are not a multiple of \(size)"
+    guard let fit = Int4Group.sizes.first(where: { $0 < size && shape.columns % $0 == 0 }) else {
+      return (Keep(), "kept: \(why)")
+    }
+    let other = make(fit)
+    if source.name == other.encoding(for: source, shape: shape).name {
+      return (Keep(), "is \(source.name) already")
+    }
+    return (other, "\(other.name): \(why)")
+  }
+}

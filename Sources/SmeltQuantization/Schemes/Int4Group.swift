@@ -62,20 +62,7 @@ package struct Int4Group: Scheme {
 
   /// Shorter groups where the columns are no multiple; none at all where they are not a multiple of 32.
   package func fallback(for source: any Encoding, shape: Shape) -> (scheme: any Scheme, why: String)? {
-    if source is IntegerTable { return nil }
-    if source.name == encoding(for: source, shape: shape).name {
-      return (Keep(), "is \(source.name) already")
-    }
-    guard shape.columns % size != 0 else { return nil }
-    let why = "\(shape.columns) columns are not a multiple of \(size)"
-    guard let fit = Int4Group.sizes.first(where: { $0 < size && shape.columns % $0 == 0 }) else {
-      return (Keep(), "kept: \(why)")
-    }
-    let other = Int4Group(size: fit)
-    if source.name == other.encoding(for: source, shape: shape).name {
-      return (Keep(), "is \(source.name) already")
-    }
-    return (other, "\(other.name): \(why)")
+    shorterGroups(source, shape, size: size) { Int4Group(size: $0) }
   }
 
   /// Chooses each group's scale and encodes the group under it.
