@@ -15,8 +15,8 @@ public struct Conversion: Sendable {
   public var statistics: String?
   /// How codes are chosen when a text is given: `rtn` (rounding to nearest), `awq` or `gptq`.
   public var method: String
-  /// How an ingot stores weights: `fast`, `small` or `raw`.
-  public var compression: String
+  /// How an ingot stores weights: `fast`, `small` or `raw`; nil: `fast`. Refused for other containers.
+  public var compression: String?
   /// The container, where the path does not say it: `ingot`, `gguf` or `safetensors`.
   public var container: String?
   /// What becomes of blocks that draft tokens (multi-token prediction): `quantize` as the recipe says, `keep` or `drop`.
@@ -40,7 +40,7 @@ public struct Conversion: Sendable {
   /// A conversion.
   public init(
     scheme: String? = nil, recipe: String? = nil, statistics: String? = nil, method: String = "rtn",
-    compression: String = "fast", container: String? = nil, mtp: String = "quantize", exactOnly: Bool = false,
+    compression: String? = nil, container: String? = nil, mtp: String = "quantize", exactOnly: Bool = false,
     overwrite: Bool = false, resume: Bool = false
   ) {
     self.scheme = scheme

@@ -97,4 +97,20 @@ import Testing
     let verb = line.split(separator: " ")[0]
     #expect(try shell.run("smelt \(verb) --help").stdout.contains("MiB 2^20"))
   }
+
+  /// A size of files that was meant in gigabytes, and options of another kind of result, are refused before anything is written.
+  @Test(arguments: [
+    ("out --max-shard-size 5", "--max-shard-size is 5 bytes"),
+    ("out.gguf --split-max-size 48", "--split-max-size is 48 bytes"),
+    ("out.ingot --max-part-size 2kB", "--max-part-size is 2000 bytes"),
+    ("out --compression small", "--compression is for .ingot results"),
+    ("out.gguf --compression raw", "--compression is for .ingot results"),
+    ("out.ingot --compression smal", "did you mean small?"),
+  ])
+  func optionsOfFilesAreChecked(words: String, message: String) throws {
+    let shell = Shell()
+    let outcome = try shell.run("smelt convert v4 \(words); status=$?; ls -d out* 2>&1; exit $status")
+    #expect(outcome.exit != 0 && outcome.stderr.contains(message), "\(outcome.stderr)")
+    #expect(!outcome.stdout.contains("out\n") && !outcome.stdout.contains("out."), "\(outcome.stdout)")
+  }
 }

@@ -42,7 +42,7 @@ private func bounds(_ scheme: String, _ checkpoint: String) -> (mean: Double, fo
     let source = try openFixture(checkpoints[0])
     let request = ConversionRequest(
       scheme: "Q4_K_M", recipePath: nil, statisticsPath: nil, observer: nil, exactOnly: false,
-      compression: "fast", kind: nil, overwrite: false)
+      compression: nil, kind: nil, overwrite: false)
     let plan = try Plan(source, request.options(for: source, result: "r.ingot", RunOptions()))
     let schemes = Dictionary(
       plan.weights.map { ($0.stored.spec.role, $0.decision.scheme.name) }, uniquingKeysWith: { a, _ in a })

@@ -14,7 +14,7 @@ import Testing
 private func asked(_ scheme: String, of model: Model, _ result: String = "r.gguf") throws -> ConvertOptions {
   try ConversionRequest(
     scheme: scheme, recipePath: nil, statisticsPath: nil, observer: nil, exactOnly: false,
-    compression: "fast",
+    compression: nil,
     kind: nil, overwrite: false
   ).options(for: model, result: result, RunOptions())
 }

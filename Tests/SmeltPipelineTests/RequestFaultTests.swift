@@ -179,7 +179,7 @@ private func tiny(_ folder: TemporaryFolder, size: TinyV4.Size = .smallest) thro
     putFile(path, Array(text.utf8))
     let request = ConversionRequest(
       scheme: nil, recipePath: path, statisticsPath: nil, observer: nil, exactOnly: false,
-      compression: "fast", kind: nil, overwrite: false)
+      compression: nil, kind: nil, overwrite: false)
     let error = try #require(throws: FormatError.self) {
       _ = try Plan(model, request.options(for: model, result: folder.file("r.ingot"), oneThread))
     }

@@ -48,9 +48,9 @@ struct SchemeOptions: ParsableArguments {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "How an .ingot stores weights: fast (codecs that decode near the speed of memory), small or raw.",
+      "How an .ingot stores weights: fast (codecs that decode near the speed of memory), small or raw. Default: fast.",
       valueName: "how"))
-  var compression: String = "fast"
+  var compression: String?
 
   @Option(
     name: .long,
@@ -97,6 +97,14 @@ struct SchemeOptions: ParsableArguments {
   func request(
     _ model: Model, _ result: String, calibrates: Bool = false, _ run: RunOptions
   ) throws -> ConvertOptions {
+    for (name, size) in [
+      ("--split-max-size", splitMaxSize), ("--max-shard-size", maxShardSize),
+      ("--max-part-size", maxPartSize),
+    ] {
+      guard let size, size.bytes < 4096 else { continue }
+      throw ValidationError(
+        "\(name) is \(size.bytes) bytes, less than any file takes; give a unit, for example 5GB")
+    }
     var options = try ConversionRequest(
       scheme: scheme, recipePath: recipe, statisticsPath: statistics, observer: observer,
       drafts: mtp, exactOnly: exactOnly, compression: compression, kind: to, overwrite: overwrite,

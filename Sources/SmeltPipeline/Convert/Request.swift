@@ -14,7 +14,7 @@ package struct ConversionRequest: Sendable {
   var observer: String?
   var drafts: String
   var exactOnly: Bool
-  var compression: String
+  var compression: String?
   var kind: String?
   var overwrite: Bool
   var splitMaxSize: Int?
@@ -25,7 +25,7 @@ package struct ConversionRequest: Sendable {
   /// The words.
   package init(
     scheme: String?, recipePath: String?, statisticsPath: String?, observer: String?,
-    drafts: String = DraftFate.quantize.rawValue, exactOnly: Bool, compression: String, kind: String?,
+    drafts: String = DraftFate.quantize.rawValue, exactOnly: Bool, compression: String?, kind: String?,
     overwrite: Bool, splitMaxSize: Int? = nil, maxShardSize: Int? = nil,
     maxPartSize: Int? = nil, engines: EngineWords = EngineWords()
   ) {
@@ -69,10 +69,11 @@ package struct ConversionRequest: Sendable {
   ) throws -> ConvertOptions {
     try requireName(result)
     let container = try Container(result: result, asked: kind)
-    guard let compression = CodecMode(rawValue: compression) else {
-      throw RequestError(
-        .usage, "unknown compression '\(compression)'",
-        help: "known: \(CodecMode.allCases.map(\.rawValue).joined(separator: ", "))")
+    let compression = try compression.map { name in
+      guard let mode = CodecMode(rawValue: name) else {
+        throw unknownName(name, kind: "compression", among: CodecMode.allCases.map(\.rawValue))
+      }
+      return mode
     }
     let statistics = try statisticsPath.map { try readStatistics($0, for: model) }
     if let note = statistics?.notes.first(where: { $0.key == Statistics.leftOutNote }) {

@@ -47,7 +47,7 @@ extension Container {
   package static let ingot = Container(
     name: "ingot", ending: ".ingot", isKnown: { IngotFile.isIngot($0) },
     open: { path, _ in try IngotSource(path: path) },
-    makeTarget: { IngotResult($0.compression, maxPartBytes: $0.maxPartSize) })
+    makeTarget: { IngotResult($0.compression ?? .fast, maxPartBytes: $0.maxPartSize) })
 
   /// A GGUF file, or the first of several parts.
   package static let gguf = Container(
@@ -97,8 +97,8 @@ extension Model {
 
 /// What is asked of a result's container.
 struct TargetOptions: Sendable {
-  /// How an ingot's codes are stored.
-  var compression: CodecMode
+  /// How an ingot's codes are stored: `fast` where nothing is said.
+  var compression: CodecMode?
   /// The most bytes of one file of a GGUF model.
   var splitMaxSize: Int?
   /// The most bytes of one file of a directory.
@@ -156,6 +156,9 @@ extension Container {
     }
     guard options.maxPartSize == nil || name == Container.ingot.name else {
       throw RequestError(.usage, "--max-part-size is for .ingot results")
+    }
+    guard options.compression == nil || name == Container.ingot.name else {
+      throw RequestError(.usage, "--compression is for .ingot results")
     }
     guard options.engines.isEmpty || name == Container.safetensors.name else {
       throw RequestError(

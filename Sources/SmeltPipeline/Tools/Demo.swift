@@ -51,7 +51,7 @@ package func demo(modelPath: String, _ options: RunOptions, say: (String) throws
   let calibrationText = joinPath(modelPath, "calibration.txt")
   let request = ConversionRequest(
     scheme: "int8-channel", recipePath: nil, statisticsPath: nil, observer: nil, exactOnly: false,
-    compression: "fast", kind: nil, overwrite: false)
+    compression: nil, kind: nil, overwrite: false)
   let (learned, summary) = try quantize(
     model, to: result, calibration: try Windows(textPath: calibrationText, context: 256, model: model),
     textPath: calibrationText, choosesObserver: true, try request.options(for: model, result: result, options)
