@@ -36,4 +36,40 @@ import Testing
     let passes = try Shell().run("smelt bench codec --passes 0")
     #expect(passes.exit == 64 && passes.stderr.contains("--passes is 0"), "\(passes.stderr)")
   }
+
+  /// Each phase that was asked for is there, under what the machine allows by the bytes and parameters of a token.
+  @Test func phasesOfAModelAreMeasured() throws {
+    let outcome = try Shell().run(
+      "smelt bench model v4 --prefill 3,8 --decode 2 --calibrate 32 --passes 1 --threads 1 --json")
+    #expect(outcome.exit == 0, "\(outcome.stderr)")
+    let json = try outcome.json()
+    #expect(try Contract("bench model").problems(json) == [])
+    let phases = try #require(json["phases"]?.array)
+    #expect(
+      phases.map { "\($0["phase"]?.string ?? "") \($0["tokens"]?.integer ?? 0)" } == [
+        "prefill 3", "prefill 8", "decode 2", "calibrate 32",
+      ])
+    let (parameters, bytes) = try (
+      #require(json["active_parameters"]?.integer), #require(json["active_bytes"]?.integer)
+    )
+    #expect(parameters > 0 && bytes > 0 && bytes < 4 * parameters)
+    for phase in phases {
+      let rate = try #require(phase["tokens_per_second"]?.double)
+      let limit = try #require(phase["limit_tokens_per_second"]?.double)
+      #expect(rate > 0 && limit > 0 && abs((phase["share_of_limit"]?.double ?? 0) - rate / limit) < 1e-9)
+    }
+    let read = try #require(json["memory_read_gb_per_s"]?.double)
+    let limit = try #require(phases[2]["limit_tokens_per_second"]?.double)
+    #expect(abs(limit - read * 1e9 / Double(bytes)) < 1e-6 * limit)
+  }
+
+  @Test(arguments: [
+    ("--prefill 5,x", "--prefill is '5,x'"), ("--prefill ''", "--prefill is ''"),
+    ("--decode=-1", "--decode is -1"),
+    ("--prefill 0 --decode 0", "nothing is left to measure"), ("--passes 0", "--passes is 0"),
+  ])
+  func phasesAreChecked(words: String, message: String) throws {
+    let outcome = try Shell().run("smelt bench model v4 \(words)")
+    #expect(outcome.exit == 64 && outcome.stderr.contains(message), "\(outcome.stderr)")
+  }
 }

@@ -6,15 +6,17 @@ import SmeltStorage
 
 struct BenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "bench", abstract: "Measures this machine: kernels (unless another is named), or codecs.",
+    commandName: "bench",
+    abstract: "Measures this machine: kernels (unless another is named), codecs, or a model of yours.",
     discussion: """
-      Everything runs on one core. Figures, no verdict.
+      Kernels and codecs run on one core. Figures, no verdict.
 
       Examples:
         smelt bench
         smelt bench codec --input model.safetensors
+        smelt bench model DIR --threads 1
       """,
-    subcommands: [BenchKernelsCommand.self, BenchCodecCommand.self],
+    subcommands: [BenchKernelsCommand.self, BenchCodecCommand.self, BenchModelCommand.self],
     defaultSubcommand: BenchKernelsCommand.self)
 }
 

@@ -43,7 +43,7 @@ package func demo(modelPath: String, _ options: RunOptions, say: (String) throws
   try say(
     "source   \(modelPath): \(facts.family), \(grouped(facts.parameters)) parameters, \(facts.dimensions.experts) experts in each of \(facts.dimensions.layers) layers, \(byteText(facts.bytes))"
   )
-  let folder = try temporaryFolder()
+  let folder = try makeTemporaryFolder("smelt-demo")
   defer { rmdir(folder) }
   let result = joinPath(folder, "demo-int8.ingot")
   defer { removeFile(result) }
@@ -76,9 +76,11 @@ package func demo(modelPath: String, _ options: RunOptions, say: (String) throws
   }
 }
 
-private func temporaryFolder() throws -> String {
+/// Makes a folder for files that nobody keeps, in `TMPDIR` or /tmp.
+/// - Throws: `RequestError` cannot-create.
+func makeTemporaryFolder(_ name: String) throws -> String {
   let base = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
-  var template = Array(joinPath(base, "smelt-demo-XXXXXX").utf8CString)
+  var template = Array(joinPath(base, "\(name)-XXXXXX").utf8CString)
   // SAFETY: the template is not empty and ends with a zero byte, as `mkdtemp` asks
   guard let made = template.withUnsafeMutableBufferPointer({ mkdtemp($0.baseAddress!) }) else {
     throw RequestError(.cannotCreate, "cannot make a folder in '\(base)'")
