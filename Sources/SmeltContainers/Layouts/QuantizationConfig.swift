@@ -29,6 +29,8 @@ package struct QuantizationConfig: Sendable {
   let hasStaticActivations: Bool
   /// Whether keys and values are cached in FP8.
   package let hasCacheScales: Bool
+  /// Whether it says for every quantized weight what becomes of activations: it is of a package of engines.
+  package var saysActivations: Bool { compressed != nil || modelOpt != nil }
   /// What compressed-tensors says.
   let compressed: CompressedTensorsConfig?
   /// What ModelOpt says.

@@ -30,6 +30,8 @@ struct OpenedSource {
   var config: Bytes?
   /// Whether the configuration says that keys and values are cached in FP8.
   var hasCacheScales = false
+  /// Whether it says for every quantized weight what becomes of activations.
+  var saysActivations = false
   /// Makes or hands over the files beside the weights.
   var smallFiles: @Sendable () throws -> [(name: String, bytes: Bytes)]
   /// Files that no result takes.
@@ -68,6 +70,7 @@ package final class Checkpoint: ModelSource {
   private let recorded: RecordedOrigin?
   private let places: [WeightName: Int]
   private let hasCacheScales: Bool
+  private let saysActivations: Bool
   private let scales: Mutex<DeclaredScales?> = Mutex(nil)
   private let validated = ScannedWeights()
   private let built = BuiltWeights()
@@ -91,6 +94,7 @@ package final class Checkpoint: ModelSource {
     recorded = opened.recorded
     makeFiles = opened.smallFiles
     hasCacheScales = opened.hasCacheScales
+    saysActivations = opened.saysActivations
     leftFiles = opened.leftFiles
     mappedFiles = opened.mappedFiles
     places = Dictionary(uniqueKeysWithValues: opened.family.weights.enumerated().map { ($1.name, $0) })
@@ -120,8 +124,9 @@ package final class Checkpoint: ModelSource {
   package func declaredScales() throws -> DeclaredScales {
     try scales.withLock { known in
       if let known { return known }
-      let found = try DeclaredScales(
+      var found = try DeclaredScales(
         zip(family.weights, joined), in: container, hasCacheScales: hasCacheScales)
+      found.saysAll = saysActivations
       known = found
       return found
     }

@@ -83,7 +83,7 @@ extension OpenedSource {
       container: "safetensors", source: source, family: drafts.carried(by: family),
       dialect: family.dialects[column], joined: joined + drafts.joined, dropped: dropped,
       notes: head?.notes ?? [], config: text, hasCacheScales: quantization.hasCacheScales,
-      smallFiles: { files },
+      saysActivations: quantization.saysActivations, smallFiles: { files },
       leftFiles: carried.left(besides: source), mappedFiles: carried.mappings)
   }
 }

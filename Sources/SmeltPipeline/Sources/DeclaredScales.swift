@@ -30,6 +30,10 @@ package struct DeclaredScales: Sendable {
   /// The tensors that hold them.
   var cacheTensors: [Int: [String]] = [:]
 
+  /// Whether activations that meet any other quantized weight stay as they are: the configuration is of a package of engines, which
+  /// speaks of all weights.
+  var saysAll = false
+
   /// Nothing is rounded.
   package init() {}
 
@@ -38,8 +42,6 @@ package struct DeclaredScales: Sendable {
   init(
     _ weights: some Sequence<(WeightSpec, JoinedWeight)>, in source: any TensorSource, hasCacheScales: Bool
   ) throws {
-    var groups: [WeightName: (numbers: [Float], divides: Bool)] = [:]
-    var keys: [WeightName: WeightName] = [:]
     for (spec, joined) in weights {
       if hasCacheScales, let layer = spec.layer, spec.holdsCachedKeys,
         let scales = QuantizationConfig.cacheScales(attentionModule(joined.name), in: source)
@@ -49,10 +51,19 @@ package struct DeclaredScales: Sendable {
         cacheTensors[layer] = [scales.keys.name, scales.values.name]
       }
       guard let declared = joined.activations else { continue }
-      let scale = try declared.inputScale()
       inputs[spec.name] = Input(
-        form: declared.form, isFloat: declared.isFloat, scale: scale, tensor: declared.scaleName)
-      guard let scale else { continue }
+        form: declared.form, isFloat: declared.isFloat, scale: try declared.inputScale(),
+        tensor: declared.scaleName)
+    }
+    fuse(weights.map(\.0))
+  }
+
+  /// Finds for each weight with a scale the one that its fused kernel uses.
+  mutating func fuse(_ weights: [WeightSpec]) {
+    var groups: [WeightName: (numbers: [Float], divides: Bool)] = [:]
+    var keys: [WeightName: WeightName] = [:]
+    for spec in weights {
+      guard let scale = inputs[spec.name]?.scale else { continue }
       keys[spec.name] = spec.inputScaleKey
       groups[spec.inputScaleKey, default: ([], scale.divides && !spec.role.isRouted)].numbers.append(
         scale.multiplier)
@@ -63,6 +74,31 @@ package struct DeclaredScales: Sendable {
       guard let group = groups[key] else { continue }
       inputs[name]?.fused = group.divides ? group.numbers.min() : group.numbers.max()
     }
+  }
+}
+
+extension DeclaredScales {
+  /// How much of it a checkpoint says in so many words, for people; nil where it is nothing: what engines do of themselves with codes of
+  /// the makers' layouts is not counted.
+  var summary: String? {
+    let fixed = inputs.values.filter { $0.scale != nil }
+    let names = fixed.compactMap(\.tensor).min()
+    func counted(_ count: Int, _ one: String, _ many: String? = nil) -> String {
+      "\(count) \(count == 1 ? one : many ?? one + "s")"
+    }
+    var words: [String] = []
+    if saysAll, !inputs.isEmpty {
+      words.append("the rounding of activations of \(counted(inputs.count, "weight"))")
+    }
+    if !fixed.isEmpty {
+      words.append(
+        counted(fixed.count, "static scale") + " of activations"
+          + (names.map { " ('\(excerpt($0))'\(fixed.count > 1 ? " and its like" : ""))" } ?? ""))
+    }
+    if !caches.isEmpty {
+      words.append("the scales of cached keys and values of \(counted(caches.count, "layer"))")
+    }
+    return words.isEmpty ? nil : words.joined(separator: ", ")
   }
 }
 

@@ -6,6 +6,8 @@ package import SmeltQuantization
 package import SmeltStorage
 package import SmeltTensors
 
+internal import Synchronization
+
 /// An opened ingot.
 package final class IngotSource: SealedSource {
   /// The container.
@@ -14,6 +16,7 @@ package final class IngotSource: SealedSource {
   package let family: any ModelFamily
   private let specs: [WeightName: WeightSpec]
   private let validated = ScannedWeights()
+  private let scales: Mutex<DeclaredScales?> = Mutex(nil)
 
   /// Opens an ingot and checks that it holds every weight of its family.
   /// - Throws: `C_…` for the container, `ARCH_INCOMPLETE`, `ARCH_UNKNOWN_TENSOR`, `CFG_SHAPE` for its content.
@@ -131,11 +134,24 @@ extension IngotSource {
   package func smallFile(_ name: String) throws -> Bytes? { try file.file(name) }
 
   package func smallFiles() throws -> [(name: String, bytes: Bytes)] {
-    try file.fileNames.map { ($0, try file.file($0) ?? Bytes([])) }
+    try file.fileNames.filter { $0 != RecordedScales.fileName }.map { ($0, try file.file($0) ?? Bytes([])) }
   }
 
   package func smallFileSizes() throws -> [(name: String, bytes: Int)] {
-    file.fileSizes.map { ($0.name, $0.byteCount) }
+    file.fileSizes.filter { $0.name != RecordedScales.fileName }.map { ($0.name, $0.byteCount) }
+  }
+
+  /// What the source declared of activations and caches; read once.
+  package func declaredScales() throws -> DeclaredScales {
+    try scales.withLock { known in
+      if let known { return known }
+      let found =
+        try file.file(RecordedScales.fileName).map {
+          try RecordedScales.read($0, of: family.weights, ingot: path)
+        } ?? DeclaredScales()
+      known = found
+      return found
+    }
   }
 
   package func recordedOrigin() throws -> RecordedOrigin {

@@ -93,7 +93,8 @@ struct UnknownDirectory {
     let files = carried.files
     return OpenedSource(
       container: "safetensors", source: source, family: family, dialect: dialect, joined: joined,
-      dropped: dropped, config: configBytes, smallFiles: { files },
+      dropped: dropped, config: configBytes, saysActivations: quantization.saysActivations,
+      smallFiles: { files },
       leftFiles: carried.left(besides: source), mappedFiles: carried.mappings)
   }
 

@@ -207,6 +207,23 @@ package struct GGUFResult: ResultTarget {
       }
   }
 
+  /// What the source says of activations and caches, for which no tensor and no key is read.
+  /// - Throws: `RequestError` usage where `exactOnly` allows no such loss.
+  package func remarks(_ weights: [PlannedWeight], _ model: Model, _ options: ConvertOptions) throws
+    -> [String]
+  {
+    guard let lost = try model.declaredScales().summary else { return [] }
+    guard !options.exactOnly else {
+      throw RequestError(
+        .usage,
+        "a GGUF file has no place for what the source declares, \(lost), and --exact-only allows no loss",
+        help: "leave --exact-only away, or write a directory or an .ingot, which keep it")
+    }
+    return [
+      "GGUF has no place for what the source declares, \(lost): engines choose for themselves how to round activations and caches of the result"
+    ]
+  }
+
   /// Starts the files.
   package func sink(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions) throws
     -> any ResultSink

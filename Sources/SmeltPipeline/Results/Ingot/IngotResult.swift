@@ -49,8 +49,13 @@ package struct IngotResult: ResultTarget {
 
   /// What an ingot holds about itself.
   static let ownNames: Set<String> = [
-    RecordedOrigin.ledgerName, IngotFacts.reportName, WeightErrors.fileName,
+    RecordedOrigin.ledgerName, IngotFacts.reportName, WeightErrors.fileName, RecordedScales.fileName,
   ]
+
+  /// Scales of activations and caches that the ingot keeps beside its weights.
+  package func takenScales(_ weights: [PlannedWeight], _ model: Model) throws -> Set<String> {
+    try RecordedScales.file(model, weights)?.taken ?? []
+  }
 
   /// Refuses a result that exists, in one file or in several.
   package func requirePlace(_ path: String, overwrite: Bool) throws {
@@ -95,9 +100,11 @@ private final class IngotSink: ResultSink {
     self.options = options
     compression = target.compression ?? .raw
     units = OutputMatrix.units(plan.slabs)
-    files = try model.resultFiles(holdsDrafts: plan.holdsDrafts).filter {
-      !IngotResult.ownNames.contains($0.name)
-    }
+    let scales = try RecordedScales.file(model, plan.weights).map { (RecordedScales.fileName, $0.bytes) }
+    files =
+      try model.resultFiles(holdsDrafts: plan.holdsDrafts).filter {
+        !IngotResult.ownNames.contains($0.name)
+      } + (scales.map { [$0] } ?? [])
     errors = model.preparedErrors
     header = try ConversionJournal.header(model, plan, options)
     let journalPath = ResultJournal.path(path)

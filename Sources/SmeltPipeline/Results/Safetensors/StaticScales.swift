@@ -23,7 +23,7 @@ struct StaticScales: Sendable {
   /// The source's scales, of weights that are kept as they are.
   init(_ model: Model, _ weights: [PlannedWeight], _ layout: CompressedLayout) throws {
     let declared = try model.declaredScales()
-    if model.declaresActivations {
+    if declared.saysAll {
       for planned in weights where planned.isKept && CompressedLayout.isQuantized(planned.resultEncoding) {
         kept[planned.stored.spec.name] = StaticScales.choice(declared.inputs[planned.stored.spec.name])
       }

@@ -264,17 +264,6 @@ struct TensorNaming {
 
 extension Model {
   /// Whether config.json, or the file beside it, is ModelOpt's.
-  /// Whether config.json is a package's of engines, which says for every weight what becomes of activations.
-  var declaresActivations: Bool {
-    guard let bytes = try? smallFile("config.json"), let config = try? parseConfig(bytes, file: "config.json")
-    else { return saysModelOpt }
-    let sections = [config] + QuantizationConfig.wrapperKeys.compactMap { config[$0] }
-    let methods = sections.compactMap {
-      ($0["quantization_config"] ?? $0["compression_config"])?["quant_method"]?.string
-    }
-    return methods.contains { $0 == "compressed-tensors" || $0.hasPrefix("modelopt") } || saysModelOpt
-  }
-
   var saysModelOpt: Bool {
     if let config = try? smallFile("config.json"),
       config.array.firstRange(of: Array("\"quant_method\": \"modelopt".utf8)) != nil
