@@ -53,7 +53,8 @@ struct CompressedTensors: Layout {
       )
     }
     return try join(context, group, format).meeting(
-      group.inputs?.activations(context.place.module, in: context.source))
+      group.inputs.activations(
+        context.place.module, columns: context.shape.columns, in: context.source))
   }
 
   private func join(

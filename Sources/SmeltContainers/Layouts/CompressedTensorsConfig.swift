@@ -58,7 +58,7 @@ struct CompressedTensorsConfig: Sendable {
     let isFloat: Bool
     let isSymmetric: Bool
     let strategy: Strategy
-    let inputs: Inputs?
+    let inputs: Inputs
   }
 
   let groups: [Group]
@@ -107,7 +107,7 @@ struct CompressedTensorsConfig: Sendable {
       targets: try reader.strings("targets").map { try target($0, "targets", reader) }, format: format,
       bits: try weights.integer("num_bits", in: 1...16) ?? 8, isFloat: type == "float",
       isSymmetric: try weights.bool("symmetric", default: true), strategy: try strategy(weights),
-      inputs: try Inputs(try reader.object("input_activations")))
+      inputs: Inputs(reader.json, name: name, file: reader.file))
   }
 
   private static func strategy(_ weights: QuantizationReader) throws -> Strategy {

@@ -49,6 +49,8 @@ package struct DeclaredActivations: Sendable {
   let divides: Bool
   /// The scale that the configuration promises and that is not there.
   private let missing: String?
+  /// Why nobody can follow what the configuration says, where that is so; everything else means nothing then.
+  package let fault: (any Error)?
 
   init(
     _ form: Form, isFloat: Bool = true, scale: TensorInfo? = nil, divides: Bool = false,
@@ -56,6 +58,13 @@ package struct DeclaredActivations: Sendable {
   ) {
     (self.form, self.isFloat, self.scale, self.divides) = (form, isFloat, scale, divides)
     self.missing = scale == nil ? missing : nil
+    fault = nil
+  }
+
+  /// What cannot be followed.
+  init(fault: any Error) {
+    (form, isFloat, scale, divides, missing) = (.token, true, nil, false, nil)
+    self.fault = fault
   }
 
   /// The scale that was chosen beforehand; nil where the engine chooses.
@@ -105,44 +114,39 @@ extension TensorInfo {
 }
 
 extension CompressedTensorsConfig {
-  /// `input_activations` of a group.
-  struct Inputs: Sendable {
-    let bits: Int
-    let isFloat: Bool
-    let strategy: String
-    let group: Int?
-    /// Whether scales are E8M0.
-    let hasPowers: Bool
-    /// Whether the engine chooses every scale: `dynamic` is true, rather than false or `local`.
-    let isDynamic: Bool
+  /// What a group says of activations.
+  enum Inputs: Sendable {
+    /// They stay as they are.
+    case kept
+    case rounded(ActivationArguments)
+    /// Something that nobody can follow, which is said where it is asked for.
+    case faulty(any Error)
 
-    /// Reads the section; nil where activations stay as they are.
-    init?(_ reader: QuantizationReader?) throws {
-      guard let reader else { return nil }
-      bits = try reader.integer("num_bits", in: 1...16) ?? 8
-      isFloat = try reader.string("type") == "float"
-      group = try reader.integer("group_size", in: -1...65536).flatMap { $0 > 0 ? $0 : nil }
-      strategy = try reader.string("strategy") ?? (group == nil ? "tensor" : "group")
-      hasPowers = try reader.string("scale_dtype") == "torch.uint8"
-      isDynamic = reader.value("dynamic")?.value.bool ?? false
+    /// Reads the sections of a group.
+    init(_ group: JSON, name: String, file: String) {
+      func section(_ key: String) throws -> ActivationArguments? {
+        guard let json = group[key], !json.isNull else { return nil }
+        return try ActivationArguments(json, file: file, path: "\(name).\(key)")
+      }
+      do {
+        if let fault = try section("output_activations")?.outputFault { throw fault }
+        self = try section("input_activations").map { .rounded($0) } ?? .kept
+      } catch {
+        self = .faulty(error)
+      }
     }
 
-    /// What it says of a module's inputs.
-    func activations(_ module: String, in source: any TensorSource) -> DeclaredActivations? {
-      guard bits <= 8 else { return nil }
-      switch strategy {
-      case "tensor_group":
-        return DeclaredActivations(
-          .local, isFloat: isFloat, scale: source.tensor("\(module).input_global_scale"), divides: true,
-          missing: "\(module).input_global_scale")
-      case "tensor":
-        return DeclaredActivations(
-          .tensor, isFloat: isFloat, scale: isDynamic ? nil : source.tensor("\(module).input_scale"),
-          missing: isDynamic ? nil : "\(module).input_scale")
-      case "group", "block":
-        return DeclaredActivations(
-          group.map { hasPowers ? .powers($0) : .group($0) } ?? .token, isFloat: isFloat)
-      default: return DeclaredActivations(.token, isFloat: isFloat)
+    /// What it says of a module's inputs; nil where they stay as they are.
+    func activations(_ module: String, columns: Int, in source: any TensorSource) -> DeclaredActivations? {
+      switch self {
+      case .kept: return nil
+      case .faulty(let error): return DeclaredActivations(fault: error)
+      case .rounded(let arguments):
+        do {
+          return try arguments.inputs(module, columns: columns, in: source)
+        } catch {
+          return DeclaredActivations(fault: error)
+        }
       }
     }
   }
@@ -177,16 +181,5 @@ extension QuantizationConfig {
     }
     guard let keys = first("k"), let values = first("v") else { return nil }
     return (keys, values)
-  }
-
-  /// Whether a section says that keys and values are cached in FP8: `kv_cache_scheme` of compressed-tensors and of ModelOpt, or
-  /// `kv_cache_quant_algo` of hf_quant_config.json.
-  static func declaresCache(_ section: JSON?) -> Bool {
-    guard let section else { return false }
-    if let scheme = section["kv_cache_scheme"], scheme.object != nil {
-      return scheme["type"]?.string == "float" && scheme["num_bits"]?.integer == 8
-    }
-    let name = section["kv_cache_quant_algo"] ?? section["quantization"]?["kv_cache_quant_algo"]
-    return name?.string?.uppercased() == "FP8"
   }
 }

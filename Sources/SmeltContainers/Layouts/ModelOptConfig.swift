@@ -24,6 +24,8 @@ struct ModelOptConfig: Sendable {
     var dtype: DType { isFP4 ? .u8 : .f8E4M3 }
     /// Columns of a group, where the format has one length only.
     var group: Int? { isFP4 ? NVFP4.group : self == .mxfp8 ? FP4.group : nil }
+    /// The side of a block, where the format has blocks.
+    var side: Int? { self == .blockFP8 || self == .blockScales ? 128 : nil }
   }
 
   /// What a module's weight is.
@@ -89,7 +91,7 @@ struct ModelOptConfig: Sendable {
         "quant_algo", "'\(name)'",
         Algorithm.allCases.map(\.rawValue).joined(separator: ", ") + ", MIXED_PRECISION")
     }
-    if let length = algorithm.group, let size = try section.integer("group_size", in: 1...65536),
+    if let length = algorithm.group ?? algorithm.side, let size = try section.integer("group_size", in: 1...65536),
       size != length
     {
       throw section.unsupported("group_size", "\(size) for \(algorithm.rawValue)", "\(length)")

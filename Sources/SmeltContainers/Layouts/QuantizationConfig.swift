@@ -27,8 +27,14 @@ package struct QuantizationConfig: Sendable {
   package let needsQuantizedWeights: Bool
   /// Whether activations have scales that calibration chose: `activation_scheme` is static.
   let hasStaticActivations: Bool
+  /// Why nobody can follow what is said of activations, where that is so.
+  let activationFault: FormatError?
+  /// What is said of cached keys and values.
+  private let caches: CacheDeclaration
   /// Whether keys and values are cached in FP8.
-  package let hasCacheScales: Bool
+  package var hasCacheScales: Bool { if case .fp8 = caches { true } else { false } }
+  /// Why nobody can follow what is said of cached keys and values, where that is so.
+  package var cacheFault: (any Error)? { if case .faulty(let error) = caches { error } else { nil } }
   /// Whether it says for every quantized weight what becomes of activations: it is of a package of engines.
   package var saysActivations: Bool { compressed != nil || modelOpt != nil }
   /// What compressed-tensors says.
@@ -89,8 +95,17 @@ package struct QuantizationConfig: Sendable {
     if method == "mxfp8", let block, block != (1, FP4.group) {
       throw reader.error("weight_block_size", "expected [1, \(FP4.group)] for mxfp8")
     }
-    hasStaticActivations = method == "fp8" ? try reader.string("activation_scheme") == "static" : false
-    hasCacheScales = QuantizationConfig.declaresCache(section)
+    let scheme = method == "fp8" || method == "mxfp8" ? reader.value("activation_scheme")?.value : nil
+    hasStaticActivations = method == "fp8" && scheme?.string == "static"
+    activationFault = scheme.flatMap { value in
+      ["static", "dynamic"].contains(value.string)
+        ? nil
+        : FormatError(
+          .configValue, file: reader.file, subject: "activation_scheme", offset: value.offset,
+          "found \(value.string.map { "'\(excerpt($0))'" } ?? value.kind), expected static or dynamic",
+          help: "correct the entry, or convert with a scheme for all weights, which does not ask for it")
+    }
+    caches = CacheDeclaration(section, file: file)
     compressed = method == "compressed-tensors" ? try CompressedTensorsConfig(reader) : nil
     modelOpt = method == "modelopt" ? try ModelOptConfig(reader) : nil
     packed = method == "gptq" || method == "awq" ? try PackedIntegerConfig(reader, method: method ?? "") : nil

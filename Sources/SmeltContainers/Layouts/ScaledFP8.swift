@@ -44,6 +44,7 @@ struct ScaledFP8: Layout {
   /// `activation_scheme`: static means one scale beside the weight. Without a `quant_method` nothing is said.
   private func activations(_ granularity: FP8.Granularity, _ context: JoinContext) -> DeclaredActivations? {
     guard context.config.method != nil else { return nil }
+    if let fault = context.config.activationFault { return DeclaredActivations(fault: fault) }
     if context.config.hasStaticActivations {
       return DeclaredActivations(
         .tensor, scale: context.source.tensor("\(context.place.module).input_scale"))

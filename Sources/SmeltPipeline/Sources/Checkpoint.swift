@@ -32,6 +32,8 @@ struct OpenedSource {
   var hasCacheScales = false
   /// Whether it says for every quantized weight what becomes of activations.
   var saysActivations = false
+  /// Why nobody can follow what it says of cached keys and values.
+  var cacheFault: (any Error)?
   /// Makes or hands over the files beside the weights.
   var smallFiles: @Sendable () throws -> [(name: String, bytes: Bytes)]
   /// Files that no result takes.
@@ -71,6 +73,7 @@ package final class Checkpoint: ModelSource {
   private let places: [WeightName: Int]
   private let hasCacheScales: Bool
   private let saysActivations: Bool
+  private let cacheFault: (any Error)?
   private let scales: Mutex<DeclaredScales?> = Mutex(nil)
   private let validated = ScannedWeights()
   private let built = BuiltWeights()
@@ -95,6 +98,7 @@ package final class Checkpoint: ModelSource {
     makeFiles = opened.smallFiles
     hasCacheScales = opened.hasCacheScales
     saysActivations = opened.saysActivations
+    cacheFault = opened.cacheFault
     leftFiles = opened.leftFiles
     mappedFiles = opened.mappedFiles
     places = Dictionary(uniqueKeysWithValues: opened.family.weights.enumerated().map { ($1.name, $0) })
@@ -127,6 +131,7 @@ package final class Checkpoint: ModelSource {
       var found = try DeclaredScales(
         zip(family.weights, joined), in: container, hasCacheScales: hasCacheScales)
       found.saysAll = saysActivations
+      found.cacheFault = cacheFault
       known = found
       return found
     }

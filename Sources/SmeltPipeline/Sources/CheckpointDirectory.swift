@@ -83,7 +83,8 @@ extension OpenedSource {
       container: "safetensors", source: source, family: drafts.carried(by: family),
       dialect: family.dialects[column], joined: joined + drafts.joined, dropped: dropped,
       notes: head?.notes ?? [], config: text, hasCacheScales: quantization.hasCacheScales,
-      saysActivations: quantization.saysActivations, smallFiles: { files },
+      saysActivations: quantization.saysActivations, cacheFault: quantization.cacheFault,
+      smallFiles: { files },
       leftFiles: carried.left(besides: source), mappedFiles: carried.mappings)
   }
 }

@@ -34,6 +34,11 @@ package struct DeclaredScales: Sendable {
   /// speaks of all weights.
   var saysAll = false
 
+  /// Why nobody can follow what is said of the activations that meet a weight.
+  var faults: [WeightName: any Error] = [:]
+  /// The same of cached keys and values.
+  var cacheFault: (any Error)?
+
   /// Nothing is rounded.
   package init() {}
 
@@ -51,11 +56,23 @@ package struct DeclaredScales: Sendable {
         cacheTensors[layer] = [scales.keys.name, scales.values.name]
       }
       guard let declared = joined.activations else { continue }
+      if let fault = declared.fault {
+        faults[spec.name] = fault
+        continue
+      }
       inputs[spec.name] = Input(
         form: declared.form, isFloat: declared.isFloat, scale: try declared.inputScale(),
         tensor: declared.scaleName)
     }
     fuse(weights.map(\.0))
+  }
+
+  /// The same, where all of it can be followed.
+  /// - Throws: `CFG_VALUE` for what the configuration cannot mean; `RequestError` unsupported for rounding that is not done here.
+  package func sound(_ weights: [WeightSpec]) throws -> DeclaredScales {
+    for spec in weights { if let fault = faults[spec.name] { throw fault } }
+    if let cacheFault { throw cacheFault }
+    return self
   }
 
   /// Finds for each weight with a scale the one that its fused kernel uses.
@@ -87,8 +104,9 @@ extension DeclaredScales {
       "\(count) \(count == 1 ? one : many ?? one + "s")"
     }
     var words: [String] = []
-    if saysAll, !inputs.isEmpty {
-      words.append("the rounding of activations of \(counted(inputs.count, "weight"))")
+    let count = inputs.count + faults.count
+    if saysAll, count > 0 {
+      words.append("the rounding of activations of \(counted(count, "weight"))")
     }
     if !fixed.isEmpty {
       words.append(

@@ -22,6 +22,7 @@ enum RecordedScales {
     var keepsCodes = false
     for planned in weights where planned.isKept && CompressedLayout.isQuantized(planned.resultEncoding) {
       keepsCodes = true
+      if let fault = declared.faults[planned.stored.spec.name] { throw fault }
       guard let input = declared.inputs[planned.stored.spec.name] else { continue }
       members.append((planned.stored.spec.name.description, json(input)))
       if let tensor = input.tensor, input.scale != nil { taken.insert(tensor) }

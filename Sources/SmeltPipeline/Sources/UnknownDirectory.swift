@@ -94,6 +94,7 @@ struct UnknownDirectory {
     return OpenedSource(
       container: "safetensors", source: source, family: family, dialect: dialect, joined: joined,
       dropped: dropped, config: configBytes, saysActivations: quantization.saysActivations,
+      cacheFault: quantization.cacheFault,
       smallFiles: { files },
       leftFiles: carried.left(besides: source), mappedFiles: carried.mappings)
   }

@@ -116,7 +116,7 @@ private func scan(_ model: Model, _ found: CheckSummary, _ options: RunOptions) 
   model.limitCache(options.maxMemory / 8)
   summary.warnings += model.warnings
   // Scales of activations and caches, which engines use.
-  _ = try model.declaredScales()
+  _ = try model.declaredScales().sound(model.family.weights)
   let damaged = Set(summary.damage.compactMap { $0.weight ?? $0.error.subject })
   let sizes = try model.storedWeights().map(\.byteCount)
   let specs = model.family.weights

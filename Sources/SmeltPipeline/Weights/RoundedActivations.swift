@@ -40,7 +40,7 @@ package struct ActivationRounding: Sendable {
   /// - Throws: `RequestError` usage without the statistics; `STAT_FORMAT`.
   package init(_ kind: Kind, statistics: Statistics? = nil, for model: Model) throws {
     self.kind = kind
-    declared = kind == .declared ? try model.declaredScales() : DeclaredScales()
+    declared = kind == .declared ? try model.declaredScales().sound(model.family.weights) : DeclaredScales()
     var ranges: [WeightName: Float] = [:]
     if kind.isStatic {
       guard let statistics else {

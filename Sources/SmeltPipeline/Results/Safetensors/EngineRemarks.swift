@@ -24,9 +24,25 @@ extension SafetensorsResult {
     if options.statistics != nil || !options.calibrates {
       try naming.chooseScales(options.statistics, weights, model)
     }
-    return unused
+    if let fault = naming.scales.cacheFault, !(fault is RequestError) { throw fault }
+    return unused + restated(naming)
       + (layout.package == .modelOpt
         ? modelOptRemarks(weights, naming, layout) : compressedRemarks(weights, naming, layout))
+  }
+
+  /// What the source says of activations and caches and the result does not.
+  private func restated(_ naming: TensorNaming) -> [String] {
+    var remarks: [String] = []
+    if let first = naming.scales.restated.first, layout.activations == nil {
+      let count = naming.scales.restated.count
+      remarks.append(
+        "'\(first)'\(count > 1 ? " and \(count - 1) more" : "") meet activations with one scale for all tokens in the source; the result says a scale for each token, as engines have it for such codes"
+      )
+    }
+    if let fault = naming.scales.cacheFault as? RequestError {
+      remarks.append("the result says nothing of cached keys and values: \(fault.sentence)")
+    }
+    return remarks
   }
 
   /// Words of the user's that decide nothing here.

@@ -12,18 +12,36 @@ import SmeltTensors
 struct ModelOptSection {
   /// Modules with their formats, in the order of the result.
   private var modules: [(name: String, format: ModelOptFormat)] = []
+  /// Fused modules, by which engines ask, with the format of their parts.
+  private var fused: [(name: String, format: ModelOptFormat)] = []
   /// Linear layers that stay as they are, in patterns.
   private let excluded: [String]
   private let cachesFP8: Bool
 
-  init(_ plan: Plan, _ naming: TensorNaming, ignored: [String]) {
+  /// - Parameters:
+  ///   - ignored: modules that stay as they are, fused ones among them.
+  ///   - names: the names that engines look a module up by, its own first.
+  init(
+    _ plan: Plan, _ naming: TensorNaming, ignored: [String], names: (WeightSpec, String) -> [String]
+  ) {
+    var seen: Set<String> = []
+    var formats: [String: Set<ModelOptFormat>] = [:]
     for slab in plan.slabs {
       let spec = plan.weights[slab.weight].stored.spec
       let tensor = naming.spelling(spec).tensor
       guard case .modelOpt(let format)? = naming.format(plan.weights[slab.weight]) else { continue }
-      modules.append((String(tensor.dropLast(".weight".count)), format))
+      let module = String(tensor.dropLast(".weight".count))
+      modules.append((module, format))
+      for name in names(spec, module).dropFirst() {
+        formats[name, default: []].insert(format)
+        if seen.insert(name).inserted { fused.append((name, format)) }
+      }
     }
-    excluded = ModelOptPatterns.of(ignored, but: modules.map(\.name))
+    // A fused module whose parts differ has no format: engines are to see that.
+    let left = Set(ignored)
+    fused.removeAll { formats[$0.name]?.count != 1 || left.contains($0.name) }
+    let taken = Set(formats.keys)
+    excluded = ModelOptPatterns.of(ignored.filter { !taken.contains($0) }, but: modules.map(\.name))
     cachesFP8 = !naming.scales.caches.isEmpty
   }
 
@@ -35,7 +53,11 @@ struct ModelOptSection {
 
   private var isMixed: Bool { algorithm == "MIXED_PRECISION" }
 
-  private var layers: JSON { JSON(members: modules.map { ($0.name, $0.format.layer) }) }
+  /// Modules as the package lists them, by the names of the checkpoint, and fused modules behind them: SGLang 0.5.23 asks for `qkv_proj`,
+  /// `gate_up_proj` and their like (`modelopt_quant.py`, `_resolve_quant_algo`), and its classes of DeepSeek, GLM-4.5, Mixtral, OLMoE, Qwen2-MoE and
+  /// Hunyuan 3 do not say what these are made of (`packed_modules_mapping`), so that it takes their weights for plain ones. vLLM 0.33
+  /// (`modelopt.py`, the same function) finds either. Experts both find by what is below `experts`.
+  private var layers: JSON { JSON(members: (modules + fused).map { ($0.name, $0.format.layer) }) }
 
   private static let producer: JSON = ["name": "smelt", "version": JSON(smeltVersion)]
 

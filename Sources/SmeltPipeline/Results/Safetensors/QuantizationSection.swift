@@ -128,8 +128,17 @@ struct QuantizationSection {
 
   private var modelOpt: ModelOptSection? {
     guard naming.compressed?.package == .modelOpt else { return nil }
-    return ModelOptSection(
-      plan, naming, ignored: (plain.map(\.module) + missingHead).map(ModulePatterns.glob))
+    let names = engineNames
+    let ignored = plain.flatMap { names($0.spec, $0.module) }.unique + missingHead
+    return ModelOptSection(plan, naming, ignored: ignored.map(ModulePatterns.glob), names: names)
+  }
+
+  /// The names that engines look a module up by.
+  private var engineNames: (WeightSpec, String) -> [String] {
+    let fused = Set(FusionGroup.all(plan.weights.map(\.stored.spec)).map(\.group))
+    return { spec, module in
+      ModulePatterns.names(of: module, in: spec.fusionGroup.flatMap { fused.contains($0) ? $0 : nil })
+    }
   }
 
   /// Every linear layer that stays as it is.
@@ -167,18 +176,15 @@ struct QuantizationSection {
   private var compressed: JSON {
     var formats: [CompressedFormat] = []
     var modules: [CompressedFormat: [String]] = [:]
-    let fused = Set(FusionGroup.all(plan.weights.map(\.stored.spec)).map(\.group))
-    func names(_ spec: WeightSpec, _ module: String) -> [String] {
-      ModulePatterns.names(of: module, in: spec.fusionGroup.flatMap { fused.contains($0) ? $0 : nil })
-    }
-    let ignored = plain.flatMap { names($0.spec, $0.module) }.unique + missingHead
+    let engineNames = engineNames
+    let ignored = plain.flatMap { engineNames($0.spec, $0.module) }.unique + missingHead
     for slab in plan.slabs {
       let planned = plan.weights[slab.weight]
       guard let module = naming.module(of: planned.stored.spec),
         case .compressed(let format)? = naming.format(planned)
       else { continue }
       if modules[format] == nil { formats.append(format) }
-      modules[format, default: []] += names(planned.stored.spec, module)
+      modules[format, default: []] += engineNames(planned.stored.spec, module)
     }
     modules = modules.mapValues(\.unique)
     formats.sort { (modules[$0]?.count ?? 0) > (modules[$1]?.count ?? 0) }

@@ -17,14 +17,28 @@ struct StaticScales: Sendable {
   private(set) var caches: [Int: CacheRange] = [:]
   /// What the source says of the activations that meet weights that are kept, where its configuration is a package's.
   private(set) var kept: [WeightName: CompressedFormat.ActivationChoice] = [:]
+  /// Weights that are kept and whose activations have one scale for all tokens in the source, which is not written beside their codes.
+  private(set) var restated: [WeightName] = []
+  /// Why what the source says of caches cannot be said again.
+  private(set) var cacheFault: (any Error)?
   /// Tensors of the source whose numbers the result gives again.
   private(set) var taken: Set<String> = []
 
   /// The source's scales, of weights that are kept as they are.
   init(_ model: Model, _ weights: [PlannedWeight], _ layout: CompressedLayout) throws {
     let declared = try model.declaredScales()
+    let keeping = weights.filter { $0.isKept && CompressedLayout.isQuantized($0.resultEncoding) }
+    if layout.activations == nil {
+      for planned in keeping { if let fault = declared.faults[planned.stored.spec.name] { throw fault } }
+    }
+    if !keeping.isEmpty { cacheFault = declared.cacheFault }
     if declared.saysAll {
-      for planned in weights where planned.isKept && CompressedLayout.isQuantized(planned.resultEncoding) {
+      for planned in keeping {
+        if let input = declared.inputs[planned.stored.spec.name], input.form == .tensor,
+          !CompressedLayout.takesStatic(planned.resultEncoding)
+        {
+          restated.append(planned.stored.spec.name)
+        }
         kept[planned.stored.spec.name] = StaticScales.choice(declared.inputs[planned.stored.spec.name])
       }
     }
