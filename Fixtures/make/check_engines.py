@@ -54,6 +54,10 @@ FACTS = {
                         ("vllm/model_executor/models/qwen3_moe.py", "Qwen3MoeSparseMoeBlock", ["GateLinear(config.hidden_size, config.num_experts, quant_config=quant_config"])],
     "vllm/nvfp4-fused-scale": [(CT + "/schemes/compressed_tensors_w4a4_nvfp4.py", "process_weights_after_loading", ["layer.weight_global_scale.max()", "torch.unique(layer.weight_global_scale)"])],
     "vllm/nvfp4-expert-scale": [(CT + "/compressed_tensors_moe/compressed_tensors_moe_w4a4_nvfp4.py", "process_weights_after_loading", ["layer.w13_weight_global_scale[:, 0]"])],
+    "vllm/modelopt-block-experts": [
+        (Q + "/modelopt.py", "ModelOptMixedPrecisionConfig", ["if quant_algo in _BLOCK_FP8_MOE_ALGOS", "return Fp8MoEMethod(self.fp8_block_config, layer)"]),
+        (Q + "/fp8.py", "Fp8MoEMethod", ["'weight_scale_inv' if self.block_quant else 'weight_scale'", "f'w13_{self.weight_scale_name}'"]),
+    ],
     "vllm/fp8-fused-scale": [(Q + "/utils/w8a8_utils.py", "requantize_with_max_scale", ["weight_scale.max()", "ops.scaled_fp8_quant(weight_dq, max_w_scale)"])],
     "vllm/fp8-expert-scale": [(Q + "/utils/fp8_utils.py", "process_fp8_weight_tensor_strategy_moe", ["weight_scales.max(dim=1)", "ops.scaled_fp8_quant"])],
     "vllm/fp8-tensor-expert-activations": [(CT + "/compressed_tensors_moe/compressed_tensors_moe_w8a8_fp8.py", "__init__", ["self.input_quant.strategy == QuantizationStrategy.TENSOR", "assert self.weight_quant.strategy == QuantizationStrategy.BLOCK"])],
@@ -101,6 +105,10 @@ FACTS = {
     "sglang/nvfp4-fused-scale": [(SCT + "/schemes/compressed_tensors_w4a16_nvfp4.py", "process_weights_after_loading", ["torch.unique(global_scale).numel() != 1", "raise ValueError"])],
     "sglang/nvfp4-expert-scale": [(SCT + "/schemes/compressed_tensors_w4a16_nvfp4_moe.py", "process_weights_after_loading", ["w13_global_scale != w13_global_scale[:, :1]", "raise ValueError"])],
     "sglang/modelopt-fused-scale": [(S + "/modelopt_quant.py", None, ["layer.weight_scale_2.max()"])],
+    "sglang/modelopt-blocks": [
+        (S + "/modelopt_quant.py", "ModelOptMixedPrecisionConfig", ["return Fp8LinearMethod(self.fp8_block_config)", "return Fp8MoEMethod(self.fp8_block_config)"]),
+        (S + "/fp8.py", "Fp8LinearMethod", ["layer.register_parameter('weight_scale_inv', scale)"]),
+    ],
     "sglang/modelopt-expert-scale": [(S + "/modelopt_quant.py", None, ["layer.w13_weight_scale_2[:, 0]"])],
     "sglang/fp8-fused-scale": [(S + "/utils.py", "requantize_with_max_scale", ["weight_scale.max()"])],
     "sglang/fp8-expert-scale": [(SCT + "/schemes/compressed_tensors_w8a8_fp8_moe.py", "process_weights_after_loading", ["w13_weight_scale.max(dim=1)"])],

@@ -174,6 +174,28 @@ private func distance(_ x: [Float], _ y: [Float]) -> Float {
   }
 
   /// Codes and exponents stay what they are in an ingot and in a directory.
+  /// vLLM makes one matrix of q, k, v and the indexer's two, and would copy plain numbers of the latter into FP8 codes without scales: a
+  /// directory made from BF16 has all five plain in block-sparse layers, which every engine loads; the makers' own has not.
+  @Test func theIndexerAndWhatItIsFusedWithAreAlike() throws {
+    let folder = TemporaryFolder()
+    let source = try openFixture(name)
+    let summary = try writeDirectory(source, "mxfp8", to: folder.file("r"))
+    #expect(summary.warnings.contains { $0.contains("qkv_proj") })
+    let made = try Model.open(folder.file("r"))
+    let sparse = Set(try made.storedWeights().filter { $0.spec.role == .indexer }.compactMap(\.spec.layer))
+    #expect(!sparse.isEmpty)
+    for weight in try made.storedWeights() where weight.spec.fusionGroup?.module == "qkv_proj" {
+      guard let layer = weight.spec.layer, !weight.spec.isCarried else { continue }
+      #expect((weight.encoding is Plain) == sparse.contains(layer), "\(weight.spec.name)")
+    }
+    for engine in [Engine.vllm, .sglang] {
+      let rules = try checkEngine(made, for: engine).findings.map(\.rule.name)
+      #expect(!rules.contains("fused-scheme") && !rules.contains("declared-scheme"), "\(engine) \(rules)")
+    }
+    let published = try checkEngine(try openFixture(name + "-mxfp8"), for: .vllm)
+    #expect(published.findings.contains { $0.rule.name == "fused-scheme" })
+  }
+
   @Test func mxfp8IsKept() throws {
     let folder = TemporaryFolder()
     let source = try openFixture(name + "-mxfp8")

@@ -91,7 +91,8 @@ struct ModelOptConfig: Sendable {
         "quant_algo", "'\(name)'",
         Algorithm.allCases.map(\.rawValue).joined(separator: ", ") + ", MIXED_PRECISION")
     }
-    if let length = algorithm.group ?? algorithm.side, let size = try section.integer("group_size", in: 1...65536),
+    if let length = algorithm.group ?? algorithm.side,
+      let size = try section.integer("group_size", in: 1...65536),
       size != length
     {
       throw section.unsupported("group_size", "\(size) for \(algorithm.rawValue)", "\(length)")

@@ -17,6 +17,9 @@ package struct ModelOptFormat: Hashable, Sendable {
   /// Whether the engine rounds activations at all.
   package var roundsActivations: Bool { kind != .weightNVFP4 }
 
+  /// Whether scales are those of square blocks.
+  package var hasBlocks: Bool { kind == .blockFP8 }
+
   /// Whether an engine reads experts so: vLLM 0.33 and SGLang 0.5 read FP8 experts with one scale a matrix, or in blocks.
   package var fitsExperts: Bool { kind != .channelFP8 }
 

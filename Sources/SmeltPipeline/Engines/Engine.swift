@@ -146,6 +146,8 @@ enum EngineCondition: Sendable {
   case activations(EngineScope, [String])
   /// There are weights of the kinds at all; a layer's experts are one case.
   case stored(EngineScope)
+  /// Scales of blocks have another name than this: of drafts too; a layer's experts are one case.
+  case scalesNamed(EngineScope, String)
   /// Scales have zero points.
   case zeroPoints(EngineScope)
   /// Columns are in the order of a table of groups.

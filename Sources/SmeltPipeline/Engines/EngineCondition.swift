@@ -76,6 +76,16 @@ extension EngineRule {
         guard seen.insert(subject).inserted else { return nil }
         return EngineCase(subject: subject, found: "is \(signature(weight))")
       }
+    case .scalesNamed(let scope, let name):
+      var seen: Set<String> = []
+      return (view.weights + view.drafts).compactMap { weight in
+        guard concerns(weight), scope.holds(weight), !weight.tensors.contains(where: { $0.hasSuffix(name) }),
+          let scale = weight.tensors.dropFirst().first?.split(separator: ".").last
+        else { return nil }
+        let subject = weight.isExpert ? view.expertsModule(of: weight) ?? weight.module : weight.module
+        guard seen.insert(subject).inserted else { return nil }
+        return EngineCase(subject: subject, found: "has its scales as '\(excerpt(String(scale)))'")
+      }
     case .zeroPoints(let scope): return each(view, scope) { $0.hasZeroPoints ? "has zero points" : nil }
     case .indexed:
       return each(view) { $0.isIndexed ? "has a table of groups (actorder)" : nil }

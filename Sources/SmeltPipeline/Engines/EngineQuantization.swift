@@ -118,6 +118,9 @@ struct EngineQuantization: Sendable {
   /// Whether weights of one kind or another are declared by classes of modules, names or expressions.
   var isCompressed: Bool { method == "compressed-tensors" }
 
+  /// Whether ModelOpt's list says what each module has.
+  var listsModules: Bool { !layers.isEmpty }
+
   /// The schemes of config_groups.
   var schemes: [EngineScheme] { groups.map(\.scheme) }
 

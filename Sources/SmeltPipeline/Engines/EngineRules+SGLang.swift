@@ -57,6 +57,13 @@ extension EngineRules {
       .number(.experts, .first), kinds: [.nvfp4], methods: ["modelopt"],
       source: "0.5.23, layers/quantization/modelopt_quant.py: w13_weight_scale_2[:, 0]"),
     EngineRule(
+      "modelopt-blocks", .sglang, .refuses,
+      "looks for the scales of blocks as weight_scale_inv, of two dimensions",
+      .scalesNamed(.all, "weight_scale_inv"), kinds: [.fp8Block], methods: ["modelopt"],
+      source: "0.5.23, layers/quantization/modelopt_quant.py: ModelOptMixedPrecisionConfig.get_quant_method; "
+        + "layers/quantization/fp8.py: Fp8LinearMethod.create_weights",
+      help: "write blocks with --layout compressed-tensors"),
+    EngineRule(
       "fp8-fused-scale", .sglang, .differs, "rounds a fused matrix again to the largest scale of its parts",
       .number(.linear, .rounded), kinds: [.fp8Tensor],
       source: "0.5.23, layers/quantization/utils.py: requantize_with_max_scale",

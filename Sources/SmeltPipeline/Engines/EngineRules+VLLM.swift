@@ -56,6 +56,13 @@ extension EngineRules {
         + "w13_weight_global_scale[:, 0]",
       help: "convert it again: gate and up of an expert get one global scale"),
     EngineRule(
+      "modelopt-block-experts", .vllm, .refuses,
+      "looks for the scales of experts in blocks as weight_scale_inv, of two dimensions",
+      .scalesNamed(.experts, "weight_scale_inv"), kinds: [.fp8Block], methods: ["modelopt"],
+      source: "0.33.0, layers/quantization/modelopt.py: ModelOptMixedPrecisionConfig.get_quant_method; "
+        + "layers/quantization/fp8.py: Fp8MoEMethod.create_weights",
+      help: "write blocks with --layout compressed-tensors"),
+    EngineRule(
       "fp8-fused-scale", .vllm, .differs, "rounds a fused matrix again to the largest scale of its parts",
       .number(.linear, .rounded), kinds: [.fp8Tensor],
       source: "0.33.0, layers/quantization/utils/w8a8_utils.py: requantize_with_max_scale",

@@ -131,7 +131,9 @@ struct EngineView: Sendable {
         out[place] = found
         continue
       }
-      let isListed = EngineNames.lists(name, engine, types)
+      // vLLM 0.33.0 knows q/k/v and gate/up of ModelOpt's lists whatever the class says: modelopt.py, fused_projection_shards.
+      let isListed =
+        EngineNames.lists(name, engine, types) || engine == .vllm && quantization.listsModules
       let found = quantization.linear(
         name,
         parts: (isListed ? matrix?.parts ?? [] : []).filter { weights[$0].spec.role != .indexer }

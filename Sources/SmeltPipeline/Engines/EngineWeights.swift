@@ -42,7 +42,8 @@ package struct EngineRun: Sendable {
     version = check.version
     let view = try EngineView(model, engine)
     numbers = try EngineRun.numbers(view)
-    rounding = ActivationRounding(EngineRun.scales(try model.declaredScales().sound(model.family.weights), view))
+    rounding = ActivationRounding(
+      EngineRun.scales(try model.declaredScales().sound(model.family.weights), view))
   }
 
   /// The numbers that parts of fused matrices get in place of their own, by the table's rows.

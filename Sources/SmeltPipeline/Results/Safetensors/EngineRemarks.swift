@@ -100,13 +100,14 @@ extension SafetensorsResult {
     _ weights: [PlannedWeight], _ naming: TensorNaming, _ layout: CompressedLayout
   ) -> [String] {
     var algorithms: Set<String> = []
-    var expert: WeightName?
+    var (expert, block): (WeightName?, WeightName?)
     for planned in weights {
       guard
         case .modelOpt(let format)? = layout.format(
           planned, isStatic: naming.scales.isStatic(planned, layout))
       else { continue }
       algorithms.insert(format.algorithm)
+      if format.hasBlocks { block = block ?? planned.stored.spec.name }
       if planned.stored.spec.role.isRouted, !format.fitsExperts {
         expert = expert ?? planned.stored.spec.name
       }
@@ -116,6 +117,12 @@ extension SafetensorsResult {
       remarks.append(
         "'\(expert)' and its like would be FP8_PER_CHANNEL_PER_TOKEN: vLLM 0.33 and SGLang 0.5 read experts of ModelOpt's FP8 "
           + "with one scale a weight; --layout compressed-tensors has channels")
+    }
+    if let block {
+      remarks.append(
+        "'\(block)' and its like would be FP8_PB_WO\(algorithms.count > 1 ? " beside other formats" : ""): SGLang 0.5 looks for scales of blocks "
+          + "as weight_scale_inv, of two dimensions, and so does vLLM 0.33 for experts; ModelOpt has weight_scale of four. "
+          + "--layout compressed-tensors has blocks that both read")
     }
     guard algorithms.count > 1 else { return remarks }
     if !algorithms.contains(where: { $0.hasSuffix("NVFP4") }) {
