@@ -128,7 +128,8 @@ struct ActivationArguments: Sendable {
     guard isSymmetric || isFloat else { return try refuse(unsupported("zero points")) }
     switch strategy {
     case .group(let size), .tensorGroup(let size):
-      guard columns % size == 0 else {
+      // Beside FP8 in blocks the last group is shorter where a width is no multiple, as the last block is.
+      guard columns % size == 0 || size >= 16 && size.nonzeroBitCount == 1 else {
         throw section.refusal(
           "group_size", "found \(size), expected a divisor of \(columns), the columns of '\(excerpt(module))'"
         )
