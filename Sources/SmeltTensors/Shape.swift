@@ -12,7 +12,11 @@ package struct Shape: Hashable, Sendable, CustomStringConvertible, ExpressibleBy
   package init(arrayLiteral elements: Int...) { self.init(elements) }
 
   /// The number of elements; 1 for a scalar.
-  package var count: Int { dimensions.reduce(1, *) }
+  package var count: Int {
+    var product = 1
+    for dimension in dimensions { product *= dimension }
+    return product
+  }
 
   /// The number of elements, or nil when it does not fit in 63 bits or a dimension is negative.
   package static func checkedCount(_ dimensions: [Int]) -> Int? {
@@ -33,7 +37,11 @@ package struct Shape: Hashable, Sendable, CustomStringConvertible, ExpressibleBy
   package var columns: Int { dimensions.last ?? 1 }
 
   /// The product of all other dimensions: a weight's output channels.
-  package var rows: Int { dimensions.dropLast().reduce(1, *) }
+  package var rows: Int {
+    var product = 1
+    for place in 0..<max(0, dimensions.count - 1) { product *= dimensions[place] }
+    return product
+  }
 
   /// `[rows, columns]` as text.
   package var description: String { "[" + dimensions.map(String.init).joined(separator: ", ") + "]" }

@@ -119,10 +119,14 @@ package struct GGUFTensors: TensorSource {
   /// The tensors of a model.
   package init(_ model: GGUFFile) {
     self.model = model
+    var place: TensorFile?
     tensors = model.tensors.map { tensor in
-      TensorInfo(
+      let own = place?.path == tensor.file ? place : nil
+      let file = own ?? TensorFile(tensor.file)
+      place = file
+      return TensorInfo(
         name: tensor.name, dtype: DType(rawValue: tensor.type.name) ?? .u8, shape: tensor.shape,
-        file: tensor.file, offset: tensor.offset, bytes: tensor.bytes, type: tensor.type.name)
+        in: file, offset: tensor.offset, bytes: tensor.bytes, type: tensor.type.name)
     }
     places = Dictionary(uniqueKeysWithValues: tensors.enumerated().map { ($1.name, $0) })
   }

@@ -74,7 +74,7 @@ extension Layouts {
     let module = Spelling(name).module
     guard let shape = layout.shape(of: codes, module: module, in: source) else {
       throw FormatError(
-        .quantConfig, file: fileName(codes.file), subject: codes.name, offset: codes.offset,
+        .quantConfig, file: codes.fileName, subject: codes.name, offset: codes.offset,
         "is \(codes.dtype) \(codes.shape), and no tensor beside it says the dimensions of its numbers")
     }
     // Blocks of FP4 are the one layout that stacks what the others keep apart.

@@ -11,7 +11,11 @@ struct CompressedTensors: Layout {
 
   func codes(of place: Spelling, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo? {
     guard config.compressed != nil else { return nil }
-    if let packed = source.tensor("\(place.module).weight_packed") { return packed }
+    if source.mayHold(ending: "weight_packed"),
+      let packed = source.tensor("\(place.module).weight_packed")
+    {
+      return packed
+    }
     guard let tensor = source.tensor(place.tensor), [.i8, .f8E4M3].contains(tensor.dtype) else { return nil }
     return tensor
   }
@@ -54,7 +58,7 @@ struct CompressedTensors: Layout {
     }
     return try join(context, group, format).meeting(
       group.inputs.activations(
-        context.place.module, columns: context.shape.columns, in: context.source))
+        context.module, columns: context.shape.columns, in: context.source))
   }
 
   private func join(
@@ -63,7 +67,7 @@ struct CompressedTensors: Layout {
     switch format {
     case .packed: return try joinIntegers(context, group)
     case .nvfp4:
-      return try context.nvfp4(.divided, globalScale: "\(context.place.module).weight_global_scale")
+      return try context.nvfp4(.divided, globalScale: "\(context.module).weight_global_scale")
     case .mxfp4: return try joinMXFP4(context, group)
     case .plain where !group.isFloat: return try joinBytes(context, group)
     default: return try joinFloats(context, group, isMX: format == .mxfp8)
@@ -71,7 +75,7 @@ struct CompressedTensors: Layout {
   }
 
   private func scale(_ context: JoinContext) throws -> TensorInfo {
-    try context.sibling("\(context.place.module).weight_scale")
+    try context.sibling("\(context.module).weight_scale")
   }
 
   // MARK: one code a byte
@@ -191,7 +195,7 @@ struct CompressedTensors: Layout {
     let perWord = 32 / group.bits
     try context.require(codes, [.i32], [rows, ceilDivide(columns, perWord)], code: .packed)
     var shares = [Share(codes), Share(scale)]
-    if let stated = context.source.tensor("\(context.place.module).weight_shape") {
+    if let stated = context.source.tensor("\(context.module).weight_shape") {
       try context.require(stated, [.i64, .i32], [2], code: .packed)
       let found = integers(stated)
       guard found == [rows, columns] else {
@@ -283,7 +287,7 @@ extension JoinContext {
 
   /// U8 [out, in / 2] codes with E4M3 `weight_scale` [out, in / 16] and one F32 for all.
   func nvfp4(_ encoding: NVFP4, globalScale: String) throws -> JoinedWeight {
-    let scale = try sibling("\(place.module).weight_scale")
+    let scale = try sibling("\(module).weight_scale")
     let global = try sibling(globalScale)
     try require(scale, [.f8E4M3], [shape.rows, shape.columns / NVFP4.group])
     try require(global, [.f32], [1], [])

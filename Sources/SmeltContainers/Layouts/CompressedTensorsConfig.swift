@@ -63,6 +63,8 @@ struct CompressedTensorsConfig: Sendable {
 
   let groups: [Group]
   let ignore: [Target]
+  /// Groups that name a class of modules, in order.
+  private let classes: [(group: Group, class: ModuleClass)]
   private let reader: QuantizationReader
 
   /// Whether some weight must be quantized for the configuration to be true.
@@ -80,12 +82,18 @@ struct CompressedTensorsConfig: Sendable {
     ignore = try reader.strings("ignore").map { try CompressedTensorsConfig.target($0, "ignore", reader) }
     let all = try reader.string("format")
     let entries = try reader.object("config_groups")?.json.object ?? JSONObject()
-    groups = try zip(entries.keys, entries.values).compactMap { key, value in
+    let groups: [Group] = try zip(entries.keys, entries.values).compactMap { key, value in
       guard value.object != nil else {
         throw reader.error("config_groups", "'\(key)' is \(value.kind), expected an object")
       }
       return try CompressedTensorsConfig.group(
         key, QuantizationReader(value, file: reader.file), defaultFormat: all)
+    }
+    self.groups = groups
+    classes = groups.flatMap { group in
+      group.targets.compactMap { target in
+        if case .name(let name) = target { ModuleClass(name).map { (group, $0) } } else { nil }
+      }
     }
   }
 
@@ -144,7 +152,7 @@ struct CompressedTensorsConfig: Sendable {
   /// The group of a weight's module: one that names it, else one whose pattern matches it, else one that names its class.
   /// - Throws: `Q_CONFIG` when the module is ignored or no group is meant for it.
   func group(of context: JoinContext) throws -> (Group, Format) {
-    let module = context.place.module
+    let module = context.module
     for entry in ignore {
       guard try matches(entry, module) else { continue }
       throw context.contradicts(
@@ -160,10 +168,8 @@ struct CompressedTensorsConfig: Sendable {
       }
     }
     // Containers first: what they hold is more particular than all linear layers.
-    let classes = groups.flatMap { group in
-      group.targets.compactMap { target in
-        if case .name(let name) = target { ModuleClass(name).map { (group, $0) } } else { nil }
-      }
+    if classes.count == 1, let only = classes.first, only.class == .linear {
+      return (only.group, only.group.format)
     }
     let found = classes.filter { $0.1.holds(module) && $0.1 != .linear } + classes.filter { $0.1 == .linear }
     // A linear layer inside a container is of both classes: the codes say which of the two was meant.
@@ -234,7 +240,7 @@ extension CompressedTensorsConfig.Group {
   /// The zero points' tensor. Some writers store zeros for symmetric weights too.
   /// - Throws: `Q_SCALE_MISSING` when asymmetric weights have none.
   func zeroPoints(_ context: JoinContext) throws -> TensorInfo? {
-    let name = "\(context.place.module).weight_zero_point"
+    let name = "\(context.module).weight_zero_point"
     return isSymmetric ? context.source.tensor(name) : try context.sibling(name)
   }
 

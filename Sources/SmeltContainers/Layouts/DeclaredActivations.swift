@@ -89,7 +89,7 @@ extension TensorInfo {
   package func scaleNumber() throws(FormatError) -> Float {
     guard shape.count == 1, [.f32, .bf16, .f16].contains(dtype) else {
       throw FormatError(
-        .scaleShape, file: fileName(file), subject: name, offset: offset,
+        .scaleShape, file: fileName, subject: name, offset: offset,
         "is \(dtype) \(shape), expected one F32, BF16 or F16")
     }
     let bits: (UInt32, UInt16) = bytes.withUnsafeBytes {
@@ -106,7 +106,7 @@ extension TensorInfo {
       }
     guard number > 0, number.isFinite else {
       throw FormatError(
-        .scaleValue, file: fileName(file), subject: name, offset: offset,
+        .scaleValue, file: fileName, subject: name, offset: offset,
         "is \(number), expected a positive finite number")
     }
     return number

@@ -32,6 +32,17 @@ package struct JoinContext: Sendable {
   let source: any TensorSource
   /// The configuration.
   let config: QuantizationConfig
+  /// The module's name: the tensor's without `.weight`.
+  let module: String
+
+  /// One weight.
+  init(
+    layout: String, codes: TensorInfo, request: WeightRequest, source: any TensorSource,
+    config: QuantizationConfig
+  ) {
+    (self.layout, self.codes, self.request) = (layout, codes, request)
+    (self.source, self.config, module) = (source, config, request.place.module)
+  }
 
   /// The dimensions asked for.
   var shape: Shape { request.shape }
@@ -42,7 +53,7 @@ package struct JoinContext: Sendable {
   func refuse(_ code: ErrorCode, _ problem: String, of tensor: TensorInfo? = nil) -> FormatError {
     let tensor = tensor ?? codes
     return FormatError(
-      code, file: fileName(tensor.file), subject: tensor.name, offset: tensor.offset, problem)
+      code, file: tensor.fileName, subject: tensor.name, offset: tensor.offset, problem)
   }
 
   /// The refusal of a place that a layout does not cut.
@@ -72,7 +83,7 @@ package struct JoinContext: Sendable {
       throw refuse(
         code,
         "is \(tensor.shape), expected " + shapes.map(\.description).joined(separator: " or ")
-          + " for '\(place.module)' of \(shape)", of: tensor)
+          + " for '\(module)' of \(shape)", of: tensor)
     }
   }
 
@@ -83,10 +94,9 @@ package struct JoinContext: Sendable {
 
   /// A weight whose parts are lent.
   func lent(_ encoding: any Encoding, _ parts: [Part], from shares: [Share]) throws -> JoinedWeight {
-    let weight = try weight(encoding, parts)
-    return joined(
-      encoding, weight.parts.map { JoinedWeight.StoredPart($0) }, shares, isBuilt: false
-    ) { weight }
+    JoinedWeight(
+      lent: try weight(encoding, parts), file: codes.fileName, tensors: JoinContext.tensors(shares),
+      layout: layout, takesWholeTensors: JoinContext.areWhole(shares), mapped: shares.map(\.bytes))
   }
 
   /// A weight whose parts `build` puts in order. `dtypes` gives the types of those parts that may have several.
@@ -104,33 +114,35 @@ package struct JoinContext: Sendable {
       }
       return JoinedWeight.StoredPart(name: part.name, dtype: dtype, shape: part.shape, byteCount: count)
     }
-    return joined(encoding, parts, shares, isBuilt: true) { try weight(encoding, try build()) }
+    return JoinedWeight(
+      name: codes.name, file: codes.fileName, shape: shape, encoding: encoding, parts: parts,
+      tensors: JoinContext.tensors(shares), layout: layout, isBuilt: true,
+      takesWholeTensors: JoinContext.areWhole(shares), mapped: shares.map(\.bytes)
+    ) { try weight(encoding, try build()) }
+  }
+
+  private static func tensors(_ shares: [Share]) -> [(name: String, byteCount: Int)] {
+    shares.map { ($0.tensor.name, $0.byteCount) }
+  }
+
+  private static func areWhole(_ shares: [Share]) -> Bool {
+    shares.allSatisfy { $0.byteCount == $0.tensor.byteCount }
   }
 
   /// The weight itself; errors in its parts name the place of the codes.
   private func weight(_ encoding: any Encoding, _ parts: [Part]) throws(FormatError) -> Weight {
     do {
       return try Weight(
-        name: codes.name, shape: shape, encoding: encoding, parts: parts, file: fileName(codes.file))
+        name: codes.name, shape: shape, encoding: encoding, parts: parts, file: codes.fileName)
     } catch {
       throw located(error)
     }
   }
 
   private func located(_ error: FormatError) -> FormatError {
-    var known = error.inFile(fileName(codes.file))
+    var known = error.inFile(codes.fileName)
     known.offset = known.offset ?? codes.offset
     return known
-  }
-
-  private func joined(
-    _ encoding: any Encoding, _ parts: [JoinedWeight.StoredPart], _ shares: [Share], isBuilt: Bool,
-    make: @escaping @Sendable () throws -> Weight
-  ) -> JoinedWeight {
-    JoinedWeight(
-      name: codes.name, file: fileName(codes.file), shape: shape, encoding: encoding, parts: parts,
-      tensors: shares.map { ($0.tensor.name, $0.byteCount) }, layout: layout, isBuilt: isBuilt,
-      mapped: shares.map(\.bytes), make: make)
   }
 }
 

@@ -56,8 +56,9 @@ package enum Layouts {
 
   /// Whether a tensor of a quantized checkpoint falls under `activationScale`.
   package static func isActivationScale(_ tensor: TensorInfo, _ config: QuantizationConfig) -> Bool {
-    guard config.method != nil, let dot = tensor.name.lastIndex(of: ".") else { return false }
-    return activationScales.contains(String(tensor.name[tensor.name.index(after: dot)...]))
+    let name = tensor.name
+    guard config.method != nil, let dot = name.utf8.lastIndex(of: UInt8(ascii: ".")) else { return false }
+    return activationScales.contains(String(name[name.utf8.index(after: dot)...]))
   }
 
   private static let activationScales: Set<String> = [

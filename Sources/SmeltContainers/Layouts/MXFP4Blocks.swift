@@ -10,7 +10,7 @@ struct MXFP4Blocks: Layout {
   let name = "mxfp4-blocks"
 
   func codes(of place: Spelling, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo? {
-    source.tensor(place.tensor + "_blocks")
+    source.mayHold(ending: "_blocks") ? source.tensor(place.tensor + "_blocks") : nil
   }
 
   func shape(of codes: TensorInfo, module: String, in source: any TensorSource) -> Shape? {

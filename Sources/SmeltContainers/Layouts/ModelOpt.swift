@@ -22,7 +22,7 @@ struct ModelOpt: Layout {
   func join(_ context: JoinContext) throws -> JoinedWeight {
     guard let config = context.config.modelOpt else { preconditionFailure("codes(of:) saw a configuration") }
     try context.requireWhole()
-    let (codes, module, shape) = (context.codes, context.place.module, context.shape)
+    let (codes, module, shape) = (context.codes, context.module, context.shape)
     guard shape.rank == 2 else {
       throw context.refuse(.configShape, "is \(name), expected plain numbers for a weight of \(shape)")
     }
@@ -41,7 +41,7 @@ struct ModelOpt: Layout {
   }
 
   private func join(_ context: JoinContext, _ algorithm: ModelOptConfig.Algorithm) throws -> JoinedWeight {
-    let (module, shape) = (context.place.module, context.shape)
+    let (module, shape) = (context.module, context.shape)
     switch algorithm {
     case .nvfp4, .weightNVFP4:
       return try context.nvfp4(.multiplied, globalScale: "\(module).weight_scale_2")
@@ -72,7 +72,7 @@ struct ModelOpt: Layout {
   /// One scale a block of 128 × 128: [out / 128, in / 128], rounded up, or with a 1 after each, as the package writes them.
   private func joinBlocks(_ context: JoinContext) throws -> JoinedWeight {
     let scale = try context.sibling(
-      "\(context.place.module).weight_scale", "\(context.place.module).weight_scale_inv")
+      "\(context.module).weight_scale", "\(context.module).weight_scale_inv")
     let (down, across) = (ceilDivide(context.shape.rows, 128), ceilDivide(context.shape.columns, 128))
     try context.require(scale, Self.floats, [down, across], [down, 1, across, 1])
     return try joined(context, scale, .block128, [down, across])

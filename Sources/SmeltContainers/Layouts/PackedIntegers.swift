@@ -70,7 +70,7 @@ struct GPTQ: Layout {
     }
     guard let bad else { return }
     throw FormatError(
-      .quantConfig, file: fileName(index.file), subject: index.name, offset: index.offset + bad * 4,
+      .quantConfig, file: index.fileName, subject: index.name, offset: index.offset + bad * 4,
       "puts channel \(bad) into another group than \(bad / length), but desc_act is false")
   }
 }
@@ -148,15 +148,15 @@ private struct PackedIntegers: Sendable {
     }
     self.config = config
     codes = context.codes
-    zeros = try context.sibling("\(context.place.module).qzeros")
-    scales = try context.sibling("\(context.place.module).scales")
+    zeros = try context.sibling("\(context.module).qzeros")
+    scales = try context.sibling("\(context.module).scales")
     groups = config.group.map { ceilDivide(context.shape.columns, $0) } ?? 1
     try context.require(scales, [.f16, .bf16, .f32], [groups, context.shape.rows])
   }
 
   func odd(_ side: String, _ found: Int) -> FormatError {
     FormatError(
-      .packed, file: fileName(codes.file), subject: codes.name, offset: codes.offset,
+      .packed, file: codes.fileName, subject: codes.name, offset: codes.offset,
       "has \(found) \(side) channels, expected a multiple of 8")
   }
 

@@ -47,7 +47,7 @@ struct ScaledFP8: Layout {
     if let fault = context.config.activationFault { return DeclaredActivations(fault: fault) }
     if context.config.hasStaticActivations {
       return DeclaredActivations(
-        .tensor, scale: context.source.tensor("\(context.place.module).input_scale"))
+        .tensor, scale: context.source.tensor("\(context.module).input_scale"))
     }
     if case .block(_, let columns) = granularity { return DeclaredActivations(.group(columns)) }
     return DeclaredActivations(.token)
@@ -59,7 +59,7 @@ struct ScaledFP8: Layout {
       return .block(rows: 1, columns: FP4.group)
     }
     // The table of DeepSeek-V4.1's n-gram memory has a scale for each row and 32 columns beside blocks of 32 × 32.
-    if context.place.module.hasSuffix(FP8.engramTable) { return .block(rows: 1, columns: FP4.group) }
+    if context.module.hasSuffix(FP8.engramTable) { return .block(rows: 1, columns: FP4.group) }
     if let block = context.config.block { return .block(rows: block.rows, columns: block.columns) }
     if scale.shape.count == 1 { return .tensor }
     if scale.shape.count == context.shape.rows { return .channel }

@@ -4,7 +4,11 @@ package import SmeltTensors
 
 extension Spelling {
   /// The module's name: the tensor's without `.weight`.
-  var module: String { tensor.hasSuffix(".weight") ? String(tensor.dropLast(".weight".count)) : tensor }
+  var module: String {
+    let (utf8, ending) = (tensor.utf8, ".weight".utf8)
+    guard utf8.suffix(ending.count).elementsEqual(ending) else { return tensor }
+    return String(tensor[..<utf8.index(utf8.endIndex, offsetBy: -ending.count)])
+  }
 }
 
 /// What a family asks of a checkpoint.

@@ -12,9 +12,9 @@ package final class SafetensorsFile: TensorSource {
   package let metadata: [(String, String)]
   /// The tensors in the order of their bytes.
   package let tensors: [TensorInfo]
-  /// The byte of the file where each tensor's name stands, in the order of `tensors`.
-  let namePlaces: [Int]
-  private let indices: [String: Int]
+  /// The byte of the file where each tensor's name stands, and the name's hash, in the order of `tensors`.
+  let names: [(place: Int, hash: UInt64)]
+  private let table: NameTable
   private let mapped: MappedFile
 
   /// Opens and checks a file. Symbolic links are followed: the caller named it.
@@ -38,18 +38,22 @@ package final class SafetensorsFile: TensorSource {
     let header = try SafetensorsHeader(bytes, file: path, tensorLimit: tensorLimit)
     self.path = path
     metadata = header.metadata
-    indices = header.indices
-    namePlaces = header.entries.map(\.place)
+    table = header.table
+    names = header.entries.map { ($0.place, $0.hash) }
+    let file = TensorFile(path)
     tensors = header.entries.map { entry in
       let range = header.dataStart + entry.begin..<header.dataStart + entry.end
       return TensorInfo(
-        name: entry.name, dtype: entry.dtype, shape: Shape(entry.shape), file: path,
-        offset: range.lowerBound, bytes: bytes[range])
+        name: entry.name, dtype: entry.dtype, shape: entry.shape, in: file, offset: range.lowerBound,
+        bytes: bytes[range])
     }
+    bytes[0..<header.dataStart].evict()
   }
 
   /// The tensor of a name, or nil.
-  package func tensor(_ name: String) -> TensorInfo? { indices[name].map { tensors[$0] } }
+  package func tensor(_ name: String) -> TensorInfo? {
+    table.find(NameTable.hash(name)) { tensors[$0].name == name }.map { tensors[$0] }
+  }
 
   /// This one file with its size.
   package var files: [(path: String, byteCount: Int)] { [(path, mapped.count)] }

@@ -9,7 +9,7 @@ struct UnitedShards {
   /// Shard after shard, without superseded copies.
   var tensors: [TensorInfo] = []
   /// The place of each name in `tensors`.
-  var places: [String: Int] = [:]
+  var table = NameTable()
   /// The number of the shard of each tensor, and the byte of its entry in that shard's header.
   var origins: [(shard: Int, place: Int)] = []
   /// Superseded copies, as reported.
@@ -22,22 +22,26 @@ extension SafetensorsDirectory {
     throws(FormatError) -> UnitedShards
   {
     var united = UnitedShards()
-    united.places.reserveCapacity(shards.reduce(0) { $0 + $1.tensors.count })
+    let count = shards.reduce(0) { $0 + $1.tensors.count }
+    united.table.reserve(count)
+    united.tensors.reserveCapacity(count)
+    united.origins.reserveCapacity(count)
     var superseded: [(tensor: TensorInfo, place: Int, used: Int)] = []
     // Made when a name is met again, which it rarely is.
     var wanted: [String: Int]?
     for (number, shard) in shards.enumerated() {
-      for (tensor, place) in zip(shard.tensors, shard.namePlaces) {
-        guard let known = united.places[tensor.name] else {
-          united.places[tensor.name] = united.tensors.count
+      for (tensor, (place, hash)) in zip(shard.tensors, shard.names) {
+        guard let known = united.table.find(hash, { united.tensors[$0].name == tensor.name }) else {
+          united.table.insert(hash, united.tensors.count)
           united.tensors.append(tensor)
           united.origins.append((number, place))
           continue
         }
         let other = united.origins[known]
         if wanted == nil {
+          let content = index?.content
           wanted = Dictionary(
-            (index?.content.lines ?? []).map { ($0.tensor, $0.shard) },
+            (content?.lines ?? []).map { (content?.tensor($0) ?? "", Int($0.shard)) },
             uniquingKeysWith: { first, _ in first })
         }
         let named = wanted?[tensor.name].map { index?.content.shards[$0] }
@@ -59,7 +63,7 @@ extension SafetensorsDirectory {
     }
     inShardOrder(&united)
     if let first = superseded.first {
-      let bytes = superseded.reduce(0) { $0 + $1.tensor.bytes.count }
+      let bytes = superseded.reduce(0) { $0 + $1.tensor.byteCount }
       let names = superseded.prefix(3).map { "'\(excerpt($0.tensor.name))'" }.joined(separator: ", ")
       let rest = superseded.count > 3 ? ", …" : ""
       united.warnings.append(
@@ -85,27 +89,31 @@ extension SafetensorsDirectory {
     }
     united.tensors = order.map { united.tensors[$0] }
     united.origins = order.map { united.origins[$0] }
-    for (place, tensor) in united.tensors.enumerated() { united.places[tensor.name] = place }
+    var places = order
+    for (place, old) in order.enumerated() { places[old] = place }
+    united.table.renumber { places[$0] }
   }
 
   /// Index and shards name the same tensors in the same places (rule 25).
   static func compare(
     _ index: SafetensorsIndex, _ path: String, _ shards: [SafetensorsFile], _ united: UnitedShards
   ) throws(FormatError) {
+    // The shards are those of the index, in its order.
     let absent = index.lines.filter { line in
-      guard let place = united.places[line.tensor] else { return true }
-      return fileName(united.tensors[place].file) != index.shards[line.shard]
+      let place = united.table.find(line.hash) { index.isNamed(line, united.tensors[$0].name) }
+      return place.map { united.origins[$0].shard != Int(line.shard) } ?? true
     }
     if let first = absent.first {
-      let holder = shards.first { $0.tensor(first.tensor) != nil }
+      let name = index.tensor(first)
+      let holder = shards.first { $0.tensor(name) != nil }
       let found = holder.map { "'\(fileName($0.path))' holds it" } ?? "no shard holds it"
       throw FormatError(
-        .idxMismatch, file: path, subject: excerpt(first.tensor, limit: 1000), offset: first.place,
-        "\(found), expected it in '\(index.shards[first.shard])'" + more(absent.count))
+        .idxMismatch, file: path, subject: excerpt(name, limit: 1000), offset: first.place,
+        "\(found), expected it in '\(index.shards[Int(first.shard)])'" + more(absent.count))
     }
     // Every line has its tensor: so the numbers tell whether one is left over.
     guard united.tensors.count > index.lines.count else { return }
-    let named = Set(index.lines.map(\.tensor))
+    let named = Set(index.lines.map { index.tensor($0) })
     let extra = zip(united.tensors, united.origins).filter { !named.contains($0.0.name) }
     guard let (tensor, origin) = extra.first else { return }
     throw FormatError(
@@ -118,7 +126,7 @@ extension SafetensorsDirectory {
   /// A warning where `total_size` is not the sum of the tensors' bytes (rule 27).
   static func total(_ index: SafetensorsIndex, _ path: String, _ united: UnitedShards) -> [FormatError] {
     guard let stated = index.totalSize else { return [] }
-    let sum = united.tensors.reduce(0) { $0 + $1.bytes.count }
+    let sum = united.tensors.reduce(0) { $0 + $1.byteCount }
     if stated.integer == sum { return [] }
     let found = stated.integer.map { "\($0) bytes" } ?? stated.kind
     return [

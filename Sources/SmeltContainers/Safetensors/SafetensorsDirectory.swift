@@ -15,8 +15,9 @@ package final class SafetensorsDirectory: TensorSource {
   /// What is worth saying: `IDX_TOTAL`, `IDX_DUPLICATE` for copies that the index does not use, `IDX_MISMATCH` for files
   /// that it does not name, and `IDX_MISSING` for a complete set of shards without an index.
   package let warnings: [FormatError]
-  private let places: [String: Int]
+  private let table: NameTable
   private let index: MappedFile?
+  private let endings: NameEndings
 
   /// Opens the safetensors of a folder: those `model.safetensors.index.json` names; else `model.safetensors`; else a
   /// complete set of shards `…-00001-of-0000N.safetensors`; else the only safetensors file there is. Files beside
@@ -51,17 +52,24 @@ package final class SafetensorsDirectory: TensorSource {
     if let index {
       try SafetensorsDirectory.compare(index.content, index.path, shards, united)
       warnings += SafetensorsDirectory.total(index.content, index.path, united)
+      index.file.bytes.evict()
     }
     self.path = path
     self.shards = shards
     self.index = index?.file
     self.warnings = warnings
     tensors = united.tensors
-    places = united.places
+    table = united.table
+    endings = NameEndings(united.tensors)
   }
 
   /// The tensor of a name, or nil.
-  package func tensor(_ name: String) -> TensorInfo? { places[name].map { tensors[$0] } }
+  package func tensor(_ name: String) -> TensorInfo? {
+    table.find(NameTable.hash(name)) { tensors[$0].name == name }.map { tensors[$0] }
+  }
+
+  /// Whether some name's last part, behind its last dot, has this end.
+  package func mayHold(ending: String) -> Bool { endings.mayHold(ending) }
 
   /// The files that hold the tensors, with their sizes; the index is not one of them.
   package var files: [(path: String, byteCount: Int)] { shards.flatMap(\.files) }

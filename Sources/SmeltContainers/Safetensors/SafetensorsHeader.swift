@@ -10,13 +10,15 @@ struct SafetensorsHeader {
   struct Entry {
     let name: String
     let dtype: DType
-    let shape: [Int]
+    let shape: Shape
     /// First byte and end, counted from the start of the data.
     let begin: Int
     let end: Int
     /// Where the name and the offsets stand in the file.
     let place: Int
     let offsetsPlace: Int
+    /// The name's, as `NameTable` has it.
+    let hash: UInt64
   }
 
   /// The longest header accepted, the limit of the reference reader.
@@ -37,7 +39,7 @@ struct SafetensorsHeader {
   /// The tensors, sorted by their bytes.
   private(set) var entries: [Entry] = []
   /// The place of each tensor in `entries`.
-  private(set) var indices: [String: Int] = [:]
+  private(set) var table = NameTable()
   /// The byte of the file where the data starts.
   let dataStart: Int
   private let file: String
@@ -97,23 +99,43 @@ struct SafetensorsHeader {
       throw failure(.stHeaderJSON, nil, 0, "the header does not begin with '{'")
     }
     // A tensor takes 40 bytes of header at the very least, and 100 as a rule.
-    indices.reserveCapacity(text.count / 100)
+    table.reserve(text.count / 100)
+    var form = HeaderEntryForm()
     do {
       let limits = JSONLimits(
         depth: SafetensorsHeader.depthLimit, values: SafetensorsHeader.valueLimit)
-      try JSON.scanMembers(text, limits: limits) { key, offset, value in
-        guard indices.updateValue(entries.count, forKey: key) == nil else {
+      var hasNotes = false
+      func claim(_ key: String, _ hash: UInt64, _ offset: Int) throws(FormatError) {
+        let isNew = key == "__metadata__" ? !hasNotes : table.find(hash) { entries[$0].name == key } == nil
+        guard isNew else {
           throw failure(
             .stDuplicate, excerpt(key, limit: 1000), offset, "the key appears twice, expected it once")
         }
+        guard key != "__metadata__" else { return hasNotes = true }
+        guard entries.count < tensorLimit else {
+          throw failure(
+            .stHeaderLimit, excerpt(key, limit: 1000), offset, "found more than \(tensorLimit) tensors")
+        }
+        table.insert(hash, entries.count)
+      }
+      try JSON.scanMembers(text, limits: limits) { key, offset, bytes, start in
+        guard form.read(bytes, start), SafetensorsFile.problem(withName: key) == nil,
+          key != "__metadata__"
+        else { return nil }
+        let hash = NameTable.hash(key)
+        try claim(key, hash, offset)
+        entries.append(
+          Entry(
+            name: key, dtype: form.dtype, shape: form.shape, begin: form.begin, end: form.end,
+            place: 8 + offset, offsetsPlace: 8 + form.offsetsPlace, hash: hash))
+        return form.place
+      } member: { key, offset, value in
+        let hash = NameTable.hash(key)
+        try claim(key, hash, offset)
         if key == "__metadata__" {
           metadata = try notes(value)
         } else {
-          guard entries.count < tensorLimit else {
-            throw failure(
-              .stHeaderLimit, excerpt(key, limit: 1000), offset, "found more than \(tensorLimit) tensors")
-          }
-          entries.append(try entry(key, offset, value))
+          entries.append(try entry(key, hash, offset, value))
         }
       }
     } catch let error as JSONError {
@@ -128,7 +150,6 @@ struct SafetensorsHeader {
     guard ends.last == UInt8(ascii: "}") else {
       throw failure(.stHeaderJSON, nil, last - 1, "the header's padding is not all spaces")
     }
-    indices["__metadata__"] = nil
   }
 
   /// `__metadata__`: strings only (rule 19).
@@ -150,7 +171,9 @@ struct SafetensorsHeader {
 
   // MARK: one tensor (rules 9 to 15, 20)
 
-  private func entry(_ name: String, _ place: Int, _ value: JSON) throws(FormatError) -> Entry {
+  private func entry(_ name: String, _ hash: UInt64, _ place: Int, _ value: JSON) throws(FormatError)
+    -> Entry
+  {
     if let problem = SafetensorsFile.problem(withName: name) {
       throw failure(.stName, excerpt(name), place, problem)
     }
@@ -188,8 +211,8 @@ struct SafetensorsHeader {
         "found \(offsets[1] - offsets[0]) bytes, expected \(needed) for \(dtype) \(Shape(shape))")
     }
     return Entry(
-      name: name, dtype: dtype, shape: shape, begin: offsets[0], end: offsets[1], place: 8 + place,
-      offsetsPlace: 8 + offsetsValue.offset)
+      name: name, dtype: dtype, shape: Shape(shape), begin: offsets[0], end: offsets[1], place: 8 + place,
+      offsetsPlace: 8 + offsetsValue.offset, hash: hash)
   }
 
   private func field(_ key: String, of object: JSONObject, _ name: String, _ offset: Int) throws(FormatError)
@@ -301,7 +324,7 @@ struct SafetensorsHeader {
     var places = order
     for (place, index) in order.enumerated() { places[index] = place }
     entries = order.map { entries[$0] }
-    indices = indices.mapValues { places[$0] }
+    table.renumber { places[$0] }
   }
 
   /// An error at byte `offset` of the header, which starts at byte 8 of the file.

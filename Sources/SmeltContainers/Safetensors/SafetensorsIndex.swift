@@ -2,6 +2,7 @@
 // name is a bare name or the index is refused. Formats/safetensors.md, rules 22 to 27.
 
 internal import SmeltStorage
+internal import SmeltTensors
 
 /// A checked index.
 struct SafetensorsIndex {
@@ -14,27 +15,71 @@ struct SafetensorsIndex {
 
   /// One line of `weight_map`.
   struct Line {
-    let tensor: String
     /// The place of the shard in `shards`.
-    let shard: Int
+    var shard: Int32
+    /// The bytes of the tensor's name; of a name that is not spelled plainly the place in `spelled`, and -1.
+    let name: (place: Int, count: Int)
     /// The byte of the index where the shard's name stands.
     let place: Int
+    /// The tensor's name's, as `NameTable` has it.
+    let hash: UInt64
   }
 
   /// The shards' file names, in order of their bytes.
-  let shards: [String]
+  private(set) var shards: [String] = []
   /// `weight_map` in file order.
-  let lines: [Line]
+  private(set) var lines: [Line] = []
   /// `metadata.total_size`, whatever it is.
-  let totalSize: JSON?
+  private(set) var totalSize: JSON?
+  private let bytes: Bytes
+  private var spelled: [String] = []
 
   /// Reads an index; errors name `file`.
   init(_ bytes: Bytes, file: String) throws(FormatError) {
+    self.bytes = bytes
     guard bytes.count <= SafetensorsIndex.byteLimit else {
       throw FormatError(
         .idxJSON, file: file, "found \(bytes.count) bytes, expected at most \(SafetensorsIndex.byteLimit)")
     }
     try PlaceholderFile.refusePointerAndPage(bytes, file: file, expected: "an index")
+    // Nearly all indexes are of one form. What is not, and whatever is wrong, is for the JSON reader to say.
+    var form = IndexForm()
+    if form.read(bytes), form.shards.allSatisfy({ SafetensorsIndex.problem(withShard: $0) == nil }) {
+      (lines, totalSize) = (form.lines, form.totalSize)
+      setShards(form.shards)
+    } else {
+      try readTree(file)
+    }
+  }
+
+  /// The name of a line's tensor.
+  func tensor(_ line: Line) -> String {
+    if line.name.count < 0 { return spelled[line.name.place] }
+    return bytes[line.name.place..<line.name.place + line.name.count].withUnsafeBytes {
+      String(decoding: $0, as: UTF8.self)
+    }
+  }
+
+  /// Whether a line's tensor has a name.
+  func isNamed(_ line: Line, _ name: String) -> Bool {
+    if line.name.count < 0 { return spelled[line.name.place] == name }
+    let range = line.name.place..<line.name.place + line.name.count
+    // SAFETY: lent for the calls; `IndexForm` found the name inside the bytes.
+    return bytes.withUnsafeBytes { all in
+      var name = name
+      return name.withUTF8 { $0.elementsEqual(UnsafeRawBufferPointer(rebasing: all[range])) }
+    }
+  }
+
+  /// Puts the shards in order; the lines count them as they were found.
+  private mutating func setShards(_ found: [String]) {
+    let order = found.indices.sorted { found[$0].utf8.lexicographicallyPrecedes(found[$1].utf8) }
+    shards = order.map { found[$0] }
+    guard order != Array(found.indices), let places = RowOrder.inverse(order) else { return }
+    for place in lines.indices { lines[place].shard = Int32(places[Int(lines[place].shard)]) }
+  }
+
+  private mutating func readTree(_ file: String) throws(FormatError) {
     let root: JSON
     do {
       root = try JSON.scan(bytes, limits: JSONLimits(depth: 8, values: SafetensorsIndex.valueLimit))
@@ -54,33 +99,30 @@ struct SafetensorsIndex {
         "found no tensor, expected one at least")
     }
     var places: [String: Int] = [:]
-    var found: [(tensor: String, shard: String, place: Int)] = []
-    found.reserveCapacity(object.count)
-    for (tensor, value) in zip(object.keys, object.values) {
+    var found: [String] = []
+    spelled = object.keys
+    lines.reserveCapacity(object.count)
+    for (number, (tensor, value)) in zip(object.keys, object.values).enumerated() {
       guard let shard = value.string else {
         throw FormatError(
           .idxJSON, file: file, subject: excerpt(tensor, limit: 1000), offset: value.offset,
           "found \(value.kind), expected the name of a shard")
       }
-      if shard != found.last?.shard, places[shard] == nil {
+      if places[shard] == nil {
         if let problem = SafetensorsIndex.problem(withShard: shard) {
           throw FormatError(
             .idxPath, file: file, subject: excerpt(tensor, limit: 1000), offset: value.offset, problem)
         }
-        places[shard] = 0
+        places[shard] = found.count
+        found.append(shard)
       }
-      found.append((tensor, shard, value.offset))
+      lines.append(
+        Line(
+          shard: Int32(places[shard] ?? 0), name: (number, -1), place: value.offset,
+          hash: NameTable.hash(tensor)))
     }
-    let shards = places.keys.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
-    for (place, shard) in shards.enumerated() { places[shard] = place }
-    var last = (shard: "", place: 0)
-    lines = found.map { line in
-      // Lines of one shard mostly follow each other.
-      if line.shard != last.shard { last = (line.shard, places[line.shard] ?? 0) }
-      return Line(tensor: line.tensor, shard: last.place, place: line.place)
-    }
-    self.shards = shards
     totalSize = root["metadata"]?["total_size"]
+    setShards(found)
   }
 
   /// Why a text cannot be a shard's name, or nil when it can: a bare file name (rule 22).

@@ -13,11 +13,14 @@ extension WeightName {
   /// | `ffn_norm` | router, gate and up of all experts and of the shared ones, the shared experts' own gate |
   /// | up of an expert | its down |
   var usualInput: WeightName? {
-    let words = base.split(separator: ".", omittingEmptySubsequences: false)
-    guard words.count > 3, words[0] == "blk", words.last == "weight" else { return nil }
-    let part = words.dropFirst(2).dropLast().joined(separator: ".")
+    guard base.hasPrefix("blk."), base.hasSuffix(".weight") else { return nil }
+    let utf8 = base.utf8
+    let first = utf8.index(utf8.startIndex, offsetBy: 4)
+    let end = utf8.index(utf8.endIndex, offsetBy: -".weight".utf8.count)
+    guard let dot = utf8[first...].firstIndex(of: UInt8(ascii: ".")), dot < end else { return nil }
+    let part = String(base[utf8.index(after: dot)..<end])
     func sibling(_ part: String, expert: Int? = nil) -> WeightName {
-      WeightName("blk.\(words[1]).\(part).weight", expert: expert)
+      WeightName(base[...dot] + part + ".weight", expert: expert)
     }
     if let giver = WeightName.givers[part] { return sibling(giver) }
     guard part.hasPrefix("ffn_down") else { return nil }

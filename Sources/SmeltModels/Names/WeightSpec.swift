@@ -96,46 +96,103 @@ package enum Role: String, Sendable, Hashable, CaseIterable {
   package var isRouted: Bool { self == .routedGate || self == .routedUp || self == .routedDown }
 }
 
-/// One weight a family needs.
+/// One weight a family needs. Copies share one object until one of them changes: tables of a hundred thousand are passed around.
 package struct WeightSpec: Sendable {
+  private final class Fields: @unchecked Sendable {
+    // SAFETY: changed only by `set`, which makes a copy unless nobody else holds the object.
+    let name: WeightName
+    let shape: Shape
+    let role: Role
+    let layer: Int?
+    let inputGroups: Int
+    var spellings: [Spelling]
+    var input: WeightName?
+    var offset: Float = 0
+    var isClampedAfter = false
+    var isCarried = false
+    var isDraft = false
+    var isOptional = false
+    var hasSourceName = false
+
+    init(
+      _ name: WeightName, _ shape: Shape, _ role: Role, _ layer: Int?, _ inputGroups: Int,
+      _ spellings: [Spelling], _ input: WeightName?
+    ) {
+      (self.name, self.shape, self.role, self.layer) = (name, shape, role, layer)
+      (self.inputGroups, self.spellings, self.input) = (inputGroups, spellings, input)
+    }
+
+    convenience init(_ other: Fields) {
+      self.init(
+        other.name, other.shape, other.role, other.layer, other.inputGroups, other.spellings, other.input)
+      (offset, isClampedAfter, isCarried) = (other.offset, other.isClampedAfter, other.isCarried)
+      (isDraft, isOptional, hasSourceName) = (other.isDraft, other.isOptional, other.hasSourceName)
+    }
+  }
+
+  private var fields: Fields
+
+  private mutating func set<Value>(_ key: ReferenceWritableKeyPath<Fields, Value>, _ value: Value) {
+    if !isKnownUniquelyReferenced(&fields) { fields = Fields(fields) }
+    fields[keyPath: key] = value
+  }
+
   /// The canonical name.
-  package let name: WeightName
+  package var name: WeightName { fields.name }
   /// The dimensions of the numbers, output channels first.
-  package let shape: Shape
+  package var shape: Shape { fields.shape }
   /// What it does.
-  package let role: Role
+  package var role: Role { fields.role }
   /// The layer it belongs to, if any.
-  package let layer: Int?
+  package var layer: Int? { fields.layer }
   /// How many row groups see inputs of their own (grouped projections); 1 for ordinary matrices.
-  package let inputGroups: Int
+  package var inputGroups: Int { fields.inputGroups }
   /// Where each dialect keeps it, in the order of the family's `dialects`.
-  package internal(set) var spellings: [Spelling]
+  package internal(set) var spellings: [Spelling] {
+    get { fields.spellings }
+    set { set(\.spellings, newValue) }
+  }
   /// The weight whose output it reads: a norm's or a matrix's; nil where that is not one weight's.
-  package var input: WeightName?
+  package var input: WeightName? {
+    get { fields.input }
+    set { set(\.input, newValue) }
+  }
   /// Whether what it gives is clamped or offset before the next weight reads it, so that its channels cannot be scaled.
-  package var isClampedAfter = false
+  package var isClampedAfter: Bool {
+    get { fields.isClampedAfter }
+    set { set(\.isClampedAfter, newValue) }
+  }
   /// What the pass adds to its numbers before it uses them: 1 for norms whose scales are stored as distances from 1.
-  package var offset: Float = 0
+  package var offset: Float {
+    get { fields.offset }
+    set { set(\.offset, newValue) }
+  }
   /// Whether no forward pass here computes with it: it is carried from container to container.
-  package var isCarried = false
+  package var isCarried: Bool {
+    get { fields.isCarried }
+    set { set(\.isCarried, newValue) }
+  }
   /// Whether it belongs to a block that drafts tokens (multi-token prediction).
-  package var isDraft = false
+  package var isDraft: Bool {
+    get { fields.isDraft }
+    set { set(\.isDraft, newValue) }
+  }
   /// Whether a source may lack it.
-  package var isOptional = false
+  package var isOptional: Bool {
+    get { fields.isOptional }
+    set { set(\.isOptional, newValue) }
+  }
   /// Whether it stands under its source's own name, because no family has one for it.
-  package var hasSourceName = false
+  package var hasSourceName: Bool {
+    get { fields.hasSourceName }
+    set { set(\.hasSourceName, newValue) }
+  }
 
   /// A row of the family's table.
   package init(
     _ name: WeightName, _ shape: Shape, _ role: Role, layer: Int?, inputGroups: Int = 1, spellings: [Spelling]
   ) {
-    self.name = name
-    self.shape = shape
-    self.role = role
-    self.layer = layer
-    self.inputGroups = inputGroups
-    self.spellings = spellings
-    input = name.usualInput
+    fields = Fields(name, shape, role, layer, inputGroups, spellings, name.usualInput)
   }
 
   /// The same weight, its dialects in the opposite order.

@@ -70,7 +70,8 @@ package final class Checkpoint: ModelSource {
   package let leftFiles: [LeftFile]
   private let mappedFiles: [MappedFile]
   private let recorded: RecordedOrigin?
-  private let places: [WeightName: Int]
+  /// Places in the family's table by name, made when one is asked for.
+  private let places: Mutex<[WeightName: Int]?> = Mutex(nil)
   private let hasCacheScales: Bool
   private let saysActivations: Bool
   private let cacheFault: (any Error)?
@@ -101,7 +102,6 @@ package final class Checkpoint: ModelSource {
     cacheFault = opened.cacheFault
     leftFiles = opened.leftFiles
     mappedFiles = opened.mappedFiles
-    places = Dictionary(uniqueKeysWithValues: opened.family.weights.enumerated().map { ($1.name, $0) })
     try checkExperts()
     try checkStacks()
   }
@@ -165,13 +165,22 @@ package final class Checkpoint: ModelSource {
   package func stored(_ name: WeightName) -> JoinedWeight { joined[place(of: name)] }
 
   private func place(of name: WeightName) -> Int {
-    guard let place = places[name] else { preconditionFailure("the family has no weight '\(name)'") }
+    guard let place = findPlace(of: name) else { preconditionFailure("the family has no weight '\(name)'") }
     return place
+  }
+
+  private func findPlace(of name: WeightName) -> Int? {
+    places.withLock { known in
+      if known == nil {
+        known = Dictionary(uniqueKeysWithValues: family.weights.enumerated().map { ($1.name, $0) })
+      }
+      return known?[name]
+    }
   }
 
   /// Gives the pages back, and what was put in order for them.
   package func finished(_ name: WeightName) {
-    guard let place = places[name] else { return }
+    guard let place = findPlace(of: name) else { return }
     if joined[place].isBuilt { built.remove(name) } else { joined[place].evict() }
   }
 
@@ -201,19 +210,21 @@ package final class Checkpoint: ModelSource {
   /// Weights cut out of a stacked or fused tensor leave nothing of it behind.
   private func checkStacks() throws {
     var taken: [String: Int] = [:]
-    var isCut: Set<String> = []
-    for joined in joined {
-      for (name, byteCount) in joined.tensors {
-        taken[name, default: 0] += byteCount
-        if byteCount != container.tensor(name)?.bytes.count { isCut.insert(name) }
+    for joined in joined where !joined.takesWholeTensors {
+      for (name, byteCount) in joined.tensors where byteCount != container.tensor(name)?.byteCount {
+        taken[name] = 0
       }
     }
-    for tensor in container.tensors
-    where isCut.contains(tensor.name) && taken[tensor.name] != tensor.bytes.count {
+    guard !taken.isEmpty else { return }
+    for joined in joined {
+      for (name, byteCount) in joined.tensors { taken[name]? += byteCount }
+    }
+    for tensor in container.tensors {
+      guard let bytes = taken[tensor.name], bytes != tensor.byteCount else { continue }
       throw FormatError(
-        .configShape, file: fileName(tensor.file), subject: tensor.name, offset: tensor.offset,
-        "is \(tensor.shape), of which the weights that config.json asks for take \(taken[tensor.name] ?? 0) of "
-          + "\(tensor.bytes.count) bytes")
+        .configShape, file: tensor.fileName, subject: tensor.name, offset: tensor.offset,
+        "is \(tensor.shape), of which the weights that config.json asks for take \(bytes) of "
+          + "\(tensor.byteCount) bytes")
     }
   }
 }
@@ -223,11 +234,11 @@ extension Checkpoint {
   package var tensors: [SourceTensor] {
     container.tensors.map {
       SourceTensor(
-        name: $0.name, type: $0.type, shape: $0.shape, byteCount: $0.bytes.count, file: $0.file)
+        name: $0.name, type: $0.type, shape: $0.shape, byteCount: $0.byteCount, file: $0.file)
     }
   }
   package var droppedTensors: [DroppedTensor] {
-    dropped.map { DroppedTensor(name: $0.name, byteCount: $0.bytes.count, rule: $1) }
+    dropped.map { DroppedTensor(name: $0.name, byteCount: $0.byteCount, rule: $1) }
   }
   package var makesItsFiles: Bool { recorded != nil }
   package var guardedPaths: [String] {
@@ -256,7 +267,7 @@ extension Checkpoint {
       StoredWeight(
         spec: spec, encoding: joined.encoding, tensors: joined.tensors, contentBytes: joined.byteCount,
         sourceType: sourceTypes[joined.name],
-        hasPowerScales: joined.parts.contains { $0.name == .scales && $0.dtype == .f8E8M0 })
+        hasPowerScales: joined.hasPowerScales)
     }
   }
 

@@ -73,10 +73,13 @@ extension OpenedSource {
       if let rule = head?.rule(for: tensor.name) { return rule }
       return Layouts.isActivationScale(tensor, quantization) ? CheckpointDirectory.activationScale : nil
     }
-    let drafts = try FoundDrafts(
-      family, column: column, in: source, quantization, used: Set(joined.flatMap { $0.tensors.map(\.name) })
-    ) { knownRule($0, family) != nil || rule($0) != nil || DropRule.isAllowed($0.name, allowDrop) }
-    let dropped = try droppedTensors(of: source, family, joined + drafts.joined, allowDrop, others: rule)
+    let used = joined.tensorNames
+    let known = KnownRules(family)
+    let drafts = try FoundDrafts(family, column: column, in: source, quantization, used: used) {
+      known.rule(for: $0.name) != nil || rule($0) != nil || DropRule.isAllowed($0.name, allowDrop)
+    }
+    let dropped = try droppedTensors(
+      of: source, family, used: used.union(drafts.joined.tensorNames), allowDrop, others: rule)
     let text = head?.config ?? configBytes
     let files = smallFiles.map { $0.name == "config.json" ? ($0.name, text) : $0 }
     self.init(

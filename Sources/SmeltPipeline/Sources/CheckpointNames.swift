@@ -26,32 +26,84 @@ extension DropRule {
   static func isAllowed(_ draft: String, _ patterns: [String]) -> Bool { allowed(draft, patterns) != nil }
 }
 
+/// The rules that leave tensors out of any model of a family, ready for many questions.
+struct KnownRules {
+  private let rules: [DropRule]
+  /// What the names begin with that some rule covers, in order, none of them the beginning of another; nil where some are not ASCII,
+  /// whose order is another.
+  private let starts: [String]?
+
+  /// The rules of a family.
+  init(_ family: any ModelFamily) {
+    rules = family.dropRules
+    let all = rules.flatMap(\.prefixes)
+    guard all.allSatisfy({ $0.utf8.allSatisfy { $0 < 0x80 } }) else {
+      starts = nil
+      return
+    }
+    var kept: [String] = []
+    for start in all.sorted() where !(kept.last.map { start.hasPrefix($0) } ?? false) { kept.append(start) }
+    starts = kept
+  }
+
+  /// The rule that leaves a tensor out, or nil.
+  func rule(for tensor: String) -> DropRule? {
+    if mayCover(tensor), let rule = rules.first(where: { $0.covers(tensor) }) { return rule }
+    // The last letters of the words below.
+    guard let last = tensor.utf8.last, last == UInt8(ascii: "q") || last == UInt8(ascii: "d") else {
+      return nil
+    }
+    let words = tensor.split(separator: ".")
+    guard words.count > 1, ["rotary_emb", "rotary_pos_emb"].contains(words[words.count - 2]),
+      ["inv_freq", "original_inv_freq", "cos_cached", "sin_cached"].contains(words[words.count - 1])
+    else { return nil }
+    return .rotaryFrequencies
+  }
+
+  /// Whether some rule covers a name: of what comes before the name in order only the last can be its beginning.
+  private func mayCover(_ tensor: String) -> Bool {
+    guard let starts else { return true }
+    var (low, high) = (0, starts.count)
+    while low < high {
+      let middle = (low + high) / 2
+      if starts[middle] <= tensor { low = middle + 1 } else { high = middle }
+    }
+    return low > 0 && tensor.hasPrefix(starts[low - 1])
+  }
+}
+
 /// The rule that leaves a tensor out of any model of the family, or nil.
 func knownRule(_ tensor: TensorInfo, _ family: any ModelFamily) -> DropRule? {
-  if let rule = family.dropRules.first(where: { $0.covers(tensor.name) }) { return rule }
-  let words = tensor.name.split(separator: ".")
-  guard words.count > 1, ["rotary_emb", "rotary_pos_emb"].contains(words[words.count - 2]),
-    ["inv_freq", "original_inv_freq", "cos_cached", "sin_cached"].contains(words[words.count - 1])
-  else { return nil }
-  return .rotaryFrequencies
+  KnownRules(family).rule(for: tensor.name)
+}
+
+extension Sequence<JoinedWeight> {
+  /// The names of all tensors that the weights are made of.
+  var tensorNames: Set<String> {
+    var names: Set<String> = []
+    names.reserveCapacity(3 * underestimatedCount)
+    for weight in self { for tensor in weight.tensors { names.insert(tensor.name) } }
+    return names
+  }
 }
 
 /// Every tensor must be a part of a weight or fall under a named rule: the family's, one of `others`, the user's.
+/// - Parameter used: tensors that are parts of weights.
 /// - Throws: `ARCH_UNKNOWN_TENSOR`; `RequestError` usage where a pattern of the user's would leave out what carries numbers.
 func droppedTensors(
-  of source: any TensorSource, _ family: any ModelFamily, _ joined: [JoinedWeight], _ allowDrop: [String],
+  of source: any TensorSource, _ family: any ModelFamily, used: Set<String>, _ allowDrop: [String],
   others: (TensorInfo) throws -> DropRule?
 ) throws -> [(tensor: TensorInfo, rule: DropRule)] {
-  let used = Set(joined.flatMap { $0.tensors.map(\.name) })
+  let known = KnownRules(family)
   var dropped: [(tensor: TensorInfo, rule: DropRule)] = []
   for tensor in source.tensors where !used.contains(tensor.name) {
     let rule =
-      try knownRule(tensor, family) ?? others(tensor)
+      try known.rule(for: tensor.name) ?? others(tensor)
       ?? (family.drafts.covers(tensor.name)
         ? DropRule.allowed(tensor.name, allowDrop) : UnknownName(tensor.name).allowed(by: allowDrop))
     guard let rule else {
       throw FormatError(
-        .unknownTensor, file: fileName(tensor.file), subject: tensor.name, offset: tensor.offset,
+        .unknownTensor, file: tensor.fileName, subject: tensor.name, offset: tensor.offset,
         "(\(tensor.type) \(tensor.shape)) belongs to no weight of \(family.modelType)",
         help: UnknownName(tensor.name).help)
     }

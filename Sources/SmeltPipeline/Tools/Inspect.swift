@@ -99,8 +99,17 @@ package struct Inspection: Sendable {
   package var tokenizer: TokenizerFacts
   /// Why nothing runs; nil where there is a forward pass.
   package var noForwardPass: String?
-  /// All tensors.
-  package var tensors: [TensorListing]
+  fileprivate var source: any ModelSource
+
+  /// All tensors, listed anew each time.
+  package var tensors: [TensorListing] {
+    var last = (path: "", name: "")
+    return source.tensors.map {
+      if $0.file != last.path { last = ($0.file, fileName($0.file)) }
+      return TensorListing(
+        name: $0.name, dtype: $0.type, shape: $0.shape.dimensions, bytes: $0.byteCount, file: last.name)
+    }
+  }
 
   /// Bytes of all files.
   package var bytes: Int { files.reduce(0) { $0 + $1.bytes } }
@@ -187,22 +196,26 @@ package func inspect(_ model: Model) throws -> Inspection {
   let stored = try model.storedWeights()
   var encodings: [(name: String, weights: Int, bytes: Int)] = []
   for weight in stored {
-    if let place = encodings.firstIndex(where: { $0.name == weight.encoding.name }) {
+    let name = weight.encoding.name
+    if let place = encodings.firstIndex(where: { $0.name == name }) {
       encodings[place].weights += 1
       encodings[place].bytes += weight.byteCount
     } else {
-      encodings.append((weight.encoding.name, 1, weight.byteCount))
+      encodings.append((name, 1, weight.byteCount))
     }
   }
   // Blocks that draft tokens are counted beside the model.
-  let numbers = family.weights.filter { $0.role != .hashTable && !$0.isDraft }
-  let parameters = numbers.reduce(0) { $0 + $1.shape.count }
-  let routed = numbers.filter { $0.name.expert != nil }.reduce(0) { $0 + $1.shape.count }
-  // Of the embedding a token needs a row, unless it is the output head too.
-  let isTied = !numbers.contains { $0.role == .outputHead }
-  let embedding = numbers.filter { $0.role == .embedding && !isTied }.reduce(0) {
-    $0 + $1.shape.count - $1.shape.columns
+  var (parameters, routed, embedding) = (0, 0, 0)
+  var isTied = true
+  for weight in family.weights where weight.role != .hashTable && !weight.isDraft {
+    let (shape, role) = (weight.shape, weight.role)
+    parameters += shape.count
+    if weight.name.expert != nil { routed += shape.count }
+    // Of the embedding a token needs a row, unless it is the output head too.
+    if role == .embedding { embedding += shape.count - shape.columns }
+    if role == .outputHead { isTied = false }
   }
+  if isTied { embedding = 0 }
   let share = Double(family.dimensions.expertsPerToken) / Double(max(1, family.dimensions.experts))
   return Inspection(
     container: model.containerName, family: family.modelType, dialect: model.source.dialect,
@@ -213,10 +226,5 @@ package func inspect(_ model: Model) throws -> Inspection {
     leftOut: model.leftOut,
     warnings: model.warnings,
     contentHash: model.source.contentHash, facts: try model.source.facts(),
-    tokenizer: TokenizerFacts(model), noForwardPass: model.noForwardPass,
-    tensors: model.source.tensors.map {
-      TensorListing(
-        name: $0.name, dtype: $0.type, shape: $0.shape.dimensions, bytes: $0.byteCount,
-        file: fileName($0.file))
-    })
+    tokenizer: TokenizerFacts(model), noForwardPass: model.noForwardPass, source: model.source)
 }

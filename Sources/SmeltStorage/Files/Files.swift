@@ -79,8 +79,19 @@ package func withoutSlash(_ path: String) -> String {
 
 /// The last component of a path.
 package func fileName(_ path: String) -> String {
-  let trimmed = withoutSlash(path)
-  return trimmed.split(separator: "/", omittingEmptySubsequences: true).last.map(String.init) ?? trimmed
+  var path = path
+  let slash = UInt8(ascii: "/")
+  // SAFETY: lent for the call; what is found is copied.
+  let name = path.withUTF8 { bytes -> String? in
+    var end = bytes.count
+    while end > 1, bytes[end - 1] == slash { end -= 1 }
+    var start = end
+    while start > 0, bytes[start - 1] != slash { start -= 1 }
+    if start == end { start = 0 }  // nothing, or the root
+    if end - start == bytes.count { return nil }
+    return String(decoding: UnsafeBufferPointer(rebasing: bytes[start..<end]), as: UTF8.self)
+  }
+  return name ?? path
 }
 
 /// The folder a path lies in; `.` for a bare name.

@@ -185,14 +185,19 @@ extension JSON {
   /// Scans one object and hands over its members one at a time, so that a header of many members is never held as a
   /// tree. The limit of values counts for each member alone. A key that appears twice at the outermost level is
   /// handed over twice: the caller, who keeps the keys, refuses it.
-  /// - Throws: `JSONError`, or what `member` throws; `keyOffset` is the byte of the key's opening quote.
+  /// - Parameter known: takes a value of a form that the caller knows from its bytes, before it is made a tree: given the bytes and
+  ///   the first of the value, it returns the byte behind it, between that one and the end. Nil leaves the value to `member`.
+  /// - Throws: `JSONError`, or what `member` and `known` throw; `keyOffset` is the byte of the key's opening quote.
   package static func scanMembers(
     _ bytes: Bytes, limits: JSONLimits = JSONLimits(),
+    known: (_ key: String, _ keyOffset: Int, _ bytes: UnsafeRawBufferPointer, _ start: Int) throws -> Int? = {
+      _, _, _, _ in nil
+    },
     member: (_ key: String, _ keyOffset: Int, _ value: JSON) throws -> Void
   ) throws {
     try bytes.withUnsafeBytes { buffer in
       var scanner = JSONScanner(bytes: buffer, limits: limits)
-      try scanner.documentMembers(member)
+      try scanner.documentMembers(known, member)
     }
   }
 

@@ -23,8 +23,11 @@ struct JSONScanner {
     return value
   }
 
-  /// Scans one object and hands its members over; `valueCount` starts again with each.
-  mutating func documentMembers(_ member: (String, Int, JSON) throws -> Void) throws {
+  /// Scans one object and hands its members over, first to `known`, then as trees to `member`; `valueCount` starts again with each.
+  mutating func documentMembers(
+    _ known: (String, Int, UnsafeRawBufferPointer, Int) throws -> Int?,
+    _ member: (String, Int, JSON) throws -> Void
+  ) throws {
     skipSpace()
     guard current == UInt8(ascii: "{") else { throw syntax("found \(shown(current)), expected '{'") }
     position += 1
@@ -36,6 +39,11 @@ struct JSONScanner {
         skipSpace()
         let offset = position
         let key = try key()
+        if let end = try known(key, offset, bytes, position) {
+          precondition((position...bytes.count).contains(end), "a value ends at \(end)")
+          position = end
+          continue
+        }
         valueCount = 0
         try member(key, offset, value(depth: 2))
       } while try continues(until: UInt8(ascii: "}"))
@@ -57,7 +65,7 @@ struct JSONScanner {
   }
 
   private mutating func skipSpace() {
-    while position < bytes.count {
+    while position < bytes.count, bytes[position] <= 0x20 {
       switch bytes[position] {
       case 0x20, 0x09, 0x0A, 0x0D: position += 1
       default: return
@@ -209,10 +217,18 @@ struct JSONScanner {
   private mutating func string() throws(JSONError) -> String {
     position += 1
     let start = position
-    while let byte = current, byte != UInt8(ascii: "\""), byte != UInt8(ascii: "\\"), byte >= 0x20 {
+    var seen: UInt8 = 0
+    while position < bytes.count {
+      let byte = bytes[position]
+      if byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") || byte < 0x20 { break }
+      seen |= byte
       position += 1
     }
     if current == UInt8(ascii: "\"") {
+      if seen < 0x80 {  // every byte of ASCII is a character
+        defer { position += 1 }
+        return String(decoding: UnsafeRawBufferPointer(rebasing: bytes[start..<position]), as: UTF8.self)
+      }
       let text = try utf8(UnsafeRawBufferPointer(rebasing: bytes[start..<position]), at: start)
       position += 1
       return text
