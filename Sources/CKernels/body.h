@@ -319,6 +319,10 @@ static void k_mix_streams(const float *restrict x, const float *restrict c, size
 
 #include "methods.h"
 
+// ---- how far apart numbers are ----
+
+#include "divergence.h"
+
 // This instruction set's kernels by name, in the order of table.h: a kernel that is missing does not compile.
 const sk_table SK_TABLE = {
 #define SK_ENTRY(result, name, parameters, arguments) .name = k_##name,

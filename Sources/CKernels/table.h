@@ -99,6 +99,10 @@
     (const float *x, const float *before, const float *w, const float *bias, size_t kernel, size_t from, size_t to,  \
      size_t n, int silu, float *out),                                                                                \
     (x, before, w, bias, kernel, from, to, n, silu, out))                                                            \
+  X(void, exp_sum, (const float *x, size_t n, double *out), (x, n, out))                                             \
+  X(void, divergence, (const float *x, const float *y, size_t n, double *out), (x, y, n, out))                       \
+  X(void, distance, (const float *a, const float *b, size_t n, double *out), (a, b, n, out))                         \
+  X(size_t, find_above, (const float *x, size_t n, float bound), (x, n, bound))                                      \
   X(void, delta_rule, (const sk_mixing *m, float eps), (m, eps))                                                     \
   X(void, state_space, (const sk_mixing *m), (m))                                                                    \
   SK_BLOCK_KERNEL(X, q8_0)                                                                                           \

@@ -13,7 +13,7 @@ import Testing
 
   private func verdict(_ outcome: Outcome) throws -> String? {
     let json = try outcome.json()
-    #expect(json["schema"]?.string == "smelt.verify/2")
+    #expect(json["schema"]?.string == "smelt.verify/3")
     return json["verdict"]?.string
   }
 

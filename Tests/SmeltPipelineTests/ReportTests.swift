@@ -28,6 +28,7 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
   comparison.sourceLosses = [1, 2, 3]
   comparison.resultLosses = [1, 2, 6]
   comparison.divergences = [0.4, 0.1, 0.2, 0.3]
+  comparison.sampleDivergences = [0.4, 0.2]
   comparison.forcedDivergences = [0.1, 0.3]
   comparison.floorDivergences = [0.01, 0.03]
   comparison.sameTop = 3
@@ -47,6 +48,10 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
     #expect(report.perplexity.source == exp(2.0) && report.perplexity.result == exp(3.0))
     #expect(report.kl.mean == 0.25 && report.kl.median == 0.2 && report.kl.p99 == 0.4 && report.kl.max == 0.4)
     #expect(report.kl.forcedRoutingMean == 0.2 && report.kl.floor == 0.02)
+    #expect(report.kl.sampleTokens == 2 && abs(report.kl.sampleMean - 0.3) < 1e-15)
+    #expect(
+      report.text.contains("the result on the source's expert choices, 2 tokens; 3.00e-1 on its own there"))
+    #expect(report.json["kl"]?["sample_tokens"]?.integer == 2)
     #expect(report.top1 == 0.75 && report.top5 == 0.8)
     #expect(report.router.map(\.layer) == [1])
     #expect(report.router[0].setAgreement == 0.75 && report.router[0].meanOverlap == 0.875)

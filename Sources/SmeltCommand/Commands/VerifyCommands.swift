@@ -24,6 +24,8 @@ struct VerifyCommand: ParsableCommand {
       With --as it runs once more as that engine computes it: parts of fused matrices
       with the one number that the engine keeps, activations rounded as declared; the
       thresholds hold for that run too.
+      Noise floor and forced routing take a further pass each: they are measured on
+      windows at equal steps with 2048 tokens, on all with --full.
       With --mtp the multi-token-prediction blocks of both sides run too: the share
       of drafts that their own model accepts, and the drafts' divergence.
 
@@ -79,6 +81,10 @@ struct VerifyCommand: ParsableCommand {
     help:
       "Also run the blocks that draft tokens (multi-token prediction), and say how many drafts are accepted.")
   var mtp = false
+  @Flag(
+    name: .long,
+    help: "Measure the noise floor and the forced routing on all windows, not on a sample.")
+  var full = false
   @Flag(name: .long, help: "Replace report files that smelt wrote, and nothing else.")
   var overwrite = false
   @Flag(
@@ -139,7 +145,8 @@ struct VerifyCommand: ParsableCommand {
     }
     return try verify(
       source: a, result: b, try text.windows(a), thresholds: thresholds, rounding: rounding,
-      engine: try engine.map { try EngineRun(try Engine.named($0), for: b) }, drafts: mtp, common.run)
+      engine: try engine.map { try EngineRun(try Engine.named($0), for: b) }, drafts: mtp,
+      isFull: full, common.run)
   }
 }
 

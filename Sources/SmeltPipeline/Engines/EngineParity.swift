@@ -16,7 +16,9 @@ struct EngineParity {
       divergences.append(agreement.divergence)
       sameTop += agreement.sameTop ? 1 : 0
     }
-    for (x, y) in zip(a.values, b.values) { largest = max(largest, Double(abs(x - y))) }
+    var distance = Metrics.Distance()
+    distance.add(a.values, b.values, count: min(a.values.count, b.values.count))
+    largest = max(largest, distance.largest)
   }
 }
 

@@ -18,6 +18,8 @@ struct Comparison {
   var sourceLosses: [Double] = []
   var resultLosses: [Double] = []
   var divergences: [Double] = []
+  /// Of the sample's tokens alone: the same as in `divergences`, on forced routing, and of the source against itself.
+  var sampleDivergences: [Double] = []
   var forcedDivergences: [Double] = []
   var floorDivergences: [Double] = []
   var sameTop = 0
@@ -53,11 +55,11 @@ struct Comparison {
   private struct Streams: ~Copyable {
     /// The source's.
     var source: TokenStream
-    /// The source's, its sums in another order, over the first windows.
+    /// The source's, its sums in another order, over the sample.
     var noise: TokenStream
     /// The result's.
     var result: TokenStream
-    /// The result's with the source's expert choices.
+    /// The result's with the source's expert choices, over the sample; of no groups where none can be followed.
     var forced: TokenStream
     /// The result's with rounded activations; of no groups where there is no rounding.
     var rounded: TokenStream
@@ -68,8 +70,8 @@ struct Comparison {
     }
   }
 
-  /// Runs the windows through both sides, each on its own configuration, a layer at a time; the result also with the source's expert choices; and the
-  /// source once more with its sums in another order, over the first windows. What uses one side's weights runs
+  /// Runs the windows through both sides, each on its own configuration, a layer at a time; over a sample of them the result also with the source's expert
+  /// choices, and the source once more with its sums in another order. What uses one side's weights runs
   /// together, so that a layer of one side is read, and used for everything, before one of the other is.
   /// - Parameter each: called with each layer before it runs, and with the number of layers before the logits.
   /// - Returns: bytes of activations that waited in files.
@@ -93,9 +95,10 @@ struct Comparison {
         groups, family, weights, folder: ScratchFile.temporaryFolder, inMemory: plan.inMemory)
     }
     var streams = Streams(
-      source: try stream(plan.groups, mine, source), noise: try stream(plan.noisy, mine, source),
+      source: try stream(plan.groups, mine, source),
+      noise: try stream(plan.samples.map(\.batch), mine, source),
       result: try stream(plan.groups, its, result),
-      forced: try stream(canForce ? plan.groups : [], its, result),
+      forced: try stream(canForce ? plan.samples.map(\.batch) : [], its, result),
       rounded: try stream(rounded == nil ? [] : plan.groups, its, result))
     try LayerPass(mine, nil, options.progress).run { layer in
       try each(layer)
@@ -116,7 +119,9 @@ struct Comparison {
       }
       place = 0
       try streams.forced.update { batch, _, y in
-        let forced = Pass(parallel: options.parallel, forcedRouting: choices[place])
+        let sample = plan.samples[place]
+        let forced = Pass(
+          parallel: options.parallel, forcedRouting: choices[sample.group]?.taking(sample.places))
         _ = try its.layer(layer, &y, batch, result, forced)
         place += 1
       }
@@ -128,11 +133,15 @@ struct Comparison {
     }
     try each(mine.dimensions.layers)
     for place in plan.groups.indices {
-      let noise = place < plan.noisy.count ? try streams.noise[place] : nil
       let (x, y) = (try streams.source[place], try streams.result[place])
+      var sampled: Sampled?
+      if let number = plan.samples.firstIndex(where: { $0.group == place }) {
+        sampled = Sampled(
+          sample: plan.samples[number], noise: try streams.noise[number],
+          forced: canForce ? try streams.forced[number] : nil)
+      }
       try compareLogits(
-        plan.groups[place], mine, source, permuted, its, result,
-        (x, y, canForce ? try streams.forced[place] : nil, noise), options)
+        plan.groups[place], mine, source, permuted, its, result, (x, y, sampled), options)
       try drafts?.run(plan.groups[place], mine, source, x, its, result, y, options)
       if let rounded {
         let z = try streams.rounded[place]
@@ -156,32 +165,40 @@ struct Comparison {
     routing[layer] = sums
   }
 
+  /// A group's windows in the sample, and their activations in the passes over it.
+  private struct Sampled {
+    var sample: ComparisonPlan.Sample
+    var noise: Matrix
+    var forced: Matrix?
+  }
+
   private mutating func compareLogits(
     _ batch: TokenBatch, _ mine: some ModelFamily, _ source: some Weights, _ permuted: some Weights,
-    _ its: some ModelFamily, _ result: some Weights, _ streams: (Matrix, Matrix, Matrix?, Matrix?),
+    _ its: some ModelFamily, _ result: some Weights, _ streams: (Matrix, Matrix, Sampled?),
     _ options: RunOptions
   ) throws {
     let pass = Pass(parallel: options.parallel)
-    let (x, y, forced, noise) = streams
+    let (x, y, sampled) = streams
     try forEachLogits(mine, x, batch, source, pass) { a, range in
       let b = try its.logits(y[range], result, pass)
       drafts?.add(a, b, options)
-      sourceLosses += Metrics.negativeLogLikelihoods(a, range, batch, options.parallel)
-      resultLosses += Metrics.negativeLogLikelihoods(b, range, batch, options.parallel)
-      for agreement in agreements(a, b, options) {
+      let found = agreements(a, b, options)
+      sourceLosses += Metrics.losses(a, found.map(\.totals.source), range, batch)
+      resultLosses += Metrics.losses(b, found.map(\.totals.result), range, batch)
+      for agreement in found {
         divergences.append(agreement.divergence)
         sameTop += agreement.sameTop ? 1 : 0
         top5 += agreement.top5
       }
-      if let forced {
-        let c = try its.logits(forced[range], result, pass)
-        forcedDivergences += agreements(a, c, options).map(\.divergence)
+      guard let sampled, case let part = sampled.sample.rows(in: range), !part.isEmpty else { return }
+      let rows = sampled.sample.places[part].map { $0 - range.lowerBound }
+      sampleDivergences += rows.map { found[$0].divergence }
+      if let forced = sampled.forced {
+        let c = try its.logits(forced[part], result, pass)
+        forcedDivergences += Metrics.agreements(a, rows: rows, c, options.parallel).map(\.divergence)
       }
-      if let noise, range.lowerBound < noise.rows {
-        let part = range.clamped(to: 0..<noise.rows)
-        let d = try mine.logits(noise[part], permuted, pass)
-        floorDivergences += agreements(a[0..<part.count], d, options).map(\.divergence)
-      }
+      let d = try mine.logits(sampled.noise[part], permuted, pass)
+      floorDivergences += Metrics.agreements(a, rows: rows, d, options.parallel).map(\.divergence)
     }
   }
 
@@ -192,8 +209,9 @@ struct Comparison {
     let pass = Pass(parallel: options.parallel)
     try forEachLogits(mine, x, batch, source, pass) { a, range in
       let b = try its.logits(z[range], rounded, pass)
-      self.rounded.losses += Metrics.negativeLogLikelihoods(b, range, batch, options.parallel)
-      for agreement in agreements(a, b, options) {
+      let found = agreements(a, b, options)
+      self.rounded.losses += Metrics.losses(b, found.map(\.totals.result), range, batch)
+      for agreement in found {
         self.rounded.divergences.append(agreement.divergence)
         self.rounded.sameTop += agreement.sameTop ? 1 : 0
         self.rounded.top5 += agreement.top5

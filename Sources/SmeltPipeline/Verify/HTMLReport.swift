@@ -11,10 +11,12 @@ extension Report {
       ["perplexity, result", fixed(perplexity.result, 4)],
       ["KL mean (nats a token)", scientific(kl.mean)], ["KL median", scientific(kl.median)],
       ["KL 99th percentile", scientific(kl.p99)], ["KL largest", scientific(kl.max)],
-      ["KL floor (rounding alone)", scientific(kl.floor)],
-    ] + (router.isEmpty ? [] : [["KL on the source's expert choices", scientific(kl.forcedRoutingMean)]]) + [
-      ["top-1 agreement", fixed(top1, 4)], ["top-5 agreement", fixed(top5, 4)],
+      ["KL floor (rounding alone\(sampleText))", scientific(kl.floor)],
     ]
+      + (router.isEmpty
+        ? [] : [["KL on the source's expert choices\(sampleText)", scientific(kl.forcedRoutingMean)]]) + [
+        ["top-1 agreement", fixed(top1, 4)], ["top-5 agreement", fixed(top5, 4)],
+      ]
   }
 
   /// The page.

@@ -1,5 +1,6 @@
 // Every metric with its formula. Formats/report.md says the same for people who read only the report.
 
+internal import CKernels
 import SmeltModels
 import SmeltStorage
 import SmeltTensors
@@ -25,24 +26,34 @@ func powered(_ x: Double, _ y: Double) -> Double { pow(x, y) }
 enum Metrics {
   /// log of the sum of e^logit over the vocabulary, in double precision.
   static func logSumExp(_ logits: UnsafeBufferPointer<Float>) -> Double {
-    let top = Double(logits.max() ?? 0)
-    var sum = 0.0
-    for logit in logits { sum += exp(Double(logit) - top) }
-    return top + log(sum)
+    guard let base = logits.baseAddress, !logits.isEmpty else { return -.infinity }
+    // SAFETY: the kernel reads `count` floats and writes two doubles.
+    return withUnsafeTemporaryAllocation(of: Double.self, capacity: 2) { sums in
+      guard let out = sums.baseAddress else { return .nan }
+      sk_exp_sum(base, logits.count, out)
+      return out[0] + log(out[1])
+    }
   }
 
   /// −log softmax(logits)[next id] for every token of `range` that is not the last of its sequence, in order.
   static func negativeLogLikelihoods(
     _ logits: Matrix, _ range: Range<Int>, _ batch: TokenBatch, _ parallel: Parallel
   ) -> [Double] {
+    var totals = [Double](repeating: .nan, count: range.count)
+    fill(&totals, parallel) { row in withRow(logits, row, logSumExp) }
+    return losses(logits, totals, range, batch)
+  }
+
+  /// The same from the logarithms of the sums, one a row.
+  static func losses(_ logits: Matrix, _ totals: [Double], _ range: Range<Int>, _ batch: TokenBatch)
+    -> [Double]
+  {
     let ends = Set(batch.starts.dropFirst().map { $0 - 1 })
-    var losses = [Double](repeating: .nan, count: range.count)
-    fill(&losses, parallel) { row in
+    return totals.indices.compactMap { row in
       let token = range.lowerBound + row
-      guard !ends.contains(token) else { return .nan }
-      return withRow(logits, row) { logSumExp($0) - Double($0[batch.ids[token + 1]]) }
+      guard !ends.contains(token) else { return nil }
+      return totals[row] - Double(logits.values[row * logits.columns + batch.ids[token + 1]])
     }
-    return losses.indices.filter { !ends.contains(range.lowerBound + $0) }.map { losses[$0] }
   }
 
   /// What two rows of logits say about each other.
@@ -53,40 +64,55 @@ enum Metrics {
     var sameTop: Bool
     /// |top 5 of source ∩ top 5 of result| / 5 (fewer in vocabularies below 5).
     var top5: Double
+    /// `logSumExp` of both rows.
+    var totals = (source: 0.0, result: 0.0)
   }
 
-  /// Compares the logits of one token.
+  /// Compares the logits of one token; all sums in one pass over the two rows (`sk_divergence` has the form of the sum).
   static func agreement(_ source: UnsafeBufferPointer<Float>, _ result: UnsafeBufferPointer<Float>)
     -> Agreement
   {
-    let (p0, q0) = (logSumExp(source), logSumExp(result))
-    var divergence = 0.0
-    for index in source.indices {
-      let logP = Double(source[index]) - p0
-      divergence += exp(logP) * (logP - (Double(result[index]) - q0))
+    guard let x = source.baseAddress, let y = result.baseAddress, source.count == result.count else {
+      return Agreement(divergence: .nan, sameTop: false, top5: 0)
     }
     let count = min(5, source.count)
     let (a, b) = (top(source, count), top(result, count))
-    return Agreement(
-      divergence: max(divergence, 0), sameTop: a.first == b.first,
-      top5: Double(Set(a).intersection(b).count) / Double(count))
+    // SAFETY: the kernel reads as many floats of each as the rows have, and writes five doubles.
+    return withUnsafeTemporaryAllocation(of: Double.self, capacity: 5) { sums in
+      guard let out = sums.baseAddress else { preconditionFailure("an allocation has a place") }
+      sk_divergence(x, y, source.count, out)
+      let (p, q) = (log(out[1]), log(out[3]))
+      return Agreement(
+        divergence: max(out[4] / out[1] - p + q, 0), sameTop: a.first == b.first,
+        top5: Double(a.count { b.contains($0) }) / Double(count), totals: (out[0] + p, out[2] + q))
+    }
   }
 
-  /// Compares the logits of as many tokens as there are rows.
-  static func agreements(_ source: Matrix, _ result: Matrix, _ parallel: Parallel) -> [Agreement] {
+  /// Compares the logits of as many tokens as the result has rows.
+  /// - Parameter rows: the source's rows; nil for the same ones.
+  static func agreements(
+    _ source: Matrix, rows: [Int]? = nil, _ result: Matrix, _ parallel: Parallel
+  ) -> [Agreement] {
     var all = [Agreement](
-      repeating: Agreement(divergence: 0, sameTop: false, top5: 0), count: source.rows)
+      repeating: Agreement(divergence: 0, sameTop: false, top5: 0), count: result.rows)
     fill(&all, parallel) { row in
-      withRow(source, row) { x in withRow(result, row) { y in agreement(x, y) } }
+      withRow(source, rows?[row] ?? row) { x in withRow(result, row) { y in agreement(x, y) } }
     }
     return all
   }
 
   /// The ids of the largest logits, best first, lowest id of equals first.
   static func top(_ logits: UnsafeBufferPointer<Float>, _ count: Int) -> [Int] {
+    guard count > 0, let base = logits.baseAddress else { return [] }
     var best: [Int] = []
-    for index in logits.indices {
-      if best.count == count, !(logits[index] > logits[best[count - 1]]) { continue }
+    var index = 0
+    while index < logits.count {
+      if best.count == count {
+        // SAFETY: from `index` on there are so many numbers; the place that is found is before the end, or the end.
+        index += sk_find_above(base + index, logits.count - index, logits[best[count - 1]])
+        if index == logits.count { break }
+      }
+      defer { index += 1 }
       var place = best.count
       while place > 0, logits[index] > logits[best[place - 1]] { place -= 1 }
       best.insert(index, at: place)
@@ -129,15 +155,17 @@ enum Metrics {
       source == 0 && result == 0 ? 1 : product / max((source * result).squareRoot(), 1e-300)
     }
 
-    /// Adds two rows.
+    /// Adds two rows: sums of their own, in the order of `sk_distance`.
     mutating func add(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, count: Int) {
-      for index in 0..<count {
-        let (x, y) = (Double(a[index]), Double(b[index]))
-        squares += (x - y) * (x - y)
-        source += x * x
-        result += y * y
-        product += x * y
-        raise(abs(x - y))
+      // SAFETY: the kernel reads `count` floats of each, which the caller vouches for, and writes five doubles.
+      withUnsafeTemporaryAllocation(of: Double.self, capacity: 5) { sums in
+        guard let out = sums.baseAddress else { return }
+        sk_distance(a, b, count, out)
+        squares += out[0]
+        source += out[1]
+        result += out[2]
+        product += out[3]
+        raise(out[4])
       }
     }
 

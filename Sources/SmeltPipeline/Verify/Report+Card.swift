@@ -10,8 +10,10 @@ extension Report {
         (
           "KL, median / p99 / max", "\(scientific(kl.median)) / \(scientific(kl.p99)) / \(scientific(kl.max))"
         ),
-        ("KL, source against itself", scientific(kl.floor)),
-      ] + (router.isEmpty ? [] : [("KL with the source's expert choices", scientific(kl.forcedRoutingMean))])
+        ("KL, source against itself\(sampleText)", scientific(kl.floor)),
+      ]
+      + (router.isEmpty
+        ? [] : [("KL with the source's expert choices\(sampleText)", scientific(kl.forcedRoutingMean))])
       + [
         ("top-1 agreement", fixed(top1, 4)), ("top-5 agreement", fixed(top5, 4)),
       ]

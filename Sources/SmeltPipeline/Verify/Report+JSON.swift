@@ -1,4 +1,4 @@
-// The JSON contract of `verify`, schema smelt.verify/2. Formats/report.md, section 3.
+// The JSON contract of `verify`, schema smelt.verify/3. Formats/report.md, section 3.
 
 package import SmeltStorage
 
@@ -6,7 +6,7 @@ extension Report {
   /// The contract's JSON.
   package var json: JSON {
     JSON(
-      members: [("schema", "smelt.verify/2")] + sides.map { ($0.key, $0.json) } + [
+      members: [("schema", "smelt.verify/3")] + sides.map { ($0.key, $0.json) } + [
         ("tokens", JSON(tokens)), ("context", JSON(context)), ("tokenization", JSON(tokenization.rawValue)),
         ("perplexity", ["source": ran(perplexity.source), "result": ran(perplexity.result)]),
         (
@@ -14,6 +14,7 @@ extension Report {
           [
             "mean": ran(kl.mean), "median": ran(kl.median), "p99": ran(kl.p99), "max": ran(kl.max),
             "floor": ran(kl.floor), "forced_routing_mean": ran(kl.forcedRoutingMean),
+            "sample_mean": ran(kl.sampleMean), "sample_tokens": JSON(kl.sampleTokens),
           ]
         ),
         ("top1_agreement", ran(top1)), ("top5_agreement", ran(top5)),

@@ -62,6 +62,12 @@ extension Report {
     return lines.joined(separator: "\n")
   }
 
+  /// Whether the floor and the forced routing were measured over a part of the tokens.
+  var isSampled: Bool { kl.sampleTokens < tokens }
+
+  /// Of how many tokens these are, where not of all.
+  var sampleText: String { isSampled ? ", \(grouped(kl.sampleTokens)) tokens" : "" }
+
   /// What a forward pass tells.
   private func addAgreement(to facts: inout Table) {
     facts.add([
@@ -71,10 +77,14 @@ extension Report {
       "KL, median / p99 / max", "\(scientific(kl.median)) / \(scientific(kl.p99)) / \(scientific(kl.max))",
       "",
     ])
-    facts.add(["KL, floor", scientific(kl.floor), "the source against itself with sums in another order"])
+    facts.add([
+      "KL, floor", scientific(kl.floor), "the source against itself with sums in another order\(sampleText)",
+    ])
     if !router.isEmpty {
       facts.add([
-        "KL, forced routing", scientific(kl.forcedRoutingMean), "the result on the source's expert choices",
+        "KL, forced routing", scientific(kl.forcedRoutingMean),
+        "the result on the source's expert choices\(sampleText)"
+          + (isSampled ? "; \(scientific(kl.sampleMean)) on its own there" : ""),
       ])
     }
     facts.add(["top-1 agreement", fixed(top1, 4), "same most likely token"])

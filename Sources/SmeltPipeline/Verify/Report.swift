@@ -59,10 +59,14 @@ package struct Report: Sendable {
     package var p99 = 0.0
     /// The largest.
     package var max = 0.0
-    /// Mean of the source against itself with another order of summation.
+    /// Mean of the source against itself with another order of summation, over the sample.
     package var floor = 0.0
-    /// Mean with the result following the source's expert choices; `mean` for models without experts.
+    /// Mean with the result following the source's expert choices, over the sample; `mean` for models without experts.
     package var forcedRoutingMean = 0.0
+    /// Mean over the sample of what `mean` is over all tokens: what `forcedRoutingMean` is to be held against.
+    package var sampleMean = 0.0
+    /// Tokens of the sample: windows at equal steps, or all of them.
+    package var sampleTokens = 0
   }
 
   let sides: [(key: String, json: JSON)]
@@ -143,7 +147,8 @@ package struct Report: Sendable {
       // Without choices there is nothing to follow: the pass is the same.
       forcedRoutingMean: mean(
         comparison.forcedDivergences.isEmpty && comparison.routing.allSatisfy { $0 == nil }
-          ? comparison.divergences : comparison.forcedDivergences))
+          ? comparison.divergences : comparison.forcedDivergences),
+      sampleMean: mean(comparison.sampleDivergences), sampleTokens: comparison.sampleDivergences.count)
     drafts = comparison.drafts?.drafts ?? []
     if !kl.mean.isFinite { faults.append(Fault(numbers: "the divergence is no finite number")) }
     let count = Double(max(1, comparison.divergences.count))

@@ -1,5 +1,5 @@
-// `verify`: source and result through the same forward pass, layer by layer, side by side. Two (and for the floor and
-// the forced routing two more) sets of activations, one layer's weights at a time. Activations that do not fit wait in
+// `verify`: source and result through the same forward pass, layer by layer, side by side. Two (and, over a
+// sample of the windows, for the floor and the forced routing two more) sets of activations, one layer's weights at a time. Activations that do not fit wait in
 // files, so that each side is read once, however many windows there are.
 
 import SmeltModels
@@ -11,11 +11,13 @@ import SmeltTensors
 ///   - rounding: how the result's activations are rounded in a further pass; nil for none.
 ///   - engine: whose arithmetic that pass follows instead; nil for none.
 ///   - drafts: whether the blocks that draft tokens run too.
+///   - isFull: whether the floor and the forced routing are measured over all windows, not over a sample.
 /// - Throws: `RequestError` usage when the two are not the same architecture, unsupported for drafts where one side has none that
 ///   run; refusals of their content.
 package func verify(
   source: Model, result: Model, _ windows: Windows, thresholds: Thresholds,
-  rounding: ActivationRounding? = nil, engine: EngineRun? = nil, drafts: Bool = false, _ options: RunOptions
+  rounding: ActivationRounding? = nil, engine: EngineRun? = nil, drafts: Bool = false,
+  isFull: Bool = false, _ options: RunOptions
 ) throws -> Report {
   try requireComparable(source, result)
   try source.requireForwardPass()
@@ -26,7 +28,8 @@ package func verify(
   report.activations = try rounding.map { try Report.activations($0, of: result) }
   let layers = source.family.dimensions.layers
   let plan = ComparisonPlan(
-    windows, source.family.dimensions, hasRounding: rounding != nil || engine != nil, options)
+    windows, source.family.dimensions, hasRounding: rounding != nil || engine != nil, isFull: isFull,
+    options)
   options.progress.announce(windows.summary(groups: plan.groups.count))
   let cache = WeightCache([source, result], .withinLayers, options)
   var weights = try WeightComparison(source, result, cache)
