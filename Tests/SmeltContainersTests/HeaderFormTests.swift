@@ -12,7 +12,7 @@ import Testing
 
   private func file(_ header: String, dataCount: Int) -> [UInt8] {
     var bytes = Array(header.utf8)
-    while bytes.count % 8 != 0 { bytes.append(0x20) }
+    while bytes.count % 512 != 0 { bytes.append(0x20) }
     return withUnsafeBytes(of: UInt64(bytes.count).littleEndian) { Array($0) } + bytes
       + [UInt8](repeating: 0, count: dataCount)
   }

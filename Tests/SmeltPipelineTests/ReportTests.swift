@@ -50,7 +50,7 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
     #expect(report.kl.forcedRoutingMean == 0.2 && report.kl.floor == 0.02)
     #expect(report.kl.sampleTokens == 2 && abs(report.kl.sampleMean - 0.3) < 1e-15)
     #expect(
-      report.text.contains("the result on the source's expert choices, 2 tokens; 3.00e-1 on its own there"))
+      report.text.contains("the result on the source's expert choices, 2 tokens; 3.00e-01 on its own there"))
     #expect(report.json["kl"]?["sample_tokens"]?.integer == 2)
     #expect(report.top1 == 0.75 && report.top5 == 0.8)
     #expect(report.router.map(\.layer) == [1])
