@@ -299,6 +299,10 @@ static void k_mix_streams(const float *restrict x, const float *restrict c, size
     for (size_t t = 0; t < n; t++) out[t] = __builtin_fmaf(c[j], x[j * n + t], out[t]);
 }
 
+// ---- attention ----
+
+#include "attention.h"
+
 // ---- layers with a state ----
 
 #include "outer.h"

@@ -226,6 +226,8 @@ static float largest(const float *x, size_t n, float least) {
   return result;
 }
 
+static float k_largest_f32(const float *x, size_t n, float least) { return largest(x, n, least); }
+
 // Fused multiply-adds that touch no memory: SK_CHAINS sums in flight, one step of each a round. Enough chains to hide the latency
 // of a step, few enough to stay in registers beside x and y. `sink` keeps the compiler from knowing the numbers.
 static double k_peak(size_t rounds, float *sink) {

@@ -39,6 +39,7 @@
     (const float *a, size_t lda, const float *w, size_t ldw, float *c, size_t ldc, size_t m, size_t n, size_t k,     \
      int accumulate),                                                                                                \
     (a, lda, w, ldw, c, ldc, m, n, k, accumulate))                                                                   \
+  X(float, largest_f32, (const float *x, size_t n, float least), (x, n, least))                                      \
   X(void, axpy_f32, (float alpha, const float *x, float *y, size_t n), (alpha, x, y, n))                             \
   X(float, sum_squares, (const float *x, size_t n), (x, n))                                                          \
   X(void, rms_norm, (const float *x, const float *w, float eps, float *dst, size_t n), (x, w, eps, dst, n))          \
@@ -103,6 +104,25 @@
   X(void, divergence, (const float *x, const float *y, size_t n, double *out), (x, y, n, out))                       \
   X(void, distance, (const float *a, const float *b, size_t n, double *out), (a, b, n, out))                         \
   X(size_t, find_above, (const float *x, size_t n, float bound), (x, n, bound))                                      \
+  X(void, pack_keys, (const float *k, size_t ldk, size_t n, size_t width, float *dst), (k, ldk, n, width, dst))       \
+  X(void, pack_query, (const float *q, size_t width, float *dst), (q, width, dst))                                   \
+  X(void, scores,                                                                                                    \
+    (const float *q, const float *panels, size_t width, size_t rows, size_t keys, const size_t *first,               \
+     const size_t *end, float *c, size_t ldc),                                                                       \
+    (q, panels, width, rows, keys, first, end, c, ldc))                                                              \
+  X(void, softmax_runs, (float *x, const size_t *runs, size_t count, float scale, float sink),                       \
+    (x, runs, count, scale, sink))                                                                                   \
+  X(void, softmax_rows,                                                                                              \
+    (float *x, size_t ldx, size_t rows, size_t n, float scale, const float *sinks, const size_t *first,              \
+     const size_t *end),                                                                                             \
+    (x, ldx, rows, n, scale, sinks, first, end))                                                                     \
+  X(void, weigh_values,                                                                                              \
+    (const float *p, size_t ldp, const float *v, size_t ldv, size_t rows, size_t n, size_t width,                    \
+     const size_t *first, const size_t *end, int accumulate, float *out, size_t ldo),                                \
+    (p, ldp, v, ldv, rows, n, width, first, end, accumulate, out, ldo))                                              \
+  X(void, add_weighted_relu,                                                                                         \
+    (const float *dots, size_t ldd, const float *weights, size_t heads, float *scores, size_t n),                    \
+    (dots, ldd, weights, heads, scores, n))                                                                          \
   X(void, delta_rule, (const sk_mixing *m, float eps), (m, eps))                                                     \
   X(void, state_space, (const sk_mixing *m), (m))                                                                    \
   SK_BLOCK_KERNEL(X, q8_0)                                                                                           \

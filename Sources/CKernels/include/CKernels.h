@@ -23,6 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "sk_attention.h"
 #include "sk_blocks.h"
 #include "sk_codecs.h"
 #include "sk_divergence.h"
@@ -82,6 +83,7 @@ void sk_encode_e2m1(const float *src, float scale, uint8_t *dst, size_t n); // p
 
 // ---- scans ----
 // SAFETY: src holds n elements and is read once, front to back, at most to its end; so do x, w, absmax and sumsq.
+float sk_largest_f32(const float *x, size_t n, float least); // the largest of x and least; NaN is ignored
 float sk_absmax_f32(const float *src, size_t n);           // NaN is ignored, infinity is not; sk_count_nonfinite_f32 tells
 size_t sk_count_nonfinite_f32(const float *src, size_t n); // how many are NaN or infinite
 // Index of the first code equal to a NaN (E4M3: 0x7f, 0xff; E5M2: 0x7c..0x7f, 0xfc..0xff; E8M0: 0xff), or n.

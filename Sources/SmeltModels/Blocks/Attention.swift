@@ -47,88 +47,57 @@ struct GroupedAttention: Sendable {
     _ queries: Matrix, all keys: Matrix, _ values: Matrix, _ batch: TokenBatch, sinks: [Float]? = nil,
     selected: [[Int32]?]? = nil, continues: Bool, _ pass: Pass
   ) -> Matrix {
-    let positions = batch.positions
-    let owners = batch.owners
-    let width = heads * valueWidth
     let lists = selected.map { $0.count / max(1, queries.rows) } ?? 1
     precondition(lists == 1 || lists == keyHeads, "\(lists) choices a token for \(keyHeads) key heads")
-    return Matrix(rows: queries.rows, columns: width) { out in
-      // SAFETY: a task writes the rows of its tokens. Queries, keys and values have a row for each position up to the token's own, of
-      // heads × width floats, as the projections that made them were checked to give.
-      let target = SharedPointer(out)
-      let block = 16
-      pass.parallel.forEach(ceilDivide(queries.rows, block)) { task in
-        var scores: [Float] = []
-        for token in task * block..<min(queries.rows, (task + 1) * block) {
-          // Rows of keys and values start at position 0 of the token's own sequence.
-          let origin = continues ? 0 : batch.range(owners[token]).lowerBound
-          attend(
-            token, queries, keys, values, origin: origin, position: positions[token], sinks,
-            selected, lists: lists, scratch: &scores, into: target.pointer + token * width)
-        }
-      }
+    // Rows of keys and values start at position 0 of the one sequence, or of each.
+    let spans = (0..<(queries.rows > 0 ? batch.sequenceCount : 0)).compactMap { sequence -> AttentionSpan? in
+      let tokens = batch.range(sequence)
+      guard !tokens.isEmpty else { return nil }
+      let position = batch.positions[tokens.lowerBound]
+      return AttentionSpan(
+        tokens: tokens, origin: continues ? 0 : tokens.lowerBound, firstPosition: position,
+        lowest: first(position))
+    }
+    return Matrix(rows: queries.rows, columns: heads * valueWidth) { out in
+      // SAFETY: spans hold every token once, and a block writes its own tokens' heads. Queries, keys and values have a row for each
+      // position up to the token's own, of heads × width floats, as the projections that made them were checked to give.
+      AttentionTiles(
+        core: self, queries: queries, keys: keys, values: values, sinks: sinks, selected: selected,
+        out: SharedPointer(out)
+      ).run(spans, pass.parallel)
     }
   }
 
-  private func attend(
-    _ token: Int, _ queries: Matrix, _ keys: Matrix, _ values: Matrix, origin: Int, position: Int,
-    _ sinks: [Float]?, _ selected: [[Int32]?]?, lists: Int, scratch: inout [Float],
-    into out: UnsafeMutablePointer<Float>
-  ) {
-    let first = window.map { max(0, position - $0 + 1) } ?? 0
-    let count = position + 1 - first
-    let perKey = heads / keyHeads
-    if scratch.count < perKey * count { scratch = [Float](repeating: 0, count: 2 * perKey * count) }
-    let keyStride = keys.columns
-    let valueStride = values.columns
-    scratch.withUnsafeMutableBufferPointer { scratch in
-      queries.values.withUnsafeBufferPointer { queries in
-        keys.values.withUnsafeBufferPointer { keys in
-          values.values.withUnsafeBufferPointer { values in
-            let scores = scratch.baseAddress!
-            let query = queries.baseAddress! + token * heads * keyWidth
-            for keyHead in 0..<keyHeads {
-              let key = keys.baseAddress! + (origin + first) * keyStride + keyHead * keyWidth
-              let value = values.baseAddress! + (origin + first) * valueStride + keyHead * valueWidth
-              let seen = selected?[lists == 1 ? token : token * lists + keyHead] ?? nil
-              dots(query + keyHead * perKey * keyWidth, key, keyStride, count, perKey, into: scores)
-              for head in 0..<perKey {
-                let row = scores + head * count
-                for index in 0..<count { row[index] *= scale }
-                if let seen { GroupedAttention.mask(row, first: first, count: count, seen) }
-                sk_softmax_sink(row, count, sinks?[keyHead * perKey + head] ?? -.infinity)
-                let result = out + (keyHead * perKey + head) * valueWidth
-                result.update(repeating: 0, count: valueWidth)
-                for index in 0..<count where row[index] != 0 {
-                  sk_axpy_f32(row[index], value + index * valueStride, result, valueWidth)
-                }
-              }
-            }
-          }
-        }
-      }
-    }
-  }
+  /// The lowest position that a token at `position` sees.
+  func first(_ position: Int) -> Int { window.map { max(0, position - $0 + 1) } ?? 0 }
 
-  /// scores[head, index] = query[head] · key[index].
-  private func dots(
-    _ query: UnsafePointer<Float>, _ key: UnsafePointer<Float>, _ stride: Int, _ count: Int, _ heads: Int,
-    into out: UnsafeMutablePointer<Float>
+  /// Adds one row's values, key by key; keys of weight 0 take no part.
+  /// - Parameters:
+  ///   - row: weights of keys.
+  ///   - values: a row of `width` floats for each key, `stride` apart.
+  static func weigh(
+    _ row: UnsafePointer<Float>, _ values: UnsafePointer<Float>, _ stride: Int, _ seen: Range<Int>,
+    _ width: Int, into out: UnsafeMutablePointer<Float>
   ) {
-    for start in Swift.stride(from: 0, to: keyWidth, by: Int(SK_BLOCK)) {
-      sk_gemm_f32(
-        query + start, keyWidth, key + start, stride, out, count, heads, count,
-        min(Int(SK_BLOCK), keyWidth - start),
-        start > 0 ? 1 : 0)
-    }
+    for key in seen where row[key] != 0 { sk_axpy_f32(row[key], values + key * stride, out, width) }
   }
 
   /// Takes positions that were not selected out of the softmax.
-  private static func mask(_ row: UnsafeMutablePointer<Float>, first: Int, count: Int, _ selected: [Int32]) {
-    var next = 0
-    for index in 0..<count {
-      while next < selected.count, Int(selected[next]) < first + index { next += 1 }
-      if next == selected.count || Int(selected[next]) != first + index { row[index] = -.infinity }
+  /// - Parameters:
+  ///   - row: scores, from position `base` on.
+  ///   - seen: the row's own keys, counted from `base`.
+  ///   - selected: positions, ascending.
+  static func mask(
+    _ row: UnsafeMutablePointer<Float>, base: Int, _ seen: Range<Int>, _ selected: ArraySlice<Int32>
+  ) {
+    var next = seen.lowerBound
+    for position in selected {
+      let key = Int(position) - base
+      guard key >= next else { continue }
+      guard key < seen.upperBound else { break }
+      (row + next).update(repeating: -.infinity, count: key - next)
+      next = key + 1
     }
+    (row + next).update(repeating: -.infinity, count: seen.upperBound - next)
   }
 }

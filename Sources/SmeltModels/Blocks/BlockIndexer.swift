@@ -62,62 +62,109 @@ struct BlockIndexer: Sendable {
 
   /// The same from queries, [tokens, heads × width], and the keys of each sequence from position 0 on, [tokens, width].
   private func select(_ queries: Matrix, _ keys: [Matrix], _ batch: TokenBatch, _ pass: Pass) -> [[Int32]?] {
-    let (positions, owners) = (batch.positions, batch.owners)
+    let positions = batch.positions
     var selected = [[Int32]?](repeating: nil, count: queries.rows * heads)
+    // A few tokens of one sequence together, so that a block of keys meets many queries while it is in the cache.
+    let tasks = (0..<batch.sequenceCount).flatMap { sequence in
+      let tokens = batch.range(sequence).filter { positions[$0] + 1 > keep * blockSize }
+      return stride(from: 0, to: tokens.count, by: BlockIndexer.tokens).map { first in
+        (sequence, tokens[first]..<tokens[min(tokens.count, first + BlockIndexer.tokens) - 1] + 1)
+      }
+    }
     // SAFETY: a task replaces the lists of its own tokens; all of them were initialized. Rows of queries have heads × width floats.
     selected.withUnsafeMutableBufferPointer { selected in
       guard let base = selected.baseAddress else { return }
       let target = SharedPointer(base)
-      eachToken(queries.rows, pass.parallel) { token in
-        let visible = positions[token] + 1
-        guard visible > keep * blockSize else { return }
+      pass.parallel.forEach(tasks.count) { task in
+        let (sequence, tokens) = tasks[task]
         queries.values.withUnsafeBufferPointer { queries in
           guard let query = queries.baseAddress else { return }
-          let chosen = choose(query + token * heads * width, keys[owners[token]], visible: visible)
-          for head in 0..<heads { target.pointer[token * heads + head] = chosen[head] }
+          choose(
+            query + tokens.lowerBound * heads * width, keys[sequence],
+            visible: tokens.map { positions[$0] + 1 },
+            into: target.pointer + tokens.lowerBound * heads)
         }
       }
     }
     return selected
   }
 
-  /// For each head the positions of the blocks that one query keeps.
-  private func choose(_ query: UnsafePointer<Float>, _ keys: Matrix, visible: Int) -> [[Int32]] {
-    // SAFETY: `query` holds heads × width floats and `keys` has a row of as many channels for each visible position; the scratch is a
-    // row of scores for each head, written before it is read.
-    precondition(visible <= keys.rows && keys.columns == width, "\(visible) keys of \(keys.rows)")
-    return withUnsafeTemporaryAllocation(of: Float.self, capacity: heads * visible) { scores in
-      guard let dots = scores.baseAddress else { return [] }
+  /// Tokens that one task chooses for.
+  private static let tokens = 8
+  /// Keys whose scores exist at once.
+  private static let keys = 512
+
+  /// For some queries of one sequence, and each head, the positions of the blocks that they keep.
+  /// - Parameters:
+  ///   - query: [tokens, heads × width].
+  ///   - visible: how many positions each of the tokens sees, ascending.
+  ///   - chosen: [tokens, heads].
+  private func choose(
+    _ query: UnsafePointer<Float>, _ keys: Matrix, visible: [Int], into chosen: UnsafeMutablePointer<[Int32]?>
+  ) {
+    // SAFETY: `query` holds heads × width floats for each of `visible` and `keys` has a row of as many channels for each visible
+    // position; the scratch is scores of a run of keys for each row, and the best of each block, written before they are read.
+    let (rows, most) = (visible.count * heads, visible.last ?? 0)
+    precondition(most <= keys.rows && keys.columns == width, "\(most) keys of \(keys.rows)")
+    let step = max(1, BlockIndexer.keys / blockSize) * blockSize
+    let blocks = ceilDivide(most, blockSize)
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: rows * (step + blocks)) { scratch in
+      guard let dots = scratch.baseAddress else { return }
+      let best = dots + rows * step
       keys.values.withUnsafeBufferPointer { keys in
         guard let key = keys.baseAddress else { return }
-        for start in stride(from: 0, to: width, by: Int(SK_BLOCK)) {
-          sk_gemm_f32(
-            query + start, width, key + start, width, dots, visible, heads, visible,
-            min(Int(SK_BLOCK), width - start), start > 0 ? 1 : 0)
+        for first in stride(from: 0, to: most, by: step) {
+          let count = min(step, most - first)
+          for start in stride(from: 0, to: width, by: Int(SK_BLOCK)) {
+            sk_gemm_f32(
+              query + start, width, key + first * width + start, width, dots, step, rows, count,
+              min(Int(SK_BLOCK), width - start), start > 0 ? 1 : 0)
+          }
+          for row in 0..<rows {
+            let end = min(first + count, visible[row / heads])
+            if end > first { note(dots + row * step, first..<end, best + row * blocks) }
+          }
         }
       }
-      return (0..<heads).map { head in
-        positions(of: UnsafeBufferPointer(start: dots + head * visible, count: visible))
+      for row in 0..<rows {
+        let seen = visible[row / heads]
+        chosen[row] = positions(
+          best: UnsafeMutableBufferPointer(start: best + row * blocks, count: ceilDivide(seen, blockSize)),
+          visible: seen)
       }
+    }
+  }
+
+  /// The largest score of each block of some positions, which begin with a block.
+  private func note(
+    _ scores: UnsafePointer<Float>, _ positions: Range<Int>, _ best: UnsafeMutablePointer<Float>
+  ) {
+    for start in stride(from: 0, to: positions.count, by: blockSize) {
+      best[(positions.lowerBound + start) / blockSize] = sk_largest_f32(
+        scores + start, min(blockSize, positions.count - start), -.infinity)
     }
   }
 
   /// The positions that one head of a query sees, ascending. Of blocks with equal scores the earlier is kept.
   /// - Parameter scores: of all positions up to the query's own.
   func positions(of scores: UnsafeBufferPointer<Float>) -> [Int32] {
-    let count = ceilDivide(scores.count, blockSize)
-    let best = (0..<count).map { block -> Float in
-      guard block < count - local else { return .infinity }
-      var largest = -Float.infinity
-      for position in block * blockSize..<min(scores.count, (block + 1) * blockSize) {
-        largest = max(largest, scores[position])
-      }
-      return largest
+    guard let base = scores.baseAddress else { return [] }
+    return withUnsafeTemporaryAllocation(of: Float.self, capacity: ceilDivide(scores.count, blockSize)) {
+      best in
+      guard let target = best.baseAddress else { return [] }
+      // SAFETY: `note` writes the best of every block.
+      note(base, 0..<scores.count, target)
+      return positions(best: best, visible: scores.count)
     }
-    let kept = best.withUnsafeBufferPointer { Router.largest($0, count: keep) }
+  }
+
+  /// The same from the largest score of each block; those of the blocks that are always seen are replaced.
+  private func positions(best: UnsafeMutableBufferPointer<Float>, visible: Int) -> [Int32] {
+    for block in max(0, best.count - local)..<best.count { best[block] = .infinity }
+    let kept = Router.largest(UnsafeBufferPointer(best), count: keep)
     return kept.flatMap { block -> Range<Int32> in
       let first = block * Int32(blockSize)
-      return first..<Int32(min(scores.count, Int(first) + blockSize))
+      return first..<Int32(min(visible, Int(first) + blockSize))
     }
   }
 

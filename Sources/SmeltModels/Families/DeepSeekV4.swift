@@ -279,31 +279,37 @@ package struct DeepSeekV4: ModelFamily {
     _ selected: [[Int32]]?, ratio: Int, _ table: RotaryTable, _ sinks: [Float], _ pass: Pass
   ) -> Matrix {
     let c = configuration
-    let core = SparseAttention(heads: c.heads, headWidth: c.headWidth, window: c.window)
     let positions = batch.positions
     let owners = batch.owners
+    // Few tokens, as in decoding, are spread over the threads by their heads as well.
+    let threads = pass.parallel.threads
+    let parts = threads > 1 && queries.rows < 2 * threads && c.heads % 4 == 0 ? 4 : 1
+    let core = SparseAttention(heads: c.heads / parts, headWidth: c.headWidth, window: c.window)
     return Matrix(rows: queries.rows, columns: queries.columns) { out in
       let target = SharedPointer(out)
-      let block = 16
-      pass.parallel.forEach(ceilDivide(queries.rows, block)) { task in
+      let block = max(1, min(16, queries.rows / (4 * threads)))
+      pass.parallel.forEach(ceilDivide(queries.rows, block) * parts) { task in
         var scratch = AttentionScratch()
-        for token in task * block..<min(queries.rows, (task + 1) * block) {
+        let first = task / parts * block
+        for token in first..<min(queries.rows, first + block) {
           let sequence = owners[start + token]
           let range = pass.state == nil ? batch.range(sequence) : 0..<latents.rows
           let position = positions[start + token]
           let keys = SparseKeys(
             tokens: latents.values[range.lowerBound * c.headWidth..<range.upperBound * c.headWidth],
             entries: entries[sequence], selected: selected?[token], ratio: ratio)
-          let row = target.pointer + token * queries.columns
+          let head = task % parts * core.heads
+          let row = target.pointer + (token * c.heads + head) * c.headWidth
           queries.values.withUnsafeBufferPointer { queries in
             sinks.withUnsafeBufferPointer { sinks in
               core.attend(
-                // SAFETY: a row of queries is `heads × headWidth` numbers, `token` is below the rows, and there is a sink a head
-                queries.baseAddress! + token * c.heads * c.headWidth, position: position, keys,
-                sinks: sinks.baseAddress!, scratch: &scratch, into: row)
+                // SAFETY: a row of queries is `heads × headWidth` numbers, `token` is below the rows, and there is a sink a head; a
+                // task has its part of the heads, `core.heads` of them
+                queries.baseAddress! + (token * c.heads + head) * c.headWidth, position: position, keys,
+                sinks: sinks.baseAddress! + head, scratch: &scratch, into: row)
             }
           }
-          for head in 0..<c.heads {
+          for head in 0..<core.heads {
             table.rotateTail(row + head * c.headWidth, width: c.headWidth, position: position, sign: -1)
           }
         }
