@@ -42,7 +42,7 @@ package struct MethodOptions: Sendable {
     var members: [(String, JSON)] = [("name", JSON(method.rawValue))]
     if method == .gptq {
       members += [
-        ("damping", JSON(gptq.damping)), ("act_order", JSON(gptq.ordersByActivation)),
+        ("damping", gptq.damping.map { JSON($0) } ?? JSON(.null)), ("act_order", JSON(gptq.ordersByActivation)),
         ("inputs", JSON(isSequential ? "result" : "source")),
       ]
     }
@@ -369,7 +369,7 @@ struct Preparation: Sendable {
         notes.append("gptq: \(tokens) tokens")
       }
       if method.distillRounds > 0 {
-        let outcome = try Refinement(rounds: method.distillRounds, damping: method.gptq.damping).refine(
+        let outcome = try Refinement(rounds: method.distillRounds, damping: method.gptq.damping(on: grid)).refine(
           weight, result, grid, seen: moments.seen, heldOut: moments.heldOut, parallel: parallel)
         result = outcome.weight
         let share = outcome.heldOut.after / max(outcome.heldOut.before, .leastNormalMagnitude)
