@@ -115,6 +115,62 @@ static double k_refine_row(float *restrict v, float *restrict g, const float *re
   return change;
 }
 
+// Every scale is tried on a copy of the group: codes are chosen again, column after column, from what the others have left. The old codes
+// under a new scale are no state of the grid, so that the first sweep moves every column and only the sum of all steps decides.
+static double k_descend_group(float *restrict v, float *restrict g, const float *restrict h, size_t n, size_t first,
+                              size_t count, int kind, float low, float high, const float *restrict candidates,
+                              size_t candidate_count, size_t sweeps, float *restrict scale, uint8_t *restrict codes,
+                              float *restrict spare, uint8_t *restrict spare_codes) {
+  float *restrict values = spare, *restrict slopes = spare + count, *restrict best = spare + 2 * count;
+  uint8_t *restrict best_codes = spare_codes + count;
+  double least = 0;
+  float chosen = 0;
+  for (size_t k = 0; k < candidate_count; k++) {
+    memcpy(values, v + first, count * sizeof(float));
+    memcpy(slopes, g + first, count * sizeof(float));
+    memcpy(spare_codes, codes + first, count);
+    double change = 0;
+    for (size_t sweep = 0; sweep < sweeps; sweep++) {
+      int moved = 0;
+      for (size_t c = 0; c < count; c++) {
+        const float *restrict row = h + (first + c) * n + first;
+        if (!(row[c] > 0)) {
+          // Nothing comes in here: the nearest code to what it was.
+          values[c] = grid_round(v[first + c] / candidates[k], kind, low, high, spare_codes + c) * candidates[k];
+          continue;
+        }
+        uint8_t code;
+        const float best_number = values[c] - slopes[c] / row[c];
+        const float value = grid_round(best_number / candidates[k], kind, low, high, &code) * candidates[k];
+        const float d = value - values[c];
+        spare_codes[c] = code;
+        if (d == 0) continue;
+        moved = 1;
+        change += 2 * (double)d * slopes[c] + (double)d * d * row[c];
+        values[c] = value;
+        for (size_t j = 0; j < count; j++) slopes[j] += d * row[j];
+      }
+      if (!moved) break;
+    }
+    if (!(change < least)) continue;
+    least = change;
+    chosen = candidates[k];
+    memcpy(best, values, count * sizeof(float));
+    memcpy(best_codes, spare_codes, count);
+  }
+  if (!(least < 0)) return 0;
+  *scale = chosen;
+  memcpy(codes + first, best_codes, count);
+  for (size_t c = 0; c < count; c++) {
+    const float d = best[c] - v[first + c];
+    v[first + c] = best[c];
+    if (d == 0) continue;
+    const float *restrict row = h + (first + c) * n;
+    for (size_t j = 0; j < n; j++) g[j] += d * row[j];
+  }
+  return least;
+}
+
 // Eight lanes, column i in lane i mod 8; then 0+4, 2+6, 1+5, 3+7 and their sums: the tree that the Swift twin has.
 static double k_grid_error(const float *x, const float *weight, float scale, int kind, float low, float high, size_t n) {
   double lanes[8] = {0};

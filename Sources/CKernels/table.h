@@ -90,6 +90,12 @@
     (float *v, float *g, const float *h, size_t n, size_t group, int kind, float low, float high, int format,        \
      float *scales, uint8_t *codes, float *spare),                                                                   \
     (v, g, h, n, group, kind, low, high, format, scales, codes, spare))                                              \
+  X(double, descend_group,                                                                                           \
+    (float *v, float *g, const float *h, size_t n, size_t first, size_t count, int kind, float low, float high,      \
+     const float *candidates, size_t candidate_count, size_t sweeps, float *scale, uint8_t *codes, float *spare,     \
+     uint8_t *spare_codes),                                                                                          \
+    (v, g, h, n, first, count, kind, low, high, candidates, candidate_count, sweeps, scale, codes, spare,            \
+     spare_codes))                                                                                                   \
   X(double, grid_error,                                                                                              \
     (const float *x, const float *weight, float scale, int kind, float low, float high, size_t n),                   \
     (x, weight, scale, kind, low, high, n))                                                                          \

@@ -13,8 +13,9 @@ public struct Conversion: Sendable {
   public var recipe: String?
   /// Statistics of a calibration, or an importance matrix of llama.cpp.
   public var statistics: String?
-  /// How codes are chosen when a text is given: `rtn` (rounding to nearest), `awq` or `gptq`.
-  public var method: String
+  /// How codes are chosen when a text is given: `rtn` (rounding to nearest), `smooth`, `awq` or `gptq`; nil for `gptq` where weights become
+  /// four bits on a grid (`int4-group`, `nvfp4`, `mxfp4`, `q4_0`), else `rtn`.
+  public var method: String?
   /// How an ingot stores weights: `fast`, `small` or `raw`; nil: `fast`. Refused for other containers.
   public var compression: String?
   /// The container, where the path does not say it: `ingot`, `gguf` or `safetensors`.
@@ -39,7 +40,7 @@ public struct Conversion: Sendable {
 
   /// A conversion.
   public init(
-    scheme: String? = nil, recipe: String? = nil, statistics: String? = nil, method: String = "rtn",
+    scheme: String? = nil, recipe: String? = nil, statistics: String? = nil, method: String? = nil,
     compression: String? = nil, container: String? = nil, mtp: String = "quantize", exactOnly: Bool = false,
     overwrite: Bool = false, resume: Bool = false
   ) {

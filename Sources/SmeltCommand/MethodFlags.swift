@@ -9,9 +9,9 @@ struct MethodFlags: ParsableArguments {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "How codes and scales are chosen: \(MethodOptions.methodNames). All but rtn need --calibration.",
+      "How codes and scales are chosen: \(MethodOptions.methodNames). All but rtn need --calibration. Default: gptq where --calibration is given and weights become four bits (int4-group, nvfp4, mxfp4, q4_0 …), without a budget; else rtn.",
       valueName: "method"))
-  var method: String = "rtn"
+  var method: String?
 
   @Flag(inversion: .prefixedNo, help: "gptq: round the columns with the largest inputs first.")
   var actOrder = true
@@ -19,8 +19,9 @@ struct MethodFlags: ParsableArguments {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "gptq: the share of the mean of the Hessian's diagonal added to it.", valueName: "share"))
-  var damping: Double = 0.01
+      "gptq: the share of the mean of the Hessian's diagonal added to it. Default: 0.03 for four bits, else 0.01.",
+      valueName: "share"))
+  var damping: Double?
 
   @Option(
     name: .long,
@@ -82,7 +83,9 @@ struct MethodFlags: ParsableArguments {
     guard inputs == "result" || inputs == "source" else {
       throw ValidationError("--inputs is 'result' or 'source', found '\(inputs)'")
     }
-    guard damping > 0, damping <= 1 else { throw ValidationError("--damping is above 0 and at most 1") }
+    guard damping.map({ $0 > 0 && $0 <= 1 }) ?? true else {
+      throw ValidationError("--damping is above 0 and at most 1")
+    }
     guard (0...100).contains(distill) else { throw ValidationError("--distill is 0 to 100 rounds") }
     var options = try MethodOptions(named: method, damping: damping, ordersByActivation: actOrder)
     options.distillRounds = distill

@@ -71,6 +71,26 @@ import Testing
     #expect(!left.contains { $0.contains("partial") || $0.contains("journal") })
   }
 
+  /// What a method keeps of its rows counts too; without a name a budget takes no method.
+  @Test(arguments: ["gptq", nil]) func methodsStayWithin(method: String?) throws {
+    let model = try openFixture("qwen3_moe")
+    let windows = someWindows(model, count: 2, context: 64)
+    let options = try options(SafetensorsResult())
+    let kept = try convert(model, to: folder.file("kept"), options).byteCount
+    for (place, share) in [60, 65, 70, 75, 80].enumerated() {
+      let path = folder.file("r\(place)")
+      let made = try SmeltPipeline.quantize(
+        model, to: path, calibration: windows, textPath: text, choosesObserver: true,
+        method: try MethodOptions(named: method),
+        budget: Budget(.bytes(kept * share / 100), candidates: ["int4-group:32", "int8-channel"]), options
+      ).1
+      let found = try size(path)
+      #expect(found <= kept * share / 100, "\(found) for \(kept * share / 100)")
+      let hasErrors = try namesInFolder(path).contains(WeightErrors.fileName)
+      #expect(hasErrors == (method != nil) && !made.text.contains("method: "))
+    }
+  }
+
   /// Codes for an entropy coder: their size is known when they are written.
   @Test func codesAreWrittenUntilTheyFit() throws {
     let model = try openFixture("qwen3_moe")

@@ -35,6 +35,13 @@ double sk_round_columns(float *w, const float *u, size_t n, size_t from, size_t 
 #define SK_SCALE_E8M0 3
 double sk_refine_row(float *v, float *g, const float *h, size_t n, size_t group, int kind, float low, float high,
                      int format, float *scales, uint8_t *codes, float *spare);
+// Columns first...first + count of one row, v, g, h and n as in sk_refine_row, which share a scale: for each candidate the codes
+// are chosen again in at most `sweeps` rounds, each the nearest to the best number for its column; the candidate with the
+// smallest e h e^T, the first of equals, is taken where that is below what it was. *scale, v, codes and g follow. spare is
+// 3 count floats, spare_codes 2 count bytes. The result is the change of e h e^T. Swift twin: Reference.descendGroup.
+double sk_descend_group(float *v, float *g, const float *h, size_t n, size_t first, size_t count, int kind, float low,
+                        float high, const float *candidates, size_t candidate_count, size_t sweeps, float *scale,
+                        uint8_t *codes, float *spare, uint8_t *spare_codes);
 // code[i] = nearest(w[i] / scale), w[i] becomes the code's value. Swift twin: Reference.roundGrid.
 void sk_round_grid(float *w, int kind, float low, float high, float scale, uint8_t *codes, size_t n);
 // sum over i of weight[i] * (x[i] - value(x[i] / scale))^2 in double, i ascending in 8 lanes; weight may be NULL. Swift

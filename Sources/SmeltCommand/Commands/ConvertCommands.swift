@@ -272,7 +272,8 @@ struct QuantizeCommand: ParsableCommand {
     // An unknown name is refused by `run`: what is thrown here would get another exit status.
     let needsInputs = (try? method.options().needsInputs) ?? false
     guard !calibration.isEmpty || !needsInputs else {
-      throw ValidationError("--method \(method.method) and --distill need --calibration")
+      throw ValidationError(
+        "\(method.method.map { "--method \($0)" } ?? "--distill") needs --calibration")
     }
   }
 

@@ -38,6 +38,8 @@ package struct ConvertSummary: Sendable {
   package var peakMemoryBytes: Int
   /// The table that a budget was met with, if there was one.
   package var budget: BudgetSummary?
+  /// Which method was taken where none was asked for, and how it is left away; nil where there is nothing to say.
+  package var chosenMethod: String?
 
   /// Input bytes per second of wall time, in 10⁹.
   package var gigabytesPerSecond: Double { Double(bytesIn) / max(seconds, 1e-9) / 1e9 }
@@ -60,7 +62,8 @@ package struct ConvertSummary: Sendable {
     if let contentHash { line += "; content hash \(contentHash)" }
     if files.count > 1 { line += "; \(files.count) files" }
     let left = leftOut.map { "left out: \($0.text)" } + leftFiles.lines
-    return ([line] + warnings.map { "warning: \($0)" } + left).joined(separator: "\n")
+    return ([line] + [chosenMethod].compactMap { $0 } + warnings.map { "warning: \($0)" } + left).joined(
+      separator: "\n")
   }
 
   /// For machines.

@@ -7,7 +7,7 @@ import SmeltStorage
 /// Calibrates and converts in one: the statistics lie beside the result while they are needed.
 /// - Parameters:
 ///   - choosesObserver: whether the observer is ours to choose: the weighted mean square error then.
-///   - method: what chooses codes and scales; nil: rounding to nearest.
+///   - method: what chooses codes and scales; nil: rounding to nearest. One without a name is settled by the plan.
 ///   - budget: how large the result may be; the recipe is chosen by measured sensitivity then.
 /// - Throws: as `calibrate` and `convert`.
 package func quantize(
@@ -77,13 +77,18 @@ private func quantizing(
   options.statistics = try readStatistics(statisticsPath, for: model)
   summary.path = nil
   if choosesObserver { options.recipe.observer = .mse }
-  options.method = method?.json ?? JSON(.null)
   func write(_ options: ConvertOptions) throws -> ConvertSummary {
-    var prepared = model
+    var (prepared, options) = (model, options)
+    // A budget promises a smallest size before the pass, to which a method would add what it says of its rows.
+    let wasOpen = budget == nil && method?.isOpen == true
+    let method = wasOpen ? try method?.settled(for: model, options) : method
+    options.method = method?.json ?? JSON(.null)
     if let method, method.needsInputs {
       prepared = try prepare(model, calibration, for: path, method, options)
     }
-    return try converting(prepared, to: path, options)
+    var made = try converting(prepared, to: path, options)
+    if wasOpen, let method, method.method == .gptq { made.chosenMethod = method.choice }
+    return made
   }
   guard let table else { return (summary, try write(options)) }
   let errors = try table.errors(model, calibration, options)

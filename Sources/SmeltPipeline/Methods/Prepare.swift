@@ -2,86 +2,9 @@
 // multiplied with is known. `convert` takes these weights as they are. Formats/methods.md.
 
 import SmeltModels
-package import SmeltQuantization
+import SmeltQuantization
 import SmeltStorage
 import SmeltTensors
-
-/// How a method is carried out.
-package struct MethodOptions: Sendable {
-  /// The method.
-  package var method: Method
-  /// GPTQ's settings.
-  package var gptq = GPTQ()
-  /// Whether a layer sees what the layers before it give once they are quantized, or what the source gives.
-  package var isSequential = false
-  /// An expert that fewer tokens reach is rounded to nearest.
-  package var minTokens = 32
-  /// Rounds of refinement against the source's own outputs.
-  package var distillRounds = 0
-
-  /// A method with its usual settings.
-  package init(_ method: Method) { self.method = method }
-
-  /// A method of a name, with its usual settings.
-  /// - Throws: `RequestError` usage.
-  package init(named text: String) throws { self.init(try Method.named(text)) }
-
-  /// A method of a name with GPTQ's settings as given.
-  /// - Throws: `RequestError` usage.
-  package init(named text: String, damping: Double, ordersByActivation: Bool) throws {
-    try self.init(named: text)
-    gptq = GPTQ(damping: damping, ordersByActivation: ordersByActivation)
-  }
-
-  /// The names, for help.
-  package static var methodNames: String { Method.allCases.map(\.rawValue).joined(separator: ", ") }
-
-  /// What a result says of how it was made; null for rounding to nearest.
-  var json: JSON {
-    guard needsInputs else { return JSON(.null) }
-    var members: [(String, JSON)] = [("name", JSON(method.rawValue))]
-    if method == .gptq {
-      members += [
-        ("damping", JSON(gptq.damping)), ("act_order", JSON(gptq.ordersByActivation)),
-        ("inputs", JSON(isSequential ? "result" : "source")),
-      ]
-    }
-    if needsMoments { members.append(("min_tokens", JSON(minTokens))) }
-    if distillRounds > 0 { members.append(("distill", JSON(distillRounds))) }
-    return JSON(members: members)
-  }
-
-  /// Whether the calibration inputs themselves are needed, more than their statistics.
-  package var needsInputs: Bool { method != .rtn || distillRounds > 0 }
-  /// Whether moments of inputs are gathered while layers run.
-  var needsMoments: Bool { method == .gptq || distillRounds > 0 }
-
-  /// Bytes that a weight with so many inputs takes while it is rounded: its moments, and their factor on the way.
-  func momentBytes(_ columns: Int) -> Int { columns * columns * (distillRounds > 0 ? 24 : 16) }
-
-  /// Weights whose moments would take more than half of the memory allowed; the other half is the activations'. An expert's
-  /// are there alone, those of a layer's other weights together.
-  func tooLarge(_ targets: [WeightName: MethodTarget], maxMemory: Int) -> Set<WeightName> {
-    var left = Set(targets.filter { momentBytes($1.spec.shape.columns) > maxMemory / 2 }.keys)
-    let dense = targets.values.map(\.spec).filter { !$0.role.isRouted && !left.contains($0.name) }
-    for layer in Set(dense.map(\.layer)) {
-      let own = dense.filter { $0.layer == layer }.sorted {
-        ($0.shape.columns, $0.name.description) < ($1.shape.columns, $1.name.description)
-      }
-      var held = 0
-      for spec in own {
-        let columns = spec.shape.columns
-        let moments = columns * columns * spec.inputGroups * (distillRounds > 0 ? 8 : 4)
-        if held + momentBytes(columns) > maxMemory / 2 {
-          left.insert(spec.name)
-        } else {
-          held += moments
-        }
-      }
-    }
-    return left
-  }
-}
 
 /// A weight that a method will encode.
 struct MethodTarget: Sendable {
@@ -97,18 +20,7 @@ func prepare(
 ) throws -> Model {
   model.limitCache(options.run.maxMemory / 8)
   let plan = try Plan(model, options)
-  var targets: [WeightName: MethodTarget] = [:]
-  for planned in plan.weights where !planned.isKept && planned.stored.spec.isMultiplied {
-    let (spec, scheme) = (planned.stored.spec, planned.decision.scheme)
-    let encoding = scheme.encoding(for: planned.stored.encoding, shape: spec.shape)
-    let scales = try encoding.layout(of: spec.shape, name: spec.name.description)
-      .first { $0.name == .scales }.map { scheme.dtype(of: $0) }
-    guard scheme.isLossy, let grid = Grid(encoding, shape: spec.shape, scales: scales) else { continue }
-    var decision = try options.recipe.decide(
-      spec, source: planned.stored.encoding, statistics: nil)
-    decision.scheme = scheme
-    targets[spec.name] = MethodTarget(spec: spec, decision: decision, grid: grid)
-  }
+  let targets = try methodTargets(plan, options)
   guard !targets.isEmpty else { return model }
   let store = try PreparedStore(result: result)
   let tooLarge = method.needsMoments ? method.tooLarge(targets, maxMemory: options.run.maxMemory) : []
@@ -369,8 +281,9 @@ struct Preparation: Sendable {
         notes.append("gptq: \(tokens) tokens")
       }
       if method.distillRounds > 0 {
-        let outcome = try Refinement(rounds: method.distillRounds, damping: method.gptq.damping).refine(
-          weight, result, grid, seen: moments.seen, heldOut: moments.heldOut, parallel: parallel)
+        let outcome = try Refinement(rounds: method.distillRounds, damping: method.gptq.damping(on: grid))
+          .refine(
+            weight, result, grid, seen: moments.seen, heldOut: moments.heldOut, parallel: parallel)
         result = outcome.weight
         let share = outcome.heldOut.after / max(outcome.heldOut.before, .leastNormalMagnitude)
         notes.append("distilled: held-out error × \(fixed(share, 3)), \(outcome.changedRows) rows")

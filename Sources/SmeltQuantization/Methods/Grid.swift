@@ -45,7 +45,9 @@ package struct Grid: Sendable {
   /// The scales where a scheme chose the step.
   var coded: CodedScales?
   /// What the scales of groups are divided by, where they are E4M3 (`nvfp4.divided`).
-  private(set) var global: Float = 1
+  private var global: Float = 1
+  /// That number; 1 for other scales.
+  var globalScale: Float { global }
 
   /// The grid of an encoding, or nil for one that has no grid: several scales a code, zero points, or plain floats.
   /// - Parameter scales: the type that scales are to have, where the encoding leaves a choice.

@@ -1,4 +1,4 @@
-// The upper Cholesky factor of an inverse, in blocks. Formats/methods.md, section 2.2.
+// The upper Cholesky factor of an inverse, in blocks. Formats/methods.md, section 2.3.
 
 internal import CKernels
 internal import SmeltStorage
@@ -18,6 +18,8 @@ struct InverseFactor {
   let lower: [Float]
   /// The diagonal blocks of U, [block, block] each, row after row.
   let blocks: [Float]
+  /// The share of the diagonal's mean that was added to it in the end.
+  let damping: Double
 
   /// The factor of H with rows and columns in the given order.
   /// - Parameter damping: the share of the diagonal's mean that is added to it; doubled until the factor exists.
@@ -38,6 +40,7 @@ struct InverseFactor {
     }
     InverseFactor.invert(&a, n, parallel)
     columns = n
+    self.damping = damping
     // SAFETY: every one of the n² floats is written, zeros above the diagonal included.
     lower = [Float](unsafeUninitializedCapacity: n * n) { out, count in
       for j in 0..<n {

@@ -196,4 +196,48 @@ extension Reference {
     for j in 0..<n { row.g[j] += d * h[c * n + j] }
     return gain
   }
+
+  /// `sk_descend_group`: for each scale, the group's codes are chosen again in at most `sweeps` rounds; the scale with the smallest
+  /// e h eᵀ, the first of equals, is taken where that is below what it was. `h` is [n, n]. Gives the change, in double.
+  package static func descendGroup(
+    _ row: inout RefinedRow, _ h: [Float], _ columns: Range<Int>, group: Int, _ grid: Grid,
+    candidates: [Float], sweeps: Int
+  ) -> Double {
+    let n = row.v.count
+    var least = (change: 0.0, scale: Float(0), v: [Float](), codes: [UInt8]())
+    for scale in candidates {
+      var trial = (v: Array(row.v[columns]), g: Array(row.g[columns]), codes: Array(row.codes[columns]))
+      var change = 0.0
+      for _ in 0..<sweeps {
+        var isMoved = false
+        for (place, c) in columns.enumerated() {
+          let own = h[c * n + c]
+          guard own > 0 else {
+            trial.codes[place] = grid.code(row.v[c] / scale)
+            trial.v[place] = grid.number(trial.codes[place]) * scale
+            continue
+          }
+          trial.codes[place] = grid.code((trial.v[place] - trial.g[place] / own) / scale)
+          let value = grid.number(trial.codes[place]) * scale
+          let d = value - trial.v[place]
+          guard d != 0 else { continue }
+          isMoved = true
+          change += 2 * Double(d) * Double(trial.g[place]) + Double(d) * Double(d) * Double(own)
+          trial.v[place] = value
+          for (other, j) in columns.enumerated() { trial.g[other] += d * h[c * n + j] }
+        }
+        if !isMoved { break }
+      }
+      if change < least.change { least = (change, scale, trial.v, trial.codes) }
+    }
+    guard least.change < 0 else { return 0 }
+    row.scales[group] = least.scale
+    for (place, c) in columns.enumerated() {
+      let d = least.v[place] - row.v[c]
+      (row.v[c], row.codes[c]) = (least.v[place], least.codes[place])
+      guard d != 0 else { continue }
+      for j in 0..<n { row.g[j] += d * h[c * n + j] }
+    }
+    return least.change
+  }
 }

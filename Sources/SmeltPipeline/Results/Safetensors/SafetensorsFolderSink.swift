@@ -104,6 +104,10 @@ final class SafetensorsFolderSink: ResultSink {
       bytes += try ModelCardWriter(title, model, options, plan.ledger).text(after: card).count + 64
       names.append(ModelCard.fileName)
     }
+    if let errors = model.preparedErrors {
+      bytes += errors.count
+      names.append(WeightErrors.fileName)
+    }
     // The list of the result's files has a line for each: name, size, hash.
     return bytes + names.reduce(512) { $0 + 2 * $1.utf8.count + 128 }
   }
