@@ -17,6 +17,11 @@ package func verify(
   source: Model, result: Model, _ windows: Windows, thresholds: Thresholds,
   rounding: ActivationRounding? = nil, engine: EngineRun? = nil, drafts: Bool = false, _ options: RunOptions
 ) throws -> Report {
+  guard options.compute == .float32 || rounding != nil || engine != nil else {
+    throw RequestError(
+      .usage, "--compute int8 is for a pass whose activations are rounded",
+      help: "add --activations int8 or declared, or --as an engine")
+  }
   try requireComparable(source, result)
   try source.requireForwardPass()
   if drafts { for model in [source, result] { try model.requireDrafts() } }
@@ -31,6 +36,7 @@ package func verify(
   let cache = WeightCache([source, result], .withinLayers, options)
   var weights = try WeightComparison(source, result, cache)
   var comparison = Comparison(layers, rounding: rounding, engine: engine, drafts: drafts)
+  if options.compute == .int8 { comparison.integers = IntegerTally() }
   options.progress.begin("compare layers", total: layers + 1, unit: "layers")
   let spilled = try comparison.run(
     plan, source.family, cache.weights(0), result.family, cache.weights(1), options
@@ -41,6 +47,7 @@ package func verify(
   try weights.compareRest(options)
   options.progress.advance(1)
   options.progress.end()
+  if let integers = comparison.integers { options.progress.announce(integers.text) }
   report.weights = weights.errors
   try source.checkUnchanged()
   try result.checkUnchanged()
