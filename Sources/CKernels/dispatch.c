@@ -34,7 +34,8 @@ int sk_isa_available(int isa) {
     return sk_isa_available(SK_ISA_AVX2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd");
   case SK_ISA_AVX512_VBMI2:
-    return sk_isa_available(SK_ISA_AVX512) && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2");
+    return sk_isa_available(SK_ISA_AVX512) && __builtin_cpu_supports("avx512vbmi") &&
+           __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512vnni");
 #elif defined(__aarch64__)
   case SK_ISA_NEON: return 1;
 #endif
@@ -126,15 +127,13 @@ static double wall_seconds(void) {
 
 // The best of many short runs, by the clock on the wall: what else runs on the machine only ever slows one down. (A
 // thread's own clock may count too little on a busy virtual machine, and the best run is then one that never was.)
-double sk_peak_f32_gflops(double seconds) {
-  const sk_table *table = sk_current_table();
+static double best_rate(double (*run)(size_t rounds), double seconds) {
   const double start = wall_seconds();
-  float sink = 0.25f;
   size_t rounds = 1000;
   double best = 0, now = start;
   do {
     const double before = now;
-    const double operations = table->peak(rounds, &sink);
+    const double operations = run(rounds);
     now = wall_seconds();
     if (now - before < 5e-4) {
       rounds *= 2;
@@ -145,3 +144,16 @@ double sk_peak_f32_gflops(double seconds) {
   } while (now - start < seconds || best == 0);
   return best;
 }
+
+static double run_f32(size_t rounds) {
+  float sink = 0.25f;
+  return sk_current_table()->peak(rounds, &sink);
+}
+
+static double run_i8(size_t rounds) {
+  int8_t sink = 3;
+  return sk_current_table()->peak8(rounds, &sink);
+}
+
+double sk_peak_f32_gflops(double seconds) { return best_rate(run_f32, seconds); }
+double sk_peak_i8_gops(double seconds) { return best_rate(run_i8, seconds); }

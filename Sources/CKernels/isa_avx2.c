@@ -7,6 +7,7 @@
 #define SK_NR1 4
 #define SK_STRIP_MAX strip_3
 #define SK_CHAINS 10
+#define SK_DOT8 SK_DOT8_WORDS
 #define SK_HALF 1
 #define SK_CODEC SK_CODEC_AVX2
 #include <immintrin.h>

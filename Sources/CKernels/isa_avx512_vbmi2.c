@@ -1,4 +1,4 @@
-// The kernels for x86-64 with AVX-512 F, BW, DQ, VL and the byte shuffles of VBMI and VBMI2. The target holds for the functions of this file only.
+// The kernels for x86-64 with AVX-512 F, BW, DQ, VL the byte shuffles of VBMI and VBMI2, and VNNI. The target holds for the functions of this file only.
 #if defined(__x86_64__)
 #define SK_TABLE sk_table_avx512_vbmi2
 #define SK_VL 16
@@ -7,12 +7,13 @@
 #define SK_NR1 4
 #define SK_STRIP_MAX strip_6
 #define SK_CHAINS 24
+#define SK_DOT8 SK_DOT8_VNNI
 #define SK_HALF 1
 #define SK_CODEC SK_CODEC_VBMI2
 #include <immintrin.h>
 #include <string.h>
 #pragma clang attribute push(                                                                                       \
-    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx512vbmi,avx512vbmi2,avx2,fma,f16c,bmi,bmi2,lzcnt,popcnt"))),     \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx512vbmi,avx512vbmi2,avx512vnni,avx2,fma,f16c,bmi,bmi2,lzcnt,popcnt"))),     \
     apply_to = function)
 #include "body.h"
 #pragma clang attribute pop

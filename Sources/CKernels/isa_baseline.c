@@ -7,6 +7,7 @@
 #define SK_NR1 4
 #define SK_STRIP_MAX strip_2
 #define SK_CHAINS 8
+#define SK_DOT8 SK_DOT8_PLAIN
 #define SK_HALF 0
 #define SK_CODEC SK_CODEC_PLAIN
 #include "body.h"

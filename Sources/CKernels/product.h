@@ -116,14 +116,48 @@ SK_INLINE void tile(const float *a, size_t lda, const float *w, size_t ldw, size
   }
 }
 
+// Bytes that are needed next, asked for a few cache lines at a time while the units multiply: a decoder that meets them in the
+// second-level cache does not wait for memory. The hardware's own reading ahead stops at a page and starts anew with each row.
+typedef struct {
+  const uint8_t *row;        // the row that is being asked for
+  size_t rows, stride, bytes; // rows that are left, from one to the next, bytes of each
+  size_t at, step;           // bytes of this row that were asked for; lines a call
+} sk_reader;
+
+SK_INLINE sk_reader reader_of(const sk_ahead *next, size_t calls) {
+  sk_reader r = {0};
+  if (!next || next->bytes == 0 || calls == 0) return r;
+  const size_t lines = next->rows * ((next->bytes + 63) / 64 + 1);
+  r.row = next->first;
+  r.rows = next->rows;
+  r.stride = next->stride;
+  r.bytes = next->bytes;
+  r.step = (lines + calls - 1) / calls;
+  return r;
+}
+
+SK_INLINE void read_ahead(sk_reader *r) {
+  for (size_t i = 0; i < r->step && r->rows > 0; i++) {
+    __builtin_prefetch(r->row + r->at, 0, 2);
+    r->at += 64;
+    if (r->at >= r->bytes) {
+      r->at = 0;
+      r->row += r->stride;
+      r->rows--;
+    }
+  }
+}
+
 // A strip: mr rows of a against n rows of w, `wide` of them at a time, and what is left of them one by one. The totals are added
-// to c after the tree: c's order over blocks of k is the caller's, first to last.
+// to c after the tree: c's order over blocks of k is the caller's, first to last. Before each tile a share of what comes next is
+// asked for (`ahead`).
 #define SK_STRIP(mr, wide)                                                                                           \
   static void strip_##mr(const float *a, size_t lda, const float *w, size_t ldw, float *c, size_t ldc, size_t n,     \
-                         size_t k, int accumulate) {                                                                 \
+                         size_t k, int accumulate, sk_reader *ahead) {                                               \
     float out[SK_TILE];                                                                                              \
     size_t j = 0;                                                                                                    \
     for (; j + wide <= n; j += wide) {                                                                               \
+      read_ahead(ahead);                                                                                             \
       tile(a, lda, w + j * ldw, ldw, k, mr, wide, out);                                                              \
       for (size_t r = 0; r < mr; r++)                                                                                \
         for (size_t x = 0; x < wide; x++) {                                                                          \
@@ -150,32 +184,43 @@ SK_STRIP(5, SK_NR)
 SK_STRIP(6, SK_NR)
 #endif
 
-static void k_gemm_f32(const float *a, size_t lda, const float *w, size_t ldw, float *c, size_t ldc, size_t m, size_t n,
-                       size_t k, int accumulate) {
+static void k_gemm_ahead_f32(const float *a, size_t lda, const float *w, size_t ldw, float *c, size_t ldc, size_t m,
+                             size_t n, size_t k, int accumulate, const sk_ahead *next) {
+  if (m == 0 || n == 0) return;
   // As many rows of w as stay in a core's second-level cache (256 KiB: 65,536 floats) meet all rows of a before the next ones
   // come; a's rows come again for every such block, w's come from memory once. A multiple of SK_NR1, so that only the last block
   // has a rest; at least 64 for k <= SK_BLOCK.
   const size_t block = 65536 / (k < 64 ? 64 : k) / SK_NR1 * SK_NR1;
+  // Strips of heights that differ by one at most: 64 rows are nine of 6 and two of 5, not ten of 6 and a 4.
+  const size_t strips = (m + SK_MR - 1) / SK_MR, height = m / strips, taller = m % strips;
+  sk_reader reader = reader_of(next, strips * ((n + SK_NR - 1) / SK_NR));
   for (size_t j = 0; j < n; j += block) {
     const size_t count = n - j < block ? n - j : block;
-    const float *wj = w + j * ldw;
-    for (size_t i = 0; i < m; i += SK_MR) { // the last strip has the rows that are left: a strip for each number of them
-      const float *ai = a + i * lda;
-      float *ci = c + i * ldc + j;
-      switch (m - i) {
-      case 1: strip_1(ai, lda, wj, ldw, ci, ldc, count, k, accumulate); break;
+    const float *wj = w + j * ldw, *ai = a;
+    float *ci = c + j;
+    for (size_t i = 0; i < strips; i++) {
+      const size_t rows = height + (i < taller);
+      switch (rows) {
+      case 1: strip_1(ai, lda, wj, ldw, ci, ldc, count, k, accumulate, &reader); break;
 #if SK_MR >= 3
-      case 2: strip_2(ai, lda, wj, ldw, ci, ldc, count, k, accumulate); break;
+      case 2: strip_2(ai, lda, wj, ldw, ci, ldc, count, k, accumulate, &reader); break;
 #endif
 #if SK_MR >= 4
-      case 3: strip_3(ai, lda, wj, ldw, ci, ldc, count, k, accumulate); break;
-      case 4: strip_4(ai, lda, wj, ldw, ci, ldc, count, k, accumulate); break;
-      case 5: strip_5(ai, lda, wj, ldw, ci, ldc, count, k, accumulate); break;
+      case 3: strip_3(ai, lda, wj, ldw, ci, ldc, count, k, accumulate, &reader); break;
+      case 4: strip_4(ai, lda, wj, ldw, ci, ldc, count, k, accumulate, &reader); break;
+      case 5: strip_5(ai, lda, wj, ldw, ci, ldc, count, k, accumulate, &reader); break;
 #endif
-      default: SK_STRIP_MAX(ai, lda, wj, ldw, ci, ldc, count, k, accumulate); break;
+      default: SK_STRIP_MAX(ai, lda, wj, ldw, ci, ldc, count, k, accumulate, &reader); break;
       }
+      ai += rows * lda;
+      ci += rows * ldc;
     }
   }
+}
+
+static void k_gemm_f32(const float *a, size_t lda, const float *w, size_t ldw, float *c, size_t ldc, size_t m, size_t n,
+                       size_t k, int accumulate) {
+  k_gemm_ahead_f32(a, lda, w, ldw, c, ldc, m, n, k, accumulate, NULL);
 }
 
 // A tile of one, block after block: the same code as the matrix product, so that both give the same bits. Of no columns it is the

@@ -9,6 +9,9 @@
 #define SK_BLOCK_KERNEL(X, type)                                                                                     \
   X(int64_t, encode_##type, (const float *src, const float *w, uint8_t *dst, size_t n), (src, w, dst, n))
 
+#define SK_BLOCK_DECODER(X, type)                                                                                    \
+  X(void, decode_##type, (const uint8_t *src, float *dst, size_t n), (src, dst, n))
+
 // X(result, name, parameters, arguments)
 #define SK_KERNELS(X)                                                                                                \
   X(void, decode_bf16, (const uint8_t *src, float *dst, size_t n), (src, dst, n))                                    \
@@ -40,6 +43,14 @@
      int accumulate),                                                                                                \
     (a, lda, w, ldw, c, ldc, m, n, k, accumulate))                                                                   \
   X(float, largest_f32, (const float *x, size_t n, float least), (x, n, least))                                      \
+  X(void, gemm_ahead_f32,                                                                                            \
+    (const float *a, size_t lda, const float *w, size_t ldw, float *c, size_t ldc, size_t m, size_t n, size_t k,     \
+     int accumulate, const sk_ahead *next),                                                                          \
+    (a, lda, w, ldw, c, ldc, m, n, k, accumulate, next))                                                             \
+  X(void, gemm_i8,                                                                                                   \
+    (const int8_t *a, size_t lda, const float *sa, const int8_t *w, size_t ldw, const float *sw, float *c,           \
+     size_t ldc, size_t m, size_t n, size_t k, const sk_ahead *next),                                                \
+    (a, lda, sa, w, ldw, sw, c, ldc, m, n, k, next))                                                                 \
   X(void, axpy_f32, (float alpha, const float *x, float *y, size_t n), (alpha, x, y, n))                             \
   X(float, sum_squares, (const float *x, size_t n), (x, n))                                                          \
   X(void, rms_norm, (const float *x, const float *w, float eps, float *dst, size_t n), (x, w, eps, dst, n))          \
@@ -148,13 +159,34 @@
   SK_BLOCK_KERNEL(X, q1_0)                                                                                           \
   SK_BLOCK_KERNEL(X, q2_0)                                                                                           \
   SK_BLOCK_KERNEL(X, tq1_0)                                                                                          \
-  SK_BLOCK_KERNEL(X, tq2_0)
+  SK_BLOCK_KERNEL(X, tq2_0)                                                                                          \
+  SK_BLOCK_DECODER(X, q8_0)                                                                                          \
+  SK_BLOCK_DECODER(X, q8_1)                                                                                          \
+  SK_BLOCK_DECODER(X, q8_k)                                                                                          \
+  SK_BLOCK_DECODER(X, q4_0)                                                                                          \
+  SK_BLOCK_DECODER(X, q4_1)                                                                                          \
+  SK_BLOCK_DECODER(X, q5_0)                                                                                          \
+  SK_BLOCK_DECODER(X, q5_1)                                                                                          \
+  SK_BLOCK_DECODER(X, q1_0)                                                                                          \
+  SK_BLOCK_DECODER(X, q2_0)                                                                                          \
+  SK_BLOCK_DECODER(X, iq4_nl)                                                                                        \
+  SK_BLOCK_DECODER(X, mxfp4_gguf)                                                                                    \
+  SK_BLOCK_DECODER(X, nvfp4_gguf)                                                                                    \
+  SK_BLOCK_DECODER(X, q2_k)                                                                                          \
+  SK_BLOCK_DECODER(X, q3_k)                                                                                          \
+  SK_BLOCK_DECODER(X, q4_k)                                                                                          \
+  SK_BLOCK_DECODER(X, q5_k)                                                                                          \
+  SK_BLOCK_DECODER(X, q6_k)                                                                                          \
+  SK_BLOCK_DECODER(X, iq4_xs)                                                                                        \
+  SK_BLOCK_DECODER(X, tq1_0)                                                                                         \
+  SK_BLOCK_DECODER(X, tq2_0)
 
 typedef struct {
 #define SK_FIELD(result, name, parameters, arguments) result(*name) parameters;
   SK_KERNELS(SK_FIELD)
 #undef SK_FIELD
   double (*peak)(size_t rounds, float *sink); // runs fused multiply-adds in registers; gives how many operations
+  double (*peak8)(size_t rounds, int8_t *sink); // the same with products of bytes
 } sk_table;
 
 extern const sk_table sk_table_baseline;

@@ -52,6 +52,24 @@ struct OpenOptions: ParsableArguments {
   }
 }
 
+/// The arithmetic of commands that leave a choice.
+struct ComputeOptions: ParsableArguments {
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "The arithmetic of products: float32, or int8, which multiplies INT8 weights that are declared to meet INT8 activations as whole numbers, as engines run W8A8, and the others in float32.",
+      valueName: "kind"))
+  var compute: String = Compute.float32.rawValue
+
+  /// Options of a run in this arithmetic.
+  /// - Throws: `RequestError` usage for another word.
+  func run(_ options: RunOptions) throws -> RunOptions {
+    var options = options
+    options.compute = try Compute.named(compute)
+    return options
+  }
+}
+
 /// The flag of every command that reports on stdout.
 struct JSONOption: ParsableArguments {
   @Flag(name: .long, help: "Print one JSON object instead of text.")

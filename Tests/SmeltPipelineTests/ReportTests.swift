@@ -254,6 +254,7 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
       "convert", [converted.json, try convert(fp4, to: folder.file("a.gguf"), options).json])
     var (noted, evaluated) = (learned, try evaluate(less, windows, RunOptions()))
     (noted.warnings, evaluated.warnings) = (["one"], ["one"])
+    evaluated.integerWeights = 3
     try expect("calibrate", [learned.json, noted.json, missed.json])
     try expect("evaluate", [evaluated.json])
     try expect("inspect --layer --expert", [try expertPlace(path, layer: 1, expert: 2).json])

@@ -68,6 +68,44 @@ import Testing
   }
 
   /// Blocks do not look at each other, and take no more than their own bytes.
+  /// Random codes and random scales, three blocks at an odd address.
+  @Test(arguments: GGUFBlock.Kind.allCases.filter { !["iq1", "iq2", "iq3"].contains($0.rawValue.prefix(3)) })
+  func numbersAreTheTwins(_ kind: GGUFBlock.Kind) throws {
+    let block = GGUFBlock(kind)
+    var random = Generator(seed: 11)
+    var checked = 0
+    for _ in 0..<40 {
+      var bytes = (0..<3 * block.bytes).map { _ in UInt8(truncatingIfNeeded: Int(random.next() >> 40)) }
+      // Scales of E4M3 have no sign and are no NaN.
+      if kind == .nvfp4 { for place in bytes.indices where place % 36 < 4 { bytes[place] %= 0x7F } }
+      // A few codes of one kind, so that whole groups of zeros and of largest codes come too.
+      if checked % 5 == 0 {
+        for place in bytes.indices where place % 7 < 3 { bytes[place] = [0, 0x80, 0xFF][checked % 3] }
+      }
+      let weight = try Weight(
+        name: "w", shape: [1, 3 * block.elements], encoding: block,
+        parts: [Part(.values, dtype: .u8, shape: [1, bytes.count], bytes: Bytes(bytes))])
+      guard (try? weight.validate()) != nil else { continue }
+      checked += 1
+      let expected = try (0..<3).flatMap { index in
+        try #require(
+          Reference.decodeBlock(kind, Array(bytes[index * block.bytes..<(index + 1) * block.bytes])))
+      }
+      onEveryISA { isa in
+        for columns in [3, 2, 1].map({ $0 * block.elements }) + [block.elements + 5] {
+          var found = [Float](repeating: 7, count: 3 * block.elements + 1)
+          found.withUnsafeMutableBufferPointer {
+            block.decode(
+              weight, rows: 0..<1, columns: 0..<columns, into: $0.baseAddress! + 1, stride: columns)
+          }
+          let untouched = [Float](repeating: 7, count: 3 * block.elements - columns)
+          expectSame(found, [7] + expected[..<columns] + untouched, "\(kind) \(isa), \(columns) columns")
+        }
+      }
+    }
+    #expect(checked >= 5, "\(checked) of 40 rows are valid")
+  }
+
   @Test(arguments: kinds)
   func blocksAreAlone(_ kind: GGUFBlock.Kind) throws {
     let block = GGUFBlock(kind)

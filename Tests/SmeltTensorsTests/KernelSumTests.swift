@@ -65,7 +65,13 @@ extension KernelTests {
         var c = start
         a.withUnsafeBufferPointer { ap in
           w.withUnsafeBufferPointer { wp in
-            sk_gemm_f32(ap.baseAddress! + 1, lda, wp.baseAddress! + 3, ldw, &c, ldc, m, n, k, accumulate)
+            // Bytes ahead that are nowhere: a hint is not read.
+            var ahead = sk_ahead(first: UnsafePointer(bitPattern: 64), rows: m, stride: 4096, bytes: k)
+            sk_gemm_ahead_f32(
+              ap.baseAddress! + 1, lda, wp.baseAddress! + 3, ldw, &c, ldc, m, n, k, accumulate, &ahead)
+            var plain = start
+            sk_gemm_f32(ap.baseAddress! + 1, lda, wp.baseAddress! + 3, ldw, &plain, ldc, m, n, k, accumulate)
+            expectSame(plain, c, "\(isa), \(sizes), nothing ahead")
           }
         }
         expectSame(c, expected, "\(isa), \(sizes), accumulate \(accumulate)")

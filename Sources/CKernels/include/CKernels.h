@@ -111,6 +111,17 @@ float sk_dot_f32(const float *a, const float *b, size_t k);
 // Same order of summation as sk_dot_f32. Rows of a and w that begin at multiples of 64 bytes are a sixth faster.
 void sk_gemm_f32(const float *a, size_t lda, const float *w, size_t ldw, float *c, size_t ldc, size_t m, size_t n,
                  size_t k, int accumulate);
+// Bytes that will be needed next: `rows` of `bytes` each, `stride` apart.
+// SAFETY: a hint; nothing is read, and any address will do.
+typedef struct { const uint8_t *first; size_t rows, stride, bytes; } sk_ahead;
+// The same, while the processor reads `next` (NULL: nothing) into its second-level cache, a few lines for each tile of products.
+void sk_gemm_ahead_f32(const float *a, size_t lda, const float *w, size_t ldw, float *c, size_t ldc, size_t m, size_t n,
+                       size_t k, int accumulate, const sk_ahead *next);
+#define SK_I8_COLUMNS 131072 // the longest row of sk_gemm_i8: 127 * 128 * 131,072 is below 2^31
+// c[i*ldc + j] = sum * (sa[i] * sw[j]), sum = the exact sum of a[i*lda + l] * w[j*ldw + l] over l < k <= SK_I8_COLUMNS, rounded to
+// float32 before the product. a from -127 on, w any bytes; `next` as above.
+void sk_gemm_i8(const int8_t *a, size_t lda, const float *sa, const int8_t *w, size_t ldw, const float *sw, float *c,
+                size_t ldc, size_t m, size_t n, size_t k, const sk_ahead *next);
 void sk_axpy_f32(float alpha, const float *x, float *y, size_t n); // y += alpha * x, fused
 
 // ---- element-wise pieces of a forward pass ----
@@ -156,6 +167,7 @@ uint64_t sk_xxh64_final(const sk_xxh64_state *s);
 
 // ---- peaks for `smelt bench` ----
 double sk_peak_f32_gflops(double seconds); // register-only fused multiply-adds, one core, current instruction set
+double sk_peak_i8_gops(double seconds);    // the same for products of signed bytes: multiplications and additions
 
 #ifdef __cplusplus
 }

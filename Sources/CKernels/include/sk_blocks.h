@@ -1,6 +1,6 @@
-// Encoders of GGUF's blocks, dispatched at run time.
+// Encoders and decoders of GGUF's blocks, dispatched at run time.
 //
-// Each takes n finite floats, n a whole number of blocks, and `w`, how much each column's square error counts (not
+// Each encoder takes n finite floats, n a whole number of blocks, and `w`, how much each column's square error counts (not
 // negative, at most about 1, or NULL: all alike), and writes n / columns-of-a-block blocks. The result is how many values
 // are stored as another number (-0 equals +0), or -1 - b when a scale of block b is beyond F16; nothing from there on
 // is written then. Swift twins: Reference.encodeBlocks.
@@ -39,6 +39,33 @@ SK_ENCODER(tq1_0)
 SK_ENCODER(tq2_0)
 
 #undef SK_ENCODER
+
+// n floats of whole blocks: the formulas of Formats/encodings.md, sections 15 to 17, each operation rounded to float32.
+// Swift twin: Reference.decodeBlock.
+// SAFETY: src holds the blocks of n columns, dst has room for n floats; of a block that is cut short nothing is read. Any bytes may be
+// decoded without harm.
+#define SK_DECODER(type) void sk_decode_##type(const uint8_t *src, float *dst, size_t n);
+SK_DECODER(q8_0)
+SK_DECODER(q8_1)
+SK_DECODER(q8_k)
+SK_DECODER(q4_0)
+SK_DECODER(q4_1)
+SK_DECODER(q5_0)
+SK_DECODER(q5_1)
+SK_DECODER(q1_0)
+SK_DECODER(q2_0)
+SK_DECODER(iq4_nl)
+SK_DECODER(mxfp4_gguf)
+SK_DECODER(nvfp4_gguf)
+SK_DECODER(q2_k)
+SK_DECODER(q3_k)
+SK_DECODER(q4_k)
+SK_DECODER(q5_k)
+SK_DECODER(q6_k)
+SK_DECODER(iq4_xs)
+SK_DECODER(tq1_0)
+SK_DECODER(tq2_0)
+#undef SK_DECODER
 
 #ifdef __cplusplus
 }

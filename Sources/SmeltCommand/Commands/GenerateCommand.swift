@@ -47,6 +47,7 @@ struct GenerateCommand: ParsableCommand {
   var ignoreEos = false
   @Flag(name: .long, help: "Let the multi-token-prediction block draft tokens.")
   var mtp = false
+  @OptionGroup var compute: ComputeOptions
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
@@ -62,6 +63,7 @@ struct GenerateCommand: ParsableCommand {
   }
 
   func run() throws {
+    let options = try compute.run(common.run)
     let model = try opening.open(model)
     try model.requireForwardPass()
     let sampling = Sampling(temperature: temperature, topK: topK, topP: topP, seed: seed)
@@ -71,7 +73,7 @@ struct GenerateCommand: ParsableCommand {
     var (resources, drafts) = (Resources(), DraftCount())
     let made = try generate(
       model, prompt: writer.ids, maxTokens: maxTokens, sampling: sampling,
-      stops: ignoreEos ? [] : try model.endTokens(), drafts: mtp, common.run,
+      stops: ignoreEos ? [] : try model.endTokens(), drafts: mtp, options,
       each: { try writer.show($0) }, done: { (resources, drafts) = ($0, $1) })
     try writer.finish(made, resources, mtp ? drafts : nil, json: output.json)
     if !common.quiet, !output.json {

@@ -129,12 +129,14 @@ struct EvaluateCommand: ParsableCommand {
   var model: String
   @OptionGroup var opening: OpenOptions
   @OptionGroup var text: TextOptions
+  @OptionGroup var compute: ComputeOptions
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
   func run() throws {
+    let options = try compute.run(common.run)
     let model = try opening.open(model)
-    let evaluation = try evaluate(model, try text.windows(model), common.run)
+    let evaluation = try evaluate(model, try text.windows(model), options)
     try output.show(
       evaluation.json,
       "perplexity \(fixed(evaluation.perplexity, 4)) (mean NLL \(fixed(evaluation.meanNLL, 6)) nats) over "

@@ -26,6 +26,8 @@ struct VerifyCommand: ParsableCommand {
       thresholds hold for that run too.
       Noise floor and forced routing take a further pass each: they are measured on
       windows at equal steps with 2048 tokens, on all with --full.
+      With --compute int8 that further run multiplies INT8 weights and INT8
+      activations as whole numbers.
       With --mtp the multi-token-prediction blocks of both sides run too: the share
       of drafts that their own model accepts, and the drafts' divergence.
 
@@ -91,6 +93,7 @@ struct VerifyCommand: ParsableCommand {
     name: .long,
     help: "Write the report into the result too: into an .ingot, or into README.md of a directory.")
   var seal = false
+  @OptionGroup var compute: ComputeOptions
   @OptionGroup var common: CommonOptions
 
   func validate() throws {
@@ -111,6 +114,7 @@ struct VerifyCommand: ParsableCommand {
 
   func run() throws {
     let profile = try profile.map { try Thresholds.Profile.named($0) }
+    let options = try compute.run(common.run)
     let (a, b) = (try opening.open(source), try opening.open(result))
     let jsonFile = json.flatMap { $0 == "-" ? nil : ReportFile.report($0, overwrite: overwrite) }
     let page = html.map { ReportFile.page($0, overwrite: overwrite) }
@@ -118,7 +122,7 @@ struct VerifyCommand: ParsableCommand {
     if seal { try Report.requireSealable(b) }
     let outputs = [jsonFile, page].compactMap { $0?.path } + (seal ? [resolvedPath(b.path) ?? b.path] : [])
     let report = try common.run.holding(outputs, "verify") {
-      let report = try compared(a, b, profile)
+      let report = try compared(a, b, profile, options)
       try jsonFile?.write(report.json.text(indented: true) + "\n")
       if seal { try report.seal(b) }
       try page?.write(report.html)
@@ -128,7 +132,9 @@ struct VerifyCommand: ParsableCommand {
     if !report.passes { throw ExitCode(1) }
   }
 
-  private func compared(_ a: Model, _ b: Model, _ profile: Thresholds.Profile?) throws -> Report {
+  private func compared(
+    _ a: Model, _ b: Model, _ profile: Thresholds.Profile?, _ options: RunOptions
+  ) throws -> Report {
     let rounding = try activations.map { name in
       guard let kind = ActivationRounding.Kind(rawValue: name) else {
         throw unknownName(
@@ -146,7 +152,7 @@ struct VerifyCommand: ParsableCommand {
     return try verify(
       source: a, result: b, try text.windows(a), thresholds: thresholds, rounding: rounding,
       engine: try engine.map { try EngineRun(try Engine.named($0), for: b) }, drafts: mtp,
-      isFull: full, common.run)
+      isFull: full, options)
   }
 }
 

@@ -92,8 +92,9 @@ package struct EngineRun: Sendable {
   }
 
   /// A model's weights as the engine computes with them.
-  func weights(_ base: some Weights, _ parallel: Parallel) -> any Weights {
-    RoundedActivations(base: EngineWeights(base: base, run: self, parallel: parallel), rounding: rounding)
+  func weights(_ base: some Weights, _ parallel: Parallel, integers: IntegerTally? = nil) -> any Weights {
+    RoundedActivations(
+      base: EngineWeights(base: base, run: self, parallel: parallel), rounding: rounding, integers: integers)
   }
 }
 

@@ -22,6 +22,8 @@ package struct Evaluation: Sendable {
   package var peakMemoryBytes: Int
   /// What it took.
   package var resources: Resources
+  /// Weights that were multiplied as whole numbers; nil where that was not asked for.
+  package var integerWeights: Int?
   /// Tensors that take no part, by rule.
   package var leftOut: [LeftOut] = []
   /// Things worth saying of the text.
@@ -29,14 +31,16 @@ package struct Evaluation: Sendable {
 
   /// The contract's JSON.
   package var json: JSON {
-    [
-      "schema": "smelt.evaluate/1", "perplexity": JSON(perplexity), "mean_nll": JSON(meanNLL),
-      "predicted_tokens": JSON(predictedTokens),
-      "windows": JSON(windows), "context": JSON(context), "seconds": JSON(seconds),
-      "tokens_per_second": JSON(Double(predictedTokens + windows) / max(seconds, 1e-9)),
-      "peak_memory_bytes": JSON(peakMemoryBytes), "resources": resources.json,
-      "left_out": JSON(leftOut.map(\.json)), "warnings": JSON(warnings.map { JSON($0) }),
+    var members: [(String, JSON)] = [
+      ("schema", "smelt.evaluate/1"), ("perplexity", JSON(perplexity)), ("mean_nll", JSON(meanNLL)),
+      ("predicted_tokens", JSON(predictedTokens)), ("windows", JSON(windows)), ("context", JSON(context)),
+      ("seconds", JSON(seconds)),
+      ("tokens_per_second", JSON(Double(predictedTokens + windows) / max(seconds, 1e-9))),
+      ("peak_memory_bytes", JSON(peakMemoryBytes)), ("resources", resources.json),
+      ("left_out", JSON(leftOut.map(\.json))), ("warnings", JSON(warnings.map { JSON($0) })),
     ]
+    if let integerWeights { members.append(("integer_weights", JSON(integerWeights))) }
+    return JSON(members: members)
   }
 }
 
@@ -53,8 +57,11 @@ package func evaluate(_ model: Model, _ windows: Windows, _ options: RunOptions)
   options.progress.announce(windows.summary(groups: groups.count))
   options.progress.begin("evaluate", total: model.family.dimensions.layers, unit: "layers")
   let cache = WeightCache([model], groups.count > 1 ? .withinLayers : .never, options)
-  let (losses, spilled) = try negativeLogLikelihoods(model.family, cache.weights(), cache, groups, options)
+  let tally = IntegerTally()
+  let weights = try model.multiplying(cache.weights(), as: options.compute, tally)
+  let (losses, spilled) = try negativeLogLikelihoods(model.family, weights, cache, groups, options)
   options.progress.end()
+  if options.compute == .int8 { options.progress.announce(tally.text) }
   try model.checkUnchanged()
   let mean = losses.reduce(0, +) / Double(losses.count)  // of nothing: not a number
   let resources = cache.resources(spilledBytes: spilled)
@@ -62,7 +69,8 @@ package func evaluate(_ model: Model, _ windows: Windows, _ options: RunOptions)
     perplexity: exponential(mean), meanNLL: mean, predictedTokens: losses.count,
     windows: windows.sequences.count,
     context: windows.context, seconds: resources.seconds, peakMemoryBytes: resources.peakMemoryBytes,
-    resources: resources, leftOut: model.leftOut, warnings: windows.notes)
+    resources: resources, integerWeights: options.compute == .int8 ? tally.count : nil,
+    leftOut: model.leftOut, warnings: windows.notes)
 }
 
 /// The negative log-likelihoods of the predicted tokens of some groups of windows, in order. Layers outside, groups inside:

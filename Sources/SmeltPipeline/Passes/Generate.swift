@@ -88,7 +88,8 @@ package func generate(
   }
   var sampling = sampling
   let cache = WeightCache([model], .always, options)
-  let weights = cache.weights()
+  let tally = IntegerTally()
+  let weights = try model.multiplying(cache.weights(), as: options.compute, tally)
   var made: [Int] = []
   func take(_ logits: UnsafeBufferPointer<Float>) throws -> (id: Int, goesOn: Bool) {
     let id = sampling.next(logits)
@@ -102,6 +103,7 @@ package func generate(
       model.family, weights, cache, prompt, drafts ? model.family.runningDrafts.first : nil, options, take)
   }
   try model.checkUnchanged()
+  if options.compute == .int8 { options.progress.announce(tally.text) }
   done(cache.resources(), count)
   return made
 }

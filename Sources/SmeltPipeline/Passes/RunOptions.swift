@@ -10,6 +10,8 @@ package struct RunOptions: Sendable {
   package var maxMemory: Int
   /// Hears of progress.
   package var progress: any ProgressReporter
+  /// The arithmetic of products where a command leaves a choice: `evaluate`, `generate`, and `verify`'s pass with rounded activations.
+  package var compute = Compute.float32
 
   /// Options; all cores and 2 GiB by default.
   package init(

@@ -24,8 +24,12 @@ package func bench(seconds: Double = 0.2) -> [BenchRow] {
       name: "float32 peak, registers only, \(InstructionSet.current)", value: peak,
       unit: "GFLOPS")
   ]
+  let integerPeak = sk_peak_i8_gops(seconds)
+  rows.append(
+    BenchRow(name: "INT8 peak, registers only, \(InstructionSet.current)", value: integerPeak, unit: "GOPS"))
   for (tokens, outputs, inputs) in [
-    (256, 2048, 4096), (256, 128, 256), (64, 2048, 4096), (16, 2048, 4096), (1, 2048, 4096),
+    (256, 2048, 4096), (256, 768, 2048), (256, 128, 256), (64, 2048, 4096), (64, 768, 2048),
+    (32, 768, 2048), (16, 2048, 4096), (1, 2048, 4096),
   ] {
     for encoding in ["bf16", "f8_e4m3.channel", "int8.channel", "mxfp4"] {
       guard let weight = benchWeight(encoding, [outputs, inputs]) else { continue }
@@ -39,6 +43,16 @@ package func bench(seconds: Double = 0.2) -> [BenchRow] {
           unit: "GFLOPS",
           share: rate / peak))
     }
+    guard let weight = benchWeight("int8.channel", [outputs, inputs]) else { continue }
+    let x = Matrix(
+      rows: tokens, columns: inputs, values: (0..<tokens * inputs).map { Float($0 % 17) / 16 - 0.5 })
+    let time = bestTime(seconds) { _ = multiplyIntegers(x, weight) }
+    let rate = 2 * Double(tokens) * Double(outputs) * Double(inputs) / time / 1e9
+    rows.append(
+      BenchRow(
+        name: "product, \(tokens) tokens × [\(outputs), \(inputs)] int8.channel as whole numbers",
+        value: rate,
+        unit: "GOPS", share: rate / integerPeak))
   }
   for encoding in ["bf16", "f8_e4m3.channel", "f8_e4m3.block", "int8.channel", "mxfp4"] {
     guard let weight = benchWeight(encoding, [256, 4096]) else { continue }

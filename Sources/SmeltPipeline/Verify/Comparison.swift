@@ -10,6 +10,8 @@ struct Comparison {
   let rounding: ActivationRounding?
   /// The engine whose arithmetic a further pass follows; nil where none is.
   let engine: EngineRun?
+  /// Where the rounded pass computes with whole numbers: which weights did.
+  var integers: IntegerTally?
   var rounded = Agreements()
   /// The result as the engine computes it against the result as it is.
   var parity = EngineParity()
@@ -82,8 +84,8 @@ struct Comparison {
     let pass = Pass(parallel: options.parallel)
     let permuted = PermutedWeights(base: source)
     let rounded: (any Weights)? =
-      engine?.weights(result, options.parallel)
-      ?? rounding.map { RoundedActivations(base: result, rounding: $0) }
+      engine?.weights(result, options.parallel, integers: integers)
+      ?? rounding.map { RoundedActivations(base: result, rounding: $0, integers: integers) }
     // Choices of another number of experts cannot be followed; without experts there are none.
     let canForce =
       mine.dimensions.experts > 0

@@ -19,6 +19,11 @@ package func verify(
   rounding: ActivationRounding? = nil, engine: EngineRun? = nil, drafts: Bool = false,
   isFull: Bool = false, _ options: RunOptions
 ) throws -> Report {
+  guard options.compute == .float32 || rounding != nil || engine != nil else {
+    throw RequestError(
+      .usage, "--compute int8 is for a pass whose activations are rounded",
+      help: "add --activations int8 or declared, or --as an engine")
+  }
   try requireComparable(source, result)
   try source.requireForwardPass()
   if drafts { for model in [source, result] { try model.requireDrafts() } }
@@ -34,6 +39,7 @@ package func verify(
   let cache = WeightCache([source, result], .withinLayers, options)
   var weights = try WeightComparison(source, result, cache)
   var comparison = Comparison(layers, rounding: rounding, engine: engine, drafts: drafts)
+  if options.compute == .int8 { comparison.integers = IntegerTally() }
   options.progress.begin("compare layers", total: layers + 1, unit: "layers")
   let spilled = try comparison.run(
     plan, source.family, cache.weights(0), result.family, cache.weights(1), options
@@ -44,6 +50,7 @@ package func verify(
   try weights.compareRest(options)
   options.progress.advance(1)
   options.progress.end()
+  if let integers = comparison.integers { options.progress.announce(integers.text) }
   report.weights = weights.errors
   try source.checkUnchanged()
   try result.checkUnchanged()

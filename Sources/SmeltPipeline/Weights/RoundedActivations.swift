@@ -220,6 +220,8 @@ enum LocalFP4 {
 struct RoundedActivations<Base: Weights>: Weights {
   let base: Base
   let rounding: ActivationRounding
+  /// Where it is asked for: products of signed bytes are computed as whole numbers, and counted here.
+  var integers: IntegerTally?
 
   func weight(_ name: WeightName) throws -> Weight { try base.weight(name) }
   func finished(_ name: WeightName) { base.finished(name) }
@@ -228,9 +230,15 @@ struct RoundedActivations<Base: Weights>: Weights {
     try base.cached(rounding.round(x, part, layer: layer, parallel), part, layer: layer, parallel: parallel)
   }
   func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws -> Matrix {
-    let encoding = try base.weight(name).encoding
+    let weight = try base.weight(name)
+    let encoding = weight.encoding
     guard rounding.reaches(name, encoding) else {
       return try base.multiply(x, name, rows: rows, parallel: parallel)
+    }
+    if let integers,
+      let product = try rounding.integerProduct(x, name, weight, rows: rows, integers, parallel)
+    {
+      return product
     }
     return try base.multiply(
       rounding.round(

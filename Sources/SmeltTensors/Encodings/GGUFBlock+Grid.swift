@@ -85,7 +85,7 @@ extension GGUFBlock {
     body(
       columns,
       CodeGrid(
-        spacing: .table(GGUFSmallBlocks.nonlinear, scale: scale), slack: 127 * max(0x1p-24, scale * 0x1p-20),
+        spacing: .table(GGUFBlockScales.nonlinear, scale: scale), slack: 127 * max(0x1p-24, scale * 0x1p-20),
         reach: reach))
   }
 
@@ -117,13 +117,13 @@ extension GGUFBlock {
       let scale = half(block + 108)
       for index in 0..<16 {
         group(
-          index * 16..<index * 16 + 16, scale * GGUFSuperBlocks.scaleOfQ3K(block + 96, index), -4, 3,
+          index * 16..<index * 16 + 16, scale * GGUFBlockScales.scaleOfQ3K(block + 96, index), -4, 3,
           unit: scale)
       }
     case .q4_k, .q5_k:
       let (scale, least) = (half(block), half(block + 2))
       for index in 0..<8 {
-        let six = GGUFSuperBlocks.sixBits(block + 4, index)
+        let six = GGUFBlockScales.sixBits(block + 4, index)
         group(
           index * 32..<index * 32 + 32, scale * six.scale, 0, kind == .q4_k ? 15 : 31,
           least: least * six.least, unit: scale, leastUnit: least)
@@ -138,7 +138,7 @@ extension GGUFBlock {
     case .iq4_xs:
       let scale = half(block)
       for index in 0..<8 {
-        let own = scale * GGUFSuperBlocks.scaleOfIQ4XS(block, index)
+        let own = scale * GGUFBlockScales.scaleOfIQ4XS(block, index)
         table(own, index * 32..<index * 32 + 32, unit: scale.magnitude, body)
       }
     default: preconditionFailure("\(name) has no groups")

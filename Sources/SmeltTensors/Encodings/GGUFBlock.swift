@@ -1,7 +1,8 @@
 // The block types of GGUF as encodings: scales and codes lie together in blocks of a fixed number of columns. What a
-// block holds is in GGUFSmallBlocks.swift, GGUFSuperBlocks.swift and GGUFGridBlocks.swift. Formats/encodings.md,
+// block holds is in decode_blocks.h of CKernels and, where codes are points of a grid, in GGUFGridBlocks.swift. Formats/encodings.md,
 // sections 15 to 19.
 
+internal import CKernels
 package import SmeltStorage
 
 /// One block type of GGUF. Blocks lie along the columns, the first column's first; a row is a whole number of them.
@@ -195,32 +196,41 @@ package struct GGUFBlock: Encoding, Hashable {
   private func decodeBlocks(_ source: UnsafePointer<UInt8>, _ count: Int, _ out: UnsafeMutablePointer<Float>)
   {
     let size = size
-    let decode = decoder
+    if let kernel { return kernel(source, out, count * size.elements) }
+    guard let decode = gridDecoder else { preconditionFailure("\(name) has no decoder") }
     for index in 0..<count { decode(source + index * size.bytes, out + index * size.elements) }
   }
 
-  private var decoder: (UnsafePointer<UInt8>, UnsafeMutablePointer<Float>) -> Void {
+  /// The kernel that decodes whole blocks: bytes, floats, how many floats.
+  private var kernel: ((UnsafePointer<UInt8>?, UnsafeMutablePointer<Float>?, Int) -> Void)? {
     switch kind {
-    case .q8_0: { GGUFSmallBlocks.bytes($0, $0 + 2, half($0), 32, $1) }
-    case .q8_1: { GGUFSmallBlocks.bytes($0, $0 + 4, half($0), 32, $1) }
-    case .q8_k: { GGUFSmallBlocks.bytes($0, $0 + 4, single($0), 256, $1) }
-    case .q4_0: GGUFSmallBlocks.q4_0
-    case .q4_1: GGUFSmallBlocks.q4_1
-    case .q5_0: GGUFSmallBlocks.q5_0
-    case .q5_1: GGUFSmallBlocks.q5_1
-    case .q1_0: GGUFSmallBlocks.q1_0
-    case .q2_0: GGUFSmallBlocks.q2_0
-    case .iq4_nl: GGUFSmallBlocks.iq4_nl
-    case .mxfp4: GGUFSmallBlocks.mxfp4
-    case .nvfp4: GGUFSmallBlocks.nvfp4
-    case .q2_k: GGUFSuperBlocks.q2_k
-    case .q3_k: GGUFSuperBlocks.q3_k
-    case .q4_k: GGUFSuperBlocks.q4_k
-    case .q5_k: GGUFSuperBlocks.q5_k
-    case .q6_k: GGUFSuperBlocks.q6_k
-    case .iq4_xs: GGUFSuperBlocks.iq4_xs
-    case .tq1_0: GGUFSuperBlocks.tq1_0
-    case .tq2_0: GGUFSuperBlocks.tq2_0
+    case .q8_0: sk_decode_q8_0
+    case .q8_1: sk_decode_q8_1
+    case .q8_k: sk_decode_q8_k
+    case .q4_0: sk_decode_q4_0
+    case .q4_1: sk_decode_q4_1
+    case .q5_0: sk_decode_q5_0
+    case .q5_1: sk_decode_q5_1
+    case .q1_0: sk_decode_q1_0
+    case .q2_0: sk_decode_q2_0
+    case .iq4_nl: sk_decode_iq4_nl
+    case .mxfp4: sk_decode_mxfp4_gguf
+    case .nvfp4: sk_decode_nvfp4_gguf
+    case .q2_k: sk_decode_q2_k
+    case .q3_k: sk_decode_q3_k
+    case .q4_k: sk_decode_q4_k
+    case .q5_k: sk_decode_q5_k
+    case .q6_k: sk_decode_q6_k
+    case .iq4_xs: sk_decode_iq4_xs
+    case .tq1_0: sk_decode_tq1_0
+    case .tq2_0: sk_decode_tq2_0
+    case .iq1_s, .iq1_m, .iq2_xxs, .iq2_xs, .iq2_s, .iq3_xxs, .iq3_s: nil
+    }
+  }
+
+  /// What decodes one block whose codes are points of a grid.
+  private var gridDecoder: ((UnsafePointer<UInt8>, UnsafeMutablePointer<Float>) -> Void)? {
+    switch kind {
     case .iq1_s: GGUFGridBlocks.iq1_s
     case .iq1_m: GGUFGridBlocks.iq1_m
     case .iq2_xxs: GGUFGridBlocks.iq2_xxs
@@ -228,6 +238,7 @@ package struct GGUFBlock: Encoding, Hashable {
     case .iq2_s: GGUFGridBlocks.iq2_s
     case .iq3_xxs: GGUFGridBlocks.iq3_xxs
     case .iq3_s: GGUFGridBlocks.iq3_s
+    default: nil
     }
   }
 }

@@ -3,7 +3,8 @@
 
 /// Decodes one block of 256 columns to `out`.
 enum GGUFGridBlocks {
-  // SAFETY: as in `GGUFSmallBlocks`. A point's number has 8, 9, 10 or 11 bits, and its table two to that
+  // SAFETY: `block` holds a whole block of the function's type, `out` has room for its columns, as `GGUFBlock.decode` and `problem`
+  // guarantee. A point's number has 8, 9, 10 or 11 bits, and its table two to that
   // power of points, so that none lies beyond.
   typealias Block = UnsafePointer<UInt8>
   typealias Out = UnsafeMutablePointer<Float>

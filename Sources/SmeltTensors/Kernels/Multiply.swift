@@ -50,17 +50,22 @@ package func multiply(
       parallel.forEach(rowTiles * tokenTiles) { task in
         let firstRow = task / tokenTiles * tileRows
         let firstToken = task % tokenTiles * taskTokens
+        func tile(_ firstRow: Int) -> Range<Int> {
+          let start = min(rows.upperBound, rows.lowerBound + firstRow)
+          return start..<min(rows.upperBound, start + tileRows)
+        }
         multiplyTile(
           source.pointer + firstToken * x.columns, tokens: min(taskTokens, x.rows - firstToken), weight,
-          rows: rows.lowerBound + firstRow..<min(rows.upperBound, rows.lowerBound + firstRow + tileRows),
+          rows: tile(firstRow), next: tile((task + 1) / tokenTiles * tileRows),
           into: target.pointer + firstToken * rows.count + firstRow, stride: rows.count, order: order)
       }
     }
   }
 }
 
+/// Multiplies with some rows of a weight; `next` are the rows that come after them, which are read ahead.
 private func multiplyTile(
-  _ x: UnsafePointer<Float>, tokens: Int, _ weight: Weight, rows: Range<Int>,
+  _ x: UnsafePointer<Float>, tokens: Int, _ weight: Weight, rows: Range<Int>, next: Range<Int>,
   into out: UnsafeMutablePointer<Float>,
   stride: Int, order: SummationOrder
 ) {
@@ -75,18 +80,37 @@ private func multiplyTile(
     var starts = Array(Swift.stride(from: 0, to: columns, by: Int(SK_BLOCK)))
     if order == .permuted { starts.reverse() }
     var accumulate: Int32 = 0
-    for start in starts {
+    for (place, start) in starts.enumerated() {
+      let isLast = place + 1 == starts.count
+      var ahead = weight.ahead(rows: isLast ? next : rows, from: isLast ? starts[0] : starts[place + 1])
       let width = min(Int(SK_BLOCK), columns - start)
       weight.encoding.decode(
         weight, rows: rows, columns: start..<start + width, into: tile, stride: scratchStride)
       var inner = Array(Swift.stride(from: 0, to: width, by: blockColumns))
       if order == .permuted { inner.reverse() }
       for offset in inner {
-        sk_gemm_f32(
+        sk_gemm_ahead_f32(
           x + start + offset, columns, tile + offset, scratchStride, out, stride, tokens, rows.count,
-          min(blockColumns, width - offset), accumulate)
+          min(blockColumns, width - offset), accumulate, &ahead)
         accumulate = 1
+        ahead.rows = 0
       }
+    }
+  }
+}
+
+extension Weight {
+  /// Where the codes of a block of columns lie, for the processor to read ahead. A hint: where rows are not stored one after the
+  /// other, other bytes of the weight.
+  fileprivate func ahead(rows: Range<Int>, from start: Int) -> sk_ahead {
+    let stride = values.bytes.count / max(1, self.rows)
+    let width = min(Int(SK_BLOCK), columns - start)
+    return values.bytes.withUnsafeBytes { bytes in
+      // SAFETY: the address is never read through; the weight's bytes stay where they are while it is multiplied.
+      let first = bytes.baseAddress?.assumingMemoryBound(to: UInt8.self)
+      return sk_ahead(
+        first: first.map { $0 + rows.lowerBound * stride + stride * start / columns },
+        rows: first == nil ? 0 : rows.count, stride: stride, bytes: stride * width / columns)
     }
   }
 }

@@ -192,6 +192,17 @@ package enum Reference {
     }
   }
 
+  /// `sk_gemm_i8`: the exact sum of products of bytes, rounded to float32, times (scale of the row of a × scale of the row of w).
+  package static func multiplyIntegers(
+    _ a: [Int8], _ lda: Int, _ sa: [Float], _ w: [Int8], _ ldw: Int, _ sw: [Float], m: Int, n: Int, k: Int
+  ) -> [Float] {
+    (0..<m).flatMap { i in
+      (0..<n).map { j in
+        Float((0..<k).reduce(0) { $0 + Int(a[i * lda + $1]) * Int(w[j * ldw + $1]) }) * (sa[i] * sw[j])
+      }
+    }
+  }
+
   /// One element of `sk_axpy_f32`: y + alpha · x, fused.
   package static func axpy(_ alpha: Float, _ x: Float, _ y: Float) -> Float { y.addingProduct(alpha, x) }
 
