@@ -315,6 +315,11 @@ static void k_mix_streams(const float *restrict x, const float *restrict c, size
 #include "search.h"
 #include "superblocks.h"
 
+// ---- products with codes ----
+
+#include "unpack.h"
+#include "coded.h"
+
 // ---- methods ----
 
 #include "methods.h"

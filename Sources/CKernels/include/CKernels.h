@@ -25,6 +25,7 @@
 
 #include "sk_blocks.h"
 #include "sk_codecs.h"
+#include "sk_coded.h"
 #include "sk_faults.h"
 #include "sk_forward.h"
 #include "sk_groups.h"
