@@ -321,6 +321,11 @@ static void k_mix_streams(const float *restrict x, const float *restrict c, size
 #include "superblocks.h"
 #include "decode_blocks.h"
 
+// ---- products with codes ----
+
+#include "unpack.h"
+#include "coded.h"
+
 // ---- methods ----
 
 #include "methods.h"

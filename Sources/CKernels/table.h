@@ -51,6 +51,9 @@
     (const int8_t *a, size_t lda, const float *sa, const int8_t *w, size_t ldw, const float *sw, float *c,           \
      size_t ldc, size_t m, size_t n, size_t k, const sk_ahead *next),                                                \
     (a, lda, sa, w, ldw, sw, c, ldc, m, n, k, next))                                                                 \
+  X(void, multiply_coded,                                                                                            \
+    (const sk_coded *w, size_t row, size_t n, size_t k, const float *x, size_t ldx, size_t m, float *c, size_t ldc), \
+    (w, row, n, k, x, ldx, m, c, ldc))                                                                               \
   X(void, axpy_f32, (float alpha, const float *x, float *y, size_t n), (alpha, x, y, n))                             \
   X(float, sum_squares, (const float *x, size_t n), (x, n))                                                          \
   X(void, rms_norm, (const float *x, const float *w, float eps, float *dst, size_t n), (x, w, eps, dst, n))          \

@@ -11,6 +11,9 @@ package protocol Weights: Sendable {
   /// x · Wᵀ for the given output channels (all by default): [tokens, in] to [tokens, rows.count].
   func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws -> Matrix
 
+  /// Products that do not depend on each other: what `multiply` gives for each, all output channels, in their order.
+  func multiply(_ products: [(x: Matrix, name: WeightName)], parallel: Parallel) throws -> [Matrix]
+
   /// What a layer keeps of its tokens for later ones, as it reads it back: the same, unless these are weights of an engine whose cache
   /// has fewer bits.
   func cached(_ x: Matrix, _ part: CachePart, layer: Int, parallel: Parallel) throws -> Matrix
@@ -44,6 +47,11 @@ extension Weights {
     -> Matrix
   {
     SmeltTensors.multiply(x, try weight(name), rows: rows, parallel: parallel)
+  }
+
+  /// One product after another.
+  package func multiply(_ products: [(x: Matrix, name: WeightName)], parallel: Parallel) throws -> [Matrix] {
+    try products.map { try multiply($0.x, $0.name, rows: nil, parallel: parallel) }
   }
 
   /// A small weight (a norm, a bias, a table of scales) as floats.

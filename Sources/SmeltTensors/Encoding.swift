@@ -29,6 +29,9 @@ package protocol Encoding: Sendable {
     _ weight: Weight, rows: Range<Int>, columns: Range<Int>, into out: UnsafeMutablePointer<Float>,
     stride: Int)
 
+  /// The weight's codes where they lie, for products of a few tokens; nil where there is no kernel for them, and they are decoded.
+  func coded(_ weight: Weight) -> CodedRows?
+
   /// Whether a code stands for one number, so that half a step bounds what rounding does to it. Codes for several numbers
   /// at once, as those of `iq2_xs`, have no such bound.
   var hasGrid: Bool { get }
@@ -41,6 +44,9 @@ package protocol Encoding: Sendable {
 extension Encoding {
   /// One code a byte or more, unless an encoding says otherwise.
   package var isPacked: Bool { false }
+
+  /// Codes are decoded, unless an encoding says otherwise.
+  package func coded(_ weight: Weight) -> CodedRows? { nil }
 
   /// Most encodings round each number by itself.
   package var hasGrid: Bool { true }

@@ -26,6 +26,7 @@
 #include "sk_attention.h"
 #include "sk_blocks.h"
 #include "sk_codecs.h"
+#include "sk_coded.h"
 #include "sk_divergence.h"
 #include "sk_faults.h"
 #include "sk_forward.h"

@@ -34,6 +34,15 @@ int sk_exchange_names(const char *a, const char *b);
 // 1 if the system says that something is mounted at the path; 0 also where it cannot say.
 int sk_is_mount_point(const char *path);
 
+// Tells the core that this thread waits in a loop.
+static inline void sk_pause(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
 #ifdef __cplusplus
 }
 #endif

@@ -29,9 +29,12 @@ struct BenchKernelsCommand: ParsableCommand {
 
   func run() throws {
     let rows = bench()
-    var table = Table(["kernel", "rate", "unit", "share of peak"])
+    var table = Table(["kernel", "rate", "unit", "share"])
     for row in rows {
-      table.add([row.name, fixed(row.value, 1), row.unit, row.share.map { "\(fixed(100 * $0, 0)) %" } ?? ""])
+      let share =
+        row.share.map { "\(fixed(100 * $0, 0)) % of peak" }
+        ?? row.shareOfReads.map { "\(fixed(100 * $0, 0)) % of reads" } ?? ""
+      table.add([row.name, fixed(row.value, 1), row.unit, share])
     }
     try output.show(benchReport(rows), table.text)
   }

@@ -125,16 +125,16 @@ package struct Decoder: ResidualDecoder {
       // The parts of one long sequence see each other through a state of their own.
       if carried == nil { state = part.isWhole ? nil : part.isFirst ? LayerState() : state }
       let rows = h[part.rows]
-      func project(_ projection: String) throws -> Matrix {
-        try Linear.apply(
-          rows, name(projection), bias: name.bias(projection, if: attention.hasInputBias), weights, pass)
-      }
-      func project(_ projection: String, norm: [Float]?, rotated: Bool) throws -> Matrix {
-        var y = try project(projection)
+      let projected = try Linear.apply(
+        ["attn_q", "attn_k", "attn_v"].map {
+          (rows, name($0), name.bias($0, if: attention.hasInputBias))
+        }, weights, pass)
+      func prepared(_ place: Int, norm: [Float]?, rotated: Bool) -> Matrix {
+        var y = projected[place]
         prepare(&y, norm: norm, rotation: rotated ? tables : nil, part, pass)
         return y
       }
-      var queries = try project("attn_q")
+      var queries = projected[0]
       let gates = attention.hasOutputGate ? queries.splitParts(width: attention.headWidth) : nil
       prepare(&queries, norm: norms?.queries, rotation: tables, part, pass)
       var selected: [[Int32]?]?
@@ -142,9 +142,9 @@ package struct Decoder: ResidualDecoder {
         selected = try indexer.select(rows, part, name, around, weights, state, pass)
       }
       let keys = try weights.cached(
-        try project("attn_k", norm: norms?.keys, rotated: true), .keys, layer: index, parallel: pass.parallel)
+        prepared(1, norm: norms?.keys, rotated: true), .keys, layer: index, parallel: pass.parallel)
       let values = try weights.cached(
-        try project("attn_v", norm: nil, rotated: false), .values, layer: index, parallel: pass.parallel)
+        prepared(2, norm: nil, rotated: false), .values, layer: index, parallel: pass.parallel)
       var heads = core.attend(
         queries, keys, values, part.batch, sinks: sinks, selected: selected, state, pass)
       if let gates { heads.multiply(byLogisticOf: gates, pass) }

@@ -135,12 +135,70 @@ enum Experts {
       tokens[Int(expert)].append(place / routing.perToken)
       factors[Int(expert)].append(routing.weights[place])
     }
-    weights.upcoming((0..<count).filter { !tokens[$0].isEmpty }.flatMap { names($0).all })
-    for expert in 0..<count where !tokens[expert].isEmpty {
+    let chosen = (0..<count).filter { !tokens[$0].isEmpty }
+    weights.upcoming(chosen.flatMap { names($0).all })
+    if x.rows <= fewTokens && pass.parallel.threads > 1 {
+      for start in stride(from: 0, to: chosen.count, by: expertsAtOnce) {
+        try Interrupt.check()
+        let experts = chosen[start..<min(chosen.count, start + expertsAtOnce)]
+        try together(
+          into: &out, x, experts.map { (tokens[$0], factors[$0], names($0)) }, activation, weights, pass)
+      }
+      return
+    }
+    for expert in chosen {
       try Interrupt.check()
       try add(
         to: &out, x, tokens: tokens[expert], factors: factors[expert], names(expert), activation, weights,
         pass)
+    }
+  }
+}
+
+extension Experts {
+  /// Tokens of a pass whose experts work together: with so few a single expert's products are too short to share out.
+  private static let fewTokens = 8
+  /// Experts whose weights are needed at the same time then.
+  private static let expertsAtOnce = 8
+
+  /// `add` for several experts, whose products are one piece of work for all threads. The sums keep their order.
+  private static func together(
+    into out: inout Matrix, _ x: Matrix, _ experts: [(tokens: [Int], factors: [Float], names: ExpertNames)],
+    _ activation: Activation, _ weights: some Weights, _ pass: Pass
+  ) throws {
+    let inputs = experts.map { x.gather($0.tokens) }
+    let isGated = experts.contains { $0.names.gate != nil }
+    let ups = try Linear.apply(
+      zip(inputs, experts).flatMap { x, expert in
+        (expert.names.gate.map { [(x, $0, expert.names.gateBias)] } ?? [])
+          + [(x, expert.names.up, expert.names.upBias)]
+      }, weights, pass)
+    let inner = experts.indices.map { index in
+      // SAFETY: gate and up of an expert have its tokens' rows of one width
+      var first = ups[isGated ? 2 * index : index]
+      let up = isGated ? ups[2 * index + 1] : first
+      let width = first.columns
+      first.forEachRow(.serial) { token, row in
+        up.values.withUnsafeBufferPointer {
+          activation.apply(row, isGated ? $0.baseAddress! + token * width : UnsafePointer(row), count: width)
+        }
+      }
+      return first
+    }
+    let results = try Linear.apply(
+      zip(inner, experts).map { ($0, $1.names.down, $1.names.downBias) }, weights, pass)
+    let hidden = out.columns
+    for (result, expert) in zip(results, experts) {
+      out.values.withUnsafeMutableBufferPointer { out in
+        result.values.withUnsafeBufferPointer { result in
+          for (place, token) in expert.tokens.enumerated() {
+            sk_axpy_f32(
+              expert.factors[place], result.baseAddress! + place * hidden, out.baseAddress! + token * hidden,
+              hidden)
+          }
+        }
+      }
+      for name in expert.names.matrices { weights.finished(name) }
     }
   }
 }
@@ -152,13 +210,30 @@ enum Linear {
     _ x: Matrix, _ name: WeightName, bias: WeightName? = nil, _ weights: some Weights, _ pass: Pass
   ) throws -> Matrix {
     var out = try weights.multiply(x, name, rows: nil, parallel: pass.parallel)
-    guard let bias else { return out }
+    try add(bias, to: &out, weights, pass)
+    return out
+  }
+
+  /// The same for several weights that do not depend on each other.
+  static func apply(
+    _ products: [(x: Matrix, name: WeightName, bias: WeightName?)], _ weights: some Weights, _ pass: Pass
+  ) throws -> [Matrix] {
+    var out = try weights.multiply(products.map { ($0.x, $0.name) }, parallel: pass.parallel)
+    for (index, product) in products.enumerated() where product.bias != nil {
+      try add(product.bias, to: &out[index], weights, pass)
+    }
+    return out
+  }
+
+  private static func add(_ bias: WeightName?, to out: inout Matrix, _ weights: some Weights, _ pass: Pass)
+    throws
+  {
+    guard let bias else { return }
     let values = try weights.vector(bias)
     let columns = out.columns
     out.forEachRow(pass.parallel) { _, row in
       values.withUnsafeBufferPointer { sk_axpy_f32(1, $0.baseAddress!, row, columns) }
     }
-    return out
   }
 
   /// x + y in place of x, of the same size.

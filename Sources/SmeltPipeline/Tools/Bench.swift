@@ -12,8 +12,10 @@ package struct BenchRow: Sendable {
   package var value: Double
   /// `GFLOPS`, or `GB/s` of something.
   package var unit: String
-  /// Share of the measured peak, for products.
+  /// Share of the measured peak, for products of many tokens.
   package var share: Double?
+  /// Share of the rate at which memory is read, for products of one token.
+  package var shareOfReads: Double?
 }
 
 /// Measures products, decoding and layers with a state on one core, best of several runs of at least `seconds` each.
@@ -66,11 +68,11 @@ package func bench(seconds: Double = 0.2) -> [BenchRow] {
     rows.append(
       BenchRow(name: "decode \(encoding)", value: 4 * 256 * 4096 / time / 1e9, unit: "GB/s of floats"))
   }
-  return rows + benchSequences(seconds: seconds, peak: peak)
+  return rows + benchDecoding(seconds: seconds) + benchSequences(seconds: seconds, peak: peak)
 }
 
 /// A weight with harmless codes: ones, or as near as the encoding comes.
-private func benchWeight(_ name: String, _ shape: Shape) -> Weight? {
+func benchWeight(_ name: String, _ shape: Shape) -> Weight? {
   guard let encoding = Encodings.named(name), let layout = try? encoding.layout(of: shape, name: "bench")
   else {
     return nil
@@ -78,13 +80,16 @@ private func benchWeight(_ name: String, _ shape: Shape) -> Weight? {
   let parts = layout.map { part in
     let dtype = part.dtypes[0]
     let count = dtype.byteCount(part.shape.count) ?? 0
-    let bytes: [UInt8] =
+    let period: [UInt8] =
       switch dtype {
-      case .f32: (0..<count).map { [0, 0, 0x80, 0x3F][$0 % 4] }
-      case .bf16: (0..<count).map { [0x80, 0x3F][$0 % 2] }
-      case .f8E8M0: [UInt8](repeating: 127, count: count)
-      default: (0..<count).map { UInt8($0 * 7 % 0x70) }
+      case .f32: [0, 0, 0x80, 0x3F]
+      case .bf16: [0x80, 0x3F]
+      case .f16: [0, 0x3C]
+      case .f8E8M0: [127]
+      default: (0..<16).map { UInt8($0 * 7 % 0x70) }
       }
+    let bytes = ByteBuffer(count: count)
+    for place in 0..<count { bytes.bytes[place] = period[place % period.count] }
     return Part(part.name, dtype: dtype, shape: part.shape, bytes: Bytes(bytes))
   }
   return try? Weight(name: "bench", shape: shape, encoding: encoding, parts: parts)

@@ -11,6 +11,7 @@ package func benchReport(_ rows: [BenchRow]) -> JSON {
         [
           "name": JSON(row.name), "value": JSON(row.value), "unit": JSON(row.unit),
           "share_of_peak": row.share.map { JSON($0) } ?? JSON(.null),
+          "share_of_reads": row.shareOfReads.map { JSON($0) } ?? JSON(.null),
         ]
       }),
   ]

@@ -18,7 +18,8 @@ enum WeightReuse: Sendable {
   case always
 }
 
-/// The weights of one or two models that run, within a budget of a quarter of the memory allowed.
+/// The weights of one or two models that run, within a budget of a quarter of the memory allowed; of three quarters where a token runs
+/// at a time, whose activations are few.
 ///
 /// Weights that are not lent are kept least recently used; those that every token needs are pinned when they are used
 /// again and half of the budget holds them. Weights lent from a mapping take none of it; where the models are larger than
@@ -43,7 +44,8 @@ final class WeightCache: Sendable {
   }
 
   /// A cache for models of one architecture.
-  /// - Parameter budget: bytes of weights that are kept, and of lent ones that are not given back; by default a quarter of the memory allowed.
+  /// - Parameter budget: bytes of weights that are kept, and of lent ones that are not given back; by default a quarter of the memory
+  ///   allowed, or three.
   init(_ models: [Model], _ reuse: WeightReuse, budget: Int? = nil, _ options: RunOptions) {
     self.models = models
     self.reuse = reuse
@@ -53,7 +55,7 @@ final class WeightCache: Sendable {
       return (model.source, model.source.inflatedLimit)
     }
     let size = models.reduce(0) { $0 + $1.files.reduce(0) { $0 + $1.byteCount } }
-    let budget = budget ?? options.maxMemory / 4
+    let budget = budget ?? options.maxMemory / 4 * (reuse == .always ? 3 : 1)
     let store = Store(
       models.map(\.source), limit: budget, pageLimit: size > options.maxMemory / 2 ? budget : size)
     self.store = store
@@ -135,6 +137,10 @@ private struct CachedWeights: Weights {
     let key = WeightCache.Key(side: side, name: name)
     readAhead.claim(key)
     return try store.weight(key, parallel)
+  }
+
+  func multiply(_ products: [(x: Matrix, name: WeightName)], parallel: Parallel) throws -> [Matrix] {
+    SmeltTensors.multiply(try products.map { ($0.x, try weight($0.name)) }, parallel: parallel)
   }
 
   func finished(_ name: WeightName) { store.finished(WeightCache.Key(side: side, name: name)) }

@@ -1,6 +1,9 @@
 // Threads of our own: a pool that takes part in work, and single threads that do one thing after another. A system that has no
 // more threads to give is no error: whoever asks for help works alone then.
 
+internal import CKernels
+internal import Synchronization
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -110,10 +113,17 @@ final class ThreadPool: @unchecked Sendable {
 
   private let work = Monitor()
   private let done = Monitor()
+  /// Jobs ever opened. Read without the lock by threads that watch, who take the lock before they believe it.
+  private let opened = Atomic<Int>(0)
+  /// Looks at `opened`, or for the end of a job, before a thread sleeps: some 20 µs, about what falling asleep and waking up cost. A
+  /// token is some hundred short jobs, one close behind the other.
+  private static let looks = 1000
   /// Jobs with places left, the newest last. Guarded by `work`, as all that follows.
   private var jobs: [Job] = []
   private var threads = 0
   private var idle = 0
+  /// Idle threads that look for work before they sleep.
+  private var watching = 0
   /// Work within work finds no idle thread where the outer work waits, so that there are more than were asked for.
   private var limit = 0
 
@@ -141,13 +151,21 @@ final class ThreadPool: @unchecked Sendable {
         }
         threads += 1
       }
-      if job.places < idle { for _ in 0..<job.places { work.wakeOne() } } else { work.wakeAll() }
+      opened.add(1, ordering: .relaxed)
+      let asleep = idle - watching
+      let needed = job.places - watching
+      if needed < asleep { for _ in 0..<max(0, needed) { work.wakeOne() } } else { work.wakeAll() }
     }
   }
 
   private func close(_ job: Job) {
     work.locked { jobs.removeAll { $0 === job } }
-    // No thread joins any more. `active` falls under both locks.
+    // No thread joins any more; those that did are about to end.
+    for _ in 0..<ThreadPool.looks / 16 {
+      if work.locked({ job.active == 0 }) { return job.forget() }
+      for _ in 0..<16 { sk_pause() }
+    }
+    // `active` falls under both locks.
     done.locked { while work.locked({ job.active > 0 }) { done.wait() } }
     job.forget()
   }
@@ -165,6 +183,26 @@ final class ThreadPool: @unchecked Sendable {
       done.locked {
         if work.locked({ leave(job) }) { done.wakeAll() }
       }
+      watch()
+    }
+  }
+
+  /// Waits a moment for another job before the thread sleeps.
+  private func watch() {
+    let before: Int? = work.locked {
+      guard jobs.isEmpty else { return nil }
+      idle += 1
+      watching += 1
+      return opened.load(ordering: .relaxed)
+    }
+    guard let before else { return }
+    for _ in 0..<ThreadPool.looks {
+      guard opened.load(ordering: .relaxed) == before else { break }
+      sk_pause()
+    }
+    work.locked {
+      idle -= 1
+      watching -= 1
     }
   }
 

@@ -79,6 +79,11 @@ package struct FP4: Encoding, Hashable {
     }
   }
 
+  /// Two codes a byte, a scale for each group.
+  package func coded(_ weight: Weight) -> CodedRows? {
+    CodedRows(weight, SK_CODED_E2M1, rowBytes: weight.columns / 2, .block(columns: FP4.group))
+  }
+
   /// Codes of `count` floats, two a byte, under the E8M0 scale that `scales` gives for each 32 of them: x / scale
   /// rounded to the nearest code, ties to the even one, saturated at ±6. `count` must be a multiple of 32, the floats
   /// finite, no scale 0xFF. Writes `count / 2` bytes.

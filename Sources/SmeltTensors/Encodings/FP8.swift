@@ -156,6 +156,18 @@ package struct FP8: Encoding, Hashable {
     }
   }
 
+  /// Codes with the scales of their granularity; blocks of columns that 16 does not divide are decoded.
+  package func coded(_ weight: Weight) -> CodedRows? {
+    let groups: CodedRows.Groups =
+      switch granularity {
+      case .tensor: .tensor
+      case .channel: .channel
+      case .block(let rows, let columns): .block(columns: columns, rows: rows)
+      }
+    let code = format == .e4m3 ? SK_CODED_E4M3 : SK_CODED_E5M2
+    return CodedRows(weight, code, rowBytes: weight.columns, groups)
+  }
+
   /// Codes of `count` floats under one scale: x / scale, a float32 division, rounded to the nearest code, ties to the
   /// even one, saturated at ±`format.largest`. `scale` must be positive and finite; NaN becomes 0x7F.
   package func encode(

@@ -111,6 +111,36 @@ package struct GGUFBlock: Encoding, Hashable {
     }
   }
 
+  /// Whole blocks; those whose codes are places in a grid are decoded.
+  package func coded(_ weight: Weight) -> CodedRows? {
+    let code =
+      switch kind {
+      case .q8_0: SK_CODED_Q8_0
+      case .q8_1: SK_CODED_Q8_1
+      case .q8_k: SK_CODED_Q8_K
+      case .q4_0: SK_CODED_Q4_0
+      case .q4_1: SK_CODED_Q4_1
+      case .q5_0: SK_CODED_Q5_0
+      case .q5_1: SK_CODED_Q5_1
+      case .q1_0: SK_CODED_Q1_0
+      case .q2_0: SK_CODED_Q2_0
+      case .q2_k: SK_CODED_Q2_K
+      case .q3_k: SK_CODED_Q3_K
+      case .q4_k: SK_CODED_Q4_K
+      case .q5_k: SK_CODED_Q5_K
+      case .q6_k: SK_CODED_Q6_K
+      case .iq4_nl: SK_CODED_IQ4_NL
+      case .iq4_xs: SK_CODED_IQ4_XS
+      case .tq1_0: SK_CODED_TQ1_0
+      case .tq2_0: SK_CODED_TQ2_0
+      case .mxfp4: SK_CODED_MXFP4
+      case .nvfp4: SK_CODED_NVFP4
+      case .iq1_s, .iq1_m, .iq2_xxs, .iq2_xs, .iq2_s, .iq3_xxs, .iq3_s: SK_CODED_COUNT
+      }
+    guard code != SK_CODED_COUNT else { return nil }
+    return CodedRows(weight, code, rowBytes: weight.columns / elements * bytes)
+  }
+
   /// Columns and bytes of a block.
   private var size: (elements: Int, bytes: Int) {
     switch kind {

@@ -202,6 +202,23 @@ package struct GroupedIntegers: Encoding, Hashable {
     }
   }
 
+  /// Codes with the scales of their granularity; groups that 16 does not divide, or that are no runs of columns, are decoded.
+  package func coded(_ weight: Weight) -> CodedRows? {
+    guard !isIndexed else { return nil }
+    let groups: CodedRows.Groups =
+      switch granularity {
+      case .tensor: .tensor
+      case .channel: .channel
+      case .group(let size): .block(columns: size)
+      }
+    var rows =
+      width == .four
+      ? CodedRows(weight, SK_CODED_INT4, rowBytes: weight.columns / 2, groups)
+      : CodedRows(weight, SK_CODED_INT8, rowBytes: weight.columns, groups)
+    if let zeros = weight.part(.zeroPoints) { rows?.setZeroPoints(zeros) }
+    return rows
+  }
+
   func zeroPoint(_ zeros: Part?, _ place: Int) -> Float {
     guard let zeros, zeros.bytes.count > 0 else { return width == .four ? 8 : 0 }
     return zeros.bytes.withUnsafeBytes { bytes in

@@ -48,6 +48,11 @@ package struct INT8: Encoding, Hashable {
     }
   }
 
+  /// Signed bytes, a scale a row.
+  package func coded(_ weight: Weight) -> CodedRows? {
+    CodedRows(weight, SK_CODED_INT8, rowBytes: weight.columns, .channel)
+  }
+
   /// Codes of `count` floats under one scale: x / scale, a float32 division, rounded to the nearest whole number, ties
   /// to the even one, saturated at ±127, in two's complement. `scale` must be positive and finite, the floats finite.
   package func encode(

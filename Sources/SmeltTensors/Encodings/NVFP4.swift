@@ -105,6 +105,14 @@ package struct NVFP4: Encoding, Hashable {
     }
   }
 
+  /// Two codes a byte, a scale for each group, and the one of all.
+  package func coded(_ weight: Weight) -> CodedRows? {
+    var rows = CodedRows(
+      weight, SK_CODED_E2M1, rowBytes: weight.columns / 2, .block(columns: NVFP4.group))
+    rows?.setGlobal(globalScale(weight), divides: isDivided)
+    return rows
+  }
+
   func globalScale(_ weight: Weight) -> Float {
     // SAFETY: four bytes, as the layout asks
     weight.parts[2].bytes.withUnsafeBytes {

@@ -102,6 +102,19 @@ package struct Plain: Encoding {
     }
   }
 
+  /// Numbers as they are; doubles are decoded.
+  package func coded(_ weight: Weight) -> CodedRows? {
+    let code =
+      switch dtype {
+      case .f32: SK_CODED_F32
+      case .f16: SK_CODED_F16
+      case .bf16: SK_CODED_BF16
+      default: SK_CODED_COUNT
+      }
+    guard code != SK_CODED_COUNT else { return nil }
+    return CodedRows(weight, code, rowBytes: weight.columns * dtype.bits / 8)
+  }
+
   /// Stores a row of `count` floats; F16 and BF16 round to nearest, ties to even.
   package func encode(_ row: UnsafePointer<Float>, count: Int, into out: UnsafeMutablePointer<UInt8>) {
     // SAFETY: `row` must hold `count` floats, `out` have room for as many numbers of the type, apart from each other.

@@ -1,5 +1,5 @@
-// Activations times a weight: the weight is decoded a tile at a time into scratch, and one micro-kernel multiplies.
-// A tile is 64 output channels × 1024 input channels (256 KiB), so that it stays in the second-level cache.
+// Activations times a weight. Of a few tokens: from the codes as they lie (CodedRows.swift). Of many: the weight is decoded a tile
+// at a time into scratch, and one micro-kernel multiplies. Both give the same bits. A tile is 64 output channels × 1024 input channels (256 KiB), so that it stays in the second-level cache.
 
 internal import CKernels
 package import SmeltStorage
@@ -8,6 +8,10 @@ package import SmeltStorage
 private let tileRows = 64
 /// Rows of activations that one task multiplies with a tile before the next tile is decoded.
 private let taskTokens = 256
+
+/// The most tokens whose products are made from a weight's codes, which are unpacked once for every four tokens. For more it is
+/// cheaper to decode a tile once for all.
+private let codedTokens = 8
 
 /// How products of one dot product are added. Both are right; they differ by rounding only.
 package enum SummationOrder: Sendable, Hashable {
@@ -45,6 +49,17 @@ package func multiply(
       // and the weight's columns, both checked above; a tile's last block is cut to what is left.
       let source = SharedReadPointer(base)
       let target = SharedPointer(out)
+      if x.rows <= codedTokens, order == .standard, let coded = weight.encoding.coded(weight) {
+        let block = parallel.threads > 1 ? CodedRows.block(of: coded) : rows.count
+        parallel.forEach(ceilDivide(rows.count, block)) { task in
+          let part = task * block..<min(rows.count, (task + 1) * block)
+          coded.multiply(
+            source.pointer, tokens: x.rows, columns: x.columns,
+            rows: rows.lowerBound + part.lowerBound..<rows.lowerBound + part.upperBound,
+            into: target.pointer + part.lowerBound, stride: rows.count)
+        }
+        return withExtendedLifetime(weight) {}
+      }
       let rowTiles = ceilDivide(rows.count, tileRows)
       let tokenTiles = ceilDivide(x.rows, taskTokens)
       parallel.forEach(rowTiles * tokenTiles) { task in
@@ -60,6 +75,48 @@ package func multiply(
           into: target.pointer + firstToken * rows.count + firstRow, stride: rows.count, order: order)
       }
     }
+  }
+}
+
+/// Several products of a few tokens as one piece of work: what `multiply` gives for one after another, in their order.
+/// - Parameter products: activations and the weight that they meet, as `multiply` takes them.
+package func multiply(_ products: [(x: Matrix, weight: Weight)], parallel: Parallel) -> [Matrix] {
+  let coded = products.map { product in
+    product.x.rows <= codedTokens && product.x.columns == product.weight.columns && product.x.columns > 0
+      ? product.weight.encoding.coded(product.weight) : nil
+  }
+  guard parallel.threads > 1, !coded.contains(where: { $0 == nil }) else {
+    return products.map { multiply($0.x, $0.weight, parallel: parallel) }
+  }
+  var starts = [0]
+  var pieces: [(product: Int, rows: Range<Int>)] = []
+  for (index, product) in products.enumerated() {
+    starts.append(starts[index] + product.x.rows * product.weight.rows)
+    let block = CodedRows.block(of: coded[index])
+    for start in stride(from: 0, to: product.weight.rows, by: block) {
+      pieces.append((index, start..<min(product.weight.rows, start + block)))
+    }
+  }
+  let all = Matrix(rows: 1, columns: starts[products.count]) { out in
+    // SAFETY: a product has its own part of `out`, and a piece writes the columns of its rows there, which no other does; `products`
+    // keeps activations and weights alive.
+    let target = SharedPointer(out)
+    let (starts, pieces) = (starts, pieces)
+    parallel.forEach(pieces.count) { place in
+      let (index, rows) = pieces[place]
+      let (x, weight) = products[index]
+      x.values.withUnsafeBufferPointer { values in
+        guard let base = values.baseAddress else { return }
+        coded[index]?.multiply(
+          base, tokens: x.rows, columns: x.columns, rows: rows,
+          into: target.pointer + starts[index] + rows.lowerBound, stride: weight.rows)
+      }
+    }
+  }
+  return products.indices.map { index in
+    Matrix(
+      rows: products[index].x.rows, columns: products[index].weight.rows,
+      values: Array(all.values[starts[index]..<starts[index + 1]]))
   }
 }
 
