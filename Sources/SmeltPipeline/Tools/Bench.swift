@@ -12,11 +12,11 @@ package struct BenchRow: Sendable {
   package var value: Double
   /// `GFLOPS`, or `GB/s` of something.
   package var unit: String
-  /// Share of the measured peak, for products.
+  /// Share of the measured limit: float32's peak for products, reading memory for conversions.
   package var share: Double?
 }
 
-/// Measures products, decoding and layers with a state on one core, best of several runs of at least `seconds` each.
+/// Measures products, decoding, conversions and layers with a state on one core, best of several runs of at least `seconds` each.
 package func bench(seconds: Double = 0.2) -> [BenchRow] {
   let peak = sk_peak_f32_gflops(seconds)
   var rows = [
@@ -52,7 +52,7 @@ package func bench(seconds: Double = 0.2) -> [BenchRow] {
     rows.append(
       BenchRow(name: "decode \(encoding)", value: 4 * 256 * 4096 / time / 1e9, unit: "GB/s of floats"))
   }
-  return rows + benchSequences(seconds: seconds, peak: peak)
+  return rows + benchConversions(seconds: seconds) + benchSequences(seconds: seconds, peak: peak)
 }
 
 /// A weight with harmless codes: ones, or as near as the encoding comes.
