@@ -122,9 +122,13 @@ final class Converter: Sendable {
       if hash != nil {
         source[sliceBytes(source.count, rows: some, of: weight.rows)].withUnsafeBytes { hash?.update($0) }
       }
-      piece.inexactValues +=
-        try scheme.quantize(weight, rows: some, options: quantizing, into: target.target(some)).inexactValues
-      try Converter.scan(target, some, Shape([some.count, slab.shape.columns]), slab)
+      // A piece may hold the rest of a block and nothing else; a weight without rows still has its number of the whole.
+      if !some.isEmpty || some.lowerBound == 0 {
+        piece.inexactValues +=
+          try scheme.quantize(weight, rows: some, options: quantizing, into: target.target(some))
+          .inexactValues
+        try Converter.scan(target, some, Shape([some.count, slab.shape.columns]), slab)
+      }
       let end = max(content.lowerBound, min(content.upperBound, target.end(of: some)))
       try line.advance(target.bytes(.values, content.lowerBound..<end))
       start = some.upperBound
