@@ -39,12 +39,9 @@ SK_INLINE int64_t count_block(const float *x, const float *y, const size_t n) {
   return count;
 }
 
-// The nearest integer, halves away from zero.
-SK_INLINE int32_t round_away(float x) {
-  const int32_t whole = (int32_t)x;
-  const float rest = x - (float)whole; // exact
-  return whole + (rest >= 0.5f) - (rest <= -0.5f);
-}
+// The nearest integer, halves away from zero, for |x| < 2^22: what is added is the largest float below a half, so that x just below
+// a half stays there, and a half itself rounds up in the sum.
+SK_INLINE int32_t round_away(float x) { return (int32_t)(x + float_of((bits_of(x) & 0x80000000) | 0x3effffff)); }
 
 // Four low bits of codes j and j + half in byte j.
 SK_INLINE void pack_nibbles_32(const uint8_t *codes, uint8_t *dst) {
@@ -57,7 +54,8 @@ SK_INLINE void pack_fifth_32(const uint8_t *codes, uint8_t *dst) {
   store32(dst, fifth);
 }
 
-// Sixteen blocks at a time, so that their scales are one vector's work.
+// Sixteen blocks at a time, so that their scales are one vector's work; the values that changed are counted in lanes, which are
+// added up once. A reciprocal that is infinite or a scale beyond F16 spoils its own block only.
 static int64_t k_encode_q8_0(const float *restrict src, const float *w, uint8_t *restrict dst, size_t n) {
   (void)w;
   int64_t inexact = 0;
@@ -74,20 +72,22 @@ static int64_t k_encode_q8_0(const float *restrict src, const float *w, uint8_t 
       halves[b] = half_of_float(d);
     }
     for (size_t b = 0; b < 16; b++) scales[b] = float_of_half(halves[b]);
+    int32_t different[32] = {0};
     for (size_t b = 0; b < count; b++) {
       const float *x = src + 32 * (first + b);
       uint8_t *out = dst + 34 * (first + b);
       const float inverse = reciprocals[b], scale = scales[b];
       if (!fits_half(largest[b])) return -1 - (int64_t)(first + b);
       store16(out, halves[b]);
-      int32_t codes[32], different = 0;
       for (size_t j = 0; j < 32; j++) {
-        codes[j] = round_away(x[j] * inverse);
-        different += (float)codes[j] * scale != x[j];
+        const int32_t code = round_away(x[j] * inverse);
+        different[j] += (float)code * scale != x[j];
+        out[2 + j] = (uint8_t)code;
       }
-      for (size_t j = 0; j < 32; j++) out[2 + j] = (uint8_t)codes[j];
-      inexact += different;
     }
+    int32_t sum = 0;
+    for (size_t j = 0; j < 32; j++) sum += different[j];
+    inexact += sum;
   }
   return inexact;
 }

@@ -43,6 +43,27 @@ static float k_absmax_f32(const float *restrict src, size_t n) {
   return float_of((uint32_t)best);
 }
 
+// The bits of non-negative floats are in their order, and those of infinity and NaN above all others.
+static uint32_t k_peak_f32(const float *restrict src, size_t n) {
+  int32_t best = 0;
+  for (size_t i = 0; i < n; i++) {
+    const int32_t a = (int32_t)(bits_of(src[i]) & 0x7fffffff);
+    best = a > best ? a : best;
+  }
+  return (uint32_t)best;
+}
+
+static size_t k_count_different(const float *a, const float *b, size_t n) {
+  size_t total = 0;
+  for (size_t start = 0; start < n; start += 1 << 16) {
+    const size_t end = n - start < 1 << 16 ? n : start + (1 << 16);
+    uint32_t count = 0;
+    for (size_t i = start; i < end; i++) count += a[i] != b[i];
+    total += count;
+  }
+  return total;
+}
+
 // Counted in 32 bits, as wide as a float, so that the loop is as wide as the vector; 65,536 at a time cannot overflow them.
 static size_t k_count_nonfinite_f32(const float *restrict src, size_t n) {
   size_t total = 0;

@@ -166,6 +166,7 @@ SK_INLINE void split16_parts(const uint8_t *restrict src, size_t n, uint8_t *res
 
 #define COUNT_LANES 64
 #define COUNT_RUN 4096 // a lane of a byte counts at most 255
+#define COUNT_HEAD 1024 // what the window is chosen from
 #define COUNT_WINDOW 16
 
 // How often each of four bytes from `first` is there in whole lanes, at most 255 of them.
@@ -181,10 +182,9 @@ SK_INLINE void count_four(const uint8_t *restrict src, size_t n, const uint8_t f
   }
 }
 
-// Exponents lie side by side: the sixteen that the start has most of are counted many at once, and a run that holds others is
-// counted byte by byte.
+// Exponents lie side by side: the sixteen that the start has most of are counted many at once, and others one by one.
 static void k_count_bytes(const uint8_t *src, size_t n, uint32_t *counts) {
-  const size_t head = n < COUNT_RUN ? n : COUNT_RUN;
+  const size_t head = n < COUNT_HEAD ? n : COUNT_HEAD;
   sk_count_bytes_each(src, head, counts);
   uint32_t inside = 0, most = 0;
   int first = 0;
@@ -197,13 +197,17 @@ static void k_count_bytes(const uint8_t *src, size_t n, uint32_t *counts) {
   }
   for (size_t i = head; i < n;) {
     const size_t run = n - i < COUNT_RUN ? n - i : COUNT_RUN;
-    uint32_t found[COUNT_WINDOW], sum = 0;
     if (run % COUNT_LANES == 0) {
+      uint32_t found[COUNT_WINDOW], sum = 0;
       for (int s = 0; s < COUNT_WINDOW; s += 4) count_four(src + i, run, (uint8_t)(first + s), found + s);
-      for (int s = 0; s < COUNT_WINDOW; s++) sum += found[s];
-    }
-    if (sum == run) {
-      for (int s = 0; s < COUNT_WINDOW; s++) counts[first + s] += found[s];
+      for (int s = 0; s < COUNT_WINDOW; s++) counts[first + s] += found[s], sum += found[s];
+      for (size_t j = i; sum < run && j < i + run; j += COUNT_LANES) { // those outside the window, few or none
+        uint8_t outside = 0;
+        for (size_t k = j; k < j + COUNT_LANES; k++) outside |= (uint8_t)(src[k] - first) >= COUNT_WINDOW;
+        if (!outside) continue;
+        for (size_t k = j; k < j + COUNT_LANES; k++)
+          if ((uint8_t)(src[k] - first) >= COUNT_WINDOW) counts[src[k]]++, sum++;
+      }
     } else {
       uint32_t each[256];
       sk_count_bytes_each(src + i, run, each);

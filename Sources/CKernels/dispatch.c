@@ -107,6 +107,7 @@ const char *sk_isa_name(int isa) {
 #define SK_RETURN_float return
 #define SK_RETURN_double return
 #define SK_RETURN_size_t return
+#define SK_RETURN_uint32_t return
 #define SK_RETURN_int64_t return
 #define SK_RETURN_int return
 #define SK_PUBLIC(result, name, parameters, arguments)                                                               \

@@ -105,47 +105,81 @@ static void k_encode_f16(const float *restrict src, uint8_t *restrict dst, size_
   for (size_t i = 0; i < n; i++) store16(dst + 2 * i, half_of_float(src[i]));
 }
 
-static void k_encode_e4m3(const float *restrict src, float scale, uint8_t *restrict dst, size_t n) {
-  for (size_t i = 0; i < n; i++) {
-    uint32_t b = bits_of(src[i] / scale), a = b & 0x7fffffff;
-    uint32_t normal = ((a + 0x7ffff + ((a >> 20) & 1)) >> 20) - 960;
-    uint32_t subnormal = bits_of(float_of(a) + 16384.0f) - 0x46800000;
-    uint32_t code = a < 0x3c800000 ? subnormal : normal;
-    code = (code > 0x7e ? 0x7e : code) | ((b >> 24) & 0x80);
-    dst[i] = (uint8_t)(a > 0x7f800000 ? 0x7f : code);
-  }
-}
+// A number rounded to a small float: `step_of` is the power of two whose last place in float32 is the step between codes at |t|, 2^20
+// times t's own for three bits of mantissa, and at least that of the subnormal codes; the sum of both rounds |t| to the step by the
+// machine's own rule. What the sum's bits say beyond the power's is how many steps |t| is above zero, and their difference is
+// the rounded number. Each exponent above the least adds 2^mantissa codes.
+typedef struct { uint32_t code; float value; } small_float;
 
-static void k_encode_e5m2(const float *restrict src, float scale, uint8_t *restrict dst, size_t n) {
-  for (size_t i = 0; i < n; i++) {
-    uint32_t b = bits_of(src[i] / scale), a = b & 0x7fffffff;
-    uint32_t normal = ((a + 0xfffff + ((a >> 21) & 1)) >> 21) - 448;
-    uint32_t subnormal = bits_of(float_of(a) + 128.0f) - 0x43000000;
-    uint32_t code = a < 0x38800000 ? subnormal : normal;
-    code = (code > 0x7b ? 0x7b : code) | ((b >> 24) & 0x80);
-    dst[i] = (uint8_t)(a > 0x7f800000 ? 0x7f : code);
-  }
+SK_INLINE small_float small_of_float(float t, const uint32_t bits, const uint32_t least, const float largest, const uint32_t nan) {
+  const uint32_t b = bits_of(t), sign = b & 0x80000000;
+  float a = float_of(b ^ sign);
+  a = a > largest ? largest : a; // a NaN stays one
+  const uint32_t exponent = bits_of(a) & 0x7f800000, above = exponent > least ? exponent : least;
+  const uint32_t step_of = above + ((23 - bits) << 23);
+  const float sum = a + float_of(step_of);
+  const uint32_t code = bits_of(sum) - step_of + ((above - least) >> (23 - bits));
+  return (small_float){a == a ? code | sign >> 24 : nan, sum - float_of(step_of)};
 }
 
 // 12582912 = 1.5 * 2^23: near it floats are 1 apart, so that the sum's rounding is the rounding to a whole number, and its low
 // byte the code in two's complement. Clamped before, since beyond 2^22 the sum would lose the number.
+SK_INLINE small_float int8_of_float(float t) {
+  t = t > 127.0f ? 127.0f : t;
+  t = t < -127.0f ? -127.0f : t;
+  const float sum = t + 12582912.0f;
+  return (small_float){t == t ? bits_of(sum) & 0xff : 0, sum - 12582912.0f};
+}
+
+#define E4M3_OF(t) small_of_float(t, 3, 0x3c800000, 448.0f, 0x7f)
+#define E5M2_OF(t) small_of_float(t, 2, 0x38800000, 57344.0f, 0x7f)
+
+static void k_encode_e4m3(const float *restrict src, float scale, uint8_t *restrict dst, size_t n) {
+  for (size_t i = 0; i < n; i++) dst[i] = (uint8_t)E4M3_OF(src[i] / scale).code;
+}
+
+static void k_encode_e5m2(const float *restrict src, float scale, uint8_t *restrict dst, size_t n) {
+  for (size_t i = 0; i < n; i++) dst[i] = (uint8_t)E5M2_OF(src[i] / scale).code;
+}
+
 static void k_encode_int8(const float *restrict src, float scale, int8_t *restrict dst, size_t n) {
-  for (size_t i = 0; i < n; i++) {
-    float t = src[i] / scale;
-    t = t > 127.0f ? 127.0f : t;
-    t = t < -127.0f ? -127.0f : t;
-    uint32_t code = bits_of(t + 12582912.0f); // the integer stands in the low bits
-    dst[i] = (int8_t)(uint8_t)(t == t ? code : 0);
+  for (size_t i = 0; i < n; i++) dst[i] = (int8_t)(uint8_t)int8_of_float(src[i] / scale).code;
+}
+
+// Counted in 32 bits, as wide as a float, 65,536 at a time.
+static size_t k_encode_counted_e4m3(const float *restrict src, float scale, uint8_t *restrict dst, size_t n) {
+  size_t total = 0;
+  for (size_t start = 0; start < n; start += 1 << 16) {
+    const size_t end = n - start < 1 << 16 ? n : start + (1 << 16);
+    uint32_t changed = 0;
+    for (size_t i = start; i < end; i++) {
+      const small_float rounded = E4M3_OF(src[i] / scale);
+      dst[i] = (uint8_t)rounded.code;
+      changed += rounded.value * scale != float_of(bits_of(src[i]) & 0x7fffffff); // a scale is above zero
+    }
+    total += changed;
   }
+  return total;
+}
+
+static size_t k_encode_counted_int8(const float *restrict src, float scale, uint8_t *restrict dst, size_t n) {
+  size_t total = 0;
+  for (size_t start = 0; start < n; start += 1 << 16) {
+    const size_t end = n - start < 1 << 16 ? n : start + (1 << 16);
+    uint32_t changed = 0;
+    for (size_t i = start; i < end; i++) {
+      const small_float rounded = int8_of_float(src[i] / scale);
+      dst[i] = (uint8_t)rounded.code;
+      changed += rounded.value * scale != src[i];
+    }
+    total += changed;
+  }
+  return total;
 }
 
 SK_INLINE uint32_t e2m1_of_float(float x) {
-  uint32_t b = bits_of(x), a = b & 0x7fffffff;
-  uint32_t normal = ((a + 0x1fffff + ((a >> 22) & 1)) >> 22) - 252;
-  uint32_t subnormal = bits_of(float_of(a) + 4194304.0f) - 0x4a800000;
-  uint32_t code = a < 0x3f800000 ? subnormal : normal;
-  code = (code > 7 ? 7 : code) | ((b >> 28) & 8);
-  return a > 0x7f800000 ? 7 : code;
+  const uint32_t code = small_of_float(x, 1, 0x3f800000, 6.0f, 7).code;
+  return (code & 7) | (code >> 4 & 8); // the sign stands in bit 7 there
 }
 
 static void k_encode_e2m1(const float *restrict src, float scale, uint8_t *restrict dst, size_t n) {

@@ -26,6 +26,10 @@
   X(void, encode_e5m2, (const float *src, float scale, uint8_t *dst, size_t n), (src, scale, dst, n))                \
   X(void, encode_int8, (const float *src, float scale, int8_t *dst, size_t n), (src, scale, dst, n))                 \
   X(void, encode_e2m1, (const float *src, float scale, uint8_t *dst, size_t n), (src, scale, dst, n))                \
+  X(size_t, encode_counted_e4m3, (const float *src, float scale, uint8_t *dst, size_t n), (src, scale, dst, n))      \
+  X(size_t, encode_counted_int8, (const float *src, float scale, uint8_t *dst, size_t n), (src, scale, dst, n))      \
+  X(uint32_t, peak_f32, (const float *src, size_t n), (src, n))                                                      \
+  X(size_t, count_different, (const float *a, const float *b, size_t n), (a, b, n))                                  \
   X(float, absmax_f32, (const float *src, size_t n), (src, n))                                                       \
   X(size_t, count_nonfinite_f32, (const float *src, size_t n), (src, n))                                             \
   X(size_t, find_nan_e4m3, (const uint8_t *src, size_t n), (src, n))                                                 \

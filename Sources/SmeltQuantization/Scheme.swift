@@ -352,10 +352,13 @@ private struct SliceTargets: @unchecked Sendable {
 }
 
 extension ResultPart {
+  /// Whether it is one number, which belongs to no row more than to others.
+  package var isOfWholeWeight: Bool { name == .globalScale || (name == .scales && shape == [1]) }
+
   /// The bytes that belong to some rows of a weight of `count` rows. One number for the whole weight belongs to the first row;
   /// scales of blocks of rows are cut between blocks.
   package func slice(_ rows: Range<Int>, of count: Int, rowBlock: Int = 1) -> Range<Int> {
-    if name == .globalScale || (name == .scales && shape == [1]) {
+    if isOfWholeWeight {
       return rows.lowerBound == 0 ? 0..<byteCount : byteCount..<byteCount
     }
     guard name == .scales, rowBlock > 1 else { return sliceBytes(byteCount, rows: rows, of: count) }

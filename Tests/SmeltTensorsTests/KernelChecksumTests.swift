@@ -90,4 +90,24 @@ extension KernelTests {
     }
     #expect(wrong.isEmpty)
   }
+
+  /// Both hashes at once, at every place of a stream and for every length.
+  @Test func bothHashesAreThoseOfEitherAlone() {
+    var generator = Generator(seed: 64)
+    let bytes = (0..<700).map { _ in UInt8.random(in: 0...255, using: &generator) }
+    for start in [0, 1, 31, 32, 33, 64, 100, 320] {
+      for length in Array(0...100) + [127, 128, 129, 255, 256, 380] {
+        var (both, alone) = (XXH64(), XXH64())
+        bytes.withUnsafeBytes { bytes in
+          let before = UnsafeRawBufferPointer(rebasing: bytes[..<start])
+          let piece = UnsafeRawBufferPointer(rebasing: bytes[start..<start + length])
+          both.update(before)
+          alone.update(before)
+          alone.update(piece)
+          #expect(both.updateTwice(piece) == xxh64(piece), "\(start), \(length)")
+        }
+        #expect(both.value() == alone.value(), "\(start), \(length)")
+      }
+    }
+  }
 }

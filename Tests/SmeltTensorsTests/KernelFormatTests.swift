@@ -125,4 +125,58 @@ extension KernelTests {
     }
     checkElementwise(upper, bf16, outPer: 2) { sk_encode_bf16($0, $1, $2) }
   }
+
+  /// Every BF16 number, and its neighbours in float32 where codes meet, under scales of every kind: powers of two, usual ones, the
+  /// least and the largest that a row may have.
+  @Test(arguments: [1, 0.0031, 0x1p-126, 3.3e30] as [Float])
+  func everyBF16IsEncodedAndCounted(scale: Float) {
+    let all = (0...UInt16.max).map { Float(bitPattern: UInt32($0) << 16) }
+    let ties =
+      midpoints(0x7e, exponent: 4, mantissa: 3, scale: scale)
+      + midpoints(0x7b, exponent: 5, mantissa: 2, scale: scale)
+    let x = all + ties
+    let e4m3 = x.map { Reference.encodeE4M3($0, scale: scale) }
+    let e5m2 = x.map { Reference.encodeE5M2($0, scale: scale) }
+    let int8 = x.map { Reference.encodeInt8($0, scale: scale) }
+    let e2m1 = x.map { Reference.encodeE2M1($0, scale: scale) }
+    let changedE4M3 = Reference.countDifferent(x, e4m3.map { Reference.decodeE4M3($0, scale: scale) })
+    let changedInt8 = Reference.countDifferent(x, int8.map { Float($0) * scale })
+    onEveryISA { isa in
+      var codes = [UInt8](repeating: 0, count: x.count)
+      sk_encode_e4m3(x, scale, &codes, x.count)
+      #expect(codes == e4m3, "\(isa)")
+      sk_encode_e5m2(x, scale, &codes, x.count)
+      #expect(codes == e5m2, "\(isa)")
+      #expect(sk_encode_counted_e4m3(x, scale, &codes, x.count) == changedE4M3, "\(isa)")
+      #expect(codes == e4m3, "\(isa)")
+      #expect(sk_encode_counted_int8(x, scale, &codes, x.count) == changedInt8, "\(isa)")
+      #expect(codes == int8.map { UInt8(bitPattern: $0) }, "\(isa)")
+      sk_encode_e2m1(x, scale, &codes, x.count / 2 * 2)
+      var nibbles: [UInt8] = []
+      for byte in codes[..<(x.count / 2)] { nibbles += [byte & 15, byte >> 4] }
+      #expect(nibbles == Array(e2m1[..<(x.count / 2 * 2)]), "\(isa)")
+    }
+  }
+
+  /// Lengths around every vector, and rows that the codes hold in part.
+  @Test func changedValuesAreCountedAtEveryLength() {
+    for n in lengths {
+      let scale: Float = 0.03125
+      let x = (0..<n).map { index -> Float in
+        let step: Float = index % 3 == 0 ? 0.0312501 : 0.03125
+        return Float(index % 100 - 50) * step
+      }
+      let e4m3 = x.map { Reference.decodeE4M3(Reference.encodeE4M3($0, scale: scale), scale: scale) }
+      let int8 = x.map { Float(Reference.encodeInt8($0, scale: scale)) * scale }
+      onEveryISA { isa in
+        var codes = [UInt8](repeating: 0xA5, count: n + 1)
+        #expect(
+          sk_encode_counted_e4m3(x, scale, &codes, n) == Reference.countDifferent(x, e4m3), "\(isa), \(n)")
+        #expect(
+          sk_encode_counted_int8(x, scale, &codes, n) == Reference.countDifferent(x, int8), "\(isa), \(n)")
+        #expect(sk_count_different(x, e4m3, n) == Reference.countDifferent(x, e4m3), "\(isa), \(n)")
+        #expect(codes[n] == 0xA5, "\(isa), \(n)")
+      }
+    }
+  }
 }

@@ -171,10 +171,27 @@ func midpoints(_ largest: UInt32, exponent: Int, mantissa: Int, scale: Float) ->
             #expect(
               sk_absmax_f32($0.baseAddress! + place, n) == Reference.absmax(slice), "\(isa), length \(n)")
             #expect(
+              sk_peak_f32($0.baseAddress! + place, n) == Reference.peakBits(slice), "\(isa), length \(n)")
+            #expect(
               sk_count_nonfinite_f32($0.baseAddress! + place, n) == Reference.countNonfinite(slice),
               "\(isa), length \(n)")
           }
         }
+      }
+    }
+  }
+
+  @Test func theFirstScaleThatIsNotFiniteIsFound() {
+    for (bytes, place) in [(34, 0), (18, 0), (24, 2), (84, 82), (110, 108), (210, 208)] {
+      for bad in [nil, 0, 7, 40] as [Int?] {
+        var blocks = (0..<41 * bytes).map { UInt8(truncatingIfNeeded: $0 &* 77) & 0x7B }
+        if let bad {
+          blocks[bad * bytes + place] = bad == 7 ? 0 : 0x31
+          blocks[bad * bytes + place + 1] = 0xFC
+        }
+        let expected = Reference.findNonfiniteScale(blocks, bytes: bytes, place: place)
+        #expect(expected == bad ?? 41)
+        #expect(sk_find_nonfinite_scale(blocks, 41, bytes, place) == expected)
       }
     }
   }

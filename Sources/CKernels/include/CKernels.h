@@ -81,11 +81,18 @@ void sk_encode_e4m3(const float *src, float scale, uint8_t *dst, size_t n); // s
 void sk_encode_e5m2(const float *src, float scale, uint8_t *dst, size_t n); // saturates to +-57344
 void sk_encode_int8(const float *src, float scale, int8_t *dst, size_t n);  // saturates to +-127
 void sk_encode_e2m1(const float *src, float scale, uint8_t *dst, size_t n); // packs 2 a byte, low nibble first; n even; +-6
+// The same codes, and how many stand for another number than src has, as sk_count_different counts what they decode to. A scale
+// is above zero here.
+size_t sk_encode_counted_e4m3(const float *src, float scale, uint8_t *dst, size_t n);
+size_t sk_encode_counted_int8(const float *src, float scale, uint8_t *dst, size_t n);
 
 // ---- scans ----
 // SAFETY: src holds n elements and is read once, front to back, at most to its end; so do x, w, absmax and sumsq.
 float sk_largest_f32(const float *x, size_t n, float least); // the largest of x and least; NaN is ignored
 float sk_absmax_f32(const float *src, size_t n);           // NaN is ignored, infinity is not; sk_count_nonfinite_f32 tells
+uint32_t sk_peak_f32(const float *src, size_t n);          // bits of the largest magnitude; from 0x7f800000 on: not all are finite
+// How many a[i] differ from b[i] as numbers: -0 equals +0, NaN differs from everything.
+size_t sk_count_different(const float *a, const float *b, size_t n);
 size_t sk_count_nonfinite_f32(const float *src, size_t n); // how many are NaN or infinite
 // Index of the first code equal to a NaN (E4M3: 0x7f, 0xff; E5M2: 0x7c..0x7f, 0xfc..0xff; E8M0: 0xff), or n.
 size_t sk_find_nan_e4m3(const uint8_t *src, size_t n);
@@ -164,6 +171,8 @@ uint64_t sk_xxh64(const void *data, size_t length, uint64_t seed);
 typedef struct { uint64_t v[4]; uint64_t total; uint8_t buffer[32]; uint32_t filled; uint64_t seed; } sk_xxh64_state;
 void sk_xxh64_init(sk_xxh64_state *s, uint64_t seed);
 void sk_xxh64_update(sk_xxh64_state *s, const void *data, size_t length);
+// As sk_xxh64_update, and gives the hash of these bytes alone, seed 0.
+uint64_t sk_xxh64_update_twice(sk_xxh64_state *s, const void *data, size_t length);
 uint64_t sk_xxh64_final(const sk_xxh64_state *s);
 
 // ---- peaks for `smelt bench` ----

@@ -5,13 +5,14 @@
 #define SK_QUANTIZE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-// How many a[i] differ from b[i] as numbers: -0 equals +0, NaN differs from everything.
-size_t sk_count_different(const float *a, const float *b, size_t n);
+// The first of `count` blocks of so many bytes whose F16 at `place` is infinite or NaN, or count. SAFETY: reads two bytes of each block.
+size_t sk_find_nonfinite_scale(const uint8_t *blocks, size_t count, size_t bytes, size_t place);
 
 // What rounding may cost, times this: x / scale is itself rounded to float32 before it is rounded to a code.
 #define SK_ROUNDING_SLACK 1.000244140625f

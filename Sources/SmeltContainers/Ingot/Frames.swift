@@ -49,13 +49,29 @@ package enum FrameCodec {
 
   /// One chunk as it is stored. A chunk that its codec does not shrink, and any chunk of a raw form, keeps the bytes it was
   /// given without a copy.
-  /// - Parameter content: at most `chunkBytes`.
+  /// - Parameters:
+  ///   - content: at most `chunkBytes`.
+  ///   - hash: the content's hash, where it is known.
+  ///   - room: a buffer and a place in it with as much room behind as the content has: what is packed is left there. Nil: memory of
+  ///     its own.
   /// - Throws: `RequestError` io when zstd has no memory.
-  package static func encode(_ content: Bytes, _ form: ChunkForm) throws -> EncodedChunk {
+  package static func encode(
+    _ content: Bytes, _ form: ChunkForm, hash: UInt64? = nil,
+    into room: (buffer: PooledBuffer, place: Int)? = nil
+  ) throws -> EncodedChunk {
     precondition(content.count > 0 && content.count <= chunkBytes, "a chunk has 1 to \(chunkBytes) bytes")
     return try content.withUnsafeBytes { bytes in
-      let contentHash = contentHash(bytes)
-      if !form.isRaw {
+      let contentHash = hash.map { stored($0) } ?? contentHash(bytes)
+      if !form.isRaw, let (buffer, place) = room {
+        precondition(place >= 0 && place + bytes.count <= buffer.memory.count, "no room for a chunk")
+        let free = UnsafeMutableRawBufferPointer(rebasing: buffer.memory[place..<place + bytes.count])
+        if let size = try form.encode(bytes, into: free) {
+          let packed = buffer.bytes(place..<place + size)
+          return EncodedChunk(
+            stored: packed, contentCount: bytes.count, isRaw: false,
+            checksum: packed.withUnsafeBytes { CRC32C.hash($0) }, contentHash: contentHash)
+        }
+      } else if !form.isRaw {
         // SAFETY: as much room as the content has, which is all that `encode` may write; freed on every way out.
         let room = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count, alignment: 64)
         defer { room.deallocate() }
@@ -76,7 +92,11 @@ package enum FrameCodec {
   /// The hash of a chunk's content. XXH64 under SHA-256 keeps hashing at the speed of memory: it tells contents apart that differ
   /// by accident, and is no proof against somebody who wants them to collide.
   static func contentHash(_ content: UnsafeRawBufferPointer) -> [UInt8] {
-    withUnsafeBytes(of: xxh64(content).littleEndian) { Array($0) }
+    stored(xxh64(content))
+  }
+
+  private static func stored(_ hash: UInt64) -> [UInt8] {
+    withUnsafeBytes(of: hash.littleEndian) { Array($0) }
   }
 
   /// Decodes one chunk into memory of exactly its content length.

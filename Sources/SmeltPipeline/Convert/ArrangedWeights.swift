@@ -33,10 +33,11 @@ final class ArrangedWeights: Sendable {
     return weight
   }
 
-  /// The slab's weight. Schemes look at every number they round: a weight of plain numbers needs no scan before.
+  /// The slab's weight. Schemes look at every number they round, and what is kept as it lies is looked at piece by piece: a weight of
+  /// plain numbers needs no scan before.
   private func source(_ slab: OutputMatrix) throws -> Weight {
     let stored = plan.weights[slab.weight].stored
-    if !slab.isKept, stored.encoding is Plain, stored.prepared == nil {
+    if !slab.isKept || slab.steps.isEmpty, stored.encoding is Plain, stored.prepared == nil {
       return try model.source.unscanned(stored.spec.name)
     }
     return try model.weights.weight(stored.spec.name)

@@ -112,7 +112,6 @@ func converting(_ model: Model, to path: String, _ options: ConvertOptions) thro
   options.run.progress.announce("\(path): \(plan.summary)\(room)")
   options.run.progress.begin("convert", total: plan.bytesOut, unit: "bytes")
   var (scales, global, zeros): ([UInt8], [UInt8], [UInt8]) = ([], [], [])
-  var hash = XXH64()
   var inexact = 0
   let written: ResultSummary
   do {
@@ -133,10 +132,10 @@ func converting(_ model: Model, to path: String, _ options: ConvertOptions) thro
       let slab = plan.slabs[piece.job.slab]
       if piece.job.isFirst {
         try sink.begin(slab, form: piece.form)
-        (scales, global, zeros, hash, inexact) = ([], [], [], XXH64(), 0)
+        (scales, global, zeros, inexact) = ([], [], [], 0)
       }
       try sink.append(piece)
-      if piece.sourceHash == nil { piece.source.withUnsafeBytes { hash.update($0) } }
+      converter.hash(piece)
       piece.source.evict()
       scales += piece.scales
       global += piece.global
@@ -149,7 +148,7 @@ func converting(_ model: Model, to path: String, _ options: ConvertOptions) thro
           help: "leave --exact-only away, or keep the weight by a recipe")
       }
       if piece.job.content.upperBound == slab.parts[0].byteCount {
-        var sourceHash = piece.sourceHash ?? hash.value()
+        var sourceHash = converter.sourceHash(piece.job.slab)
         try sink.end(slab, others: try converter.others(slab, scales, global, zeros))
         for place in [slab.weight, slab.other].compactMap({ $0 }) {
           let weight = plan.weights[place].stored.spec.name

@@ -32,20 +32,22 @@ struct ConvertJob: Sendable {
 /// What a job made.
 package struct ConvertedPiece: Sendable {
   var job: ConvertJob
-  /// The codes as they are, where the container does not compress.
-  var content: Bytes
-  var form: ChunkForm
+  /// The codes as they are.
+  var content = Bytes([])
+  var form = ChunkForm.raw
   /// The codes as frames hold them, where it does.
-  var chunks: [EncodedChunk]
+  var chunks: [EncodedChunk] = []
   /// Scales of the rows that start in the piece.
-  var scales: [UInt8]
+  var scales: [UInt8] = []
   /// The whole weight's one number, with its first rows.
-  var global: [UInt8]
+  var global: [UInt8] = []
   /// Zero points of the rows that start in the piece.
-  var zeroPoints: [UInt8]
-  var inexactValues: Int
+  var zeroPoints: [UInt8] = []
+  var inexactValues = 0
   /// The source bytes behind the piece, for the ledger's hash.
-  var source: Bytes
-  /// Their hash, where the piece is the whole weight: made where there are several threads.
-  var sourceHash: UInt64?
+  var source = Bytes([])
+  /// Whether they were added to the hash where the piece was made, or are not to be.
+  var isHashed = false
+
+  init(_ job: ConvertJob) { self.job = job }
 }

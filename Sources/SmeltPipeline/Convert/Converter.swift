@@ -13,7 +13,8 @@ final class Converter: Sendable {
   let arranged: ArrangedWeights
   private let plan: Plan
   private let options: ConvertOptions
-  private let forms: [FormBox]
+  private let states: [SlabState]
+  private let pool = BufferPool()
   private let surveys: Surveys
   /// The slab of each weight that is rounded.
   private let slabs: [WeightName: Int]
@@ -22,7 +23,7 @@ final class Converter: Sendable {
     arranged = ArrangedWeights(model, plan)
     self.plan = plan
     self.options = options
-    forms = plan.slabs.map { _ in FormBox() }
+    states = plan.slabs.map { _ in SlabState() }
     var slabs: [WeightName: Int] = [:]
     surveys = Surveys(
       plan.slabs.enumerated().compactMap { place, slab in
@@ -34,72 +35,126 @@ final class Converter: Sendable {
     self.slabs = slabs
   }
 
-  /// Carries out one job.
+  /// Carries out one job. Its rows are walked once, as many at a time as lie in the processor's cache while they are hashed, looked
+  /// at, rounded, held against the format and packed.
   func piece(_ job: ConvertJob) throws -> ConvertedPiece {
     let slab = plan.slabs[job.slab]
     let weight = try arranged.weight(slab)
-    let content: Bytes
-    var (scales, global, zeros): ([UInt8], [UInt8], [UInt8]) = ([], [], [])
-    var inexact = 0
-    var source: Bytes
+    let line = ChunkLine(job, options.target.compression == nil ? nil : pool) { content in
+      try self.form(job, content, slab, weight)
+    }
+    var piece = ConvertedPiece(job)
+    var hash = hashesRows(slab) ? states[job.slab].hash.claim(job.content.lowerBound) : nil
+    piece.isHashed = hash != nil || !hashesRows(slab)
     if slab.isKept {
-      content = weight.values.bytes[job.content]
-      source = content
+      piece.content = weight.values.bytes[job.content]
+      piece.source = piece.content
+      try walk(weight, job, line, &hash)
     } else {
-      // Pieces are cut between bytes; whole rows, or whole blocks of rows, are quantized for them.
-      let block = plan.scheme(slab).rowBlock
-      let unit = slab.rowBytes * block
-      func row(_ unit: Int) -> Int { min(weight.rows, unit * block) }
-      let last = row(ceilDivide(job.content.upperBound, unit))
-      let rows = row(job.content.lowerBound / unit)..<last
-      let own = row(ceilDivide(job.content.lowerBound, unit))..<last
-      var codes: [UInt8] = []
-      if own.lowerBound > rows.lowerBound {  // the rest of a row that the piece before began
-        codes = try quantize(weight, rows.lowerBound..<own.lowerBound, slab, job.slab).values
-      }
-      let result = try quantize(weight, own, slab, job.slab)
-      let isWhole = codes.isEmpty
-      codes += result.values
-      (scales, global, zeros) = (result.scales, result.global, result.zeroPoints)
-      inexact = result.report.inexactValues
-      let first = rows.lowerBound * slab.rowBytes
-      let made = Bytes(codes)
-      try Converter.scan(
-        isWhole ? made : Bytes(result.values), result, Shape([own.count, slab.shape.columns]), slab)
-      content = made[job.content.lowerBound - first..<job.content.upperBound - first]
-      source = weight.values.bytes[sliceBytes(weight.values.bytes.count, rows: own, of: weight.rows)]
+      try round(weight, slab, line, &piece, &hash)
     }
-    let form = try form(job, content, slab, weight)
-    var chunks: [EncodedChunk] = []
-    if options.target.compression != nil {
-      chunks = try stride(from: 0, to: content.count, by: FrameCodec.chunkBytes).map { start in
-        try FrameCodec.encode(content[start..<min(content.count, start + FrameCodec.chunkBytes)], form)
-      }
-    }
-    return ConvertedPiece(
-      job: job, content: content, form: form, chunks: chunks, scales: scales, global: global,
-      zeroPoints: zeros,
-      inexactValues: inexact, source: source,
-      sourceHash: job.isFirst && job.content.upperBound == slab.parts[0].byteCount
-        ? source.withUnsafeBytes { xxh64($0) } : nil)
+    piece.form = try line.finish(piece.content)
+    piece.chunks = line.chunks
+    if let hash { states[job.slab].hash.giveBack(hash, job.content.upperBound) }
+    return piece
   }
+
+  /// Whether a slab's rows are those of the source as it is stored, whose hash the ledger has.
+  private func hashesRows(_ slab: OutputMatrix) -> Bool {
+    slab.steps.isEmpty && plan.weights[slab.weight].stored.prepared == nil
+  }
+
+  /// Adds the source of a piece that comes behind all others of its slab, unless that was done where it was made.
+  func hash(_ piece: ConvertedPiece) {
+    guard !piece.isHashed else { return }
+    let line = states[piece.job.slab].hash
+    guard var hash = line.claim(piece.job.content.lowerBound) else {
+      preconditionFailure("the pieces of a slab come one after another")
+    }
+    piece.source.withUnsafeBytes { hash.update($0) }
+    line.giveBack(hash, piece.job.content.upperBound)
+  }
+
+  /// The hash of a slab's source, once all of its pieces are there.
+  func sourceHash(_ slab: Int) -> UInt64 { states[slab].hash.value }
+
+  /// Bytes that are kept: looked at where nobody has, and hashed.
+  private func walk(_ weight: Weight, _ job: ConvertJob, _ line: ChunkLine, _ hash: inout XXH64?) throws {
+    let content = weight.values.bytes
+    let plain = weight.encoding as? Plain
+    for start in stride(from: job.content.lowerBound, to: job.content.upperBound, by: FrameCodec.chunkBytes) {
+      let range = start..<min(job.content.upperBound, start + FrameCodec.chunkBytes)
+      try plain?.validate(weight, bytes: range)
+      content[range].withUnsafeBytes { bytes in
+        if line.isRaw { hash?.update(bytes) } else if let own = hash?.updateTwice(bytes) { line.know(own) }
+      }
+      try line.advance(content[job.content.lowerBound..<range.upperBound], sample: content[job.content])
+    }
+  }
+
+  /// Rows that are rounded. Pieces are cut between bytes; whole rows, or whole blocks of rows, are quantized for them.
+  private func round(
+    _ weight: Weight, _ slab: OutputMatrix, _ line: ChunkLine, _ piece: inout ConvertedPiece,
+    _ hash: inout XXH64?
+  ) throws {
+    let job = piece.job
+    let scheme = plan.scheme(slab)
+    let block = scheme.rowBlock
+    let unit = slab.rowBytes * block
+    func row(_ unit: Int) -> Int { min(weight.rows, unit * block) }
+    let last = unit > 0 ? row(ceilDivide(job.content.upperBound, unit)) : weight.rows
+    let rows = (unit > 0 ? row(job.content.lowerBound / unit) : 0)..<last
+    let own = (unit > 0 ? row(ceilDivide(job.content.lowerBound, unit)) : 0)..<last
+    let quantizing = try quantizeOptions(weight, slab, job.slab)
+    let target = try PieceTarget(scheme.resultParts(of: weight), rows, of: weight.rows, block, pool)
+    if own.lowerBound > rows.lowerBound {  // the rest of a row that the piece before began
+      _ = try scheme.quantize(
+        weight, rows: rows.lowerBound..<own.lowerBound, options: quantizing,
+        into: target.target(rows.lowerBound..<own.lowerBound))
+    }
+    let first = rows.lowerBound * slab.rowBytes
+    let content = job.content.lowerBound - first..<job.content.upperBound - first
+    let source = weight.values.bytes
+    let step = max(1, Converter.walkBytes / max(1, source.count / max(1, weight.rows)) / block) * block
+    var start = own.lowerBound
+    repeat {
+      let some = start..<min(own.upperBound, start + step)
+      if hash != nil {
+        source[sliceBytes(source.count, rows: some, of: weight.rows)].withUnsafeBytes { hash?.update($0) }
+      }
+      // A piece may hold the rest of a block and nothing else; a weight without rows still has its number of the whole.
+      if !some.isEmpty || some.lowerBound == 0 {
+        piece.inexactValues +=
+          try scheme.quantize(weight, rows: some, options: quantizing, into: target.target(some))
+          .inexactValues
+        try Converter.scan(target, some, Shape([some.count, slab.shape.columns]), slab)
+      }
+      let end = max(content.lowerBound, min(content.upperBound, target.end(of: some)))
+      try line.advance(target.bytes(.values, content.lowerBound..<end))
+      start = some.upperBound
+    } while start < own.upperBound
+    piece.content = target.bytes(.values, content)
+    piece.scales = target.array(.scales, own)
+    piece.global = target.array(.globalScale, own)
+    piece.zeroPoints = target.array(.zeroPoints, own)
+    piece.source = source[sliceBytes(source.count, rows: own, of: weight.rows)]
+  }
+
+  /// Bytes of the source that are walked at a time: with the codes they become, less than a second-level cache.
+  private static let walkBytes = 512 << 10
 
   /// What is written is read as any source is: every code legal, every scale a finite number above zero.
   /// - Throws: `Q_CODE_NAN`, `Q_SCALE_VALUE`, `Q_BLOCK`: a scheme is wrong, or memory is.
-  private static func scan(_ codes: Bytes, _ rows: QuantizedRows, _ shape: Shape, _ slab: OutputMatrix) throws
+  private static func scan(_ target: PieceTarget, _ rows: Range<Int>, _ shape: Shape, _ slab: OutputMatrix)
+    throws
   {
     guard shape.rows > 0, !(slab.encoding is Plain) else { return }
     let parts = try slab.encoding.layout(of: shape, name: slab.name).map { layout -> Part? in
       let dtype = slab.parts.first { $0.name == layout.name }?.dtype ?? layout.dtypes[0]
-      let bytes =
-        switch layout.name {
-        case .values: codes
-        case .globalScale: Bytes(rows.global)
-        case .zeroPoints: Bytes(rows.zeroPoints)
-        default: Bytes(rows.scales)
-        }
-      // A number of the whole weight comes with its first rows only.
-      guard dtype.byteCount(layout.shape.count) == bytes.count else { return nil }
+      guard let bytes = target.bytes(layout.name, of: rows),
+        // A number of the whole weight comes with its first rows only.
+        dtype.byteCount(layout.shape.count) == bytes.count
+      else { return nil }
       return Part(layout.name, dtype: dtype, shape: layout.shape, bytes: bytes)
     }
     guard !parts.contains(where: { $0 == nil }) else { return }
@@ -107,8 +162,8 @@ final class Converter: Sendable {
       .validate()
   }
 
-  private func quantize(_ weight: Weight, _ rows: Range<Int>, _ slab: OutputMatrix, _ place: Int) throws
-    -> QuantizedRows
+  /// How some rows are rounded, with the number that they need to know of the whole weight.
+  private func quantizeOptions(_ weight: Weight, _ slab: OutputMatrix, _ place: Int) throws -> QuantizeOptions
   {
     let planned = plan.weights[slab.weight]
     let scheme = plan.scheme(slab)
@@ -116,14 +171,14 @@ final class Converter: Sendable {
     if slab.ownScheme != nil {
       // A tensor with a scheme of its own shares no number with others.
       quantizing.surveyed = try scheme.survey(weight, options: quantizing)
-      return try scheme.quantize(weight, rows: rows, options: quantizing)
+      return quantizing
     }
     quantizing.surveyed = try surveys.number(planned.stored.spec.name, scheme) { name in
       guard let other = slabs[name], other != place else { return SurveyPart(weight, quantizing) }
       let part = try arranged.weight(plan.slabs[other])
       return SurveyPart(part, try quantizeOptions(plan.weights[plan.slabs[other].weight], part))
     }
-    return try scheme.quantize(weight, rows: rows, options: quantizing)
+    return quantizing
   }
 
   /// How a weight's scales are chosen, its importance included: that is read when its turn comes, so that a plan stays small.
@@ -138,18 +193,24 @@ final class Converter: Sendable {
     return quantizing
   }
 
-  /// How the slab's codes are stored: decided by its first chunk, whichever job needs to know first.
+  /// How the slab's codes are stored: decided by its first chunks, whichever job needs to know first.
   private func form(_ job: ConvertJob, _ content: Bytes, _ slab: OutputMatrix, _ weight: Weight) throws
     -> ChunkForm
   {
     guard let compression = options.target.compression, compression != .raw else { return .raw }
-    return try forms[job.slab].value.withLock { known in
+    return try states[job.slab].form.withLock { known in
       if let known { return known }
       var sample = content
       if !job.isFirst {
         let block = plan.scheme(slab).rowBlock
         let rows = 0..<min(weight.rows, ceilDivide(FrameCodec.sampleBytes, slab.rowBytes * block) * block)
-        sample = slab.isKept ? weight.values.bytes : Bytes(try quantize(weight, rows, slab, job.slab).values)
+        sample =
+          slab.isKept
+          ? weight.values.bytes
+          : Bytes(
+            try plan.scheme(slab).quantize(
+              weight, rows: rows, options: try quantizeOptions(weight, slab, job.slab)
+            ).values)
       }
       let form = try FrameCodec.choose(
         content: sample, dtype: slab.parts[0].dtype, mode: slab.mode(compression))
@@ -171,7 +232,10 @@ final class Converter: Sendable {
   }
 }
 
-/// A frame's form, found out once; a lock that an array can hold.
-private final class FormBox: Sendable {
-  let value = Mutex<ChunkForm?>(nil)
+/// What the jobs of one slab share.
+private final class SlabState: Sendable {
+  /// The form of its codes, found out once.
+  let form = Mutex<ChunkForm?>(nil)
+  /// The hash of its source.
+  let hash = HashLine()
 }

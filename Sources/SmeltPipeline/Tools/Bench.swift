@@ -14,11 +14,11 @@ package struct BenchRow: Sendable {
   package var unit: String
   /// Share of the measured peak, for products of many tokens.
   package var share: Double?
-  /// Share of the rate at which memory is read, for products of one token.
+  /// Share of the rate at which one core reads memory, for products of one token and conversions.
   package var shareOfReads: Double?
 }
 
-/// Measures products, decoding and layers with a state on one core, best of several runs of at least `seconds` each.
+/// Measures products, decoding, conversions and layers with a state on one core, best of several runs of at least `seconds` each.
 package func bench(seconds: Double = 0.2) -> [BenchRow] {
   let peak = sk_peak_f32_gflops(seconds)
   var rows = [
@@ -68,7 +68,11 @@ package func bench(seconds: Double = 0.2) -> [BenchRow] {
     rows.append(
       BenchRow(name: "decode \(encoding)", value: 4 * 256 * 4096 / time / 1e9, unit: "GB/s of floats"))
   }
-  return rows + benchDecoding(seconds: seconds) + benchSequences(seconds: seconds, peak: peak)
+  let reads = measuredMemoryRead(.serial)
+  rows.append(BenchRow(name: "memory reads, one core", value: reads, unit: "GB/s"))
+  return rows + benchDecoding(seconds: seconds, reads: reads)
+    + benchConversions(seconds: seconds, reads: reads)
+    + benchSequences(seconds: seconds, peak: peak)
 }
 
 /// A weight with harmless codes: ones, or as near as the encoding comes.

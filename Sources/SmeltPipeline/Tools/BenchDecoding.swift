@@ -8,11 +8,10 @@ private let decodingBytes = 128 << 20
 /// Input channels of a weight.
 private let decodingColumns = 4096
 
-/// The memory read rate of one core, and for each encoding the products of one token, in bytes of the weight a second and in tokens a
+/// For each encoding the products of one token, in bytes of the weight a second and in tokens a
 /// second at 10⁹ weights a token.
-func benchDecoding(seconds: Double) -> [BenchRow] {
-  let reads = measuredMemoryRead(.serial)
-  var rows = [BenchRow(name: "memory reads, one core", value: reads, unit: "GB/s")]
+func benchDecoding(seconds: Double, reads: Double) -> [BenchRow] {
+  var rows: [BenchRow] = []
   let names = [
     "f32", "f16", "bf16", "f8_e4m3.channel", "f8_e4m3.block", "f8_e4m3.block1x32", "int8.channel",
     "int8.group128", "int4.group128", "mxfp4", "nvfp4",

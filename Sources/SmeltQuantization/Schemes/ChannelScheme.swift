@@ -98,6 +98,16 @@ enum ChannelCode: Sendable {
     }
   }
 
+  /// Encodes as `encode` does, and counts the values that are decoded to another number than they were.
+  func encodeCounted(
+    _ x: UnsafePointer<Float>, _ scale: Float, _ out: UnsafeMutablePointer<UInt8>, _ count: Int
+  ) -> Int {
+    switch self {
+    case .int8: sk_encode_counted_int8(x, scale, out, count)
+    case .e4m3: sk_encode_counted_e4m3(x, scale, out, count)
+    }
+  }
+
   func decode(
     _ codes: UnsafePointer<UInt8>, _ scale: Float, _ out: UnsafeMutablePointer<Float>, _ count: Int
   ) {
@@ -150,11 +160,11 @@ struct RowChooser {
   func encode(into out: UnsafeMutablePointer<UInt8>, observer: Observer, sourceScale: Float?)
     -> (scale: Float, inexact: Int)
   {
-    let absmax = sk_absmax_f32(values, count)
+    let absmax = Float(bitPattern: sk_peak_f32(values, count))
     guard absmax > 0 else { return (1, inexact(under: 1, into: out, count)) }
-    for scale in [sourceScale, code.powerOfTwo(absmax)] {
-      if let scale, isExact(under: scale, into: out) { return (scale, 0) }
-    }
+    if let sourceScale, isExact(under: sourceScale, into: out) { return (sourceScale, 0) }
+    let power = code.powerOfTwo(absmax)
+    if isExact(under: power, into: out) { return (power, 0) }
     let scale = scale(observer, absmax)
     return (scale, inexact(under: scale, into: out, count))
   }
@@ -165,9 +175,7 @@ struct RowChooser {
   }
 
   private func inexact(under scale: Float, into out: UnsafeMutablePointer<UInt8>, _ count: Int) -> Int {
-    code.encode(values, scale, out, count)
-    code.decode(out, scale, spare, count)
-    return sk_count_different(values, spare, count)
+    code.encodeCounted(values, scale, out, count)
   }
 
   private func scale(_ observer: Observer, _ absmax: Float) -> Float {

@@ -29,7 +29,7 @@ func forEachDecodedRow(
       weight.encoding.decode(weight, rows: some, columns: 0..<columns, into: values, stride: columns)
       for row in some {
         let place = UnsafePointer(values + (row - first) * columns)
-        if sk_count_nonfinite_f32(place, columns) > 0 {
+        if sk_peak_f32(place, columns) >= Float.infinity.bitPattern {
           let column = (0..<columns).first { !place[$0].isFinite } ?? 0
           throw FormatError(
             .codeNaN, file: weight.file, subject: weight.name,

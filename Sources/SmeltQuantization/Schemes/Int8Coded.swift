@@ -154,11 +154,11 @@ package struct Int8Coded: Scheme {
     // SAFETY: scales follow each other, one for each run of each row, which is what the target has room for; not aligned.
     var next = UnsafeMutableRawPointer(place)
     var report = RowReport()
-    try forEachDecodedRow(weight, rows: rows, spareRows: 1) { row, values, back in
+    try forEachDecodedRow(weight, rows: rows, spareRows: 0) { row, values, _ in
       let codes = target.values + (row - rows.lowerBound) * columns
+      var inexact = 0
       scales.forEachRun(values, columns) { first, count, _, scale in
-        ChannelCode.int8.encode(values + first, scale, codes + first, count)
-        ChannelCode.int8.decode(codes + first, scale, back + first, count)
+        inexact += ChannelCode.int8.encodeCounted(values + first, scale, codes + first, count)
         if scaleBytes == 4 {
           next.storeBytes(of: scale.bitPattern.littleEndian, as: UInt32.self)
         } else {
@@ -166,7 +166,7 @@ package struct Int8Coded: Scheme {
         }
         next += scaleBytes
       }
-      report.add(row: columns, inexact: sk_count_different(values, back, columns))
+      report.add(row: columns, inexact: inexact)
     }
     if columns == 0, group == nil {  // rows of nothing: a scale is still a positive number
       for row in 0..<rows.count {

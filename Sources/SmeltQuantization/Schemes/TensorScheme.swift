@@ -45,7 +45,7 @@ package struct TensorScheme: Scheme {
       try part.options.importance?.check(part.weight)
       let columns = part.weight.columns
       try forEachDecodedRow(part.weight, rows: 0..<part.weight.rows, spareRows: 1) { _, values, spare in
-        let largest = sk_absmax_f32(values, columns)
+        let largest = Float(bitPattern: sk_peak_f32(values, columns))
         absmax = max(absmax, largest)
         guard case .percentile(let p) = first.options.observer, largest > magnitude else { return }
         let bits = spare.withMemoryRebound(to: UInt32.self, capacity: columns) { bits in
@@ -86,11 +86,9 @@ package struct TensorScheme: Scheme {
     defer { codes.deallocate() }
     for first in stride(from: 0, to: weight.rows, by: 16) {
       var inexact = 0
-      try forEachDecodedRow(weight, rows: first..<min(weight.rows, first + 16), spareRows: 1) {
-        _, values, back in
-        code.encode(values, scale, codes, columns)
-        code.decode(codes, scale, back, columns)
-        inexact += sk_count_different(values, back, columns)
+      try forEachDecodedRow(weight, rows: first..<min(weight.rows, first + 16), spareRows: 0) {
+        _, values, _ in
+        inexact += code.encodeCounted(values, scale, codes, columns)
       }
       if inexact > 0 { return false }
     }
@@ -129,11 +127,9 @@ package struct TensorScheme: Scheme {
     }
     let columns = weight.columns
     var report = RowReport()
-    try forEachDecodedRow(weight, rows: rows, spareRows: 1) { row, values, back in
+    try forEachDecodedRow(weight, rows: rows, spareRows: 0) { row, values, _ in
       let place = target.values + (row - rows.lowerBound) * columns
-      code.encode(values, scale, place, columns)
-      code.decode(place, scale, back, columns)
-      report.add(row: columns, inexact: sk_count_different(values, back, columns))
+      report.add(row: columns, inexact: code.encodeCounted(values, scale, place, columns))
     }
     if rows.lowerBound == 0, let place = target.scales {
       UnsafeMutableRawPointer(place).storeBytes(of: scale.bitPattern.littleEndian, as: UInt32.self)

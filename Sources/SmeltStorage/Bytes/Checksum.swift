@@ -29,6 +29,11 @@ package struct XXH64: Sendable {
     sk_xxh64_update(&state, bytes.baseAddress, bytes.count)
   }
 
+  /// Adds bytes, and gives the hash of these alone: both for little more than one of them.
+  package mutating func updateTwice(_ bytes: UnsafeRawBufferPointer) -> UInt64 {
+    sk_xxh64_update_twice(&state, bytes.baseAddress, bytes.count)
+  }
+
   /// The hash of all bytes so far.
   package func value() -> UInt64 { withUnsafePointer(to: state) { sk_xxh64_final($0) } }
 }

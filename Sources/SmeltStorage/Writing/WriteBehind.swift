@@ -23,6 +23,10 @@ final class WriteBehind {
 
   private let file: TargetFile
   private let thread = SerialThread()
+  /// The hash of all bytes so far; nil where they are not to be hashed.
+  private var running: XXH64?
+  /// Bytes that are copied and hashed at a time: they lie in the processor's cache for both.
+  private static let stepBytes = 256 << 10
   /// The block being filled; nil while it is empty.
   private var block: WriteBlock?
 
@@ -30,9 +34,10 @@ final class WriteBehind {
   private(set) var position: Int
 
   /// Begins behind `position` bytes of a file that is open for writing.
-  /// - Parameter hashes: whether the bytes are hashed on their way, on the thread that writes them.
+  /// - Parameter hashes: whether the bytes are hashed on their way.
   init(_ descriptor: Int32, at position: Int, hashes: Bool = false) {
-    file = TargetFile(descriptor, hashes: hashes)
+    file = TargetFile(descriptor)
+    running = hashes ? XXH64() : nil
     self.position = position
   }
 
@@ -44,8 +49,10 @@ final class WriteBehind {
     var done = 0
     while done < bytes.count {
       let open = block ?? begin()
-      let count = min(open.room, bytes.count - done)
-      open.append(UnsafeRawBufferPointer(rebasing: bytes[done..<done + count]))
+      let count = min(open.room, bytes.count - done, WriteBehind.stepBytes)
+      let some = UnsafeRawBufferPointer(rebasing: bytes[done..<done + count])
+      open.append(some)
+      running?.update(some)
       (done, position) = (done + count, position + count)
       if open.room == 0 { send() }
     }
@@ -60,8 +67,8 @@ final class WriteBehind {
     return file.refusal
   }
 
-  /// The hash of all bytes that were appended, once they are drained; nil where they were not to be hashed.
-  var hash: UInt64? { file.hash.withLock { $0?.value() } }
+  /// The hash of all bytes that were appended; nil where they were not to be hashed.
+  var hash: UInt64? { running?.value() }
 
   /// Frees the memory that waits for more bytes, and the thread.
   func rest() {
@@ -122,8 +129,6 @@ private final class WriteBlock: @unchecked Sendable {
 private final class TargetFile: Sendable {
   private let descriptor: Int32
   private let state = Mutex(State())
-  /// Of the blocks so far; they come in order.
-  let hash: Mutex<XXH64?>
 
   private struct State {
     /// The first refusal.
@@ -134,10 +139,7 @@ private final class TargetFile: Sendable {
     var spare: [WriteBlock] = []
   }
 
-  init(_ descriptor: Int32, hashes: Bool) {
-    self.descriptor = descriptor
-    hash = Mutex(hashes ? XXH64() : nil)
-  }
+  init(_ descriptor: Int32) { self.descriptor = descriptor }
 
   /// The error number of the first write that the system refused; 0: none.
   var refusal: Int32 { state.withLock { $0.refusal } }
@@ -152,7 +154,6 @@ private final class TargetFile: Sendable {
     defer { state.withLock { $0.spare.append(block) } }
     guard refusal == 0 else { return }
     let (bytes, offset) = (block.bytes, block.offset)
-    hash.withLock { $0?.update(bytes) }
     let isAligned = offset % WriteBehind.alignment == 0 && bytes.count % WriteBehind.alignment == 0
     if isAligned, sk_bypass_cache(descriptor, 1) == 0 {
       let isWritten = Platform.write(descriptor, bytes, at: offset)

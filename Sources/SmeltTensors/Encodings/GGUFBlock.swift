@@ -64,8 +64,12 @@ package struct GGUFBlock: Encoding, Hashable {
   package func validate(_ weight: Weight) throws(FormatError) {
     let size = size
     let found: (index: Int, what: String)? = weight.values.bytes.withUnsafeBytes { bytes in
+      // SAFETY: whole blocks, as the layout asks; a scale is two bytes inside each.
       guard let base = bytes.bindMemory(to: UInt8.self).baseAddress else { return nil }
-      for index in 0..<bytes.count / size.bytes {
+      let (count, halves) = (bytes.count / size.bytes, halves)
+      let first =
+        halves.map { sk_find_nonfinite_scale(base, count, size.bytes, $0) }.min() ?? 0
+      for index in first..<count {
         if let what = problem(base + index * size.bytes) { return (index, what) }
       }
       return nil

@@ -47,17 +47,50 @@ package struct Plain: Encoding {
     }
   }
 
+  /// Refuses NaN and infinite values among some of a weight's bytes, which must lie inside; numbers that are cut are left to the run
+  /// that begins with them.
+  /// - Throws: `Q_CODE_NAN`, as `validate`.
+  package func validate(_ weight: Weight, bytes range: Range<Int>) throws(FormatError) {
+    let (size, columns) = (dtype.bits / 8, weight.columns)
+    let numbers = ceilDivide(range.lowerBound, size)..<range.upperBound / size
+    guard columns > 0, !numbers.isEmpty else { return }
+    let bytes = weight.values.bytes[numbers.lowerBound * size..<numbers.upperBound * size]
+    if dtype == .bf16 || dtype == .f16, firstNonfinite16(bytes) == numbers.count { return }
+    // By rows, the first and the last of them perhaps in part: other types, and to name what was found.
+    for row in numbers.lowerBound / columns...(numbers.upperBound - 1) / columns {
+      let own = numbers.clamped(to: row * columns..<(row + 1) * columns)
+      let place = own.lowerBound - row * columns..<own.upperBound - row * columns
+      var values = [Float](repeating: 0, count: place.count)
+      // SAFETY: room for the numbers of the rectangle, which `decode` holds against the weight.
+      values.withUnsafeMutableBufferPointer { buffer in
+        guard let base = buffer.baseAddress else { return }
+        decode(weight, rows: row..<row + 1, columns: place, into: base, stride: place.count)
+      }
+      guard sk_peak_f32(values, values.count) >= Float.infinity.bitPattern,
+        let bad = values.firstIndex(where: { !$0.isFinite })
+      else { continue }
+      throw FormatError(
+        .codeNaN, file: weight.file, subject: weight.name,
+        "row \(row), column \(place.lowerBound + bad) is \(shown(values[bad])), expected a finite number")
+    }
+  }
+
+  /// The place of the first 16-bit float that is not finite, or their number.
+  private func firstNonfinite16(_ bytes: Bytes) -> Int {
+    let count = bytes.count / 2
+    return bytes.withUnsafeBytes { bytes in
+      guard let base = bytes.baseAddress else { return count }
+      return sk_find_nonfinite16(
+        base.assumingMemoryBound(to: UInt8.self), dtype == .bf16 ? 0x7F80 : 0x7C00, count)
+    }
+  }
+
   /// The place of the first number in some rows that is not finite.
   private func firstNonfinite(_ weight: Weight, _ rows: Range<Int>, _ bytes: Bytes) -> Int? {
     let columns = weight.columns
     if dtype == .bf16 || dtype == .f16 {
-      let count = rows.count * columns
-      let place = bytes.withUnsafeBytes { bytes in
-        guard let base = bytes.baseAddress else { return count }
-        return sk_find_nonfinite16(
-          base.assumingMemoryBound(to: UInt8.self), dtype == .bf16 ? 0x7F80 : 0x7C00, count)
-      }
-      return place < count ? place : nil
+      let place = firstNonfinite16(bytes)
+      return place < rows.count * columns ? place : nil
     }
     // SAFETY: `columns` is above zero, so `row` has an address; it takes one row of the weight.
     var row = [Float](repeating: 0, count: columns)

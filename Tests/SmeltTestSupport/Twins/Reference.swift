@@ -121,6 +121,21 @@ package enum Reference {
     x.reduce(0) { $1.magnitude > $0 ? $1.magnitude : $0 }
   }
 
+  /// `sk_peak_f32`: the bits of the largest magnitude, infinity and NaN above all numbers; 0 for none.
+  package static func peakBits(_ x: [Float]) -> UInt32 { x.map { $0.bitPattern & 0x7FFF_FFFF }.max() ?? 0 }
+
+  /// `sk_count_different`: pairs that are not equal as numbers; of `sk_encode_counted_…` with what the codes stand for.
+  package static func countDifferent(_ a: [Float], _ b: [Float]) -> Int { zip(a, b).count { $0 != $1 } }
+
+  /// `sk_find_nonfinite_scale`: the first block whose F16 at a place is infinite or NaN.
+  package static func findNonfiniteScale(_ blocks: [UInt8], bytes: Int, place: Int) -> Int {
+    let count = blocks.count / bytes
+    return (0..<count).first {
+      let at = $0 * bytes + place
+      return !decodeF16(UInt16(blocks[at]) | UInt16(blocks[at + 1]) << 8).isFinite
+    } ?? count
+  }
+
   /// `sk_count_nonfinite_f32`: how many are NaN or infinite.
   package static func countNonfinite(_ x: [Float]) -> Int { x.count { !$0.isFinite } }
 
