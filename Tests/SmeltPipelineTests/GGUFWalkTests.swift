@@ -133,7 +133,7 @@ extension [UInt8] {
     let made = folder.file("made.gguf")
     let model = try openFixture(name)
     let request = ConversionRequest(
-      scheme: nil, recipePath: nil, statisticsPath: nil, observer: nil, exactOnly: false, compression: "raw",
+      scheme: nil, recipePath: nil, statisticsPath: nil, observer: nil, exactOnly: false, compression: nil,
       kind: nil,
       overwrite: false)
     _ = try convert(
