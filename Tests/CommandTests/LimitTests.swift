@@ -42,15 +42,20 @@ import Testing
 
     @Test func wantOfMemoryHasAMessage() throws {
       let shell = Shell()
+      var started = 0
       for limit in stride(from: 40_000, through: 80_000, by: 4000) {
+        // Below some limit the loader or the language's runtime ends the process before its first line.
+        guard try shell.run("(ulimit -v \(limit); exec \"$SMELT\" --version)").exit == 0 else { continue }
+        started += 1
         let outcome = try shell.run("(ulimit -v \(limit); exec \"$SMELT\" check v4 --threads 2)")
         #expect(
-          [0, 74, 126, 127].contains(outcome.exit),
+          [0, 74].contains(outcome.exit),
           "-v \(limit): \(outcome.exit) \(outcome.stderr.suffix(300))")
         if outcome.exit == 74 {
           #expect(outcome.stderr.contains("error[io]"), "-v \(limit): \(outcome.stderr)")
         }
       }
+      #expect(started > 2)
     }
   #endif
 
