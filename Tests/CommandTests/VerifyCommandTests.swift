@@ -100,4 +100,15 @@ import Testing
     #expect(without.exit == 0, "\(without.stderr)")
     #expect(without.stdout.split(separator: "\n").filter { $0.contains("\"rule\": \"mtp\"") }.count == 3)
   }
+
+  /// An arithmetic that nothing ran in is said, --quiet or not.
+  @Test func wholeNumbersThatNothingTakesAreSaid() throws {
+    let shell = Shell()
+    try shell.write("ids.json", #"{"sequences": [[1, 2, 3, 4]]}"#)
+    for line in ["evaluate v4 --tokens ids.json", "generate v4 --tokens ids.json --max-tokens 1"] {
+      let outcome = try shell.run("smelt \(line) --compute int8 --quiet")
+      #expect(
+        outcome.exit == 0 && outcome.stderr.contains("no weight was multiplied in int8"), "\(outcome.stderr)")
+    }
+  }
 }

@@ -85,6 +85,14 @@ private func huffmanBits(_ codes: [Int8]) -> Double {
   }
 
   /// GPTQ under the same step: the same scales, a lower error of the outputs.
+  /// A weight without rows has no step to find.
+  @Test(arguments: [5, 7, 8] as [Double]) func aWeightOfNoRowsHasAStep(bits: Double) throws {
+    let weight = try Weight(
+      name: "w", shape: [0, 128], encoding: Plain.f32,
+      parts: [Part(.values, dtype: .f32, shape: [0, 128], bytes: Bytes([]))])
+    #expect(try Int8Coded(bits: bits).survey([SurveyPart(weight, QuantizeOptions())]) == 1)
+  }
+
   @Test func gptqKeepsTheStep() throws {
     var generator = Generator(seed: 33)
     let (rows, columns) = (48, 96)

@@ -61,7 +61,7 @@ package func evaluate(_ model: Model, _ windows: Windows, _ options: RunOptions)
   let weights = try model.multiplying(cache.weights(), as: options.compute, tally)
   let (losses, spilled) = try negativeLogLikelihoods(model.family, weights, cache, groups, options)
   options.progress.end()
-  if options.compute == .int8 { options.progress.announce(tally.text) }
+  if options.compute == .int8 { tally.report(to: options.progress) }
   try model.checkUnchanged()
   let mean = losses.reduce(0, +) / Double(losses.count)  // of nothing: not a number
   let resources = cache.resources(spilledBytes: spilled)

@@ -103,7 +103,7 @@ package func generate(
       model.family, weights, cache, prompt, drafts ? model.family.runningDrafts.first : nil, options, take)
   }
   try model.checkUnchanged()
-  if options.compute == .int8 { options.progress.announce(tally.text) }
+  if options.compute == .int8 { tally.report(to: options.progress) }
   done(cache.resources(), count)
   return made
 }

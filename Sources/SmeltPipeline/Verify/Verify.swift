@@ -50,7 +50,7 @@ package func verify(
   try weights.compareRest(options)
   options.progress.advance(1)
   options.progress.end()
-  if let integers = comparison.integers { options.progress.announce(integers.text) }
+  if let integers = comparison.integers { integers.report(to: options.progress) }
   report.weights = weights.errors
   try source.checkUnchanged()
   try result.checkUnchanged()

@@ -32,12 +32,15 @@ final class IntegerTally: Sendable {
   func add(_ name: WeightName) { names.withLock { _ = $0.insert(name) } }
   var count: Int { names.withLock(\.count) }
 
-  /// One line for a person.
-  var text: String {
+  /// One line for a person; a warning where the arithmetic that was asked for did not run at all.
+  func report(to progress: any ProgressReporter) {
     let count = count
-    return count == 0
-      ? "no weight was multiplied in int8: none is INT8 and declared to meet INT8 activations"
-      : "\(count) weight\(count == 1 ? " was" : "s were") multiplied in int8, the others in float32"
+    guard count > 0 else {
+      return progress.warn(
+        "no weight was multiplied in int8: none is INT8 and declared to meet INT8 activations")
+    }
+    progress.announce(
+      "\(count) weight\(count == 1 ? " was" : "s were") multiplied in int8, the others in float32")
   }
 }
 

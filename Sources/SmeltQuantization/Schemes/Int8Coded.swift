@@ -80,6 +80,7 @@ package struct Int8Coded: Scheme {
   /// - Throws: `Q_CODE_NAN`.
   package func survey(_ parts: [SurveyPart]) throws -> Float? {
     guard let weight = parts.first?.weight else { return nil }
+    guard weight.rows > 0 else { return 1 }  // nothing to choose a step by
     let columns = weight.columns
     let wanted = max(1, min(weight.rows, Int8Coded.sampled / max(1, columns)))
     var rows: [[Float]] = []
