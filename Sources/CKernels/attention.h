@@ -25,7 +25,7 @@ static void k_pack_keys(const float *k, size_t ldk, size_t n, size_t width, floa
     for (size_t j = 0; j < count; j += 16) {
       const float *key = k + (start + j) * ldk;
       const size_t some = count - j < 16 ? count - j : 16;
-      for (size_t t = 0; t < steps; t++) { // 16 keys by 16 columns, turned over in the first-level cache
+      for (size_t t = 0; t < steps; t++) { // transposes 16 keys x 16 columns in the L1 cache
         const size_t lanes = width - 16 * t < 16 ? width - 16 * t : 16;
         float square[16][16];
         for (size_t x = 0; x < some; x++) memcpy(square[x], key + x * ldk + 16 * t, lanes * sizeof(float));

@@ -25,7 +25,7 @@ void sk_divergence(const float *x, const float *y, size_t n, double *out);
 // is one. Twin: Reference.distance.
 void sk_distance(const float *a, const float *b, size_t n, double *out);
 
-// The first place whose number is larger than `bound`; n if there is none. Twin: Reference.firstAbove.
+// Index of the first element greater than `bound`, or n. Twin: Reference.firstAbove.
 size_t sk_find_above(const float *x, size_t n, float bound);
 
 #ifdef __cplusplus

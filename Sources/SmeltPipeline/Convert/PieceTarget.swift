@@ -74,7 +74,7 @@ struct PieceTarget {
     }
   }
 
-  /// The same as an array; empty for a part that there is none of.
+  /// The same bytes as an array; empty if the encoding has no such part.
   func array(_ name: PartName, _ some: Range<Int>) -> [UInt8] {
     room(name).map { $0.buffer.bytes(range($0, some)).array } ?? []
   }

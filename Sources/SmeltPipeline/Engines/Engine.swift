@@ -152,7 +152,7 @@ enum EngineCondition: Sendable {
   case zeroPoints(EngineScope)
   /// Columns are in the order of a table of groups.
   case indexed
-  /// The key-value cache is declared in a way that is none of these strategies of FP8.
+  /// The declared key-value cache is not FP8 with one of these strategies.
   case cache([String])
   /// Weights of blocks that draft tokens are quantized.
   case drafts

@@ -175,7 +175,7 @@ package struct TextDecoder: Sendable {
   private let vocabulary: Int
 
   /// The tokenizer of a model.
-  /// - Throws: `SRC_MISSING` when there is none; refusals of tokenizer.json.
+  /// - Throws: `SRC_MISSING` if the model has no tokenizer; the errors of reading its files.
   package init(_ model: Model) throws {
     tokenizer = try model.tokenizer()
     vocabulary = model.family.dimensions.vocabulary
