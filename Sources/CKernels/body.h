@@ -340,12 +340,12 @@ static void k_mix_streams(const float *restrict x, const float *restrict c, size
 #include "blocks.h"
 #include "search.h"
 #include "superblocks.h"
-#include "decode_blocks.h"
 
 // ---- products with codes ----
 
 #include "unpack.h"
 #include "coded.h"
+#include "decode_blocks.h"
 
 // ---- methods ----
 
