@@ -33,28 +33,23 @@ package func bench(seconds: Double = 0.2) -> [BenchRow] {
     (256, 2048, 4096), (256, 768, 2048), (256, 128, 256), (64, 2048, 4096), (64, 768, 2048),
     (32, 768, 2048), (16, 2048, 4096), (1, 2048, 4096),
   ] {
-    for encoding in ["bf16", "f8_e4m3.channel", "int8.channel", "mxfp4"] {
-      guard let weight = benchWeight(encoding, [outputs, inputs]) else { continue }
-      let x = Matrix(
-        rows: tokens, columns: inputs, values: (0..<tokens * inputs).map { Float($0 % 17) / 16 - 0.5 })
-      let time = bestTime(seconds) { _ = multiply(x, weight) }
+    let x = Matrix(
+      rows: tokens, columns: inputs, values: (0..<tokens * inputs).map { Float($0 % 17) / 16 - 0.5 })
+    /// Adds a product with a weight of an encoding.
+    func add(_ encoding: String, note: String = "", _ unit: String, peak: Double, _ body: (Weight) -> Void) {
+      guard let weight = benchWeight(encoding, [outputs, inputs]) else { return }
+      let time = bestTime(seconds) { body(weight) }
       let rate = 2 * Double(tokens) * Double(outputs) * Double(inputs) / time / 1e9
       rows.append(
         BenchRow(
-          name: "product, \(tokens) tokens × [\(outputs), \(inputs)] \(encoding)", value: rate,
-          unit: "GFLOPS",
+          name: "product, \(tokens) tokens × [\(outputs), \(inputs)] \(encoding)\(note)", value: rate,
+          unit: unit,
           share: rate / peak))
     }
-    guard let weight = benchWeight("int8.channel", [outputs, inputs]) else { continue }
-    let x = Matrix(
-      rows: tokens, columns: inputs, values: (0..<tokens * inputs).map { Float($0 % 17) / 16 - 0.5 })
-    let time = bestTime(seconds) { _ = multiplyIntegers(x, weight) }
-    let rate = 2 * Double(tokens) * Double(outputs) * Double(inputs) / time / 1e9
-    rows.append(
-      BenchRow(
-        name: "product, \(tokens) tokens × [\(outputs), \(inputs)] int8.channel as whole numbers",
-        value: rate,
-        unit: "GOPS", share: rate / integerPeak))
+    for encoding in ["bf16", "f8_e4m3.channel", "int8.channel", "mxfp4"] {
+      add(encoding, "GFLOPS", peak: peak) { _ = multiply(x, $0) }
+    }
+    add("int8.channel", note: " as whole numbers", "GOPS", peak: integerPeak) { _ = multiplyIntegers(x, $0) }
   }
   for encoding in ["bf16", "f8_e4m3.channel", "f8_e4m3.block", "int8.channel", "mxfp4"] {
     guard let weight = benchWeight(encoding, [256, 4096]) else { continue }
