@@ -23,13 +23,14 @@ let package = Package(
     .library(name: "Smelt", targets: ["Smelt"]), .executable(name: "smelt", targets: ["SmeltCommand"]),
   ],
   dependencies: [
-    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
   ],
   targets: [
-    // C: the system's zstd, and the hot loops with run-time dispatch (optimized in debug builds too).
+    // C: the system's zstd and, for SHA-256 where there is no CryptoKit, OpenSSL's libcrypto (a package of our own of it would be two
+    // thirds of a first build); and the hot loops with run-time dispatch (optimized in debug builds too).
     .systemLibrary(
       name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"]), .brew(["zstd"])]),
+    .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
     .target(
       name: "CKernels", cSettings: optimized,
       linkerSettings: [.linkedLibrary("m", .when(platforms: [.linux]))]),
@@ -37,7 +38,7 @@ let package = Package(
     // The rooms, in dependency order.
     .target(
       name: "SmeltStorage",
-      dependencies: ["CKernels", .product(name: "Crypto", package: "swift-crypto")],
+      dependencies: ["CKernels", .target(name: "COpenSSL", condition: .when(platforms: [.linux]))],
       swiftSettings: swift),
     .target(
       name: "SmeltTensors", dependencies: ["SmeltStorage", "CKernels"], swiftSettings: swift),

@@ -1,7 +1,6 @@
-// Checksums: CRC-32C and XXH64 against accidents, SHA-256 to name content.
+// Checksums against accidents: CRC-32C and XXH64.
 
 internal import CKernels
-internal import Crypto
 
 /// CRC-32C, Castagnoli's polynomial, as iSCSI, ext4 and SSE 4.2 have it. Source: RFC 3720, section 12.1.
 package enum CRC32C {
@@ -36,41 +35,6 @@ package struct XXH64: Sendable {
 
   /// The hash of all bytes so far.
   package func value() -> UInt64 { withUnsafePointer(to: state) { sk_xxh64_final($0) } }
-}
-
-/// SHA-256 of bytes that arrive in pieces. Source: FIPS 180-4, as swift-crypto computes it.
-package struct SHA256: Sendable {
-  /// Bytes of a digest.
-  package static let byteCount = 32
-
-  private var state = Crypto.SHA256()
-
-  /// Nothing hashed yet.
-  package init() {}
-
-  /// Adds bytes.
-  package mutating func update(_ bytes: UnsafeRawBufferPointer) { state.update(bufferPointer: bytes) }
-
-  /// Adds an array.
-  package mutating func update(_ array: [UInt8]) { array.withUnsafeBytes { update($0) } }
-
-  /// The digest: 32 bytes.
-  package func digest() -> [UInt8] { Array(state.finalize()) }
-
-  /// The digest in lower-case hexadecimal.
-  package func hex() -> String { hexadecimal(digest()) }
-
-  /// The digest of some bytes.
-  package static func digest(_ bytes: UnsafeRawBufferPointer) -> [UInt8] {
-    Array(Crypto.SHA256.hash(data: bytes))
-  }
-
-  /// The digest of some bytes in lower-case hexadecimal.
-  package static func hex(_ bytes: Bytes) -> String {
-    var hash = SHA256()
-    bytes.withUnsafeBytes { hash.update($0) }
-    return hash.hex()
-  }
 }
 
 /// All lower-case hexadecimal digits of a number: sixteen for 64 bits.
