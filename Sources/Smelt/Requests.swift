@@ -35,7 +35,7 @@ public struct Conversion: Sendable {
   public var kvCache: String?
   /// Replace a result that Smelt wrote, and nothing else.
   public var overwrite: Bool
-  /// Resume an ingot from an interrupted run.
+  /// Resume an interrupted run.
   public var resume: Bool
 
   /// A conversion.

@@ -72,7 +72,7 @@ private final class Stopped {
 
 extension JSON {
   /// The object with a member in place of another.
-  fileprivate func with(_ key: String, _ value: JSON) -> JSON {
+  func with(_ key: String, _ value: JSON) -> JSON {
     guard let object else { return self }
     return JSON(members: zip(object.keys, object.values).map { ($0, $0 == key ? value : $1) })
   }

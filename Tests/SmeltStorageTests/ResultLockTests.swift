@@ -140,12 +140,12 @@ import Testing
   /// A lock that came with a folder lists whatever its writer likes: nothing of it is touched but names of the result's own.
   @Test(arguments: [
     "proj/__init__.py", "../keep", "r2", "r.json", "r", "r.partial-1/../../keep", "x.partial-1",
-    "r.partial/x",
+    "r.partialx/x",
     "r-part2", "r-part.partial", "r-00001-of-00002.safetensors",
   ])
   func aLockIsNoListOfOthersFiles(name: String) throws {
     let folder = TemporaryFolder()
-    for place in ["proj", "home", "home/r.partial-1", "home/r.partial"] { mkdir(folder.file(place), 0o700) }
+    for place in ["proj", "home", "home/r.partial-1", "home/r.partialx"] { mkdir(folder.file(place), 0o700) }
     let victim = folder.file("home/\(name)")
     mkdir(folder.file("home/proj"), 0o700)
     putFile(folder.file("keep"), [])

@@ -84,13 +84,13 @@ struct SchemeOptions: ParsableArguments {
   @Flag(name: .long, help: "Replace a result that smelt wrote, and nothing else.")
   var overwrite = false
 
-  @Flag(name: .long, help: "Resume an .ingot from an interrupted run.")
+  @Flag(name: .long, help: "Resume an interrupted run.")
   var resume = false
 
   @Option(
     name: .long, parsing: .unconditional,
     help: ArgumentHelp(
-      "How many bytes of an .ingot may be lost when the run is stopped (\(sizeUnits)). Default: 256MiB.",
+      "How many bytes of the result may be lost when the run is stopped (\(sizeUnits)). Default: 256MiB.",
       valueName: "size"), transform: byteSize)
   var journalStep: ByteSize?
 

@@ -102,6 +102,24 @@ package struct GGUFPlan: Sendable {
     return parts.indices.map { stem + GGUFSplit.ending($0, of: parts.count) }
   }
 
+  /// Where each tensor lies: its file, counted from 0, its place in that, and its bytes, padding left out.
+  package var places: [(tensor: Tensor, file: Int, position: Int)] {
+    parts.enumerated().flatMap { number, part in
+      var position = part.header.count
+      return part.tensors.map { tensor in
+        defer { position += ceilDivide(tensor.byteCount, alignment) * alignment }
+        return (tensor, number, position)
+      }
+    }
+  }
+
+  /// XXH64 of all headers: of everything but the tensors' numbers.
+  package var headerHash: UInt64 {
+    var hash = XXH64()
+    for part in parts { part.header.withUnsafeBytes { hash.update($0) } }
+    return hash.value()
+  }
+
   // MARK: cutting
 
   private static func cut(_ tensors: [Tensor], _ split: Split?, _ alignment: Int) -> [Range<Int>] {

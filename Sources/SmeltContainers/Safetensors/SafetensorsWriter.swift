@@ -42,21 +42,54 @@ package struct SafetensorsWriter: ~Copyable {
   /// alignment matters to a reader: the data starts at a multiple of 8, and tensors follow each other without gaps.
   /// - Parameters:
   ///   - replacement: what at `path` the file may take the place of.
-  ///   - hashes: whether the bytes are hashed on their way; `commit` returns the hash.
+  ///   - isResumable: whether the file beside the target has a name that another run can find.
+  ///   - sum: how the bytes are summed on their way; `commit` returns the sum.
   /// - Throws: `RequestError` cannot-create when `path` exists and is not to be replaced or its folder is not writable;
   ///   unsupported when the header would exceed 100,000,000 bytes; io when the disk is full.
   package init(
     path: String, tensors: [Declaration], metadata: [(String, String)] = [],
-    replacing replacement: Replacement = .nothing, hashes: Bool = false
+    replacing replacement: Replacement = .nothing, isResumable: Bool = false, sum: FileSum = .none
   ) throws {
     writer = try SafetensorsWriter.start(
-      path, SafetensorsWriter.header(tensors, metadata), replacement, hashes: hashes)
+      path, SafetensorsWriter.header(tensors, metadata), replacement, isResumable, sum)
     self.tensors = tensors
     left = tensors.first?.byteCount ?? 0
   }
 
+  /// Continues a file that an interrupted run left, behind one of its tensors.
+  /// - Parameters:
+  ///   - position: where the file ends so far: where one of its tensors ends.
+  ///   - sum: how the bytes are summed, and what those so far must sum to.
+  /// - Throws: `RESUME_MISMATCH` when the bytes are not those that were written; `RequestError` cannot-create, io.
+  package init(
+    resuming path: String, tensors: [Declaration], metadata: [(String, String)] = [], at position: Int,
+    sum: (kind: FileSum, expected: UInt64)
+  ) throws {
+    writer = try FileWriter(
+      resuming: path, at: position, replacing: .nothing, sum: sum.kind, expecting: sum.expected)
+    self.tensors = tensors
+    var end = SafetensorsWriter.header(tensors, metadata).count
+    while current < tensors.count, end + tensors[current].byteCount <= position {
+      end += tensors[current].byteCount
+      current += 1
+    }
+    precondition(end == position, "a file is continued behind a whole tensor")
+    left = current < tensors.count ? tensors[current].byteCount : 0
+  }
+
+  /// Brings what was written to the disk.
+  /// - Returns: where the file ends, and the sum of its bytes.
+  /// - Throws: `RequestError` io.
+  package func secured() throws -> (position: Int, sum: UInt64) {
+    try writer.sync()
+    return (writer.position, writer.sum ?? 0)
+  }
+
+  /// From here on, what was written stays beside the target when the writer is dropped.
+  package mutating func keep() { writer.keepPartial() }
+
   private static func start(
-    _ path: String, _ header: [UInt8], _ replacement: Replacement, hashes: Bool
+    _ path: String, _ header: [UInt8], _ replacement: Replacement, _ isResumable: Bool, _ sum: FileSum
   ) throws -> FileWriter {
     guard header.count - 8 <= SafetensorsHeader.byteLimit else {
       throw RequestError(
@@ -64,7 +97,7 @@ package struct SafetensorsWriter: ~Copyable {
         "the header of '\(path)' would take \(header.count - 8) bytes, the format allows 100000000",
         help: "split the tensors over several files")
     }
-    var writer = try FileWriter(path: path, replacing: replacement, hashes: hashes)
+    var writer = try FileWriter(path: path, replacing: replacement, isResumable: isResumable, sum: sum)
     try writer.write(header)
     return writer
   }
@@ -115,7 +148,7 @@ package struct SafetensorsWriter: ~Copyable {
   }
 
   /// The length and the header, padded with spaces so that the data starts at a multiple of 8.
-  private static func header(_ tensors: [Declaration], _ metadata: [(String, String)]) -> [UInt8] {
+  package static func header(_ tensors: [Declaration], _ metadata: [(String, String)]) -> [UInt8] {
     var members: [(String, JSON)] = []
     if !metadata.isEmpty {
       members.append(("__metadata__", JSON(members: metadata.map { ($0.0, JSON($0.1)) })))

@@ -93,21 +93,12 @@ package func convert(_ model: Model, to path: String, _ options: ConvertOptions)
 /// Converts a model to a result whose lock is held.
 func converting(_ model: Model, to path: String, _ options: ConvertOptions) throws -> ConvertSummary {
   let start = (monotonicSeconds(), processorSeconds())
-  guard !options.resume || options.target.isResumable else {
-    throw RequestError(
-      .usage, "there is nothing to resume: of a conversion, only an .ingot can be resumed",
-      help: "start without --resume")
-  }
   model.limitCache(options.run.maxMemory / 8)
   let plan = try Plan(model, options)
   try model.refuseAlias(path)
   let sink = try options.target.sink(path, plan, model, options)
   let converter = Converter(model, plan, options)
-  var ledger = plan.ledger
-  let entryPlaces = Dictionary(
-    ledger.enumerated().filter { $1.fate == .converted || $1.isKept }.map { ($1.weight ?? "", $0) },
-    uniquingKeysWith: { first, _ in first })
-
+  var facts = LedgerFacts(plan)
   let room = freeDiskBytes(parentFolder(path)).map { "; \(byteText($0)) free on the disk" } ?? ""
   options.run.progress.announce("\(path): \(plan.summary)\(room)")
   options.run.progress.begin("convert", total: plan.bytesOut, unit: "bytes")
@@ -120,10 +111,8 @@ func converting(_ model: Model, to path: String, _ options: ConvertOptions) thro
     for slab in plan.slabs {
       guard let known = done[slab.name] else { continue }
       options.run.progress.advance(slab.parts[0].byteCount)
-      let weight = plan.weights[slab.weight].stored.spec.name.description
-      guard let entry = entryPlaces[weight] else { continue }
-      ledger[entry].inexactValues = known.inexactValues
-      ledger[entry].sourceHash = known.sourceHash
+      if known.inexactValues > 0 { try options.requireExact(slab) }
+      facts.add(known, of: slab)
     }
     try options.run.parallel.ordered(jobs.count) {
       try converter.piece(jobs[$0])
@@ -141,34 +130,20 @@ func converting(_ model: Model, to path: String, _ options: ConvertOptions) thro
       global += piece.global
       zeros += piece.zeroPoints
       inexact += piece.inexactValues
-      if options.exactOnly, inexact > 0 {
-        throw RequestError(
-          .unsupported,
-          "'\(slab.name)' holds numbers that '\(slab.encoding.name)' does not, and --exact-only allows no rounding",
-          help: "leave --exact-only away, or keep the weight by a recipe")
-      }
+      if inexact > 0 { try options.requireExact(slab) }
       if piece.job.content.upperBound == slab.parts[0].byteCount {
-        var sourceHash = converter.sourceHash(piece.job.slab)
         try sink.end(slab, others: try converter.others(slab, scales, global, zeros))
-        for place in [slab.weight, slab.other].compactMap({ $0 }) {
-          let weight = plan.weights[place].stored.spec.name
-          guard let entry = entryPlaces[weight.description] else { continue }
-          let prepared = plan.weights[place].stored.prepared
-          if !slab.steps.isEmpty || prepared != nil {
-            sourceHash = try model.source.weight(weight).values.bytes.withUnsafeBytes { xxh64($0) }
-          }
-          ledger[entry].inexactValues =
-            (ledger[entry].inexactValues ?? 0) + (prepared?.inexactValues ?? inexact)
-          ledger[entry].sourceHash = hexadecimal(sourceHash)
-        }
-        try sink.ended(slab, inexactValues: inexact, sourceHash: hexadecimal(sourceHash))
+        let found = SlabFacts(
+          inexactValues: inexact, sourceHashes: try converter.sourceHashes(piece.job.slab, model))
+        facts.add(found, of: slab)
+        try sink.ended(slab, found)
         converter.arranged.finished(slab)
       }
       options.run.progress.advance(piece.job.content.count)
     }
     options.run.progress.end()
     try model.checkUnchanged()
-    written = try sink.finish(ledger: ledger)
+    written = try sink.finish(ledger: facts.ledger)
   } catch let error as RequestError
     where sink.canResume && [.interrupted, .io, .cannotCreate].contains(error.kind)
   {
@@ -178,7 +153,7 @@ func converting(_ model: Model, to path: String, _ options: ConvertOptions) thro
     path: path, container: options.target.name, byteCount: written.byteCount,
     contentHash: written.contentHash,
     files: written.files, warnings: plan.warnings + written.warnings, bytesIn: plan.bytesIn,
-    leftOut: plan.leftOut, leftFiles: plan.leftFiles, ledger: ledger,
+    leftOut: plan.leftOut, leftFiles: plan.leftFiles, ledger: facts.ledger,
     seconds: monotonicSeconds() - start.0, processorSeconds: processorSeconds() - start.1,
     peakMemoryBytes: peakMemoryBytes())
 }

@@ -2,6 +2,7 @@
 
 package import SmeltQuantization
 import SmeltStorage
+import SmeltTensors
 
 /// What a conversion is asked to do.
 package struct ConvertOptions: Sendable {
@@ -25,6 +26,8 @@ package struct ConvertOptions: Sendable {
   var method = JSON(.null)
   /// Go on with what a run that was stopped has left.
   package var resume = false
+  /// Whether what a method chose in a run that was stopped is taken up.
+  var resumesPrepared = false
   /// Bytes of the result after which the work is secured for another run to go on with.
   package var journalStep = ConvertOptions.usualJournalStep
   /// Seconds of a calibration after which the same is done.
@@ -52,6 +55,18 @@ package struct ConvertOptions: Sendable {
     self.exactOnly = exactOnly
     self.overwrite = overwrite
     self.run = run
+  }
+}
+
+extension ConvertOptions {
+  /// Refuses a slab with numbers that its new encoding does not hold, where none may change.
+  /// - Throws: `RequestError` unsupported.
+  func requireExact(_ slab: OutputMatrix) throws {
+    guard exactOnly else { return }
+    throw RequestError(
+      .unsupported,
+      "'\(slab.name)' holds numbers that '\(slab.encoding.name)' does not, and --exact-only allows no rounding",
+      help: "leave --exact-only away, or keep the weight by a recipe")
   }
 }
 

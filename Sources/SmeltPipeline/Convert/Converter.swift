@@ -75,8 +75,19 @@ final class Converter: Sendable {
     line.giveBack(hash, piece.job.content.upperBound)
   }
 
-  /// The hash of a slab's source, once all of its pieces are there.
-  func sourceHash(_ slab: Int) -> UInt64 { states[slab].hash.value }
+  /// The hashes of a slab's sources, once all of its pieces are there.
+  /// - Throws: refusals of the source.
+  func sourceHashes(_ place: Int, _ model: Model) throws -> [String] {
+    let slab = plan.slabs[place]
+    return try [slab.weight, slab.other].compactMap { $0 }.map { weight in
+      let stored = plan.weights[weight].stored
+      guard !slab.steps.isEmpty || stored.prepared != nil else {
+        return hexadecimal(states[place].hash.value)
+      }
+      return hexadecimal(
+        try model.source.weight(stored.spec.name).values.bytes.withUnsafeBytes { xxh64($0) })
+    }
+  }
 
   /// Bytes that are kept: looked at where nobody has, and hashed.
   private func walk(_ weight: Weight, _ job: ConvertJob, _ line: ChunkLine, _ hash: inout XXH64?) throws {

@@ -46,6 +46,7 @@ private func quantizing(
   }
   // Stopped in its first half, there is no journal of the second.
   let isConverting = pathKind(ResultJournal.path(path)) == .file
+  let isPreparing = pathKind(PreparedStore.journalPath(path)) == .file
   let isCalibrating = pathKind(ResultJournal.path(statisticsPath)) == .file
   if options.resume, !isConverting, !isCalibrating, pathKind(path) == .nothing {
     throw RequestError.nothingToResume(ResultJournal.path(path))
@@ -60,6 +61,7 @@ private func quantizing(
   ) { summary in
     defer { removeFile(statisticsPath) }
     var options = options
+    options.resumesPrepared = options.resume && isPreparing
     options.resume = options.resume && (isConverting || !isCalibrating)
     return try quantizing(
       model, to: path, calibration, summary, statisticsPath, choosesObserver, method, table, budget, options)
@@ -86,7 +88,8 @@ private func quantizing(
     if let method, method.needsInputs {
       prepared = try prepare(model, calibration, for: path, method, options)
     }
-    var made = try converting(prepared, to: path, options)
+    func convert() throws -> ConvertSummary { try converting(prepared, to: path, options) }
+    var made = try prepared.prepared?.keepingIfStopped(convert) ?? convert()
     if wasOpen, let method, method.method == .gptq { made.chosenMethod = method.choice }
     return made
   }

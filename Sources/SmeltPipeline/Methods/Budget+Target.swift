@@ -64,9 +64,11 @@ extension BudgetTable {
     options.byteLimit = target
     var allowed = self.allowed
     // What another run began with is what it goes on with.
-    if options.resume, let begun = try Journal.read(ResultJournal.path(path))?.header["budget_bytes"]?.integer
-    {
-      allowed = begun
+    let journals =
+      (options.resumesPrepared ? [PreparedStore.journalPath(path)] : [])
+      + (options.resume ? [ResultJournal.path(path)] : [])
+    for journal in journals {
+      if let begun = try Journal.read(journal)?.header["budget_bytes"]?.integer { allowed = begun }
     }
     var last = 0
     for attempt in 1...BudgetTable.attempts {
@@ -90,7 +92,7 @@ extension BudgetTable {
         let least = error.bytes == last ? choice.planned / 1024 : 0
         last = error.bytes
         allowed = min(allowed, choice.planned) - attempt * max(excess + excess / 16 + 1, least)
-        options.resume = false
+        (options.resume, options.resumesPrepared) = (false, false)
       }
     }
     throw RequestError(
@@ -123,7 +125,7 @@ package func quantize(_ model: Model, to path: String, within budget: Budget, _ 
   throws
   -> ConvertSummary
 {
-  try options.target.requirePlace(path, overwrite: options.overwrite)
+  if !options.resume { try options.target.requirePlace(path, overwrite: options.overwrite) }
   let table = try BudgetTable(model, budget, options)
   if !options.resume {
     let smallest = Recipe(Int8Coded(bits: Int8Coded.range.lowerBound))

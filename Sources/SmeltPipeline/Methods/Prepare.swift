@@ -22,13 +22,16 @@ func prepare(
   let plan = try Plan(model, options)
   let targets = try methodTargets(plan, options)
   guard !targets.isEmpty else { return model }
-  let store = try PreparedStore(result: result)
+  let groups = windows.groups(model.family.dimensions, streams: 2, maxMemory: options.run.maxMemory)
   let tooLarge = method.needsMoments ? method.tooLarge(targets, maxMemory: options.run.maxMemory) : []
   if let widest = tooLarge.compactMap({ targets[$0]?.spec.shape.columns }).max() {
     options.run.progress.announce(
       "\(grouped(tooLarge.count)) weights are rounded to nearest: the moments of \(grouped(widest)) inputs need \(byteText(2 * method.momentBytes(widest))) of --max-memory"
     )
   }
+  let store = try PreparedStore(
+    result: result, try identity(model, windows, groups, targets, tooLarge: tooLarge.count, options),
+    resume: options.resumesPrepared, overwrite: options.overwrite)
   let preparation = Preparation(
     targets: targets, tooLarge: tooLarge, store: store, method: method, options: options,
     source: model.weights,
@@ -36,13 +39,48 @@ func prepare(
       plan.weights.compactMap { planned in
         targets[planned.stored.spec.name].map { ($0.spec, $0.decision.scheme) }
       }))
-  try preparation.run(
-    model.family, model.weights,
-    windows.groups(model.family.dimensions, streams: 2, maxMemory: options.run.maxMemory),
-    folder: parentFolder(result))
+  try store.keepingIfStopped {
+    try preparation.run(model.family, model.weights, groups, folder: parentFolder(result))
+  }
   var model = model
   model.prepared = store
   return model
+}
+
+/// What a method works on: program, model, recipe, statistics, tokens and how they are cut, and which weights it is for.
+private func identity(
+  _ model: Model, _ windows: Windows, _ groups: [TokenBatch], _ targets: [WeightName: MethodTarget],
+  tooLarge: Int, _ options: ConvertOptions
+) throws -> JSON {
+  var tokens = XXH64()
+  for sequence in windows.sequences + [[-1]] { sequence.withUnsafeBytes { tokens.update($0) } }
+  var names = XXH64()
+  for line in targets.map({ "\($0.key) \($0.value.decision.scheme.name)\n" }).sorted() {
+    Array(line.utf8).withUnsafeBytes { names.update($0) }
+  }
+  var members: [(String, JSON)] = [
+    ("schema", "smelt.prepared/1"), ("origin", try provenance(model, options)),
+    ("files", try model.identity()), ("tokens_xxh64", JSON(hexadecimal(tokens.value()))),
+    ("groups", JSON(groups.map { JSON($0.count) })), ("weights_xxh64", JSON(hexadecimal(names.value()))),
+    ("weights", JSON(targets.count)), ("too_large", JSON(tooLarge)),
+  ]
+  if let bytes = options.budgetBytes { members.append(("budget_bytes", JSON(bytes))) }
+  return JSON(members: members)
+}
+
+extension PreparedStore {
+  /// What is done stays for another run where the work is stopped, and goes where it fails.
+  func keepingIfStopped<T>(_ body: () throws -> T) throws -> T {
+    do {
+      return try body()
+    } catch let error as RequestError where [.interrupted, .io, .cannotCreate].contains(error.kind) {
+      keep()
+      throw canResume ? error.offeringResume : error
+    } catch let error as FormatError where error.code == .resumeMismatch {
+      keep()  // a refusal touches nothing
+      throw error
+    }
+  }
 }
 
 /// A method at work.
@@ -66,12 +104,15 @@ struct Preparation: Sendable {
   ///   - folder: where activations wait that do not.
   func run(_ family: some ModelFamily, _ weights: some Weights, _ groups: [TokenBatch], folder: String) throws
   {
+    // All weights are there: a run that was stopped later has left them.
+    guard store.sections < family.dimensions.layers else { return }
     let folding = try folding(family, weights, groups[0])
     let folded = FoldedWeights(base: weights, factors: folding.factors)
     if method.needsMoments {
       try walk(family, folded, groups, folder, folding)
     } else {
       try forEachLayer(family) { layer in
+        guard layer >= store.sections else { return }
         // What shares a number with a folded weight must be rounded with it.
         for spec in family.weights
         where spec.layer == layer
@@ -109,6 +150,16 @@ struct Preparation: Sendable {
     let replayed = OverlaidWeights(base: weights, store: store)
     var stream = try TokenStream(groups, family, weights, folder: folder)
     try forEachLayer(family) { layer in
+      guard layer >= store.sections else {
+        // A run that was stopped has left its weights: the tokens go through without being watched.
+        return try stream.update { batch, _, x in
+          if method.isSequential {
+            _ = try family.layer(layer, &x, batch, replayed, pass)
+          } else {
+            _ = try family.layer(layer, &x, batch, weights, pass)
+          }
+        }
+      }
       let specs = family.weights.filter { $0.layer == layer }
       let inputs = groups.count > 1 ? RoutedInputs(try ScratchFile(in: folder)) : nil
       collecting.leavesExperts = inputs != nil

@@ -1,5 +1,5 @@
-// Weights that a method chose before the conversion: encoded as they will be written, kept in a folder beside the
-// result while they are needed.
+// Weights that a method chose before the conversion: encoded as they will be written, kept in files beside the result while they
+// are needed. A run that was killed leaves them to the next one. Formats/methods.md, section 7.
 
 import SmeltModels
 import SmeltQuantization
@@ -22,36 +22,88 @@ struct PreparedWeight: Sendable {
   let errors: WeightErrors.Entry
 }
 
-/// A scratch folder beside the result, `RESULT.prepared.partial-PID`: a file for each section of a model, gone when the store is.
+/// Files beside the result, `RESULT.prepared.partial-section-N`, one for each layer of a model, and a journal of them. They are gone
+/// when the store is, unless `keep` was called.
 final class PreparedStore: Sendable {
   private let state: Mutex<State>
+  private let result: String
 
   private struct State: ~Copyable {
-    let folder: FolderWriter
+    let header: JSON
+    var journal: Journal?
     var sealed: [WeightName: PreparedWeight] = [:]
-    var open: [Pending] = []
+    var open: [PreparedSection.Pending] = []
     var writer: FileWriter?
-    var files = 0
+    var sections = 0
+    /// The files of this store.
+    var files: [String] = []
+    var isKept = false
   }
 
-  private struct Pending {
-    let name: WeightName
-    let source: String
-    let shape: Shape
-    let encoding: any Encoding
-    let parts: [(name: PartName, dtype: DType, shape: Shape, offset: Int, count: Int)]
-    let file: String?
-    let scheme: String?
-    let note: String
-    let inexactValues: Int
-    let errors: WeightErrors.Entry
+  /// The journal of what is prepared for a result.
+  static func journalPath(_ result: String) -> String {
+    ResultJournal.path("\(withoutSlash(result)).prepared")
   }
 
-  /// An empty store beside a result.
-  /// - Throws: `RequestError` cannot-create.
-  init(result: String) throws {
-    state = Mutex(State(folder: try FolderWriter(scratch: "\(withoutSlash(result)).prepared")))
+  private static func sectionPath(_ result: String, _ number: Int) -> String {
+    "\(withoutSlash(result)).prepared.partial-section-\(number)"
   }
+
+  /// A store beside a result: empty, or what another run left of it.
+  /// - Parameters:
+  ///   - header: what the method is and what it works on.
+  ///   - resume: whether to take up what another run left.
+  ///   - overwrite: whether that may go where it is not taken up.
+  /// - Throws: `RequestError` cannot-create where a run left something that is not to be taken up; `RESUME_MISMATCH` where that was of
+  ///   other work, or is not what was written; io.
+  init(result: String, _ header: JSON, resume: Bool, overwrite: Bool) throws {
+    self.result = result
+    var state = State(header: header)
+    let path = PreparedStore.journalPath(result)
+    try Journal.refuseForeign(path)
+    if let left = try Journal.read(path), !left.entries.isEmpty {
+      guard resume || overwrite else {
+        throw RequestError(
+          .cannotCreate, "'\(path)' was left by a run that was stopped",
+          help: "give --resume to go on with it, or --overwrite to start over")
+      }
+      if resume {
+        try ResultJournal.check(left.header, is: header, file: path)
+        for entry in left.entries {
+          let file = PreparedStore.sectionPath(result, state.sections)
+          for (name, weight) in try PreparedSection.read(entry, file, journal: path) {
+            state.sealed[name] = weight
+          }
+          state.files.append(file)
+          state.sections += 1
+        }
+        state.journal = try Journal(resuming: path, left)
+      } else {
+        for number in left.entries.indices { removeFile(PreparedStore.sectionPath(result, number)) }
+        removeFile(path)
+        ResultLock.tidy(result) { _ in }
+      }
+    }
+    self.state = Mutex(state)
+  }
+
+  deinit {
+    state.withLock { state in
+      guard !state.isKept else { return }
+      // The journal first: it must never tell of files that are gone.
+      if state.journal != nil { removeFile(PreparedStore.journalPath(result)) }
+      for file in state.files { removeFile(file) }
+    }
+  }
+
+  /// The sections that are there: as many layers of the model are over.
+  var sections: Int { state.withLock { $0.sections } }
+
+  /// Whether another run can take up what is there.
+  var canResume: Bool { state.withLock { $0.journal?.hasEntries ?? false } }
+
+  /// From here on what is there stays for another run.
+  func keep() { state.withLock { $0.isKept = $0.journal?.hasEntries ?? false } }
 
   /// Adds a weight to the open section; the bytes of its parts go to the disk, and can be read once the section is sealed.
   /// - Parameter errors: how far its rows are from the source's.
@@ -62,41 +114,54 @@ final class PreparedStore: Sendable {
     try state.withLock { state in
       if state.writer == nil {
         state.writer = try FileWriter(
-          path: try state.folder.file("section-\(state.files)"), overwrite: false)
+          path: PreparedStore.sectionPath(result, state.sections), replacing: .nothing, sum: .crc32c)
       }
-      var parts: [(name: PartName, dtype: DType, shape: Shape, offset: Int, count: Int)] = []
+      var parts: [PreparedSection.PendingPart] = []
       for part in weight.parts {
         try state.writer?.pad(to: 64)
-        parts.append((part.name, part.dtype, part.shape, state.writer?.position ?? 0, part.bytes.count))
+        parts.append(
+          PreparedSection.PendingPart(
+            name: part.name, dtype: part.dtype, shape: part.shape, offset: state.writer?.position ?? 0,
+            count: part.bytes.count))
         try part.bytes.withUnsafeBytes { try state.writer?.write($0) }
       }
       state.open.append(
-        Pending(
-          name: name, source: weight.name, shape: weight.shape, encoding: weight.encoding, parts: parts,
+        PreparedSection.Pending(
+          name: name, source: weight.name, shape: weight.shape, encoding: weight.encoding.name, parts: parts,
           file: weight.file, scheme: scheme, note: note, inexactValues: inexactValues, errors: errors))
     }
   }
 
-  /// Ends the open section: its weights can be read from now on.
+  /// Ends the open section, which may be empty: its weights can be read from now on, by another run too.
+  /// - Throws: `RequestError` io, cannot-create.
   func seal() throws {
     try state.withLock { state in
-      guard let writer = state.writer.take() else { return }
-      let path = writer.path
-      try writer.commit()
-      let file = try MappedFile(path: path)
-      for pending in state.open {
-        let parts = pending.parts.map {
-          Part($0.name, dtype: $0.dtype, shape: $0.shape, bytes: file.bytes[$0.offset..<$0.offset + $0.count])
-        }
-        state.sealed[pending.name] = PreparedWeight(
-          weight: try Weight(
-            name: pending.source, shape: pending.shape, encoding: pending.encoding, parts: parts,
-            file: pending.file),
-          scheme: pending.scheme, note: pending.note, inexactValues: pending.inexactValues,
-          errors: pending.errors)
+      var entry: JSON = ["bytes": 0]
+      if var writer = state.writer.take() {
+        let path = writer.path
+        let index = writer.position
+        try writer.write(Array(PreparedSection.index(state.open).text().utf8))
+        let written = try writer.commit()
+        state.files.append(path)
+        let journal = PreparedStore.journalPath(result)
+        ResultLock.note(path, journal: journal)
+        entry = [
+          "bytes": JSON(written.byteCount), "index": JSON(index), "sum": JSON(hexadecimal(written.sum ?? 0)),
+          "files": [JSON(fileName(path))],
+        ]
+        let mapped = try MappedFile(path: path)
+        for pending in state.open { state.sealed[pending.name] = try pending.weight(in: mapped.bytes) }
+      } else {
+        entry = ["bytes": 0, "files": []]
       }
       state.open = []
-      state.files += 1
+      state.sections += 1
+      if state.journal == nil {
+        state.journal = try Journal(
+          creating: PreparedStore.journalPath(result), header: state.header, [entry])
+      } else {
+        try state.journal?.append([entry])
+      }
     }
   }
 

@@ -43,9 +43,6 @@ package protocol ResultTarget: Sendable {
   /// Files beside the source's weights that the result has no place for.
   func leftFiles(_ plan: Plan, _ model: Model) throws -> [LeftFile]
 
-  /// Whether a conversion that was interrupted can be resumed.
-  var isResumable: Bool { get }
-
   /// The most bytes of one file, where the result is cut into several; nil where it is not.
   var maxPartBytes: Int? { get }
 
@@ -75,9 +72,9 @@ package protocol ResultSink: AnyObject {
   /// Its codes are whole; the other parts follow, in the encoding's order.
   func end(_ slab: OutputMatrix, others: [(part: ResultPart, bytes: Bytes)]) throws
   /// What happened to the slab's numbers; the slab is done.
-  func ended(_ slab: OutputMatrix, inexactValues: Int, sourceHash: String) throws
+  func ended(_ slab: OutputMatrix, _ facts: SlabFacts) throws
   /// Slabs that an earlier run has done, by name, with what it recorded of them.
-  var done: [String: (inexactValues: Int, sourceHash: String)] { get }
+  var done: [String: SlabFacts] { get }
   /// Whether another run can go on when this one is stopped.
   var canResume: Bool { get }
   /// Everything is there.
@@ -85,13 +82,12 @@ package protocol ResultSink: AnyObject {
   func finish(ledger: [LedgerEntry]) throws -> ResultSummary
 }
 
-extension ResultSink {
-  /// Nothing to keep.
-  package func ended(_ slab: OutputMatrix, inexactValues: Int, sourceHash: String) {}
-  /// None.
-  package var done: [String: (inexactValues: Int, sourceHash: String)] { [:] }
-  /// It cannot.
-  package var canResume: Bool { false }
+/// What only reading the source tells of a slab.
+package struct SlabFacts: Sendable, Hashable {
+  /// Values whose stored number differs from the source's.
+  package var inexactValues: Int
+  /// XXH64 of the source bytes that were read, in hexadecimal: those of its weight, and those of a second one that is joined with it.
+  package var sourceHashes: [String]
 }
 
 /// One of several tensors that hold a weight.
@@ -123,8 +119,6 @@ package struct ResultSummary: Sendable {
 }
 
 extension ResultTarget {
-  /// It cannot.
-  package var isResumable: Bool { false }
   /// Not cut.
   package var maxPartBytes: Int? { nil }
   /// Each weight is one.

@@ -20,6 +20,7 @@ package struct AsideFile: Sendable {
   package init?(_ path: String) throws {
     guard let stamp = FileStamp(path: path) else { return nil }
     for name in FileWriter.names("\(path).replaced-\(getpid())") {
+      ResultLock.note(name, stamp.identity)
       let code = Platform.renameNew(path, name)
       if code == 0 {
         (home, place, identity) = (path, name, stamp.identity)

@@ -13,8 +13,8 @@
 package struct WrittenFile: Sendable, Hashable {
   /// The file's size.
   package var byteCount: Int
-  /// XXH64 of its bytes; nil when they were not hashed on their way.
-  package var hash: UInt64?
+  /// The sum of its bytes, of the kind that was asked for; nil when they were not summed on their way.
+  package var sum: UInt64?
 }
 
 /// One file being written as `NAME.partial-PID` in the target's folder. Dropping it without `commit` removes it.
@@ -62,13 +62,11 @@ package struct FileWriter: ~Copyable {
   /// - Parameters:
   ///   - replacement: what at `path` the file may take the place of.
   ///   - isResumable: whether the file beside the target has a name that another run can find.
-  ///   - hashes: whether the bytes are hashed on their way.
+  ///   - sum: how the bytes are summed on their way.
   /// - Throws: `RequestError` cannot-create when `path` exists and is not to be replaced, or its folder is not writable.
   package init(
-    path: String, replacing replacement: Replacement, isResumable: Bool = false, hashes: Bool = false
-  )
-    throws
-  {
+    path: String, replacing replacement: Replacement, isResumable: Bool = false, sum: FileSum = .none
+  ) throws {
     try requireCreatable(path, replacing: replacement)
     let made = try FileWriter.create(path, isResumable: isResumable)
     (partial, descriptor, identity) = (made.partial, made.descriptor, made.identity)
@@ -76,7 +74,7 @@ package struct FileWriter: ~Copyable {
     ResultLock.noteBeside(path, identity)
     self.path = path
     self.replacement = replacement
-    blocks = WriteBehind(descriptor, at: 0, hashes: hashes)
+    blocks = WriteBehind(descriptor, at: 0, sum: RunningSum(sum))
   }
 
   /// The same where any file at `path` may be replaced, or none: for names that no user gives.
@@ -116,10 +114,25 @@ package struct FileWriter: ~Copyable {
   }
 
   /// Continues the file that an interrupted run left of `path`, after `position` bytes.
-  /// - Throws: `RequestError` cannot-create; io when the file is not there, or is shorter.
-  package init(resuming path: String, at position: Int, replacing replacement: Replacement) throws {
+  /// - Parameters:
+  ///   - sum: how those bytes are summed, and all that follow.
+  ///   - expected: their sum; nil where they were checked otherwise.
+  /// - Throws: `RequestError` cannot-create; io when the file is not there, or is shorter; `RESUME_MISMATCH` when the bytes have
+  ///   another sum.
+  package init(
+    resuming path: String, at position: Int, replacing replacement: Replacement, sum: FileSum = .none,
+    expecting expected: UInt64? = nil
+  ) throws {
     let partial = FileWriter.resumablePath(path)
     try requireCreatable(path, replacing: replacement)
+    var running = RunningSum(sum)
+    if let expected {
+      guard try running.add(contentsOf: partial, first: position) == position, running.value == expected
+      else {
+        throw FormatError(
+          .resumeMismatch, file: partial, "its first \(position) bytes are not those that were written")
+      }
+    }
     let opened = open(partial, O_RDWR | O_CLOEXEC | O_NOFOLLOW)
     var status = stat()
     guard opened >= 0, fstat(opened, &status) == 0, Int(status.st_size) >= position,
@@ -136,7 +149,7 @@ package struct FileWriter: ~Copyable {
     self.path = path
     self.replacement = replacement
     self.partial = partial
-    blocks = WriteBehind(opened, at: position)
+    blocks = WriteBehind(opened, at: position, sum: running)
     keepsPartial = true
   }
 
@@ -180,10 +193,10 @@ package struct FileWriter: ~Copyable {
   }
 
   /// Writes bytes at a place of their own, leaving `position` alone. Used for headers that are known last; not for a file whose
-  /// bytes are hashed on their way.
+  /// bytes are summed on their way.
   package func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws {
     try check(blocks.drain())
-    precondition(blocks.hash == nil, "the bytes were hashed already")
+    precondition(blocks.sum == nil, "the bytes were summed already")
     try check(Platform.write(descriptor, bytes, at: offset) ? 0 : errno)
   }
 
@@ -191,6 +204,9 @@ package struct FileWriter: ~Copyable {
   package func write(_ array: [UInt8], at offset: Int) throws {
     try array.withUnsafeBytes { try write($0, at: offset) }
   }
+
+  /// The sum of all bytes so far; nil where they are not summed.
+  package var sum: UInt64? { blocks.sum }
 
   /// Waits until the data is on the disk.
   package func sync() throws {
@@ -251,8 +267,13 @@ package struct FileWriter: ~Copyable {
         code == EEXIST ? "'\(path)' exists by now" : "cannot rename to '\(path)': \(Platform.text(of: code))")
     }
     Platform.syncFolder(parentFolder(path))
-    return WrittenFile(byteCount: blocks.position, hash: blocks.hash)
+    return WrittenFile(byteCount: blocks.position, sum: blocks.sum)
   }
+}
+
+extension FileWriter {
+  /// Takes the name from a file that was committed: it is what an interrupted run would have left.
+  package static func withdraw(_ path: String) { rename(path, resumablePath(path)) }
 }
 
 /// Writes a whole small file beside its target and renames it.

@@ -1,14 +1,6 @@
 // The list of what Smelt wrote into a folder: names, sizes, hashes. `--overwrite` replaces a folder only if it holds exactly
 // that. Formats/manifest.md.
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
-
 /// The files of a result folder. Formats/manifest.md.
 package struct FolderManifest: Sendable {
   /// The list's own name in the folder.
@@ -80,27 +72,11 @@ package struct FolderManifest: Sendable {
     return FolderManifest(tool: tool, files: files)
   }
 
-  /// What a file on the disk is: its size and its hash. Read piece by piece, and not through a mapping, which a file that
-  /// becomes shorter would turn into a signal.
+  /// What a file on the disk is: its size and its hash.
   /// - Throws: `RequestError` io, interrupted.
   static func contents(of path: String) throws -> (byteCount: Int, hash: UInt64) {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
-    guard descriptor >= 0 else { throw RequestError(.io, "cannot open '\(path)': \(Platform.lastError())") }
-    defer { close(descriptor) }
-    // SAFETY: freed on every way out; the hash takes the `count` bytes that were just read, at most all of it.
-    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
-    defer { buffer.deallocate() }
-    var hash = XXH64()
-    var total = 0
-    while true {
-      try Interrupt.check()
-      let count = Platform.read(descriptor, buffer.baseAddress!, buffer.count)
-      if count < 0 && errno == EINTR { continue }
-      guard count >= 0 else { throw RequestError(.io, "cannot read '\(path)': \(Platform.lastError())") }
-      if count == 0 { return (total, hash.value()) }
-      hash.update(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
-      total += count
-    }
+    let (byteCount, hash) = try FileSum.xxh64.contents(of: path)
+    return (byteCount, hash)
   }
 
   /// Takes what a file of the folder is now for what Smelt wrote, after Smelt itself changed it. A folder without a list, or

@@ -1,7 +1,5 @@
 // A folder written beside its target and renamed at the end: until `commit`, nothing stands under the final name.
 
-internal import Synchronization
-
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -10,7 +8,8 @@ internal import Synchronization
   import Darwin
 #endif
 
-/// A folder being filled as `NAME.partial-PID` beside its target. Dropping it without `commit` removes what was written.
+/// A folder being filled as `NAME.partial-PID` beside its target, or as `NAME.partial` where another run may go on with it. Dropping it
+/// without `commit` removes what was written, unless `keep` was called.
 ///
 /// Its files have names below it, `a` or `sub/a`; folders in it are made as they are needed. The last file written is
 /// `smelt-manifest.json`, the list of all others.
@@ -26,35 +25,157 @@ package struct FolderWriter: ~Copyable {
   private let replaced: FolderSnapshot?
   private let contents = FolderContents()
   private var isCommitted = false
+  /// Whether what was written stays when the writer is dropped.
+  private var isKept = false
+  /// Whether the manifest is there.
+  private var isComplete = false
 
   /// Starts a folder.
   /// - Parameters:
   ///   - overwrite: whether a folder that holds exactly what Smelt wrote into it is replaced.
   ///   - tool: the program and its version, for the manifest.
+  ///   - isResumable: whether the folder has a name that another run can find.
   /// - Throws: `RequestError` cannot-create when `path` exists and is not to be replaced, naming what in it is not Smelt's, or
   ///   when the folder around it is not writable.
-  package init(path: String, overwrite: Bool, tool: String) throws {
+  package init(path: String, overwrite: Bool, tool: String, isResumable: Bool = false) throws {
     let trimmed = withoutSlash(path)
     let found = try requireCreatableFolder(trimmed, overwrite: overwrite, hashes: true)
-    try self.init(trimmed, found, overwrite: overwrite, tool: tool)
+    try self.init(trimmed, found, overwrite: overwrite, tool: tool, isResumable: isResumable)
   }
 
-  /// Starts a folder that is never committed: what is in it is gone with the writer.
-  /// - Throws: `RequestError` cannot-create.
-  package init(scratch path: String) throws { try self.init(path, nil, overwrite: false, tool: "") }
+  /// Continues the folder that an interrupted run left of `path`.
+  /// - Parameter names: its files that stay; one of them that was not whole has another name until it is. Every other one that the
+  ///   run left is removed.
+  /// - Throws: `RequestError` cannot-create, also where something else is in the folder; io when it is not there.
+  package init(resuming path: String, overwrite: Bool, tool: String, keeping names: Set<String>) throws {
+    let path = withoutSlash(path)
+    let found = try requireCreatableFolder(path, overwrite: overwrite, hashes: true)
+    let partial = FileWriter.resumablePath(path)
+    guard let stamp = FileStamp(path: partial), stamp.isFolder else {
+      throw RequestError(
+        .io, "'\(partial)' is not what an interrupted run left",
+        help: "remove it and the .journal beside it, and start again without --resume")
+    }
+    try FolderWriter.tidy(partial, keeping: names)
+    self.init(path, found, overwrite: overwrite, tool: tool, left: partial, stamp.identity)
+    contents.keep(names)
+  }
 
-  private init(_ path: String, _ replaced: FolderSnapshot?, overwrite: Bool, tool: String) throws {
-    let made = try FolderWriter.make(path)
+  /// The folder that an interrupted run left at `partial`.
+  private init(
+    _ path: String, _ replaced: FolderSnapshot?, overwrite: Bool, tool: String, left partial: String,
+    _ identity: FileIdentity
+  ) {
+    self.path = path
+    self.partial = partial
+    self.overwrite = overwrite
+    self.tool = tool
+    self.identity = identity
+    self.replaced = replaced
+    isKept = true
+    ResultLock.note(partial, identity, isResumable: true)
+  }
+
+  /// The folder that an interrupted run left whole, which needs only its name.
+  /// - Parameter manifest: XXH64 of its manifest.
+  /// - Returns: nil where it has its name already.
+  /// - Throws: `RESUME_MISMATCH` when neither is that folder; `RequestError` cannot-create, io.
+  package static func complete(_ path: String, overwrite: Bool, manifest: UInt64) throws -> FolderWriter? {
+    let path = withoutSlash(path)
+    let partial = FileWriter.resumablePath(path)
+    let isNamed = FileStamp(path: partial) == nil
+    let found: FolderSnapshot
+    do {
+      found = try FolderSnapshot(isNamed ? path : partial)
+    } catch let error as RequestError where error.kind == .cannotCreate {
+      throw FormatError(
+        .resumeMismatch, file: isNamed ? path : partial,
+        "is not the folder that was written: \(error.problem)")
+    }
+    let list = try FileSum.xxh64.contents(of: joinPath(found.path, FolderManifest.fileName))
+    guard list.sum == manifest else {
+      throw FormatError(.resumeMismatch, file: found.path, "is not the folder that was written")
+    }
+    if isNamed { return nil }
+    let replaced = try requireCreatableFolder(path, overwrite: overwrite, hashes: true)
+    var folder = FolderWriter(
+      path, replaced, overwrite: overwrite, tool: "", left: partial, found.root.identity)
+    folder.isComplete = true
+    folder.keepAll()
+    return folder
+  }
+
+  /// Removes what a run left in its folder and another one cannot use.
+  /// - Throws: `RequestError` cannot-create, naming what is in it that the run did not make.
+  private static func tidy(_ place: String, keeping names: Set<String>, inside folder: String = "") throws {
+    for name in try rawNames(in: place) {
+      let relative = folder + String(decoding: name, as: UTF8.self)
+      let child = joinPath(place, String(decoding: name, as: UTF8.self))
+      guard let stamp = FileStamp(path: child) else { continue }
+      if stamp.isFile, names.contains(where: { [$0, FileWriter.resumablePath($0)].contains(relative) }) {
+        continue
+      }
+      guard ResultLock.inherits(child, stamp) else {
+        throw RequestError(
+          .cannotCreate, "'\(child)' is not what an interrupted run left",
+          help: "move it away, and give the same command again")
+      }
+      if stamp.isFolder {
+        try tidy(child, keeping: names, inside: relative + "/")
+        rmdir(child)
+      } else {
+        unlink(child)
+      }
+    }
+  }
+
+  /// Removes the unfinished folder that runs left of `path`, as far as its files have names that `isOurs` knows, or the folder is
+  /// what its manifest says.
+  /// - Throws: `RequestError` io.
+  package static func discard(_ path: String, isOurs: (String) -> Bool) throws {
+    let partial = FileWriter.resumablePath(withoutSlash(path))
+    guard let stamp = FileStamp(path: partial), stamp.isFolder else { return }
+    if let whole = try? FolderSnapshot(partial, hashes: false) {
+      _ = whole.remove(at: partial)
+      return
+    }
+    for name in try namesInFolder(partial) {
+      let ending = FileWriter.resumablePath("")
+      guard isOurs(name.hasSuffix(ending) ? String(name.dropLast(ending.count)) : name) else { continue }
+      removeFile(joinPath(partial, name))
+    }
+    rmdir(partial)
+  }
+
+  /// From here on these files, whole or not, stay beside the target when the writer is dropped; the others go.
+  package mutating func keep(_ names: some Collection<String>) {
+    isKept = true
+    contents.keep(names)
+  }
+
+  /// From here on all files stay beside the target when the writer is dropped.
+  package mutating func keepAll() {
+    isKept = true
+    contents.keepAll()
+  }
+
+  private init(
+    _ path: String, _ replaced: FolderSnapshot?, overwrite: Bool, tool: String, isResumable: Bool
+  ) throws {
+    let made = try FolderWriter.make(path, isResumable: isResumable)
     (partial, identity) = (made.partial, made.identity)
     self.path = path
     self.replaced = replaced
     self.overwrite = overwrite
     self.tool = tool
-    ResultLock.note(partial, identity)
+    ResultLock.note(partial, identity, isResumable: isResumable)
   }
 
-  private static func make(_ path: String) throws -> (partial: String, identity: FileIdentity) {
-    for name in FileWriter.partialNames(path) {
+  private static func make(_ path: String, isResumable: Bool) throws -> (
+    partial: String, identity: FileIdentity
+  ) {
+    let resumable = FileWriter.resumablePath(path)
+    for name in isResumable ? [resumable] : FileWriter.partialNames(path) {
       ResultLock.announce(name)
       if mkdir(name, 0o755) == 0 {
         if let stamp = FileStamp(path: name) { return (name, stamp.identity) }
@@ -63,6 +184,13 @@ package struct FolderWriter: ~Copyable {
         errno = code
       }
       guard errno == EEXIST else { break }
+      guard !isResumable else {
+        throw RequestError(
+          .cannotCreate, "'\(name)' exists, and '\(path)' would be written there",
+          help:
+            "if an interrupted run left it, resume that with --resume or remove the folder; else move it away"
+        )
+      }
     }
     throw RequestError(
       .cannotCreate, "cannot create '\(path)': \(Platform.lastError())",
@@ -70,7 +198,8 @@ package struct FolderWriter: ~Copyable {
   }
 
   deinit {
-    if !isCommitted, FileStamp(path: partial)?.identity == identity { contents.remove(from: partial) }
+    guard !isCommitted, FileStamp(path: partial)?.identity == identity else { return }
+    contents.remove(from: partial, isWhole: !isKept)
   }
 
   /// Where a file of the folder is to be written; the folders it lies in are made.
@@ -101,21 +230,30 @@ package struct FolderWriter: ~Copyable {
   /// Writes a whole small file of the folder.
   /// - Throws: as `file`; `RequestError` io.
   package func write(_ name: String, _ bytes: [UInt8]) throws {
-    var writer = try FileWriter(path: try file(name), replacing: .nothing, hashes: true)
+    var writer = try FileWriter(path: try file(name), replacing: .nothing, sum: .xxh64)
     try writer.write(bytes)
     contents.note(name, try writer.commit())
   }
 
-  /// Writes the manifest and gives the folder its final name. A folder that is replaced goes file by file once the new one
+  /// Writes the manifest: the folder is whole then, and has its name with `commit`. The files must be synced.
+  /// - Returns: XXH64 of the manifest.
+  /// - Throws: `RequestError` cannot-create when something is in the folder that was not written into it; io.
+  package mutating func complete() throws -> UInt64 {
+    let manifest = FolderManifest(tool: tool, files: try contents.files(in: partial, of: path)).text
+    try writeFile(joinPath(partial, FolderManifest.fileName), manifest, overwrite: false)
+    for folder in contents.folders { Platform.syncFolder(joinPath(partial, folder)) }
+    Platform.syncFolder(partial)
+    isComplete = true
+    return manifest.withUnsafeBytes { xxh64($0) }
+  }
+
+  /// Writes the manifest, unless it is there, and gives the folder its final name. A folder that is replaced goes file by file once the new one
   /// stands in its place. The files must be synced.
   /// - Returns: remarks: what turned up in the folder that was replaced, and where it is now.
   /// - Throws: `RequestError` cannot-create when something took the final name since the start, when what is to be replaced is
   ///   no longer only what Smelt wrote, or the system refuses; io. Nothing changed under the final name then.
   package consuming func commit() throws -> [String] {
-    let manifest = FolderManifest(tool: tool, files: try contents.files(in: partial, of: path))
-    try writeFile(joinPath(partial, FolderManifest.fileName), manifest.text, overwrite: false)
-    for folder in contents.folders { Platform.syncFolder(joinPath(partial, folder)) }
-    Platform.syncFolder(partial)
+    if !isComplete { _ = try complete() }
     guard FileStamp(path: partial)?.identity == identity else {
       throw RequestError(
         .cannotCreate, "'\(partial)' is no longer the folder that was written",
@@ -196,76 +334,6 @@ package struct FolderWriter: ~Copyable {
       code == EEXIST || code == ENOTEMPTY
         ? "'\(path)' exists by now" : "cannot rename to '\(path)': \(Platform.text(of: code))",
       help: "choose another name, or start again")
-  }
-}
-
-/// What is known of a folder that is being filled. Used by one thread at a time.
-private final class FolderContents: Sendable {
-  private let state = Mutex(State())
-
-  private struct State {
-    var names: [String] = []
-    var written: [String: WrittenFile] = [:]
-    var folders: [String] = []
-  }
-
-  var folders: [String] { state.withLock { $0.folders } }
-
-  func expect(_ name: String) {
-    state.withLock { if !$0.names.contains(name) { $0.names.append(name) } }
-  }
-
-  func note(_ name: String, _ file: WrittenFile) { state.withLock { $0.written[name] = file } }
-
-  /// - Returns: whether the folder is new.
-  func add(folder: String) -> Bool {
-    state.withLock {
-      guard !$0.folders.contains(folder) else { return false }
-      $0.folders.append(folder)
-      return true
-    }
-  }
-
-  /// The files that are there. One that nothing was noted of is read.
-  /// - Throws: `RequestError` cannot-create when something is there that was not asked for.
-  func files(in partial: String, of path: String) throws -> [FolderManifest.File] {
-    let known = state.withLock { $0 }
-    var expected = Set(known.names.map { Array($0.utf8) })
-    let folders = Set(known.folders.map { Array($0.utf8) })
-    var files: [FolderManifest.File] = []
-    for folder in [""] + known.folders {
-      for name in try rawNames(in: folder.isEmpty ? partial : joinPath(partial, folder)) {
-        let key = (folder.isEmpty ? [] : Array("\(folder)/".utf8)) + name
-        let text = String(decoding: key, as: UTF8.self)
-        let stamp = FileStamp(path: joinPath(partial, text))
-        if folders.contains(key), stamp?.isFolder == true { continue }
-        guard expected.remove(key) != nil, let stamp, stamp.isFile else {
-          throw RequestError(
-            .cannotCreate, "'\(joinPath(partial, text))' turned up while '\(path)' was written",
-            help: "move it away, and start again")
-        }
-        if let written = known.written[text], let hash = written.hash, written.byteCount == stamp.byteCount {
-          files.append(FolderManifest.File(name: text, byteCount: written.byteCount, hash: hash))
-        } else {
-          let found = try FolderManifest.contents(of: joinPath(partial, text))
-          files.append(FolderManifest.File(name: text, byteCount: found.byteCount, hash: found.hash))
-        }
-      }
-    }
-    return files
-  }
-
-  /// Removes what was written, and the folders if nothing else is in them.
-  func remove(from partial: String) {
-    let known = state.withLock { $0 }
-    for name in known.names + [FolderManifest.fileName] {
-      for file in [joinPath(partial, name)] + FileWriter.partialNames(joinPath(partial, name)).prefix(1)
-      where FileStamp(path: file)?.isFile == true {
-        unlink(file)
-      }
-    }
-    for folder in known.folders.reversed() { rmdir(joinPath(partial, folder)) }
-    rmdir(partial)
   }
 }
 

@@ -58,6 +58,8 @@ struct Leftovers {
       guard let stamp = FileStamp(path: place), entry.isMade(stamp) else { continue }
       if let journal = entry.journal, isNeeded(entry, path(journal)) {
         kept.append(entry)
+        // What lies in a folder that stays is still to be told from what is somebody else's.
+        if stamp.isFolder { kept += entries.filter { $0.name.hasPrefix("\(entry.name)/") } }
       } else if stamp.isFile {
         if unlink(place) == 0 { report("'\(place)', which a run that was stopped left, is removed") }
       } else if stamp.isFolder {

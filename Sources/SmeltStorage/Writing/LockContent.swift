@@ -132,8 +132,9 @@ struct LockEntry {
       rest = rest.dropFirst("-part".count + number.count)
       guard !number.isEmpty, rest == ".partial" else { return false }
     }
-    let isFolder = [".partial-", ".replaced-", ".prepared.partial-"].contains { rest.hasPrefix($0) }
-    return isFolder || parts.count == 1 && [".partial", ".journal"].contains(rest)
+    let isOfOneRun = [".partial-", ".replaced-", ".prepared.partial-"].contains { rest.hasPrefix($0) }
+    return isOfOneRun || rest == ".partial"
+      || parts.count == 1 && [".journal", ".prepared.journal"].contains(rest)
   }
 
   /// Whether what lies at the path now is what the run made.

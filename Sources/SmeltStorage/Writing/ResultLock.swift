@@ -215,6 +215,27 @@ package final class ResultLock: Sendable {
     }
   }
 
+  /// Removes what a killed run left beside a result whose lock this process holds and no journal speaks of any more.
+  package static func tidy(_ result: String, report: (String) -> Void) {
+    let name = ResultLock.name(result)
+    for lock in held.withLock({ $0 }) where lock.result == name {
+      let left = lock.inherited.withLock { $0 }
+      let kept = Leftovers(left, parentFolder(lock.path), result: name).tidy(result: name, report: report)
+      lock.inherited.withLock { $0 = kept }
+    }
+  }
+
+  /// Whether a file or folder is one that a killed run made, by this name or by one that it had before.
+  static func inherits(_ path: String, _ found: FileStamp) -> Bool {
+    held.withLock { $0 }.contains { lock in
+      lock.inherited.withLock { entries in
+        entries.contains { entry in
+          entry.isMade(found) && (entry.identity != nil || entry.path(in: parentFolder(lock.path)) == path)
+        }
+      }
+    }
+  }
+
   // MARK: what a run puts beside its result
 
   /// Notes a file or folder that this run made beside a result whose lock it holds; does nothing for others.
@@ -247,7 +268,9 @@ package final class ResultLock: Sendable {
 
   /// Notes the final name of a file that serves this run only, before it has that name.
   static func noteBeside(_ path: String, _ identity: FileIdentity) {
-    if held.withLock({ $0 }).contains(where: { path.hasPrefix("\($0.result).partial-") }) {
+    if held.withLock({ $0 }).contains(where: { lock in
+      [".partial-", ".prepared.partial-"].contains { path.hasPrefix(lock.result + $0) }
+    }) {
       note(path, identity)
     }
   }

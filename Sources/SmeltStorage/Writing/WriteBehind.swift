@@ -23,9 +23,9 @@ final class WriteBehind {
 
   private let file: TargetFile
   private let thread = SerialThread()
-  /// The hash of all bytes so far; nil where they are not to be hashed.
-  private var running: XXH64?
-  /// Bytes that are copied and hashed at a time: they lie in the processor's cache for both.
+  /// The sum of all bytes so far.
+  private var running: RunningSum
+  /// Bytes that are copied and summed at a time: they lie in the processor's cache for both.
   private static let stepBytes = 256 << 10
   /// The block being filled; nil while it is empty.
   private var block: WriteBlock?
@@ -34,10 +34,10 @@ final class WriteBehind {
   private(set) var position: Int
 
   /// Begins behind `position` bytes of a file that is open for writing.
-  /// - Parameter hashes: whether the bytes are hashed on their way.
-  init(_ descriptor: Int32, at position: Int, hashes: Bool = false) {
+  /// - Parameter sum: the sum of those bytes, to which all others are added.
+  init(_ descriptor: Int32, at position: Int, sum: RunningSum = .none) {
     file = TargetFile(descriptor)
-    running = hashes ? XXH64() : nil
+    running = sum
     self.position = position
   }
 
@@ -52,7 +52,7 @@ final class WriteBehind {
       let count = min(open.room, bytes.count - done, WriteBehind.stepBytes)
       let some = UnsafeRawBufferPointer(rebasing: bytes[done..<done + count])
       open.append(some)
-      running?.update(some)
+      running.update(some)
       (done, position) = (done + count, position + count)
       if open.room == 0 { send() }
     }
@@ -67,8 +67,8 @@ final class WriteBehind {
     return file.refusal
   }
 
-  /// The hash of all bytes that were appended; nil where they were not to be hashed.
-  var hash: UInt64? { running?.value() }
+  /// The sum of all bytes that were appended; nil where they were not to be summed.
+  var sum: UInt64? { running.value }
 
   /// Frees the memory that waits for more bytes, and the thread.
   func rest() {

@@ -228,14 +228,13 @@ package struct GGUFResult: ResultTarget {
   package func sink(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions) throws
     -> any ResultSink
   {
-    try requirePlace(path, overwrite: options.overwrite)
     let tensors = try GGUFResult.declarations(plan, model.family)
     if GGUFResult.isGeneric(model.family) {
       let keys = try UnknownGGUF.keys(
         model, fileType: plan.changesWeights ? GGUFFileType.of(recipeName, tensors) : nil)
       let layout = try GGUFPlan(tensors: tensors, metadata: keys, split: split)
       try ResultTooLarge.check(layout.byteCount, options)
-      return try GGUFSink(path, layout, plan, model, [], overwrite: options.overwrite)
+      return try GGUFSink(path, layout, plan, model, [], options, self)
     }
     let (metadata, warnings) = try GGUFHeaderKeys.make(
       model, plan, options, path: path, fileType: GGUFFileType.of(recipeName, tensors), tensors: tensors)
@@ -247,7 +246,7 @@ package struct GGUFResult: ResultTarget {
       options.run.progress.announce("hubs know such a file as \(model)-\(size)-\(type).gguf")
     }
     try ResultTooLarge.check(layout.byteCount, options)
-    return try GGUFSink(path, layout, plan, model, warnings, overwrite: options.overwrite)
+    return try GGUFSink(path, layout, plan, model, warnings, options, self)
   }
 
   /// The tensors of factors, which come first.
@@ -285,55 +284,6 @@ package struct GGUFResult: ResultTarget {
   /// The tensor that a slab is a part of.
   static func name(of slab: OutputMatrix, _ plan: Plan, _ family: any ModelFamily) throws -> String? {
     try tensors(plan.weights[slab.weight], family).first { $0.1 == slab.steps }?.0
-  }
-}
-
-/// A GGUF model being written.
-private final class GGUFSink: ResultSink {
-  private var writer: GGUFWriter?
-  private let layout: GGUFPlan
-  private let path: String
-  private let plan: Plan
-  private let model: Model
-  private let warnings: [String]
-  private var current = ""
-  /// Global scales of the stack at hand, which follow its blocks.
-  private var scales: [UInt8] = []
-
-  init(
-    _ path: String, _ layout: GGUFPlan, _ plan: Plan, _ model: Model, _ warnings: [String], overwrite: Bool
-  ) throws {
-    writer = try GGUFWriter(
-      path: path, plan: layout, replacing: Replacement(overwrite: overwrite, .gguf))
-    self.layout = layout
-    self.path = path
-    self.plan = plan
-    self.model = model
-    self.warnings = warnings
-    for factors in GGUFArchitectures.of(model.family)?.factors(of: model.family) ?? [] {
-      try writer?.write(factors.name, factors.values)
-    }
-  }
-
-  func begin(_ slab: OutputMatrix, form: ChunkForm) throws {
-    current = try GGUFResult.name(of: slab, plan, model.family) ?? ""
-  }
-
-  func append(_ piece: ConvertedPiece) throws { try writer?.write(current, piece.content) }
-
-  func end(_ slab: OutputMatrix, others: [(part: ResultPart, bytes: Bytes)]) throws {
-    guard slab.steps.first == .blockedNVFP4 else { return }
-    let name = plan.weights[slab.weight].stored.spec.name
-    scales += try model.weights.weight(name).part(.globalScale)?.bytes.array ?? []
-    guard scales.count == 4 * (name.expert == nil ? 1 : model.family.dimensions.experts) else { return }
-    try writer?.write(GGUFScale.name(of: current), scales)
-    scales = []
-  }
-
-  func finish(ledger: [LedgerEntry]) throws -> ResultSummary {
-    guard let writer = writer.take() else { preconditionFailure("a model is finished once") }
-    try writer.commit()
-    return ResultSummary(byteCount: layout.byteCount, files: layout.paths(path), warnings: warnings)
   }
 }
 

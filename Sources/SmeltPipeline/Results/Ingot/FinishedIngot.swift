@@ -9,7 +9,7 @@ import SmeltStorage
 final class FinishedIngot: ResultSink {
   private let path: String
   private let ingot: IngotFile
-  let done: [String: (inexactValues: Int, sourceHash: String)]
+  let done: [String: SlabFacts]
   let canResume = true
 
   /// Nil where something is still to be written, or nothing was begun.
@@ -28,12 +28,15 @@ final class FinishedIngot: ResultSink {
       plan.slabs.map { $0.expected(isRaw: false, unit: nil) }, overwrite: options.overwrite,
       parallel: options.run.parallel)
     let ledger = try ingot.file(RecordedOrigin.ledgerName).map { try JSON.scan($0) }
-    var known: [String: (Int, String)] = [:]
+    var known: [String: SlabFacts] = [:]
     for entry in ledger?["ledger"]?.array ?? [] {
       guard let weight = entry["weight"]?.string, let hash = entry["source_xxh64"]?.string else { continue }
-      known[weight] = (entry["inexact_values"]?.integer ?? 0, hash)
+      known[weight] = SlabFacts(inexactValues: entry["inexact_values"]?.integer ?? 0, sourceHashes: [hash])
     }
-    done = Dictionary(uniqueKeysWithValues: plan.slabs.map { ($0.name, known[$0.name] ?? (0, "")) })
+    done = Dictionary(
+      uniqueKeysWithValues: plan.slabs.map {
+        ($0.name, known[$0.name] ?? SlabFacts(inexactValues: 0, sourceHashes: []))
+      })
   }
 
   func begin(_ slab: OutputMatrix, form: ChunkForm) throws { preconditionFailure("nothing is left to write") }
@@ -41,7 +44,7 @@ final class FinishedIngot: ResultSink {
   func end(_ slab: OutputMatrix, others: [(part: ResultPart, bytes: Bytes)]) throws {
     preconditionFailure("nothing is left to write")
   }
-  func ended(_ slab: OutputMatrix, inexactValues: Int, sourceHash: String) throws {
+  func ended(_ slab: OutputMatrix, _ facts: SlabFacts) throws {
     preconditionFailure("nothing is left to write")
   }
 

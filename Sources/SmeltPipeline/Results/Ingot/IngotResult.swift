@@ -24,9 +24,6 @@ package struct IngotResult: ResultTarget {
   /// An ingot.
   package var kind: OutputKind? { .ingot }
 
-  /// Resumed from its journal.
-  package var isResumable: Bool { true }
-
   /// Whether frames may be compressed.
   package var compression: CodecMode? { mode }
 
@@ -68,7 +65,12 @@ package struct IngotResult: ResultTarget {
   {
     try Journal.refuseForeign(ResultJournal.path(path))
     if options.resume, let finished = try FinishedIngot(path, plan, model, options) { return finished }
-    if !options.resume { try ConversionJournal.clear(path, overwrite: options.overwrite) }
+    if !options.resume {
+      try ConversionJournal.clear(path, options) { entries in
+        let finished = ConversionJournal.finished(entries)
+        IngotFile.discard(path, files: finished?.files ?? 0, identity: finished?.identity ?? "")
+      }
+    }
     try requirePlace(path, overwrite: options.overwrite)
     return try IngotSink(path, plan, model, options, self)
   }
@@ -91,7 +93,7 @@ private final class IngotSink: ResultSink {
   /// Weights that ended since the journal was written last, and how much was written then.
   private var unsecured: [ConversionJournal.Done] = []
   private var secured = 0
-  private(set) var done: [String: (inexactValues: Int, sourceHash: String)] = [:]
+  private(set) var done: [String: SlabFacts] = [:]
 
   init(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions, _ target: IngotResult) throws
   {
@@ -111,16 +113,16 @@ private final class IngotSink: ResultSink {
     if options.resume {
       guard let left = try Journal.read(journalPath) else { throw RequestError.nothingToResume(journalPath) }
       try ResultJournal.check(left.header, is: header, file: journalPath)
-      let state = try ConversionJournal.state(left.entries, file: journalPath)
-      try state.check(plan, file: journalPath)
+      let state = try ResumableIngot(left.entries, file: journalPath)
+      try state.done.check(plan, file: journalPath)
       let expected = plan.slabs.prefix(state.done.count).map {
         $0.expected(isRaw: $0.mode(compression) == .raw, unit: units[$0.name])
       }
       let remains = try IngotRemains(
         path, state.progress, expected, journal: journalPath, maxFileBytes: target.maxPartBytes,
         parallel: options.run.parallel)
-      try state.check(model, plan, remains.contentHashes, file: journalPath, options.run)
-      for entry in state.done { done[entry.slab] = (entry.inexactValues, entry.sourceHash) }
+      try state.done.check(model, plan, remains.contentHashes, file: journalPath, options.run)
+      for entry in state.done { done[entry.slab] = entry.facts }
       writer = try IngotWriter(resuming: remains, overwrite: options.overwrite)
       journal = try Journal(resuming: journalPath, left)
       secured = writer?.writtenBytes ?? 0
@@ -147,7 +149,7 @@ private final class IngotSink: ResultSink {
   /// Brings what is done to the disk and into the journal.
   private func secure() throws {
     guard let progress = try writer?.takeProgress() else { return }
-    let entry = ConversionJournal.entry(unsecured, progress)
+    let entry = ResumableIngot.entry(unsecured, progress)
     if journal == nil {
       journal = try Journal(creating: ResultJournal.path(path), header: header, [entry])
     } else {
@@ -194,9 +196,8 @@ private final class IngotSink: ResultSink {
     writer?.endWeight()
   }
 
-  func ended(_ slab: OutputMatrix, inexactValues: Int, sourceHash: String) throws {
-    unsecured.append(
-      ConversionJournal.Done(slab: slab.name, inexactValues: inexactValues, sourceHash: sourceHash))
+  func ended(_ slab: OutputMatrix, _ facts: SlabFacts) throws {
+    unsecured.append(ConversionJournal.Done(slab: slab.name, facts: facts))
     if (writer?.writtenBytes ?? 0) - secured >= options.journalStep { try secure() }
   }
 
@@ -226,7 +227,7 @@ private final class IngotSink: ResultSink {
     }
     // From here on a run that is stopped has left whole files, which the next one needs only give their names.
     if journal != nil {
-      try journal?.append([ConversionJournal.finished(summary)])
+      try journal?.append([ConversionJournal.finished(summary.files.count, identity: summary.identity)])
       writer?.keep()
     }
     try writer.take()?.commit()

@@ -1,5 +1,5 @@
 // A directory of safetensors being written: shards one after another, in a folder beside the target that is renamed when
-// everything is there.
+// everything is there, with a journal beside it.
 
 import SmeltContainers
 import SmeltModels
@@ -18,10 +18,13 @@ final class SafetensorsFolderSink: ResultSink {
   private let tensors: [NamedTensor]
   /// For each slab's name its tensor.
   private let owners: [String: Int]
-  /// The tensors of each shard, and for each tensor its shard.
-  private let shards: [[SafetensorsWriter.Declaration]]
-  private let shardOf: [String: Int]
+  private let shards: ShardPlan
+  private let journal: FileJournal
+  /// Whether everything is in the folder, and only its name is to come.
+  private var isWhole = false
   private var shard = -1
+  /// Bytes of tensors and headers that were written.
+  private var written = 0
   private var current = 0
   /// Codes that the tensor at hand still needs, and parts that wait for them.
   private var left = 0
@@ -49,40 +52,53 @@ final class SafetensorsFolderSink: ResultSink {
       for slab in tensor.slabs { owners[plan.slabs[slab].name] = index }
     }
     self.owners = owners
-    shards = SafetensorsFolderSink.shards(tensors, shardBytes)
-    shardOf = Dictionary(
-      shards.enumerated().flatMap { index, shard in shard.map { ($0.name, index) } },
-      uniquingKeysWith: { first, _ in first })
+    shards = ShardPlan(tensors, limit: shardBytes)
+    journal = try FileJournal(path, shards.layout(tensors, plan), plan, model, options) {
+      try FolderWriter.discard(path) { ShardPlan.isName($0) }
+    }
     if options.byteLimit != nil { try ResultTooLarge.check(try mostBytes(), options) }
-    folder = try FolderWriter(
-      path: path, overwrite: options.overwrite, tool: "smelt \(smeltVersion)")
+    let tool = "smelt \(smeltVersion)"
+    if let identity = journal.identity {
+      folder = try FolderWriter.complete(
+        path, overwrite: options.overwrite, manifest: UInt64(identity, radix: 16) ?? 0)
+      isWhole = true
+    } else if journal.places.isEmpty {
+      folder = try FolderWriter(path: path, overwrite: options.overwrite, tool: tool, isResumable: true)
+    } else {
+      folder = try FolderWriter(
+        resuming: path, overwrite: options.overwrite, tool: tool,
+        keeping: Set(shards.names.prefix(journal.places.count)))
+      try resume()
+    }
   }
 
-  /// Tensors in order, a new shard where the next one no longer fits; scales lie with their codes.
-  private static func shards(_ tensors: [NamedTensor], _ limit: Int) -> [[SafetensorsWriter.Declaration]] {
-    var shards: [[SafetensorsWriter.Declaration]] = [[]]
-    var bytes = 0
-    for tensor in tensors {
-      let declarations = tensor.entries.map { SafetensorsWriter.Declaration($0.name, $0.dtype, $0.shape) }
-      let size = declarations.reduce(0) { $0 + $1.byteCount }
-      if bytes > 0, bytes + size > limit {
-        shards.append([])
-        bytes = 0
-      }
-      shards[shards.count - 1] += declarations
-      bytes += size
+  /// Takes up the shards that an interrupted run wrote.
+  private func resume() throws {
+    for (number, place) in journal.places.enumerated() {
+      guard let path = try folder?.file(shards.names[number]) else { continue }
+      // It had its name already, and the next one was not begun.
+      if pathKind(FileWriter.resumablePath(path)) == .nothing { FileWriter.withdraw(path) }
+      writer = try SafetensorsWriter(
+        resuming: path, tensors: shards.tensors[number], metadata: ShardPlan.metadata, at: place.position,
+        sum: (.xxh64, place.sum))
+      shard = number
+      written += place.position
+      byteCount += shards.sizes[number]
+      if number < journal.places.count - 1 { try endShard() }
     }
-    return shards
+    if journal.counts.count == 2 { (turned, roundedReciprocals) = (journal.counts[0], journal.counts[1]) }
   }
+
+  var done: [String: SlabFacts] { journal.done }
+
+  var canResume: Bool { journal.canResume }
 
   /// Bytes of all files, at most: what only reading the weights tells makes a model card a few digits longer.
   private func mostBytes() throws -> Int {
-    var names = shards.indices.map { shardName($0) }
-    var bytes = shards.reduce(0) {
-      $0 + SafetensorsWriter.byteCount(tensors: $1, metadata: [("format", "pt")])
-    }
+    var names = shards.names
+    var bytes = shards.sizes.reduce(0, +)
     if shards.count > 1 {
-      bytes += index().count
+      bytes += shards.index().count
       names.append("model.safetensors.index.json")
     }
     let section = QuantizationSection(plan, naming)
@@ -110,15 +126,6 @@ final class SafetensorsFolderSink: ResultSink {
     }
     // The list of the result's files has a line for each: name, size, hash.
     return bytes + names.reduce(512) { $0 + 2 * $1.utf8.count + 128 }
-  }
-
-  private func shardName(_ index: Int) -> String {
-    guard shards.count > 1 else { return "model.safetensors" }
-    func digits(_ value: Int) -> String {
-      let text = String(value)
-      return String(repeating: "0", count: max(0, 5 - text.utf8.count)) + text
-    }
-    return "model-\(digits(index + 1))-of-\(digits(shards.count)).safetensors"
   }
 
   func begin(_ slab: OutputMatrix, form: ChunkForm) {
@@ -170,10 +177,11 @@ final class SafetensorsFolderSink: ResultSink {
   }
 
   private func write(_ name: String, _ bytes: Bytes) throws {
-    let wanted = shardOf[name] ?? 0
+    let wanted = shards.number[name] ?? 0
     try told {
       while shard < wanted { try startNextShard() }
       try writer?.write(name, bytes)
+      written += bytes.count
     }
   }
 
@@ -192,25 +200,63 @@ final class SafetensorsFolderSink: ResultSink {
   }
 
   private func startNextShard() throws {
+    // A shard that is whole goes into the journal before the next one begins.
+    if writer != nil { try secure() }
     try endShard()
     shard += 1
-    guard let path = try folder?.file(shardName(shard)) else { return }
-    let metadata = [("format", "pt")]
-    byteCount += SafetensorsWriter.byteCount(tensors: shards[shard], metadata: metadata)
-    writer = try SafetensorsWriter(path: path, tensors: shards[shard], metadata: metadata, hashes: true)
+    guard let path = try folder?.file(shards.names[shard]) else { return }
+    byteCount += shards.sizes[shard]
+    written += shards.headerBytes(shard)
+    writer = try SafetensorsWriter(
+      path: path, tensors: shards.tensors[shard], metadata: ShardPlan.metadata, isResumable: true,
+      sum: .xxh64)
   }
 
   private func endShard() throws {
     guard let writer = writer.take() else { return }
-    folder?.add(shardName(shard), try writer.commit())
+    folder?.add(shards.names[shard], try writer.commit())
+  }
+
+  func ended(_ slab: OutputMatrix, _ facts: SlabFacts) throws {
+    journal.ended(slab, facts)
+    // Scales of a tensor that is not whole yet are in memory alone.
+    if left == 0, waiting.isEmpty, journal.isDue(written) { try secure() }
+  }
+
+  /// Brings what is done to the disk and into the journal.
+  private func secure() throws {
+    guard let place = try writer?.secured() else { return }
+    try journal.secure(
+      FilePlace(file: shard, position: place.position), sum: place.sum, bytes: written,
+      counts: [turned, roundedReciprocals])
+    // Not before the journal names them: what no journal names is of no use to another run.
+    folder?.keep(shards.names.prefix(shard + 1))
+    writer?.keep()
   }
 
   func finish(ledger: [LedgerEntry]) throws -> ResultSummary {
+    if !isWhole { try writeOthers(ledger) }
+    var remarks = try folder.take()?.commit() ?? []
+    journal.remove()
+    if roundedReciprocals > 0 {
+      remarks.append(
+        "\(grouped(roundedReciprocals)) of \(grouped(turned)) global scales are stored as reciprocals that float32 rounds: "
+          + "numbers differ by 2⁻²³ of themselves at most; codes and group scales are the same")
+    }
+    if try plan.changesWeights && model.smallFile("config.json") == nil {
+      remarks.append("there is no config.json to say how the weights are stored: engines need one")
+    }
+    return ResultSummary(byteCount: byteCount, files: shards.names, warnings: remarks)
+  }
+
+  /// Writes what is beside the weights: the folder is whole then.
+  private func writeOthers(_ ledger: [LedgerEntry]) throws {
     try told {
       while shard < shards.count - 1 { try startNextShard() }
+      if journal.canResume { try secure() }
       try endShard()
     }
-    if shards.count > 1 { try write(file: "model.safetensors.index.json", index()) }
+    if shards.count > 1 { try write(file: "model.safetensors.index.json", shards.index()) }
     let section = QuantizationSection(plan, naming)
     let changes = plan.changesWeights
     var card: Bytes?
@@ -231,33 +277,16 @@ final class SafetensorsFolderSink: ResultSink {
     }
     if let sidecar = section.sidecar { try write(file: QuantizationConfig.sidecarName, sidecar) }
     if let errors = model.preparedErrors { try write(file: WeightErrors.fileName, errors) }
-    guard let folder = folder.take() else { preconditionFailure("a directory is finished once") }
-    var remarks = try folder.commit()
-    if roundedReciprocals > 0 {
-      remarks.append(
-        "\(grouped(roundedReciprocals)) of \(grouped(turned)) global scales are stored as reciprocals that float32 rounds: "
-          + "numbers differ by 2⁻²³ of themselves at most; codes and group scales are the same")
+    guard let manifest = try folder?.complete() else { preconditionFailure("a directory is finished once") }
+    if journal.canResume {
+      try journal.finish(identity: hexadecimal(manifest))
+      folder?.keepAll()
     }
-    if try changes && model.smallFile("config.json") == nil {
-      remarks.append("there is no config.json to say how the weights are stored: engines need one")
-    }
-    return ResultSummary(
-      byteCount: byteCount, files: shards.indices.map { shardName($0) }, warnings: remarks)
+    isWhole = true
   }
 
   private func write(file name: String, _ bytes: [UInt8]) throws {
     try told { try folder?.write(name, bytes) }
     byteCount += bytes.count
-  }
-
-  /// `model.safetensors.index.json`: names in order of their bytes, as other writers have them.
-  private func index() -> [UInt8] {
-    let names = shardOf.keys.sorted { Array($0.utf8).lexicographicallyPrecedes(Array($1.utf8)) }
-    let total = shards.reduce(0) { $0 + $1.reduce(0) { $0 + $1.byteCount } }
-    let json = JSON(members: [
-      ("metadata", ["total_size": JSON(total)]),
-      ("weight_map", JSON(members: names.map { ($0, JSON(shardName(shardOf[$0] ?? 0))) })),
-    ])
-    return Array((json.text(indented: true) + "\n").utf8)
   }
 }
