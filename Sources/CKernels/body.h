@@ -344,6 +344,8 @@ static void k_mix_streams(const float *restrict x, const float *restrict c, size
 // ---- products with codes ----
 
 #include "unpack.h"
+#include "coded_tiles.h"
+#include "coded_nibbles.h"
 #include "coded.h"
 #include "decode_blocks.h"
 

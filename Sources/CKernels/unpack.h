@@ -2,7 +2,8 @@
 // columns. Vectors of bytes in place of loops: the arrays may overlap for all that the compiler knows. Formats/encodings.md,
 // sections 15 to 17. Part of body.h.
 //
-// Every function takes `count` blocks, at most SK_BLOCK columns, and writes one code a column and an entry of s (and l) for 16.
+// Every function takes `count` blocks, at most SK_BLOCK columns, and writes one code a column and an entry of s (and l) for 16. Those
+// whose codes are also read in place (coded_tiles.h) write no codes where `codes` is NULL.
 
 typedef int8_t i8x16 __attribute__((ext_vector_type(16)));
 typedef uint8_t u8x16 __attribute__((ext_vector_type(16)));
@@ -17,28 +18,32 @@ SK_INLINE void put_16(uint8_t *p, const u8x16 v) { memcpy(p, &v, sizeof v); }
 SK_INLINE void put_32(uint8_t *p, const u8x32 v) { memcpy(p, &v, sizeof v); }
 SK_INLINE void put_floats(float *p, const f32x16 v) { memcpy(p, &v, sizeof v); }
 
-// The F16 number of each block, `repeat` times (2, 4 or 8); up to 16 entries more are written. Sixteen halves are put together in
-// a register: written one by one and read as a vector they would wait for the stores.
+// The F16 numbers of up to eight blocks, times a sign, `repeat` times each (2, 4 or 8). Halves are put together in a register: written
+// one by one and read as a vector they would wait for the stores. `count` is a constant where it is 8, and nothing is asked then.
+SK_INLINE void halves_8(const uint8_t *src, const size_t stride, const size_t count, const size_t repeat, const float sign,
+                        float *out) {
+  typedef uint16_t u16x8 __attribute__((ext_vector_type(8)));
+  u16x8 bits = 0;
+  SK_UNROLL
+  for (size_t i = 0; i < 8; i++)
+    if (i < count) bits[i] = load16(src + stride * i);
+  f32x8 v;
+  SK_UNROLL
+  for (size_t i = 0; i < 8; i++) v[i] = float_of_half(bits[i]);
+  v *= sign;
+  if (repeat == 2)
+    put_floats(out, __builtin_shufflevector(v, v, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7));
+  else
+    for (size_t i = 0; i < count; i++)
+      for (size_t j = 0; j < repeat; j++) out[repeat * i + j] = v[i];
+}
+
+// The same of any number of blocks; up to 16 entries more are written.
 SK_INLINE void halves_of(const uint8_t *src, const size_t stride, const size_t count, const size_t repeat, const float sign,
                          float *out) {
-  for (size_t b = 0; b < count; b += 8, src += 8 * stride) {
-    typedef uint16_t u16x8 __attribute__((ext_vector_type(8)));
-    u16x8 bits = 0;
-    SK_UNROLL
-    for (size_t i = 0; i < 8; i++)
-      if (b + i < count) bits[i] = load16(src + stride * i);
-    f32x8 v;
-    SK_UNROLL
-    for (size_t i = 0; i < 8; i++) v[i] = float_of_half(bits[i]);
-    v *= sign;
-    float *place = out + repeat * b;
-    if (repeat == 2) {
-      put_floats(place, __builtin_shufflevector(v, v, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7));
-      continue;
-    }
-    for (size_t i = 0; i < 8 && b + i < count; i++)
-      for (size_t j = 0; j < repeat; j++) place[repeat * i + j] = v[i];
-  }
+  size_t b = 0;
+  for (; b + 8 <= count; b += 8) halves_8(src + stride * b, stride, 8, repeat, sign, out + repeat * b);
+  if (b < count) halves_8(src + stride * b, stride, count - b, repeat, sign, out + repeat * b);
 }
 
 // Signed bytes, `width` a block, from `at` on.
@@ -49,7 +54,7 @@ SK_INLINE void unpack_bytes(const uint8_t *src, const size_t stride, const size_
 
 static void unpack_q8_0(const uint8_t *src, size_t count, uint8_t *codes, float *s, float *l) {
   (void)l;
-  unpack_bytes(src, 34, 2, 32, count, codes);
+  if (codes) unpack_bytes(src, 34, 2, 32, count, codes);
   halves_of(src, 34, count, 2, 1, s);
 }
 
@@ -83,18 +88,18 @@ SK_INLINE void unpack_nibbles_32(const uint8_t *src, uint8_t *codes) {
 
 static void unpack_q4_0(const uint8_t *src, size_t count, uint8_t *codes, float *s, float *l) {
   (void)l;
-  for (size_t b = 0; b < count; b++) unpack_places_32(src + 18 * b + 2, codes + 32 * b);
+  for (size_t b = 0; codes && b < count; b++) unpack_places_32(src + 18 * b + 2, codes + 32 * b);
   halves_of(src, 18, count, 2, 1, s);
 }
 
 static void unpack_iq4_nl(const uint8_t *src, size_t count, uint8_t *codes, float *s, float *l) {
   (void)l;
-  for (size_t b = 0; b < count; b++) unpack_places_32(src + 18 * b + 2, codes + 32 * b);
+  for (size_t b = 0; codes && b < count; b++) unpack_places_32(src + 18 * b + 2, codes + 32 * b);
   halves_of(src, 18, count, 2, 1, s);
 }
 
 static void unpack_q4_1(const uint8_t *src, size_t count, uint8_t *codes, float *s, float *l) {
-  for (size_t b = 0; b < count; b++) unpack_nibbles_32(src + 20 * b + 4, codes + 32 * b);
+  for (size_t b = 0; codes && b < count; b++) unpack_nibbles_32(src + 20 * b + 4, codes + 32 * b);
   halves_of(src, 20, count, 2, 1, s);
   halves_of(src + 2, 20, count, 2, -1, l);
 }
@@ -196,13 +201,21 @@ static void unpack_q3_k(const uint8_t *src, size_t count, uint8_t *codes, float 
   }
 }
 
-// The 6-bit scales and least numbers of eight groups of 32, packed in twelve bytes.
-SK_INLINE void six_bits(const uint8_t *packed, const float d, const float least, float *s, float *l) {
-  const uint32_t w0 = load32(packed), w1 = load32(packed + 4), w2 = load32(packed + 8);
-  const uint32_t six[4] = {w0 & 0x3f3f3f3f, (w2 & 0x0f0f0f0f) | (w0 >> 6 & 0x03030303) << 4, w1 & 0x3f3f3f3f,
-                           (w2 >> 4 & 0x0f0f0f0f) | (w1 >> 6 & 0x03030303) << 4};
-  i8x16 bytes;
-  memcpy(&bytes, six, sizeof bytes);
+// The scales and least numbers of eight groups of 32: two halves, then twelve bytes of 6-bit factors. Bytes 0...3 and 4...7 hold the
+// factors of groups 0...3, those of groups 4...7 have their lower bits in the nibbles of bytes 8...11, and the upper two above
+// the first ones. All 16 factors are taken apart side by side: those of the scales, then the others.
+SK_INLINE void six_bits(const uint8_t *src, float *s, float *l) {
+  typedef uint16_t u16x8 __attribute__((ext_vector_type(8)));
+  const u8x16 v = bytes_16(src);
+  const u8x16 low = __builtin_shufflevector(v, v, 4, 5, 6, 7, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15);
+  const u8x16 high = __builtin_shufflevector(v, v, 4, 5, 6, 7, 4, 5, 6, 7, 8, 9, 10, 11, 8, 9, 10, 11);
+  const u8x16 upper = __builtin_bit_cast(u8x16, __builtin_bit_cast(u16x8, low) >> 4); // the bits of a neighbour are masked off
+  const u8x16 two = __builtin_bit_cast(u8x16, __builtin_bit_cast(u16x8, high) >> 2);
+  const u8x16 of_low = {63, 63, 63, 63, 15, 15, 15, 15, 63, 63, 63, 63, 0, 0, 0, 0};
+  const u8x16 of_upper = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 15, 15, 15, 15};
+  const u8x16 of_two = {0, 0, 0, 0, 48, 48, 48, 48, 0, 0, 0, 0, 48, 48, 48, 48};
+  const i8x16 bytes = __builtin_bit_cast(i8x16, (low & of_low) | (upper & of_upper) | (two & of_two));
+  const float d = float_of_half(load16(src)), least = float_of_half(load16(src + 2));
   const f32x16 factor = {d, d, d, d, d, d, d, d, least, least, least, least, least, least, least, least};
   const f32x16 both = factor * __builtin_convertvector(bytes, f32x16);
   put_floats(s, __builtin_shufflevector(both, both, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7));
@@ -210,19 +223,19 @@ SK_INLINE void six_bits(const uint8_t *packed, const float d, const float least,
 }
 
 static void unpack_q4_k(const uint8_t *src, size_t count, uint8_t *codes, float *s, float *l) {
-  for (size_t b = 0; b < count; b++, src += 144, codes += 256, s += 16, l += 16) {
-    six_bits(src + 4, float_of_half(load16(src)), float_of_half(load16(src + 2)), s, l);
-    for (size_t q = 0; q < 4; q++) {
+  for (size_t b = 0; b < count; b++, src += 144, s += 16, l += 16) {
+    six_bits(src, s, l);
+    for (size_t q = 0; codes && q < 4; q++) {
       const u8x32 v = bytes_32(src + 16 + 32 * q);
-      put_32(codes + 64 * q, v & 15);
-      put_32(codes + 64 * q + 32, v >> 4);
+      put_32(codes + 256 * b + 64 * q, v & 15);
+      put_32(codes + 256 * b + 64 * q + 32, v >> 4);
     }
   }
 }
 
 static void unpack_q5_k(const uint8_t *src, size_t count, uint8_t *codes, float *s, float *l) {
   for (size_t b = 0; b < count; b++, src += 176, codes += 256, s += 16, l += 16) {
-    six_bits(src + 4, float_of_half(load16(src)), float_of_half(load16(src + 2)), s, l);
+    six_bits(src, s, l);
     const u8x32 fifths = bytes_32(src + 16);
     SK_UNROLL
     for (int q = 0; q < 4; q++) {
@@ -253,13 +266,13 @@ static void unpack_q6_k(const uint8_t *src, size_t count, uint8_t *codes, float 
 
 static void unpack_iq4_xs(const uint8_t *src, size_t count, uint8_t *codes, float *s, float *l) {
   (void)l;
-  for (size_t b = 0; b < count; b++, src += 136, codes += 256, s += 16) {
+  for (size_t b = 0; b < count; b++, src += 136, s += 16) {
     const float d = float_of_half(load16(src));
     const uint32_t high = load16(src + 2);
     for (uint32_t g = 0; g < 8; g++) {
       const int scale = (src[4 + g / 2] >> g % 2 * 4 & 15) | (int)(high >> 2 * g & 3) << 4;
       s[2 * g] = s[2 * g + 1] = d * (float)(scale - 32);
-      unpack_places_32(src + 8 + 16 * g, codes + 32 * g);
+      if (codes) unpack_places_32(src + 8 + 16 * g, codes + 256 * b + 32 * g);
     }
   }
 }
@@ -308,7 +321,7 @@ static void unpack_mxfp4(const uint8_t *src, size_t count, uint8_t *codes, float
     const f32x8 v = __builtin_bit_cast(f32x8, bits);
     put_floats(s + 2 * b, __builtin_shufflevector(v, v, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7));
   }
-  for (size_t b = 0; b < count; b++) unpack_places_32(src + 17 * b + 1, codes + 32 * b);
+  for (size_t b = 0; codes && b < count; b++) unpack_places_32(src + 17 * b + 1, codes + 32 * b);
 }
 
 static void unpack_nvfp4(const uint8_t *src, size_t count, uint8_t *codes, float *s, float *l) {
@@ -317,18 +330,19 @@ static void unpack_nvfp4(const uint8_t *src, size_t count, uint8_t *codes, float
   typedef uint32_t u32x4 __attribute__((ext_vector_type(4)));
   typedef float f32x4 __attribute__((ext_vector_type(4)));
   typedef uint64_t u64x4 __attribute__((ext_vector_type(4)));
-  for (size_t b = 0; b < count; b++, src += 36, codes += 64, s += 4) {
+  for (size_t b = 0; b < count; b++, src += 36, s += 4) {
     u8x4 bytes; // half_of_ue4m3 for four groups
     memcpy(&bytes, src, sizeof bytes);
     const u32x4 e = __builtin_convertvector(bytes, u32x4) & 127;
     const f32x4 small = __builtin_convertvector(e, f32x4) * 0x1p-10f;
     const f32x4 scales = __builtin_bit_cast(f32x4, e < 8 ? __builtin_bit_cast(u32x4, small) : (e + 952) << 20);
     memcpy(s, &scales, sizeof scales);
+    if (!codes) continue;
     u64x4 v; // columns j (low nibble) and j + 8 in byte j of a group's eight
     memcpy(&v, src + 4, sizeof v);
     const u64x4 high = v >> 4;
     typedef uint64_t u64x8 __attribute__((ext_vector_type(8)));
     const u64x8 both = __builtin_shufflevector(v, high, 0, 4, 1, 5, 2, 6, 3, 7);
-    memcpy(codes, &both, sizeof both);
+    memcpy(codes + 64 * b, &both, sizeof both);
   }
 }
