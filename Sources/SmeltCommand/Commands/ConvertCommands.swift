@@ -14,6 +14,13 @@ struct SchemeOptions: ParsableArguments {
   var scheme: String?
 
   @Option(
+    name: .customLong("for"),
+    help: ArgumentHelp(
+      "Take the scheme that an engine on a chip is best given: \(Deployment.all.map(\.name).joined(separator: ", ")). Formats/choosing.md says why.",
+      valueName: "engine-chip"))
+  var deployment: String?
+
+  @Option(
     name: .long, help: ArgumentHelp("A recipe file: which scheme for which role or name.", valueName: "file"))
   var recipe: String?
 
@@ -105,8 +112,12 @@ struct SchemeOptions: ParsableArguments {
       throw ValidationError(
         "\(name) is \(size.bytes) bytes, less than any file takes; give a unit, for example 5GB")
     }
+    guard deployment == nil || scheme == nil && recipe == nil else {
+      throw ValidationError("--for chooses the scheme: leave --scheme and --recipe away")
+    }
     var options = try ConversionRequest(
-      scheme: scheme, recipePath: recipe, statisticsPath: statistics, observer: observer,
+      scheme: scheme, deployment: try deployment.map { try Deployment.named($0) }, recipePath: recipe,
+      statisticsPath: statistics, observer: observer,
       drafts: mtp, exactOnly: exactOnly, compression: compression, kind: to, overwrite: overwrite,
       splitMaxSize: splitMaxSize?.bytes,
       maxShardSize: maxShardSize?.bytes, maxPartSize: maxPartSize?.bytes, engines: engines.words
@@ -232,6 +243,7 @@ struct QuantizeCommand: ParsableCommand {
     discussion: """
       Example:
         smelt quantize DIR out.ingot --scheme int8-channel --calibration text.txt
+        smelt quantize DIR OUT/ --for vllm-h100
       """)
 
   @Argument(help: "A directory, a .gguf or an .ingot.")
@@ -256,8 +268,11 @@ struct QuantizeCommand: ParsableCommand {
   func validate() throws {
     let hasBudget = try method.budget() != nil
     let isCoded = scheme.scheme?.lowercased() == Budget.codedScheme
-    guard scheme.scheme != nil || scheme.recipe != nil || hasBudget else {
-      throw ValidationError("quantize needs --scheme, --recipe, --target-size or --bits")
+    guard scheme.scheme != nil || scheme.deployment != nil || scheme.recipe != nil || hasBudget else {
+      throw ValidationError("quantize needs --scheme, --for, --recipe, --target-size or --bits")
+    }
+    guard !hasBudget || scheme.deployment == nil else {
+      throw ValidationError("--for chooses the scheme: leave --target-size and --bits away")
     }
     guard !hasBudget || scheme.recipe == nil && (isCoded || !calibration.isEmpty && scheme.scheme == nil)
     else {

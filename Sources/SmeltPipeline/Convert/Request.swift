@@ -9,6 +9,7 @@ import SmeltTensors
 /// A conversion as the command line words it.
 package struct ConversionRequest: Sendable {
   var scheme: String?
+  var deployment: Deployment?
   var recipePath: String?
   var statisticsPath: String?
   var observer: String?
@@ -24,13 +25,15 @@ package struct ConversionRequest: Sendable {
 
   /// The words.
   package init(
-    scheme: String?, recipePath: String?, statisticsPath: String?, observer: String?,
+    scheme: String?, deployment: Deployment? = nil, recipePath: String?, statisticsPath: String?,
+    observer: String?,
     drafts: String = DraftFate.quantize.rawValue, exactOnly: Bool, compression: String?, kind: String?,
     overwrite: Bool, splitMaxSize: Int? = nil, maxShardSize: Int? = nil,
     maxPartSize: Int? = nil, engines: EngineWords = EngineWords()
   ) {
     self.engines = engines
-    self.scheme = scheme
+    self.scheme = deployment?.scheme ?? scheme
+    self.deployment = deployment
     self.recipePath = recipePath
     self.statisticsPath = statisticsPath
     self.observer = observer
@@ -69,6 +72,10 @@ package struct ConversionRequest: Sendable {
   ) throws -> ConvertOptions {
     try requireName(result)
     let container = try Container(result: result, asked: kind)
+    if let deployment {
+      try deployment.require(container, result, hasText: calibrates || statisticsPath != nil)
+      run.progress.announce(deployment.text)
+    }
     let compression = try compression.map { name in
       guard let mode = CodecMode(rawValue: name) else {
         throw unknownName(name, kind: "compression", among: CodecMode.allCases.map(\.rawValue))
