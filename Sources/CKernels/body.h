@@ -1,8 +1,8 @@
 // The element-wise kernels: one plain scalar loop each, compiled once for each instruction set. The including file
 // sets SK_TABLE (the table's name), SK_VL (floats in a vector), SK_MR x SK_NR (rows of a and of w in one tile of the
 // matrix product; SK_NR1: of w for one row of a; SK_STRIP_MAX: the strip of SK_MR rows), SK_CHAINS (sums in flight of the
-// peak loop), SK_HALF (1: _Float16 converts in hardware), SK_CODEC (which groups of symbols: codec_planes.h), SK_DOT8 (which products of bytes: product_i8.h), and the target
-// attribute around this file.
+// peak loop), SK_HALF (1: _Float16 converts in hardware), SK_CODEC (which groups of symbols: codec_planes.h), SK_DOT8 (which products of
+// bytes: panel_i8.h), and the target attribute around this file.
 //
 // No expression is contracted here: a product and a sum round twice unless fmaf() is written, so that all
 // instruction sets give the same bits.
@@ -123,7 +123,6 @@ static void k_observe(const float *restrict x, float *restrict absmax, double *r
 // ---- products ----
 
 #include "product.h"
-#include "product_i8.h"
 
 static void k_axpy_f32(float alpha, const float *restrict x, float *restrict y, size_t n) {
   for (size_t i = 0; i < n; i++) y[i] = __builtin_fmaf(alpha, x[i], y[i]);
@@ -348,6 +347,9 @@ static void k_mix_streams(const float *restrict x, const float *restrict c, size
 #include "coded_nibbles.h"
 #include "coded.h"
 #include "decode_blocks.h"
+#include "panel_i8.h"
+#include "pack_i8.h"
+#include "rounded_i8.h"
 
 // ---- methods ----
 

@@ -14,6 +14,7 @@ static const sk_table *table_of(int isa) {
 #if defined(__x86_64__)
   case SK_ISA_AVX2: return &sk_table_avx2;
   case SK_ISA_AVX512: return &sk_table_avx512;
+  case SK_ISA_AVX512_VNNI: return &sk_table_avx512_vnni;
   case SK_ISA_AVX512_VBMI2: return &sk_table_avx512_vbmi2;
 #elif defined(__aarch64__)
   case SK_ISA_NEON: return &sk_table_neon;
@@ -33,9 +34,10 @@ int sk_isa_available(int isa) {
   case SK_ISA_AVX512:
     return sk_isa_available(SK_ISA_AVX2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd");
+  case SK_ISA_AVX512_VNNI: return sk_isa_available(SK_ISA_AVX512) && __builtin_cpu_supports("avx512vnni");
   case SK_ISA_AVX512_VBMI2:
-    return sk_isa_available(SK_ISA_AVX512) && __builtin_cpu_supports("avx512vbmi") &&
-           __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512vnni");
+    return sk_isa_available(SK_ISA_AVX512_VNNI) && __builtin_cpu_supports("avx512vbmi") &&
+           __builtin_cpu_supports("avx512vbmi2");
 #elif defined(__aarch64__)
   case SK_ISA_NEON: return 1;
 #endif
@@ -54,6 +56,7 @@ const char *sk_isa_word(int isa) {
   case SK_ISA_BASELINE: return "baseline";
   case SK_ISA_AVX2: return "avx2";
   case SK_ISA_AVX512: return "avx512";
+  case SK_ISA_AVX512_VNNI: return "avx512_vnni";
   case SK_ISA_AVX512_VBMI2: return "avx512_vbmi2";
   case SK_ISA_NEON: return "neon";
   default: return NULL;
@@ -97,6 +100,7 @@ const char *sk_isa_name(int isa) {
   switch (isa) {
   case SK_ISA_AVX2: return "AVX2";
   case SK_ISA_AVX512: return "AVX-512";
+  case SK_ISA_AVX512_VNNI: return "AVX-512 VNNI";
   case SK_ISA_AVX512_VBMI2: return "AVX-512 VBMI2";
   case SK_ISA_NEON: return "NEON";
   default: return "baseline";
@@ -113,6 +117,30 @@ const char *sk_isa_name(int isa) {
 #define SK_PUBLIC(result, name, parameters, arguments)                                                               \
   result sk_##name parameters { SK_RETURN_##result sk_current_table()->name arguments; }
 SK_KERNELS(SK_PUBLIC)
+
+size_t sk_activation_block(int code) {
+  switch (code) {
+  case SK_CODED_INT8: return PTRDIFF_MAX;
+  case SK_CODED_Q8_0:
+  case SK_CODED_Q4_0:
+  case SK_CODED_Q4_1:
+  case SK_CODED_Q5_0:
+  case SK_CODED_Q5_1:
+  case SK_CODED_Q1_0:
+  case SK_CODED_Q2_0:
+  case SK_CODED_IQ4_NL:
+  case SK_CODED_MXFP4: return 32;
+  case SK_CODED_Q2_K:
+  case SK_CODED_Q3_K:
+  case SK_CODED_Q4_K:
+  case SK_CODED_Q5_K:
+  case SK_CODED_Q6_K:
+  case SK_CODED_IQ4_XS:
+  case SK_CODED_TQ1_0:
+  case SK_CODED_TQ2_0: return 256;
+  default: return 0;
+  }
+}
 
 float sk_e8m0(uint8_t code) {
   if (code == 0) return 0x1p-127f;

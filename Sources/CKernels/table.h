@@ -51,13 +51,17 @@
     (const float *a, size_t lda, const float *w, size_t ldw, float *c, size_t ldc, size_t m, size_t n, size_t k,     \
      int accumulate, const sk_ahead *next),                                                                          \
     (a, lda, w, ldw, c, ldc, m, n, k, accumulate, next))                                                             \
-  X(void, gemm_i8,                                                                                                   \
-    (const int8_t *a, size_t lda, const float *sa, const int8_t *w, size_t ldw, const float *sw, float *c,           \
-     size_t ldc, size_t m, size_t n, size_t k, const sk_ahead *next),                                                \
-    (a, lda, sa, w, ldw, sw, c, ldc, m, n, k, next))                                                                 \
   X(void, multiply_coded,                                                                                            \
     (const sk_coded *w, size_t row, size_t n, size_t k, const float *x, size_t ldx, size_t m, float *c, size_t ldc), \
     (w, row, n, k, x, ldx, m, c, ldc))                                                                               \
+  X(float, round_row, (const float *x, size_t n, float scale, int8_t *codes, int32_t *sum), (x, n, scale, codes, sum)) \
+  X(int, round_blocks_32, (const float *x, size_t n, int8_t *codes, int16_t *sums, float *scales),                    \
+    (x, n, codes, sums, scales))                                                                                     \
+  X(int, round_blocks_256, (const float *x, size_t n, int8_t *codes, int16_t *sums, float *scales),                   \
+    (x, n, codes, sums, scales))                                                                                     \
+  X(void, multiply_rounded,                                                                                          \
+    (const sk_integers *w, size_t row, size_t n, size_t k, const sk_rounded *a, size_t m, float *c, size_t ldc),     \
+    (w, row, n, k, a, m, c, ldc))                                                                                    \
   X(void, axpy_f32, (float alpha, const float *x, float *y, size_t n), (alpha, x, y, n))                             \
   X(float, sum_squares, (const float *x, size_t n), (x, n))                                                          \
   X(void, rms_norm, (const float *x, const float *w, float eps, float *dst, size_t n), (x, w, eps, dst, n))          \
@@ -198,7 +202,7 @@ typedef struct {
 
 extern const sk_table sk_table_baseline;
 #if defined(__x86_64__)
-extern const sk_table sk_table_avx2, sk_table_avx512, sk_table_avx512_vbmi2;
+extern const sk_table sk_table_avx2, sk_table_avx512, sk_table_avx512_vnni, sk_table_avx512_vbmi2;
 #elif defined(__aarch64__)
 extern const sk_table sk_table_neon;
 #endif

@@ -57,7 +57,7 @@ struct ComputeOptions: ParsableArguments {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "The arithmetic of products: float32, or int8, which multiplies INT8 weights that are declared to meet INT8 activations as whole numbers, as engines run W8A8, and the others in float32.",
+      "The arithmetic of products: float32, or int8, which multiplies INT8 weights that are declared to meet INT8 activations and weights in GGUF's blocks as whole numbers, as engines run W8A8 and llama.cpp its types, and the others in float32.",
       valueName: "kind"))
   var compute: String = Compute.float32.rawValue
 

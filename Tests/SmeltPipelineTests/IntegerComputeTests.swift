@@ -72,6 +72,47 @@ import Testing
     }
   }
 
+  /// GGUF's blocks: whole numbers are what rounding the activations in their blocks and multiplying in float32 gives.
+  @Test(arguments: ["q8_0", "q4_0", "q5_1"])
+  func wholeNumbersOfBlocksAreTheSimulation(_ scheme: String) throws {
+    let source = try openFixture("qwen3_moe")
+    let result = try converted(source, folder.file("\(scheme).gguf"), scheme)
+    let windows = someWindows(source, count: 2, context: 24)
+    func report(_ compute: Compute) throws -> Report.Activations {
+      let report = try verify(
+        source: source, result: result, windows, thresholds: Thresholds(),
+        rounding: try ActivationRounding(.gguf, for: result), options(compute))
+      return try #require(report.activations)
+    }
+    let (simulated, computed) = (try report(.float32), try report(.int8))
+    #expect(simulated.kl.mean > 0 && simulated.roundedWeights > 0)
+    #expect(abs(computed.kl.mean - simulated.kl.mean) <= 1e-6 * simulated.kl.mean + 1e-9)
+    #expect(abs(computed.perplexity / simulated.perplexity - 1) <= 1e-6)
+    let plain = try evaluate(result, windows, options(.float32))
+    let whole = try evaluate(result, windows, options(.int8))
+    let again = try evaluate(result, windows, options(.int8, threads: 2))
+    #expect(whole.integerWeights == simulated.roundedWeights)
+    #expect(abs(whole.perplexity / computed.perplexity - 1) <= 1e-9, "as verify has it")
+    #expect(whole.perplexity != plain.perplexity && again.perplexity == whole.perplexity)
+    let one = try generate(
+      result, prompt: [1, 2, 3], maxTokens: 4, sampling: Sampling(), stops: [], options(.int8))
+    let two = try generate(
+      result, prompt: [1, 2, 3], maxTokens: 4, sampling: Sampling(), stops: [], options(.int8, threads: 2))
+    #expect(one == two)
+  }
+
+  /// Blocks are GGUF's: weights of other encodings are not reached, and a model without any is refused.
+  @Test func blocksAreForGGUF() throws {
+    let source = try openFixture("qwen3_moe")
+    let result = try engineVariant("qwen3_moe", "W8A8", in: folder).open(in: folder)
+    let error = #expect(throws: RequestError.self) {
+      try verify(
+        source: source, result: result, someWindows(source, count: 1, context: 8), thresholds: Thresholds(),
+        rounding: try ActivationRounding(.gguf, for: result), options(.float32))
+    }
+    #expect(error.map { "\($0)".contains("no weight of a GGUF block type") } == true)
+  }
+
   @Test func wordsAndRunsThatDoNotFitAreRefused() throws {
     let error = #expect(throws: RequestError.self) { try Compute.named("int4") }
     #expect(error.map { "\($0)".contains("unknown arithmetic 'int4'") } == true)

@@ -22,7 +22,7 @@ let sumLengths = Array(0...67) + [128, 1000, 1023, 1024, 1025, 1040, 2048, 2100]
 let arrayLength = 603
 
 let availableISAs = [
-  SK_ISA_BASELINE, SK_ISA_AVX2, SK_ISA_AVX512, SK_ISA_AVX512_VBMI2, SK_ISA_NEON,
+  SK_ISA_BASELINE, SK_ISA_AVX2, SK_ISA_AVX512, SK_ISA_AVX512_VNNI, SK_ISA_AVX512_VBMI2, SK_ISA_NEON,
 ].map { Int32($0) }
   .filter { sk_isa_available($0) == 1 }
 

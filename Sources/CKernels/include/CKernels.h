@@ -31,6 +31,7 @@
 #include "sk_faults.h"
 #include "sk_forward.h"
 #include "sk_groups.h"
+#include "sk_integers.h"
 #include "sk_methods.h"
 #include "sk_quantize.h"
 #include "sk_sequence.h"
@@ -43,7 +44,14 @@ extern "C" {
 #define SK_BLOCK 1024 // columns whose products are summed before the sum joins the total
 
 // Instruction sets, in ascending order. sk_isa_best() is what this machine has.
-enum { SK_ISA_BASELINE = 0, SK_ISA_AVX2 = 1, SK_ISA_AVX512 = 2, SK_ISA_AVX512_VBMI2 = 3, SK_ISA_NEON = 4 };
+enum {
+  SK_ISA_BASELINE = 0,
+  SK_ISA_AVX2 = 1,
+  SK_ISA_AVX512 = 2,
+  SK_ISA_AVX512_VNNI = 3,
+  SK_ISA_AVX512_VBMI2 = 4,
+  SK_ISA_NEON = 5
+};
 int sk_isa_best(void);
 int sk_isa_available(int isa); // 1 if the machine can run it
 int sk_isa_current(void);
@@ -125,11 +133,6 @@ typedef struct { const uint8_t *first; size_t rows, stride, bytes; } sk_ahead;
 // The same, while the processor reads `next` (NULL: nothing) into its second-level cache, a few lines for each tile of products.
 void sk_gemm_ahead_f32(const float *a, size_t lda, const float *w, size_t ldw, float *c, size_t ldc, size_t m, size_t n,
                        size_t k, int accumulate, const sk_ahead *next);
-#define SK_I8_COLUMNS 131072 // the longest row of sk_gemm_i8: 127 * 128 * 131,072 is below 2^31
-// c[i*ldc + j] = sum * (sa[i] * sw[j]), sum = the exact sum of a[i*lda + l] * w[j*ldw + l] over l < k <= SK_I8_COLUMNS, rounded to
-// float32 before the product. a from -127 on, w any bytes; `next` as above.
-void sk_gemm_i8(const int8_t *a, size_t lda, const float *sa, const int8_t *w, size_t ldw, const float *sw, float *c,
-                size_t ldc, size_t m, size_t n, size_t k, const sk_ahead *next);
 void sk_axpy_f32(float alpha, const float *x, float *y, size_t n); // y += alpha * x, fused
 
 // ---- element-wise pieces of a forward pass ----

@@ -27,7 +27,7 @@ struct VerifyCommand: ParsableCommand {
       Noise floor and forced routing take a further pass each: they are measured on
       windows at equal steps with 2048 tokens, on all with --full.
       With --compute int8 that further run multiplies INT8 weights and INT8
-      activations as whole numbers.
+      activations as whole numbers, and with --activations gguf GGUF's blocks.
       With --mtp the multi-token-prediction blocks of both sides run too: the share
       of drafts that their own model accepts, and the drafts' divergence.
 
@@ -65,7 +65,7 @@ struct VerifyCommand: ParsableCommand {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "Also run with rounded activations: int8 or fp8 with a scale for each token, static-int8 or static-fp8 with one for each weight, or declared: what the result's configuration says, caches included.",
+      "Also run with rounded activations: int8 or fp8 with a scale for each token, static-int8 or static-fp8 with one for each weight, gguf in blocks as llama.cpp rounds them, or declared: what the result's configuration says, caches included.",
       valueName: "kind"))
   var activations: String?
   @Option(

@@ -29,8 +29,9 @@ package struct EngineRun: Sendable {
     guard Engine.simulated.contains(engine) else {
       throw RequestError(
         .usage,
-        "--as \(engine.rawValue) is not followed: \(engine.title) fuses no numbers and rounds no activations",
-        help: "one of " + Engine.simulated.map(\.rawValue).joined(separator: ", "))
+        "--as \(engine.rawValue) is not followed: \(engine.title) fuses no numbers and rounds no activations as declared",
+        help: "one of " + Engine.simulated.map(\.rawValue).joined(separator: ", ")
+          + "; --activations gguf rounds as llama.cpp does")
     }
     let check = try checkEngine(model, for: engine)
     if let first = check.findings.first, first.rule.outcome == .refuses {

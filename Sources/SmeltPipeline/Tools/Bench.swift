@@ -49,7 +49,9 @@ package func bench(seconds: Double = 0.2) -> [BenchRow] {
     for encoding in ["bf16", "f8_e4m3.channel", "int8.channel", "mxfp4"] {
       add(encoding, "GFLOPS", peak: peak) { _ = multiply(x, $0) }
     }
-    add("int8.channel", note: " as whole numbers", "GOPS", peak: integerPeak) { _ = multiplyIntegers(x, $0) }
+    for encoding in ["int8.channel", "q8_0", "q4_k", "q6_k"] {
+      add(encoding, note: " as whole numbers", "GOPS", peak: integerPeak) { _ = multiplyIntegers(x, $0) }
+    }
   }
   for encoding in ["bf16", "f8_e4m3.channel", "f8_e4m3.block", "int8.channel", "mxfp4"] {
     guard let weight = benchWeight(encoding, [256, 4096]) else { continue }

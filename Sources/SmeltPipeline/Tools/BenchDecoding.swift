@@ -32,9 +32,18 @@ func benchDecoding(seconds: Double, reads: Double) -> [BenchRow] {
         name: "product, 1 token × [\(outputs), \(decodingColumns)] \(name)", value: rate,
         unit: "GB/s of weights",
         shareOfReads: rate / reads))
+    if activationBlock(encoding) != nil {
+      let time = bestTime(seconds) { _ = multiplyIntegers(x, weight) }
+      let rate = Double(weight.byteCount) / time / 1e9
+      rows.append(
+        BenchRow(
+          name: "the same, as whole numbers", value: rate, unit: "GB/s of weights",
+          shareOfReads: rate / reads))
+    }
     rows.append(
       BenchRow(
-        name: "the same, 10⁹ weights a token", value: Double(outputs * decodingColumns) / time / 1e9,
+        name: "the product in float32, 10⁹ weights a token",
+        value: Double(outputs * decodingColumns) / time / 1e9,
         unit: "tokens/s"))
   }
   return rows

@@ -40,7 +40,7 @@ extension Report {
   }
 
   /// Names what will be rounded.
-  /// - Throws: `RequestError` usage when the result has no weight of eight bits.
+  /// - Throws: `RequestError` usage when the result has no weight that the rounding reaches.
   static func activations(_ rounding: ActivationRounding, of result: Model) throws -> Activations {
     let reached = try result.storedWeights().filter {
       $0.spec.isMultiplied && rounding.reaches($0.spec.name, $0.encoding)
@@ -50,7 +50,7 @@ extension Report {
       guard !reached.isEmpty || !rounding.declared.caches.isEmpty else {
         throw RequestError(
           .usage, "'\(result.path)' declares no rounding of activations or caches",
-          help: "leave --activations away, or name a rounding: int8, fp8")
+          help: "leave --activations away, or name a rounding: int8, fp8, gguf")
       }
       return Activations(
         rounding: rounding.kind.rawValue, roundedWeights: reached.count,
@@ -58,8 +58,10 @@ extension Report {
         cachedLayers: rounding.declared.caches.count)
     }
     guard !reached.isEmpty else {
+      let isGGUF = rounding.kind == .gguf
       throw RequestError(
-        .usage, "'\(result.path)' has no INT8 and no FP8 weight to meet rounded activations",
+        .usage,
+        "'\(result.path)' has no \(isGGUF ? "weight of a GGUF block type" : "INT8 and no FP8 weight") to meet rounded activations",
         help: "leave --activations away")
     }
     return Activations(

@@ -22,7 +22,7 @@ package func verify(
   guard options.compute == .float32 || rounding != nil || engine != nil else {
     throw RequestError(
       .usage, "--compute int8 is for a pass whose activations are rounded",
-      help: "add --activations int8 or declared, or --as an engine")
+      help: "add --activations int8, gguf or declared, or --as an engine")
   }
   try requireComparable(source, result)
   try source.requireForwardPass()

@@ -1,5 +1,5 @@
 // `--compute int8`: weights of signed bytes that are meant to meet rounded activations are multiplied as whole numbers, as engines
-// run W8A8; all others in float32.
+// run W8A8, and GGUF's blocks, as llama.cpp runs them; all others in float32.
 
 import SmeltContainers
 import SmeltModels
@@ -12,7 +12,7 @@ internal import Synchronization
 package enum Compute: String, Sendable, CaseIterable {
   /// Activations as they are, float32 throughout.
   case float32
-  /// Whole numbers where weight and activations are declared to be INT8, float32 elsewhere.
+  /// Whole numbers where weight and activations are declared to be INT8 and for GGUF's blocks, float32 elsewhere.
   case int8
 
   /// An arithmetic by its name.
@@ -37,14 +37,15 @@ final class IntegerTally: Sendable {
     let count = count
     guard count > 0 else {
       return progress.warn(
-        "no weight was multiplied in int8: none is INT8 and declared to meet INT8 activations")
+        "no weight was multiplied in int8: none is INT8 and declared to meet INT8 activations, or of a GGUF block type"
+      )
     }
     progress.announce(
       "\(count) weight\(count == 1 ? " was" : "s were") multiplied in int8, the others in float32")
   }
 }
 
-/// Weights of which those that a result declares to be W8A8 are multiplied as whole numbers.
+/// Weights of which GGUF's blocks, and those that a result declares to be W8A8, are multiplied as whole numbers.
 struct IntegerWeights<Base: Weights>: Weights {
   let base: Base
   let rounding: ActivationRounding
@@ -60,33 +61,61 @@ struct IntegerWeights<Base: Weights>: Weights {
     try rounding.integerProduct(x, name, try base.weight(name), rows: rows, tally, parallel)
       ?? base.multiply(x, name, rows: rows, parallel: parallel)
   }
+  func multiply(_ products: [(x: Matrix, name: WeightName)], parallel: Parallel) throws -> [Matrix] {
+    if parallel.threads > 1,
+      let all = try rounding.integerProducts(
+        products.map { ($0.x, $0.name, try base.weight($0.name)) }, tally, parallel)
+    {
+      return all
+    }
+    return try products.map { try multiply($0.x, $0.name, rows: nil, parallel: parallel) }
+  }
 }
 
 /// How activations become signed bytes.
 private struct IntegerInput {
-  /// One scale for all; nil for one a token.
+  /// One scale for all; nil for one a token or a block.
   let scale: Float?
 }
 
 extension ActivationRounding {
-  /// The product of whole numbers with a weight, where both sides are rounded to signed bytes under one scale a token or one for
-  /// all; nil elsewhere. It equals the float32 product of the rounded activations but for the rounding of sums.
+  /// The product of whole numbers with a weight, where both sides are rounded to signed bytes: under one scale a token or one for all, or
+  /// in blocks of the weight's GGUF type; nil elsewhere. It equals the float32 product of the rounded activations but for the rounding of
+  /// sums.
   func integerProduct(
     _ x: Matrix, _ name: WeightName, _ weight: Weight, rows: Range<Int>?, _ tally: IntegerTally,
     _ parallel: Parallel
   ) throws -> Matrix? {
-    guard weight.encoding is INT8, let input = integerInput(name) else { return nil }
+    guard let input = integerInput(name, weight.encoding) else { return nil }
     let product = multiplyIntegers(x, weight, scale: input.scale, rows: rows, parallel: parallel)
     if product != nil { tally.add(name) }
     return product
   }
 
-  /// How activations become signed bytes before a weight: a fixed scale, or one for each token. Nil where they do not.
-  private func integerInput(_ name: WeightName) -> IntegerInput? {
+  /// Several such products as one piece of work; nil unless all are of whole numbers.
+  func integerProducts(
+    _ products: [(x: Matrix, name: WeightName, weight: Weight)], _ tally: IntegerTally, _ parallel: Parallel
+  ) throws -> [Matrix]? {
+    let inputs = products.map { integerInput($0.name, $0.weight.encoding) }
+    guard !inputs.contains(where: { $0 == nil }) else { return nil }
+    let all = multiplyIntegers(
+      zip(products, inputs).map { ($0.x, $0.weight, $1?.scale) }, parallel: parallel)
+    if all != nil { for product in products { tally.add(product.name) } }
+    return all
+  }
+
+  /// How activations become signed bytes before a weight: in blocks, under a fixed scale, or under one for each token. Nil where they do
+  /// not.
+  private func integerInput(_ name: WeightName, _ encoding: any Encoding) -> IntegerInput? {
+    if encoding is GGUFBlock {
+      guard kind == .gguf || kind == .declared, activationBlock(encoding) != nil else { return nil }
+      return IntegerInput(scale: nil)
+    }
+    guard encoding is INT8 else { return nil }
     switch kind {
     case .int8: return IntegerInput(scale: nil)
     case .staticInt8: return IntegerInput(scale: ranges[name].flatMap { $0 > 0 ? $0 / INT8.largest : nil })
-    case .fp8, .staticFP8: return nil
+    case .fp8, .staticFP8, .gguf: return nil
     case .declared:
       guard let input = declared.inputs[name], !input.isFloat else { return nil }
       guard input.form == .token || input.form == .tensor else { return nil }

@@ -19,6 +19,8 @@ package struct ActivationRounding: Sendable {
     case staticInt8 = "static-int8"
     /// E4M3, a scale for each weight: the statistics' largest magnitude ÷ 448.
     case staticFP8 = "static-fp8"
+    /// Blocks of 32 or 256 channels, as llama.cpp rounds before each GGUF type: Q8_0 or Q8_K.
+    case gguf
     /// What the result's own configuration says of each weight, with the scales that lie beside it; keys and values that are cached
     /// included.
     case declared
@@ -26,7 +28,7 @@ package struct ActivationRounding: Sendable {
     /// Whether scales come from statistics.
     package var isStatic: Bool { self == .staticInt8 || self == .staticFP8 }
     /// The largest magnitude of the grid.
-    var largest: Float { self == .int8 || self == .staticInt8 ? INT8.largest : FP8.Format.e4m3.largest }
+    var largest: Float { self == .fp8 || self == .staticFP8 ? FP8.Format.e4m3.largest : INT8.largest }
   }
 
   /// The grid.
@@ -58,10 +60,11 @@ package struct ActivationRounding: Sendable {
   /// The rounding that a result declares.
   init(_ declared: DeclaredScales) { (kind, ranges, self.declared) = (.declared, [:], declared) }
 
-  /// Whether a weight of this encoding is multiplied with rounded activations: INT8 and FP8 of any granularity, or what the result
-  /// declares.
+  /// Whether a weight of this encoding is multiplied with rounded activations: INT8 and FP8 of any granularity, what the result
+  /// declares, or GGUF's blocks.
   func reaches(_ name: WeightName, _ encoding: any Encoding) -> Bool {
     if kind == .declared { return declared.inputs[name] != nil }
+    if kind == .gguf { return encoding is GGUFBlock && activationBlock(encoding) != nil }
     return encoding.name.hasPrefix("int8.") || encoding is FP8
   }
 
@@ -239,6 +242,10 @@ struct RoundedActivations<Base: Weights>: Weights {
       let product = try rounding.integerProduct(x, name, weight, rows: rows, integers, parallel)
     {
       return product
+    }
+    if rounding.kind == .gguf {
+      let rounded = roundedBlocks(x, before: encoding, parallel: parallel)
+      return try base.multiply(rounded ?? x, name, rows: rows, parallel: parallel)
     }
     return try base.multiply(
       rounding.round(

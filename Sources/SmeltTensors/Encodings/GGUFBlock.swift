@@ -117,6 +117,12 @@ package struct GGUFBlock: Encoding, Hashable {
 
   /// Whole blocks; those whose codes are places in a grid are decoded.
   package func coded(_ weight: Weight) -> CodedRows? {
+    guard let code else { return nil }
+    return CodedRows(weight, Int(code), rowBytes: weight.columns / elements * bytes)
+  }
+
+  /// How the product kernels call the type; nil where codes are places in a grid.
+  package var code: Int32? {
     let code =
       switch kind {
       case .q8_0: SK_CODED_Q8_0
@@ -141,8 +147,7 @@ package struct GGUFBlock: Encoding, Hashable {
       case .nvfp4: SK_CODED_NVFP4
       case .iq1_s, .iq1_m, .iq2_xxs, .iq2_xs, .iq2_s, .iq3_xxs, .iq3_s: SK_CODED_COUNT
       }
-    guard code != SK_CODED_COUNT else { return nil }
-    return CodedRows(weight, code, rowBytes: weight.columns / elements * bytes)
+    return code == SK_CODED_COUNT ? nil : Int32(code)
   }
 
   /// Columns and bytes of a block.

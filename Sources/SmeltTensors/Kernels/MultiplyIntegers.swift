@@ -1,101 +1,237 @@
-// Activations times a weight of signed bytes, both as whole numbers: what an engine computes for W8A8.
+// Activations times a weight, both as whole numbers: what an engine computes for W8A8, and llama.cpp for GGUF's blocks.
 
 internal import CKernels
 package import SmeltStorage
 
-/// Rows of a weight that share a task.
+/// Rows of a weight that share a task: whole panels of the kernel.
 private let taskRows = 64
 /// Rows of activations that one task multiplies.
 private let taskTokens = 256
 
-/// y = x̂ · Wᵀ for a weight of `int8.channel`, x̂ the activations rounded to codes × scale.
+/// The channels of activations that share a scale before a product of whole numbers with a weight of this encoding: all of a token's
+/// for `int8.channel` (`Int.max`), 32 or 256 for GGUF's blocks as Q8_0 and Q8_K cut them; nil where there is no such product.
+package func activationBlock(_ encoding: any Encoding) -> Int? {
+  guard let code = integerCode(encoding) else { return nil }
+  let block = sk_activation_block(code)
+  return block == 0 ? nil : block
+}
+
+/// y = x̂ · Wᵀ for a weight of `int8.channel` or of GGUF's blocks, x̂ the activations rounded to codes × scale.
 ///
-/// A code is x / s, a float32 division, rounded to the nearest whole number, ties to the even one, saturated at ±127; s is `scale`
-/// or, without it, the token's largest magnitude ÷ 127. Products of codes are added exactly; the sum, rounded to float32, is
-/// multiplied by s × the channel's scale, rounded. That is the product of the rounded numbers but for the rounding of its sums.
+/// Of `int8.channel`, a code is x / s, a float32 division, rounded to the nearest whole number, ties to the even one, saturated at ±127; s is
+/// `scale` or, without it, the token's largest magnitude ÷ 127. Of GGUF's blocks, x is rounded as Q8_0 or Q8_K of its channels (sk_integers.h).
+/// Products of codes under one scale of activations are added exactly, and float32 sums of blocks join in order, first to last. That is the
+/// product of the rounded numbers but for the rounding of its sums.
 /// - Parameters:
 ///   - x: activations, [tokens, input channels].
-///   - scale: one scale for all of them; nil for one a token.
+///   - scale: one scale for all of them, of `int8.channel`; nil for one a token.
 ///   - rows: the output channels to compute; all by default.
-/// - Returns: [tokens, rows.count], the same bits on every machine; nil where the weight has another encoding or more columns than
-///   sums of 32 bits hold, or a scale of activations is not a normal number.
+/// - Returns: [tokens, rows.count], the same bits on every machine and for any number of tokens; nil where the weight has another encoding
+///   or more columns than sums of 32 bits hold, or activations or a scale of theirs are not finite, normal numbers.
 package func multiplyIntegers(
   _ x: Matrix, _ weight: Weight, scale: Float? = nil, rows: Range<Int>? = nil, parallel: Parallel = .serial
 ) -> Matrix? {
   let rows = rows ?? 0..<weight.rows
-  precondition(
-    x.columns == weight.columns, "'\(weight.name)' takes \(weight.columns) channels, found \(x.columns)")
   weight.requireInside(rows, 0..<weight.columns)
-  guard weight.encoding is INT8, x.columns <= Int(SK_I8_COLUMNS) else { return nil }
-  if let scale, !isUsable(scale) { return nil }
+  guard let product = IntegerProduct(x, weight, scale, parallel) else { return nil }
   guard x.columns > 0, x.rows > 0, !rows.isEmpty else { return Matrix(rows: x.rows, columns: rows.count) }
-  // SAFETY: rows of codes begin on cache lines and have room for all columns; every code and every scale is written by one task
-  // before one is read, and the memory goes when all tasks are done.
-  let stride = ceilDivide(x.columns, 64) * 64
-  OutOfMemory.require(x.rows * stride)
-  let memory = UnsafeMutableRawPointer.allocate(byteCount: x.rows * stride, alignment: 64)
-  defer { memory.deallocate() }
-  let codes = SharedPointer(memory.bindMemory(to: Int8.self, capacity: x.rows * stride))
-  var scales = [Float](repeating: 0, count: x.rows)
-  scales.withUnsafeMutableBufferPointer { scales in
-    let target = SharedPointer(scales.baseAddress!)
-    x.values.withUnsafeBufferPointer { values in
-      let source = SharedReadPointer(values.baseAddress!)
-      let block = 32
-      parallel.forEach(ceilDivide(x.rows, block)) { task in
-        for row in task * block..<min(x.rows, (task + 1) * block) {
-          target.pointer[row] = encode(
-            source.pointer + row * x.columns, x.columns, scale, codes.pointer + row * stride)
-        }
-      }
+  return Matrix(rows: x.rows, columns: rows.count) { out in
+    // SAFETY: a task writes the rectangle of its tokens and rows in `out`, which no other has.
+    let target = SharedPointer(out)
+    let block = parallel.threads > 1 || x.rows > taskTokens ? taskRows : rows.count
+    let tokenTiles = ceilDivide(x.rows, taskTokens)
+    parallel.forEach(ceilDivide(rows.count, block) * tokenTiles) { task in
+      let first = task / tokenTiles * block
+      let token = task % tokenTiles * taskTokens
+      product.multiply(
+        tokens: token..<min(x.rows, token + taskTokens),
+        rows: rows.lowerBound + first..<rows.lowerBound + min(rows.count, first + block),
+        into: target.pointer + token * rows.count + first, stride: rows.count)
     }
   }
-  guard !scales.contains(where: \.isNaN) else { return nil }
-  let tokenScales = scales
-  return Matrix(rows: x.rows, columns: rows.count) { out in
-    weight.withCodesAndScales { bytes, channels in
-      // SAFETY: the weight has `columns` codes a row and a scale for each, `rows` lie inside; a task writes the rectangle of its
-      // tokens and rows in `out`, which no other has.
-      let channels = rows.map { channels[$0] }
-      let source = SharedReadPointer(UnsafeRawPointer(bytes).assumingMemoryBound(to: Int8.self))
-      let target = SharedPointer(out)
-      let rowTiles = ceilDivide(rows.count, taskRows)
-      let tokenTiles = ceilDivide(x.rows, taskTokens)
-      parallel.forEach(rowTiles * tokenTiles) { task in
-        let first = task / tokenTiles * taskRows
-        let token = task % tokenTiles * taskTokens
-        let count = min(taskRows, rows.count - first)
-        let next = min(rows.count, (task + 1) / tokenTiles * taskRows)
-        let place = source.pointer + (rows.lowerBound + first) * x.columns
-        var ahead = sk_ahead(
-          first: UnsafeRawPointer(place + (next - first) * x.columns).assumingMemoryBound(to: UInt8.self),
-          rows: min(taskRows, rows.count - next), stride: x.columns, bytes: x.columns)
-        tokenScales.withUnsafeBufferPointer { scales in
-          channels.withUnsafeBufferPointer { channels in
-            sk_gemm_i8(
-              codes.pointer + token * stride, stride, scales.baseAddress! + token, place, x.columns,
-              channels.baseAddress! + first, target.pointer + token * rows.count + first, rows.count,
-              min(taskTokens, x.rows - token), count, x.columns, &ahead)
-          }
-        }
+}
+
+/// Several such products as one piece of work: what `multiplyIntegers` gives for one after another, in their order.
+/// - Returns: nil where one of them is.
+package func multiplyIntegers(
+  _ products: [(x: Matrix, weight: Weight, scale: Float?)], parallel: Parallel
+) -> [Matrix]? {
+  var all: [IntegerProduct] = []
+  for product in products {
+    guard let next = IntegerProduct(product.x, product.weight, product.scale, parallel) else { return nil }
+    all.append(next)
+  }
+  var starts = [0]
+  var pieces: [(product: Int, rows: Range<Int>)] = []
+  for (index, product) in products.enumerated() {
+    starts.append(starts[index] + product.x.rows * product.weight.rows)
+    for start in stride(from: 0, to: product.weight.rows, by: taskRows) {
+      pieces.append((index, start..<min(product.weight.rows, start + taskRows)))
+    }
+  }
+  let sums = Matrix(rows: 1, columns: starts[products.count]) { out in
+    // SAFETY: a product has its own part of `out`, and a piece writes the columns of its rows there, which no other does.
+    let target = SharedPointer(out)
+    let (starts, pieces, all) = (starts, pieces, all)
+    parallel.forEach(pieces.count) { place in
+      let (index, rows) = pieces[place]
+      all[index].multiply(
+        tokens: 0..<products[index].x.rows, rows: rows,
+        into: target.pointer + starts[index] + rows.lowerBound, stride: products[index].weight.rows)
+    }
+  }
+  return products.indices.map { index in
+    Matrix(
+      rows: products[index].x.rows, columns: products[index].weight.rows,
+      values: Array(sums.values[starts[index]..<starts[index + 1]]))
+  }
+}
+
+/// The activations that a product of whole numbers multiplies: codes × scale as float32 numbers.
+/// - Returns: nil where `multiplyIntegers` gives nil, or of a weight of `int8.channel`.
+package func roundedBlocks(_ x: Matrix, before encoding: any Encoding, parallel: Parallel) -> Matrix? {
+  guard let block = activationBlock(encoding), block < Int.max, x.columns % block == 0,
+    let rounded = RoundedTokens(x, block: block, nil, parallel)
+  else { return nil }
+  var numbers = x
+  numbers.forEachRow(parallel) { token, row in rounded.decode(token, into: row, count: x.columns) }
+  return numbers
+}
+
+/// How the kernels call an encoding whose weights are multiplied as whole numbers.
+private func integerCode(_ encoding: any Encoding) -> Int32? {
+  if encoding is INT8 { return Int32(SK_CODED_INT8) }
+  return (encoding as? GGUFBlock)?.code
+}
+
+/// A weight beside rounded activations.
+private final class IntegerProduct: Sendable {
+  private let rounded: RoundedTokens
+  private let weight: Weight
+  private let code: Int32
+  /// The scale of each row, of `int8.channel`.
+  private let channels: [Float]
+
+  /// Nil where whole numbers do not compute the product.
+  init?(_ x: Matrix, _ weight: Weight, _ scale: Float?, _ parallel: Parallel) {
+    precondition(
+      x.columns == weight.columns, "'\(weight.name)' takes \(weight.columns) channels, found \(x.columns)")
+    guard let code = integerCode(weight.encoding), let block = activationBlock(weight.encoding) else {
+      return nil
+    }
+    if weight.encoding is INT8 {
+      guard x.columns <= Int(SK_I8_COLUMNS) else { return nil }
+      channels = weight.withCodesAndScales { _, scales in (0..<weight.rows).map { scales[$0] } } ?? []
+    } else {
+      channels = []
+    }
+    guard let rounded = RoundedTokens(x, block: block, scale, parallel) else { return nil }
+    (self.rounded, self.weight, self.code) = (rounded, weight, code)
+  }
+
+  /// out[(t − tokens.lowerBound) × stride + j] = token t times row `rows.lowerBound + j`.
+  func multiply(
+    tokens: Range<Int>, rows: Range<Int>, into out: UnsafeMutablePointer<Float>, stride: Int
+  ) {
+    weight.values.bytes.withUnsafeBytes { bytes in
+      channels.withUnsafeBufferPointer { channels in
+        guard let codes = bytes.bindMemory(to: UInt8.self).baseAddress else { return }
+        // SAFETY: the weight's layout gives each row as many bytes, in whole blocks of the type, and `int8.channel` a scale; tokens and
+        // rows lie inside, and the caller's `out` has room for the rectangle.
+        var form = sk_integers(
+          codes: codes, row_bytes: bytes.count / max(1, weight.rows), scales: channels.baseAddress, code: code
+        )
+        var activations = rounded.form(from: tokens.lowerBound)
+        sk_multiply_rounded(
+          &form, rows.lowerBound, rows.count, weight.columns, &activations, tokens.count, out, stride)
       }
     }
   }
 }
 
-private func isUsable(_ scale: Float) -> Bool { scale >= .leastNormalMagnitude && scale.isFinite }
+/// Activations as signed bytes: codes, their sums and scales.
+private final class RoundedTokens: @unchecked Sendable {
+  // SAFETY: written by the initializer alone, a row by one task; read-only from then on, and freed with the last reference.
+  private let codes: UnsafeMutablePointer<Int8>
+  private let sums: UnsafeMutablePointer<Int16>
+  private let scales: UnsafeMutablePointer<Float>
+  private let block: Int
+  private let stride: (codes: Int, sums: Int, scales: Int)
 
-/// Codes of one token.
-/// - Returns: its scale; 0 for a token of zeros, NaN where the scale is not a normal number.
-private func encode(
-  _ row: UnsafePointer<Float>, _ count: Int, _ scale: Float?, _ codes: UnsafeMutablePointer<Int8>
-) -> Float {
-  let own = scale ?? sk_absmax_f32(row, count) / INT8.largest
-  guard own != 0 else {
-    codes.update(repeating: 0, count: count)
-    return 0
+  /// Nil where a number or a scale is not finite, or a scale no normal number.
+  /// - Parameter block: channels that share a scale: 32 or 256, which divide the columns, or `Int.max` for all.
+  init?(_ x: Matrix, block: Int, _ scale: Float?, _ parallel: Parallel) {
+    let columns = x.columns
+    let isBlocked = block < Int.max
+    self.block = block
+    // Rows begin on cache lines.
+    stride = (
+      ceilDivide(columns, 64) * 64, isBlocked ? ceilDivide(columns, 16) : 2,
+      isBlocked ? ceilDivide(columns, block) : 1
+    )
+    let bytes = x.rows * (stride.codes + 2 * stride.sums + 4 * stride.scales)
+    OutOfMemory.require(bytes)
+    codes = UnsafeMutableRawPointer.allocate(byteCount: max(64, x.rows * stride.codes), alignment: 64)
+      .bindMemory(to: Int8.self, capacity: x.rows * stride.codes)
+    sums = .allocate(capacity: max(1, x.rows * stride.sums))
+    scales = .allocate(capacity: max(1, x.rows * stride.scales))
+    guard columns > 0 else { return }
+    if let scale, !(scale >= .leastNormalMagnitude && scale.isFinite) { return nil }
+    let task = 32
+    let failures = (0..<ceilDivide(x.rows, task)).map { _ in Failure() }
+    x.values.withUnsafeBufferPointer { values in
+      guard let base = values.baseAddress else { return }
+      let source = SharedReadPointer(base)
+      parallel.forEach(failures.count) { index in
+        for row in index * task..<min(x.rows, (index + 1) * task) {
+          if !round(source.pointer + row * columns, row, columns, isBlocked, scale) {
+            failures[index].isSet = true
+          }
+        }
+      }
+    }
+    if failures.contains(where: \.isSet) { return nil }
   }
-  guard isUsable(own) else { return .nan }
-  sk_encode_int8(row, own, codes, count)
-  return own
+
+  deinit {
+    codes.deallocate()
+    sums.deallocate()
+    scales.deallocate()
+  }
+
+  /// Whether a task met a number that has no code; each has its own.
+  private final class Failure: @unchecked Sendable {
+    var isSet = false
+  }
+
+  private func round(
+    _ x: UnsafePointer<Float>, _ row: Int, _ columns: Int, _ isBlocked: Bool, _ scale: Float?
+  ) -> Bool {
+    let (codes, sums) = (codes + row * stride.codes, sums + row * stride.sums)
+    let scales = scales + row * stride.scales
+    guard !isBlocked else {
+      return block == 32
+        ? sk_round_blocks_32(x, columns, codes, sums, scales) != 0
+        : sk_round_blocks_256(x, columns, codes, sums, scales) != 0
+    }
+    var sum: Int32 = 0
+    scales[0] = sk_round_row(x, columns, scale ?? 0, codes, &sum)
+    sums[0] = Int16(truncatingIfNeeded: sum)
+    sums[1] = Int16(truncatingIfNeeded: sum >> 16)
+    return !scales[0].isNaN
+  }
+
+  /// The tokens from a number on.
+  func form(from token: Int) -> sk_rounded {
+    sk_rounded(
+      codes: codes + token * stride.codes, sums: sums + token * stride.sums,
+      scales: scales + token * stride.scales, code_stride: stride.codes, sum_stride: stride.sums,
+      scale_stride: stride.scales)
+  }
+
+  /// Codes × scale of one token.
+  func decode(_ token: Int, into out: UnsafeMutablePointer<Float>, count: Int) {
+    let (codes, scales) = (codes + token * stride.codes, scales + token * stride.scales)
+    for index in 0..<count { out[index] = Float(codes[index]) * scales[index / block] }
+  }
 }

@@ -207,7 +207,8 @@ package enum Reference {
     }
   }
 
-  /// `sk_gemm_i8`: the exact sum of products of bytes, rounded to float32, times (scale of the row of a × scale of the row of w).
+  /// `sk_multiply_rounded` of signed bytes: the exact sum of products, rounded to float32, times (scale of the row of a × scale of the row
+  /// of w).
   package static func multiplyIntegers(
     _ a: [Int8], _ lda: Int, _ sa: [Float], _ w: [Int8], _ ldw: Int, _ sw: [Float], m: Int, n: Int, k: Int
   ) -> [Float] {
