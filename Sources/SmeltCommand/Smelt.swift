@@ -43,6 +43,7 @@ struct Smelt: ParsableCommand {
     version: "smelt \(smeltVersion)",
     subcommands: [
       InspectCommand.self, PlanCommand.self, ConvertCommand.self, CalibrateCommand.self, QuantizeCommand.self,
+      JoinCommand.self, JobCommand.self,
       VerifyCommand.self, EvaluateCommand.self, LogitsCommand.self, GenerateCommand.self, CheckCommand.self,
       DiffCommand.self, BenchCommand.self, FormatsCommand.self, DemoCommand.self,
     ])

@@ -21,7 +21,8 @@ private struct Conversion: Sendable {
   init(_ result: String, _ limits: String, scheme: String = "int8-channel") {
     self.result = result
     self.limits = limits
-    command = "convert tiny \(result) --scheme \(scheme) --journal-step 1M\(limits)"
+    command =
+      "convert tiny \(result)\(result == "x" ? "/" : "") --scheme \(scheme) --journal-step 1M\(limits)"
   }
 
   static let all = [

@@ -102,11 +102,12 @@ struct SchemeOptions: ParsableArguments {
   var journalStep: ByteSize?
 
   func request(
-    _ model: Model, _ result: String, calibrates: Bool = false, _ run: RunOptions
+    _ model: Model, _ result: String, calibrates: Bool = false, opening: OpenOptions,
+    share: ShareOptions? = nil, _ run: RunOptions
   ) throws -> ConvertOptions {
     for (name, size) in [
       ("--split-max-size", splitMaxSize), ("--max-shard-size", maxShardSize),
-      ("--max-part-size", maxPartSize),
+      ("--max-part-size", maxPartSize), ("--unit-size", share?.unitSize),
     ] {
       guard let size, size.bytes < 4096 else { continue }
       throw ValidationError(
@@ -115,15 +116,19 @@ struct SchemeOptions: ParsableArguments {
     guard deployment == nil || scheme == nil && recipe == nil else {
       throw ValidationError("--for chooses the scheme: leave --scheme and --recipe away")
     }
-    var options = try ConversionRequest(
+    let request = ConversionRequest(
       scheme: scheme, deployment: try deployment.map { try Deployment.named($0) }, recipePath: recipe,
       statisticsPath: statistics, observer: observer,
       drafts: mtp, exactOnly: exactOnly, compression: compression, kind: to, overwrite: overwrite,
       splitMaxSize: splitMaxSize?.bytes,
-      maxShardSize: maxShardSize?.bytes, maxPartSize: maxPartSize?.bytes, engines: engines.words
-    ).options(for: model, result: result, calibrates: calibrates, run)
+      maxShardSize: maxShardSize?.bytes, maxPartSize: maxPartSize?.bytes, engines: engines.words)
+    var options = try request.options(for: model, result: result, calibrates: calibrates, run)
     (options.resume, options.isStrict) = (resume, strict)
     options.journalStep = journalStep?.bytes ?? options.journalStep
+    options.unitBytes = share?.unitSize?.bytes
+    options.request = request.recorded(
+      model: model.path, container: options.target.name, allowDrop: opening.allowDrop, isStrict: strict,
+      unitBytes: options.unitBytes)
     return options
   }
 }
@@ -139,16 +144,21 @@ struct PlanCommand: ParsableCommand {
   @Argument(help: "The result's path; nothing is written.")
   var result: String
   @OptionGroup var scheme: SchemeOptions
+  @OptionGroup var share: ShareOptions
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
   func run() throws {
+    let own = try share.share()
     let model = try opening.open(model, isReported: true)
-    var options = try scheme.request(model, result, common.run)
+    var options = try scheme.request(model, result, opening: opening, share: share, common.run)
     // Scales that a calibration will choose are no reason not to plan.
     options.calibrates = true
     let plan = try Plan(model, options)
-    try output.show(plan.json, plan.text)
+    guard output.json || own != nil else { return try output.show(plan.json, plan.text) }
+    options.run.progress = SilentProgress()
+    let units = try options.unitWork(result, plan, model).units
+    try output.show(plan.json(units, own), plan.text + (own.map { "\n" + units.text($0) } ?? ""))
   }
 }
 
@@ -164,12 +174,19 @@ struct ConvertCommand: ParsableCommand {
   @Argument(help: "The result: NAME.ingot, NAME.gguf, or a folder for safetensors.")
   var result: String
   @OptionGroup var scheme: SchemeOptions
+  @OptionGroup var share: ShareOptions
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
   func run() throws {
+    let own = try share.share()
     let model = try opening.open(model, isReported: true)
-    let summary = try convert(model, to: result, try scheme.request(model, result, common.run))
+    let options = try scheme.request(model, result, opening: opening, share: share, common.run)
+    if let own {
+      let summary = try convertShare(model, to: result, own, options)
+      return try output.show(summary.json, summary.text)
+    }
+    let summary = try convert(model, to: result, options)
     try output.show(summary.json, summary.text)
   }
 }
@@ -262,6 +279,7 @@ struct QuantizeCommand: ParsableCommand {
   @OptionGroup var cut: WindowOptions
   @OptionGroup var starved: PolicyOptions
   @OptionGroup var checkpoints: CheckpointFlags
+  @OptionGroup var share: ShareOptions
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
@@ -284,6 +302,11 @@ struct QuantizeCommand: ParsableCommand {
     guard calibration.isEmpty || scheme.statistics == nil else {
       throw ValidationError("give --calibration or --statistics, not both")
     }
+    guard share.shard == nil || calibration.isEmpty && !hasBudget else {
+      throw ValidationError(
+        "--shard goes with --statistics of `smelt calibrate`, not with --calibration, --target-size or --bits"
+      )
+    }
     // An unknown name is refused by `run`: what is thrown here would get another exit status.
     let needsInputs = (try? method.options().needsInputs) ?? false
     guard !calibration.isEmpty || !needsInputs else {
@@ -294,8 +317,14 @@ struct QuantizeCommand: ParsableCommand {
 
   func run() throws {
     let methodOptions = try method.options()
+    let own = try share.share()
     let model = try opening.open(model, isReported: true)
-    var options = try scheme.request(model, result, calibrates: !calibration.isEmpty, common.run)
+    var options = try scheme.request(
+      model, result, calibrates: !calibration.isEmpty, opening: opening, share: share, common.run)
+    if let own {
+      let summary = try convertShare(model, to: result, own, options)
+      return try output.show(summary.json, summary.text)
+    }
     options.checkpointSeconds = checkpoints.seconds
     let policy = try starved.chosen()
     var budget = try method.budget()

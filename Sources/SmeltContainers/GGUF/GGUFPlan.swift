@@ -113,6 +113,9 @@ package struct GGUFPlan: Sendable {
     }
   }
 
+  /// The first bytes of a file, up to where its data starts.
+  package func header(ofFile number: Int) -> [UInt8] { parts[number].header }
+
   /// XXH64 of all headers: of everything but the tensors' numbers.
   package var headerHash: UInt64 {
     var hash = XXH64()

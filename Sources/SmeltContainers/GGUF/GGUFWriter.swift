@@ -99,6 +99,25 @@ package struct GGUFWriter: ~Copyable {
     precondition(left >= 0, "a file is continued behind what was written")
   }
 
+  /// A model whose files are there, under other names.
+  /// - Throws: `RequestError` cannot-create, io.
+  package init(
+    adopting sources: [String], path: String, plan: GGUFPlan, replacing replacement: Replacement
+  ) throws {
+    self.plan = plan
+    self.replacement = replacement
+    isResumable = false
+    paths = plan.paths(path)
+    for path in paths { try requireCreatable(path, replacing: replacement) }
+    for (source, path) in zip(sources, paths) {
+      var writer = try FileWriter.adopting(source, as: path, replacing: replacement)
+      // The last one is finished with the model, as that of a model that was written.
+      if files.count + 1 < sources.count { try writer.finish() }
+      files.append(File(writer))
+    }
+    current = plan.parts[files.count - 1].tensors.count
+  }
+
   /// From here on the unfinished files stay when the writer is dropped.
   package mutating func keep() {
     for file in files { file.writer?.keepPartial() }

@@ -204,22 +204,11 @@ extension IngotFilePart {
 extension IngotRecords {
   /// The records of an index that was read.
   init(reading index: IngotIndex) {
-    func record(_ frame: IngotFrame) -> FrameRecord {
-      let chunks = index.places.chunks + 8 * frame.firstChunk
-      return FrameRecord(
-        offset: frame.offset, storedLength: frame.storedLength, contentLength: frame.contentLength,
-        contentHash: frame.contentHash, codec: frame.codec.rawValue, dtype: frame.dtype, part: frame.part,
-        shape: frame.shape, chunks: index.bytes[chunks..<chunks + 8 * frame.chunkCount].array)
-    }
-    for row in 0..<index.counts.weights {
-      let entry = index.entry(row)
-      weights.append(
-        WeightRecord(
-          name: entry.name, encoding: entry.encodingName, shape: entry.shape, layer: entry.layer,
-          expert: entry.expert, frames: entry.parts.map { record($0.frame) }))
-    }
+    for row in 0..<index.counts.weights { weights.append(WeightRecord(index.entry(row), in: index)) }
     for other in index.others {
-      others.append(OtherRecord(kind: other.kind, name: other.name, frame: record(index.frame(other.frame))))
+      others.append(
+        OtherRecord(
+          kind: other.kind, name: other.name, frame: FrameRecord(index.frame(other.frame), in: index)))
     }
     fileNumber = index.counts.fileNumber
     fileCount = index.counts.fileCount
@@ -227,5 +216,25 @@ extension IngotRecords {
     contentHash = index.contentHash
     identity = index.identity
     metadata = index.bytes[index.places.metadata..<index.places.end].array
+  }
+}
+
+extension FrameRecord {
+  /// The record of a frame of an index that was read.
+  init(_ frame: IngotFrame, in index: IngotIndex) {
+    let chunks = index.places.chunks + 8 * frame.firstChunk
+    self.init(
+      offset: frame.offset, storedLength: frame.storedLength, contentLength: frame.contentLength,
+      contentHash: frame.contentHash, codec: frame.codec.rawValue, dtype: frame.dtype, part: frame.part,
+      shape: frame.shape, chunks: index.bytes[chunks..<chunks + 8 * frame.chunkCount].array)
+  }
+}
+
+extension WeightRecord {
+  /// The record of a weight of an index that was read.
+  init(_ entry: IngotEntry, in index: IngotIndex) {
+    self.init(
+      name: entry.name, encoding: entry.encodingName, shape: entry.shape, layer: entry.layer,
+      expert: entry.expert, frames: entry.parts.map { FrameRecord($0.frame, in: index) })
   }
 }

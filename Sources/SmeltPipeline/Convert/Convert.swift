@@ -1,6 +1,5 @@
-// The main path: every weight read, quantized as the plan says, and written. Threads carry out jobs in any order, one
-// consumer writes what they made in the plan's order. The bytes written
-// depend on source, recipe and statistics alone.
+// The main path: every weight read, quantized as the plan says, and written. The bytes written depend on source, recipe and
+// statistics alone.
 
 import SmeltContainers
 import SmeltModels
@@ -102,45 +101,9 @@ func converting(_ model: Model, to path: String, _ options: ConvertOptions) thro
   let room = freeDiskBytes(parentFolder(path)).map { "; \(byteText($0)) free on the disk" } ?? ""
   options.run.progress.announce("\(path): \(plan.summary)\(room)")
   options.run.progress.begin("convert", total: plan.bytesOut, unit: "bytes")
-  var (scales, global, zeros): ([UInt8], [UInt8], [UInt8]) = ([], [], [])
-  var inexact = 0
   let written: ResultSummary
   do {
-    let done = sink.done
-    let jobs = ConvertJob.all(plan.slabs).filter { done[plan.slabs[$0.slab].name] == nil }
-    for slab in plan.slabs {
-      guard let known = done[slab.name] else { continue }
-      options.run.progress.advance(slab.parts[0].byteCount)
-      if known.inexactValues > 0 { try options.requireExact(slab) }
-      facts.add(known, of: slab)
-    }
-    try options.run.parallel.ordered(jobs.count) {
-      try converter.piece(jobs[$0])
-    } consume: { piece in
-      try Interrupt.check()
-      let slab = plan.slabs[piece.job.slab]
-      if piece.job.isFirst {
-        try sink.begin(slab, form: piece.form)
-        (scales, global, zeros, inexact) = ([], [], [], 0)
-      }
-      try sink.append(piece)
-      converter.hash(piece)
-      piece.source.evict()
-      scales += piece.scales
-      global += piece.global
-      zeros += piece.zeroPoints
-      inexact += piece.inexactValues
-      if inexact > 0 { try options.requireExact(slab) }
-      if piece.job.content.upperBound == slab.parts[0].byteCount {
-        try sink.end(slab, others: try converter.others(slab, scales, global, zeros))
-        let found = SlabFacts(
-          inexactValues: inexact, sourceHashes: try converter.sourceHashes(piece.job.slab, model))
-        facts.add(found, of: slab)
-        try sink.ended(slab, found)
-        converter.arranged.finished(slab)
-      }
-      options.run.progress.advance(piece.job.content.count)
-    }
+    try converter.carryOut(model, plan, options, into: sink, &facts)
     options.run.progress.end()
     try model.checkUnchanged()
     written = try sink.finish(ledger: facts.ledger)

@@ -1,7 +1,7 @@
 // What a conversion is asked to do.
 
 package import SmeltQuantization
-import SmeltStorage
+package import SmeltStorage
 import SmeltTensors
 
 /// What a conversion is asked to do.
@@ -36,6 +36,10 @@ package struct ConvertOptions: Sendable {
   var byteLimit: Int?
   /// The bytes of weights that the schemes were chosen with, for a run that goes on.
   var budgetBytes: Int?
+  /// Bytes of a unit of a cluster's work that is not a file of the result; nil: by the result's size.
+  package var unitBytes: Int?
+  /// What was asked for, for the parts of a cluster's run.
+  package var request = JSON(.null)
   /// Threads, memory, progress.
   package var run: RunOptions
 

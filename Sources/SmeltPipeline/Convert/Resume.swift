@@ -5,21 +5,31 @@ import SmeltStorage
 /// The journal beside a result.
 enum ResultJournal {
   /// Its path.
-  static func path(_ result: String) -> String { "\(result).journal" }
+  static func path(_ result: String) -> String { "\(withoutSlash(result)).journal" }
 
   /// Refuses a journal of other work.
   /// - Throws: `RESUME_MISMATCH` naming the first member that differs.
   static func check(_ found: JSON, is expected: JSON, file: String) throws(FormatError) {
-    guard let found = found.object, let expected = expected.object else {
+    guard found.object != nil else {
       throw FormatError(.resumeMismatch, file: file, "is not a Smelt journal")
     }
+    if let place = difference(found, expected) {
+      throw FormatError(.resumeMismatch, file: file, subject: place.key, place.problem)
+    }
+  }
+
+  /// The first member of `expected` that something has otherwise; nil where it has all of them.
+  static func difference(_ found: JSON, _ expected: JSON) -> (key: String, problem: String)? {
+    guard let expected = expected.object else { return nil }
     for (key, value) in zip(expected.keys, expected.values) where found[key]?.text() != value.text() {
       let place = difference(found[key] ?? JSON(.null), value, key)
-      throw FormatError(
-        .resumeMismatch, file: file, subject: place.key,
+      return (
+        place.key,
         "was \(excerpt(place.found.isNull ? "absent" : place.found.text(), limit: 200)), "
-          + "is now \(excerpt(place.expected.isNull ? "absent" : place.expected.text(), limit: 200))")
+          + "is now \(excerpt(place.expected.isNull ? "absent" : place.expected.text(), limit: 200))"
+      )
     }
+    return nil
   }
 
   /// The first value that two objects differ in, however deep it lies.

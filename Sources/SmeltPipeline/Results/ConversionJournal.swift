@@ -16,9 +16,11 @@ struct ConversionJournal {
   }
 
   /// What a conversion is: program, source, recipe, statistics, and every slab of the plan.
-  /// - Parameter layout: XXH64 of what headers of the result's files say, where they are known.
+  /// - Parameters:
+  ///   - layout: XXH64 of what headers of the result's files say, where they are known.
+  ///   - hasTimes: whether the times of the source's files count.
   static func header(
-    _ model: Model, _ plan: Plan, _ options: ConvertOptions, layout: UInt64? = nil
+    _ model: Model, _ plan: Plan, _ options: ConvertOptions, layout: UInt64? = nil, hasTimes: Bool = true
   ) throws -> JSON {
     var slabs = XXH64()
     for slab in plan.slabs {
@@ -26,7 +28,7 @@ struct ConversionJournal {
     }
     var members: [(String, JSON)] = [
       ("schema", "smelt.journal/3"), ("origin", try provenance(model, options)),
-      ("files", try model.identity()),
+      ("files", try model.identity(hasTimes: hasTimes)),
       ("compression", JSON(options.target.compression?.rawValue ?? "")),
       ("max_part_bytes", options.target.maxPartBytes.map { JSON($0) } ?? JSON(.null)),
       ("plan_xxh64", JSON(hexadecimal(slabs.value()))), ("slabs", JSON(plan.slabs.count)),

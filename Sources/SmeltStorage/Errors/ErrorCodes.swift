@@ -8,6 +8,11 @@ extension ErrorCode {
     "RESUME_MISMATCH",
     "the interrupted run had another source, recipe or program, or its journal does not match its files",
     "use the same options as before, or start over without --resume")
+  /// Parts of a cluster's run that do not make a result.
+  package static let unitMismatch = ErrorCode(
+    "UNIT_MISMATCH",
+    "the parts of a conversion by many machines are not all there, were changed, or are of different work",
+    "run the tasks again whose parts are missing, with the same options; remove parts of other work")
   /// A git-LFS pointer where weights were expected.
   package static let lfsPointer = ErrorCode(
     "SRC_LFS_POINTER", "the file is a git-LFS pointer, not the weights it stands for",
@@ -324,6 +329,7 @@ extension ErrorCode {
   /// All codes, in the order of `Formats/errors.md`.
   package static let all: [ErrorCode] = [
     lfsPointer, notWeights, notFile, missingFile, changed, notModel, outputAliasesInput, resumeMismatch,
+    unitMismatch,
     stTruncated, stHeaderSize, stZeroPage, stHeaderJSON, stHeaderLimit, stDuplicate, stDtype, stNumber,
     stRank,
     stOverflow, stSubbyte, stOffsets, stSizeMismatch, stLayout, stTrailing, stMetadata, stName,

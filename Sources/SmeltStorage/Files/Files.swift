@@ -63,6 +63,11 @@ package func isSymbolicLink(_ path: String) -> Bool {
   return lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFLNK
 }
 
+/// A path from the root, whether something lies there or not; links in the folder around it are followed.
+package func absolutePath(_ path: String) -> String {
+  resolvedPath(path) ?? resolvedPath(parentFolder(path)).map { joinPath($0, fileName(path)) } ?? path
+}
+
 /// The absolute path with every link resolved, or nil when nothing is there.
 package func resolvedPath(_ path: String) -> String? {
   guard let resolved = realpath(path, nil) else { return nil }
@@ -149,6 +154,23 @@ package func refuseAlias(result: String, sources: [String]) throws(FormatError) 
 
 /// Removes a file; says nothing when it is not there.
 package func removeFile(_ path: String) { unlink(path) }
+
+/// Removes a folder that nothing is in, if it is there.
+package func removeEmptyFolder(_ path: String) { rmdir(path) }
+
+/// The size of a regular file; nil where there is none.
+package func fileByteCount(_ path: String) -> Int? {
+  FileStamp(path: path).flatMap { $0.isFile ? $0.byteCount : nil }
+}
+
+/// Makes a folder unless it is there.
+/// - Throws: `RequestError` cannot-create.
+package func requireFolder(_ path: String) throws {
+  guard mkdir(path, 0o755) != 0, FileStamp(path: path)?.isFolder != true else { return }
+  throw RequestError(
+    .cannotCreate, "cannot create the folder '\(path)': \(Platform.lastError())",
+    help: "the folder around it must exist and be writable")
+}
 
 /// Bytes free for this user on the disk that holds `path`, or nil when the system does not say.
 package func freeDiskBytes(_ path: String) -> Int? {

@@ -63,9 +63,12 @@ enum RunningSum: Sendable {
   }
 
   /// Adds the first bytes of a file.
+  /// - Parameter use: is given them, piece by piece.
   /// - Returns: how many there were, at most `limit`.
   /// - Throws: `RequestError` io, interrupted.
-  mutating func add(contentsOf path: String, first limit: Int) throws -> Int {
+  mutating func add(
+    contentsOf path: String, first limit: Int, _ use: (UnsafeRawBufferPointer) throws -> Void = { _ in }
+  ) throws -> Int {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
     guard descriptor >= 0 else { throw RequestError(.io, "cannot open '\(path)': \(Platform.lastError())") }
     defer { close(descriptor) }
@@ -79,7 +82,9 @@ enum RunningSum: Sendable {
       if count < 0 && errno == EINTR { continue }
       guard count >= 0 else { throw RequestError(.io, "cannot read '\(path)': \(Platform.lastError())") }
       if count == 0 { break }
-      update(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+      let some = UnsafeRawBufferPointer(rebasing: buffer[..<count])
+      update(some)
+      try use(some)
       total += count
     }
     return total

@@ -15,6 +15,12 @@ package struct WrittenFile: Sendable, Hashable {
   package var byteCount: Int
   /// The sum of its bytes, of the kind that was asked for; nil when they were not summed on their way.
   package var sum: UInt64?
+
+  /// A file of so many bytes.
+  package init(byteCount: Int, sum: UInt64?) {
+    self.byteCount = byteCount
+    self.sum = sum
+  }
 }
 
 /// One file being written as `NAME.partial-PID` in the target's folder. Dropping it without `commit` removes it.
@@ -153,6 +159,45 @@ package struct FileWriter: ~Copyable {
     keepsPartial = true
   }
 
+  /// Takes a file from elsewhere on the same disk, which gets a second name, or is copied where it can have none.
+  /// - Throws: `RequestError` cannot-create, io.
+  package static func adopting(_ source: String, as path: String, replacing replacement: Replacement) throws
+    -> FileWriter
+  {
+    try requireCreatable(path, replacing: replacement)
+    for name in partialNames(path) {
+      ResultLock.announce(name)
+      guard link(source, name) == 0 else {
+        if errno == EEXIST { continue }
+        break
+      }
+      let descriptor = open(name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW)
+      var status = stat()
+      guard descriptor >= 0, fstat(descriptor, &status) == 0 else {
+        let reason = Platform.lastError()
+        if descriptor >= 0 { close(descriptor) }
+        unlink(name)
+        throw RequestError(.io, "cannot open '\(name)': \(reason)")
+      }
+      return FileWriter(adopted: name, descriptor, status, path, replacement)
+    }
+    var writer = try FileWriter(path: path, replacing: replacement)
+    _ = try writer.append(contentsOf: source, sum: .none)
+    return writer
+  }
+
+  private init(
+    adopted partial: String, _ descriptor: Int32, _ status: stat, _ path: String, _ replacement: Replacement
+  ) {
+    self.path = path
+    self.replacement = replacement
+    self.partial = partial
+    self.descriptor = descriptor
+    identity = FileStamp(status).identity
+    blocks = WriteBehind(descriptor, at: Int(status.st_size))
+    ResultLock.note(partial, identity)
+  }
+
   /// From here on, what was written stays beside the target when the writer is dropped.
   package mutating func keepPartial() { keepsPartial = true }
 
@@ -184,6 +229,16 @@ package struct FileWriter: ~Copyable {
   /// Appends an array.
   package mutating func write(_ array: [UInt8]) throws {
     try array.withUnsafeBytes { try write($0) }
+  }
+
+  /// Appends a whole file.
+  /// - Returns: how many bytes there were, and their sum.
+  /// - Throws: `RequestError` io, interrupted.
+  package mutating func append(contentsOf path: String, sum: FileSum) throws -> (byteCount: Int, sum: UInt64)
+  {
+    var running = RunningSum(sum)
+    let count = try running.add(contentsOf: path, first: .max) { try write($0) }
+    return (count, running.value ?? 0)
   }
 
   /// Writes zeros up to the next multiple of `alignment`.
@@ -266,6 +321,8 @@ package struct FileWriter: ~Copyable {
         .cannotCreate,
         code == EEXIST ? "'\(path)' exists by now" : "cannot rename to '\(path)': \(Platform.text(of: code))")
     }
+    // Two names of one file: the system leaves both where one is to replace the other.
+    if FileStamp(path: partial)?.identity == identity { unlink(partial) }
     Platform.syncFolder(parentFolder(path))
     return WrittenFile(byteCount: blocks.position, sum: blocks.sum)
   }

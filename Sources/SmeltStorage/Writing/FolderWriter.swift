@@ -224,6 +224,21 @@ package struct FolderWriter: ~Copyable {
     return joinPath(partial, name)
   }
 
+  /// Takes a file from elsewhere on the same disk: it gets a second name in the folder, or is copied where it can have none.
+  /// - Parameter written: what the file is.
+  /// - Throws: as `file`; `RequestError` io.
+  package func adopt(_ name: String, _ source: String, _ written: WrittenFile) throws {
+    let place = try file(name)
+    if link(source, place) == 0 {
+      ResultLock.note(place)
+    } else {
+      var writer = try FileWriter(path: place, replacing: .nothing)
+      _ = try writer.append(contentsOf: source, sum: .none)
+      try writer.commit()
+    }
+    contents.note(name, written)
+  }
+
   /// Notes what a file is that was written under the path of `file`. A file that nothing is noted of is read at the end.
   package func add(_ name: String, _ written: WrittenFile) { contents.note(name, written) }
 

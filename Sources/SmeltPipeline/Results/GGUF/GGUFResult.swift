@@ -228,25 +228,30 @@ package struct GGUFResult: ResultTarget {
   package func sink(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions) throws
     -> any ResultSink
   {
+    let (layout, warnings) = try planned(path, plan, model, options)
+    try ResultTooLarge.check(layout.byteCount, options)
+    return try GGUFSink(path, layout, plan, model, warnings, options, self)
+  }
+
+  /// The files as they will be, and what llama.cpp will do otherwise.
+  func planned(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions) throws -> (
+    layout: GGUFPlan, warnings: [String]
+  ) {
     let tensors = try GGUFResult.declarations(plan, model.family)
     if GGUFResult.isGeneric(model.family) {
       let keys = try UnknownGGUF.keys(
         model, fileType: plan.changesWeights ? GGUFFileType.of(recipeName, tensors) : nil)
-      let layout = try GGUFPlan(tensors: tensors, metadata: keys, split: split)
-      try ResultTooLarge.check(layout.byteCount, options)
-      return try GGUFSink(path, layout, plan, model, [], options, self)
+      return (try GGUFPlan(tensors: tensors, metadata: keys, split: split), [])
     }
     let (metadata, warnings) = try GGUFHeaderKeys.make(
       model, plan, options, path: path, fileType: GGUFFileType.of(recipeName, tensors), tensors: tensors)
-    let layout = try GGUFPlan(tensors: tensors, metadata: metadata.values, split: split)
     if case .string(let model)? = metadata["general.name"],
       case .string(let size)? = metadata["general.size_label"]
     {
       let type = (recipeName ?? GGUFFileType.name(tensors)).uppercased().replacing(":", with: "-")
       options.run.progress.announce("hubs know such a file as \(model)-\(size)-\(type).gguf")
     }
-    try ResultTooLarge.check(layout.byteCount, options)
-    return try GGUFSink(path, layout, plan, model, warnings, options, self)
+    return (try GGUFPlan(tensors: tensors, metadata: metadata.values, split: split), warnings)
   }
 
   /// The tensors of factors, which come first.

@@ -14,15 +14,11 @@ final class GGUFSink: ResultSink {
   /// The file of each slab, by its name.
   private let files: [String: Int]
   private let path: String
-  private let plan: Plan
-  private let model: Model
+  private let assembler: GGUFAssembler
   private let warnings: [String]
-  private var current = ""
   /// The file at hand, and the bytes of those before it.
   private var file = 0
   private var before = 0
-  /// Global scales of the stack at hand, which follow its blocks.
-  private var scales: [UInt8] = []
 
   init(
     _ path: String, _ layout: GGUFPlan, _ plan: Plan, _ model: Model, _ warnings: [String],
@@ -30,8 +26,7 @@ final class GGUFSink: ResultSink {
   ) throws {
     self.layout = layout
     self.path = path
-    self.plan = plan
-    self.model = model
+    assembler = GGUFAssembler(plan, model)
     self.warnings = warnings
     let places = try GGUFResult.layout(layout, path, plan, model.family)
     files = Dictionary(
@@ -48,9 +43,7 @@ final class GGUFSink: ResultSink {
     }
     try target.requirePlace(path, overwrite: options.overwrite)
     writer = try GGUFWriter(path: path, plan: layout, replacing: replacement, isResumable: true)
-    for factors in GGUFArchitectures.of(model.family)?.factors(of: model.family) ?? [] {
-      try writer?.write(factors.name, factors.values)
-    }
+    try assembler.factors { try writer?.write($0, $1) }
   }
 
   var done: [String: SlabFacts] { journal.done }
@@ -58,7 +51,7 @@ final class GGUFSink: ResultSink {
   var canResume: Bool { journal.canResume }
 
   func begin(_ slab: OutputMatrix, form: ChunkForm) throws {
-    current = try GGUFResult.name(of: slab, plan, model.family) ?? ""
+    try assembler.begin(slab)
     let wanted = files[slab.name] ?? file
     guard wanted > file else { return }
     // A file that is whole goes into the journal before the next one begins.
@@ -67,20 +60,15 @@ final class GGUFSink: ResultSink {
     file = wanted
   }
 
-  func append(_ piece: ConvertedPiece) throws { try writer?.write(current, piece.content) }
+  func append(_ piece: ConvertedPiece) throws { try assembler.append(piece) { try writer?.write($0, $1) } }
 
   func end(_ slab: OutputMatrix, others: [(part: ResultPart, bytes: Bytes)]) throws {
-    guard slab.steps.first == .blockedNVFP4 else { return }
-    let name = plan.weights[slab.weight].stored.spec.name
-    scales += try model.weights.weight(name).part(.globalScale)?.bytes.array ?? []
-    guard scales.count == 4 * (name.expert == nil ? 1 : model.family.dimensions.experts) else { return }
-    try writer?.write(GGUFScale.name(of: current), scales)
-    scales = []
+    try assembler.end(slab) { try writer?.write($0, $1) }
   }
 
   func ended(_ slab: OutputMatrix, _ facts: SlabFacts) throws {
     journal.ended(slab, facts)
-    if scales.isEmpty, journal.isDue(before + (writer?.position ?? 0)) { try secure() }
+    if assembler.isBetween, journal.isDue(before + (writer?.position ?? 0)) { try secure() }
   }
 
   /// Brings what is done to the disk and into the journal.
@@ -141,5 +129,50 @@ extension GGUFResult {
     return FileLayout(
       names: gguf.paths(path).map { fileName($0) }, sizes: gguf.parts.map(\.byteCount), files: files,
       ends: ends, hash: gguf.headerHash)
+  }
+}
+
+/// Makes the tensors of a GGUF model of slabs. Used by one thread.
+final class GGUFAssembler {
+  private let plan: Plan
+  private let model: Model
+  private var current = ""
+  /// Global scales of the stack at hand, which follow its blocks.
+  private var scales: [UInt8] = []
+
+  /// Nothing written yet.
+  init(_ plan: Plan, _ model: Model) {
+    self.plan = plan
+    self.model = model
+  }
+
+  /// Whether all that came is written.
+  var isBetween: Bool { scales.isEmpty }
+
+  /// The tensors before those of slabs.
+  func factors(write: (String, Bytes) throws -> Void) throws {
+    for factors in GGUFArchitectures.of(model.family)?.factors(of: model.family) ?? [] {
+      try write(factors.name, Bytes(factors.values.withUnsafeBytes { Array($0) }))
+    }
+  }
+
+  /// The next slab begins.
+  func begin(_ slab: OutputMatrix) throws {
+    current = try GGUFResult.name(of: slab, plan, model.family) ?? ""
+  }
+
+  /// The next bytes of its codes.
+  func append(_ piece: ConvertedPiece, write: (String, Bytes) throws -> Void) throws {
+    try write(current, piece.content)
+  }
+
+  /// Its codes are whole.
+  func end(_ slab: OutputMatrix, write: (String, Bytes) throws -> Void) throws {
+    guard slab.steps.first == .blockedNVFP4 else { return }
+    let name = plan.weights[slab.weight].stored.spec.name
+    scales += try model.weights.weight(name).part(.globalScale)?.bytes.array ?? []
+    guard scales.count == 4 * (name.expert == nil ? 1 : model.family.dimensions.experts) else { return }
+    try write(GGUFScale.name(of: current), Bytes(scales))
+    scales = []
   }
 }

@@ -77,7 +77,7 @@ package struct IngotResult: ResultTarget {
 }
 
 /// An ingot being written, with a journal beside it.
-private final class IngotSink: ResultSink {
+final class IngotSink: ResultSink {
   private var writer: IngotWriter?
   private var journal: Journal?
   private let header: JSON
@@ -93,6 +93,8 @@ private final class IngotSink: ResultSink {
   /// Weights that ended since the journal was written last, and how much was written then.
   private var unsecured: [ConversionJournal.Done] = []
   private var secured = 0
+  /// Whether the weights are there already: nothing is secured then.
+  private var isJoining = false
   private(set) var done: [String: SlabFacts] = [:]
 
   init(_ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions, _ target: IngotResult) throws
@@ -135,6 +137,42 @@ private final class IngotSink: ResultSink {
     }
   }
 
+  /// An ingot of weights that others wrote, in the plan's order.
+  /// - Throws: `UNIT_MISMATCH` for a part that is not what was written; `RequestError` cannot-create, io.
+  convenience init(
+    _ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions, _ target: IngotResult,
+    joining parts: [UnitFile]
+  ) throws {
+    try target.requirePlace(path, overwrite: options.overwrite)
+    try self.init(path, plan, model, options, target)
+    isJoining = true
+    var left = plan.slabs.map(\.name)[...]
+    for part in parts {
+      let ingot: IngotFile
+      do {
+        ingot = try IngotFile(path: part.path)
+      } catch let error as FormatError {
+        throw FormatError(
+          .unitMismatch, file: part.path, "is not the ingot that was written: \(error.problem)")
+      }
+      let damage = try ingot.check(deep: false, parallel: options.run.parallel, progress: SilentProgress())
+      guard ingot.byteCount == part.byteCount, UInt64(ingot.identity.prefix(16), radix: 16) == part.sum,
+        damage.isEmpty, left.starts(with: ingot.storedNames)
+      else {
+        throw FormatError(
+          .unitMismatch, file: part.path,
+          "is not the ingot that was written\(damage.first.map { ": \($0.error.problem)" } ?? "")")
+      }
+      left = left.dropFirst(ingot.weightCount)
+      for (number, name) in ingot.storedNames.enumerated() {
+        try Interrupt.check()
+        try makeRoom(name)
+        try writer?.copy(number, of: ingot)
+      }
+      options.run.progress.advance(1)
+    }
+  }
+
   /// What lies beside the weights: files, the ledger, the metadata.
   private func smallUnit(_ ledgerBytes: Int) throws -> IngotUnit {
     let metadata = try provenance(model, options).text().utf8.count + 256
@@ -148,7 +186,7 @@ private final class IngotSink: ResultSink {
 
   /// Brings what is done to the disk and into the journal.
   private func secure() throws {
-    guard let progress = try writer?.takeProgress() else { return }
+    guard !isJoining, let progress = try writer?.takeProgress() else { return }
     let entry = ResumableIngot.entry(unsecured, progress)
     if journal == nil {
       journal = try Journal(creating: ResultJournal.path(path), header: header, [entry])
@@ -162,21 +200,16 @@ private final class IngotSink: ResultSink {
   }
 
   func begin(_ slab: OutputMatrix, form: ChunkForm) throws {
-    let spec = slab.name
-    if let unit = units[spec], try writer?.needsFile(unit) == true {
-      // A file that is whole goes into the journal before the next one begins.
-      try secure()
-      try writer?.beginFile()
-    }
-    let place = ExpertName(slab.name)
-    try writer?.beginWeight(
-      name: slab.name, shape: slab.shape, encoding: slab.encoding.name, layer: place.layer,
-      expert: place.expert)
-    try begin(slab.parts[0], form)
+    try makeRoom(slab.name)
+    try writer?.begin(slab, form)
   }
 
-  private func begin(_ part: ResultPart, _ form: ChunkForm) throws {
-    try writer?.beginPart(part.name, dtype: part.dtype, shape: part.shape, form: form)
+  /// Begins a new file where what begins with a slab has no room in the one at hand.
+  private func makeRoom(_ slab: String) throws {
+    guard let unit = units[slab], try writer?.needsFile(unit) == true else { return }
+    // A file that is whole goes into the journal before the next one begins.
+    try secure()
+    try writer?.beginFile()
   }
 
   func append(_ piece: ConvertedPiece) throws {
@@ -184,16 +217,7 @@ private final class IngotSink: ResultSink {
   }
 
   func end(_ slab: OutputMatrix, others: [(part: ResultPart, bytes: Bytes)]) throws {
-    try writer?.endPart()
-    for (part, bytes) in others {
-      let form = try FrameCodec.choose(content: bytes, dtype: part.dtype, mode: slab.mode(compression))
-      try begin(part, form)
-      for index in 0..<FrameCodec.chunkCount(bytes.count) {
-        try writer?.append(try FrameCodec.encode(bytes[FrameCodec.chunkRange(index, of: bytes.count)], form))
-      }
-      try writer?.endPart()
-    }
-    writer?.endWeight()
+    try writer?.end(slab, others, compression)
   }
 
   func ended(_ slab: OutputMatrix, _ facts: SlabFacts) throws {
@@ -266,6 +290,32 @@ extension OutputMatrix {
 }
 
 extension IngotWriter {
+  /// The next slab begins, with its codes.
+  mutating func begin(_ slab: OutputMatrix, _ form: ChunkForm) throws {
+    let place = ExpertName(slab.name)
+    try beginWeight(
+      name: slab.name, shape: slab.shape, encoding: slab.encoding.name, layer: place.layer,
+      expert: place.expert)
+    let codes = slab.parts[0]
+    try beginPart(codes.name, dtype: codes.dtype, shape: codes.shape, form: form)
+  }
+
+  /// A slab's codes are whole; its other parts follow.
+  mutating func end(
+    _ slab: OutputMatrix, _ others: [(part: ResultPart, bytes: Bytes)], _ compression: CodecMode
+  ) throws {
+    try endPart()
+    for (part, bytes) in others {
+      let form = try FrameCodec.choose(content: bytes, dtype: part.dtype, mode: slab.mode(compression))
+      try beginPart(part.name, dtype: part.dtype, shape: part.shape, form: form)
+      for index in 0..<FrameCodec.chunkCount(bytes.count) {
+        try append(try FrameCodec.encode(bytes[FrameCodec.chunkRange(index, of: bytes.count)], form))
+      }
+      try endPart()
+    }
+    endWeight()
+  }
+
   /// Whether a unit needs a new file.
   fileprivate func needsFile(_ unit: IngotUnit) throws -> Bool {
     try needsFile(contentBytes: unit.contentBytes, frames: unit.frames, name: unit.name)

@@ -15,24 +15,16 @@ final class SafetensorsFolderSink: ResultSink {
   private let plan: Plan
   private let options: ConvertOptions
   private let naming: TensorNaming
-  private let tensors: [NamedTensor]
-  /// For each slab's name its tensor.
-  private let owners: [String: Int]
+  private let assembler: TensorAssembler
   private let shards: ShardPlan
-  private let journal: FileJournal
+  /// What another run needs to go on; nil where the shards are there.
+  private let journal: FileJournal?
   /// Whether everything is in the folder, and only its name is to come.
   private var isWhole = false
   private var shard = -1
   /// Bytes of tensors and headers that were written.
   private var written = 0
-  private var current = 0
-  /// Codes that the tensor at hand still needs, and parts that wait for them.
-  private var left = 0
-  private var waiting: [[Bytes]] = []
   private var byteCount = 0
-  /// Global scales that were stored as their reciprocals, and how many of these were rounded.
-  private var turned = 0
-  private var roundedReciprocals = 0
   private let title: String
   private let leftNames: Set<String>
 
@@ -45,17 +37,14 @@ final class SafetensorsFolderSink: ResultSink {
     self.model = model
     self.options = options
     self.naming = naming
-    title = fileName(path)
-    tensors = naming.tensors(plan)
-    var owners: [String: Int] = [:]
-    for (index, tensor) in tensors.enumerated() {
-      for slab in tensor.slabs { owners[plan.slabs[slab].name] = index }
-    }
-    self.owners = owners
+    title = fileName(withoutSlash(path))
+    let tensors = naming.tensors(plan)
+    assembler = TensorAssembler(tensors, plan, options)
     shards = ShardPlan(tensors, limit: shardBytes)
-    journal = try FileJournal(path, shards.layout(tensors, plan), plan, model, options) {
+    let journal = try FileJournal(path, shards.layout(tensors, plan), plan, model, options) {
       try FolderWriter.discard(path) { ShardPlan.isName($0) }
     }
+    self.journal = journal
     if options.byteLimit != nil { try ResultTooLarge.check(try mostBytes(), options) }
     let tool = "smelt \(smeltVersion)"
     if let identity = journal.identity {
@@ -68,12 +57,36 @@ final class SafetensorsFolderSink: ResultSink {
       folder = try FolderWriter(
         resuming: path, overwrite: options.overwrite, tool: tool,
         keeping: Set(shards.names.prefix(journal.places.count)))
-      try resume()
+      try resume(journal)
     }
   }
 
+  /// A directory whose shards are there already, each with what it was made from.
+  /// - Throws: `RequestError` cannot-create, io.
+  init(
+    _ path: String, _ plan: Plan, _ model: Model, _ options: ConvertOptions, naming: TensorNaming,
+    shards: ShardPlan, leftNames: Set<String>, joining parts: [UnitFile]
+  ) throws {
+    self.leftNames = leftNames
+    self.plan = plan
+    self.model = model
+    self.options = options
+    self.naming = naming
+    self.shards = shards
+    title = fileName(withoutSlash(path))
+    assembler = TensorAssembler(naming.tensors(plan), plan, options)
+    journal = nil
+    folder = try FolderWriter(path: path, overwrite: options.overwrite, tool: "smelt \(smeltVersion)")
+    for (name, part) in zip(shards.names, parts) {
+      try folder?.adopt(name, part.path, WrittenFile(byteCount: part.byteCount, sum: part.sum))
+      byteCount += part.byteCount
+      assembler.counts = zip(assembler.counts, part.counts).map { $0 + $1 }
+    }
+    shard = shards.count - 1
+  }
+
   /// Takes up the shards that an interrupted run wrote.
-  private func resume() throws {
+  private func resume(_ journal: FileJournal) throws {
     for (number, place) in journal.places.enumerated() {
       guard let path = try folder?.file(shards.names[number]) else { continue }
       // It had its name already, and the next one was not begun.
@@ -86,12 +99,12 @@ final class SafetensorsFolderSink: ResultSink {
       byteCount += shards.sizes[number]
       if number < journal.places.count - 1 { try endShard() }
     }
-    if journal.counts.count == 2 { (turned, roundedReciprocals) = (journal.counts[0], journal.counts[1]) }
+    assembler.counts = journal.counts
   }
 
-  var done: [String: SlabFacts] { journal.done }
+  var done: [String: SlabFacts] { journal?.done ?? [:] }
 
-  var canResume: Bool { journal.canResume }
+  var canResume: Bool { journal?.canResume ?? false }
 
   /// Bytes of all files, at most: what only reading the weights tells makes a model card a few digits longer.
   private func mostBytes() throws -> Int {
@@ -128,52 +141,12 @@ final class SafetensorsFolderSink: ResultSink {
     return bytes + names.reduce(512) { $0 + 2 * $1.utf8.count + 128 }
   }
 
-  func begin(_ slab: OutputMatrix, form: ChunkForm) {
-    current = owners[slab.name] ?? 0
-    if left == 0 { left = declaration(0).byteCount }
-  }
+  func begin(_ slab: OutputMatrix, form: ChunkForm) { assembler.begin(slab) }
 
-  private func declaration(_ part: Int) -> SafetensorsWriter.Declaration {
-    let entry = tensors[current].entries[part]
-    return SafetensorsWriter.Declaration(entry.name, entry.dtype, entry.shape)
-  }
-
-  func append(_ piece: ConvertedPiece) throws {
-    let entry = tensors[current].entries[0]
-    let content = entry.stored(piece.content)
-    try write(entry.name, content)
-    left -= content.count
-  }
+  func append(_ piece: ConvertedPiece) throws { try assembler.append(piece) { try write($0, $1) } }
 
   func end(_ slab: OutputMatrix, others: [(part: ResultPart, bytes: Bytes)]) throws {
-    waiting.append(others.map(\.bytes))
-    guard left == 0 else { return }
-    for (part, entry) in tensors[current].entries.enumerated().dropFirst() {
-      if let constant = entry.constant {
-        try write(entry.name, constant)
-      } else {
-        for bytes in waiting {
-          try write(entry.name, try stored(bytes[part - 1], entry))
-        }
-      }
-    }
-    waiting = []
-  }
-
-  /// A part as its tensor has it.
-  private func stored(_ bytes: Bytes, _ entry: DeclaredTensor) throws -> Bytes {
-    guard entry.isReciprocal else { return entry.packed?.words(bytes) ?? bytes }
-    let (reciprocal, isExact) = bytes.reciprocal
-    turned += 1
-    guard !isExact else { return reciprocal }
-    roundedReciprocals += 1
-    guard !options.exactOnly else {
-      throw RequestError(
-        .unsupported,
-        "the reciprocal of the global scale in '\(entry.name)' is not exact, and --exact-only allows no rounding",
-        help: "leave --exact-only away, or choose the source's own --layout")
-    }
-    return reciprocal
+    try assembler.end(others) { try write($0, $1) }
   }
 
   private func write(_ name: String, _ bytes: Bytes) throws {
@@ -218,17 +191,17 @@ final class SafetensorsFolderSink: ResultSink {
   }
 
   func ended(_ slab: OutputMatrix, _ facts: SlabFacts) throws {
-    journal.ended(slab, facts)
+    journal?.ended(slab, facts)
     // Scales of a tensor that is not whole yet are in memory alone.
-    if left == 0, waiting.isEmpty, journal.isDue(written) { try secure() }
+    if assembler.isBetween, journal?.isDue(written) == true { try secure() }
   }
 
   /// Brings what is done to the disk and into the journal.
   private func secure() throws {
     guard let place = try writer?.secured() else { return }
-    try journal.secure(
+    try journal?.secure(
       FilePlace(file: shard, position: place.position), sum: place.sum, bytes: written,
-      counts: [turned, roundedReciprocals])
+      counts: assembler.counts)
     // Not before the journal names them: what no journal names is of no use to another run.
     folder?.keep(shards.names.prefix(shard + 1))
     writer?.keep()
@@ -237,12 +210,8 @@ final class SafetensorsFolderSink: ResultSink {
   func finish(ledger: [LedgerEntry]) throws -> ResultSummary {
     if !isWhole { try writeOthers(ledger) }
     var remarks = try folder.take()?.commit() ?? []
-    journal.remove()
-    if roundedReciprocals > 0 {
-      remarks.append(
-        "\(grouped(roundedReciprocals)) of \(grouped(turned)) global scales are stored as reciprocals that float32 rounds: "
-          + "numbers differ by 2⁻²³ of themselves at most; codes and group scales are the same")
-    }
+    journal?.remove()
+    remarks += [assembler.remark].compactMap { $0 }
     if try plan.changesWeights && model.smallFile("config.json") == nil {
       remarks.append("there is no config.json to say how the weights are stored: engines need one")
     }
@@ -253,7 +222,7 @@ final class SafetensorsFolderSink: ResultSink {
   private func writeOthers(_ ledger: [LedgerEntry]) throws {
     try told {
       while shard < shards.count - 1 { try startNextShard() }
-      if journal.canResume { try secure() }
+      if canResume { try secure() }
       try endShard()
     }
     if shards.count > 1 { try write(file: "model.safetensors.index.json", shards.index()) }
@@ -278,8 +247,8 @@ final class SafetensorsFolderSink: ResultSink {
     if let sidecar = section.sidecar { try write(file: QuantizationConfig.sidecarName, sidecar) }
     if let errors = model.preparedErrors { try write(file: WeightErrors.fileName, errors) }
     guard let manifest = try folder?.complete() else { preconditionFailure("a directory is finished once") }
-    if journal.canResume {
-      try journal.finish(identity: hexadecimal(manifest))
+    if canResume {
+      try journal?.finish(identity: hexadecimal(manifest))
       folder?.keepAll()
     }
     isWhole = true

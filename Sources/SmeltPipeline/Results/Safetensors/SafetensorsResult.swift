@@ -11,7 +11,7 @@ import SmeltTensors
 package struct SafetensorsResult: ResultTarget {
   /// `safetensors`.
   package let name = "safetensors"
-  private let shardBytes: Int
+  let shardBytes: Int
   let layout: CompressedLayout
 
   /// The bytes of tensors in one shard unless the user says otherwise.
@@ -194,7 +194,7 @@ package struct SafetensorsResult: ResultTarget {
   }
 
   /// A result inside its source, or around it, would change what is being read.
-  private func refuseNesting(_ path: String, _ model: Model) throws {
+  func refuseNesting(_ path: String, _ model: Model) throws {
     guard let source = resolvedPath(model.path), let parent = resolvedPath(parentFolder(path)) else { return }
     let result = joinPath(parent, fileName(path))
     let isInside = result == source || result.hasPrefix(source + "/")

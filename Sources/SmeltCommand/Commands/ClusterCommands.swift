@@ -1,0 +1,159 @@
+// join, and the share of a conversion that one task of a cluster writes.
+
+import ArgumentParser
+import SmeltPipeline
+import SmeltStorage
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// Which share of a conversion a task writes.
+struct ShareOptions: ParsableArguments {
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Write one share of the result into RESULT.parts, as one task of a cluster: 3/8 for the third of eight; auto in a job array of Slurm, auto/8 in an indexed job of Kubernetes. `smelt join` makes the result of all of them.",
+      valueName: "i/n"))
+  var shard: String?
+
+  @Option(
+    name: .long, parsing: .unconditional,
+    help: ArgumentHelp(
+      "How much of an .ingot, or of a .gguf in one file, a task writes as one part (\(sizeUnits)); the same for all tasks. Default: a thousandth of the result, at least 16MiB.",
+      valueName: "size"), transform: byteSize)
+  var unitSize: ByteSize?
+
+  /// The share; nil for a whole result.
+  /// - Throws: `RequestError` usage.
+  func share() throws -> Share? {
+    try shard.map { text in
+      try Share(text) { name in getenv(name).map { String(cString: $0) } }
+    }
+  }
+}
+
+struct JoinCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "join",
+    abstract: "Makes a result of the parts that the tasks of a cluster wrote.",
+    discussion: """
+      Proves that every part is there once, unchanged, from one source, recipe
+      and version. The result has the bytes of a conversion by one machine.
+
+      Example:
+        smelt convert DIR OUT/ --scheme fp8-channel --shard 1/2
+        smelt convert DIR OUT/ --scheme fp8-channel --shard 2/2
+        smelt join OUT.parts OUT/ --remove-parts
+      """)
+
+  @Argument(help: "Folders of parts, then the result's path.")
+  var paths: [String]
+  @Option(
+    name: .long, help: ArgumentHelp("The source, where it lies elsewhere by now.", valueName: "model"))
+  var source: String?
+  @Option(name: .long, help: ArgumentHelp("The recipe, where it lies elsewhere by now.", valueName: "file"))
+  var recipe: String?
+  @Option(
+    name: .long, help: ArgumentHelp("The statistics, where they lie elsewhere by now.", valueName: "file"))
+  var statistics: String?
+  @Flag(name: .long, help: "Replace a result that smelt wrote, and nothing else.")
+  var overwrite = false
+  @Flag(name: .long, help: "Remove the parts once the result has its name.")
+  var removeParts = false
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var output: JSONOption
+
+  func validate() throws {
+    guard paths.count >= 2 else { throw ValidationError("join needs a folder of parts and a result") }
+  }
+
+  func run() throws {
+    let summary = try join(
+      Array(paths.dropLast()), to: paths[paths.count - 1],
+      JoinOptions(
+        source: source, recipe: recipe, statistics: statistics, overwrite: overwrite,
+        removesParts: removeParts), common.run)
+    try output.show(summary.json, summary.text)
+  }
+}
+
+/// What schedulers need to know of the tasks.
+struct JobOptions: ParsableArguments {
+  @Argument(help: "The source, as every task sees it.")
+  var model: String
+  @Argument(help: "The result, on a file system that all tasks share.")
+  var result: String
+  @Option(name: .long, help: ArgumentHelp("How many tasks share the work.", valueName: "n"))
+  var nodes: Int
+  @Option(name: .long, help: ArgumentHelp("CPU cores of a task.", valueName: "n"))
+  var cores: Int?
+  @Option(name: .long, help: ArgumentHelp("Memory of a task, in the scheduler's words.", valueName: "size"))
+  var memory: String?
+  @Option(name: .long, help: ArgumentHelp("The smelt to run: a name in PATH, or a path.", valueName: "path"))
+  var command: String = "smelt"
+  @Argument(parsing: .allUnrecognized, help: "Options of `smelt convert`: --scheme, --statistics and so on.")
+  var words: [String] = []
+
+  /// The script, its words held against `smelt convert` first.
+  func script() throws -> JobScript {
+    _ = try ConvertCommand.parse([model, result] + words)
+    var script = try JobScript(
+      model: absolutePath(model), result: absolutePath(result), words: words, tasks: nodes)
+    (script.cores, script.memory, script.command) = (cores, memory, command)
+    return script
+  }
+}
+
+struct JobCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "job",
+    abstract: "Prints a script that shares a conversion among the machines of a cluster.",
+    subcommands: [SlurmCommand.self, KubernetesCommand.self])
+}
+
+struct SlurmCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "slurm", abstract: "A job array that writes the shares, and a join that waits for it.",
+    discussion:
+      "Example: smelt job slurm DIR OUT --nodes 8 --cores 16 --scheme fp8-channel > job.sh; bash job.sh")
+
+  @OptionGroup var job: JobOptions
+  @Option(name: .long, help: ArgumentHelp("How long a task may take, in Slurm's words.", valueName: "time"))
+  var time: String?
+  @Option(name: .long, help: ArgumentHelp("Where tasks run.", valueName: "name"))
+  var partition: String?
+
+  func run() throws {
+    var script = try job.script()
+    (script.time, script.partition) = (time, partition)
+    try Output.line(String(script.slurm.dropLast()))
+  }
+}
+
+struct KubernetesCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "kubernetes", abstract: "An indexed job that writes the shares, and a job for the join.",
+    discussion:
+      "Example: smelt job kubernetes /data/DIR /data/OUT --nodes 8 --image registry/smelt --claim models --scheme fp8-channel > job.yaml"
+  )
+
+  @OptionGroup var job: JobOptions
+  @Option(name: .long, help: ArgumentHelp("The image that holds the command.", valueName: "image"))
+  var image: String = "smelt"
+  @Option(
+    name: .long, help: ArgumentHelp("The claim of the volume with source and result.", valueName: "name"))
+  var claim: String = "models"
+  @Option(name: .long, help: ArgumentHelp("Where that volume is mounted.", valueName: "path"))
+  var mount: String = "/data"
+
+  func run() throws {
+    var script = try job.script()
+    (script.image, script.claim, script.mount) = (image, claim, mount)
+    try Output.line(String(script.kubernetes.dropLast()))
+  }
+}

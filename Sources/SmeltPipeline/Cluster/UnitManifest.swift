@@ -1,0 +1,89 @@
+// What stands beside a unit's file: which unit it is, of which work, what its bytes are and what reading the source told.
+// Formats/cluster.md, section 3.
+
+import SmeltQuantization
+import SmeltStorage
+import SmeltTensors
+
+/// A unit that is done.
+struct UnitManifest: Sendable {
+  /// The `schema` of the file.
+  static let schema = "smelt.unit/1"
+  /// The ending of its name, behind that of the unit's file.
+  static let ending = ".unit.json"
+  private static let byteLimit = 1 << 30
+
+  /// What the work is: program, source, recipe, statistics, layout.
+  var work: JSON
+  /// What was asked for, so that the parts can be joined without being told again.
+  var request: JSON
+  var unit: Int
+  var units: Int
+  var file: String
+  var byteCount: Int
+  /// XXH64 of the file.
+  var sum: UInt64
+  var done: [ConversionJournal.Done]
+  /// Numbers of the container's own.
+  var counts: [Int]
+
+  /// The path of the manifest of a unit's file.
+  static func path(_ file: String) -> String { file + ending }
+
+  var text: [UInt8] {
+    let json: JSON = [
+      "schema": JSON(Self.schema), "unit": JSON(unit), "units": JSON(units), "file": JSON(file),
+      "bytes": JSON(byteCount), "xxh64": JSON(hexadecimal(sum)), "counts": JSON(counts.map { JSON($0) }),
+      "done": ConversionJournal.list(done), "work": work, "request": request,
+    ]
+    return Array((json.text() + "\n").utf8)
+  }
+
+  init(
+    work: JSON, request: JSON, _ unit: ResultUnit, of units: Int, byteCount: Int, sum: UInt64,
+    done: [ConversionJournal.Done], counts: [Int]
+  ) {
+    (self.work, self.request, self.unit, self.units) = (work, request, unit.number, units)
+    (file, self.byteCount, self.sum, self.done, self.counts) = (unit.file, byteCount, sum, done, counts)
+  }
+
+  /// Reads a manifest.
+  /// - Throws: `UNIT_MISMATCH` for a file that is none.
+  init(path: String) throws {
+    let invalid = FormatError(.unitMismatch, file: path, "does not describe a unit of a conversion")
+    guard let stamp = try? MappedFile(path: path), stamp.count <= Self.byteLimit,
+      let json = try? JSON.scan(stamp.bytes, limits: JSONLimits(values: 64 << 20)),
+      json["schema"]?.string == Self.schema, let unit = json["unit"]?.integer,
+      let units = json["units"]?.integer, (0..<units).contains(unit), let file = json["file"]?.string,
+      path.hasSuffix(Self.path(file)), !file.contains("/"), let bytes = json["bytes"]?.integer, bytes >= 0,
+      let digits = json["xxh64"]?.string, digits.utf8.count == 16, let sum = UInt64(digits, radix: 16),
+      let counts = json["counts"]?.array?.map({ $0.integer ?? -1 }), counts.allSatisfy({ $0 >= 0 }),
+      let work = json["work"], let request = json["request"]
+    else { throw invalid }
+    (self.work, self.request, self.unit, self.units) = (work, request, unit, units)
+    (self.file, byteCount, self.sum, self.counts) = (file, bytes, sum, counts)
+    do {
+      done = try ConversionJournal.done(json, file: path)
+    } catch {
+      throw invalid
+    }
+  }
+
+  /// Holds what is said to be done against the unit of a plan.
+  /// - Throws: `UNIT_MISMATCH`.
+  func check(_ own: ResultUnit, _ plan: Plan, work: JSON, path: String) throws {
+    if let place = ResultJournal.difference(self.work, work) {
+      throw FormatError(
+        .unitMismatch, file: path, subject: place.key, "is of other work: \(place.problem)")
+    }
+    let names = plan.slabs[own.slabs].map(\.name)
+    let isEqual = file == own.file && done.map(\.slab) == names
+    let hasHashes = zip(done, plan.slabs[own.slabs]).allSatisfy {
+      $0.facts.sourceHashes.count == ($1.other == nil ? 1 : 2)
+        && (0...($1.isKept ? 0 : $1.shape.count)).contains($0.facts.inexactValues)
+    }
+    guard isEqual, hasHashes else {
+      throw FormatError(.unitMismatch, file: path, "does not hold the weights of unit \(unit)")
+    }
+  }
+}
