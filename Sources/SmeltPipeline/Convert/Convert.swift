@@ -110,6 +110,7 @@ func converting(_ model: Model, to path: String, _ options: ConvertOptions) thro
 
   let room = freeDiskBytes(parentFolder(path)).map { "; \(byteText($0)) free on the disk" } ?? ""
   options.run.progress.announce("\(path): \(plan.summary)\(room)")
+  if let notice = RemoteModels.notice(model.path) { options.run.progress.announce(notice) }
   options.run.progress.begin("convert", total: plan.bytesOut, unit: "bytes")
   var (scales, global, zeros): ([UInt8], [UInt8], [UInt8]) = ([], [], [])
   var inexact = 0
@@ -126,7 +127,8 @@ func converting(_ model: Model, to path: String, _ options: ConvertOptions) thro
       ledger[entry].sourceHash = known.sourceHash
     }
     try options.run.parallel.ordered(jobs.count) {
-      try converter.piece(jobs[$0])
+      converter.fetchAhead(jobs, $0)
+      return try converter.piece(jobs[$0])
     } consume: { piece in
       try Interrupt.check()
       let slab = plan.slabs[piece.job.slab]
