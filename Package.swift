@@ -35,11 +35,16 @@ let package = Package(
       name: "CKernels", cSettings: optimized,
       linkerSettings: [.linkedLibrary("m", .when(platforms: [.linux]))]),
 
+    // C: transfers by the system's libcurl, which is loaded when a model is fetched. Packages with a client of their own cost minutes
+    // of build or 40 MB of tables in a static binary, and what comes with Swift on Linux is libcurl underneath.
+    .target(name: "CTransfer", linkerSettings: [.linkedLibrary("dl", .when(platforms: [.linux]))]),
+
     // The rooms, in dependency order.
     .target(
       name: "SmeltStorage",
       dependencies: ["CKernels", .target(name: "COpenSSL", condition: .when(platforms: [.linux]))],
       swiftSettings: swift),
+    .target(name: "SmeltHub", dependencies: ["SmeltStorage", "CTransfer"], swiftSettings: swift),
     .target(
       name: "SmeltTensors", dependencies: ["SmeltStorage", "CKernels"], swiftSettings: swift),
     .target(name: "SmeltTokenizers", dependencies: ["SmeltStorage"], swiftSettings: swift),
@@ -56,7 +61,7 @@ let package = Package(
     .target(
       name: "SmeltPipeline",
       dependencies: [
-        "SmeltContainers", "SmeltModels", "SmeltQuantization", "SmeltTokenizers", "SmeltTensors",
+        "SmeltContainers", "SmeltModels", "SmeltQuantization", "SmeltTokenizers", "SmeltTensors", "SmeltHub",
         "SmeltStorage", "CKernels",
       ], swiftSettings: swift),
     .target(
@@ -65,7 +70,8 @@ let package = Package(
     .executableTarget(
       name: "SmeltCommand",
       dependencies: [
-        "SmeltPipeline", "SmeltStorage", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "SmeltPipeline", "SmeltHub", "SmeltStorage",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: swift),
 
     // Tests: shared checks, then one target a room, then the command as a user sees it.
@@ -74,6 +80,10 @@ let package = Package(
       path: "Tests/SmeltTestSupport", swiftSettings: tests),
     .testTarget(
       name: "SmeltStorageTests", dependencies: ["SmeltStorage", "SmeltTestSupport", "CKernels"],
+      swiftSettings: tests),
+    .testTarget(
+      name: "SmeltHubTests",
+      dependencies: ["SmeltHub", "SmeltPipeline", "SmeltQuantization", "SmeltStorage", "SmeltTestSupport"],
       swiftSettings: tests),
     .testTarget(
       name: "SmeltTensorsTests",

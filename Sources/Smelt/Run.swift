@@ -43,7 +43,8 @@ public struct Run: Sendable {
   }
 
   var options: RunOptions {
-    RunOptions(
+    RemoteModels.limitMemory(maxMemory)
+    return RunOptions(
       parallel: threads.map { Parallel(threads: max(1, min($0, 1024))) } ?? .allCores, maxMemory: maxMemory,
       progress: progress == nil && message == nil ? SilentProgress() : Reporter(self))
   }

@@ -1,6 +1,7 @@
 // Options that commands share.
 
 import ArgumentParser
+import SmeltHub
 import SmeltPipeline
 import SmeltStorage
 
@@ -26,7 +27,8 @@ struct CommonOptions: ParsableArguments {
   }
 
   var run: RunOptions {
-    RunOptions(
+    RemoteModels.limitMemory(maxMemory.bytes)
+    return RunOptions(
       parallel: threads.map { Parallel(threads: $0) } ?? .allCores, maxMemory: maxMemory.bytes,
       progress: quiet ? WarningsAlone() : Terminal.progress())
   }
@@ -40,11 +42,31 @@ struct OpenOptions: ParsableArguments {
       "Leave out tensors that no rule explains and whose names match (* and ?); scales, zero points, biases, norms, routers and heads by their whole names only; may be repeated.",
       valueName: "pattern"))
   var allowDrop: [String] = []
+  @Flag(
+    name: .long,
+    help: "Take org/name for a repository of the hub, hf://org/name, where there is no such path.")
+  var hub = false
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Keep what is fetched of a repository, in the layout of the hub's cache: it is not fetched again, and other tools find it.",
+      valueName: "folder"))
+  var keep: String?
+  @Flag(
+    name: .long, help: "Fetch from http:// addresses of other machines, which others can read and change.")
+  var allowHttp = false
+
+  /// What is said of models elsewhere.
+  var remote: RemoteOptions {
+    var options = RemoteOptions()
+    (options.isHub, options.keep, options.allowsHTTP) = (hub, keep, allowHttp)
+    return options
+  }
 
   /// Opens a model. What is worth saying about it, and which of its tensors take no part, goes to stderr, unless the command's
   /// own report says it.
   func open(_ path: String, isReported: Bool = false) throws -> Model {
-    let model = try Model.open(path, allowDrop: allowDrop)
+    let model = try Model.open(path, allowDrop: allowDrop, remote: remote)
     guard !isReported else { return model }
     for warning in model.warnings { Terminal.error("warning: \(path): \(warning)") }
     for left in model.leftOut { Terminal.error("left out: \(left.text)") }

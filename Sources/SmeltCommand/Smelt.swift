@@ -20,7 +20,8 @@ struct Smelt: ParsableCommand {
     abstract: "Converts, quantizes and proves Mixture-of-Experts weights.",
     discussion: """
       A model is a directory (config.json, safetensors, tokenizer.json), a .gguf
-      or an .ingot. Paths are positional: source first, result second.
+      or an .ingot, here or at an address: hf://org/name[@revision],
+      https://host/folder/. Paths are positional: source first, result second.
 
       Examples:
         smelt demo
@@ -39,6 +40,8 @@ struct Smelt: ParsableCommand {
         SMELT_ISA  The instruction set to run with; by default the best that this
                    machine has. Results are the same. One of
                    \(InstructionSet.words.joined(separator: ", ")).
+        HF_TOKEN, HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE and others
+                   How models are fetched: Formats/hub.md.
       """,
     version: "smelt \(smeltVersion)",
     subcommands: [

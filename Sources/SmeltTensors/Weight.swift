@@ -163,6 +163,32 @@ package struct Weight: Sendable {
     return try Weight(name: name, shape: shape, encoding: encoding, parts: copies, file: file)
   }
 
+  /// The same weight with other bytes of the same parts.
+  private init(_ other: Weight, _ bytes: (Part) throws -> Bytes) rethrows {
+    (name, shape, encoding, file) = (other.name, other.shape, other.encoding, other.file)
+    parts = try other.parts.map {
+      Part($0.name, dtype: $0.dtype, shape: $0.shape, bytes: try bytes($0))
+    }
+  }
+
+  /// Whether some part is fetched from elsewhere when it is asked for.
+  package var isFetched: Bool { parts.contains { $0.bytes.isFetched } }
+
+  /// The same weight with holds of its own on bytes that are fetched: they go with this value and its copies, not with the file.
+  package var apart: Weight { isFetched ? Weight(self) { $0.bytes.apart } : self }
+
+  /// The same weight with all that is fetched in memory, as long as the value or a copy lives.
+  /// - Throws: what kept it from being fetched.
+  package func fetched() throws -> Weight { isFetched ? try Weight(self) { try $0.bytes.fetched() } : self }
+
+  /// The same weight, of which `bytes` of the codes and all other parts are in memory as long as the value or a copy lives; other codes
+  /// must not be touched through it.
+  /// - Throws: what kept them from being fetched.
+  package func window(_ bytes: Range<Int>) throws -> Weight {
+    guard isFetched else { return self }
+    return try Weight(self) { try $0.name == .values ? $0.bytes.window(bytes) : $0.bytes.fetched() }
+  }
+
   /// Lets the system take back the pages of a mapped file that hold this weight.
   package func evict() { for part in parts { part.bytes.evict() } }
 

@@ -17,7 +17,7 @@ struct BenchModelCommand: ParsableCommand {
       Example: smelt bench model DIR --prefill 512,2048 --decode 64 --threads 1
       """)
 
-  @Argument(help: "A directory, a .gguf or an .ingot.")
+  @Argument(help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.")
   var model: String
   @OptionGroup var opening: OpenOptions
   @Option(

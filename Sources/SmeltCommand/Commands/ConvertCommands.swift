@@ -138,7 +138,7 @@ struct PlanCommand: ParsableCommand {
     commandName: "plan", abstract: "Shows what a conversion would do, from headers alone.",
     discussion: "Example: smelt plan DIR out.ingot --scheme fp8-channel --json")
 
-  @Argument(help: "A directory, a .gguf or an .ingot.")
+  @Argument(help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.")
   var model: String
   @OptionGroup var opening: OpenOptions
   @Argument(help: "The result's path; nothing is written.")
@@ -168,7 +168,7 @@ struct ConvertCommand: ParsableCommand {
     abstract: "Converts a model; without a scheme or recipe every value stays as it is.",
     discussion: "Example: smelt convert DIR out.ingot")
 
-  @Argument(help: "A directory, a .gguf or an .ingot.")
+  @Argument(help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.")
   var model: String
   @OptionGroup var opening: OpenOptions
   @Argument(help: "The result: NAME.ingot, NAME.gguf, or a folder for safetensors.")
@@ -222,7 +222,7 @@ struct CalibrateCommand: ParsableCommand {
       A file named .gguf becomes an importance matrix for llama-quantize.
       """)
 
-  @Argument(help: "A directory, a .gguf or an .ingot.")
+  @Argument(help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.")
   var model: String
   @OptionGroup var opening: OpenOptions
   @Argument(help: "The statistics file to write: .gguf for an importance matrix, else safetensors.")
@@ -263,7 +263,7 @@ struct QuantizeCommand: ParsableCommand {
         smelt quantize DIR OUT/ --for vllm-h100
       """)
 
-  @Argument(help: "A directory, a .gguf or an .ingot.")
+  @Argument(help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.")
   var model: String
   @OptionGroup var opening: OpenOptions
   @Argument(help: "The result: NAME.ingot, NAME.gguf, or a folder for safetensors.")

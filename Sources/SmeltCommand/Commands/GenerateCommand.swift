@@ -18,7 +18,7 @@ struct GenerateCommand: ParsableCommand {
       Example: smelt generate DIR --prompt "It is a truth" --max-tokens 40
       """)
 
-  @Argument(help: "A directory, a .gguf or an .ingot.")
+  @Argument(help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.")
   var model: String
   @OptionGroup var opening: OpenOptions
   @Option(name: .long, help: "The text to continue.")

@@ -9,7 +9,7 @@ struct InspectCommand: ParsableCommand {
     commandName: "inspect", abstract: "Shows what a model is, from its headers alone.",
     discussion: "Example: smelt inspect DeepSeek-V4-Flash --tensors")
 
-  @Argument(help: "A directory, a .gguf or an .ingot.")
+  @Argument(help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.")
   var model: String
   @OptionGroup var opening: OpenOptions
   @Flag(name: .long, help: "List every tensor.")
@@ -28,7 +28,7 @@ struct InspectCommand: ParsableCommand {
 
   func run() throws {
     if let layer, let expert {
-      let place = try expertPlace(model, layer: layer, expert: expert)
+      let place = try expertPlace(model, layer: layer, expert: expert, remote: opening.remote)
       return try output.show(place.json, place.text)
     }
     let inspection = try inspect(try opening.open(model, isReported: true))
@@ -52,7 +52,7 @@ struct CheckCommand: ParsableCommand {
                smelt check DIR --for vllm --tp 8
       """)
 
-  @Argument(help: "A directory, a .gguf or an .ingot.")
+  @Argument(help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.")
   var model: String
   @OptionGroup var opening: OpenOptions
   @Flag(
@@ -125,7 +125,7 @@ struct EvaluateCommand: ParsableCommand {
       Example: smelt evaluate model.ingot --text evaluation.txt
       """)
 
-  @Argument(help: "A directory, a .gguf or an .ingot.")
+  @Argument(help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.")
   var model: String
   @OptionGroup var opening: OpenOptions
   @OptionGroup var text: TextOptions
@@ -156,7 +156,7 @@ struct LogitsCommand: ParsableCommand {
       Example: smelt logits DIR out.safetensors --tokens ids.json --routing
       """)
 
-  @Argument(help: "A directory, a .gguf or an .ingot.")
+  @Argument(help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.")
   var model: String
   @OptionGroup var opening: OpenOptions
   @Argument(help: "The safetensors file to write.")

@@ -168,7 +168,7 @@ struct DiffCommand: ParsableCommand {
       Example: smelt diff DIR out.ingot
       """)
 
-  @Argument(help: "A directory, a .gguf or an .ingot.")
+  @Argument(help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.")
   var a: String
   @OptionGroup var opening: OpenOptions
   @Argument(help: "Another one of the same architecture.")

@@ -71,9 +71,14 @@ struct IngotFilePart: Sendable {
 
   /// A frame's content, verified: lent when raw, else inflated into memory of exactly its length.
   func content(_ frame: IngotFrame, _ parallel: Parallel) throws -> Bytes {
+    // One request for all chunks where the file is fetched, unless the frame is large and read piece by piece.
+    let whole = bytes[frame.offset..<frame.end]
+    if whole.isFetched, frame.storedLength > IngotFilePart.heldFrame { whole.willNeed() }
+    let held = frame.storedLength > IngotFilePart.heldFrame ? whole : try whole.fetched()
+    defer { withExtendedLifetime(held) {} }
     guard frame.codec != .raw else {
       try verifyLent(frame, parallel)
-      return bytes[frame.offset..<frame.end]
+      return held
     }
     let pieces = pieces(of: frame)
     let buffer = ByteBuffer(count: frame.contentLength)

@@ -103,7 +103,7 @@ package struct JoinedWeight: Sendable {
   /// - Throws: `Q_CONFIG` where a built weight's data contradict its configuration.
   package func weight() throws -> Weight {
     switch fields.maker {
-    case .lent(let weight): weight
+    case .lent(let weight): weight.apart
     case .built(_, let make), .made(_, let make): try make()
     }
   }

@@ -31,7 +31,7 @@ package final class SafetensorsDirectory: TensorSource {
     if folder.names.contains(SafetensorsIndex.fileName) {
       let place = folder.file(SafetensorsIndex.fileName)
       let file = try MappedFile(path: folder.resolve(SafetensorsIndex.fileName))
-      let content = try SafetensorsIndex(file.bytes, file: place)
+      let content = try SafetensorsIndex(file.bytes.fetched(), file: place)
       index = (file, place, content)
       names = content.shards
       try folder.requireAll(names, namedBy: place)

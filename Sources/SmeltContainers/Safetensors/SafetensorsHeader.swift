@@ -49,7 +49,7 @@ struct SafetensorsHeader {
     self.file = file
     let length = try SafetensorsHeader.length(bytes, file: file)
     dataStart = 8 + length
-    let header = bytes[8..<dataStart]
+    let header = try bytes[8..<dataStart].fetched()
     if PlaceholderFile.isZero(header) {
       throw FormatError(
         .stZeroPage, file: file, offset: 8, "found \(length) zero bytes, expected a header")
@@ -59,14 +59,18 @@ struct SafetensorsHeader {
   }
 
   /// The header's length (rules 1 to 5).
-  private static func length(_ bytes: Bytes, file: String) throws(FormatError) -> Int {
+  private static func length(_ bytes: Bytes, file: String) throws -> Int {
+    let head = try bytes[0..<min(bytes.count, 512)].fetched()
+    defer { withExtendedLifetime(head) {} }
     try PlaceholderFile.refuseText(bytes, file: file)
     guard bytes.count >= 8 else {
       throw FormatError(
         .stTruncated, file: file, offset: bytes.count,
         "found \(bytes.count) bytes, expected the 8 bytes of the header length at least")
     }
-    let length = bytes.withUnsafeBytes { UInt64(littleEndian: $0.loadUnaligned(as: UInt64.self)) }
+    let length = try bytes[0..<8].fetched().withUnsafeBytes {
+      UInt64(littleEndian: $0.loadUnaligned(as: UInt64.self))
+    }
     if length == 0 && bytes.count > 8 && PlaceholderFile.isZero(bytes[0..<min(bytes.count, 4096)]) {
       throw FormatError(.stZeroPage, file: file, offset: 0, "found zero bytes only, expected a header length")
     }

@@ -29,7 +29,8 @@ extension Converter {
     var (scales, global, zeros): ([UInt8], [UInt8], [UInt8]) = ([], [], [])
     var inexact = 0
     try options.run.parallel.ordered(jobs.count) {
-      try self.piece(jobs[$0])
+      self.fetchAhead(jobs, $0)
+      return try self.piece(jobs[$0])
     } consume: { piece in
       try Interrupt.check()
       let slab = plan.slabs[piece.job.slab]

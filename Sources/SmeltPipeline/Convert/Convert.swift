@@ -100,6 +100,7 @@ func converting(_ model: Model, to path: String, _ options: ConvertOptions) thro
   var facts = LedgerFacts(plan)
   let room = freeDiskBytes(parentFolder(path)).map { "; \(byteText($0)) free on the disk" } ?? ""
   options.run.progress.announce("\(path): \(plan.summary)\(room)")
+  if let notice = RemoteModels.notice(model.path) { options.run.progress.announce(notice) }
   options.run.progress.begin("convert", total: plan.bytesOut, unit: "bytes")
   let written: ResultSummary
   do {

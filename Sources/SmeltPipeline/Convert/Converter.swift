@@ -18,9 +18,16 @@ final class Converter: Sendable {
   private let surveys: Surveys
   /// The slab of each weight that is rounded.
   private let slabs: [WeightName: Int]
+  private let source: any ModelSource
+  /// Whether the source is fetched from elsewhere.
+  private let isFetched: Bool
+  /// The first job whose source was not asked for ahead.
+  private let ahead = Mutex(0)
 
   init(_ model: Model, _ plan: Plan, _ options: ConvertOptions) {
     arranged = ArrangedWeights(model, plan)
+    source = model.source
+    isFetched = RemoteModels.isRemote(model.path)
     self.plan = plan
     self.options = options
     states = plan.slabs.map { _ in SlabState() }
@@ -39,9 +46,14 @@ final class Converter: Sendable {
   /// at, rounded, held against the format and packed.
   func piece(_ job: ConvertJob) throws -> ConvertedPiece {
     let slab = plan.slabs[job.slab]
-    let weight = try arranged.weight(slab)
+    let whole = try arranged.weight(slab)
+    // Of what is fetched, this piece alone has to be in memory.
+    let weight = try whole.window(
+      slab.isKept
+        ? job.content
+        : sliceBytes(whole.values.bytes.count, rows: rows(job, slab, whole.rows).all, of: whole.rows))
     let line = ChunkLine(job, options.target.compression == nil ? nil : pool) { content in
-      try self.form(job, content, slab, weight)
+      try self.form(job, content, slab, whole)
     }
     var piece = ConvertedPiece(job)
     var hash = hashesRows(slab) ? states[job.slab].hash.claim(job.content.lowerBound) : nil
@@ -51,7 +63,7 @@ final class Converter: Sendable {
       piece.source = piece.content
       try walk(weight, job, line, &hash)
     } else {
-      try round(weight, slab, line, &piece, &hash)
+      try round(weight, slab, try quantizeOptions(whole, slab, job.slab), line, &piece, &hash)
     }
     piece.form = try line.finish(piece.content)
     piece.chunks = line.chunks
@@ -103,20 +115,57 @@ final class Converter: Sendable {
     }
   }
 
+  /// The rows that a job rounds, and those of them that begin in its piece.
+  private func rows(_ job: ConvertJob, _ slab: OutputMatrix, _ count: Int) -> (
+    all: Range<Int>, own: Range<Int>
+  ) {
+    let block = plan.scheme(slab).rowBlock
+    let unit = slab.rowBytes * block
+    func row(_ unit: Int) -> Int { min(count, unit * block) }
+    let last = unit > 0 ? row(ceilDivide(job.content.upperBound, unit)) : count
+    return (
+      (unit > 0 ? row(job.content.lowerBound / unit) : 0)..<last,
+      (unit > 0 ? row(ceilDivide(job.content.lowerBound, unit)) : 0)..<last
+    )
+  }
+
+  /// Begins to fetch what the jobs behind one will read, where the source is fetched.
+  func fetchAhead(_ jobs: [ConvertJob], _ place: Int) {
+    guard isFetched else { return }
+    let next = ahead.withLock { ahead in
+      defer { ahead = max(ahead, min(jobs.count, place + 1 + Converter.jobsAhead)) }
+      return max(ahead, place)..<max(ahead, min(jobs.count, place + 1 + Converter.jobsAhead))
+    }
+    for job in jobs[next] {
+      let slab = plan.slabs[job.slab]
+      let stored = plan.weights[slab.weight].stored
+      guard stored.prepared == nil else { continue }
+      let count = stored.contentBytes
+      // Codes of a plain weight lie row after row, one that is kept is copied; of others the first piece takes all.
+      let codes =
+        !slab.steps.isEmpty
+        ? 0..<(job.isFirst ? count : 0)
+        : slab.isKept
+          ? job.content
+          : stored.encoding is Plain
+            ? sliceBytes(count, rows: rows(job, slab, stored.spec.shape.rows).all, of: stored.spec.shape.rows)
+            : 0..<(job.isFirst ? count : 0)
+      if !codes.isEmpty { source.willNeed(stored.spec.name, codes: codes) }
+    }
+  }
+
+  /// Jobs whose source is fetched ahead: each makes 4 MiB at most, of some 16 MiB of source.
+  private static let jobsAhead = 6
+
   /// Rows that are rounded. Pieces are cut between bytes; whole rows, or whole blocks of rows, are quantized for them.
   private func round(
-    _ weight: Weight, _ slab: OutputMatrix, _ line: ChunkLine, _ piece: inout ConvertedPiece,
-    _ hash: inout XXH64?
+    _ weight: Weight, _ slab: OutputMatrix, _ quantizing: QuantizeOptions, _ line: ChunkLine,
+    _ piece: inout ConvertedPiece, _ hash: inout XXH64?
   ) throws {
     let job = piece.job
     let scheme = plan.scheme(slab)
     let block = scheme.rowBlock
-    let unit = slab.rowBytes * block
-    func row(_ unit: Int) -> Int { min(weight.rows, unit * block) }
-    let last = unit > 0 ? row(ceilDivide(job.content.upperBound, unit)) : weight.rows
-    let rows = (unit > 0 ? row(job.content.lowerBound / unit) : 0)..<last
-    let own = (unit > 0 ? row(ceilDivide(job.content.lowerBound, unit)) : 0)..<last
-    let quantizing = try quantizeOptions(weight, slab, job.slab)
+    let (rows, own) = rows(job, slab, weight.rows)
     let target = try PieceTarget(scheme.resultParts(of: weight), rows, of: weight.rows, block, pool)
     if own.lowerBound > rows.lowerBound {  // the rest of a row that the piece before began
       _ = try scheme.quantize(
@@ -220,7 +269,8 @@ final class Converter: Sendable {
           ? weight.values.bytes
           : Bytes(
             try plan.scheme(slab).quantize(
-              weight, rows: rows, options: try quantizeOptions(weight, slab, job.slab)
+              weight.window(sliceBytes(weight.values.bytes.count, rows: rows, of: weight.rows)), rows: rows,
+              options: try quantizeOptions(weight, slab, job.slab)
             ).values)
       }
       let form = try FrameCodec.choose(

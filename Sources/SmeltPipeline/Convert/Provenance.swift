@@ -14,6 +14,7 @@ func ledgerFile(_ ledger: [LedgerEntry]) -> Bytes {
 /// - Parameter ledger: what reading the source told, where it was read: its hash is said then.
 func provenance(_ model: Model, _ options: ConvertOptions, _ ledger: [LedgerEntry]? = nil) throws -> JSON {
   var source: [(String, JSON)] = [("container", JSON(model.containerName))]
+  source += RemoteModels.origin(model.path)
   if let hash = model.source.contentHash {
     if model.family is UnknownArchitecture { source.append(("dialect", JSON(model.family.dialects[0]))) }
     source.append(("content_hash", JSON(hash)))

@@ -107,7 +107,7 @@ struct CarriedFiles {
     }
     total += file.count
     if file.count <= CarriedFiles.readLimit || isNeeded {
-      files.append((relative, Bytes(file.bytes.array)))
+      files.append((relative, Bytes(try file.bytes.fetched().array)))
     } else {
       files.append((relative, file.bytes))
       mappings.append(file)

@@ -141,7 +141,7 @@ package final class Checkpoint: ModelSource {
 
   /// The weight of a name; its codes and scales are scanned once, at first use.
   package func weight(_ name: WeightName) throws -> Weight {
-    try scanned(name, try unscanned(name))
+    try scanned(name, try unscanned(name).fetched())
   }
 
   /// A weight of a name, scanned unless one was before.
@@ -290,6 +290,18 @@ extension Checkpoint {
   }
 
   package func willNeed(_ name: WeightName) { stored(name).willNeed() }
+
+  package func willNeed(_ name: WeightName, codes: Range<Int>) {
+    let stored = stored(name)
+    // What is put in order is read whole.
+    guard !stored.isBuilt, let weight = try? stored.weight(), codes.upperBound <= weight.values.bytes.count
+    else {
+      if codes.lowerBound == 0 { stored.willNeed() }
+      return
+    }
+    weight.values.bytes[codes].willNeed()
+    if codes.lowerBound == 0 { for part in weight.parts.dropFirst() { part.bytes.willNeed() } }
+  }
 
   package func giveBack(_ name: WeightName) { stored(name).evict() }
 }

@@ -1,6 +1,7 @@
 // The containers that models lie in, one line each: how a path is recognized, and how it is opened.
 
 import SmeltContainers
+package import SmeltHub
 import SmeltStorage
 
 /// A container that models are read from.
@@ -60,19 +61,25 @@ extension Container {
 
 extension Model {
   /// Opens a model: a directory, a GGUF file or an ingot (named so, or known by their first bytes).
-  /// - Parameter allowDrop: globs of tensors that may be left out where no rule explains them; the ledger names them.
-  /// - Throws: `SRC_MISSING`, `SRC_NOT_MODEL`, and every refusal of the container and the family.
-  package static func open(_ path: String, allowDrop: [String] = []) throws -> Model {
-    guard !path.isEmpty else {
+  /// - Parameters:
+  ///   - given: its path, or an address: `hf://org/name`, `https://host/folder/` (Formats/hub.md).
+  ///   - allowDrop: globs of tensors that may be left out where no rule explains them; the ledger names them.
+  ///   - remote: what is said of models elsewhere.
+  /// - Throws: `SRC_MISSING`, `SRC_NOT_MODEL`, `NET_…`, and every refusal of the container and the family.
+  package static func open(
+    _ given: String, allowDrop: [String] = [], remote: RemoteOptions = RemoteOptions()
+  ) throws -> Model {
+    guard !given.isEmpty else {
       throw RequestError(
         .usage, "the path of the model is empty", help: "give a directory, a .gguf or an .ingot")
     }
+    let path = try RemoteModels.path(given, remote)
     if let container = Containers.recognizing(path) { return Model(try container.open(path, allowDrop)) }
     switch pathKind(path) {
     case .nothing:
       throw FormatError(
         .missingFile, file: path, "there is no such file or directory",
-        help: firstPart(of: path).map { "it was written in parts: give '\($0)'" })
+        help: firstPart(of: path).map { "it was written in parts: give '\($0)'" } ?? RemoteModels.help(path))
     case .file, .directory:
       throw FormatError(
         .notModel, file: path, "found a file that is neither an .ingot nor a .gguf",

@@ -68,6 +68,8 @@ package protocol ModelSource: Weights {
   func declaredScales() throws -> DeclaredScales
   /// Begins to read the pages that hold the weight.
   func willNeed(_ name: WeightName)
+  /// Begins to read some bytes of the codes of a weight, and with the first of them its other parts.
+  func willNeed(_ name: WeightName, codes: Range<Int>)
   /// Lets the system take back the pages that hold the weight.
   func giveBack(_ name: WeightName)
   /// Bytes that weights put in order may take at once, when several threads work on the largest.
@@ -97,6 +99,8 @@ extension ModelSource {
   package func pieces(of name: WeightName) throws -> [Weight]? { nil }
   /// The scanned one.
   package func unscanned(_ name: WeightName) throws -> Weight { try weight(name) }
+  /// All of it, with the first bytes.
+  package func willNeed(_ name: WeightName, codes: Range<Int>) { if codes.lowerBound == 0 { willNeed(name) } }
   /// None is put in order.
   package func builtBytes(threads: Int) -> Int { 0 }
   /// None is kept.

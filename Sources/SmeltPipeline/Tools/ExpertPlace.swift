@@ -1,6 +1,7 @@
 // Where an ingot holds an expert.
 
 import SmeltContainers
+package import SmeltHub
 package import SmeltStorage
 
 /// Where an expert's matrices lie.
@@ -27,7 +28,11 @@ package struct ExpertPlace: Sendable {
 
 /// Where an ingot holds an expert: header and index are looked at, nothing else.
 /// - Throws: `RequestError` usage when the file is no ingot or has no such expert; every refusal of the container.
-package func expertPlace(_ path: String, layer: Int, expert: Int) throws -> ExpertPlace {
+package func expertPlace(_ given: String, layer: Int, expert: Int, remote: RemoteOptions = RemoteOptions())
+  throws
+  -> ExpertPlace
+{
+  let path = try RemoteModels.path(given, remote)
   guard pathKind(path) == .nothing || Container.ingot.recognizes(path) else {
     throw RequestError(.usage, "--layer and --expert are for ingots: '\(path)' is not one")
   }

@@ -197,7 +197,7 @@ extension WeightCache {
       }
       let weight = try read(key, parallel)
       if weight.heldBytes < weight.byteCount {
-        lend(key)
+        lend(key, weight)
       } else {
         state.withLock { state in
           state.resources.bytesRead += bases[key.side].sizes(of: key.name).stored
@@ -240,8 +240,8 @@ extension WeightCache {
       return cache.keep(key, weight, byteCount: weight.byteCount, pinned: isPinned)
     }
 
-    /// Counts the pages of a lent weight, and makes room for them.
-    private func lend(_ key: Key) {
+    /// Counts the pages of a lent weight, and makes room for them. What is fetched is held as long as its pages count.
+    private func lend(_ key: Key, _ weight: Weight) {
       let base = bases[key.side]
       let isResident = pages.find(key) != nil
       let stored = base.sizes(of: key.name).stored
@@ -250,7 +250,8 @@ extension WeightCache {
         state.count(key, wasRead: !isResident)
         return state.pinned.contains(key)
       }
-      if isResident || pages.keep(key, LentPages(base, key.name), byteCount: stored, pinned: isPinned) {
+      if isResident || pages.keep(key, LentPages(base, key.name, weight), byteCount: stored, pinned: isPinned)
+      {
         return
       }
       state.withLock { _ = $0.passing.insert(key) }
@@ -292,10 +293,13 @@ extension WeightCache {
   private final class LentPages: Sendable {
     private let base: any ModelSource
     private let name: WeightName
+    /// A weight that is fetched, whose holds go with it.
+    private let held: Weight?
 
-    init(_ base: any ModelSource, _ name: WeightName) {
+    init(_ base: any ModelSource, _ name: WeightName, _ weight: Weight) {
       self.base = base
       self.name = name
+      held = weight.isFetched ? weight : nil
     }
 
     deinit { base.giveBack(name) }

@@ -1,7 +1,9 @@
 // A file mapped read-only for as long as the object lives. The size is looked at before mapping, and size and time
-// again on request. A page that cannot be read (the file was cut short, the disk failed) ends the process with an error.
+// again on request. A page that cannot be read (the file was cut short, the disk failed) ends the process with an error. A file of a
+// mounted folder is not mapped but fetched.
 
 internal import CKernels
+internal import Synchronization
 
 #if canImport(Glibc)
   import Glibc
@@ -25,6 +27,8 @@ package final class MappedFile: @unchecked Sendable {
   private let base: UnsafeMutableRawPointer?
   private let size: Int
   private let modified: Int64
+  /// The file of a mounted folder that stands behind this one; nil of a file on this machine.
+  private let paged: (any PagedFile)?
   /// What the handler of unreadable pages knows of this file.
   private let noted: OpaquePointer?
   /// When the file was changed last, in nanoseconds of the system's clock.
@@ -37,6 +41,12 @@ package final class MappedFile: @unchecked Sendable {
     self.name = fileName(path)
     // Looked at before it is opened: opening a device can do something, and a pipe can wait.
     guard !path.isEmpty else { throw RequestError(.usage, "the path of a file is empty") }
+    if let file = try Mounts.open(path) {
+      (paged, base, noted) = (file, nil, nil)
+      (size, modified, identity) = (file.count, 0, file.identity)
+      return
+    }
+    paged = nil
     let kind = pathKind(path)
     guard kind != .directory && kind != .other else {
       throw FormatError(.notFile, file: path, "found \(kind.words), expected a regular file")
@@ -78,13 +88,17 @@ package final class MappedFile: @unchecked Sendable {
   }
 
   /// All bytes of the file.
-  package var bytes: Bytes { Bytes(owner: self, pointer: base.map { UnsafeRawPointer($0) }, count: size) }
+  package var bytes: Bytes {
+    if let paged { return Bytes(fetching: paged) }
+    return Bytes(owner: self, pointer: base.map { UnsafeRawPointer($0) }, count: size)
+  }
 
   /// The file's size in bytes when it was mapped.
   package var count: Int { size }
 
   /// Throws `SRC_CHANGED` when the file's size or time is no longer what it was at the start.
   package func checkUnchanged() throws(FormatError) {
+    if let paged { return try paged.checkUnchanged() }
     var status = stat()
     guard stat(path, &status) == 0 else {
       throw FormatError(.changed, file: path, "the file is gone; it was there when the work began")
@@ -124,7 +138,15 @@ package enum MappedFaults {
   package static func install() { sk_fault_install() }
 
   /// Has the line of a progress bar cleared before such an error.
-  package static func clearsLine() { sk_fault_clear_line("\r\u{1B}[K") }
+  package static func clearsLine() {
+    hasLine.store(true, ordering: .relaxed)
+    sk_fault_clear_line("\r\u{1B}[K")
+  }
+
+  private static let hasLine = Atomic<Bool>(false)
+
+  /// What clears the line of a progress bar, where there is one.
+  static var lineClearing: String { hasLine.load(ordering: .relaxed) ? "\r\u{1B}[K" : "" }
 }
 
 /// Device and inode: equal for two paths of one file.

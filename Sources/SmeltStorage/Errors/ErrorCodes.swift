@@ -37,6 +37,26 @@ extension ErrorCode {
     "SRC_NOT_MODEL", "the path holds no model",
     "give a directory with config.json and safetensors, a .gguf or an .ingot")
 
+  // MARK: models that are fetched
+
+  /// A server that does not let us have what is asked for.
+  package static let netAccess = ErrorCode(
+    "NET_ACCESS", "the server has no such repository, revision or file, or does not let this user have it",
+    "check the name; for a gated or private repository accept its terms and set HF_TOKEN")
+  /// A server that does not serve ranges as they are asked for.
+  package static let netRange = ErrorCode(
+    "NET_RANGE", "the server does not answer a request for a range of a file with that range",
+    "serve the files with a server that knows ranges, such as nginx; a proxy on the way may be at fault")
+  /// A listing or a name in it that cannot be.
+  package static let netListing = ErrorCode(
+    "NET_LISTING",
+    "the hub's listing is not of the form of Formats/hub.md, or names a file outside its repository",
+    "do not trust the server; check HF_ENDPOINT")
+  /// Content that is not what the hub's hash names.
+  package static let netHash = ErrorCode(
+    "NET_HASH", "a fetched file does not have the SHA-256 that the hub states",
+    "fetch it again; if it stays so, report it to the repository's owner")
+
   /// A result that is one of its sources.
   package static let outputAliasesInput = ErrorCode(
     "OUT_ALIASES_INPUT", "the result is one of the source's files", "choose another name for the result")
@@ -328,8 +348,8 @@ extension ErrorCode {
 
   /// All codes, in the order of `Formats/errors.md`.
   package static let all: [ErrorCode] = [
-    lfsPointer, notWeights, notFile, missingFile, changed, notModel, outputAliasesInput, resumeMismatch,
-    unitMismatch,
+    lfsPointer, notWeights, notFile, missingFile, changed, notModel, netAccess, netRange, netListing,
+    netHash, outputAliasesInput, resumeMismatch, unitMismatch,
     stTruncated, stHeaderSize, stZeroPage, stHeaderJSON, stHeaderLimit, stDuplicate, stDtype, stNumber,
     stRank,
     stOverflow, stSubbyte, stOffsets, stSizeMismatch, stLayout, stTrailing, stMetadata, stName,

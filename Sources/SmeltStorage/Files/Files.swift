@@ -1,4 +1,4 @@
-// Paths and folders: what lies where, without opening it.
+// Paths and folders: what lies where, without opening it. Paths in mounted folders are answered by these.
 
 #if canImport(Glibc)
   import Glibc
@@ -40,6 +40,7 @@ package enum PathKind: Sendable, Hashable {
 
 /// What lies at `path`, symbolic links followed.
 package func pathKind(_ path: String) -> PathKind {
+  if let (folder, inner) = Mounts.find(path) { return folder.kind(inner) }
   var status = stat()
   guard stat(path, &status) == 0 else { return .nothing }
   return PathKind(status.st_mode)
@@ -47,6 +48,7 @@ package func pathKind(_ path: String) -> PathKind {
 
 /// The size of a regular file, links followed; 0 for anything else.
 package func fileByteCount(_ path: String) -> Int {
+  if let (folder, inner) = Mounts.find(path) { return folder.byteCount(inner) }
   var status = stat()
   guard stat(path, &status) == 0, PathKind(status.st_mode) == .file else { return 0 }
   return Int(status.st_size)
@@ -54,7 +56,7 @@ package func fileByteCount(_ path: String) -> Int {
 
 /// Whether this process may read what lies at `path`: true where nothing does, which whoever opens it will find.
 package func mayRead(_ path: String) -> Bool {
-  access(path, R_OK) == 0 || (errno != EACCES && errno != EPERM)
+  Mounts.find(path) != nil || access(path, R_OK) == 0 || (errno != EACCES && errno != EPERM)
 }
 
 /// Whether `path` itself is a symbolic link.
@@ -70,6 +72,7 @@ package func absolutePath(_ path: String) -> String {
 
 /// The absolute path with every link resolved, or nil when nothing is there.
 package func resolvedPath(_ path: String) -> String? {
+  if let (folder, inner) = Mounts.find(path) { return folder.kind(inner) == .nothing ? nil : path }
   guard let resolved = realpath(path, nil) else { return nil }
   defer { free(resolved) }
   return String(cString: resolved)
@@ -113,6 +116,7 @@ package func joinPath(_ folder: String, _ name: String) -> String {
 
 /// The names in a folder, sorted, without `.` and `..`.
 package func namesInFolder(_ path: String) throws -> [String] {
+  if let (folder, inner) = Mounts.find(path) { return folder.names(in: inner) }
   guard let folder = opendir(path) else {
     throw RequestError(.io, "cannot list '\(path)': \(Platform.lastError())")
   }

@@ -31,6 +31,9 @@ package enum Interrupt {
     signal(SIGXFSZ, SIG_IGN)
   }
 
+  /// Whether a signal asked to stop.
+  package static var isRequested: Bool { requested.load(ordering: .relaxed) }
+
   /// Throws `RequestError` interrupted once the user asked to stop, or the task that calls was cancelled. Long loops call it
   /// between steps.
   package static func check() throws {

@@ -11,11 +11,11 @@ internal import CKernels
 #endif
 
 /// Wording and small helpers around libc.
-enum Platform {
+package enum Platform {
   // SAFETY: the system gets an address inside a buffer and at most what is left behind it, for the call only. A buffer without an
   // address has no bytes, so the loops do not run.
   /// The text of the last failed call, for example `No space left on device`.
-  static func lastError() -> String { text(of: errno) }
+  package static func lastError() -> String { text(of: errno) }
 
   /// The text of an error number.
   static func text(of code: Int32) -> String { String(cString: strerror(code)) }
@@ -48,7 +48,7 @@ enum Platform {
 
   /// Writes all bytes at a place of a file, however often the system takes a part only.
   /// - Returns: false when the system refuses; `lastError` says why.
-  static func write(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer, at offset: Int) -> Bool {
+  package static func write(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer, at offset: Int) -> Bool {
     var done = 0
     while done < bytes.count {
       let step = pwrite(
@@ -62,7 +62,9 @@ enum Platform {
 
   /// Reads all bytes of a place of a file.
   /// - Returns: false when the system refuses, `lastError` says why, or when the file ends before.
-  static func read(_ descriptor: Int32, _ bytes: UnsafeMutableRawBufferPointer, at offset: Int) -> Bool {
+  package static func read(_ descriptor: Int32, _ bytes: UnsafeMutableRawBufferPointer, at offset: Int)
+    -> Bool
+  {
     var done = 0
     while done < bytes.count {
       let step = pread(

@@ -41,6 +41,14 @@ func startThread(_ body: @escaping @Sendable () -> Void) -> pthread_t? {
   return thread
 }
 
+/// Runs `body` on a thread that nobody waits for; false when the system cannot start one.
+@discardableResult
+package func startDetachedThread(_ body: @escaping @Sendable () -> Void) -> Bool {
+  guard let thread = startThread(body) else { return false }
+  pthread_detach(thread)
+  return true
+}
+
 private final class ThreadBody: Sendable {
   let body: @Sendable () -> Void
   init(_ body: @escaping @Sendable () -> Void) { self.body = body }
@@ -58,7 +66,7 @@ private final class ThreadBody: Sendable {
 final class Monitor: @unchecked Sendable {
   // SAFETY: mutex and condition live in the object, which does not move; whoever waits holds the object, so that neither is destroyed
   // in use. `wait` without the mutex is an error of the caller that the system does not report.
-  private var mutex = pthread_mutex_t()
+  fileprivate var mutex = pthread_mutex_t()
   private var condition = pthread_cond_t()
 
   init() {
@@ -84,6 +92,25 @@ final class Monitor: @unchecked Sendable {
   func wakeOne() { pthread_cond_signal(&condition) }
   /// Wakes all threads that wait.
   func wakeAll() { pthread_cond_broadcast(&condition) }
+}
+
+/// A further condition under a monitor's mutex: for those who wait for something else.
+final class MonitorCondition: @unchecked Sendable {
+  // SAFETY: as of `Monitor`, which this object keeps.
+  private let monitor: Monitor
+  private var condition = pthread_cond_t()
+
+  init(_ monitor: Monitor) {
+    self.monitor = monitor
+    pthread_cond_init(&condition, nil)
+  }
+
+  deinit { pthread_cond_destroy(&condition) }
+
+  /// Waits until another thread wakes this one. Only within the monitor's `locked`.
+  func wait() { pthread_cond_wait(&condition, &monitor.mutex) }
+  /// Wakes one thread that waits.
+  func wakeOne() { pthread_cond_signal(&condition) }
 }
 
 /// Threads that help whoever asks. They are started when they are first needed, and stay.
@@ -170,11 +197,7 @@ final class ThreadPool: @unchecked Sendable {
     job.forget()
   }
 
-  private func start() -> Bool {
-    guard let thread = startThread({ [self] in serve() }) else { return false }
-    pthread_detach(thread)
-    return true
-  }
+  private func start() -> Bool { startDetachedThread { [self] in serve() } }
 
   private func serve() {
     while true {

@@ -42,6 +42,12 @@ package func requireName(_ path: String, _ what: String = "result") throws {
   guard !path.isEmpty else {
     throw RequestError(.usage, "the path of the \(what) is empty", help: "name a file or a folder")
   }
+  let scheme = path.prefix(8).lowercased()
+  guard !["hf://", "http://", "https://"].contains(where: { scheme.hasPrefix($0) }) else {
+    throw RequestError(
+      .usage, "'\(path)' is an address, and a \(what) is written to this machine",
+      help: "name a file or a folder")
+  }
   guard ![".", "..", "/"].contains(fileName(path)) else {
     throw RequestError(.cannotCreate, "'\(path)' is not a name for a \(what)", help: "give the name itself")
   }

@@ -116,10 +116,12 @@ package struct Plain: Encoding {
     weight.requireInside(rows, columns)
     let size = dtype.bits / 8
     let width = weight.columns
-    weight.values.bytes.withUnsafeBytes { bytes in
+    // These rows alone: a table of which a few are asked for may have to be fetched.
+    weight.values.bytes[rows.lowerBound * width * size..<rows.upperBound * width * size].withUnsafeBytes {
+      bytes in
       guard let base = bytes.bindMemory(to: UInt8.self).baseAddress else { return }
       for row in rows {
-        let source = base + (row * width + columns.lowerBound) * size
+        let source = base + ((row - rows.lowerBound) * width + columns.lowerBound) * size
         let target = out + (row - rows.lowerBound) * stride
         switch dtype {
         case .bf16: sk_decode_bf16(source, target, columns.count)

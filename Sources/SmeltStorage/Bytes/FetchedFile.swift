@@ -1,0 +1,143 @@
+// A file whose bytes are fetched into addresses that are reserved for all of it. Memory is given to what is held or was asked for
+// ahead, in blocks; what nobody holds goes again, least recently used first.
+
+internal import Synchronization
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// Where the bytes of a file come from.
+package protocol RangeSource: Sendable {
+  /// Brings a range of the file into memory, all of it or an error. Called from threads of the pool, several at a time.
+  /// - Throws: `FormatError` where the file is refused, `RequestError` io or interrupted.
+  func fetch(_ range: Range<Int>, into memory: UnsafeMutableRawPointer) throws
+  /// Throws `SRC_CHANGED` when the file is known to be no longer what it was.
+  func checkUnchanged() throws(FormatError)
+}
+
+/// A file that is fetched through a `PagePool`.
+package final class FetchedFile: PagedFile, @unchecked Sendable {
+  // SAFETY: `base` is a private reservation of addresses, removed in `deinit`, when no hold, job or `Bytes` has the object. Pages are
+  // given memory, filled and taken back by the pool alone, under its lock: never while a block is held, or being filled. A page that is
+  // not there can be neither read nor written. `blocks` and `failure` are the pool's, under its lock.
+  package let count: Int
+  package let identity: FileIdentity
+  let source: any RangeSource
+  private let pool: PagePool
+  private let reserved: UnsafeMutableRawPointer?
+  private let reservedBytes: Int
+  var blocks: [Int: PageBlock] = [:]
+  /// The latest failure of a fetch, and how many there were.
+  var failure: (number: Int, error: (any Error)?) = (0, nil)
+
+  private static let made = Atomic<UInt64>(0)
+
+  /// A file of `count` bytes, none of which is fetched yet.
+  /// - Throws: `RequestError` io where the system gives no addresses for it.
+  package init(count: Int, from source: any RangeSource, pool: PagePool = .shared) throws {
+    precondition(count >= 0)
+    self.count = count
+    self.source = source
+    self.pool = pool
+    identity = FileIdentity(
+      device: .max, inode: FetchedFile.made.add(1, ordering: .relaxed).oldValue)
+    reservedBytes = (count + PageBlock.bytes - 1) / PageBlock.bytes * PageBlock.bytes
+    guard count > 0 else {
+      reserved = nil
+      return
+    }
+    guard
+      let memory = mmap(nil, reservedBytes, PROT_NONE, FetchedFile.flags, -1, 0),
+      memory != MAP_FAILED
+    else {
+      throw RequestError(
+        .io, "cannot reserve addresses for \(count) bytes: \(Platform.lastError())",
+        help: "lift the limit on the addresses of a process (ulimit -v unlimited)")
+    }
+    reserved = memory
+  }
+
+  deinit { if let reserved { munmap(reserved, reservedBytes) } }
+
+  private static var flags: Int32 {
+    #if canImport(Darwin)
+      MAP_PRIVATE | MAP_ANON | MAP_NORESERVE
+    #else
+      MAP_PRIVATE | Int32(MAP_ANONYMOUS) | Int32(MAP_NORESERVE)
+    #endif
+  }
+
+  package var base: UnsafeRawPointer? { reserved.map { UnsafeRawPointer($0) } }
+
+  package func hold(_ range: Range<Int>) throws { try pool.hold(self, range) }
+  package func release(_ range: Range<Int>) { pool.release(self, range) }
+  package func willNeed(_ range: Range<Int>) { pool.willNeed(self, range) }
+  package func evict(_ range: Range<Int>) { pool.evict(self, range) }
+  package func checkUnchanged() throws(FormatError) { try source.checkUnchanged() }
+
+  /// Gives the file bytes of its beginning that came already: whole cells of them are kept as if they had been asked for ahead.
+  package func provide(_ head: [UInt8]) { pool.provide(self, head) }
+
+  // MARK: for the pool
+
+  /// The address of a byte, to be filled.
+  func address(_ place: Int) -> UnsafeMutableRawPointer { reserved! + place }
+
+  /// Gives a block memory.
+  func open(_ block: Int) throws {
+    guard mprotect(address(block * PageBlock.bytes), PageBlock.bytes, PROT_READ | PROT_WRITE) == 0 else {
+      throw RequestError(
+        .io, "cannot get memory for bytes that are fetched: \(Platform.lastError())",
+        help: "give the program more memory, or pass a smaller --max-memory")
+    }
+  }
+
+  /// Takes a block's memory back. Mapped anew: no other way gives it back on every system.
+  func close(_ block: Int) {
+    mmap(
+      address(block * PageBlock.bytes), PageBlock.bytes, PROT_NONE, FetchedFile.flags | MAP_FIXED, -1, 0)
+  }
+}
+
+/// A stretch of a file that gets memory and loses it as one; filled in cells.
+final class PageBlock {
+  // Used under the pool's lock alone.
+  static let bytes = 64 * cellBytes
+  /// What is fetched at least: a multiple of every page size there is.
+  static let cellBytes = 32 << 10
+
+  /// Which cells are there, a bit each.
+  var present: UInt64 = 0
+  /// Which are asked for.
+  var requested: UInt64 = 0
+  var holds = 0
+  /// Whether it was held since it was filled.
+  var wasHeld = false
+  /// Whether it goes as soon as nobody holds it.
+  var isEvicted = false
+  /// When it was left last.
+  var turn = 0
+  /// The entry by which it stands in line to go; 0 without one.
+  var listing = 0
+
+  var isFree: Bool { holds == 0 && requested == 0 }
+  var byteCount: Int { (present | requested).nonzeroBitCount * PageBlock.cellBytes }
+
+  /// The cells of a block that a range of the file touches.
+  static func cells(_ range: Range<Int>, of block: Int) -> UInt64 {
+    let start = block * bytes
+    let first = max(0, range.lowerBound - start) / cellBytes
+    let last = (min(bytes, range.upperBound - start) - 1) / cellBytes
+    return (UInt64.max >> UInt64(63 - (last - first))) << UInt64(first)
+  }
+
+  /// The blocks that a range of a file touches.
+  static func blocks(_ range: Range<Int>) -> Range<Int> {
+    range.isEmpty ? 0..<0 : range.lowerBound / bytes..<(range.upperBound - 1) / bytes + 1
+  }
+}
