@@ -195,9 +195,13 @@ extension WeightCache {
         state.withLock { state in state.count(key, wasRead: state.fresh.remove(key) != nil) }
         return kept
       }
+      if let kept = pages.find(key)?.weight {
+        state.withLock { $0.count(key, wasRead: false) }
+        return kept
+      }
       let weight = try read(key, parallel)
       if weight.heldBytes < weight.byteCount {
-        lend(key)
+        lend(key, weight)
       } else {
         state.withLock { state in
           state.resources.bytesRead += bases[key.side].sizes(of: key.name).stored
@@ -241,7 +245,7 @@ extension WeightCache {
     }
 
     /// Counts the pages of a lent weight, and makes room for them.
-    private func lend(_ key: Key) {
+    private func lend(_ key: Key, _ weight: Weight) {
       let base = bases[key.side]
       let isResident = pages.find(key) != nil
       let stored = base.sizes(of: key.name).stored
@@ -250,7 +254,11 @@ extension WeightCache {
         state.count(key, wasRead: !isResident)
         return state.pinned.contains(key)
       }
-      if isResident || pages.keep(key, LentPages(base, key.name), byteCount: stored, pinned: isPinned) {
+      if isResident
+        || pages.keep(
+          key, LentPages(base, key.name, weight.heldBytes == 0 ? weight : nil), byteCount: stored,
+          pinned: isPinned)
+      {
         return
       }
       state.withLock { _ = $0.passing.insert(key) }
@@ -259,7 +267,7 @@ extension WeightCache {
     func finished(_ key: Key) {
       let goes = state.withLock { state in
         state.inUse.remove(key)
-        return state.passing.remove(key) != nil
+        return !state.passing.isEmpty && state.passing.remove(key) != nil
       }
       if goes { bases[key.side].giveBack(key.name) }
     }
@@ -292,10 +300,13 @@ extension WeightCache {
   private final class LentPages: Sendable {
     private let base: any ModelSource
     private let name: WeightName
+    /// The weight itself, where all of it lies in the pages: it is put together once.
+    let weight: Weight?
 
-    init(_ base: any ModelSource, _ name: WeightName) {
+    init(_ base: any ModelSource, _ name: WeightName, _ weight: Weight?) {
       self.base = base
       self.name = name
+      self.weight = weight
     }
 
     deinit { base.giveBack(name) }
