@@ -71,7 +71,7 @@ enum {
 };
 
 // The numbers of all 16 codes.
-SK_INLINE f32x16 sixteen_numbers(const int codes, const f32x16 table, const f32x16 s, const f32x16 l) {
+SK_INLINE f32x16 sixteen_numbers(const int codes, const f32x16 table, const float s, const float l) {
   const f32x16 q = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   switch (codes) {
   case SK_CODES_TABLE: return table * s;
@@ -83,7 +83,7 @@ SK_INLINE f32x16 sixteen_numbers(const int codes, const f32x16 table, const f32x
 
 // The numbers of 16 codes, which are the low nibbles of words. Where a register holds all numbers a code stands for, one instruction
 // looks them up; else codes that are numbers are computed with.
-SK_INLINE f32x16 nibble_numbers(const int codes, const f32x16 numbers, const u32x16 words, const f32x16 s, const f32x16 l) {
+SK_INLINE f32x16 nibble_numbers(const int codes, const f32x16 numbers, const u32x16 words, const float s, const float l) {
 #if SK_VL == 16
   (void)codes, (void)s, (void)l;
   return __builtin_bit_cast(
@@ -118,15 +118,15 @@ SK_INLINE f32x16 nibble_numbers(const int codes, const f32x16 numbers, const u32
 SK_INLINE void nibble_step(const sk_panel *panel, const int first, const size_t i, const u32x16 *words, const float *x,
                            const size_t ldx, const int R, const int M, f32x16 *sum, const int kind, const int codes,
                            const size_t span, const int isWhole, const size_t count) {
-  f32x16 table, numbers[SK_PANEL_ROWS];
-  memcpy(&table, panel->table, sizeof table);
+  f32x16 table = 0, numbers[SK_PANEL_ROWS];
+  if (codes == SK_CODES_TABLE) memcpy(&table, panel->table, sizeof table);
   SK_UNROLL
   for (size_t j = 0; j < nibble_columns(kind); j += 16) {
     if (!isWhole && j >= count) break;
     SK_UNROLL
     for (int r = 0; r < R; r++) {
       const size_t place = (i + j) / 16 & panel->places;
-      const f32x16 s = panel->scale[first + r][place], l = panel->least[first + r][place];
+      const float s = panel->scale[first + r][place], l = panel->least[first + r][place];
       if (j % span == 0) numbers[r] = sixteen_numbers(codes, table, s, l);
       f32x16 w = nibble_numbers(codes, numbers[r], words[r] >> nibble_bit(kind, j / 16), s, l);
       if (!isWhole && j + 16 > count)
@@ -180,18 +180,20 @@ SK_INLINE void nibble_tile(const sk_panel *panel, const int first, const float *
                              const int R, const int M, float *out) {                                                 \
     nibble_tile(panel, first, x, ldx, width, R, M, out, kind, codes, span);                                          \
   }                                                                                                                  \
-  SK_CODED_PANELS(form)
+  SK_CODED_PANELS(form, SK_NIBBLE_ROWS)
 #define SK_NIBBLE_SPANS(form, codes)                                                                                 \
   SK_NIBBLE_TILE(form, SK_NIBBLES_PAIRS, codes, 16)                                                                  \
   SK_NIBBLE_TILE(form##_32, SK_NIBBLES_PAIRS, codes, 32)                                                             \
   SK_NIBBLE_TILE(form##_64, SK_NIBBLES_PAIRS, codes, 64)
+#if SK_VL == 16
 SK_NIBBLE_SPANS(few_int4, SK_CODES_SIGNED)
 SK_NIBBLE_SPANS(few_int4_zeroed, SK_CODES_ZEROED)
+SK_NIBBLE_TILE(few_q4_1, SK_NIBBLES_Q4_1, SK_CODES_AFFINE, 32)
+SK_NIBBLE_TILE(few_q4_k, SK_NIBBLES_K, SK_CODES_AFFINE, 32)
+#endif
 SK_NIBBLE_SPANS(few_e2m1, SK_CODES_TABLE)
 SK_NIBBLE_TILE(few_nvfp4, SK_NIBBLES_NVFP4, SK_CODES_TABLE, 16)
 SK_NIBBLE_TILE(few_q4_0, SK_NIBBLES_32, SK_CODES_SIGNED, 32)
 SK_NIBBLE_TILE(few_iq4_nl, SK_NIBBLES_32, SK_CODES_TABLE, 32)
 SK_NIBBLE_TILE(few_mxfp4, SK_NIBBLES_MXFP4, SK_CODES_TABLE, 32)
-SK_NIBBLE_TILE(few_q4_1, SK_NIBBLES_Q4_1, SK_CODES_AFFINE, 32)
 SK_NIBBLE_TILE(few_iq4_xs, SK_NIBBLES_XS, SK_CODES_TABLE, 32)
-SK_NIBBLE_TILE(few_q4_k, SK_NIBBLES_K, SK_CODES_AFFINE, 32)

@@ -9,17 +9,17 @@
 
 enum { SK_PANEL_ROWS = 8, SK_PANEL_STEPS = SK_BLOCK / 16, SK_PANEL_AHEAD = 6144 };
 
-// Rows of w whose sums are in flight together, for one, two and four rows of x. A sum takes four cycles or five to pass through a
-// unit, and there may be two units: eight are enough, and the tree adds eight sums as fast as one.
+// Rows of w whose sums are in flight together, for one, two and four rows of x: as many as hide how long a sum takes, and registers
+// allow. One row of x meets all rows of a panel: four, or eight of nibbles where there are registers, so that x is loaded half as often.
 #if SK_VL == 16
-enum { SK_FEW_1 = 8, SK_FEW_2 = 4, SK_FEW_4 = 4 };
+enum { SK_FEW_2 = 4, SK_FEW_4 = 4, SK_BYTE_ROWS = 4, SK_NIBBLE_ROWS = 8 };
 #else
-enum { SK_FEW_1 = 4, SK_FEW_2 = 2, SK_FEW_4 = 1 };
+enum { SK_FEW_2 = 2, SK_FEW_4 = 1, SK_BYTE_ROWS = 4, SK_NIBBLE_ROWS = 4 };
 #endif
 
 typedef struct {
   const uint8_t *codes[SK_PANEL_ROWS]; // of the panel's first column
-  const uint8_t *soon;                 // bytes that are needed soon, as many as the panel has
+  const uint8_t *soon;                 // bytes that are needed soon, as many as the panel has; NULL where they are read in order
   size_t places; // of scales, less one: all ones, or 0 where one scale holds for all columns
   float scale[SK_PANEL_ROWS][SK_PANEL_STEPS + 16]; // 16 more: stores are as wide as a vector
   float least[SK_PANEL_ROWS][SK_PANEL_STEPS + 16]; // what is taken off: a least number, or a zero point
@@ -65,14 +65,14 @@ SK_INLINE f32x16 number_bf16(const uint8_t *p) {
 }
 
 // As k_decode_e4m3 and k_decode_e5m2.
-SK_INLINE f32x16 number_e4m3(const uint8_t *p, const f32x16 s) {
+SK_INLINE f32x16 number_e4m3(const uint8_t *p, const float s) {
   i8x16 v;
   memcpy(&v, p, sizeof v);
   const u16x16 h = __builtin_bit_cast(u16x16, __builtin_convertvector(v, i16x16) << 7) & 0xbfff;
   return floats_of_halves(h) * 256.0f * s;
 }
 
-SK_INLINE f32x16 number_e5m2(const uint8_t *p, const f32x16 s) {
+SK_INLINE f32x16 number_e5m2(const uint8_t *p, const float s) {
   i8x16 v;
   memcpy(&v, p, sizeof v);
   return floats_of_halves(__builtin_bit_cast(u16x16, __builtin_convertvector(v, i16x16) << 8)) * s;
@@ -101,22 +101,10 @@ SK_INLINE f32x16 entries(const float *table, const uint8_t *p) {
 #endif
 }
 
-// 4-bit codes from -8 on. A look-up is one instruction where a register holds the table, else arithmetic is cheaper.
-SK_INLINE f32x16 number_int4(const float *table, const uint8_t *p) {
-#if SK_VL == 16
-  return entries(table, p);
-#else
-  (void)table;
-  u8x16 v;
-  memcpy(&v, p, sizeof v);
-  return __builtin_convertvector(__builtin_bit_cast(i8x16, (u8x16)((v & 15) - 8)), f32x16);
-#endif
-}
-
 // ---- a panel times a few rows of x ----
 
 // out[r * M + t] = the product of row `first + r` of the panel and row t of x, r < R, t < M, of `width` columns. A step is the columns
-// whose codes fill a cache line, and asks for the line that lies `ahead` of it: rows read in turns look like no stream to the core.
+// whose codes fill a cache line, and asks for as many bytes that are needed soon.
 // AT gives the byte of a column, NUMBER 16 numbers from the codes at p, the scale s and the least number l.
 // SAFETY: the last width % 16 codes go through `codes`, those of x through `at`: nothing behind a row is read. Numbers beyond the
 // width count as zeros. Asking for an address that is not there does nothing.
@@ -133,8 +121,8 @@ SK_INLINE const uint8_t *read_soon(const uint8_t *p, const size_t bytes) {
   SK_UNROLL                                                                                                          \
   for (int r = 0; r < R; r++) {                                                                                      \
     const uint8_t *p = panel->codes[first + r] + AT(I + J);                                                          \
-    const f32x16 s = panel->scale[first + r][(I + J) / 16 & panel->places];                                          \
-    const f32x16 l = panel->least[first + r][(I + J) / 16 & panel->places];                                          \
+    const float s = panel->scale[first + r][(I + J) / 16 & panel->places];                                          \
+    const float l = panel->least[first + r][(I + J) / 16 & panel->places];                                          \
     (void)s, (void)l;                                                                                                \
     const f32x16 w = NUMBER;                                                                                         \
     SK_UNROLL                                                                                                        \
@@ -151,10 +139,10 @@ SK_INLINE const uint8_t *read_soon(const uint8_t *p, const size_t bytes) {
     f32x16 sum[16];                                                                                                  \
     SK_UNROLL                                                                                                        \
     for (int i = 0; i < 16; i++) sum[i] = 0;                                                                         \
-    const uint8_t *soon = panel->soon + (size_t)first * AT(width);                                                   \
+    const uint8_t *soon = panel->soon ? panel->soon + (size_t)first * AT(width) : NULL;                              \
     size_t i = 0;                                                                                                    \
     for (; i + columns <= width; i += columns) {                                                                     \
-      soon = read_soon(soon, (size_t)R * (AT(columns) - AT(0)));                                                     \
+      if (panel->soon) soon = read_soon(soon, (size_t)R * (AT(columns) - AT(0)));                                    \
       SK_UNROLL                                                                                                      \
       for (size_t j = 0; j < columns; j += 16) { SK_CODED_STEP(AT, NUMBER, i, j) }                             \
     }                                                                                                                \
@@ -167,8 +155,8 @@ SK_INLINE const uint8_t *read_soon(const uint8_t *p, const size_t bytes) {
         uint8_t codes[64] = {0};                                                                                     \
         const uint8_t *p = codes;                                                                                    \
         memcpy(codes, panel->codes[first + r] + AT(i), rest * bits / 8);                                             \
-        const f32x16 s = panel->scale[first + r][i / 16 & panel->places];                                            \
-        const f32x16 l = panel->least[first + r][i / 16 & panel->places];                                            \
+        const float s = panel->scale[first + r][i / 16 & panel->places];                                            \
+        const float l = panel->least[first + r][i / 16 & panel->places];                                            \
         (void)s, (void)l;                                                                                            \
         f32x16 w = NUMBER;                                                                                           \
         for (size_t lane = rest; lane < 16; lane++) w[lane] = 0;                                                     \
@@ -181,7 +169,7 @@ SK_INLINE const uint8_t *read_soon(const uint8_t *p, const size_t bytes) {
     }                                                                                                                \
     add_up(sum, R * M, out);                                                                                         \
   }                                                                                                                  \
-  SK_CODED_PANELS(form)
+  SK_CODED_PANELS(form, SK_BYTE_ROWS)
 
 SK_INLINE void add_up(const f32x16 *sum, const int count, float *out) {
   if (count > 8)
@@ -191,18 +179,18 @@ SK_INLINE void add_up(const f32x16 *sum, const int count, float *out) {
 }
 
 // The rows of a panel against one, two and four rows of x. `out` has 8 floats more than the products: the tree writes 8 or 16.
-#define SK_CODED_PANELS(form)                                                                                        \
+#define SK_CODED_PANELS(form, rows)                                                                                  \
   static void form##_1(const sk_panel *panel, const float *x, size_t ldx, size_t width, float *out) {                \
-    for (int r = 0; r < SK_PANEL_ROWS; r += SK_FEW_1) form##_tile(panel, r, x, ldx, width, SK_FEW_1, 1, out + r);    \
+    form##_tile(panel, 0, x, ldx, width, rows, 1, out);                                                              \
   }                                                                                                                  \
   static void form##_2(const sk_panel *panel, const float *x, size_t ldx, size_t width, float *out) {                \
-    for (int r = 0; r < SK_PANEL_ROWS; r += SK_FEW_2) form##_tile(panel, r, x, ldx, width, SK_FEW_2, 2, out + 2 * r); \
+    for (int r = 0; r < rows; r += SK_FEW_2) form##_tile(panel, r, x, ldx, width, SK_FEW_2, 2, out + 2 * r); \
   }                                                                                                                  \
   static void form##_4(const sk_panel *panel, const float *x, size_t ldx, size_t width, float *out) {                \
-    for (int r = 0; r < SK_PANEL_ROWS; r += SK_FEW_4) form##_tile(panel, r, x, ldx, width, SK_FEW_4, 4, out + 4 * r); \
+    for (int r = 0; r < rows; r += SK_FEW_4) form##_tile(panel, r, x, ldx, width, SK_FEW_4, 4, out + 4 * r); \
   }
 
-SK_INLINE f32x16 affine(const f32x16 q, const f32x16 s, const f32x16 l) { return q * s - l; }
+SK_INLINE f32x16 affine(const f32x16 q, const float s, const float l) { return q * s - l; }
 
 #define SK_AT_32(i) ((i) * 4)
 #define SK_AT_16(i) ((i) * 2)

@@ -18,6 +18,13 @@ SK_INLINE void put_16(uint8_t *p, const u8x16 v) { memcpy(p, &v, sizeof v); }
 SK_INLINE void put_32(uint8_t *p, const u8x32 v) { memcpy(p, &v, sizeof v); }
 SK_INLINE void put_floats(float *p, const f32x16 v) { memcpy(p, &v, sizeof v); }
 
+// Bytes moved up by so many bits, or down where that is below zero; a neighbour's bits come in, which the caller masks off. Vector units
+// have no shifts of bytes.
+SK_INLINE u8x32 moved(const u8x32 v, const int up) {
+  const u16x16 w = __builtin_bit_cast(u16x16, v);
+  return __builtin_bit_cast(u8x32, up >= 0 ? w << (uint16_t)up : w >> (uint16_t)-up);
+}
+
 // The F16 numbers of up to eight blocks, times a sign, `repeat` times each (2, 4 or 8). Halves are put together in a register: written
 // one by one and read as a vector they would wait for the stores. `count` is a constant where it is 8, and nothing is asked then.
 SK_INLINE void halves_8(const uint8_t *src, const size_t stride, const size_t count, const size_t repeat, const float sign,
@@ -170,7 +177,7 @@ static void unpack_q2_k(const uint8_t *src, size_t count, uint8_t *codes, float 
     for (size_t half = 0; half < 2; half++) {
       const u8x32 v = bytes_32(src + 16 + 32 * half);
       SK_UNROLL
-      for (int q = 0; q < 4; q++) put_32(codes + 128 * half + 32 * q, v >> (uint8_t)(2 * q) & 3);
+      for (int q = 0; q < 4; q++) put_32(codes + 128 * half + 32 * q, moved(v, -2 * q) & 3);
     }
   }
 }
@@ -194,8 +201,7 @@ static void unpack_q3_k(const uint8_t *src, size_t count, uint8_t *codes, float 
       const u8x32 v = bytes_32(src + 32 + 32 * half);
       SK_UNROLL
       for (int q = 0; q < 4; q++) { // the third bit stands for 4, and all codes are from -4 on
-        const u8x32 third = (thirds >> (uint8_t)(4 * half + q) & 1) << 2;
-        put_32(codes + 128 * half + 32 * q, ((v >> (uint8_t)(2 * q) & 3) | third) - 4);
+        put_32(codes + 128 * half + 32 * q, ((moved(v, -2 * q) & 3) | (moved(thirds, 2 - 4 * half - q) & 4)) - 4);
       }
     }
   }
@@ -240,8 +246,8 @@ static void unpack_q5_k(const uint8_t *src, size_t count, uint8_t *codes, float 
     SK_UNROLL
     for (int q = 0; q < 4; q++) {
       const u8x32 v = bytes_32(src + 48 + 32 * q);
-      put_32(codes + 64 * q, (v & 15) | (fifths >> (uint8_t)(2 * q) & 1) << 4);
-      put_32(codes + 64 * q + 32, v >> 4 | (fifths >> (uint8_t)(2 * q + 1) & 1) << 4);
+      put_32(codes + 64 * q, (v & 15) | (moved(fifths, 4 - 2 * q) & 16));
+      put_32(codes + 64 * q + 32, (moved(v, -4) & 15) | (moved(fifths, 3 - 2 * q) & 16));
     }
   }
 }
@@ -257,8 +263,8 @@ static void unpack_q6_k(const uint8_t *src, size_t count, uint8_t *codes, float 
       const u8x32 high = bytes_32(src + 128 + 32 * half);
       SK_UNROLL
       for (int q = 0; q < 4; q++) {
-        const u8x32 low = bytes_32(src + 64 * half + q % 2 * 32) >> (uint8_t)(q / 2 * 4) & 15;
-        put_32(codes + 128 * half + 32 * q, (low | (high >> (uint8_t)(2 * q) & 3) << 4) - 32);
+        const u8x32 low = moved(bytes_32(src + 64 * half + q % 2 * 32), q / 2 * -4);
+        put_32(codes + 128 * half + 32 * q, ((low & 15) | (moved(high, 4 - 2 * q) & 48)) - 32);
       }
     }
   }

@@ -195,6 +195,10 @@ extension WeightCache {
         state.withLock { state in state.count(key, wasRead: state.fresh.remove(key) != nil) }
         return kept
       }
+      if let kept = pages.find(key)?.weight {
+        state.withLock { $0.count(key, wasRead: false) }
+        return kept
+      }
       let weight = try read(key, parallel)
       if weight.heldBytes < weight.byteCount {
         lend(key, weight)
@@ -250,7 +254,9 @@ extension WeightCache {
         state.count(key, wasRead: !isResident)
         return state.pinned.contains(key)
       }
-      if isResident || pages.keep(key, LentPages(base, key.name, weight), byteCount: stored, pinned: isPinned)
+      let kept = weight.heldBytes == 0 || weight.isFetched ? weight : nil
+      if isResident
+        || pages.keep(key, LentPages(base, key.name, kept), byteCount: stored, pinned: isPinned)
       {
         return
       }
@@ -260,7 +266,7 @@ extension WeightCache {
     func finished(_ key: Key) {
       let goes = state.withLock { state in
         state.inUse.remove(key)
-        return state.passing.remove(key) != nil
+        return !state.passing.isEmpty && state.passing.remove(key) != nil
       }
       if goes { bases[key.side].giveBack(key.name) }
     }
@@ -293,13 +299,13 @@ extension WeightCache {
   private final class LentPages: Sendable {
     private let base: any ModelSource
     private let name: WeightName
-    /// A weight that is fetched, whose holds go with it.
-    private let held: Weight?
+    /// The weight itself, where all of it lies in the pages (it is put together once) or is fetched (its holds go with it).
+    let weight: Weight?
 
-    init(_ base: any ModelSource, _ name: WeightName, _ weight: Weight) {
+    init(_ base: any ModelSource, _ name: WeightName, _ weight: Weight?) {
       self.base = base
       self.name = name
-      held = weight.isFetched ? weight : nil
+      self.weight = weight
     }
 
     deinit { base.giveBack(name) }

@@ -27,7 +27,7 @@ package final class BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Sen
   /// The value, if it is kept; it becomes the most recently used.
   package func find(_ key: Key) -> Value? {
     state.withLock { state in
-      guard let node = state.nodes[key] else { return nil }
+      guard !state.nodes.isEmpty, let node = state.nodes[key] else { return nil }
       if !node.isPinned {
         state.unlink(node)
         state.pushFront(node)
@@ -37,7 +37,7 @@ package final class BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Sen
   }
 
   /// Whether a value is kept; its place among the others stays.
-  package func contains(_ key: Key) -> Bool { state.withLock { $0.nodes[key] != nil } }
+  package func contains(_ key: Key) -> Bool { state.withLock { !$0.nodes.isEmpty && $0.nodes[key] != nil } }
 
   /// Keeps a value of `byteCount` bytes, pinned where that is asked for and half of the limit allows it.
   /// - Returns: whether it is kept; a value larger than the room beside the pinned ones is not.

@@ -42,7 +42,7 @@ package final class ReadAhead<Key: Hashable & Sendable>: Sendable {
   /// Puts keys at the head of the line, with what each costs; those that are in line already move there, those that are
   /// ready stay so.
   package func announce(_ items: [(key: Key, cost: Int)]) {
-    guard !threads.isEmpty else { return }
+    guard !threads.isEmpty, !items.isEmpty else { return }
     line.announce(items)
   }
 
@@ -89,16 +89,19 @@ private final class ReadAheadLine<Key: Hashable & Sendable>: @unchecked Sendable
     pthread_mutex_destroy(&mutex)
   }
 
-  private func locked<R>(_ body: () -> R) -> R {
+  /// Runs `body` with the mutex held, and wakes the threads where it says that there is something for them: a wake that finds nothing
+  /// costs as much as a small product.
+  private func locked(_ body: () -> Bool) {
     pthread_mutex_lock(&mutex)
-    defer {
-      pthread_cond_broadcast(&changed)
-      pthread_mutex_unlock(&mutex)
-    }
-    return body()
+    defer { pthread_mutex_unlock(&mutex) }
+    if body() { pthread_cond_broadcast(&changed) }
   }
 
-  var cost: Int { locked { used } }
+  var cost: Int {
+    pthread_mutex_lock(&mutex)
+    defer { pthread_mutex_unlock(&mutex) }
+    return used
+  }
 
   func announce(_ new: [(key: Key, cost: Int)]) {
     locked {
@@ -112,6 +115,7 @@ private final class ReadAheadLine<Key: Hashable & Sendable>: @unchecked Sendable
         items[key] = Item(cost: cost, turn: turns)
         waiting.append(key)
       }
+      return true
     }
   }
 
@@ -131,11 +135,17 @@ private final class ReadAheadLine<Key: Hashable & Sendable>: @unchecked Sendable
     return nil
   }
 
-  func finish(_ key: Key) { locked { items[key]?.stage = .ready } }
+  func finish(_ key: Key) {
+    locked {
+      items[key]?.stage = .ready
+      return true
+    }
+  }
 
   func claim(_ key: Key) {
     pthread_mutex_lock(&mutex)
     defer { pthread_mutex_unlock(&mutex) }
+    guard !items.isEmpty else { return }
     while let item = items[key] {
       if item.stage == .working {
         pthread_cond_wait(&changed, &mutex)
@@ -153,17 +163,26 @@ private final class ReadAheadLine<Key: Hashable & Sendable>: @unchecked Sendable
 
   func turn() {
     locked {
+      var frees = false
       for (key, item) in items where item.turn < turns {
         switch item.stage {
         case .working: continue
-        case .ready: used -= item.cost
+        case .ready:
+          used -= item.cost
+          frees = true
         case .waiting: waiting.removeAll { $0 == key }
         }
         items[key] = nil
       }
       turns += 1
+      return frees
     }
   }
 
-  func stop() { locked { stopped = true } }
+  func stop() {
+    locked {
+      stopped = true
+      return true
+    }
+  }
 }
