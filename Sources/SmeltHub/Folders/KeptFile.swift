@@ -35,7 +35,8 @@ final class KeptFile: RangeSource {
 
   /// Bytes after which what is there is noted down.
   private static let saveBytes = 64 << 20
-  private static let cellBytes = 64 << 10
+  /// What is asked for begins and ends at these, but for the end of the file: else no cell that two requests share would count.
+  private static let cellBytes = FetchedFile.cellBytes
 
   /// A file of a listing, as far as it is kept already; nil where another process keeps it, or where the hub names no content.
   /// - Throws: `RequestError` cannot-create.

@@ -42,5 +42,5 @@ package enum RemoteModels {
   }
 
   /// Keeps what is fetched and not in use within a part of the memory that is allowed.
-  package static func limitMemory(_ bytes: Int) { PagePool.shared.idleLimit = min(128 << 20, bytes / 8) }
+  package static func limitMemory(_ bytes: Int) { PagePool.shared.idleLimit = min(64 << 20, bytes / 8) }
 }

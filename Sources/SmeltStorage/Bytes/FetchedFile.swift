@@ -25,6 +25,9 @@ package final class FetchedFile: PagedFile, @unchecked Sendable {
   // SAFETY: `base` is a private reservation of addresses, removed in `deinit`, when no hold, job or `Bytes` has the object. Pages are
   // given memory, filled and taken back by the pool alone, under its lock: never while a block is held, or being filled. A page that is
   // not there can be neither read nor written. `blocks` and `failure` are the pool's, under its lock.
+  /// Ranges that a source is asked for begin and end at multiples of this, but for the end of the file.
+  package static let cellBytes = PageBlock.cellBytes
+
   package let count: Int
   package let identity: FileIdentity
   let source: any RangeSource
