@@ -75,7 +75,8 @@ package struct Deployment: Sendable, Equatable {
     let chips = all.filter { $0.engine.rawValue == name }.map(\.name)
     guard chips.isEmpty else {
       throw RequestError(
-        .usage, "'\(excerpt(text))' does not say on which chip", help: "one of " + chips.joined(separator: ", "))
+        .usage, "'\(excerpt(text))' does not say on which chip",
+        help: "one of " + chips.joined(separator: ", "))
     }
     throw unknownName(text, kind: "place to run", among: all.map(\.name), or: all.flatMap(\.names))
   }
