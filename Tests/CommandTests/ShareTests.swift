@@ -41,7 +41,7 @@ private struct SharedConversion: Sendable {
   /// Every file of the result, by its name.
   func files(_ shell: Shell) throws -> [String: [UInt8]] {
     var found: [String: [UInt8]] = [:]
-    for name in try shell.names() where !name.hasSuffix(".parts") {
+    for name in try shell.names() where name.hasPrefix("x") && !name.hasSuffix(".parts") {
       let path = shell.file(name)
       for inner in pathKind(path) == .directory ? try namesInFolder(path).map({ "/\($0)" }) : [""] {
         found[name + inner] = try MappedFile(path: path + inner).bytes.array

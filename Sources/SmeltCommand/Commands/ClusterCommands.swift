@@ -73,7 +73,7 @@ struct JoinCommand: ParsableCommand {
   }
 
   func run() throws {
-    let summary = try join(
+    let summary = try joinParts(
       Array(paths.dropLast()), to: paths[paths.count - 1],
       JoinOptions(
         source: source, recipe: recipe, statistics: statistics, overwrite: overwrite,

@@ -33,7 +33,7 @@ package struct JoinOptions: Sendable {
 /// - Parameter folders: the folders of parts that the tasks wrote.
 /// - Throws: `UNIT_MISMATCH` where a unit is missing, twice with different bytes, changed, or of other work; refusals of the source;
 ///   `RequestError` cannot-create, io.
-package func join(_ folders: [String], to path: String, _ asked: JoinOptions, _ run: RunOptions) throws
+package func joinParts(_ folders: [String], to path: String, _ asked: JoinOptions, _ run: RunOptions) throws
   -> ConvertSummary
 {
   let start = (monotonicSeconds(), processorSeconds())

@@ -10,7 +10,7 @@ extension ConversionRequest {
   package func recorded(
     model: String, container: String, allowDrop: [String], isStrict: Bool, unitBytes: Int?
   ) -> JSON {
-    func path(_ path: String?) -> JSON { JSON(path.map { resolvedPath($0) ?? $0 }) }
+    func path(_ path: String?) -> JSON { JSON(path.map { absolutePath($0) }) }
     func number(_ number: Int?) -> JSON { number.map { JSON($0) } ?? JSON(.null) }
     return [
       "model": path(model), "allow_drop": JSON(allowDrop.map { JSON($0) }), "scheme": JSON(scheme),

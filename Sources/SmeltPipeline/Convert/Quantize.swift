@@ -48,7 +48,7 @@ private func quantizing(
   let isConverting = pathKind(ResultJournal.path(path)) == .file
   let isPreparing = pathKind(PreparedStore.journalPath(path)) == .file
   let isCalibrating = pathKind(ResultJournal.path(statisticsPath)) == .file
-  if options.resume, !isConverting, !isCalibrating, pathKind(path) == .nothing {
+  if options.resume, !isConverting, !isCalibrating, !isPreparing, pathKind(path) == .nothing {
     throw RequestError.nothingToResume(ResultJournal.path(path))
   }
   if !options.resume, let table {
@@ -62,7 +62,7 @@ private func quantizing(
     defer { removeFile(statisticsPath) }
     var options = options
     options.resumesPrepared = options.resume && isPreparing
-    options.resume = options.resume && (isConverting || !isCalibrating)
+    options.resume = options.resume && (isConverting || !isCalibrating && !isPreparing)
     return try quantizing(
       model, to: path, calibration, summary, statisticsPath, choosesObserver, method, table, budget, options)
   }

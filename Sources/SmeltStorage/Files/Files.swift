@@ -65,9 +65,10 @@ package func isSymbolicLink(_ path: String) -> Bool {
   return lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFLNK
 }
 
-/// A path from the root, whether something lies there or not; links in the folder around it are followed.
+/// A path from the root, whether something lies there or not. Links in the folder around it are followed; a link itself keeps its
+/// name, which may be that of a model.
 package func absolutePath(_ path: String) -> String {
-  resolvedPath(path) ?? resolvedPath(parentFolder(path)).map { joinPath($0, fileName(path)) } ?? path
+  resolvedPath(parentFolder(path)).map { joinPath($0, fileName(path)) } ?? path
 }
 
 /// The absolute path with every link resolved, or nil when nothing is there.
