@@ -270,10 +270,11 @@ extension KernelTests {
       for token in 0..<min(tokens, 3) {
         let row = Array(x[token])
         let twin = try #require(width == 32 ? Reference.roundBlocks32(row) : Reference.roundBlocks256(row))
-        expectSame(Array(rounded[token]), twin.numbers, "rounded")
+        let activations = twin.numbers
+        expectSame(Array(rounded[token]), activations, "rounded")
         for output in 0..<rows {
-          let terms = twin.numbers.indices.map {
-            Double(twin.numbers[$0]) * Double(numbers[output * columns + $0])
+          let terms = activations.indices.map {
+            Double(activations[$0]) * Double(numbers[output * columns + $0])
           }
           let (exact, size) = (terms.reduce(0, +), terms.reduce(0) { $0 + abs($1) })
           for (sum, name) in [(found, "whole numbers"), (simulated, "simulated")] {
