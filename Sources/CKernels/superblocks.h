@@ -2,14 +2,13 @@
 // First each group's scale (and least value) on its own, then the block's scale, then for each group the integers
 // around: of sixteen the one with the least error of the numbers as they will be read. Formats/encodings.md, section 21.
 
-// The weights of a group: 1 without importances, and where these are all zero.
-SK_INLINE void group_weights(const float *w, float *out, const size_t n) {
-  float sum = 0;
-  for (size_t i = 0; i < n; i++) {
-    out[i] = w ? w[i] : 1.0f;
-    sum += out[i];
-  }
-  for (size_t i = 0; i < n; i++) out[i] = sum > 0 ? out[i] : 1.0f;
+// The weights of a group: where importances are all zero, ones; NULL, all alike, without any.
+SK_INLINE const float *group_weights(const float *w, float *out, const size_t n) {
+  if (!w) return NULL;
+  int32_t any = 0;
+  for (size_t i = 0; i < n; i++) any |= w[i] > 0 ? 1 : 0;
+  for (size_t i = 0; i < n; i++) out[i] = any ? w[i] : 1.0f;
+  return out;
 }
 
 typedef struct {
@@ -18,14 +17,14 @@ typedef struct {
   uint8_t codes[256];            // from 0 on
 } sk_block;
 
-// y = d * scale * code - m * least, integers 0...most, codes 0...top.
-SK_INLINE int64_t search_affine(const float *x, const float *w, const size_t groups, const size_t width, const float top,
+// y = d * scale * code - m * least, integers 0...most, codes 0...top. `w` is a constant NULL, or never NULL: two searches.
+SK_INLINE int64_t search_affine_by(const float *x, const float *w, const size_t groups, const size_t width, const float top,
                                 const float most, const float from, const float step, sk_block *out) {
   if (block_absmax(x, 256) > SK_SEARCH_LIMIT) return -1;
   float weights[256], s[16], m[16], largest = 0, deepest = 0;
   for (size_t g = 0; g < groups; g++) {
-    group_weights(w ? w + g * width : NULL, weights + g * width, width);
-    const affine_fit fit = fit_above(x + g * width, weights + g * width, width, top, 0, from, step);
+    const float *wg = group_weights(w ? w + g * width : NULL, weights + g * width, width);
+    const affine_fit fit = fit_above(x + g * width, wg, width, top, 0, from, step);
     s[g] = fit.scale;
     m[g] = fit.least;
     largest = s[g] > largest ? s[g] : largest;
@@ -44,16 +43,13 @@ SK_INLINE int64_t search_affine(const float *x, const float *w, const size_t gro
     const float s0 = (float)(int32_t)(s[g] * per_d) - 1.0f, m0 = (float)(int32_t)(m[g] * per_dm) - 1.0f;
     const f32x16 is = clamped(four + s0, 0, most), im = clamped(fours + m0, 0, most);
     const f32x16 scale = is * d, least = im * dm;
-    const int best = least_lane(errors_above(xg, weights + g * width, width, scale, least, top));
+    const int best = least_lane(errors_above(xg, w ? weights + g * width : NULL, width, scale, least, top));
     out->scale[g] = (int16_t)is[best];
     out->least[g] = (int16_t)im[best];
     const float F = scale[best], M = least[best], inverse = F == 0 ? 0 : 1.0f / F;
     int32_t count = 0;
     for (size_t i = 0; i < width; i++) {
-      float v = (xg[i] + M) * inverse;
-      v = v > 0 ? v : 0;
-      v = v < top ? v : top;
-      const float q = (v + 12582912.0f) - 12582912.0f;
+      const float q = nearest_product_1(xg[i] + M, inverse, 0, top);
       out->codes[g * width + i] = (uint8_t)(int32_t)q;
       count += F * q - M != xg[i];
     }
@@ -63,13 +59,13 @@ SK_INLINE int64_t search_affine(const float *x, const float *w, const size_t gro
 }
 
 // y = d * scale * code, integers -most...most - 1.
-SK_INLINE int64_t search_symmetric(const float *x, const float *w, const size_t groups, const size_t width,
+SK_INLINE int64_t search_symmetric_by(const float *x, const float *w, const size_t groups, const size_t width,
                                    const code_range r, const float most, sk_block *out) {
   if (block_absmax(x, 256) > SK_SEARCH_LIMIT) return -1;
   float weights[256], s[16], largest = 0;
   for (size_t g = 0; g < groups; g++) {
-    group_weights(w ? w + g * width : NULL, weights + g * width, width);
-    s[g] = best_scale(x + g * width, weights + g * width, width, r, 0);
+    const float *wg = group_weights(w ? w + g * width : NULL, weights + g * width, width);
+    s[g] = best_scale(x + g * width, wg, width, r, 0);
     largest = magnitude(s[g]) > magnitude(largest) ? s[g] : largest;
   }
   const float d = largest == 0 ? 0 : half_not_below(largest / -most);
@@ -82,20 +78,18 @@ SK_INLINE int64_t search_symmetric(const float *x, const float *w, const size_t 
     const f32x16 base = nearest(lanes(s[g] * per_d)) - 8.0f;
     const f32x16 integers = clamped(numbers(0, 1) + base, -most, most - 1);
     const f32x16 scale = integers * d;
-    const int best = least_lane(errors_of(xg, weights + g * width, width, scale, r));
+    const int best = least_lane(errors_of(xg, w ? weights + g * width : NULL, width, scale, r));
     out->scale[g] = (int16_t)integers[best];
     const float F = scale[best], inverse = F == 0 ? 0 : 1.0f / F;
     int32_t count = 0;
     for (size_t i = 0; i < width; i++) {
-      float v = xg[i] * inverse, q;
+      float q;
       if (r.table) {
-        const uint8_t code = nonlinear_code(v);
+        const uint8_t code = nonlinear_code(xg[i] * inverse);
         out->codes[g * width + i] = code;
         q = sk_nonlinear[code];
       } else {
-        v = v > r.low ? v : r.low;
-        v = v < r.high ? v : r.high;
-        q = (v + 12582912.0f) - 12582912.0f;
+        q = nearest_product_1(xg[i], inverse, r.low, r.high);
         out->codes[g * width + i] = (uint8_t)(int32_t)(q - r.low);
       }
       count += F * q != xg[i];
@@ -103,6 +97,18 @@ SK_INLINE int64_t search_symmetric(const float *x, const float *w, const size_t 
     inexact += count;
   }
   return inexact;
+}
+
+SK_INLINE int64_t search_affine(const float *x, const float *w, const size_t groups, const size_t width, const float top,
+                                const float most, const float from, const float step, sk_block *out) {
+  return w ? search_affine_by(x, w, groups, width, top, most, from, step, out)
+           : search_affine_by(x, NULL, groups, width, top, most, from, step, out);
+}
+
+SK_INLINE int64_t search_symmetric(const float *x, const float *w, const size_t groups, const size_t width,
+                                   const code_range r, const float most, sk_block *out) {
+  return w ? search_symmetric_by(x, w, groups, width, r, most, out)
+           : search_symmetric_by(x, NULL, groups, width, r, most, out);
 }
 
 // Bits 0 and 1 of the codes: byte j of a half of 128 columns holds columns j, j + 32, j + 64, j + 96.
@@ -237,8 +243,8 @@ static int64_t k_encode_iq4_nl(const float *src, const float *w, uint8_t *restri
     const float *x = src + 32 * b;
     uint8_t *out = dst + 18 * b, codes[32];
     float weights[32];
-    group_weights(w ? w + 32 * b : NULL, weights, 32);
-    const float d = best_scale(x, weights, 32, r, 1), inverse = inverse_of(d);
+    const float *own = group_weights(w ? w + 32 * b : NULL, weights, 32);
+    const float d = own ? best_scale(x, own, 32, r, 1) : best_scale(x, NULL, 32, r, 1), inverse = inverse_of(d);
     if (!fits_half(d)) return -1 - (int64_t)b;
     store16(out, half_of_float(d));
     int32_t count = 0;
@@ -264,10 +270,7 @@ SK_INLINE int64_t symmetric_32(const float *x, const float *w, uint8_t *out, con
   store16(out, half_of_float(d));
   int32_t count = 0;
   for (size_t j = 0; j < 32; j++) {
-    float v = x[j] * inverse;
-    v = v > r.low ? v : r.low;
-    v = v < r.high ? v : r.high;
-    const float q = (v + 12582912.0f) - 12582912.0f;
+    const float q = nearest_product_1(x[j], inverse, r.low, r.high);
     codes[j] = (uint8_t)((int32_t)q + N);
     count += q * d != x[j];
   }
@@ -287,10 +290,7 @@ SK_INLINE int64_t affine_32(const float *x, const float *w, uint8_t *out, const 
   store16(out + 2, least);
   int32_t count = 0;
   for (size_t j = 0; j < 32; j++) {
-    float v = (x[j] - m) * inverse;
-    v = v > 0 ? v : 0;
-    v = v < (float)top ? v : (float)top;
-    const float q = (v + 12582912.0f) - 12582912.0f;
+    const float q = nearest_product_1(x[j] - m, inverse, 0, (float)top);
     codes[j] = (uint8_t)(int32_t)q;
     count += q * d + m != x[j];
   }

@@ -169,6 +169,16 @@ import Testing
     #expect(table.find(NameTable.hash("a")) { names[names.count - 1 - $0] == "a" } == 2)
   }
 
+  @Test func aSetHasEachNameOnce() {
+    var set = NameSet(["a", "b", "a", "é"])
+    #expect(set.contains("a") && set.contains("e\u{301}") && !set.contains("c") && !set.contains(""))
+    var other = NameSet()
+    for number in 0..<500 { other.insert("x.\(number)") }
+    #expect(!set.isSubset(of: other) && NameSet().isSubset(of: set))
+    set.formUnion(other)
+    #expect(other.isSubset(of: set) && set.contains("x.499") && set.contains("b") && !other.contains("b"))
+  }
+
   @Test func endingsAreThoseOfLastParts() {
     let file = TensorFile("/x/y.safetensors")
     #expect(file.name == "y.safetensors")

@@ -16,21 +16,24 @@ package struct FoundWeight: Sendable {
 }
 
 extension Layouts {
-  /// Every tensor that is not `used`, as weights in the order of the source: each byte of it belongs to exactly one.
+  /// Some tensors that are not `used`, as weights in the order of the source: each byte of them belongs to exactly one.
+  /// - Parameter tensors: all of the source by default, in its order; the scales of codes among them, too.
   /// - Throws: what `join` throws: scales that do not fit, a configuration that the tensors contradict; `RequestError` unsupported.
   package static func everything(
-    in source: any TensorSource, except used: Set<String>, _ config: QuantizationConfig
+    of tensors: [TensorInfo]? = nil, in source: any TensorSource, except used: NameSet,
+    _ config: QuantizationConfig
   ) throws -> [FoundWeight] {
+    let tensors = tensors ?? source.tensors
     var claimed = used
     var found: [(order: Int, weight: FoundWeight)] = []
-    for (order, tensor) in source.tensors.enumerated() where !used.contains(tensor.name) {
+    for (order, tensor) in tensors.enumerated() where !used.contains(tensor.name) {
       guard let place = quantizedPlace(of: tensor, in: source, config) else { continue }
       for weight in try quantized(tensor, place.name, place.layout, in: source, config) {
-        claimed.formUnion(weight.joined.tensors.map(\.name))
+        for (name, _) in weight.joined.tensors { claimed.insert(name) }
         found.append((order, weight))
       }
     }
-    for (order, tensor) in source.tensors.enumerated() where !claimed.contains(tensor.name) {
+    for (order, tensor) in tensors.enumerated() where !claimed.contains(tensor.name) {
       let place = Spelling(tensor.name)
       let request = WeightRequest(place, shape: tensor.shape, takesAnyType: true)
       let context = JoinContext(

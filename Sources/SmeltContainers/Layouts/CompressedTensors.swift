@@ -9,15 +9,17 @@ internal import SmeltTensors
 struct CompressedTensors: Layout {
   let name = "compressed-tensors"
 
-  func codes(of place: Spelling, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo? {
+  func codes(
+    of place: Spelling, plain: TensorInfo?, in source: any TensorSource, _ config: QuantizationConfig
+  ) -> TensorInfo? {
     guard config.compressed != nil else { return nil }
     if source.mayHold(ending: "weight_packed"),
       let packed = source.tensor("\(place.module).weight_packed")
     {
       return packed
     }
-    guard let tensor = source.tensor(place.tensor), [.i8, .f8E4M3].contains(tensor.dtype) else { return nil }
-    return tensor
+    guard let plain, [.i8, .f8E4M3].contains(plain.dtype) else { return nil }
+    return plain
   }
 
   func shape(of codes: TensorInfo, module: String, in source: any TensorSource) -> Shape? {

@@ -9,9 +9,12 @@ package protocol Layout: Sendable {
 
   /// The tensor with the codes of a weight that is kept this way, or nil when it is not. Looks at names, dtypes and
   /// configuration, never at sizes or data.
-  func codes(of place: Spelling, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo?
+  /// - Parameter plain: the tensor of the place's own name, if there is one: found once for all layouts.
+  func codes(
+    of place: Spelling, plain: TensorInfo?, in source: any TensorSource, _ config: QuantizationConfig
+  ) -> TensorInfo?
 
-  /// The weight whose codes `codes(of:in:_:)` found. Checks names, dtypes and dimensions of all its tensors and reads
+  /// The weight whose codes `codes(of:plain:in:_:)` found. Checks names, dtypes and dimensions of all its tensors and reads
   /// none of their data.
   /// - Throws: `CFG_SHAPE`, `Q_SCALE_MISSING`, `Q_SCALE_SHAPE`, `Q_PACK`, `Q_CONFIG` with the tensor, found and
   ///   expected; `RequestError` unsupported for well-formed variants that are not read.

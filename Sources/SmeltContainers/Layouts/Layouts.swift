@@ -13,14 +13,16 @@ package enum Layouts {
     PlainTensors(),
   ]
 
+  /// A layout, and the tensor with the codes of a weight that is kept in it.
+  package typealias FoundCodes = (layout: any Layout, codes: TensorInfo)
+
   /// The layout of a weight and the tensor with its codes, or nil when no tensor of the weight is there.
   package static func find(_ place: Spelling, in source: any TensorSource, _ config: QuantizationConfig)
-    -> (
-      layout: any Layout, codes: TensorInfo
-    )?
+    -> FoundCodes?
   {
+    let plain = source.tensor(place.tensor)
     for layout in all {
-      if let codes = layout.codes(of: place, in: source, config) { return (layout, codes) }
+      if let codes = layout.codes(of: place, plain: plain, in: source, config) { return (layout, codes) }
     }
     return nil
   }
@@ -30,7 +32,15 @@ package enum Layouts {
   package static func join(
     _ request: WeightRequest, in source: any TensorSource, _ config: QuantizationConfig
   ) throws -> JoinedWeight? {
-    guard let (layout, codes) = find(request.place, in: source, config) else { return nil }
+    guard let found = find(request.place, in: source, config) else { return nil }
+    return try join(request, found, in: source, config)
+  }
+
+  /// The same of what `find` found at the place that is asked for.
+  package static func join(
+    _ request: WeightRequest, _ found: FoundCodes, in source: any TensorSource, _ config: QuantizationConfig
+  ) throws -> JoinedWeight {
+    let (layout, codes) = found
     let context = JoinContext(
       layout: layout.name, codes: codes, request: request, source: source, config: config)
     // A quantized layout's codes may be integers; a table and numbers to multiply by are never.

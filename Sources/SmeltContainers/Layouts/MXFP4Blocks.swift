@@ -9,7 +9,9 @@ internal import SmeltTensors
 struct MXFP4Blocks: Layout {
   let name = "mxfp4-blocks"
 
-  func codes(of place: Spelling, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo? {
+  func codes(
+    of place: Spelling, plain: TensorInfo?, in source: any TensorSource, _ config: QuantizationConfig
+  ) -> TensorInfo? {
     source.mayHold(ending: "_blocks") ? source.tensor(place.tensor + "_blocks") : nil
   }
 

@@ -8,11 +8,11 @@ internal import SmeltTensors
 struct ModelOpt: Layout {
   let name = "modelopt"
 
-  func codes(of place: Spelling, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo? {
-    guard config.modelOpt != nil, let tensor = source.tensor(place.tensor),
-      [.u8, .f8E4M3].contains(tensor.dtype)
-    else { return nil }
-    return tensor
+  func codes(
+    of place: Spelling, plain: TensorInfo?, in source: any TensorSource, _ config: QuantizationConfig
+  ) -> TensorInfo? {
+    guard config.modelOpt != nil, let plain, [.u8, .f8E4M3].contains(plain.dtype) else { return nil }
+    return plain
   }
 
   func shape(of codes: TensorInfo, module: String, in source: any TensorSource) -> Shape? {

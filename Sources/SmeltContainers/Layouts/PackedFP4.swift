@@ -8,9 +8,11 @@ internal import SmeltTensors
 struct PackedFP4: Layout {
   let name = "fp4"
 
-  func codes(of place: Spelling, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo? {
-    guard let tensor = source.tensor(place.tensor), [.i8, .u8, .f4].contains(tensor.dtype) else { return nil }
-    return tensor
+  func codes(
+    of place: Spelling, plain: TensorInfo?, in source: any TensorSource, _ config: QuantizationConfig
+  ) -> TensorInfo? {
+    guard let plain, [.i8, .u8, .f4].contains(plain.dtype) else { return nil }
+    return plain
   }
 
   func shape(of codes: TensorInfo, module: String, in source: any TensorSource) -> Shape? {

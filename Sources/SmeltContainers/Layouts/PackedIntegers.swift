@@ -10,7 +10,9 @@ internal import SmeltTensors
 struct GPTQ: Layout {
   let name = "gptq"
 
-  func codes(of place: Spelling, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo? {
+  func codes(
+    of place: Spelling, plain: TensorInfo?, in source: any TensorSource, _ config: QuantizationConfig
+  ) -> TensorInfo? {
     config.method == name ? source.tensor("\(place.module).qweight") : nil
   }
 
@@ -80,7 +82,9 @@ struct GPTQ: Layout {
 struct AWQ: Layout {
   let name = "awq"
 
-  func codes(of place: Spelling, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo? {
+  func codes(
+    of place: Spelling, plain: TensorInfo?, in source: any TensorSource, _ config: QuantizationConfig
+  ) -> TensorInfo? {
     config.method == name ? source.tensor("\(place.module).qweight") : nil
   }
 

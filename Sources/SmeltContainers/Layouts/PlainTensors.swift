@@ -8,9 +8,9 @@ struct PlainTensors: Layout {
   let name = "plain"
 
   /// The tensor of the plain name, whatever its dtype: nothing else may claim it.
-  func codes(of place: Spelling, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo? {
-    source.tensor(place.tensor)
-  }
+  func codes(
+    of place: Spelling, plain: TensorInfo?, in source: any TensorSource, _ config: QuantizationConfig
+  ) -> TensorInfo? { plain }
 
   func declare(_ weight: DeclaredWeight) -> [DeclaredTensor]? {
     guard weight.encoding is Plain || weight.encoding is IntegerTable else { return nil }

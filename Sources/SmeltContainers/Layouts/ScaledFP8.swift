@@ -10,11 +10,11 @@ internal import SmeltTensors
 struct ScaledFP8: Layout {
   let name = "fp8"
 
-  func codes(of place: Spelling, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo? {
-    guard let tensor = source.tensor(place.tensor), [.f8E4M3, .f8E5M2].contains(tensor.dtype) else {
-      return nil
-    }
-    return tensor
+  func codes(
+    of place: Spelling, plain: TensorInfo?, in source: any TensorSource, _ config: QuantizationConfig
+  ) -> TensorInfo? {
+    guard let plain, [.f8E4M3, .f8E5M2].contains(plain.dtype) else { return nil }
+    return plain
   }
 
   func declare(_ weight: DeclaredWeight) -> [DeclaredTensor]? {

@@ -8,8 +8,10 @@ internal import SmeltTensors
 struct ScaledINT8: Layout {
   let name = "int8"
 
-  func codes(of place: Spelling, in source: any TensorSource, _ config: QuantizationConfig) -> TensorInfo? {
-    guard config.method == nil, let tensor = source.tensor(place.tensor), tensor.dtype == .i8,
+  func codes(
+    of place: Spelling, plain: TensorInfo?, in source: any TensorSource, _ config: QuantizationConfig
+  ) -> TensorInfo? {
+    guard config.method == nil, let tensor = plain, tensor.dtype == .i8,
       let scale = source.tensor("\(place.tensor)_scale"), [.f32, .bf16, .f16].contains(scale.dtype)
     else { return nil }
     return tensor

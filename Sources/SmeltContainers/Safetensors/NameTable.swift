@@ -98,3 +98,42 @@ struct NameTable: Sendable {
     for slot in old where slot != 0 { put(slot) }
   }
 }
+
+/// Names, each once; what tensors a model of a hundred thousand uses.
+package struct NameSet: Sendable {
+  private var names: [String] = []
+  private var table = NameTable()
+
+  /// Room for so many names.
+  package init(capacity: Int = 0) {
+    names.reserveCapacity(capacity)
+    table.reserve(capacity)
+  }
+
+  /// Some names.
+  package init(_ names: [String]) {
+    self.init(capacity: names.count)
+    for name in names { insert(name) }
+  }
+
+  /// Whether a name is there.
+  package func contains(_ name: String) -> Bool { contains(name, NameTable.hash(name)) }
+
+  private func contains(_ name: String, _ hash: UInt64) -> Bool {
+    table.find(hash) { names[$0] == name } != nil
+  }
+
+  /// Adds a name unless it is there.
+  package mutating func insert(_ name: String) {
+    let hash = NameTable.hash(name)
+    guard !contains(name, hash) else { return }
+    table.insert(hash, names.count)
+    names.append(name)
+  }
+
+  /// Whether another set has all of its names.
+  package func isSubset(of other: NameSet) -> Bool { names.allSatisfy { other.contains($0) } }
+
+  /// Adds the names of another set.
+  package mutating func formUnion(_ other: NameSet) { for name in other.names { insert(name) } }
+}

@@ -35,7 +35,7 @@ extension Model {
 
   /// Those blocks; nil without any.
   func carriedDrafts(_ stored: [StoredWeight]) -> CarriedDrafts? {
-    let own = stored.filter(\.spec.isDraft)
+    let own = stored.indices.filter { stored[$0].spec.isDraft }.map { stored[$0] }
     guard !own.isEmpty else { return nil }
     let table = (family as? CarryingFamily)?.draftBlocks ?? 0
     return CarriedDrafts(

@@ -193,16 +193,21 @@ package final class Checkpoint: ModelSource {
   /// All experts of a layer and role are stored in one way.
   private func checkExperts() throws {
     var first: [String: (encoding: String, name: WeightName)] = [:]
+    // An expert's matrices follow each other, and those of the next expert have the same bases.
+    var recent: [(base: String, encoding: String, name: WeightName)] = []
     for (spec, joined) in zip(family.weights, joined) where spec.role.isRouted {
-      let encoding = joined.encoding.name
-      if let sibling = first[spec.name.base] {
-        guard sibling.encoding == encoding else {
-          throw FormatError(
-            .mixedExperts, file: joined.file, subject: joined.name,
-            "is \(encoding), its sibling '\(sibling.name)' is \(sibling.encoding)")
-        }
-      } else {
-        first[spec.name.base] = (encoding, spec.name)
+      let (name, encoding) = (spec.name, joined.encoding.name)
+      let near = recent.first { $0.base == name.base }
+      guard let sibling = near.map({ (encoding: $0.encoding, name: $0.name) }) ?? first[name.base] else {
+        first[name.base] = (encoding, name)
+        if recent.count == 3 { recent.removeFirst() }
+        recent.append((name.base, encoding, name))
+        continue
+      }
+      guard sibling.encoding == encoding else {
+        throw FormatError(
+          .mixedExperts, file: joined.file, subject: joined.name,
+          "is \(encoding), its sibling '\(sibling.name)' is \(sibling.encoding)")
       }
     }
   }

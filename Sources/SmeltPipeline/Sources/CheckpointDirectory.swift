@@ -53,33 +53,38 @@ extension OpenedSource {
     let source = try SafetensorsDirectory(path: path)
     let quantization = try QuantizationConfig(
       config: config, file: "config.json", sidecar: try CheckpointDirectory.sidecar(smallFiles))
-    let column = try CheckpointDirectory.dialect(tied, source, quantization, path)
+    let (column, codes) = try CheckpointDirectory.dialect(tied, source, quantization, path)
     func join(_ spec: WeightSpec) throws -> JoinedWeight? {
-      let request = WeightRequest(
-        spec.spellings[column], shape: spec.shape, isTable: spec.role == .hashTable)
-      return try Layouts.join(request, in: source, quantization)
+      try Layouts.join(CheckpointDirectory.request(spec, column), in: source, quantization)
     }
     let head = try TiedHead(configBytes, config, file: "config.json", tied, join)
     let family = head?.family ?? tied
     // A head that is left out may be all that is quantized.
     try quantization.check((head?.table ?? tied.weights).lazy.map { $0.spellings[column] }, in: source)
-    let joined = try family.weights.map { spec in
-      guard let joined = try join(spec) else {
-        throw CheckpointDirectory.missing(family, source, quantization, column, path)
+    let joined: [JoinedWeight]
+    if head?.family == nil {
+      joined = try zip(tied.weights, codes).map { spec, codes in
+        try Layouts.join(CheckpointDirectory.request(spec, column), codes, in: source, quantization)
       }
-      return joined
+    } else {
+      joined = try family.weights.map { spec in
+        guard let joined = try join(spec) else {
+          throw CheckpointDirectory.missing(family, source, quantization, column, path)
+        }
+        return joined
+      }
     }
     func rule(_ tensor: TensorInfo) -> DropRule? {
       if let rule = head?.rule(for: tensor.name) { return rule }
       return Layouts.isActivationScale(tensor, quantization) ? CheckpointDirectory.activationScale : nil
     }
-    let used = joined.tensorNames
+    var used = joined.tensorNames
     let known = KnownRules(family)
     let drafts = try FoundDrafts(family, column: column, in: source, quantization, used: used) {
       known.rule(for: $0.name) != nil || rule($0) != nil || DropRule.isAllowed($0.name, allowDrop)
     }
-    let dropped = try droppedTensors(
-      of: source, family, used: used.union(drafts.joined.tensorNames), allowDrop, others: rule)
+    used.formUnion(drafts.joined.tensorNames)
+    let dropped = try droppedTensors(of: source, family, used: used, allowDrop, others: rule)
     let text = head?.config ?? configBytes
     let files = smallFiles.map { $0.name == "config.json" ? ($0.name, text) : $0 }
     self.init(
@@ -127,30 +132,51 @@ enum CheckpointDirectory {
     return try parseConfig(file.bytes, file: file.name)
   }
 
+  /// A dialect by its place, and for each row of the family's table where its codes are.
+  typealias FoundDialect = (column: Int, codes: [Layouts.FoundCodes])
+
   /// The first dialect whose names are all present; nil without one. Of several with the same names (stacks that lie transposed, and
   /// that do not) the first whose shapes fit.
   static func dialect(
     of family: any ModelFamily, in source: some TensorSource, _ config: QuantizationConfig
-  ) -> Int? {
-    let whole = family.dialects.indices.filter { column in
-      family.weights.allSatisfy { Layouts.find($0.spellings[column], in: source, config) != nil }
+  ) -> FoundDialect? {
+    let whole = family.dialects.indices.compactMap { column in
+      codes(family, column, source, config).map { FoundDialect(column, $0) }
     }
     guard whole.count > 1 else { return whole.first }
-    return whole.first { column in
-      family.weights.lazy.filter { $0.spellings[column].stackIndex == 0 }.allSatisfy { spec in
-        let request = WeightRequest(
-          spec.spellings[column], shape: spec.shape, isTable: spec.role == .hashTable)
-        return (try? Layouts.join(request, in: source, config)) != nil
+    return whole.first { column, codes in
+      zip(family.weights, codes).lazy.filter { spec, _ in spec.spellings[column].stackIndex == 0 }.allSatisfy
+      {
+        (try? Layouts.join(request($0, column), $1, in: source, config)) != nil
       }
     } ?? whole[0]
+  }
+
+  /// Where the codes of all weights are by the names of a dialect; nil where one is missing.
+  private static func codes(
+    _ family: any ModelFamily, _ column: Int, _ source: some TensorSource, _ config: QuantizationConfig
+  ) -> [Layouts.FoundCodes]? {
+    let weights = family.weights
+    var codes: [Layouts.FoundCodes] = []
+    for spec in weights {
+      guard let found = Layouts.find(spec.spellings[column], in: source, config) else { return nil }
+      if codes.isEmpty { codes.reserveCapacity(weights.count) }
+      codes.append(found)
+    }
+    return codes
+  }
+
+  /// What the family asks of a layout for a row of its table.
+  static func request(_ spec: WeightSpec, _ column: Int) -> WeightRequest {
+    WeightRequest(spec.spellings[column], shape: spec.shape, isTable: spec.role == .hashTable)
   }
 
   /// The same.
   /// - Throws: what is missing of the dialect with most names where no dialect has all.
   fileprivate static func dialect(
     _ family: any ModelFamily, _ source: some TensorSource, _ config: QuantizationConfig, _ path: String
-  ) throws -> Int {
-    if let column = dialect(of: family, in: source, config) { return column }
+  ) throws -> FoundDialect {
+    if let found = dialect(of: family, in: source, config) { return found }
     throw missing(family, source, config, nearest(family, in: source, config).column, path)
   }
 
@@ -178,9 +204,8 @@ enum CheckpointDirectory {
         continue
       }
       used.insert(codes.name)
-      let request = WeightRequest(place, shape: spec.shape, isTable: spec.role == .hashTable)
       // What is wrong with a weight that is there is another matter.
-      if let joined = try? Layouts.join(request, in: source, config) {
+      if let joined = try? Layouts.join(request(spec, column), in: source, config) {
         used.formUnion(joined.tensors.map(\.name))
       }
     }

@@ -42,7 +42,8 @@ extension OpenedSource {
     } stored: {
       try file.stored($0)
     }
-    let used = joined.tensorNames.union(drafts.joined.tensorNames)
+    var used = joined.tensorNames
+    used.formUnion(drafts.joined.tensorNames)
     let dropped = try droppedTensors(of: source, family, used: used, allowDrop) { tensor in
       try rule(tensor)
         ?? (opening.isDraft(tensor.name, count) ? DropRule.allowed(tensor.name, allowDrop) : nil)

@@ -79,9 +79,8 @@ func knownRule(_ tensor: TensorInfo, _ family: any ModelFamily) -> DropRule? {
 
 extension Sequence<JoinedWeight> {
   /// The names of all tensors that the weights are made of.
-  var tensorNames: Set<String> {
-    var names: Set<String> = []
-    names.reserveCapacity(3 * underestimatedCount)
+  var tensorNames: NameSet {
+    var names = NameSet(capacity: 2 * underestimatedCount)
     for weight in self { for tensor in weight.tensors { names.insert(tensor.name) } }
     return names
   }
@@ -91,7 +90,7 @@ extension Sequence<JoinedWeight> {
 /// - Parameter used: tensors that are parts of weights.
 /// - Throws: `ARCH_UNKNOWN_TENSOR`; `RequestError` usage where a pattern of the user's would leave out what carries numbers.
 func droppedTensors(
-  of source: any TensorSource, _ family: any ModelFamily, used: Set<String>, _ allowDrop: [String],
+  of source: any TensorSource, _ family: any ModelFamily, used: NameSet, _ allowDrop: [String],
   others: (TensorInfo) throws -> DropRule?
 ) throws -> [(tensor: TensorInfo, rule: DropRule)] {
   let known = KnownRules(family)

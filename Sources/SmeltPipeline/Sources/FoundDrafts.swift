@@ -29,15 +29,15 @@ struct FoundDrafts {
   /// - Throws: what the layouts throw for scales that do not fit.
   init(
     _ family: any ModelFamily, column: Int, form: WrapperForm? = nil, in source: some TensorSource,
-    _ quantization: QuantizationConfig, used: Set<String>, left: (TensorInfo) -> Bool
+    _ quantization: QuantizationConfig, used: NameSet, left: (TensorInfo) -> Bool
   ) throws {
     let prefixes = family.drafts.prefixes.map { form?.tensor($0) ?? $0 }
     let own = source.tensors.filter { tensor in
-      !used.contains(tensor.name) && prefixes.contains { tensor.name.hasPrefix($0) } && !left(tensor)
+      prefixes.contains { tensor.name.hasPrefix($0) } && !used.contains(tensor.name) && !left(tensor)
     }
     guard !own.isEmpty else { return }
-    let names = Set(own.map(\.name))
-    var claimed: Set<String> = []
+    let names = NameSet(own.map(\.name))
+    var claimed = NameSet()
     for block in 0..<DraftBlocks.most {
       let table = family.drafts.table(block).map { spec in form.map { spec.spelled($0) } ?? spec }
       guard let place = table.first(where: { !$0.isOptional })?.spellings[column],
@@ -48,13 +48,12 @@ struct FoundDrafts {
       }
       guard let found = whole else { continue }
       // What the user leaves out leaves the rest of its block under the names of its tensors.
-      let tensors = Set(found.flatMap { $0.joined.tensors.map(\.name) })
+      let tensors = found.lazy.map(\.joined).tensorNames
       guard tensors.isSubset(of: names) else { continue }
       add(found)
       claimed.formUnion(tensors)
     }
-    let others = Set(source.tensors.map(\.name)).subtracting(names).union(claimed)
-    for weight in try Layouts.everything(in: source, except: others, quantization) {
+    for weight in try Layouts.everything(of: own, in: source, except: claimed, quantization) {
       addUnnamed(
         WeightSpec(weight, dialects: family.dialects.count, hasLayer: false), weight.joined)
     }

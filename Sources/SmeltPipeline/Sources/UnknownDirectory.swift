@@ -86,7 +86,7 @@ struct UnknownDirectory {
       of: text.json, file: "config.json", byteCount: source.files.reduce(0) { $0 + $1.byteCount })
   }
 
-  private var droppedNames: Set<String> { Set(dropped.map(\.tensor.name)) }
+  private var droppedNames: NameSet { NameSet(dropped.map(\.tensor.name)) }
 
   private func opened(_ family: any ModelFamily, _ dialect: String, _ joined: [JoinedWeight]) -> OpenedSource
   {
@@ -140,20 +140,18 @@ struct UnknownDirectory {
   private func wrapped(_ family: any ModelFamily) throws -> OpenedSource? {
     for form in WrapperForm.allCases {
       let own = CarryingFamily(family, wrapper: form, carrying: [])
-      guard let column = CheckpointDirectory.dialect(of: own, in: source, quantization) else { continue }
-      let joined = try own.weights.map { spec -> JoinedWeight in
-        let request = WeightRequest(
-          spec.spellings[column], shape: spec.shape, isTable: spec.role == .hashTable)
-        guard let joined = try Layouts.join(request, in: source, quantization) else {
-          throw FormatError(.incomplete, file: path, subject: spec.name.description, "is missing")
-        }
-        return joined
+      guard let (column, codes) = CheckpointDirectory.dialect(of: own, in: source, quantization) else {
+        continue
       }
-      let used = droppedNames.union(joined.flatMap { $0.tensors.map(\.name) })
+      let joined = try zip(own.weights, codes).map { spec, codes in
+        try Layouts.join(CheckpointDirectory.request(spec, column), codes, in: source, quantization)
+      }
+      var used = joined.tensorNames
+      used.formUnion(droppedNames)
       let drafts = try FoundDrafts(
         family, column: column, form: form, in: source, quantization, used: used, left: { _ in false })
-      let rest = try Layouts.everything(
-        in: source, except: used.union(drafts.joined.flatMap { $0.tensors.map(\.name) }), quantization)
+      used.formUnion(drafts.joined.tensorNames)
+      let rest = try Layouts.everything(in: source, except: used, quantization)
       try requireBeside(rest, family, form)
       let names = DraftNames(config)
       let others = rest.map {

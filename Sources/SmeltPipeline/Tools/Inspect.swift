@@ -195,13 +195,13 @@ package func inspect(_ model: Model) throws -> Inspection {
   let family = model.family
   let stored = try model.storedWeights()
   var encodings: [(name: String, weights: Int, bytes: Int)] = []
-  for weight in stored {
-    let name = weight.encoding.name
-    if let place = encodings.firstIndex(where: { $0.name == name }) {
-      encodings[place].weights += 1
-      encodings[place].bytes += weight.byteCount
+  for place in stored.indices {  // of a hundred thousand none is copied
+    let (name, byteCount) = (stored[place].encoding.name, stored[place].byteCount)
+    if let known = encodings.firstIndex(where: { $0.name == name }) {
+      encodings[known].weights += 1
+      encodings[known].bytes += byteCount
     } else {
-      encodings.append((name, 1, weight.byteCount))
+      encodings.append((name, 1, byteCount))
     }
   }
   // Blocks that draft tokens are counted beside the model.

@@ -1,5 +1,6 @@
 // The slow twins of the searches (search.h, superblocks.h): one candidate after the other where the kernels have sixteen
-// side by side. Sums run over the columns in order, each operation rounded to float32.
+// side by side. Sums run over the even columns and over the odd ones in order; a product is fused into the sum behind it, every other
+// operation rounded to float32.
 
 internal import SmeltTensors
 
@@ -17,17 +18,23 @@ extension Reference {
       -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
     ]
 
-    /// The code, from 0 on, of the number nearest to `v`: of two integers the even one, of two of the table the greater.
-    func code(_ v: Float) -> Int {
-      // NaN, which 0 times an infinite inverse is, has the lowest code.
-      guard isTable else { return v > low ? Int(min(v, high).rounded(.toNearestOrEven) - low) : 0 }
+    /// The code, from 0 on, of the table's number nearest to `v`; of two the greater.
+    private func tableCode(_ v: Float) -> Int {
       let table = Self.nonlinearTable
       return (1..<16).last { v >= (table[$0 - 1] + table[$0]) * 0.5 } ?? 0
     }
 
     func number(_ code: Int) -> Float { isTable ? Self.nonlinearTable[code] : Float(code) + low }
 
-    func nearest(_ v: Float) -> Float { number(code(v)) }
+    /// The code, from 0 on, of a product: of the table's numbers that of the rounded one, of integers the nearest to the product itself,
+    /// which a double holds, ties to the even one. NaN, which 0 times an infinite inverse is, has the lowest code.
+    func code(_ a: Float, times b: Float) -> Int {
+      if isTable { return tableCode(a * b) }
+      let v = Double(a) * Double(b)
+      return v > Double(low) ? Int(min(v, Double(high)).rounded(.toNearestOrEven) - Double(low)) : 0
+    }
+
+    func nearest(_ a: Float, times b: Float) -> Float { number(code(a, times: b)) }
   }
 
   private static func weights(_ w: [Float]?, _ range: Range<Int>) -> [Float] {
@@ -35,12 +42,19 @@ extension Reference {
     return Array(w[range])
   }
 
+  /// The sum over even columns, and over odd ones. `join` gives the sum with a column added.
+  private static func pairSum(_ count: Int, _ join: (Int, Float) -> Float) -> Float {
+    var sums: [Float] = [0, 0]
+    for i in 0..<count { sums[i % 2] = join(i, sums[i % 2]) }
+    return sums[0] + sums[1]
+  }
+
   /// Σ w (x − scale · code)².
   private static func error(_ x: [Float], _ w: [Float], _ scale: Float, _ r: CodeRange) -> Float {
     let inverse = scale == 0 ? 0 : 1 / scale
-    return x.indices.reduce(0) {
-      let d = r.nearest(x[$1] * inverse) * scale - x[$1]
-      return $0 + w[$1] * (d * d)
+    return pairSum(x.count) { i, sum in
+      let d = (-x[i]).addingProduct(r.nearest(x[i], times: inverse), scale)
+      return sum.addingProduct(w[i] * d, d)
     }
   }
 
@@ -49,15 +63,16 @@ extension Reference {
   {
     let inverse = scale == 0 ? 0 : 1 / scale
     let range = CodeRange(low: 0, high: top)
-    return x.indices.reduce(0) {
-      let d = (scale * range.nearest((x[$1] + least) * inverse) - least) - x[$1]
-      return $0 + w[$1] * (d * d)
+    return pairSum(x.count) { i, sum in
+      let t = x[i] + least
+      let d = (-t).addingProduct(range.nearest(t, times: inverse), scale)
+      return sum.addingProduct(w[i] * d, d)
     }
   }
 
-  /// The first of the least.
+  /// The first of the least; what is no number is infinite.
   private static func best(_ count: Int, _ error: (Int) -> Float) -> Int {
-    let errors = (0..<count).map(error)
+    let errors = (0..<count).map(error).map { $0.isNaN ? Float.infinity : $0 }
     return errors.indices.reduce(0) { errors[$1] < errors[$0] ? $1 : $0 }
   }
 
@@ -71,12 +86,9 @@ extension Reference {
       var winner: (scale: Float, error: Float) = (0, .infinity)
       for end in [r.low, r.high] {
         let inverse = (Float(k) * (end * 0.02) + end * 0.86) / peak
-        var (product, square): (Float, Float) = (0, 0)
-        for i in x.indices {
-          let q = r.nearest(x[i] * inverse)
-          product += (w[i] * q) * x[i]
-          square += (w[i] * q) * q
-        }
+        let q = x.map { r.nearest($0, times: inverse) }
+        let product = pairSum(x.count) { i, sum in sum.addingProduct(w[i] * q[i], x[i]) }
+        let square = pairSum(x.count) { i, sum in sum.addingProduct(w[i] * q[i], q[i]) }
         let fit = square > 0 ? product / square : 0
         let scale = isHalf ? half(fit) : fit
         let error = error(x, w, scale, r)
@@ -91,9 +103,9 @@ extension Reference {
   private static func fit(
     _ x: [Float], _ w: [Float], top: Float, isFree: Bool, from: Float, step: Float
   ) -> (scale: Float, least: Float) {
-    var (low, high) = (x.min()!, x.max()!)
-    let sw = w.reduce(0, +)
-    let swx = x.indices.reduce(Float(0)) { $0 + w[$1] * x[$1] }
+    var (low, high) = (x.min()! + 0, x.max()!)
+    let sw = laneSum(w.count) { i, sum in sum + w[i] }
+    let swx = dot(w, x)
     if !isFree, low > 0 { low = 0 }
     guard high > low else { return (0, -low) }
     let range = CodeRange(low: 0, high: top)
@@ -102,13 +114,10 @@ extension Reference {
       var scale = inverse == 0 ? 0 : 1 / inverse
       var least = -low
       for _ in 0..<2 {
-        var (sq, sqq, sqx): (Float, Float, Float) = (0, 0, 0)
-        for i in x.indices {
-          let q = range.nearest((x[i] + least) * inverse)
-          sq += w[i] * q
-          sqq += (w[i] * q) * q
-          sqx += (w[i] * q) * x[i]
-        }
+        let q = x.map { range.nearest($0 + least, times: inverse) }
+        let sq = pairSum(x.count) { i, sum in sum + w[i] * q[i] }
+        let sqq = pairSum(x.count) { i, sum in sum.addingProduct(w[i] * q[i], q[i]) }
+        let sqx = pairSum(x.count) { i, sum in sum.addingProduct(w[i] * q[i], x[i]) }
         let determinant = sw * sqq - sq * sq
         var s = (sw * sqx - swx * sq) / determinant
         var m = (sq * sqx - sqq * swx) / determinant
@@ -137,7 +146,7 @@ extension Reference {
   static func searchedSymmetric(_ x: [Float], _ w: [Float], _ r: CodeRange) -> PlainBlock? {
     let scale = bestScale(x, weights(w, 0..<x.count), r, isHalf: true)
     guard fits(scale) else { return nil }
-    return PlainBlock(d: halfBits(scale), codes: x.map { r.code($0 * inverse(scale)) })
+    return PlainBlock(d: halfBits(scale), codes: x.map { r.code($0, times: inverse(scale)) })
   }
 
   static func searchedAffine(_ x: [Float], _ w: [Float], top: Float) -> PlainBlock? {
@@ -148,7 +157,7 @@ extension Reference {
     let (d, m) = (half(fit.scale), half(-fit.least))
     return PlainBlock(
       d: halfBits(fit.scale), m: halfBits(-fit.least),
-      codes: x.map { CodeRange(low: 0, high: top).code(($0 - m) * inverse(d)) })
+      codes: x.map { CodeRange(low: 0, high: top).code($0 - m, times: inverse(d)) })
   }
 
   // MARK: Blocks of 256
@@ -162,7 +171,8 @@ extension Reference {
     }
     let fits = groups.map { fit($0.x, $0.w, top: top, isFree: false, from: from, step: step) }
     let d = halfNotBelow(max(0, fits.map(\.scale).max()!) / most)
-    let dm = halfNotBelow(max(0, fits.map(\.least).max()!) / most)
+    // Not `max`, which takes -0 for the larger.
+    let dm = halfNotBelow(fits.map(\.least).reduce(0) { $1 > $0 ? $1 : $0 } / most)
     guard Self.fits(d), Self.fits(dm) else { return nil }
     var block = PlainBlock(d: halfBits(d), m: halfBits(dm))
     for (group, fit) in zip(groups, fits) {
@@ -178,7 +188,7 @@ extension Reference {
       block.scales.append(chosen.scale)
       block.leasts.append(chosen.least)
       block.codes += group.x.map {
-        CodeRange(low: 0, high: top).code(($0 + least) * (scale == 0 ? 0 : 1 / scale))
+        CodeRange(low: 0, high: top).code($0 + least, times: scale == 0 ? 0 : 1 / scale)
       }
     }
     return block
@@ -202,7 +212,7 @@ extension Reference {
       let integer = choices[best(16) { error(group.x, group.w, Float(choices[$0]) * d, r) }]
       let factor = Float(integer) * d
       block.scales.append(integer)
-      block.codes += group.x.map { r.code($0 * (factor == 0 ? 0 : 1 / factor)) }
+      block.codes += group.x.map { r.code($0, times: factor == 0 ? 0 : 1 / factor) }
     }
     return block
   }
