@@ -69,8 +69,13 @@ private func calibrate(
   policy: CalibrationPolicy, _ kept: CalibrationProgress, _ options: RunOptions
 ) throws -> CalibrationSummary {
   let folder = parentFolder(path)
-  // A layer runs group by group, and its starved experts once more.
-  let cache = WeightCache([model], .withinLayers, options)
+  func groups(_ added: [[Int]]) -> [TokenBatch] {
+    Windows(windows.sequences + added, context: windows.context).groups(
+      model.family.dimensions, streams: 1, maxMemory: options.maxMemory)
+  }
+  // Of one group each weight is used once, but for starved experts.
+  let runsOnce = windows.pool.isEmpty && groups([]).count == 1
+  let cache = WeightCache([model], runsOnce ? .never : .withinLayers, options)
   let places =
     try kept.left.added
     ?? (policy.kind == .topUp
@@ -81,8 +86,7 @@ private func calibrate(
   let added = places.map { windows.pool[$0] }
   let calibration = Calibration(
     layout: StatisticsLayout(model.family), policy: policy,
-    groups: Windows(windows.sequences + added, context: windows.context).groups(
-      model.family.dimensions, streams: 1, maxMemory: options.maxMemory), drawnTokens: windows.tokenCount,
+    groups: groups(added), drawnTokens: windows.tokenCount,
     file: files.first, folder: folder, cache: cache, options: options)
   let tokens = calibration.groups.reduce(0) { $0 + $1.count }
   options.progress.announce(
@@ -274,8 +278,9 @@ private struct Calibration {
         canStop: family.canBegin(at: layer + 1))
     }
     learned.spilledBytes = stream.spilledBytes + (inputs?.byteCount ?? 0)
-    try stream.forEach { batch, _, x in try forEachLogits(family, x, batch, observed, pass) { _, _ in } }
-    let outside = layout.sections[family.dimensions.layers].entries(observed.drain())
+    let last = ObservedWeights(HeadInputs(weights, of: family), specs: family.weights)
+    try stream.forEach { batch, _, x in try forEachLogits(family, x, batch, last, pass) { _, _ in } }
+    let outside = layout.sections[family.dimensions.layers].entries(last.drain())
     try sink.write(LearnedLayer(entries: outside))
     options.progress.advance(1)
     return learned

@@ -23,8 +23,9 @@ enum WeightReuse: Sendable {
 ///
 /// Weights that are not lent are kept least recently used; those that every token needs are pinned when they are used
 /// again and half of the budget holds them. Weights lent from a mapping take none of it; where the models are larger than
-/// half of the memory allowed, the pages of the least recently used are given back beyond as much again. Results do not
-/// depend on the budget.
+/// half of the memory allowed, the pages of the least recently used are given back beyond as much again. Where layers are not run again
+/// and again, a layer's pages are given back before the next one; where each runs once, all but the last few. Results do not depend on
+/// the budget.
 final class WeightCache: Sendable {
   private let store: Store
   private let readAhead: ReadAhead<Key>
@@ -56,8 +57,10 @@ final class WeightCache: Sendable {
     }
     let size = models.reduce(0) { $0 + $1.files.reduce(0) { $0 + $1.byteCount } }
     let budget = budget ?? options.maxMemory / 4 * (reuse == .always ? 3 : 1)
+    let pages = size > options.maxMemory / 2 ? budget : size
     let store = Store(
-      models.map(\.source), limit: budget, pageLimit: size > options.maxMemory / 2 ? budget : size)
+      models.map(\.source), limit: budget,
+      pageLimit: reuse == .never ? min(pages, WeightCache.passingPages) : pages)
     self.store = store
     // One thread computes alone: then pages are asked for ahead, and nothing is inflated.
     let inflates = parallel.threads > 1
@@ -75,6 +78,9 @@ final class WeightCache: Sendable {
     if reuse == .always { store.pin(chosen(shared.flatMap { $0 })) }
   }
 
+  /// Bytes of lent weights whose pages stay where each weight is used once: the next one is often beside the last, on the same pages.
+  private static let passingPages = 32 << 20
+
   deinit { for (source, limit) in resting.reversed() { source.inflatedLimit = limit } }
 
   /// What the forward pass multiplies by: a model's weights through the cache.
@@ -87,6 +93,7 @@ final class WeightCache: Sendable {
   /// after it is read ahead.
   func begin(layer: Int) {
     readAhead.turn()
+    if reuse != .always { store.giveBackPages() }
     if reuse == .withinLayers { store.pin(chosen(shared[layer])) }
     guard layer + 1 < shared.count else { return }
     announce(shared[layer + 1])
@@ -286,6 +293,9 @@ extension WeightCache {
         pages.pin(key)
       }
     }
+
+    /// Gives back the pages of all lent weights: what runs next has others.
+    func giveBackPages() { pages.removeAll() }
 
     /// What there is to do for weights that come next, with what they cost.
     func announced(_ keys: [Key]) -> [(key: Key, cost: Int)] {

@@ -85,6 +85,12 @@ package final class BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Sen
     withExtendedLifetime(dropped) {}
   }
 
+  /// Forgets all values.
+  package func removeAll() {
+    let dropped = state.withLock { $0.removeAll() }
+    withExtendedLifetime(dropped) {}
+  }
+
   /// Bytes kept now.
   package var byteCount: Int { state.withLock { $0.byteCount } }
 
