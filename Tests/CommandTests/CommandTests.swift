@@ -97,7 +97,7 @@ private let ids = #"{"sequences": [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [200, 100, 5
     ("smelt convert v4", "<result>"), ("smelt convert v4 a b", "'b'"),
     ("smelt inspect v4 --nosuch", "--nosuch"),
     ("smelt evaluate tiny", "--text"), ("smelt evaluate tiny --text a --tokens b", "--text or --tokens"),
-    ("smelt quantize v4 o.ingot", "--scheme, --recipe"), ("smelt check v4 --threads 0", "--threads"),
+    ("smelt quantize v4 o.ingot", "--scheme, --for, --recipe"), ("smelt check v4 --threads 0", "--threads"),
     ("smelt check v4 --max-memory lots", "--max-memory"),
     ("smelt evaluate tiny --text t --context 1", "--context"),
     ("smelt evaluate tiny --text t --tokens-limit 10", "--tokens-limit"),

@@ -58,7 +58,8 @@ import Testing
     #expect(try shell.names() == [])
   }
 
-  /// A method keeps a folder of chosen weights beside the result; activations that wait in a file have no name.
+  /// A method keeps what it chose in files beside the result, one for each layer; activations that wait in a file have no name. Stopped
+  /// within its first layer it leaves nothing; later, what `--resume` goes on with and ends as a run that was never stopped.
   @Test(arguments: [
     "q.ingot --scheme int4-group:32 --method gptq", "q.gguf --scheme q4_0 --method gptq --inputs result",
     "q --scheme int8 --method gptq --max-memory 2M", "q --scheme int4-group:32 --method awq",
@@ -66,20 +67,21 @@ import Testing
   ])
   func aMethodLeavesNothing(words: String) throws {
     let shell = Shell()
-    let process = try shell.launch(
-      "quantize tiny \(words) --calibration tiny/calibration.txt --tokens-limit 1024")
-    #expect(
-      try shell.wait {
-        guard let folder = try shell.names().first(where: { $0.contains(".prepared.partial-") }) else {
-          return false
-        }
-        // awq looks at all layers before it stores the first weight; the others are stopped with some in the folder.
-        return try words.hasSuffix("awq") || !namesInFolder(shell.file(folder)).isEmpty
-      })
+    let line = "quantize tiny \(words) --calibration tiny/calibration.txt --tokens-limit 1024"
+    let process = try shell.launch(line)
+    // awq looks at all layers before it stores the first weight; the others are stopped with a layer's file begun.
+    let sign = words.hasSuffix("awq") ? ".partial-statistics" : ".prepared.partial-section-"
+    #expect(try shell.wait { try shell.names().contains { $0.contains(sign) } })
     kill(process, SIGINT)
     let outcome = try shell.finish(process)
     #expect(outcome.exit == 75 && outcome.stdout == "", "\(outcome.stderr)")
     #expect(outcome.stderr.contains("error[interrupted]: stopped by a signal; no result was written"))
+    if outcome.stderr.contains("--resume") {
+      #expect(try shell.names().contains { $0.hasSuffix(".prepared.journal") })
+      #expect(try shell.run("smelt \(line) --resume --quiet").exit == 0)
+      #expect(try shell.names() == [String(words.prefix { $0 != " " })])
+      return
+    }
     #expect(try shell.names() == [])
   }
 

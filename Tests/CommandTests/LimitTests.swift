@@ -110,11 +110,11 @@ import Testing
     ]
     try shell.write("t.txt", String(repeating: "one two three ", count: 100))
     try shell.write("ids.json", "{\"sequences\": [[1, 2, 3]]}")
-    // A file, a pattern of names or any text has no unknown value.
+    // A file, a folder, a pattern of names or any text has no unknown value.
     let free: Set<String> = [
       "allow-drop", "text", "tokens", "calibration", "recipe", "statistics", "save-recipe", "report", "html",
       "json",
-      "prompt", "text-field", "model", "input",
+      "prompt", "text-field", "model", "input", "keep",
     ]
     var walked = 0
     for command in commands {

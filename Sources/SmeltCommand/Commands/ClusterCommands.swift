@@ -113,6 +113,7 @@ struct JobCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "job",
     abstract: "Prints a script that shares a conversion among the machines of a cluster.",
+    discussion: "Example: smelt job slurm DIR OUT --nodes 8 --scheme fp8-channel > job.sh; bash job.sh",
     subcommands: [SlurmCommand.self, KubernetesCommand.self])
 }
 

@@ -3,7 +3,6 @@
 // mounted folder is not mapped but fetched.
 
 internal import CKernels
-internal import Synchronization
 
 #if canImport(Glibc)
   import Glibc
@@ -128,44 +127,5 @@ package final class MappedFile: @unchecked Sendable {
     let page = 16384  // a multiple of every page size there is
     let first = (start - UnsafeRawPointer(base)) / page * page
     madvise(base + first, (start - UnsafeRawPointer(base)) + length - first, MADV_WILLNEED)
-  }
-}
-
-/// What happens when a page of a mapped file cannot be read.
-package enum MappedFaults {
-  /// From now on the process ends with `SRC_CHANGED` (status 2) where the file is no longer what it was when it was mapped, else
-  /// with an input/output error (74), and three lines on stderr that name the file. Without it the system's signal kills it.
-  package static func install() { sk_fault_install() }
-
-  /// Has the line of a progress bar cleared before such an error.
-  package static func clearsLine() {
-    hasLine.store(true, ordering: .relaxed)
-    sk_fault_clear_line("\r\u{1B}[K")
-  }
-
-  private static let hasLine = Atomic<Bool>(false)
-
-  /// What clears the line of a progress bar, where there is one.
-  static var lineClearing: String { hasLine.load(ordering: .relaxed) ? "\r\u{1B}[K" : "" }
-}
-
-/// Device and inode: equal for two paths of one file.
-package struct FileIdentity: Hashable, Sendable {
-  /// The device's number.
-  package let device: UInt64
-  /// The file's number on that device.
-  package let inode: UInt64
-
-  /// An identity of known numbers.
-  package init(device: UInt64, inode: UInt64) {
-    self.device = device
-    self.inode = inode
-  }
-
-  /// The identity of what lies at `path`, links followed; nil when nothing is there.
-  package init?(path: String) {
-    var status = stat()
-    guard stat(path, &status) == 0 else { return nil }
-    self.init(device: UInt64(truncatingIfNeeded: status.st_dev), inode: UInt64(status.st_ino))
   }
 }
