@@ -245,7 +245,10 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
       less, windows, textPath: text, to: statistics, overwrite: false, RunOptions())
     let informed = try options("int8-channel", statistics: try readStatistics(statistics, for: fp4))
     let overlaid = try Plan(Model.open(fixture("reports/ix_overlay")), try options("keep"))
-    try expect("plan", [try Plan(fp4, informed).json, try Plan(less, informed).json, overlaid.json])
+    let shared = try Plan(fp4, informed)
+    let units = try informed.unitWork(folder.file("u.ingot"), shared, fp4).units
+    try expect(
+      "plan", [shared.json(units, nil), try Plan(less, informed).json, overlaid.json])
     var options = try options("keep")
     let again = folder.file("again.ingot")
     _ = try convert(ingot, to: again, options)
