@@ -95,9 +95,9 @@ SK_INLINE i32v dot_pairs(i32v sum, u32v p, uint32_t b) {
 }
 #endif
 
-// As many rows of as many words, turned over: lane r of v[i] was lane i of v[r]. Each round puts the lower halves of two vectors side by
-// side, lane by lane, and the upper halves: the bits of (vector, lane) move round by one, and after log2(SK_VL) rounds they have changed
-// places.
+// Transposes SK_VL vectors of SK_VL words: afterwards lane r of v[i] is what lane i of v[r] was. Each round interleaves the lower halves of
+// v[i] and v[i + SK_VL / 2] into one vector and the upper halves into the next, which rotates the bits of the index (vector, lane) by one;
+// after log2(SK_VL) rounds the two halves of the index are exchanged.
 SK_INLINE void transpose_words(u32v *v) {
 #if SK_VL == 16
 #define SK_LOW_LANES 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23

@@ -98,8 +98,10 @@ import Testing
 
   @Test func environment() {
     func settings(_ variables: [String: String]) -> HubSettings { HubSettings { variables[$0] } }
-    let plain = settings(["HOME": "/home/u"])
-    #expect(plain.endpoint == hub && plain.cache == "/home/u/.cache/huggingface/hub" && plain.token == nil)
+    let home = TemporaryFolder()
+    let plain = settings(["HOME": home.path])
+    #expect(plain.endpoint == hub && plain.token == nil)
+    #expect(plain.cache == home.file(".cache/huggingface/hub"))
     #expect(settings(["XDG_CACHE_HOME": "/x"]).cache == "/x/huggingface/hub")
     #expect(settings(["HF_HOME": "~/h", "HOME": "/u"]).cache == "/u/h/hub")
     #expect(settings(["HF_HOME": "/h", "HF_HUB_CACHE": "/c"]).cache == "/c")

@@ -18,7 +18,8 @@ struct WebAddress: Sendable, Hashable {
     (self.scheme, self.host, self.port, self.path, self.query) = (scheme, host, port, path, query)
   }
 
-  /// Reads an address; nil for what is none. One with a user name or a password is none: a token has another place.
+  /// Parses an `http` or `https` URL; nil where the text is not one. URLs with a user name or a password are rejected:
+  /// tokens come from the environment or a token file.
   init?(_ text: String) {
     guard let colon = text.firstIndex(of: ":"), text[colon...].hasPrefix("://"),
       text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F })

@@ -149,8 +149,9 @@ final class WebClient: Sendable {
 
   // MARK: whole answers
 
-  /// A whole answer of at most `limit` bytes; its body is empty where `isMissing` says that there is none.
-  /// - Throws: as `verdict` and `pause` say.
+  /// The body of a response, at most `limit` bytes, with its status and headers. A status in `accepting` is returned, others are
+  /// retried or thrown.
+  /// - Throws: `NET_LISTING` for a longer body; as `verdict` and `pause` say.
   func get(
     _ address: WebAddress, token: String?, range: Range<Int>? = nil, limit: Int, accepting: Set<Int> = [200]
   ) throws -> (body: [UInt8], reply: Reply) {

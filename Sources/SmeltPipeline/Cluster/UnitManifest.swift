@@ -48,7 +48,7 @@ struct UnitManifest: Sendable {
   }
 
   /// Reads a manifest.
-  /// - Throws: `UNIT_MISMATCH` for a file that is none.
+  /// - Throws: `UNIT_MISMATCH` for a file that is not a unit's manifest.
   init(path: String) throws {
     let invalid = FormatError(.unitMismatch, file: path, "does not describe a unit of a conversion")
     guard let stamp = try? MappedFile(path: path), stamp.count <= Self.byteLimit,

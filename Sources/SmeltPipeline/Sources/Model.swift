@@ -107,7 +107,7 @@ package struct Model: Sendable {
   }
 
   /// The model's tokenizer.
-  /// - Throws: `SRC_MISSING` when there is none; refusals of its file.
+  /// - Throws: `SRC_MISSING` when the model has no tokenizer; what reading the tokenizer's file throws.
   package func tokenizer() throws -> Tokenizer {
     guard let files = try tokenizerFiles() else {
       throw FormatError(
