@@ -1,17 +1,9 @@
 // The kernels for x86-64 with AVX-512 F, BW, DQ, VL the byte shuffles of VBMI and VBMI2, and VNNI. The target holds for the functions of this file only.
 #if defined(__x86_64__)
 #define SK_TABLE sk_table_avx512_vbmi2
-#define SK_VL 16
-#define SK_MR 6
-#define SK_NR 4
-#define SK_NR1 4
-#define SK_STRIP_MAX strip_6
-#define SK_CHAINS 24
 #define SK_DOT8 SK_DOT8_VNNI
-#define SK_HALF 1
 #define SK_CODEC SK_CODEC_VBMI2
-#include <immintrin.h>
-#include <string.h>
+#include "shape_avx512.h"
 #pragma clang attribute push(                                                                                       \
     __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx512vbmi,avx512vbmi2,avx512vnni,avx2,fma,f16c,bmi,bmi2,lzcnt,popcnt"))),     \
     apply_to = function)
