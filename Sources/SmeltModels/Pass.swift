@@ -25,6 +25,30 @@ package protocol Weights: Sendable {
   func upcoming(_ names: [WeightName])
 }
 
+/// Weights on top of others: weights, caches and hints that a wrapper does not change are the base's. A product is that with the wrapper's own
+/// weight, unless it says otherwise, so that one which changes weights alone changes products too.
+package protocol ForwardingWeights: Weights {
+  associatedtype Base: Weights
+  /// The weights below.
+  var base: Base { get }
+}
+
+extension ForwardingWeights {
+  /// The base's weight.
+  package func weight(_ name: WeightName) throws -> Weight { try base.weight(name) }
+
+  /// The base's cache.
+  package func cached(_ x: Matrix, _ part: CachePart, layer: Int, parallel: Parallel) throws -> Matrix {
+    try base.cached(x, part, layer: layer, parallel: parallel)
+  }
+
+  /// The base frees what it holds of the weight.
+  package func finished(_ name: WeightName) { base.finished(name) }
+
+  /// The base is told.
+  package func upcoming(_ names: [WeightName]) { base.upcoming(names) }
+}
+
 /// What a layer's attention keeps of each token, [tokens, channels].
 package enum CachePart: Sendable, Hashable {
   /// Keys of all key heads, normed and rotated.

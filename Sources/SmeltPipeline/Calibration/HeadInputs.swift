@@ -6,21 +6,14 @@ import SmeltTensors
 
 /// The same weights, but that nothing is multiplied by the output head, nor by the embeddings, which stand for it where they are tied:
 /// zeros come out. For `logits` alone; layers may multiply by either.
-struct HeadInputs<Base: Weights>: Weights {
-  private let base: Base
+struct HeadInputs<Base: Weights>: ForwardingWeights {
+  let base: Base
   private let heads: Set<WeightName>
 
   /// The weights of a family.
   init(_ base: Base, of family: some ModelFamily) {
     self.base = base
     heads = Set(family.weights.lazy.filter { $0.role == .outputHead || $0.role == .embedding }.map(\.name))
-  }
-
-  func weight(_ name: WeightName) throws -> Weight { try base.weight(name) }
-  func finished(_ name: WeightName) { base.finished(name) }
-  func upcoming(_ names: [WeightName]) { base.upcoming(names) }
-  func cached(_ x: Matrix, _ part: CachePart, layer: Int, parallel: Parallel) throws -> Matrix {
-    try base.cached(x, part, layer: layer, parallel: parallel)
   }
 
   func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws -> Matrix {

@@ -7,8 +7,8 @@ import SmeltTensors
 internal import Synchronization
 
 /// Weights that keep what the router of a layer is multiplied with, and what comes out.
-final class RouterTap<Base: Weights>: Weights {
-  private let base: Base
+final class RouterTap<Base: Weights>: ForwardingWeights {
+  let base: Base
   private let seen = Mutex<(inputs: Matrix, logits: Matrix)?>(nil)
 
   private let routers: Set<WeightName>
@@ -18,13 +18,6 @@ final class RouterTap<Base: Weights>: Weights {
     // A shared expert's gate steers too, and chooses nothing.
     let experts = family.dimensions.experts
     routers = Set(family.weights.lazy.filter { $0.role == .router && $0.shape.rows == experts }.map(\.name))
-  }
-
-  func weight(_ name: WeightName) throws -> Weight { try base.weight(name) }
-  func finished(_ name: WeightName) { base.finished(name) }
-  func upcoming(_ names: [WeightName]) { base.upcoming(names) }
-  func cached(_ x: Matrix, _ part: CachePart, layer: Int, parallel: Parallel) throws -> Matrix {
-    try base.cached(x, part, layer: layer, parallel: parallel)
   }
 
   func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws -> Matrix {

@@ -109,7 +109,7 @@ extension EngineRule {
 }
 
 /// Weights whose numbers are the engine's.
-struct EngineWeights<Base: Weights>: Weights {
+struct EngineWeights<Base: Weights>: ForwardingWeights {
   let base: Base
   let run: EngineRun
   let parallel: Parallel
@@ -131,8 +131,6 @@ struct EngineWeights<Base: Weights>: Weights {
     built.remove(name)
     base.finished(name)
   }
-
-  func upcoming(_ names: [WeightName]) { base.upcoming(names) }
 
   func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws -> Matrix {
     guard run.numbers[name] != nil else {

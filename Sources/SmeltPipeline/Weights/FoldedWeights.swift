@@ -8,7 +8,7 @@ import SmeltTensors
 internal import Synchronization
 
 /// A model's weights with factors folded in; those that no factor touches are the base's.
-struct FoldedWeights<Base: Weights>: Weights {
+struct FoldedWeights<Base: Weights>: ForwardingWeights {
   let base: Base
   let factors: [WeightName: FoldFactors]
   private let built = BuiltWeights()
@@ -26,8 +26,6 @@ struct FoldedWeights<Base: Weights>: Weights {
     built.keep(name, weight)
     return weight
   }
-
-  func upcoming(_ names: [WeightName]) { base.upcoming(names) }
 
   func finished(_ name: WeightName) {
     built.remove(name)
@@ -97,8 +95,8 @@ struct FoldChooser<Base: Weights> {
 
 /// Weights that gather the moments of what sites give: each site's first reader is watched, in the order of the table one
 /// that sees all tokens where there is one.
-final class SiteWeights<Base: Weights>: Weights {
-  private let base: Base
+final class SiteWeights<Base: Weights>: ForwardingWeights {
+  let base: Base
   private let givers: [WeightName: WeightName]
   private let moments: Mutex<[WeightName: Hessian]> = Mutex([:])
 
@@ -106,10 +104,6 @@ final class SiteWeights<Base: Weights>: Weights {
     self.base = base
     givers = Dictionary(sites.map { ($0.readers[0], $0.giver) }) { first, _ in first }
   }
-
-  func weight(_ name: WeightName) throws -> Weight { try base.weight(name) }
-  func finished(_ name: WeightName) { base.finished(name) }
-  func upcoming(_ names: [WeightName]) { base.upcoming(names) }
 
   func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws -> Matrix {
     if let giver = givers[name], x.rows > 0 {

@@ -46,17 +46,11 @@ final class IntegerTally: Sendable {
 }
 
 /// Weights of which GGUF's blocks, and those that a result declares to be W8A8, are multiplied as whole numbers.
-struct IntegerWeights<Base: Weights>: Weights {
+struct IntegerWeights<Base: Weights>: ForwardingWeights {
   let base: Base
   let rounding: ActivationRounding
   let tally: IntegerTally
 
-  func weight(_ name: WeightName) throws -> Weight { try base.weight(name) }
-  func finished(_ name: WeightName) { base.finished(name) }
-  func upcoming(_ names: [WeightName]) { base.upcoming(names) }
-  func cached(_ x: Matrix, _ part: CachePart, layer: Int, parallel: Parallel) throws -> Matrix {
-    try base.cached(x, part, layer: layer, parallel: parallel)
-  }
   func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws -> Matrix {
     try rounding.integerProduct(x, name, try base.weight(name), rows: rows, tally, parallel)
       ?? base.multiply(x, name, rows: rows, parallel: parallel)

@@ -5,12 +5,9 @@ import SmeltStorage
 import SmeltTensors
 
 /// The same weights, their products summed in another order: what differs is the noise of rounding.
-struct PermutedWeights<Base: Weights>: Weights {
+struct PermutedWeights<Base: Weights>: ForwardingWeights {
   let base: Base
 
-  func weight(_ name: WeightName) throws -> Weight { try base.weight(name) }
-  func finished(_ name: WeightName) { base.finished(name) }
-  func upcoming(_ names: [WeightName]) { base.upcoming(names) }
   func multiply(_ x: Matrix, _ name: WeightName, rows: Range<Int>?, parallel: Parallel) throws -> Matrix {
     SmeltTensors.multiply(x, try weight(name), rows: rows, parallel: parallel, order: .permuted)
   }

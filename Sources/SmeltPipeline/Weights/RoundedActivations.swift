@@ -220,15 +220,12 @@ enum LocalFP4 {
 }
 
 /// Weights whose quantized ones are multiplied with rounded activations.
-struct RoundedActivations<Base: Weights>: Weights {
+struct RoundedActivations<Base: Weights>: ForwardingWeights {
   let base: Base
   let rounding: ActivationRounding
   /// Where it is asked for: products of signed bytes are computed as whole numbers, and counted here.
   var integers: IntegerTally?
 
-  func weight(_ name: WeightName) throws -> Weight { try base.weight(name) }
-  func finished(_ name: WeightName) { base.finished(name) }
-  func upcoming(_ names: [WeightName]) { base.upcoming(names) }
   func cached(_ x: Matrix, _ part: CachePart, layer: Int, parallel: Parallel) throws -> Matrix {
     try base.cached(rounding.round(x, part, layer: layer, parallel), part, layer: layer, parallel: parallel)
   }

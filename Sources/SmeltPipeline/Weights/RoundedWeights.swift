@@ -6,7 +6,7 @@ import SmeltStorage
 import SmeltTensors
 
 /// Weights some of which are rounded when they are asked for.
-struct RoundedWeights<Base: Weights>: Weights {
+struct RoundedWeights<Base: Weights>: ForwardingWeights {
   let base: Base
   let specs: [WeightName: WeightSpec]
   let recipe: Recipe
@@ -58,8 +58,6 @@ struct RoundedWeights<Base: Weights>: Weights {
     }
     return decision
   }
-
-  func upcoming(_ names: [WeightName]) { base.upcoming(names) }
 
   func finished(_ name: WeightName) {
     built.remove(name)
