@@ -56,19 +56,23 @@ private final class SHA256State: @unchecked Sendable {
   #else
     private let context: OpaquePointer
 
-    /// A state of no bytes. The library fails here only where it is installed without SHA-256, or memory is at an end.
+    /// A state of no bytes. No input makes the library fail here or below: memory is at an end then, or libcrypto is installed without
+    /// SHA-256; either ends the program as running out of memory does.
     init() {
-      guard let context = EVP_MD_CTX_new(), EVP_DigestInit_ex(context, EVP_sha256(), nil) == 1 else {
-        fatalError("OpenSSL's libcrypto has no SHA-256")
-      }
-      self.context = context
+      context = SHA256State.checked(EVP_MD_CTX_new()) { EVP_DigestInit_ex($0, EVP_sha256(), nil) }
     }
 
     init(copying other: SHA256State) {
-      guard let context = EVP_MD_CTX_new(), EVP_MD_CTX_copy_ex(context, other.context) == 1 else {
-        fatalError("OpenSSL's libcrypto cannot copy a hash")
+      context = SHA256State.checked(EVP_MD_CTX_new()) { EVP_MD_CTX_copy_ex($0, other.context) }
+    }
+
+    private static func checked(_ context: OpaquePointer?, _ fill: (OpaquePointer) -> Int32) -> OpaquePointer
+    {
+      guard let context, fill(context) == 1 else {
+        OutOfMemory.stop(
+          "OpenSSL's libcrypto gives no state for SHA-256", help: "give the program more memory")
       }
-      self.context = context
+      return context
     }
 
     deinit { EVP_MD_CTX_free(context) }

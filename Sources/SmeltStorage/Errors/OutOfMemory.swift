@@ -35,9 +35,14 @@ package enum OutOfMemory {
   }
 
   private static func stop(_ byteCount: Int) -> Never {
-    let error = RequestError(
-      .io, "out of memory: \(byteCount) bytes were asked for",
+    stop(
+      "out of memory: \(byteCount) bytes were asked for",
       help: "give the program more memory (ulimit -v), or pass fewer --threads or a smaller --max-memory")
+  }
+
+  /// Ends the program with an input/output error of these words.
+  static func stop(_ problem: String, help: String) -> Never {
+    let error = RequestError(.io, problem, help: help)
     var text = Array((error.description + "\n").utf8)
     text.withUnsafeMutableBytes { _ = write(2, $0.baseAddress, $0.count) }
     _exit(error.exitStatus)
