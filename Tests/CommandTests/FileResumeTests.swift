@@ -178,6 +178,17 @@ private struct Conversion: Sendable {
     try conversion.expect(expected, shell)
   }
 
+  /// Where nothing was left and the result is there, a method's passes are not begun.
+  @Test func aFinishedResultIsNotPreparedAgain() throws {
+    let shell = Shell()
+    let line =
+      "smelt quantize tiny q.ingot --scheme int4-group:32 --method gptq --calibration tiny/calibration.txt --tokens-limit 256 --quiet"
+    #expect(try shell.run(line).exit == 0)
+    let outcome = try shell.run(line + " --resume")
+    #expect(outcome.exit == 73 && outcome.stderr.contains("'q.ingot' exists"), "\(outcome.stderr)")
+    #expect(try shell.names() == ["q.ingot"])
+  }
+
   /// A journal that was changed, every checksum made right.
   @Test(arguments: Conversion.all.indices) func aJournalThatLiesIsRefused(kind: Int) throws {
     let conversion = Conversion.all[kind]

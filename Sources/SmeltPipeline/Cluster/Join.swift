@@ -108,8 +108,8 @@ private func proved(
   guard missing.isEmpty else {
     let names = missing.prefix(5).map(\.file).joined(separator: ", ")
     throw FormatError(
-      .unitMismatch, file: folders.first, subject: "\(missing.count) of \(units.count) units",
-      "are missing: \(names)\(missing.count > 5 ? " and others" : "")",
+      .unitMismatch, file: folders.first,
+      "\(missing.count) of \(units.count) units are missing: \(names)\(missing.count > 5 ? " and others" : "")",
       help: "run the tasks again whose shares they are: a task does only what is missing")
   }
   return units.compactMap { byNumber[$0.number] }

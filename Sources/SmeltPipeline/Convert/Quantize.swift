@@ -48,7 +48,9 @@ private func quantizing(
   let isConverting = pathKind(ResultJournal.path(path)) == .file
   let isPreparing = pathKind(PreparedStore.journalPath(path)) == .file
   let isCalibrating = pathKind(ResultJournal.path(statisticsPath)) == .file
-  if options.resume, !isConverting, !isCalibrating, !isPreparing, pathKind(path) == .nothing {
+  if options.resume, !isConverting, !isCalibrating, !isPreparing {
+    // A result that is there already is said to be, before the passes over the text.
+    try options.target.requirePlace(path, overwrite: options.overwrite)
     throw RequestError.nothingToResume(ResultJournal.path(path))
   }
   if !options.resume, let table {
