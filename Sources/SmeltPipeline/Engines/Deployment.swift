@@ -47,7 +47,7 @@ package struct Deployment: Sendable, Equatable {
           "the chip multiplies INT8 and has no FP8; of eight bits the one with least error"),
         Deployment(
           engine, "h100", or: ["h200", "h800", "h20", "l40s", "4090"], "FP8_DYNAMIC",
-          "the chip multiplies FP8, the engine's best kernels for experts take it, and it needs no text"),
+          "the chip multiplies FP8, and a text is not needed"),
         Deployment(
           engine, "b200", or: ["b300", "gb200", "gb300"], "NVFP4", needsText: true,
           "the chip multiplies FP4 in groups of 16; its INT8 kernels are missing in the engine"),
@@ -61,8 +61,8 @@ package struct Deployment: Sendable, Equatable {
       ]
     } + [
       Deployment(
-        .llamaCpp, nil, "q4_k_m", "the mixture that is run most on processors, Apple's chips and small GPUs"),
-      Deployment(.ollama, nil, "q4_k_m", "the mixture that Ollama's own library ships"),
+        .llamaCpp, nil, "q4_k_m", "about 4.9 bits a weight; q8_0 and q6_k lose less, q3_k_m is smaller"),
+      Deployment(.ollama, nil, "q4_k_m", "as for llama.cpp, whose code it runs"),
     ]
 
   /// The deployment of a name. `cpu`, `apple` and `metal` are llama.cpp's; an engine's name alone does not say which chip.
