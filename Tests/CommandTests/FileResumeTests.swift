@@ -194,11 +194,13 @@ private struct Conversion: Sendable {
     let conversion = Conversion.all[kind]
     let shell = Shell()
     guard try conversion.stopped(shell, by: SIGTERM, after: 3) else { return }
-    // Known once a run has taken away what the journal does not speak of: a file begun behind its last entry.
+    // Known once a run has believed the journal's places and taken away what it does not speak of: a file begun behind its last
+    // entry. Whether there is one depends on the moment of the stop.
     var left: [String: [UInt8]] = [:]
     let journal = try #require(try Journal.read(shell.file(conversion.journal)))
     let entries = journal.entries
     let last = entries.count - 1
+    guard entries[last]["finished"] == nil else { return }
     func changed(_ key: String, _ value: JSON) -> [JSON] {
       Array(entries.dropLast()) + [entries[last].with(key, value)]
     }
@@ -214,12 +216,12 @@ private struct Conversion: Sendable {
     }
     let position = entries[last]["position"]?.integer ?? 0
     let file = entries[last]["file"]?.integer ?? 0
-    try refused(changed("position", JSON(position - 64)), "another position")
+    try refused(changed("sum", JSON("0123456789abcdef")), "another sum")
     left = try Conversion.contents(shell)
+    try refused(changed("position", JSON(position - 64)), "another position")
     try refused(changed("position", JSON(Int.max)), "a position beyond the file")
     try refused(changed("file", JSON(file + 1)), "another file")
     try refused(changed("file", JSON(-1)), "no file")
-    try refused(changed("sum", JSON("0123456789abcdef")), "another sum")
     try refused(changed("done", JSON([])), "nothing done")
     try refused(changed("done", JSON(.null)), "no list")
     try refused([entries[0]] + entries, "an entry twice")
