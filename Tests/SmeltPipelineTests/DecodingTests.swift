@@ -41,10 +41,11 @@ import Testing
       place = end
     }
     let worst = zip(whole.values, parts).map { abs($0 - $1) }.max() ?? .infinity
-    let states: Set<String> = ["linear_num_key_heads", "mamba_num_heads"]
-    let isLinear = family.settings.contains { states.contains($0.key) }
-    // Linear attention and state spaces take many tokens in chunks and few of them one after the other. The bound is 1e-4.
-    #expect(worst <= (isLinear ? 5e-5 : 1e-5), "decoding differs from the prefill by \(worst)")
+    // Linear attention and state spaces take many tokens in chunks and few of them one after the other; latent attention of few tokens
+    // takes the absorbed form. The bound that was asked for is 1e-4.
+    let orders: Set<String> = ["linear_num_key_heads", "mamba_num_heads", "kv_lora_rank"]
+    let isOtherOrder = family.settings.contains { orders.contains($0.key) }
+    #expect(worst <= (isOtherOrder ? 5e-5 : 1e-5), "decoding differs from the prefill by \(worst)")
   }
 
   private func logits(_ family: some ModelFamily, _ weights: some Weights, _ batch: TokenBatch, _ pass: Pass)

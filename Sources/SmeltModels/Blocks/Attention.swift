@@ -33,9 +33,16 @@ struct GroupedAttention: Sendable {
     _ queries: Matrix, _ keys: Matrix, _ values: Matrix, _ batch: TokenBatch, sinks: [Float]? = nil,
     selected: [[Int32]?]? = nil, _ state: LayerState?, _ pass: Pass
   ) -> Matrix {
-    attend(
-      queries, all: state?.append("keys", keys) ?? keys, state?.append("values", values) ?? values, batch,
-      sinks: sinks, selected: selected, continues: state != nil, pass)
+    let (all, allValues) = remember(keys, values, state)
+    return attend(
+      queries, all: all, allValues, batch, sinks: sinks, selected: selected, continues: state != nil, pass)
+  }
+
+  /// Adds keys and values to those of a state.
+  /// - Returns: all of them so far; without a state the same.
+  @discardableResult
+  func remember(_ keys: Matrix, _ values: Matrix, _ state: LayerState?) -> (keys: Matrix, values: Matrix) {
+    (state?.append("keys", keys) ?? keys, state?.append("values", values) ?? values)
   }
 
   /// The same where all keys and values are there.

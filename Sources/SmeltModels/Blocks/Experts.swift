@@ -157,7 +157,7 @@ enum Experts {
 
 extension Experts {
   /// Tokens of a pass whose experts work together: with so few a single expert's products are too short to share out.
-  private static let fewTokens = 8
+  static let fewTokens = 8
   /// Experts whose weights are needed at the same time then.
   private static let expertsAtOnce = 8
 

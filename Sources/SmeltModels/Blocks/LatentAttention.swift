@@ -43,11 +43,18 @@ struct LatentAttention: Sendable {
   /// Added under the roots of the two inner norms, whatever the configuration says of the others.
   static let innerEpsilon: Float = 1e-6
 
-  private var keyWidth: Int { plainWidth + rotaryWidth }
+  var keyWidth: Int { plainWidth + rotaryWidth }
+
+  /// The name of what a state keeps of each token: its latent, and the key that all heads share.
+  private static let kept = "latents"
 
   /// The attention's output, [tokens, hidden].
   ///
-  /// Memory: expanded keys and values of one part of the batch, heads × (key width + value width) floats a token.
+  /// A state keeps what the published caches keep: latent width + rotary width floats a token. A few tokens that follow others see
+  /// them as they are kept (`absorbed`), many see expanded keys and values.
+  ///
+  /// Memory: expanded keys and values of one layer, heads × (key width + value width) floats a token: of one part of the batch, or of
+  /// the sequence where a part continues one.
   func apply(
     _ x: Matrix, _ batch: TokenBatch, _ name: LayerName, _ weights: some Weights, _ pass: Pass,
     selection: Selection = .own(isLeft: false)
@@ -58,12 +65,21 @@ struct LatentAttention: Sendable {
     var own: [[Int32]?] = []
     let carried = pass.state?.layer(name.layer)
     var state = carried
+    var expanded: LayerState?
+    let isAbsorbed = carried != nil && batch.firstPosition > 0 && x.rows <= Experts.fewTokens
+    if let carried, !isAbsorbed {
+      expanded = LayerState()
+      try expand(carried, into: expanded, name, weights, pass)
+    }
     var out = Matrix(rows: 0, columns: x.columns)
     out.values.reserveCapacity(x.rows * x.columns)
     for part in batch.parts(of: tokenChunk) {
       try Interrupt.check()
       // The parts of one long sequence see each other through a state of their own.
-      if carried == nil { state = part.isWhole ? nil : part.isFirst ? LayerState() : state }
+      if carried == nil {
+        state = part.isWhole ? nil : part.isFirst ? LayerState() : state
+        expanded = state
+      }
       let rows = x[part.rows]
       let latent = try queryLatent(rows, name, weights, pass)
       var selected = taken.map { Array($0[part.rows]) }
@@ -72,8 +88,20 @@ struct LatentAttention: Sendable {
         own += chosen
         selected = chosen
       }
+      let queries = try queries(
+        latent ?? rows, isLatent: latent != nil, part.batch, table, name, weights, pass)
+      let latents = try latents(rows, part.batch.positions, table, name, weights, pass)
+      let all = carried?.append(LatentAttention.kept, latents)
+      let mixed: Matrix
+      if isAbsorbed, let all {
+        mixed = try absorbed(queries, all, part.batch, name, selected: selected, weights, pass)
+      } else {
+        let (keys, values) = try expand(latents, name, weights, pass)
+        mixed = grouped.attend(queries, keys, values, part.batch, selected: selected, expanded, pass)
+      }
       out.append(
-        try apply(rows, latent, part.batch, table, name, selected: selected, weights, state, pass))
+        try Linear.apply(
+          mixed, name("attn_output"), bias: name.bias("attn_output", if: hasBiases), weights, pass))
     }
     if case .own(let isLeft) = selection, indexer != nil {
       isLeft ? batch.memo.leave(own, of: name.layer) : batch.memo.clear()
@@ -88,17 +116,21 @@ struct LatentAttention: Sendable {
     return (queries + ["attn_kv_a_mqa", "attn_kv_b", "attn_output"]).map { name($0) }
   }
 
-  /// The output for one part of the batch.
-  /// - Parameters:
-  ///   - latent: what queries are made from where that is not `x` itself.
-  ///   - selected: for each token the positions it sees, nil for all before it; nil where every token sees all.
-  private func apply(
-    _ x: Matrix, _ latent: Matrix?, _ batch: TokenBatch, _ table: RotaryTable, _ name: LayerName,
-    selected: [[Int32]?]?, _ weights: some Weights, _ state: LayerState?, _ pass: Pass
+  /// Attention over expanded keys and values.
+  private var grouped: GroupedAttention {
+    GroupedAttention(
+      heads: heads, keyHeads: heads, keyWidth: keyWidth, valueWidth: valueWidth, scale: scale)
+  }
+
+  /// Queries of a part, [tokens, heads × key width], rotated.
+  /// - Parameter isLatent: whether `x` is what `queryLatent` gave, else the input itself.
+  private func queries(
+    _ x: Matrix, isLatent: Bool, _ batch: TokenBatch, _ table: RotaryTable, _ name: LayerName,
+    _ weights: some Weights, _ pass: Pass
   ) throws -> Matrix {
     let positions = batch.positions
     var queries = try weights.multiply(
-      latent ?? x, name(latent == nil ? "attn_q" : "attn_q_b"), rows: nil, parallel: pass.parallel)
+      x, name(isLatent ? "attn_q_b" : "attn_q"), rows: nil, parallel: pass.parallel)
     queries.forEachRow(pass.parallel) { token, row in
       for head in 0..<heads {
         table.rotate(row + head * keyWidth + plainWidth, positions[token], pairing)
@@ -106,14 +138,7 @@ struct LatentAttention: Sendable {
       guard let factor = temperature?.factor(positions[token]), factor != 1 else { return }
       for channel in 0..<heads * keyWidth { row[channel] *= factor }
     }
-    let (keys, values) = try expand(x, positions, table, name, weights, pass)
-    // The state keeps expanded keys and values: making them again from kept latents would cost every step a product
-    // with kv_b for all tokens before. Their memory is bounded by the sequence.
-    let attention = GroupedAttention(
-      heads: heads, keyHeads: heads, keyWidth: keyWidth, valueWidth: valueWidth, scale: scale)
-    let mixed = attention.attend(queries, keys, values, batch, selected: selected, state, pass)
-    return try Linear.apply(
-      mixed, name("attn_output"), bias: name.bias("attn_output", if: hasBiases), weights, pass)
+    return queries
   }
 
   /// The normalized vectors that queries are made from, [tokens, query rank]; nil without them.
@@ -128,11 +153,12 @@ struct LatentAttention: Sendable {
     return latent
   }
 
-  /// Keys [tokens, heads × key width], rotated, and values [tokens, heads × value width].
-  private func expand(
+  /// What keys and values are made from, [tokens, latent width + rotary width]: the normed latent, and behind it the rotated key that all
+  /// heads share.
+  private func latents(
     _ x: Matrix, _ positions: [Int], _ table: RotaryTable, _ name: LayerName, _ weights: some Weights,
     _ pass: Pass
-  ) throws -> (keys: Matrix, values: Matrix) {
+  ) throws -> Matrix {
     var joint = try Linear.apply(
       x, name("attn_kv_a_mqa"), bias: name.bias("attn_kv_a_mqa", if: hasBiases), weights, pass)
     joint.forEachRow(pass.parallel) { token, row in
@@ -145,25 +171,48 @@ struct LatentAttention: Sendable {
     let norm = try weights.vector(name("attn_kv_a_norm"))
     Linear.norm(&latents, norm, epsilon: LatentAttention.innerEpsilon, pass)
     latents = try weights.cached(latents, .latents, layer: name.layer, parallel: pass.parallel)
-    let both = try weights.multiply(latents, name("attn_kv_b"), rows: nil, parallel: pass.parallel)
+    return latents.joined(shared)
+  }
+
+  /// Expands what a state keeps of the tokens before, for a pass with many tokens more.
+  private func expand(
+    _ carried: LayerState, into expanded: LayerState?, _ name: LayerName, _ weights: some Weights,
+    _ pass: Pass
+  ) throws {
+    let before = carried.all(LatentAttention.kept, columns: latentWidth + rotaryWidth)
+    for start in stride(from: 0, to: before.rows, by: tokenChunk) {
+      let rows = before[start..<min(before.rows, start + tokenChunk)]
+      let (keys, values) = try expand(rows, name, weights, pass)
+      grouped.remember(keys, values, expanded)
+    }
+  }
+
+  /// Keys [tokens, heads × key width], rotated, and values [tokens, heads × value width].
+  /// - Parameter joint: latents and shared keys, as `latents` gives them.
+  private func expand(_ joint: Matrix, _ name: LayerName, _ weights: some Weights, _ pass: Pass) throws -> (
+    keys: Matrix, values: Matrix
+  ) {
+    let both = try weights.multiply(
+      joint.columns(0..<latentWidth), name("attn_kv_b"), rows: nil, parallel: pass.parallel)
     let stride = plainWidth + valueWidth
-    // SAFETY: `both` has heads × (plain + value width) columns and `shared` the rotary width, as the weights' shapes were checked; every
-    // float of the two matrices is written once.
-    let keys = Matrix(rows: x.rows, columns: heads * keyWidth) { out in
+    // SAFETY: `both` has heads × (plain + value width) columns and `joint` the latent and the rotary width, as the weights' shapes were
+    // checked; every float of the two matrices is written once.
+    let keys = Matrix(rows: joint.rows, columns: heads * keyWidth) { out in
       both.values.withUnsafeBufferPointer { both in
-        shared.values.withUnsafeBufferPointer { shared in
-          for place in 0..<x.rows * heads {
+        joint.values.withUnsafeBufferPointer { joint in
+          for place in 0..<both.count / stride {
             let row = out + place * keyWidth
             row.update(from: both.baseAddress! + place * stride, count: plainWidth)
             (row + plainWidth).update(
-              from: shared.baseAddress! + place / heads * rotaryWidth, count: rotaryWidth)
+              from: joint.baseAddress! + place / heads * (latentWidth + rotaryWidth) + latentWidth,
+              count: rotaryWidth)
           }
         }
       }
     }
-    let values = Matrix(rows: x.rows, columns: heads * valueWidth) { out in
+    let values = Matrix(rows: joint.rows, columns: heads * valueWidth) { out in
       both.values.withUnsafeBufferPointer { both in
-        for place in 0..<x.rows * heads {
+        for place in 0..<both.count / stride {
           (out + place * valueWidth).update(
             from: both.baseAddress! + place * stride + plainWidth, count: valueWidth)
         }
@@ -183,6 +232,24 @@ extension Matrix {
         for row in 0..<rows {
           (out + row * range.count).update(
             from: values.baseAddress! + row * columns + range.lowerBound, count: range.count)
+        }
+      }
+    }
+  }
+
+  /// The rows of two matrices side by side.
+  func joined(_ other: Matrix) -> Matrix {
+    // SAFETY: both have `rows` rows; every float of the result is written once.
+    precondition(rows == other.rows, "\(rows) rows beside \(other.rows)")
+    let width = columns + other.columns
+    return Matrix(rows: rows, columns: width) { out in
+      values.withUnsafeBufferPointer { left in
+        other.values.withUnsafeBufferPointer { right in
+          for row in 0..<rows {
+            (out + row * width).update(from: left.baseAddress! + row * columns, count: columns)
+            (out + row * width + columns).update(
+              from: right.baseAddress! + row * other.columns, count: other.columns)
+          }
         }
       }
     }
