@@ -47,7 +47,8 @@ struct Smelt: ParsableCommand {
     subcommands: [
       InspectCommand.self, PlanCommand.self, ConvertCommand.self, CalibrateCommand.self, QuantizeCommand.self,
       JoinCommand.self, JobCommand.self,
-      VerifyCommand.self, EvaluateCommand.self, LogitsCommand.self, GenerateCommand.self, CheckCommand.self,
+      VerifyCommand.self, CompareCommand.self, EvaluateCommand.self, LogitsCommand.self, GenerateCommand.self,
+      CheckCommand.self,
       DiffCommand.self, BenchCommand.self, FormatsCommand.self, DemoCommand.self,
     ])
 

@@ -32,6 +32,12 @@ extension OutputKind {
   /// A report of `verify` for people: by the page's generator.
   package static let reportPage = OutputKind("a page of verify") { isPage($0, "verify") }
 
+  /// A comparison of several reports, for machines: by its `schema`.
+  package static let comparison = OutputKind("a comparison of reports") { hasSchema($0, "smelt.compare/") }
+
+  /// A comparison of several reports, for people: by the page's generator.
+  package static let comparisonPage = OutputKind("a page of compare") { isPage($0, "compare") }
+
   /// A page about a calibration: by the page's generator.
   package static let calibrationPage = OutputKind("a page of calibrate") { isPage($0, "calibrate") }
 
@@ -52,7 +58,8 @@ extension OutputKind {
 
   /// All of them.
   package static let all: [OutputKind] = [
-    .ingot, .gguf, .imatrix, .statistics, .logits, .report, .reportPage, .calibrationPage, .heatMap, .recipe,
+    .ingot, .gguf, .imatrix, .statistics, .logits, .report, .reportPage, .comparison, .comparisonPage,
+    .calibrationPage, .heatMap, .recipe,
   ]
 
   // MARK: marks that writers outside this room put into their files

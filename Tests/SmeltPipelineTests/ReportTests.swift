@@ -34,7 +34,7 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
   comparison.sameTop = 3
   comparison.top5 = 3.2
   comparison.layers[1].add([3, 4], [3, 3], count: 2)
-  comparison.routing[1] = Comparison.RouterSums(tokens: 4, sameSet: 3, overlap: 3.5)
+  comparison.routing[1] = Comparison.RouterSums(tokens: 4, sameSet: 3, overlap: 3.5, chosen: [], missed: [])
   change(&comparison)
   var report = try Report(
     source: model, result: model, windows: Windows([[1, 2, 3, 4]], context: 4), thresholds: thresholds)
@@ -80,10 +80,14 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
       ])
     #expect(report.criteria.map(\.isMet) == [true, true, false, false, false, true])
     #expect(report.criteria[1].demanded == 0.25 && report.verdict == .fail)
-    for text in [report.text, report.html, report.card] {
+    for text in [report.text, report.card] {
       #expect(text.contains("0.7500 (limit: at least 0.9450)"))
       #expect(text.contains("good") && text.contains("2.50e-01 (limit: at most 2.50e-01)"))
     }
+    let rows = try Markup(report.html).all("tr").map { $0.children.map(\.text) }
+    #expect(rows.contains(["top-1", "0.7500", "at least 0.9450", "✗ no"]))
+    #expect(
+      rows.contains(["mean KL", "2.50e-01", "at most 2.50e-01", "✓ yes"]) && report.html.contains("good"))
     let json = report.json
     #expect(json["thresholds"]?["profile"]?.string == "good")
     #expect(json["criteria"]?.array?.count == 6)
@@ -171,6 +175,7 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
       #expect(!report.passes && report.kl.mean > 0 && report.kl.mean < 0.1)
       #expect((report.resources.spilledBytes > 0) == (memory == 1))
       report.resources = Resources()
+      report.making.date = ""
       return report.json.text()
     }
     #expect(texts[0] == texts[1])
@@ -205,8 +210,8 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
     // The same without its draft block, which the user leaves out.
     let less = try Model.open(fixture("models/deepseek_v4-fp4"), allowDrop: ["mtp.*"])
     let path = folder.file("r.ingot")
-    let windows = Windows([[7, 7, 7, 7, 7, 7, 7, 7]], context: 8)
     let text = fixture("models/tiny-v4/calibration.txt")
+    let windows = Windows([[7, 7, 7, 7, 7, 7, 7, 7]], context: 8, WindowDraw(), files: [text])
     let (learned, converted) = try quantize(
       fp4, to: path, calibration: windows, textPath: text, choosesObserver: true, try options("int8-channel"))
     let ingot = try Model.open(path)
@@ -232,7 +237,21 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
       source: dense, result: loaded, windows, thresholds: Thresholds(),
       engine: try EngineRun(.vllm, for: loaded),
       RunOptions())
-    try expect("verify", [verified.json, turned.json, faulty.json, short.json, engine.json])
+    // Folders that Smelt wrote, on both sides.
+    let written = folder.file("written")
+    var toFolder = try options("keep")
+    toFolder.target = SafetensorsResult()
+    _ = try convert(fp4, to: written, toFolder)
+    let copy = try Model.open(written)
+    let folders = try verify(source: copy, result: copy, windows, thresholds: Thresholds(), RunOptions())
+    try expect(
+      "verify", [verified.json, turned.json, faulty.json, short.json, engine.json, folders.json])
+    let pairs = try [turned, folders, short].enumerated().map { number, report in
+      let paths = ["a", "b"].map { folder.file("\($0)\(number).json") }
+      for path in paths { try writeFile(path, Array(report.json.text().utf8), overwrite: false) }
+      return try ReportComparison(paths).json
+    }
+    try expect("compare", pairs)
     try expect(
       "check --for",
       [

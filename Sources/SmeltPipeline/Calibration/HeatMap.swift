@@ -51,7 +51,7 @@ struct HeatMap {
     let most = layers.flatMap(\.counts).max() ?? 0
     var out = """
       <svg xmlns="http://www.w3.org/2000/svg" width="\(width)" height="\(height)" viewBox="0 0 \(width) \(height)" \
-      font-family="system-ui, sans-serif" font-size="11" fill="#222">
+      class="heat" style="min-width: \(width)px" font-family="system-ui, sans-serif" font-size="11" fill="#222">
       \(OutputKind.heatMapMark)\(smeltVersion)</metadata>
       <rect width="100%" height="100%" fill="#fff"/>
       <text x="\(left)" y="20" font-size="15">Calibration tokens by layer and expert</text>
@@ -124,20 +124,26 @@ extension CalibrationSummary {
   /// The heat map and a table of the starved experts as one self-contained page.
   package var page: String {
     let starved = Starved(sources).experts
-    var page = HTML.head("smelt calibrate", verb: "calibrate") + "<h1>Calibration</h1>\n"
-    page += HTML.table(
-      ["measure", "value"],
-      [
-        ["tokens", grouped(tokens)], ["windows", grouped(windows)],
-        ["of them for starved experts", grouped(toppedUpWindows)],
-        ["experts", grouped(coverage.experts)], ["never reached", grouped(coverage.neverReached)],
-        ["fewer than \(policy.minTokens) tokens of the drawn text", grouped(starved.count)],
-        ["policy", policy.kind.rawValue],
-      ])
-    page += heatMap
-    if !starved.isEmpty {
-      page += "<h2>Starved experts and what they got</h2>\n"
-      page += HTML.table(
+    var page = Page("Calibration", verb: "calibrate")
+    page.add("<h1>Calibration</h1>\n")
+    page.add(
+      HTML.table(
+        ["measure", "value"],
+        [
+          ["tokens", grouped(tokens)], ["windows", grouped(windows)],
+          ["of them for starved experts", grouped(toppedUpWindows)],
+          ["experts", grouped(coverage.experts)], ["never reached", grouped(coverage.neverReached)],
+          ["fewer than \(policy.minTokens) tokens of the drawn text", grouped(starved.count)],
+          ["policy", policy.kind.rawValue],
+        ]))
+    page.add(
+      HTML.figure(
+        heatMap,
+        "How many tokens of the text reached each expert; a stronger shade is more. Experts with a mark got fewer tokens than the policy asks for."
+      ))
+    page.section(
+      "Starved experts and what they got",
+      HTML.table(
         ["layer", "expert", "own tokens", "topped up", "replayed", "source"],
         starved.map {
           [
@@ -145,8 +151,7 @@ extension CalibrationSummary {
             "\($0.source.replayed)",
             $0.source.kind.words,
           ]
-        })
-    }
-    return page + "</body></html>\n"
+        }))
+    return page.text
   }
 }

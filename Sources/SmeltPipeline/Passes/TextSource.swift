@@ -102,16 +102,11 @@ package struct WindowDraw: Sendable {
   /// The sequences that run, and those that calibration may add; both in the order of the text.
   func split(_ sequences: [[Int]]) -> (run: [[Int]], pool: [[Int]]) {
     guard let samples else { return (sequences, []) }
-    // Fisher and Yates's shuffle with SplitMix64 (Steele, Lea and Flood 2014): the same on every machine.
+    // Fisher and Yates's shuffle: the same on every machine.
     var order = Array(sequences.indices)
-    var state = seed
+    var random = SplitMix64(seed: seed)
     for place in stride(from: order.count - 1, to: 0, by: -1) {
-      state &+= 0x9E37_79B9_7F4A_7C15
-      var z = state
-      z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-      z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-      z ^= z >> 31
-      order.swapAt(place, Int(z.multipliedFullWidth(by: UInt64(place + 1)).high))
+      order.swapAt(place, random.below(place + 1))
     }
     var drawn = Array(order.prefix(samples))
     func tokens(_ places: [Int]) -> Int { places.reduce(0) { $0 + sequences[$1].count } }

@@ -11,9 +11,9 @@ struct Origin: Sendable {
   /// The source's container, files and hashes.
   private let source: JSON?
   /// The method, where numbers were moved on purpose.
-  private let method: JSON?
+  let method: JSON?
   /// The recipe.
-  private let recipe: JSON?
+  let recipe: JSON?
   /// What became of each weight, where the result carries its ledger.
   private let fates: [String: String]
   /// The errors that a method left, where they are carried.
@@ -54,6 +54,9 @@ struct Origin: Sendable {
     }
     return named == model.files.map { "\(fileName($0.path)) \($0.byteCount)" }
   }
+
+  /// SHA-256 of the list of the source's tensors with their hashes, where it was recorded.
+  var sourceHash: String? { source?["sha256"]?.string }
 
   /// What the ledger says became of a weight, `copied` too where no number changed; nil without a ledger entry.
   func fate(_ weight: String) -> String? { fates[weight] }

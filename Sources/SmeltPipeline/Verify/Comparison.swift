@@ -26,6 +26,8 @@ struct Comparison {
   var floorDivergences: [Double] = []
   var sameTop = 0
   var top5 = 0.0
+  /// The tokens furthest apart.
+  var largest = LargestTokens()
   var layers: [Metrics.Distance]
   var routing: [RouterSums?]
 
@@ -35,13 +37,6 @@ struct Comparison {
     var divergences: [Double] = []
     var sameTop = 0
     var top5 = 0.0
-  }
-
-  /// Sums of a layer's router agreement.
-  struct RouterSums {
-    var tokens = 0
-    var sameSet = 0
-    var overlap = 0.0
   }
 
   init(
@@ -156,14 +151,7 @@ struct Comparison {
 
   private mutating func compare(_ source: Routing, _ result: Routing, _ layer: Int) {
     var sums = routing[layer] ?? RouterSums()
-    let (k, other) = (source.perToken, result.perToken)
-    for token in 0..<source.experts.count / k {
-      let a = Set(source.experts[token * k..<(token + 1) * k])
-      let b = Set(result.experts[token * other..<(token + 1) * other])
-      sums.tokens += 1
-      sums.sameSet += a == b ? 1 : 0
-      sums.overlap += Double(a.intersection(b).count) / Double(a.count)
-    }
+    sums.add(source, result)
     routing[layer] = sums
   }
 
@@ -187,6 +175,7 @@ struct Comparison {
       let found = agreements(a, b, options)
       sourceLosses += Metrics.losses(a, found.map(\.totals.source), range, batch)
       resultLosses += Metrics.losses(b, found.map(\.totals.result), range, batch)
+      largest.add(found, a, b, first: divergences.count, range, batch)
       for agreement in found {
         divergences.append(agreement.divergence)
         sameTop += agreement.sameTop ? 1 : 0

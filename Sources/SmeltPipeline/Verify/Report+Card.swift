@@ -1,12 +1,17 @@
 // A report as the table of a model card.
 
+import SmeltStorage
+
 extension Report {
   /// The lines of a model card.
   var card: String {
     let agreement: [(String, String)] =
       [
-        ("perplexity", "\(fixed(perplexity.source, 4)) → \(fixed(perplexity.result, 4))"),
-        ("KL divergence, mean", "\(scientific(kl.mean)) nats a token"),
+        ("perplexity", "\(fixed(perplexity.source, 4)) → \(fixed(perplexity.result, 4))" + ratioText),
+        (
+          "KL divergence, mean",
+          "\(scientific(kl.mean)) nats a token" + intervalText(intervals?.kl, scientific)
+        ),
         (
           "KL, median / p99 / max", "\(scientific(kl.median)) / \(scientific(kl.p99)) / \(scientific(kl.max))"
         ),
@@ -24,6 +29,16 @@ extension Report {
     if let activations {
       rows.append(("KL with \(activations.rounding) activations", scientific(activations.kl.mean)))
     }
+    if !weights.isEmpty {
+      rows.append(("bits a weight", "\(fixed(bitsPerWeight.source, 2)) → \(fixed(bitsPerWeight.result, 2))"))
+    }
+    if let recipe = making.recipeText { rows.append(("recipe", ModelCard.cell(recipe))) }
+    if let hash = making.sourceHash { rows.append(("source, SHA-256 of its tensors", hash)) }
+    if let hash = making.textHash {
+      rows.append(
+        ("text", ModelCard.cell(printable("\(making.texts.joined(separator: ", ")), SHA-256 \(hash)"))))
+    }
+    rows.append(("date", making.date))
     rows.append(("exact weights", "\(exactWeights) of \(weights.count)"))
     if draftWeights > 0 {
       rows.append(("of drafts (MTP)", "\(draftWeights) weights compared, not run"))

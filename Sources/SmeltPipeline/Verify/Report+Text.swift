@@ -14,6 +14,12 @@ extension Report {
     } else {
       var table = Table(["", "source", "result"])
       table.add(["perplexity", fixed(perplexity.source, 4), fixed(perplexity.result, 4)])
+      if let intervals {
+        table.add([
+          "95 % interval", "\(fixed(intervals.source.low, 4)) to \(fixed(intervals.source.high, 4))",
+          "\(fixed(intervals.result.low, 4)) to \(fixed(intervals.result.high, 4))",
+        ])
+      }
       lines += [table.text, ""]
     }
     var facts = Table(["measure", "value", "meaning"])
@@ -73,6 +79,12 @@ extension Report {
     facts.add([
       "KL, mean", scientific(kl.mean), "nats per token, source to result, \(grouped(tokens)) tokens",
     ])
+    if let intervals {
+      facts.add([
+        "KL, 95 % interval", "\(scientific(intervals.kl.low)) to \(scientific(intervals.kl.high))",
+        "of the mean, over \(grouped(intervals.windows)) windows; floor \(scientific(kl.floor))",
+      ])
+    }
     facts.add([
       "KL, median / p99 / max", "\(scientific(kl.median)) / \(scientific(kl.p99)) / \(scientific(kl.max))",
       "",

@@ -24,6 +24,20 @@ package struct Report: Sendable {
     var state = WeightFindings.State.exact
     /// The row that is furthest beyond its bound, where one is.
     var row: WeightFindings.Row?
+    /// What it does.
+    var role = Role.other
+    /// The layer it belongs to, if any.
+    var layer: Int?
+    /// How many numbers.
+    var elements = 0
+    /// Bytes of codes and scales in the source.
+    var sourceBytes = 0
+    /// The same in the result.
+    var resultBytes = 0
+    /// Σ (a − b)².
+    var squares = 0.0
+    /// Σ a².
+    var energy = 0.0
 
     /// Whether every number is the source's.
     package var isExact: Bool { maxAbsError == 0 }
@@ -37,6 +51,10 @@ package struct Report: Sendable {
     package var setAgreement: Double
     /// Mean share of a token's experts that are the same.
     package var meanOverlap: Double
+    /// By expert: tokens that the source sent to it.
+    package var chosen: [Int]
+    /// By expert: those of them that the result did not send to it.
+    package var missed: [Int]
   }
 
   /// One layer's distance from the source's.
@@ -70,6 +88,8 @@ package struct Report: Sendable {
   }
 
   let sides: [(key: String, json: JSON)]
+  /// How it came about.
+  package internal(set) var making: Making
   /// What the source holds and the result left out.
   let missing: [LeftOut]
   /// Tokens compared.
@@ -84,6 +104,12 @@ package struct Report: Sendable {
   package internal(set) var perplexity = (source: 0.0, result: 0.0)
   /// The KL divergence.
   package internal(set) var kl = Divergence()
+  /// The divergences that shares of the tokens do not exceed, from the least to the largest; empty where none was measured.
+  package internal(set) var quantiles: [(share: Double, value: Double)] = []
+  /// How sure the figures are; nil where one window or none tells.
+  package internal(set) var intervals: Intervals?
+  /// The tokens of the largest divergence, the largest first.
+  package internal(set) var largest: [LargestToken] = []
   /// Share of tokens with the same most likely next token.
   package internal(set) var top1 = 0.0
   /// Mean share of the source's five most likely next tokens among the result's five.
@@ -111,7 +137,15 @@ package struct Report: Sendable {
   /// What it took.
   package internal(set) var resources = Resources()
 
+  /// Tokens of each window.
+  private let lengths: [Int]
+  /// Experts of a layer, where there are any.
+  private let expertCount: Int
+
   init(source: Model, result: Model, windows: Windows, thresholds: Thresholds) throws {
+    making = try Making(windows)
+    lengths = windows.sequences.map(\.count)
+    expertCount = source.family.dimensions.experts
     missing = try result.lacksDrafts(of: source)
     sides = [
       ("source", Report.describe(source, try source.lacksDrafts(of: result))),
@@ -131,6 +165,7 @@ package struct Report: Sendable {
       ("bytes", JSON(model.files.reduce(0) { $0 + $1.byteCount })),
     ]
     if let hash = model.source.contentHash { members.append(("content_hash", JSON(hash))) }
+    if let hash = Making.manifestHash(model) { members.append(("manifest_sha256", JSON(hash))) }
     members.append(("left_out", JSON((model.leftOut + missing).map(\.json))))
     return JSON(members: members)
   }
@@ -149,6 +184,10 @@ package struct Report: Sendable {
         comparison.forcedDivergences.isEmpty && comparison.routing.allSatisfy { $0 == nil }
           ? comparison.divergences : comparison.forcedDivergences),
       sampleMean: mean(comparison.sampleDivergences), sampleTokens: comparison.sampleDivergences.count)
+    if kl.mean.isFinite {
+      quantiles = Report.shares.map { ($0, Metrics.percentile(sorted, $0)) }
+      intervals = Intervals(lengths, comparison)
+    }
     drafts = comparison.drafts?.drafts ?? []
     if !kl.mean.isFinite { faults.append(Fault(numbers: "the divergence is no finite number")) }
     let count = Double(max(1, comparison.divergences.count))
@@ -165,16 +204,15 @@ package struct Report: Sendable {
     top1 = Double(comparison.sameTop) / count
     top5 = comparison.top5 / count
     router = comparison.routing.enumerated().compactMap { layer, sums in
-      sums.map {
-        RouterAgreement(
-          layer: layer, setAgreement: Double($0.sameSet) / Double($0.tokens),
-          meanOverlap: $0.overlap / Double($0.tokens))
-      }
+      sums.map { RouterAgreement(layer: layer, $0, experts: expertCount) }
     }
     layers = comparison.layers.enumerated().map {
       LayerError(layer: $0.offset, relativeError: $0.element.relativeError, cosine: $0.element.cosine)
     }
   }
+
+  /// The shares of the tokens whose quantiles are kept.
+  private static let shares = (0..<100).map { Double($0) / 100 } + [0.995, 0.999, 1]
 
   /// Whether nothing speaks against the result: no fault, and every threshold that was given is met.
   package var passes: Bool { verdict != .fail }

@@ -25,6 +25,16 @@ package struct ReportFile: Sendable {
     ReportFile(path, .reportPage, overwrite)
   }
 
+  /// Several reports side by side, for machines.
+  package static func comparison(_ path: String, overwrite: Bool) -> ReportFile {
+    ReportFile(path, .comparison, overwrite)
+  }
+
+  /// Several reports side by side, as a page.
+  package static func comparisonPage(_ path: String, overwrite: Bool) -> ReportFile {
+    ReportFile(path, .comparisonPage, overwrite)
+  }
+
   /// How tokens cover experts: a picture for a name that ends in `.svg`, else a page.
   package static func coverage(_ path: String, overwrite: Bool) -> ReportFile {
     ReportFile(path, isPicture(path) ? .heatMap : .calibrationPage, overwrite)
@@ -37,7 +47,8 @@ package struct ReportFile: Sendable {
   ///   `RequestError` usage, cannot-create.
   package func check(_ models: [Model], and others: [String]) throws {
     try requireName(path, "report")
-    for model in models { try model.refuseAlias(path, and: others) }
+    for model in models { try model.refuseAlias(path) }
+    try refuseAlias(result: path, sources: others)
     try requireCreatable(path, replacing: replacement)
   }
 

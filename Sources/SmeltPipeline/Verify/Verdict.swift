@@ -110,12 +110,16 @@ package struct Criterion: Sendable {
   }
 
   /// Found and demanded.
-  var text: String {
-    func shown(_ value: Double) -> String {
-      ["faults", "weights[].state"].contains(key)
-        ? grouped(Int(value)) : isCeiling ? scientific(value) : fixed(value, 4)
-    }
-    return "\(name) \(shown(found)) (limit: at \(isCeiling ? "most" : "least") \(shown(demanded)))"
+  var text: String { "\(name) \(foundText) (limit: \(demandedText))" }
+
+  /// What was found, for people.
+  var foundText: String { shown(found) }
+  /// What is demanded, for people.
+  var demandedText: String { "at \(isCeiling ? "most" : "least") \(shown(demanded))" }
+
+  private func shown(_ value: Double) -> String {
+    ["faults", "weights[].state"].contains(key)
+      ? grouped(Int(value)) : isCeiling ? scientific(value) : fixed(value, 4)
   }
 }
 

@@ -55,6 +55,9 @@ package func verify(
   try source.checkUnchanged()
   try result.checkUnchanged()
   report.fill(comparison)
+  report.making.add(weights.origin, source: source)
+  report.largest = comparison.largest.located(
+    windows.sequences, decode: source.decoder(windows.tokenization))
   report.engine = engine.map { Report.EngineParityReport($0, comparison, divergence: report.kl.mean) }
   report.faults =
     report.differences.filter(\.changesNumbers).map { Fault($0) } + weights.faults + report.faults
@@ -87,6 +90,7 @@ package func verifyWeights(
   try weights.compareRest(options)
   options.progress.end()
   report.weights = weights.errors
+  report.making.add(weights.origin, source: source)
   try source.checkUnchanged()
   try result.checkUnchanged()
   report.faults = report.differences.filter(\.changesNumbers).map { Fault($0) } + weights.faults

@@ -13,7 +13,8 @@ struct WeightComparison {
   private let specs: [WeightSpec]
   private let places: [Int?: [Int]]
   private let model: Model
-  private let origin: Origin?
+  /// What the result says about its making.
+  let origin: Origin?
   private let isMadeFromSource: Bool
   private let isComplete: Bool
   private let clippedShare: Double
@@ -90,7 +91,10 @@ struct WeightComparison {
       found[place] = Report.WeightError(
         name: spec.name.description, scheme: stored.encoding.name,
         relativeError: findings.distance.relativeError, maxAbsError: findings.distance.largest,
-        cosine: findings.distance.cosine, clipped: findings.clipped, state: findings.state, row: findings.row)
+        cosine: findings.distance.cosine, clipped: findings.clipped, state: findings.state, row: findings.row,
+        role: spec.role, layer: spec.layer, elements: a.rows * a.columns, sourceBytes: a.byteCount,
+        resultBytes: pieces?.reduce(0) { $0 + $1.1.byteCount } ?? b.byteCount,
+        squares: findings.distance.squares, energy: findings.distance.source)
       isCopy = isCopy && a.encoding.name == stored.encoding.name
       if findings.state == .damaged {
         damaged[place] = Fault(weight: spec.name.description, findings.row, expected)

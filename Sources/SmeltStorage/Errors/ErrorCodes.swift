@@ -341,6 +341,10 @@ extension ErrorCode {
   package static let tokens = ErrorCode(
     "TOKENS_FORMAT", "the token file is not {\"sequences\": [[ids…], …]} with ids of the vocabulary",
     "write one list of token ids per sequence")
+  /// A file that is not a report of `verify`.
+  package static let report = ErrorCode(
+    "REPORT_FORMAT", "the file is not a report of `verify`, or of another version",
+    "give the file that `smelt verify --json FILE` wrote; verify again where an earlier version wrote it")
   /// An invalid text.
   package static let text = ErrorCode(
     "TEXT_FORMAT", "the text is not UTF-8 or is too short for one window",
@@ -360,6 +364,6 @@ extension ErrorCode {
     configValue, configJSON, configShape, incomplete, unknownTensor, otherNames, tokenizerValue,
     tokenizerJSON,
     ingotHeader, ingotIndex, ingotBomb, ingotFrame, ingotChecksum, ingotHash, ingotSplit,
-    statistics, statisticsMismatch, starvedExperts, recipe, tokens, text,
+    statistics, statisticsMismatch, starvedExperts, recipe, tokens, report, text,
   ]
 }

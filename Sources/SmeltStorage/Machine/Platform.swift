@@ -116,6 +116,16 @@ package func monotonicSeconds() -> Double {
   return Double(now.tv_sec) + Double(now.tv_nsec) * 1e-9
 }
 
+/// Date and time in UTC: `2026-11-29T15:44:13Z`.
+package func utcText() -> String {
+  var now = time(nil)
+  var parts = tm()
+  gmtime_r(&now, &parts)
+  func two(_ value: Int32) -> String { value < 10 ? "0\(value)" : "\(value)" }
+  return "\(parts.tm_year + 1900)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))T"
+    + "\(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec))Z"
+}
+
 /// CPU seconds this process has used, all threads together.
 package func processorSeconds() -> Double {
   var now = timespec()

@@ -23,13 +23,7 @@ struct LockContent {
     host = LockContent.hostName
     self.verb = verb
     self.result = result
-    var now = time(nil)
-    var parts = tm()
-    gmtime_r(&now, &parts)
-    func two(_ value: Int32) -> String { value < 10 ? "0\(value)" : "\(value)" }
-    start =
-      "\(parts.tm_year + 1900)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))T"
-      + "\(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec))Z"
+    start = utcText()
   }
 
   /// Nil for a file that is not a lock. A last line that was cut short is left out.

@@ -1,0 +1,114 @@
+// A picture of layers and experts: one cell an expert. Cells of one row and one shade are one path, so that a model of
+// tens of thousands of experts takes a few hundred kilobytes.
+
+/// A table of numbers as shades.
+struct CellMap {
+  /// One row of cells.
+  struct Row {
+    /// Its layer.
+    var layer: Int
+    /// A number for each expert; nil where there is none.
+    var values: [Double?]
+  }
+
+  private let title: String
+  private let description: String
+  private let rows: [Row]
+  private let scale: Scale
+  /// Writes a number for people.
+  private let written: (Double) -> String
+  /// What the numbers are, units included.
+  private let measure: String
+  /// What a cell without a number means; nil where every cell has one.
+  private let holeName: String?
+
+  private static let shades = 8
+  private static let (left, right, top) = (62.0, 16.0, 42.0)
+
+  init(
+    _ title: String, _ description: String, _ rows: [Row], _ scale: Scale, measure: String, hole: String?,
+    written: @escaping (Double) -> String
+  ) {
+    (self.title, self.description, self.rows, self.scale) = (title, description, rows, scale)
+    (self.measure, self.written) = (measure, written)
+    holeName = hole
+  }
+
+  private func shade(_ value: Double) -> Int {
+    min(CellMap.shades - 1, Int(scale.place(value) * Double(CellMap.shades)))
+  }
+
+  /// The picture.
+  var svg: String {
+    let experts = max(1, rows.map(\.values.count).max() ?? 1)
+    let width = (Drawing.width - CellMap.left - CellMap.right) / Double(experts)
+    let height = min(22, max(7, 560 / Double(max(1, rows.count))))
+    var out = Drawing.text(CellMap.left, 16, "expert →", "soft") + Drawing.text(8, 16, "layer ↓", "soft")
+    let step = [1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100, 128].first { Double($0) * width >= 34 } ?? 256
+    for expert in stride(from: 0, to: experts, by: step) {
+      out += Drawing.text(
+        CellMap.left + (Double(expert) + 0.5) * width, CellMap.top - 7, "\(expert)", "soft middle")
+    }
+    let labelled = max(1, Int((15 / height).rounded(.up)))
+    for (place, row) in rows.enumerated() {
+      let y = CellMap.top + Double(place) * height
+      if place % labelled == 0 {
+        out += Drawing.text(CellMap.left - 8, y + height / 2 + 4.5, "\(row.layer)", "soft end")
+      }
+      // Strokes one row thick, their middle at 0: `M` to the first cell of a run, `h` over the run.
+      out +=
+        "<g class=\"cells\" transform=\"translate(\(Drawing.n(CellMap.left)) \(fixed(y + height / 2, 2))) scale(\(fixed(width, 4)) \(fixed(height - (height > 12 ? 1 : 0), 2)))\"><title>\(HTML.escape(told(row)))</title>"
+      for (style, path) in paths(row).sorted(by: { $0.key < $1.key }) {
+        out += "<path class=\"\(style)\" d=\"\(path)\"/>"
+      }
+      out += "</g>\n"
+    }
+    let end = CellMap.top + Double(rows.count) * height
+    return Drawing.picture(title, description, height: end + 66, out + legend(end + 18))
+  }
+
+  /// The cells of a row by their style.
+  private func paths(_ row: Row) -> [String: String] {
+    var paths: [String: String] = [:]
+    var start = 0
+    func style(_ value: Double?) -> String { value.map { "s\(shade($0))" } ?? "hole" }
+    while start < row.values.count {
+      let own = style(row.values[start])
+      let end = row.values[start...].firstIndex { style($0) != own } ?? row.values.count
+      paths[own, default: ""] += "M\(start) 0h\(end - start)"
+      start = end
+    }
+    return paths
+  }
+
+  /// What a pointer over a row is told.
+  private func told(_ row: Row) -> String {
+    let found = row.values.enumerated().compactMap { expert, value in
+      value.map { (expert: expert, value: $0) }
+    }
+    guard let least = found.min(by: { $0.value < $1.value }),
+      let most = found.max(by: { $0.value < $1.value })
+    else { return "layer \(row.layer): \(holeName ?? "nothing")" }
+    return
+      "layer \(row.layer): from \(written(least.value)) (expert \(least.expert)) to \(written(most.value)) (expert \(most.expert))"
+  }
+
+  private func legend(_ y: Double) -> String {
+    let (start, wide) = (CellMap.left, 34.0)
+    var out = ""
+    for shade in 0..<CellMap.shades {
+      out += Drawing.box(start + Double(shade) * wide, y, wide, 14, "c\(shade)")
+    }
+    let all = Double(CellMap.shades) * wide
+    let middle = scale.isLogarithmic ? (scale.low * scale.high).squareRoot() : (scale.low + scale.high) / 2
+    for (place, value) in [(0.0, scale.low), (0.5, middle), (1, scale.high)] {
+      out += Drawing.text(start + place * all, y + 30, written(value), "soft middle")
+    }
+    out += Drawing.text(start + all + 14, y + 11.5, measure)
+    if let holeName {
+      let place = start + all + 40 + Drawing.textWidth(measure)
+      out += Drawing.box(place, y, 14, 14, "fh") + Drawing.text(place + 20, y + 11.5, holeName)
+    }
+    return out
+  }
+}

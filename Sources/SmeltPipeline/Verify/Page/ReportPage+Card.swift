@@ -1,0 +1,160 @@
+// The card on top of a report's page, and the facts at its end.
+
+import SmeltStorage
+
+extension Report {
+  /// The verdict, what it rests on, and the figures that people quote.
+  var pageCard: String {
+    var out = "<div class=\"card\"><h1>\(HTML.escape(pageName))</h1>\n"
+    out += "<p class=\"verdict \(verdict.style)\">\(HTML.escape(verdict.title))</p>\n"
+    let unmet = criteria.count { !$0.isMet }
+    switch verdict {
+    case .notJudged: out += HTML.paragraph(verdictText)
+    case .pass: out += HTML.paragraph("Every criterion is met\(profileText).")
+    case .fail:
+      out += HTML.paragraph(
+        "\(unmet) of \(criteria.count) criteria \(unmet == 1 ? "is" : "are") not met\(profileText).")
+    }
+    out += "<div class=\"keys\">\n" + keys.map(Report.key).joined() + "</div>\n"
+    out += HTML.table(
+      ["criterion", "found", "demanded", "met"],
+      criteria.map { [$0.name, $0.foundText, $0.demandedText, $0.isMet ? "✓ yes" : "✗ no"] })
+    return out + "</div>\n"
+  }
+
+  private var profileText: String { thresholds.profile.map { " (profile \($0.rawValue))" } ?? "" }
+
+  private static func key(_ key: (value: String, name: String)) -> String {
+    "<div class=\"key\"><b>\(HTML.escape(key.value))</b><span>\(HTML.escape(key.name))</span></div>\n"
+  }
+
+  /// The large figures.
+  private var keys: [(value: String, name: String)] {
+    let bytes = sides.map { $0.json["bytes"]?.integer ?? 0 }
+    var keys: [(value: String, name: String)] = []
+    if notRun == nil {
+      keys.append(
+        (scientific(kl.mean), "KL mean, nats a token" + intervalText(intervals?.kl, scientific) + floorText))
+      keys.append((percent(top1, 2), "tokens with the same most likely next token (top-1)"))
+      keys.append(
+        (
+          fixed(perplexity.result, 4),
+          "perplexity; the source has \(fixed(perplexity.source, 4))" + ratioText
+        ))
+    } else {
+      keys.append(
+        (
+          "\(grouped(exactWeights)) of \(grouped(weights.count))",
+          "weights are the source's, number by number"
+        ))
+    }
+    if bytes[1] > 0 {
+      keys.append(
+        (
+          byteText(bytes[1]),
+          "from \(byteText(bytes[0])): \(percent(Double(bytes[1]) / Double(max(1, bytes[0])), 1))"
+        ))
+    }
+    if !weights.isEmpty {
+      keys.append(
+        (
+          fixed(bitsPerWeight.result, 2),
+          "bits a weight, scales included; the source has \(fixed(bitsPerWeight.source, 2))"
+        ))
+    }
+    return keys
+  }
+
+  /// The interval of the perplexities' ratio.
+  var ratioText: String {
+    intervals.map { "; ratio, 95 %: \(fixed($0.ratio.low, 4)) to \(fixed($0.ratio.high, 4))" } ?? ""
+  }
+
+  /// The noise floor, as it stands beside a divergence.
+  var floorText: String { kl.floor.isFinite ? "; floor \(scientific(kl.floor))" : "" }
+
+  /// An interval, as it stands beside its figure.
+  func intervalText(_ interval: Interval?, _ written: (Double) -> String) -> String {
+    interval.map { "; 95 %: \(written($0.low)) to \(written($0.high))" } ?? ""
+  }
+
+  /// What a reader needs to make the report again.
+  var pageFacts: String {
+    var facts: [(name: String, value: String)] = []
+    let bits = [bitsPerWeight.source, bitsPerWeight.result]
+    for (place, side) in sides.enumerated() {
+      let container = side.json["container"]?.string ?? ""
+      let words = [
+        side.json["path"]?.string ?? "", container, side.json["family"]?.string ?? "",
+        byteText(side.json["bytes"]?.integer ?? 0),
+      ]
+      facts.append(
+        (
+          side.key,
+          words.joined(separator: ", ") + (weights.isEmpty ? "" : ", \(fixed(bits[place], 2)) bits a weight")
+        ))
+      facts.append(("\(side.key), hash", hashText(side.json, isSource: place == 0)))
+    }
+    if !weights.isEmpty { facts.append(("encodings of the result", encodingsText)) }
+    if let recipe = making.recipeText { facts.append(("recipe", recipe)) }
+    if !making.texts.isEmpty { facts.append(("text", making.texts.joined(separator: ", "))) }
+    if let hash = making.textHash { facts.append(("text, SHA-256", hash)) }
+    if tokens > 0 {
+      let kind = tokenization == .bytes ? " (the text's bytes as ids)" : ""
+      facts.append(("tokens", "\(grouped(tokens))\(kind) in windows of \(context)"))
+      if isSampled {
+        facts.append(("sample for floor and forced routing", "\(grouped(kl.sampleTokens)) tokens"))
+      }
+    }
+    if let intervals {
+      facts.append(
+        (
+          "intervals",
+          "95 %, bootstrap of \(Intervals.draws) draws over \(grouped(intervals.windows)) windows"
+        ))
+    }
+    if draftWeights > 0 { facts.append(("weights of drafts (MTP)", grouped(draftWeights))) }
+    for left in missing { facts.append(("left out of the result", left.text)) }
+    facts.append(
+      (
+        "time and memory",
+        "\(fixed(resources.seconds, 1)) s, \(byteText(resources.peakMemoryBytes)) peak resident"
+      ))
+    facts.append(("made", "\(making.date) by \(making.tool)"))
+    return HTML.facts(facts)
+  }
+
+  private func hashText(_ side: JSON, isSource: Bool) -> String {
+    if let hash = side["content_hash"]?.string { return "\(hash) (content of the ingot)" }
+    if let hash = side["manifest_sha256"]?.string {
+      return "\(hash) (SHA-256 of smelt-manifest.json, which lists all files)"
+    }
+    if isSource, let hash = making.sourceHash {
+      return "\(hash) (tensors, as the result recorded them when it was made)"
+    }
+    return "none: the container carries no hash of its content"
+  }
+
+  /// The encodings of the result by their share of its bytes.
+  private var encodingsText: String {
+    var bytes: [String: Int] = [:]
+    for weight in weights { bytes[weight.scheme, default: 0] += weight.resultBytes }
+    let all = Double(max(1, bytes.values.reduce(0, +)))
+    let ordered = bytes.sorted { $0.value == $1.value ? $0.key < $1.key : $0.value > $1.value }
+    return ordered.map { "\($0.key) \(percent(Double($0.value) / all, 1))" }.joined(separator: ", ")
+  }
+}
+
+extension Verdict {
+  /// As a heading.
+  fileprivate var title: String {
+    switch self {
+    case .pass: "Pass"
+    case .fail: "Fail"
+    case .notJudged: "Not judged"
+    }
+  }
+}
+
+/// A share from 0 to 1 as per cent.
+func percent(_ share: Double, _ decimals: Int) -> String { fixed(100 * share, decimals) + " %" }

@@ -1,0 +1,288 @@
+// Pages read back: well-formed, complete, safe, bounded, and their pictures say what the report says.
+
+import SmeltContainers
+import SmeltModels
+@testable import SmeltPipeline
+import SmeltStorage
+import SmeltTensors
+import SmeltTestSupport
+import Testing
+
+/// A report over made-up measurements: two windows of four tokens.
+private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Report) -> Void = { _ in }) throws
+  -> Report
+{
+  let model = try openFixture("deepseek_v4")
+  var comparison = Comparison(2)
+  comparison.sourceLosses = [1, 2, 3, 1, 2, 4]
+  comparison.resultLosses = [1, 2, 6, 1, 3, 4]
+  comparison.divergences = [0.4, 0.1, 0.2, 0.3, 0.01, 0.02, 0.03, 0]
+  comparison.sampleDivergences = [0.4, 0.2]
+  comparison.forcedDivergences = [0.1, 0.3]
+  comparison.floorDivergences = [1e-9, 3e-9]
+  comparison.sameTop = 6
+  comparison.top5 = 6.4
+  comparison.layers[1].add([3, 4], [3, 3], count: 2)
+  var sums = Comparison.RouterSums()
+  sums.add(
+    Routing(perToken: 2, experts: [0, 1, 0, 3], weights: [1, 1, 1, 1]),
+    Routing(perToken: 2, experts: [0, 1, 2, 3], weights: [1, 1, 1, 1]))
+  comparison.routing[1] = sums
+  var report = try Report(
+    source: model, result: model, windows: Windows([[1, 2, 3, 4], [5, 6, 7, 8]], context: 4),
+    thresholds: thresholds)
+  report.fill(comparison)
+  change(&report)
+  return report
+}
+
+/// Weights of made-up errors: three matrices of each expert.
+private func weights(layers: Int, experts: Int) -> [Report.WeightError] {
+  (0..<layers).flatMap { layer in
+    (0..<experts).flatMap { expert in
+      zip(["gate", "up", "down"], [Role.routedGate, .routedUp, .routedDown]).map { part, role in
+        let error = 0.01 + 0.0001 * Double((layer * 31 + expert * 17) % 97)
+        return Report.WeightError(
+          name: "blk.\(layer).ffn_\(part)_exps.weight#\(expert)", scheme: "int8.channel",
+          relativeError: error,
+          maxAbsError: error / 3, cosine: 1 - error * error, state: .nearest, role: role, layer: layer,
+          elements: 1000, sourceBytes: 2000, resultBytes: 1010, squares: error * error * 50, energy: 50)
+      }
+    }
+  }
+}
+
+@Suite struct PageTests {
+  @Test func thePageSaysWhatTheReportSays() throws {
+    let report = try report(Thresholds(profile: .good)) { $0.weights = weights(layers: 2, experts: 4) }
+    let page = try Markup(report.html)
+    let text = page.allText
+    #expect(page.all("p").contains { $0.attributes["class"] == "verdict fail" && $0.text == "Fail" })
+    #expect(
+      text.contains("at least 0.9450") && text.contains(scientific(report.kl.mean))
+        && text.contains("profile good"))
+    let interval = try #require(report.intervals)
+    for value in [report.kl.median, report.kl.p99, report.kl.floor, interval.kl.low, interval.kl.high] {
+      #expect(text.contains(scientific(value)), "\(value)")
+    }
+    for value in [report.perplexity.source, report.perplexity.result, report.top1, report.top5] {
+      #expect(text.contains(fixed(value, 4)), "\(value)")
+    }
+    // Curve, perplexity, layer error, router, three pictures of experts, error and size by role.
+    let titles = page.all("svg").compactMap { $0.children.first { $0.name == "title" }?.text }
+    #expect(titles.count == 9 && Set(titles).count == 9, "\(titles)")
+    for picture in page.all("svg") {
+      #expect(
+        picture.attributes["viewBox"] != nil
+          && picture.children.contains { $0.name == "desc" && !$0.text.isEmpty })
+    }
+    for figure in page.all("figure") { #expect(figure.all("figcaption").allSatisfy { $0.text.count > 60 }) }
+    #expect(page.all("figure").count == 9)
+  }
+
+  /// A page is read without a network, without scripts, on dark screens, phones and paper.
+  @Test func thePageStandsAlone() throws {
+    let html = try report().html
+    for outside in ["<script", "http:", "https:", "src=", "href=", "@import", "url("] {
+      #expect(!html.contains(outside))
+    }
+    for style in ["prefers-color-scheme: dark", "max-width: 600px", "@media print", "width=device-width"] {
+      #expect(html.contains(style))
+    }
+  }
+
+  @Test func nothingPassesUnescaped() throws {
+    let nasty = "<script>alert(1)</script>&\"'\u{202E}"
+    let report = try report {
+      $0.weights = weights(layers: 1, experts: 2)
+      $0.weights[0].name = nasty
+      $0.weights[1].scheme = nasty
+      $0.weights[0].relativeError = 9
+      $0.weights[1].relativeError = 8
+      $0.making.texts = [nasty]
+      $0.making.recipe = ["default": JSON(nasty)]
+      $0.notRun = nasty
+      let difference = ModelDifference(
+        kind: .configuration, key: nasty, source: nasty, result: nasty, changesNumbers: true)
+      $0.differences = [difference]
+      $0.faults = [Fault(difference)]
+      let guess = Report.LargestToken.Guess(id: 1, text: nasty, probability: 0.5)
+      $0.largest = [
+        Report.LargestToken(
+          window: 0, position: 1, divergence: 1, ids: [1, 2], text: nasty + "\n" + nasty,
+          next: (guess, guess),
+          source: [guess], result: [guess])
+      ]
+    }
+    let page = try Markup(report.html)
+    #expect(page.all("script").isEmpty && !report.html.contains("\u{202E}"))
+    #expect(page.allText.contains("<script>alert(1)</script>&\"'\\u{202e}"))
+    #expect(page.all("td").contains { $0.text.hasPrefix("<script>") })
+  }
+
+  /// 58 layers of 384 experts: 66,816 weights.
+  @Test func aLargeModelsPageIsBounded() throws {
+    let many = weights(layers: 58, experts: 384)
+    let report = try report {
+      $0.weights = many
+      let chosen = (0..<384).map { $0 * 7 % 50 }
+      $0.router = (0..<58).map { layer in
+        var sums = Comparison.RouterSums(tokens: 100, sameSet: 90, overlap: 95)
+        (sums.chosen, sums.missed) = (chosen, chosen.map { ($0 * layer) % ($0 + 1) })
+        return Report.RouterAgreement(layer: layer, sums, experts: 384)
+      }
+      $0.faults = (0..<5000).map { _ in Fault(numbers: "x") }
+    }
+    let html = report.html
+    #expect(html.utf8.count < 1_000_000, "\(html.utf8.count) bytes")
+    let page = try Markup(html)
+    let left = many.count - Report.PageBounds.weights - Report.PageBounds.moreWeights
+    #expect(page.allText.contains("\(grouped(left)) more are left out here; --json has them all."))
+    // Every expert of every layer is in the picture.
+    let picture = try #require(
+      page.all("svg").first { $0.children.first?.text == "Weight error by layer and expert" })
+    let rows = picture.children.filter { $0.attributes["class"] == "cells" }
+    #expect(rows.count == 58)
+    for row in rows {
+      let runs = row.all("path").flatMap { ($0.attributes["d"] ?? "").split(separator: "M") }
+      #expect(runs.reduce(0) { $0 + (Int($1.split(separator: "h").last ?? "") ?? 0) } == 384)
+    }
+  }
+
+  @Test func intervalsHoldTheirFigures() throws {
+    let report = try report()
+    let intervals = try #require(report.intervals)
+    // Two windows: a draw takes one of them twice, or both.
+    #expect(abs(intervals.kl.low - 0.015) < 1e-12 && abs(intervals.kl.high - 0.25) < 1e-12)
+    #expect(intervals.windows == 2 && intervals.source.low <= report.perplexity.source)
+    #expect(intervals.result.high >= report.perplexity.result && intervals.ratio.high >= 1)
+    var comparison = Comparison(1)
+    (comparison.divergences, comparison.sourceLosses, comparison.resultLosses) = ([1, 2], [1], [2])
+    #expect(Report.Intervals([2], comparison) == nil, "one window tells nothing of others")
+    (comparison.divergences, comparison.sourceLosses) = ([1, 2, 1, .nan], [1, 1])
+    comparison.resultLosses = [2, 2]
+    #expect(Report.Intervals([2, 2], comparison) == nil, "NaN is no interval")
+    comparison.divergences = [1, 2, 2, 1]
+    let equal = try #require(Report.Intervals([2, 2], comparison))
+    #expect(equal.kl == Report.Interval(low: 1.5, high: 1.5))
+    #expect(abs(equal.ratio.low - 2.718_281_828_459_045) < 1e-12 && equal.ratio.low == equal.ratio.high)
+  }
+
+  @Test func quantilesAscendToTheLargest() throws {
+    let report = try report()
+    #expect(report.quantiles.first?.value == 0 && report.quantiles.last?.value == 0.4)
+    #expect(
+      zip(report.quantiles, report.quantiles.dropFirst()).allSatisfy {
+        $0.value <= $1.value && $0.share < $1.share
+      })
+  }
+
+  /// The walk over ascending ids finds what sets find.
+  @Test func routersAreComparedAsSets() {
+    var random = SplitMix64(seed: 5)
+    var sums = Comparison.RouterSums()
+    var (same, overlap, missed) = (0, 0.0, [Int](repeating: 0, count: 9))
+    for _ in 0..<200 {
+      let pick = { () -> [Int32] in Array((0..<9).shuffled(using: &random).prefix(3)).sorted().map(Int32.init)
+      }
+      let (a, b) = (pick(), pick())
+      sums.add(
+        Routing(perToken: 3, experts: a, weights: [1, 1, 1]),
+        Routing(perToken: 3, experts: b, weights: [1, 1, 1]))
+      same += Set(a) == Set(b) ? 1 : 0
+      overlap += Double(Set(a).intersection(b).count) / 3
+      for expert in Set(a).subtracting(b) { missed[Int(expert)] += 1 }
+    }
+    #expect(sums.tokens == 200 && sums.sameSet == same && sums.overlap == overlap && sums.missed == missed)
+    #expect(sums.chosen.reduce(0, +) == 600)
+  }
+
+  @Test func theLargestTokensAreFoundWhateverTheChunks() throws {
+    var random = SplitMix64(seed: 1)
+    let (tokens, vocabulary) = (60, 7)
+    func logits() -> Matrix {
+      Matrix(
+        rows: tokens, columns: vocabulary,
+        values: (0..<tokens * vocabulary).map { _ in Float(random.below(1000)) / 200 })
+    }
+    let (a, b) = (logits(), logits())
+    let sequences = (0..<6).map { _ in (0..<10).map { _ in random.below(vocabulary) } }
+    let batch = TokenBatch(sequences)
+    let all = Metrics.agreements(a, b, Parallel(threads: 1))
+    func found(_ size: Int) -> [Report.LargestToken] {
+      var largest = LargestTokens()
+      for start in stride(from: 0, to: tokens, by: size) {
+        let range = start..<min(tokens, start + size)
+        largest.add(Array(all[range]), a[range], b[range], first: start, range, batch)
+      }
+      return largest.located(sequences, decode: nil)
+    }
+    let order = all.indices.sorted { (-all[$0].divergence, $0) < (-all[$1].divergence, $1) }
+    for size in [1, 7, 60] {
+      let tokens = found(size)
+      #expect(tokens.map { $0.window * 10 + $0.position } == Array(order.prefix(LargestTokens.most)))
+      for token in tokens {
+        #expect(token.ids == Array(sequences[token.window][...token.position]))
+        #expect(
+          token.next?.source.id == (token.position == 9 ? nil : sequences[token.window][token.position + 1]))
+        #expect(token.source.count == 3 && token.source[0].probability >= token.source[1].probability)
+        let row = Array(
+          a.values[
+            (token.window * 10 + token.position) * vocabulary..<(token.window * 10 + token.position + 1)
+              * vocabulary])
+        let sum = row.reduce(0.0) { $0 + exponential(Double($1)) }
+        #expect(abs(token.source[0].probability - exponential(Double(row.max() ?? 0)) / sum) < 1e-9)
+      }
+    }
+  }
+
+  @Test func ticksAreRoundAndInside() {
+    for values in [
+      [0, 0.0123], [3, 3], [0], [1e-14, 0.6], [27.9, 28.4], [1, 2, 61], [0.98, 1], [5e6, 2.6e7], [],
+    ] {
+      for scale in [Scale.linear(values), .linear(values, fromZero: false), .logarithmic(values)] {
+        #expect((2...12).contains(scale.ticks.count), "\(values): \(scale.ticks)")
+        #expect(scale.high > scale.low)
+        #expect(
+          zip(scale.ticks, scale.ticks.dropFirst()).allSatisfy { $0.value < $1.value && $0.label != $1.label }
+        )
+        for tick in scale.ticks {
+          #expect(
+            tick.value >= scale.low - 1e-9 * abs(scale.low)
+              && tick.value <= scale.high + 1e-9 * abs(scale.high))
+        }
+        for value in values { #expect((0...1).contains(scale.place(value))) }
+      }
+    }
+    #expect(
+      Scale.logarithmic([2e-4, 0.03]).ticks.map(\.label) == [
+        "2·10⁻⁴", "5·10⁻⁴", "0.001", "0.002", "0.005", "0.01", "0.02", "0.05",
+      ])
+    #expect(Scale.linear([0, 2.57e7], unit: .bytes).ticks.map(\.label) == ["0", "10 MB", "20 MB", "30 MB"])
+  }
+
+  /// Names of points never cover each other, however close the points are.
+  @Test func labelsDoNotOverlap() throws {
+    var chart = Chart(
+      "t", "d", x: Chart.Axis(scale: .linear([0, 100]), title: "x"),
+      y: Chart.Axis(scale: .linear([0, 100]), title: "y"))
+    for place in 0..<12 {
+      chart.point(
+        50 + Double(place % 4) / 2, 50 + Double(place / 4) / 2, series: 0, title: "", label: "name-\(place)")
+    }
+    let names = try Markup(chart.svg).all("text").filter { $0.text.hasPrefix("name-") }
+    #expect(names.count >= 8)
+    let frames = try names.map { name in
+      (
+        x: try #require(Double(name.attributes["x"] ?? "")),
+        y: try #require(Double(name.attributes["y"] ?? "")),
+        width: Drawing.textWidth(name.text)
+      )
+    }
+    for (place, a) in frames.enumerated() {
+      for b in frames.dropFirst(place + 1) {
+        #expect(abs(a.y - b.y) >= 14.9 || a.x + a.width <= b.x + 0.1 || b.x + b.width <= a.x + 0.1)
+      }
+    }
+  }
+}
