@@ -129,7 +129,8 @@ public struct Model: Sendable {
       }
       return Verification(
         try SmeltPipeline.verify(
-          source: base, result: result.base, try text.windows(base), thresholds: thresholds, run.options))
+          source: base, result: result.base, try text.windows(base, isApart: true), thresholds: thresholds,
+          run.options))
     }
   }
 }

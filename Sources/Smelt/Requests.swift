@@ -95,7 +95,8 @@ public struct Text: Sendable {
     self.seed = seed
   }
 
-  func windows(_ model: SmeltPipeline.Model) throws -> Windows {
+  /// - Parameter isApart: whether several files are cut each by itself, so that each is reported; else they are laid end to end.
+  func windows(_ model: SmeltPipeline.Model, isApart: Bool = false) throws -> Windows {
     try model.requireForwardPass()
     guard context >= 2, tokenLimit ?? context >= context, samples ?? 1 >= 1 else {
       throw RequestError(
@@ -103,9 +104,10 @@ public struct Text: Sendable {
         "a window has at least 2 tokens, and tokenLimit at least one window; context is \(context), tokenLimit \(tokenLimit.map(String.init) ?? "nil"), samples \(samples.map(String.init) ?? "nil")"
       )
     }
-    return try Windows(
-      try TextSource(files), context: context,
-      WindowDraw(samples: samples, seed: seed, limit: tokenLimit), model: model)
+    let draw = WindowDraw(samples: samples, seed: seed, limit: tokenLimit)
+    return isApart
+      ? try Windows(each: files, context: context, draw, model: model)
+      : try Windows(try TextSource(files), context: context, draw, model: model)
   }
 }
 

@@ -30,9 +30,10 @@ struct TextOptions: ParsableArguments {
   /// What was given, as it was given.
   var path: String { text.first ?? tokens ?? "" }
 
-  func windows(_ model: Model) throws -> Windows {
+  /// - Parameter isApart: whether several texts are cut each by itself.
+  func windows(_ model: Model, isApart: Bool = false) throws -> Windows {
     guard !isEmpty else { throw ValidationError("give --text or --tokens") }
-    guard text.isEmpty else { return try cut.windows(text, model) }
+    guard text.isEmpty else { return try cut.windows(text, model, isApart: isApart) }
     try model.requireForwardPass()
     guard !cut.bytes else { throw ValidationError("--bytes is for --text") }
     let sequences = try readTokenFile(path, for: model)
@@ -88,11 +89,15 @@ struct WindowOptions: ParsableArguments {
   /// Which windows run.
   var draw: WindowDraw { WindowDraw(samples: samples, seed: seed, limit: tokensLimit) }
 
-  func windows(_ texts: [String], _ model: Model) throws -> Windows {
+  func windows(_ texts: [String], _ model: Model, isApart: Bool = false) throws -> Windows {
     try model.requireForwardPass()
-    let windows = try Windows(
-      try TextSource(texts, field: textField), context: context, draw, model: model,
-      bytesWithoutTokenizer: bytes)
+    let windows =
+      isApart
+      ? try Windows(
+        each: texts, field: textField, context: context, draw, model: model, bytesWithoutTokenizer: bytes)
+      : try Windows(
+        try TextSource(texts, field: textField), context: context, draw, model: model,
+        bytesWithoutTokenizer: bytes)
     if windows.tokenization == .bytes {
       Terminal.error("warning: the model has no tokenizer, so the text's bytes are taken as token ids")
     }

@@ -38,6 +38,9 @@ extension OutputKind {
   /// A comparison of several reports, for people: by the page's generator.
   package static let comparisonPage = OutputKind("a page of compare") { isPage($0, "compare") }
 
+  /// What two models differ in, for people: by the page's generator.
+  package static let differencePage = OutputKind("a page of diff") { isPage($0, "diff") }
+
   /// A page about a calibration: by the page's generator.
   package static let calibrationPage = OutputKind("a page of calibrate") { isPage($0, "calibrate") }
 
@@ -59,7 +62,7 @@ extension OutputKind {
   /// All of them.
   package static let all: [OutputKind] = [
     .ingot, .gguf, .imatrix, .statistics, .logits, .report, .reportPage, .comparison, .comparisonPage,
-    .calibrationPage, .heatMap, .recipe,
+    .differencePage, .calibrationPage, .heatMap, .recipe,
   ]
 
   // MARK: marks that writers outside this room put into their files

@@ -1,6 +1,6 @@
 // `diff`: equal numbers are equal under any encoding, and the first number that is not is found.
 
-import SmeltPipeline
+@testable import SmeltPipeline
 import SmeltQuantization
 import SmeltStorage
 import SmeltTestSupport
@@ -40,6 +40,24 @@ import Testing
       summary.differences.allSatisfy { $0.relativeError > 0 && $0.relativeError < 0.02 && $0.maxAbsError > 0 }
     )
     #expect(summary.text.contains("the first that differs is \(summary.differences[0].name)"))
+  }
+
+  @Test func thePageHasTheLargestDifferences() throws {
+    let folder = TemporaryFolder()
+    let source = try openFixture("qwen3_moe")
+    _ = try convert(source, to: folder.file("<b>.ingot"), try options("int8-channel"))
+    let summary = try diff(source, try Model.open(folder.file("<b>.ingot")), RunOptions())
+    let page = try Markup(summary.html)
+    #expect(page.all("p").contains { $0.attributes["class"] == "verdict fail" && $0.text == "Different" })
+    #expect(page.all("b").isEmpty && page.allText.contains("<b>.ingot"))
+    let rows = page.all("tbody").flatMap { $0.all("tr") }.map { $0.all("td").map(\.text) }
+    let worst = try #require(summary.differences.max { $0.relativeError < $1.relativeError })
+    #expect(rows.first?[0] == worst.name && rows.first?[3] == scientific(worst.relativeError))
+    #expect(rows.count == min(summary.differences.count, 420))
+    let titles = page.all("svg").compactMap { $0.children.first { $0.name == "title" }?.text }
+    #expect(titles == ["Largest weight difference by layer", "Largest weight difference by role"])
+    let same = try Markup(try diff(source, source, RunOptions()).html)
+    #expect(same.all("p").contains { $0.text == "Equal" } && same.all("svg").isEmpty)
   }
 
   @Test func otherModelsAreRefused() throws {

@@ -20,8 +20,8 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Repo
   comparison.sampleDivergences = [0.4, 0.2]
   comparison.forcedDivergences = [0.1, 0.3]
   comparison.floorDivergences = [1e-9, 3e-9]
-  comparison.sameTop = 6
-  comparison.top5 = 6.4
+  comparison.sameTop = [true, true, false, true, true, true, false, true]
+  comparison.top5 = [0.8, 1, 0.4, 0.8, 0.8, 1, 0.6, 1]
   comparison.layers[1].add([3, 4], [3, 3], count: 2)
   var sums = Comparison.RouterSums()
   sums.add(
@@ -158,12 +158,12 @@ private func weights(layers: Int, experts: Int) -> [Report.WeightError] {
     #expect(intervals.result.high >= report.perplexity.result && intervals.ratio.high >= 1)
     var comparison = Comparison(1)
     (comparison.divergences, comparison.sourceLosses, comparison.resultLosses) = ([1, 2], [1], [2])
-    #expect(Report.Intervals([2], comparison) == nil, "one window tells nothing of others")
+    #expect(Report.Intervals(comparison.sums([2])) == nil, "one window tells nothing of others")
     (comparison.divergences, comparison.sourceLosses) = ([1, 2, 1, .nan], [1, 1])
     comparison.resultLosses = [2, 2]
-    #expect(Report.Intervals([2, 2], comparison) == nil, "NaN is no interval")
+    #expect(Report.Intervals(comparison.sums([2, 2])) == nil, "NaN is no interval")
     comparison.divergences = [1, 2, 2, 1]
-    let equal = try #require(Report.Intervals([2, 2], comparison))
+    let equal = try #require(Report.Intervals(comparison.sums([2, 2])))
     #expect(equal.kl == Report.Interval(low: 1.5, high: 1.5))
     #expect(abs(equal.ratio.low - 2.718_281_828_459_045) < 1e-12 && equal.ratio.low == equal.ratio.high)
   }
@@ -259,6 +259,40 @@ private func weights(layers: Int, experts: Int) -> [Report.WeightError] {
         "2·10⁻⁴", "5·10⁻⁴", "0.001", "0.002", "0.005", "0.01", "0.02", "0.05",
       ])
     #expect(Scale.linear([0, 2.57e7], unit: .bytes).ticks.map(\.label) == ["0", "10 MB", "20 MB", "30 MB"])
+  }
+
+  /// The text of a rule is not crossed by another rule, wherever the rules are.
+  @Test func rulesDoNotCrossTheirTexts() throws {
+    let text = "a text of some length"
+    for values in [
+      [1e-13, 0.007, 0.03, 0.2], [0.1, 0.11, 0.12], [1e-13, 1e-12], [0.9], [1e-7, 1e-6, 0.5],
+    ] {
+      var chart = Chart(
+        "t", "d", x: Chart.Axis(scale: .logarithmic([1e-14, 1]), title: "x"),
+        y: Chart.Axis(scale: .linear([0, 1]), title: "y"))
+      for value in values { chart.rule(value, text) }
+      let picture = try Markup(chart.svg)
+      let texts = picture.all("text").filter { $0.text == text }
+      let lines = picture.all("path").filter { $0.attributes["class"] == "l2" }.compactMap { line in
+        let numbers = numbers(line)
+        return numbers.count == 4 ? (x: numbers[0], top: numbers[1]) : nil
+      }
+      #expect(texts.count == values.count && lines.count == values.count)
+      for name in texts {
+        let (x, y) = (
+          try #require(Double(name.attributes["x"] ?? "")), try #require(Double(name.attributes["y"] ?? ""))
+        )
+        let width = Drawing.textWidth(text)
+        let range = name.attributes["class"] == "end" ? x - width...x : x...x + width
+        #expect(range.lowerBound >= 0 && range.upperBound <= Drawing.width)
+        #expect(!lines.contains { range.contains($0.x) && $0.top < y - 4 }, "\(values)")
+      }
+    }
+  }
+
+  /// The coordinates of a path.
+  private func numbers(_ path: Markup) -> [Double] {
+    (path.attributes["d"] ?? "").split { !$0.isNumber && $0 != "." }.compactMap { Double($0) }
   }
 
   /// Names of points never cover each other, however close the points are.

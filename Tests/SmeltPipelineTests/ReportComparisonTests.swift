@@ -83,6 +83,36 @@ private func stored(
     #expect(error.description.contains("REPORT_FORMAT") && error.description.contains("r1.json"), "\(error)")
   }
 
+  /// A report of an earlier version has no intervals, no bits and no hash of its text.
+  @Test func olderReportsAreCompared() throws {
+    let older = stored("old", bytes: 5) {
+      $0.replacing(", \"interval\": {\"low\": 0.009, \"high\": 0.02}", with: "")
+        .replacing("\"text\": {\"sha256\": \"aa\"}, ", with: "")
+    }
+    let found = try compared([stored("new"), older])
+    #expect(found.entries.map { $0.interval == nil } == [true, false])
+    #expect(found.text.contains("–") && found.names == ["old", "new"])
+    _ = try Markup(found.html)
+  }
+
+  @Test func aReportIsGivenOnce() throws {
+    let path = folder.file("r.json")
+    try writeFile(path, Array(stored("a").utf8), overwrite: true)
+    let error = try #require(throws: RequestError.self) { try ReportComparison([path, path]) }
+    #expect(error.description.contains("given twice"))
+  }
+
+  /// An upright line for each result, from the lower to the higher end of its interval.
+  @Test func intervalsAreDrawn() throws {
+    let page = try Markup(try compared([stored("a"), stored("b", bytes: 5, kl: "0.015")]).html)
+    let upright = page.all("path").filter { path in
+      guard path.attributes["class"] == "axis" else { return false }
+      let numbers = (path.attributes["d"] ?? "").split { !$0.isNumber && $0 != "." }.compactMap { Double($0) }
+      return numbers.count == 4 && numbers[0] == numbers[2] && abs(numbers[3] - numbers[1]) > 10
+    }
+    #expect(upright.count == 2)
+  }
+
   @Test func oneReportIsNoComparison() {
     #expect(throws: RequestError.self) { try compared([stored("a")]) }
   }

@@ -31,8 +31,8 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
   comparison.sampleDivergences = [0.4, 0.2]
   comparison.forcedDivergences = [0.1, 0.3]
   comparison.floorDivergences = [0.01, 0.03]
-  comparison.sameTop = 3
-  comparison.top5 = 3.2
+  comparison.sameTop = [true, false, true, true]
+  comparison.top5 = [0.8, 0.6, 1, 0.8]
   comparison.layers[1].add([3, 4], [3, 3], count: 2)
   comparison.routing[1] = Comparison.RouterSums(tokens: 4, sameSet: 3, overlap: 3.5, chosen: [], missed: [])
   change(&comparison)
@@ -85,9 +85,10 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
       #expect(text.contains("good") && text.contains("2.50e-01 (limit: at most 2.50e-01)"))
     }
     let rows = try Markup(report.html).all("tr").map { $0.children.map(\.text) }
-    #expect(rows.contains(["top-1", "0.7500", "at least 0.9450", "✗ no"]))
+    #expect(rows.contains(["top-1", "0.7500", "at least 0.9450", "✗\u{A0}no"]))
     #expect(
-      rows.contains(["mean KL", "2.50e-01", "at most 2.50e-01", "✓ yes"]) && report.html.contains("good"))
+      rows.contains(["mean KL", "2.50e-01", "at most 2.50e-01", "✓\u{A0}yes"]) && report.html.contains("good")
+    )
     let json = report.json
     #expect(json["thresholds"]?["profile"]?.string == "good")
     #expect(json["criteria"]?.array?.count == 6)
@@ -231,7 +232,15 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
         WeightExpectation(isKept: false, recorded: nil, isStrict: true, clippedShare: 0)),
     ]
     let short = try verify(source: less, result: less, windows, thresholds: Thresholds(), RunOptions())
+    let texts = ["a", "b"].map { folder.file("\($0).txt") }
+    for (place, path) in texts.enumerated() {
+      try writeFile(path, [UInt8](repeating: UInt8(97 + place), count: 16), overwrite: false)
+    }
     let dense = try openFixture("llama")
+    let several = try verify(
+      source: dense, result: dense,
+      try Windows(each: texts, context: 8, WindowDraw(), model: dense, bytesWithoutTokenizer: true),
+      thresholds: Thresholds(), RunOptions())
     let loaded = try engineVariant("llama", "W8A8", in: folder).open(in: folder, "loaded")
     let engine = try verify(
       source: dense, result: loaded, windows, thresholds: Thresholds(),
@@ -245,7 +254,8 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
     let copy = try Model.open(written)
     let folders = try verify(source: copy, result: copy, windows, thresholds: Thresholds(), RunOptions())
     try expect(
-      "verify", [verified.json, turned.json, faulty.json, short.json, engine.json, folders.json])
+      "verify",
+      [verified.json, turned.json, faulty.json, short.json, engine.json, folders.json, several.json])
     let pairs = try [turned, folders, short].enumerated().map { number, report in
       let paths = ["a", "b"].map { folder.file("\($0)\(number).json") }
       for path in paths { try writeFile(path, Array(report.json.text().utf8), overwrite: false) }

@@ -24,6 +24,8 @@ struct VerifyCommand: ParsableCommand {
       With --as it runs once more as that engine computes it: parts of fused matrices
       with the one number that the engine keeps, activations rounded as declared; the
       thresholds hold for that run too.
+      With --text repeated the report has each text by itself and all together; the
+      thresholds of KL divergence and top-1 hold for each and for all.
       Noise floor and forced routing take a further pass each: they are measured on
       windows at equal steps with 2048 tokens, on all with --full.
       With --compute int8 that further run multiplies INT8 weights and INT8
@@ -150,7 +152,7 @@ struct VerifyCommand: ParsableCommand {
       return try verifyWeights(source: a, result: b, thresholds: thresholds, because: reason, common.run)
     }
     return try verify(
-      source: a, result: b, try text.windows(a), thresholds: thresholds, rounding: rounding,
+      source: a, result: b, try text.windows(a, isApart: true), thresholds: thresholds, rounding: rounding,
       engine: try engine.map { try EngineRun(try Engine.named($0), for: b) }, drafts: mtp,
       isFull: full, options)
   }
@@ -165,6 +167,8 @@ struct DiffCommand: ParsableCommand {
       the configurations, and what the tokenizers do, and runs nothing. Exit status
       1 when numbers or ids differ.
 
+      --html writes a page: the largest differences by layer and role, and the worst weights.
+
       Example: smelt diff DIR out.ingot
       """)
 
@@ -173,11 +177,19 @@ struct DiffCommand: ParsableCommand {
   @OptionGroup var opening: OpenOptions
   @Argument(help: "Another one of the same architecture.")
   var b: String
+  @Option(name: .long, help: ArgumentHelp("Write the differences as HTML.", valueName: "file"))
+  var html: String?
+  @Flag(name: .long, help: "Replace a page of diff that smelt wrote, and nothing else.")
+  var overwrite = false
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
   func run() throws {
-    let summary = try diff(try opening.open(a), try opening.open(b), common.run)
+    let (x, y) = (try opening.open(a), try opening.open(b))
+    let page = html.map { ReportFile.difference($0, overwrite: overwrite) }
+    try page?.check([x, y], and: [])
+    let summary = try diff(x, y, common.run)
+    try page?.write(summary.html)
     try output.show(summary.json, summary.text)
     if !summary.isEqual { throw ExitCode(1) }
   }

@@ -19,8 +19,10 @@ struct Chart {
   private var rules: [(value: Double, label: String)] = []
   private var bands: [(low: Double, high: Double)] = []
   private var lines: [(points: [(x: Double, y: Double)], series: Int)] = []
+  /// Ranges of y at a value of x.
+  private var intervals: [(x: Double, low: Double, high: Double)] = []
   private var points: [Point] = []
-  private var legend: [(name: String, series: Int)] = []
+  private var legend: [Drawing.Series] = []
 
   /// A mark.
   private struct Point {
@@ -39,7 +41,9 @@ struct Chart {
   }
 
   /// Names a series in the legend.
-  mutating func name(_ series: Int, _ name: String) { legend.append((name, series)) }
+  mutating func name(_ series: Int, _ name: String, _ form: Drawing.Series.Form = .mark) {
+    legend.append(Drawing.Series(name: name, series: series, form: form))
+  }
 
   /// A line through points.
   mutating func line(_ points: [(x: Double, y: Double)], series: Int) { lines.append((points, series)) }
@@ -48,6 +52,9 @@ struct Chart {
   mutating func point(_ x: Double, _ y: Double, series: Int, title: String, label: String? = nil) {
     points.append(Point(x: x, y: y, series: series, title: title, label: label))
   }
+
+  /// Says between which values of y a point at `x` lies.
+  mutating func interval(_ x: Double, _ low: Double, _ high: Double) { intervals.append((x, low, high)) }
 
   /// Marks a value of x.
   mutating func rule(_ value: Double, _ label: String) {
@@ -84,11 +91,15 @@ struct Chart {
     for band in bands {
       out += Drawing.box(px(band.low), top, max(px(band.high) - px(band.low), 1), plotHeight, "band")
     }
-    for (number, rule) in rules.sorted(by: { $0.value < $1.value }).enumerated() {
-      let (place, level) = (px(rule.value), top - 8 - 18 * Double(rules.count - 1 - number))
-      let fits = place + 8 + Drawing.textWidth(rule.label) < Drawing.width
-      out += Drawing.line(place, level - 11, place, end, "l2")
-      out += Drawing.text(place + (fits ? 6 : -6), level, rule.label, fits ? "" : "end")
+    for rule in placedRules {
+      let level = top - 8 - 18 * Double(rule.level)
+      out += Drawing.line(rule.x, level - 11, rule.x, end, "l2")
+      out += Drawing.text(rule.x + (rule.isLeft ? -6 : 6), level, rule.label, rule.isLeft ? "end" : "")
+    }
+    for interval in intervals {
+      let (x, low, high) = (px(interval.x), py(interval.low), py(interval.high))
+      out += Drawing.line(x, low, x, high, "axis")
+      for y in [low, high] { out += Drawing.line(x - 4, y, x + 4, y, "axis") }
     }
     for line in lines {
       out += Drawing.path(line.points.map { (x: px($0.x), y: py($0.y)) }, "l\(line.series)")
@@ -99,11 +110,57 @@ struct Chart {
     return Drawing.picture(title, description, height: end + Chart.bottom, out + labels)
   }
 
-  /// The names of points, each where it meets no other and no point.
+  /// A rule in the picture: `level` 0 is the line of text next to the plot.
+  private typealias PlacedRule = (x: Double, level: Int, isLeft: Bool, label: String)
+
+  /// The rules, each with its text to the right or the left of it, so that no text is cut or crossed by another rule where that can be had.
+  private var placedRules: [PlacedRule] {
+    let sorted = rules.sorted { $0.value < $1.value }
+    // The rules of small values have their text to the right, the others to the left, the outer ones above: either side may be on top.
+    let choices = (0...sorted.count).reversed().flatMap { right in
+      [true, false].map { rightIsOnTop in
+        sorted.enumerated().map { number, rule -> PlacedRule in
+          let others = sorted.count - right
+          let level =
+            number < right
+            ? right - 1 - number + (rightIsOnTop ? others : 0)
+            : number - right + (rightIsOnTop ? 0 : right)
+          return (px(rule.value), level, number >= right, rule.label)
+        }
+      }
+    }
+    func clashes(_ rules: [PlacedRule]) -> Int {
+      rules.reduce(0) { sum, rule in
+        let width = Drawing.textWidth(rule.label) + 8
+        let text = rule.isLeft ? rule.x - width..<rule.x : rule.x..<rule.x + width
+        let isCut = text.lowerBound < 0 || text.upperBound > Drawing.width
+        return sum + (isCut ? 10 : 0)
+          + rules.count { $0.level > rule.level && text.contains($0.x) && $0.x != rule.x }
+      }
+    }
+    return choices.min { clashes($0) < clashes($1) } ?? []
+  }
+
+  /// Where lines pass, as small frames along them.
+  private var linePlaces: [Frame] {
+    lines.flatMap { line in
+      zip(line.points, line.points.dropFirst()).flatMap { a, b in
+        let (x, y) = (px(a.x), py(a.y))
+        let (width, height) = (px(b.x) - x, py(b.y) - y)
+        let steps = max(1, Int((width * width + height * height).squareRoot() / 6))
+        return (0...steps).map { step in
+          let share = Double(step) / Double(steps)
+          return Frame(x: x + share * width - 1.5, y: y + share * height - 1.5, width: 3, height: 3)
+        }
+      }
+    } + intervals.map { Frame(x: px($0.x) - 4, y: py($0.high), width: 8, height: py($0.low) - py($0.high)) }
+  }
+
+  /// The names of points, each where it meets no other, no point and no line.
   private var labels: String {
     let named = points.filter { $0.label != nil }
     guard !named.isEmpty else { return "" }
-    var taken = points.map { Frame(x: px($0.x) - 6, y: py($0.y) - 6, width: 12, height: 12) }
+    var taken = points.map { Frame(x: px($0.x) - 6, y: py($0.y) - 6, width: 12, height: 12) } + linePlaces
     let area = Frame(x: 0, y: top - 14, width: Drawing.width, height: plotHeight + 14)
     var out = ""
     for point in named {

@@ -62,13 +62,32 @@ enum Drawing {
   /// About how wide a text is.
   static func textWidth(_ text: String) -> Double { 7.2 * Double(text.count) }
 
-  /// Names of series with their marks, side by side.
-  static func legend(_ names: [(name: String, series: Int)], x: Double, y: Double) -> String {
+  /// A name of a legend.
+  struct Series {
+    /// How a series is drawn.
+    enum Form {
+      case mark
+      case bar
+      case line
+    }
+
+    var name: String
+    var series: Int
+    var form = Form.mark
+  }
+
+  /// Names of series with what they are drawn with, side by side.
+  static func legend(_ names: [Series], x: Double, y: Double) -> String {
     var out = ""
     var place = x
-    for (name, series) in names {
-      out += mark(place + 5, y - 4.5, series: series) + text(place + 16, y, name)
-      place += textWidth(name) + 40
+    for entry in names {
+      switch entry.form {
+      case .mark: out += mark(place + 5, y - 4.5, series: entry.series)
+      case .bar: out += box(place, y - 9, 12, 9, "f\(entry.series)")
+      case .line: out += line(place - 4, y - 4.5, place + 14, y - 4.5, "l\(entry.series)")
+      }
+      out += text(place + 18, y, entry.name)
+      place += textWidth(entry.name) + 40
     }
     return out
   }

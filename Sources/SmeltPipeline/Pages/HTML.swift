@@ -52,8 +52,17 @@ enum HTML {
   }
 
   /// What is folded away until a reader asks for it.
-  static func details(_ summary: String, _ body: String) -> String {
-    body.isEmpty ? "" : "<details><summary>\(escape(summary))</summary>\n\(body)</details>\n"
+  /// - Parameter isLong: whether it is left out on paper; else it is printed.
+  static func details(_ summary: String, _ body: String, isLong: Bool = false) -> String {
+    guard !body.isEmpty else { return "" }
+    let start = isLong ? "<details class=\"long\">" : "<details>"
+    return "\(start)<summary>\(escape(summary))</summary>\n\(body)</details>\n"
+  }
+
+  /// What a bounded list leaves out.
+  static func left(_ count: Int, after shown: Int) -> String {
+    guard count > shown else { return "" }
+    return paragraph("\(grouped(count - shown)) more are left out here; --json has them all.", style: "soft")
   }
 
   /// A picture, with the sentence that says how to read it. It scrolls in its box where it would become too small.

@@ -26,11 +26,11 @@ struct RowChart {
   private let description: String
   private let axis: Chart.Axis
   private let rows: [Row]
-  private let legend: [(name: String, series: Int)]
+  private let legend: [Drawing.Series]
 
   init(
     _ title: String, _ description: String, axis: Chart.Axis, _ rows: [Row],
-    legend: [(name: String, series: Int)] = []
+    legend: [Drawing.Series] = []
   ) {
     (self.title, self.description, self.axis, self.rows) = (title, description, axis, rows)
     self.legend = legend

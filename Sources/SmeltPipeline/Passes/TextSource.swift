@@ -101,7 +101,13 @@ package struct WindowDraw: Sendable {
 
   /// The sequences that run, and those that calibration may add; both in the order of the text.
   func split(_ sequences: [[Int]]) -> (run: [[Int]], pool: [[Int]]) {
-    guard let samples else { return (sequences, []) }
+    let places = places(sequences)
+    return (places.run.map { sequences[$0] }, places.pool.map { sequences[$0] })
+  }
+
+  /// Where these stand among all sequences.
+  func places(_ sequences: [[Int]]) -> (run: [Int], pool: [Int]) {
+    guard let samples else { return (Array(sequences.indices), []) }
     // Fisher and Yates's shuffle: the same on every machine.
     var order = Array(sequences.indices)
     var random = SplitMix64(seed: seed)
@@ -116,6 +122,6 @@ package struct WindowDraw: Sendable {
       room -= sequences[place].count
       return room >= 0
     }
-    return (drawn.sorted().map { sequences[$0] }, pool.sorted().map { sequences[$0] })
+    return (drawn.sorted(), pool.sorted())
   }
 }

@@ -12,7 +12,7 @@ package struct Windows: Sendable {
   /// Tokens a window.
   package let context: Int
   /// Where the ids came from.
-  package private(set) var tokenization = Tokenization.ids
+  package internal(set) var tokenization = Tokenization.ids
 
   /// Where ids come from.
   package enum Tokenization: String, Sendable {
@@ -25,13 +25,15 @@ package struct Windows: Sendable {
   /// Windows that calibration may run besides, in search of tokens for experts that got few.
   package private(set) var pool: [[Int]] = []
   /// The files they came from; empty where nobody said.
-  package private(set) var files: [String] = []
+  package internal(set) var files: [String] = []
   /// What is worth saying of the text: marks and line ends that a reader would not see.
-  package private(set) var notes: [String] = []
+  package internal(set) var notes: [String] = []
   /// How they were drawn, for the statistics' notes.
-  private(set) var draw = WindowDraw()
+  var draw = WindowDraw()
   /// The texts that were tokenized; nil where ids were given.
-  private(set) var texts: TextSource?
+  var texts: TextSource?
+  /// Which windows are which text's, where several were cut each by itself; else empty.
+  package internal(set) var parts: [Part] = []
 
   /// Cuts a text.
   /// - Parameters:

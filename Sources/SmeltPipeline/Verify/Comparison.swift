@@ -24,8 +24,9 @@ struct Comparison {
   var sampleDivergences: [Double] = []
   var forcedDivergences: [Double] = []
   var floorDivergences: [Double] = []
-  var sameTop = 0
-  var top5 = 0.0
+  /// Of each token, as `divergences`: whether the most likely next token is the same, and the share of the five most likely that is.
+  var sameTop: [Bool] = []
+  var top5: [Double] = []
   /// The tokens furthest apart.
   var largest = LargestTokens()
   var layers: [Metrics.Distance]
@@ -46,6 +47,12 @@ struct Comparison {
     self.drafts = drafts ? DraftComparison() : nil
     layers = Array(repeating: Metrics.Distance(), count: layerCount)
     routing = Array(repeating: nil, count: layerCount)
+  }
+
+  /// Sums of each window.
+  /// - Parameter lengths: tokens of each.
+  func sums(_ lengths: [Int]) -> [WindowSums] {
+    WindowSums.all(lengths, divergences: divergences, losses: (sourceLosses, resultLosses))
   }
 
   /// The activations of all passes.
@@ -178,8 +185,8 @@ struct Comparison {
       largest.add(found, a, b, first: divergences.count, range, batch)
       for agreement in found {
         divergences.append(agreement.divergence)
-        sameTop += agreement.sameTop ? 1 : 0
-        top5 += agreement.top5
+        sameTop.append(agreement.sameTop)
+        top5.append(agreement.top5)
       }
       guard let sampled, case let part = sampled.sample.rows(in: range), !part.isEmpty else { return }
       let rows = sampled.sample.places[part].map { $0 - range.lowerBound }

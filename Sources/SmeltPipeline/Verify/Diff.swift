@@ -19,6 +19,10 @@ package struct DiffSummary: Sendable {
     package var maxAbsError: Double
     /// Row and column of the first number that differs, and the two.
     package var first: (row: Int, column: Int, a: Double, b: Double)
+    /// What it does.
+    var role: Role
+    /// The layer it belongs to, if any.
+    var layer: Int?
   }
 
   /// The two paths.
@@ -151,5 +155,6 @@ private func difference(_ a: Weight, _ b: Weight, _ spec: WeightSpec, _ parallel
   return DiffSummary.Difference(
     name: spec.name.description, encodings: (a.encoding.name, b.encoding.name),
     relativeError: distance.relativeError, maxAbsError: distance.largest,
-    first: (first.place / columns, first.place % columns, first.a, first.b))
+    first: (first.place / columns, first.place % columns, first.a, first.b), role: spec.role,
+    layer: spec.layer)
 }

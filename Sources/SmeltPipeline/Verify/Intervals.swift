@@ -35,33 +35,15 @@ extension Report {
   }
 }
 
-/// What is drawn: sums of one window.
-private struct WindowSums {
-  var tokens = 0.0
-  var divergence = 0.0
-  var predicted = 0.0
-  var source = 0.0
-  var result = 0.0
-
-  mutating func add(_ other: WindowSums) {
-    tokens += other.tokens
-    divergence += other.divergence
-    predicted += other.predicted
-    source += other.source
-    result += other.result
-  }
-}
-
 // Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapters 8 (blocks) and 13 (percentiles).
 extension Report.Intervals {
   /// Draws of as many windows as there are.
   static let draws = 2000
 
-  /// The intervals; nil for fewer than two windows, which say nothing of each other, and where a figure is not finite.
-  /// - Parameters:
-  ///   - lengths: tokens of each window, in the order of the tokens of the comparison.
-  init?(_ lengths: [Int], _ comparison: Comparison) {
-    guard lengths.count > 1, let sums = Self.windows(lengths, comparison) else { return nil }
+  /// The intervals of some windows together; nil for fewer than two, which say nothing of each other, for windows of one token, and where a
+  /// figure is not finite.
+  init?(_ sums: [WindowSums]) {
+    guard sums.count > 1, sums.allSatisfy({ $0.isFinite && $0.predicted > 0 }) else { return nil }
     var random = SplitMix64(seed: 0)
     var found = (kl: [Double](), source: [Double](), result: [Double](), ratio: [Double]())
     for _ in 0..<Self.draws {
@@ -72,7 +54,7 @@ extension Report.Intervals {
       found.result.append(exponential(drawn.result / drawn.predicted))
       found.ratio.append(exponential((drawn.result - drawn.source) / drawn.predicted))
     }
-    windows = lengths.count
+    windows = sums.count
     kl = Self.interval(found.kl)
     source = Self.interval(found.source)
     result = Self.interval(found.result)
@@ -83,26 +65,5 @@ extension Report.Intervals {
     let sorted = values.sorted()
     return Report.Interval(
       low: Metrics.percentile(sorted, 0.025), high: Metrics.percentile(sorted, 0.975))
-  }
-
-  private static func windows(_ lengths: [Int], _ comparison: Comparison) -> [WindowSums]? {
-    let predicted = lengths.map { max(0, $0 - 1) }
-    guard lengths.reduce(0, +) == comparison.divergences.count,
-      predicted.reduce(0, +) == comparison.sourceLosses.count,
-      comparison.resultLosses.count == comparison.sourceLosses.count, !predicted.contains(0)
-    else { return nil }
-    var (token, loss) = (0, 0)
-    let windows = zip(lengths, predicted).map { length, predicted -> WindowSums in
-      defer {
-        token += length
-        loss += predicted
-      }
-      return WindowSums(
-        tokens: Double(length), divergence: comparison.divergences[token..<token + length].reduce(0, +),
-        predicted: Double(predicted), source: comparison.sourceLosses[loss..<loss + predicted].reduce(0, +),
-        result: comparison.resultLosses[loss..<loss + predicted].reduce(0, +))
-    }
-    let isFinite = windows.allSatisfy { ($0.divergence + $0.source + $0.result).isFinite }
-    return isFinite ? windows : nil
   }
 }

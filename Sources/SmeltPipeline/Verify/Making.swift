@@ -14,6 +14,8 @@ extension Report {
     package var texts: [String] = []
     /// SHA-256 of these files end to end; nil without any.
     package var textHash: String?
+    /// Each of several texts; empty for one.
+    private(set) var parts: [Part] = []
     /// The result's recipe as it was recorded; nil where the result does not say.
     package var recipe: JSON?
     /// The method, where numbers were moved on purpose.
@@ -22,11 +24,22 @@ extension Report {
     /// made from another source.
     package var sourceHash: String?
 
+    /// The files of one of several texts.
+    struct Part: Sendable {
+      /// Their names, without their folders.
+      var files: [String]
+      /// SHA-256 of them end to end.
+      var hash: String
+    }
+
     /// Of a comparison over some windows.
     /// - Throws: `RequestError` io where the text cannot be read again.
     init(_ windows: Windows) throws {
       texts = windows.files.map { fileName($0) }
       if !windows.files.isEmpty { textHash = try TextSource.hash(windows.files) }
+      parts = try windows.parts.map { part in
+        Part(files: part.files.map { fileName($0) }, hash: try TextSource.hash(part.files))
+      }
     }
 
     /// SHA-256 of the list of files in a folder that Smelt wrote; nil for other models.

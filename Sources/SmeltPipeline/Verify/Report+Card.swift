@@ -17,6 +17,13 @@ extension Report {
         ),
         ("KL, source against itself\(sampleText)", scientific(kl.floor)),
       ]
+      + texts.map { text in
+        (
+          ModelCard.cell("KL divergence, mean, \(text.name)"),
+          "\(scientific(text.kl.mean)) nats a token" + intervalText(text.intervals?.kl, scientific)
+            + "; top-1 \(fixed(text.top1, 4))"
+        )
+      }
       + (router.isEmpty
         ? [] : [("KL with the source's expert choices\(sampleText)", scientific(kl.forcedRoutingMean))])
       + [
@@ -34,6 +41,11 @@ extension Report {
     }
     if let recipe = making.recipeText { rows.append(("recipe", ModelCard.cell(recipe))) }
     if let hash = making.sourceHash { rows.append(("source, SHA-256 of its tensors", hash)) }
+    for side in sides {
+      if let hash = side.json["weights_sha256"]?.string {
+        rows.append(("weights of the \(side.key), SHA-256", hash))
+      }
+    }
     if let hash = making.textHash {
       rows.append(
         ("text", ModelCard.cell(printable("\(making.texts.joined(separator: ", ")), SHA-256 \(hash)"))))
@@ -46,7 +58,11 @@ extension Report {
     rows += missing.map { ("left out of the result", ModelCard.cell($0.text)) }
     rows.append(("faults", "\(faults.count)"))
     for criterion in criteria.dropFirst() {
-      rows.append(("demanded of \(criterion.name)", criterion.text + (criterion.isMet ? "" : ": not met")))
+      rows.append(
+        (
+          ModelCard.cell("demanded of \(criterion.name)"),
+          ModelCard.cell(criterion.text + (criterion.isMet ? "" : ": not met"))
+        ))
     }
     if let profile = thresholds.profile { rows.append(("profile", profile.rawValue)) }
     rows.append(("verdict", verdict.text))

@@ -63,7 +63,7 @@ extension Report {
         ),
         ("roles", JSON(roles.map(\.json))), ("experts", JSON(experts.map(\.json))),
         ("bits_per_weight", ["source": JSON(bitsPerWeight.source), "result": JSON(bitsPerWeight.result)]),
-        ("largest", JSON(largest.map(\.json))),
+        ("texts", JSON(texts.map(\.json))), ("largest", JSON(largest.map(\.json))),
         ("exact_weights", JSON(exactWeights)), ("mtp_weights", JSON(draftWeights)),
         ("mtp", JSON(drafts.map(\.json))),
         ("not_run", JSON(notRun)),

@@ -62,6 +62,7 @@ extension Report {
       "peak resident; \(resources.readText)",
     ])
     lines.append(facts.text)
+    if !texts.isEmpty { lines += ["", textsTable] }
     let notes = notes
     if !notes.isEmpty { lines += [""] + notes }
     lines += ["", verdictText]

@@ -87,7 +87,7 @@ package struct Report: Sendable {
     package var sampleTokens = 0
   }
 
-  let sides: [(key: String, json: JSON)]
+  private(set) var sides: [(key: String, json: JSON)]
   /// How it came about.
   package internal(set) var making: Making
   /// What the source holds and the result left out.
@@ -108,6 +108,8 @@ package struct Report: Sendable {
   package internal(set) var quantiles: [(share: Double, value: Double)] = []
   /// How sure the figures are; nil where one window or none tells.
   package internal(set) var intervals: Intervals?
+  /// Each of several texts by itself; empty where there is one, which all other figures are about.
+  package internal(set) var texts: [TextFigures] = []
   /// The tokens of the largest divergence, the largest first.
   package internal(set) var largest: [LargestToken] = []
   /// Share of tokens with the same most likely next token.
@@ -139,12 +141,15 @@ package struct Report: Sendable {
 
   /// Tokens of each window.
   private let lengths: [Int]
+  /// Which windows are which text's, where there are several.
+  private let parts: [Windows.Part]
   /// Experts of a layer, where there are any.
   private let expertCount: Int
 
   init(source: Model, result: Model, windows: Windows, thresholds: Thresholds) throws {
     making = try Making(windows)
     lengths = windows.sequences.map(\.count)
+    parts = windows.parts
     expertCount = source.family.dimensions.experts
     missing = try result.lacksDrafts(of: source)
     sides = [
@@ -170,6 +175,14 @@ package struct Report: Sendable {
     return JSON(members: members)
   }
 
+  /// Adds the hash of each side's weights to what is said of the two.
+  mutating func add(_ hashes: (source: String, result: String)) {
+    for (place, hash) in [hashes.source, hashes.result].enumerated() {
+      let members = sides[place].json.object.map { Array(zip($0.keys, $0.values)) } ?? []
+      sides[place].json = JSON(members: members + [("weights_sha256", JSON(hash))])
+    }
+  }
+
   mutating func fill(_ comparison: Comparison) {
     func mean(_ values: [Double]) -> Double {
       values.reduce(0, +) / Double(values.count)  // of nothing: not a number
@@ -186,7 +199,7 @@ package struct Report: Sendable {
       sampleMean: mean(comparison.sampleDivergences), sampleTokens: comparison.sampleDivergences.count)
     if kl.mean.isFinite {
       quantiles = Report.shares.map { ($0, Metrics.percentile(sorted, $0)) }
-      intervals = Intervals(lengths, comparison)
+      intervals = Intervals(comparison.sums(lengths))
     }
     drafts = comparison.drafts?.drafts ?? []
     if !kl.mean.isFinite { faults.append(Fault(numbers: "the divergence is no finite number")) }
@@ -201,8 +214,9 @@ package struct Report: Sendable {
       activations?.top1 = Double(rounded.sameTop) / count
       activations?.top5 = rounded.top5 / count
     }
-    top1 = Double(comparison.sameTop) / count
-    top5 = comparison.top5 / count
+    top1 = Double(comparison.sameTop.count { $0 }) / count
+    top5 = comparison.top5.reduce(0, +) / count
+    texts = parts.enumerated().map { TextFigures($0.element, making.parts[$0.offset], lengths, comparison) }
     router = comparison.routing.enumerated().compactMap { layer, sums in
       sums.map { RouterAgreement(layer: layer, $0, experts: expertCount) }
     }

@@ -35,6 +35,11 @@ package struct ReportFile: Sendable {
     ReportFile(path, .comparisonPage, overwrite)
   }
 
+  /// What two models differ in, as a page.
+  package static func difference(_ path: String, overwrite: Bool) -> ReportFile {
+    ReportFile(path, .differencePage, overwrite)
+  }
+
   /// How tokens cover experts: a picture for a name that ends in `.svg`, else a page.
   package static func coverage(_ path: String, overwrite: Bool) -> ReportFile {
     ReportFile(path, isPicture(path) ? .heatMap : .calibrationPage, overwrite)

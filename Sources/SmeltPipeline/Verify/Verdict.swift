@@ -218,6 +218,17 @@ extension Report {
     demand("kl.mean", "mean KL", kl.mean, thresholds.maxKL)
     demand("kl.p99", "KL of 99 tokens in 100", kl.p99, thresholds.maxP99)
     demand("top1_agreement", "top-1", top1, thresholds.minTop1, isCeiling: false)
+    // Of several texts each has to meet what is demanded of all together: the worst of them says whether they do.
+    if let worst = texts.worst(by: \.kl.mean) {
+      demand("texts[].kl.mean", "mean KL, \(worst.name)", worst.kl.mean, thresholds.maxKL)
+    }
+    if let worst = texts.worst(by: \.kl.p99) {
+      demand("texts[].kl.p99", "KL of 99 tokens in 100, \(worst.name)", worst.kl.p99, thresholds.maxP99)
+    }
+    if let worst = texts.worst(by: { -$0.top1 }) {
+      demand(
+        "texts[].top1_agreement", "top-1, \(worst.name)", worst.top1, thresholds.minTop1, isCeiling: false)
+    }
     if let engine {
       demand("engine.kl.mean", "mean KL in \(engine.title)", engine.kl.mean, thresholds.maxKL)
       demand(
@@ -252,18 +263,31 @@ extension Report {
     return criteria.count > 1 ? .pass : .notJudged
   }
 
+  /// Why nothing is judged, and what can be said all the same.
+  var reasonText: String {
+    let why = notRun.map { "no forward pass was run (\($0))" } ?? "no threshold was given"
+    let found =
+      beyond == 0
+      ? "no weight, setting or token id is wrong" : "\(grouped(beyond)) weights are beyond their scheme"
+    return "\(why); \(found)"
+  }
+
   /// The verdict beside what it rests on.
   var verdictText: String {
     guard verdict != .notJudged else {
-      let why = notRun.map { "no forward pass was run (\($0))" } ?? "no threshold was given"
-      let found =
-        beyond == 0
-        ? "no weight, setting or token id is wrong" : "\(grouped(beyond)) weights are beyond their scheme"
-      return "verdict: not judged: \(why); \(found)"
+      return "verdict: not judged: \(reasonText)"
     }
     let profile = thresholds.profile.map { " (profile \($0.rawValue))" } ?? ""
     let criteria = criteria
     return "verdict: \(verdict.text)\(profile), "
       + (criteria.dropFirst() + criteria.prefix(1)).map(\.text).joined(separator: ", ")
+  }
+}
+
+extension [Report.TextFigures] {
+  /// The text of the largest figure, the first of equals; one whose figure is not a number before all others.
+  fileprivate func worst(by figure: (Report.TextFigures) -> Double) -> Report.TextFigures? {
+    first { figure($0).isNaN }
+      ?? indices.max { (figure(self[$0]), $1) < (figure(self[$1]), $0) }.map { self[$0] }
   }
 }

@@ -29,7 +29,8 @@ package func verify(
   if drafts { for model in [source, result] { try model.requireDrafts() } }
   var report = try Report(source: source, result: result, windows: windows, thresholds: thresholds)
   report.differences = try ModelDifference.all(
-    source, result, texts: windows.texts, limit: windows.draw.samples == nil ? windows.draw.limit : nil)
+    source, result, texts: windows.texts,
+    limit: windows.draw.samples == nil && windows.parts.isEmpty ? windows.draw.limit : nil)
   report.activations = try rounding.map { try Report.activations($0, of: result) }
   let layers = source.family.dimensions.layers
   let plan = ComparisonPlan(
@@ -56,6 +57,7 @@ package func verify(
   try result.checkUnchanged()
   report.fill(comparison)
   report.making.add(weights.origin, source: source)
+  report.add(weights.hashes)
   report.largest = comparison.largest.located(
     windows.sequences, decode: source.decoder(windows.tokenization))
   report.engine = engine.map { Report.EngineParityReport($0, comparison, divergence: report.kl.mean) }
@@ -91,6 +93,7 @@ package func verifyWeights(
   options.progress.end()
   report.weights = weights.errors
   report.making.add(weights.origin, source: source)
+  report.add(weights.hashes)
   try source.checkUnchanged()
   try result.checkUnchanged()
   report.faults = report.differences.filter(\.changesNumbers).map { Fault($0) } + weights.faults

@@ -19,6 +19,8 @@ struct WeightComparison {
   private let isComplete: Bool
   private let clippedShare: Double
   private var found: [Report.WeightError?]
+  /// XXH64 of each weight's parts, in the order of the family's table, behind its encoding.
+  private var read: [(source: String, result: String)]
   /// What no scheme explains, in the order of the family's table.
   private var damaged: [Int: Fault] = [:]
   /// Weights in the source's encoding with other numbers, of a result that does not say how it was made: damage where the result
@@ -35,6 +37,7 @@ struct WeightComparison {
     specs = a.comparedWeights(with: b)
     places = Dictionary(grouping: specs.indices) { [specs] in specs[$0].layer }
     found = [Report.WeightError?](repeating: nil, count: specs.count)
+    read = Array(repeating: ("", ""), count: specs.count)
     origin = try Origin(b)
     isMadeFromSource = origin?.isMade(from: a) ?? false
     isComplete = origin?.isComplete(for: a) ?? false
@@ -49,6 +52,25 @@ struct WeightComparison {
       if isCopy, doubtful[place] != nil { error?.state = .damaged }
       return error
     }
+  }
+
+  /// SHA-256 of the lines `name encoding XXH64` of the weights of each side, in the order of the family's table: codes and scales as they
+  /// were read, whatever container they came from.
+  var hashes: (source: String, result: String) {
+    func hash(_ side: (Int) -> String) -> String {
+      var hash = SHA256()
+      for place in specs.indices {
+        Array("\(specs[place].name) \(side(place))\n".utf8).withUnsafeBytes { hash.update($0) }
+      }
+      return hash.hex()
+    }
+    return (hash { read[$0].source }, hash { read[$0].result })
+  }
+
+  private static func line(_ weights: [Weight]) -> String {
+    var hash = XXH64()
+    for part in weights.flatMap(\.parts) { part.bytes.withUnsafeBytes { hash.update($0) } }
+    return "\(weights[0].encoding.name) \(hexadecimal(hash.value()))"
   }
 
   /// Weights that are damaged, in the order of the family's table.
@@ -86,6 +108,7 @@ struct WeightComparison {
       } else {
         findings = try judge.judge(a, b, expected)
       }
+      read[place] = (WeightComparison.line([a]), WeightComparison.line(pieces.map { $0.map(\.1) } ?? [b]))
       source.finished(spec.name)
       result.finished(spec.name)
       found[place] = Report.WeightError(

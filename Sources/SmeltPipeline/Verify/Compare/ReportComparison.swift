@@ -62,6 +62,9 @@ package struct ReportComparison: Sendable {
   /// - Throws: `REPORT_FORMAT` for a file that is not a report of `verify`; `RequestError` usage for reports of different sources,
   ///   texts or windows, or without a forward pass.
   package init(_ paths: [String]) throws {
+    if let twice = paths.indices.first(where: { paths[..<$0].contains(paths[$0]) }) {
+      throw RequestError(.usage, "'\(paths[twice])' is given twice", help: "give each report once")
+    }
     let read = try paths.map(StoredReport.init)
     guard let first = read.first, read.count > 1 else {
       throw RequestError(
@@ -92,26 +95,33 @@ package struct ReportComparison: Sendable {
 
   /// For people.
   package var text: String {
-    var table = Table(["result", "size", "bits", "KL mean", "95 %", "top-1", "perplexity", "front"])
+    var table = Table(["result", "size", "bits", "KL mean", "95 %", "top-1"])
     for (name, entry) in zip(names, entries) {
       table.add([
-        name, byteText(entry.bytes), entry.bitsPerWeight.map { fixed($0, 2) } ?? "–", scientific(entry.kl),
+        (entry.isOnFront ? "* " : "  ") + name, byteText(entry.bytes),
+        entry.bitsPerWeight.map { fixed($0, 2) } ?? "–", scientific(entry.kl),
         entry.interval.map { "\(scientific($0.low)) to \(scientific($0.high))" } ?? "–", fixed(entry.top1, 4),
-        entry.perplexity.map { fixed($0, 4) } ?? "–", entry.isOnFront ? "yes" : "",
       ])
     }
-    return table.text
-      + "\n\n\(sourceText)\nfront: no other result here is both as small and as near to the source"
+    return
+      ([table.text, "", sourceText] + [floorText].compactMap { $0 }
+      + ["* no other result here is at most as large and at most as far off, and better in one of the two"])
+      .joined(separator: "\n")
   }
 
   /// What the results are held against.
   var sourceText: String {
     let source = common.source
-    let floors = entries.compactMap(\.floor)
     return "source: \(source["path"]?.string ?? ""), \(byteText(source["bytes"]?.integer ?? 0))"
       + (common.perplexity.map { ", perplexity \(fixed($0, 4))" } ?? "")
       + "; \(grouped(common.tokens)) tokens in windows of \(common.context)"
-      + (floors.max().map { "; KL floor \(scientific($0))" } ?? "")
+  }
+
+  /// The noise floor, the largest of the reports; nil where none says.
+  var floorText: String? {
+    entries.compactMap(\.floor).max().map {
+      "KL floor: \(scientific($0)), the source against itself with sums in another order"
+    }
   }
 
   /// For machines.

@@ -1,4 +1,4 @@
-// The card on top of a report's page, and the facts at its end.
+// The card on top of a report's page: the verdict, the figures that people quote, the criteria, and how the report was made.
 
 import SmeltStorage
 
@@ -9,7 +9,7 @@ extension Report {
     out += "<p class=\"verdict \(verdict.style)\">\(HTML.escape(verdict.title))</p>\n"
     let unmet = criteria.count { !$0.isMet }
     switch verdict {
-    case .notJudged: out += HTML.paragraph(verdictText)
+    case .notJudged: out += HTML.paragraph("Nothing is demanded of the figures: \(reasonText).")
     case .pass: out += HTML.paragraph("Every criterion is met\(profileText).")
     case .fail:
       out += HTML.paragraph(
@@ -18,8 +18,8 @@ extension Report {
     out += "<div class=\"keys\">\n" + keys.map(Report.key).joined() + "</div>\n"
     out += HTML.table(
       ["criterion", "found", "demanded", "met"],
-      criteria.map { [$0.name, $0.foundText, $0.demandedText, $0.isMet ? "✓ yes" : "✗ no"] })
-    return out + "</div>\n"
+      criteria.map { [$0.name, $0.foundText, $0.demandedText, $0.isMet ? "✓\u{A0}yes" : "✗\u{A0}no"] })
+    return out + pageFacts + "</div>\n"
   }
 
   private var profileText: String { thresholds.profile.map { " (profile \($0.rawValue))" } ?? "" }
@@ -79,7 +79,7 @@ extension Report {
   }
 
   /// What a reader needs to make the report again.
-  var pageFacts: String {
+  private var pageFacts: String {
     var facts: [(name: String, value: String)] = []
     let bits = [bitsPerWeight.source, bitsPerWeight.result]
     for (place, side) in sides.enumerated() {
@@ -93,12 +93,20 @@ extension Report {
           side.key,
           words.joined(separator: ", ") + (weights.isEmpty ? "" : ", \(fixed(bits[place], 2)) bits a weight")
         ))
-      facts.append(("\(side.key), hash", hashText(side.json, isSource: place == 0)))
+      facts.append(("\(side.key), hashes", hashText(side.json, isSource: place == 0)))
     }
     if !weights.isEmpty { facts.append(("encodings of the result", encodingsText)) }
     if let recipe = making.recipeText { facts.append(("recipe", recipe)) }
-    if !making.texts.isEmpty { facts.append(("text", making.texts.joined(separator: ", "))) }
-    if let hash = making.textHash { facts.append(("text, SHA-256", hash)) }
+    if texts.isEmpty {
+      if !making.texts.isEmpty { facts.append(("text", making.texts.joined(separator: ", "))) }
+      if let hash = making.textHash { facts.append(("text, SHA-256", hash)) }
+    }
+    for text in texts.prefix(PageBounds.weights) {
+      facts.append(("text", "\(excerpt(text.name, limit: 160)), SHA-256 \(text.hash)"))
+    }
+    if texts.count > PageBounds.weights {
+      facts.append(("further texts", grouped(texts.count - PageBounds.weights)))
+    }
     if tokens > 0 {
       let kind = tokenization == .bytes ? " (the text's bytes as ids)" : ""
       facts.append(("tokens", "\(grouped(tokens))\(kind) in windows of \(context)"))
@@ -125,14 +133,16 @@ extension Report {
   }
 
   private func hashText(_ side: JSON, isSource: Bool) -> String {
-    if let hash = side["content_hash"]?.string { return "\(hash) (content of the ingot)" }
+    var hashes: [String] = []
+    if let hash = side["weights_sha256"]?.string { hashes.append("\(hash) (SHA-256 of the weights)") }
+    if let hash = side["content_hash"]?.string { hashes.append("\(hash) (content of the ingot)") }
     if let hash = side["manifest_sha256"]?.string {
-      return "\(hash) (SHA-256 of smelt-manifest.json, which lists all files)"
+      hashes.append("\(hash) (SHA-256 of smelt-manifest.json, which lists all files)")
     }
     if isSource, let hash = making.sourceHash {
-      return "\(hash) (tensors, as the result recorded them when it was made)"
+      hashes.append("\(hash) (of its tensors, as the result recorded them when it was made)")
     }
-    return "none: the container carries no hash of its content"
+    return hashes.joined(separator: "; ")
   }
 
   /// The encodings of the result by their share of its bytes.
@@ -157,4 +167,4 @@ extension Verdict {
 }
 
 /// A share from 0 to 1 as per cent.
-func percent(_ share: Double, _ decimals: Int) -> String { fixed(100 * share, decimals) + " %" }
+func percent(_ share: Double, _ decimals: Int) -> String { fixed(100 * share, decimals) + "\u{A0}%" }

@@ -55,8 +55,8 @@ extension Report {
     if let bound = thresholds.maxKL { chart.rule(bound, "largest mean allowed \(scientific(bound))") }
     return HTML.figure(
       chart.svg,
-      "The curve gives the share of the tokens whose divergence stays at or below a value; further left is better. The floor is what "
-        + "another order of the source's own sums does: nothing below it can be told from rounding."
+      "The curve gives the share of the tokens whose divergence is at most the value below it; the further left, the better. The floor is the "
+        + "source against itself with its sums in another order: what is not above it is rounding."
         + (intervals == nil ? "" : " The band is the 95 % interval of the mean."))
   }
 
@@ -154,7 +154,7 @@ extension Report {
       chart.point(Double(layer.layer), layer.meanOverlap, series: 1, title: title)
     }
     if let bound {
-      chart.name(2, "demanded of the worst layer")
+      chart.name(2, "demanded of the worst layer", .line)
       chart.line([(0, bound), (Double(layers.map(\.layer).max() ?? 0), bound)], series: 2)
     }
     return HTML.figure(
@@ -179,8 +179,8 @@ extension Report {
           hole: errors.contains { $0.relativeErrors.contains { $0 == nil } } ? "no weights" : nil,
           written: scientific
         ).svg,
-        "Relative error of an expert's weights, all its matrices together; a stronger shade is a larger error. Even shades are what rounding "
-          + "to nearest gives: an expert that stands out was rounded worse.")
+        "Relative error of an expert's weights, all its matrices together; a stronger shade is a larger error. Read the scale first: rounding "
+          + "to nearest gives nearly the same error everywhere, and an expert that stands out lost more.")
     } else if !measured.isEmpty {
       out += HTML.paragraph("The weights of all routed experts are the source's, number by number.")
     }
@@ -196,7 +196,7 @@ extension Report {
         .logarithmic(counts), measure: "tokens (logarithmic)", hole: isEmpty ? "no token" : nil,
         written: { grouped(Int($0.rounded())) }
       ).svg,
-      "How many tokens of the text the source sent to an expert; a stronger shade is more. What no token met was not proved by running it."
+      "How many tokens of the text the source sent to an expert; a stronger shade is more. An expert that no token reached was compared by its weights alone."
     )
     let shares = routed.map { layer in
       CellMap.Row(
@@ -235,10 +235,15 @@ extension Report {
           RowChart.Row(
             label: $0.role, marks: [.bar($0.relativeError, series: 0), .point($0.largest, series: 1)],
             note: "\(scientific($0.relativeError)), worst \(scientific($0.largest))")
-        }, legend: [("worst weight (diamond), all weights of the role (bar)", 1)])
+        },
+        legend: [
+          Drawing.Series(name: "all weights of the role", series: 0, form: .bar),
+          Drawing.Series(name: "the worst of them", series: 1),
+        ])
       out += HTML.figure(
         chart.svg,
-        "Relative error of the weights by what they do in the network."
+        "Relative error of the weights by what they do in the network: the bar over all numbers of a role, the diamond of its worst weight; "
+          + "shorter is better."
           + (exact.isEmpty ? "" : " Every number is the source's in: \(exact.joined(separator: ", "))."))
     }
     let sized = all.sorted { $0.sourceBytes > $1.sourceBytes }
@@ -252,10 +257,15 @@ extension Report {
           label: $0.role,
           marks: [.bar(Double($0.sourceBytes), series: 2), .bar(Double($0.resultBytes), series: 0)],
           note: "\(byteText($0.sourceBytes)) → \(byteText($0.resultBytes))")
-      }, legend: [("source", 2), ("result", 0)])
+      },
+      legend: [
+        Drawing.Series(name: "source", series: 2, form: .bar),
+        Drawing.Series(name: "result", series: 0, form: .bar),
+      ])
     out += HTML.figure(
       chart.svg,
-      "Bytes of codes and scales by role, before any compression of the container: what dominates the source is where bits can be saved."
+      "Bytes of codes and scales by role, the upper bar in the source, the lower one in the result, before any compression of the container. "
+        + "The longest bars are where fewer bits save most."
     )
     out += HTML.details(
       "The roles as a table",

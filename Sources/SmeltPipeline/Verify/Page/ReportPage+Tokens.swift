@@ -7,8 +7,8 @@ extension Report {
   var pageTokens: String {
     guard !largest.isEmpty else { return "" }
     var out = HTML.paragraph(
-      "The \(largest.count) tokens after which source and result are furthest apart, with some of the text before them. Underlined is what the "
-        + "text goes on with. Beside it stand the likeliest next tokens of each side with their probabilities."
+      "The \(largest.count) places where the predictions of source and result are furthest apart, with the text before them. The underlined token is "
+        + "the one that follows in the text. Below are the three tokens that each side finds most likely there, with their probabilities."
     )
     for token in largest { out += block(token) }
     return out
@@ -16,8 +16,8 @@ extension Report {
 
   private func block(_ token: LargestToken) -> String {
     let ids = token.ids.map { "\($0)" }.joined(separator: " ")
-    let before =
-      token.text.map { (token.position >= token.ids.count ? "… " : "") + trimmed($0) } ?? "ids \(ids)"
+    let isCut = token.position >= token.ids.count
+    let before = token.text.map { isCut ? "…" + trimmed($0) : $0 } ?? "ids \(ids)"
     var out = "<div class=\"token\"><p class=\"text\">\(lines(before))"
     if let next = token.next {
       out +=
@@ -29,16 +29,27 @@ extension Report {
     ] {
       out += "<p>\(name): " + guesses.map(marked).joined(separator: ", ")
       if let own, !guesses.contains(where: { $0.id == own.id }) {
-        out += "; \(percent(own.probability, 1)) for what follows"
+        out += "; the token that follows: \(share(own.probability))"
       }
       out += "</p>\n"
     }
     return out
-      + "</div><p class=\"soft\">KL \(scientific(token.divergence)) nats, window \(token.window), token \(token.position)</p></div>\n"
+      + "</div><p class=\"soft\">\(HTML.escape("KL \(scientific(token.divergence)) nats, \(place(of: token))"))</p></div>\n"
   }
 
   private func marked(_ guess: LargestToken.Guess) -> String {
-    "<code>\(HTML.escape(guess.text ?? "\(guess.id)"))</code> \(HTML.escape(percent(guess.probability, 1)))"
+    "<code>\(HTML.escape(guess.text ?? "\(guess.id)"))</code> \(HTML.escape(share(guess.probability)))"
+  }
+
+  /// A probability, one decimal of a per cent.
+  private func share(_ probability: Double) -> String {
+    probability < 0.0005 ? "below 0.1\u{A0}%" : percent(probability, 1)
+  }
+
+  private func place(of token: LargestToken) -> String {
+    let text = texts.first { $0.windows.contains(token.window) }
+    return "window \(token.window - (text?.windows.lowerBound ?? 0)), token \(token.position)"
+      + (text.map { " of \($0.name)" } ?? "")
   }
 
   /// Line breaks stay, since the page shows them; all else is escaped.
@@ -47,6 +58,6 @@ extension Report {
       .joined(separator: "\n")
   }
 
-  /// Without the rest of a character that the beginning cut in two.
-  private func trimmed(_ text: String) -> Substring { text.drop { $0 == "\u{FFFD}" } }
+  /// Without the space before it, and the rest of a character that the beginning cut in two.
+  private func trimmed(_ text: String) -> Substring { text.drop { $0 == "\u{FFFD}" || $0 == " " } }
 }

@@ -30,6 +30,7 @@ extension Report {
       page.section("Forward pass", HTML.paragraph("Not run: \(notRun). The weights alone were compared."))
     } else {
       page.section("How far the predictions are apart", pageAgreement)
+      page.section("Text by text", pageTexts)
       page.section("Layer by layer", pageLayers)
     }
     if let activations {
@@ -43,7 +44,6 @@ extension Report {
     page.section("Expert by expert", pageExperts)
     page.section("Weights", pageWeights)
     page.section("The tokens that differ most", pageTokens)
-    page.section("How this was made", pageFacts)
     return page.text
   }
 
@@ -52,7 +52,7 @@ extension Report {
     return HTML.table(
       ["about", "what", "found"],
       faults.prefix(PageBounds.found).map { [$0.kind.rawValue, excerpt($0.subject, limit: 160), $0.problem] })
-      + rest(of: faults.count, after: PageBounds.found)
+      + HTML.left(faults.count, after: PageBounds.found)
   }
 
   private var pageDifferences: String {
@@ -65,7 +65,44 @@ extension Report {
           excerpt($0.key, limit: 160), excerpt($0.source, limit: 160), excerpt($0.result, limit: 160),
           $0.changesNumbers ? "yes" : "no",
         ]
-      }) + rest(of: differences.count, after: PageBounds.found)
+      }) + HTML.left(differences.count, after: PageBounds.found)
+  }
+
+  private var pageTexts: String {
+    guard !texts.isEmpty else { return "" }
+    let shown = texts.prefix(PageBounds.found)
+    let rows = shown.map { ($0.name, $0.kl.mean, $0.intervals?.kl) } + [("all", kl.mean, intervals?.kl)]
+    let values: [Double] = rows.flatMap { [$0.1, $0.2?.low ?? $0.1, $0.2?.high ?? $0.1] }.filter(\.isFinite)
+    var out = ""
+    if !values.isEmpty {
+      let chart = RowChart(
+        "KL divergence by text", "The mean of each text, and of all together, with 95 % intervals.",
+        axis: Chart.Axis(scale: .linear(values), title: "mean KL divergence, nats a token"),
+        rows.map { name, mean, interval in
+          RowChart.Row(
+            label: excerpt(name, limit: 24),
+            marks: (interval.map { [.interval($0.low, $0.high)] } ?? []) + [.point(mean, series: 0)],
+            note: scientific(mean))
+        })
+      out += HTML.figure(
+        chart.svg,
+        "The mean KL divergence of each text by itself, with its 95 % interval where it has two windows or more; further left is better. What is "
+          + "demanded of KL divergence and top-1 agreement holds for each text and for all together.")
+    }
+    out += HTML.table(
+      [
+        "text", "tokens", "perplexity", "KL mean", "95 %", "KL p99", "top-1",
+      ],
+      shown.map { text in
+        [
+          text.name, grouped(text.tokens),
+          "\(fixed(text.perplexity.source, 3)) → \(fixed(text.perplexity.result, 3))",
+          scientific(text.kl.mean),
+          text.intervals.map { "\(scientific($0.kl.low)) to \(scientific($0.kl.high))" } ?? "–",
+          scientific(text.kl.p99), fixed(text.top1, 4),
+        ]
+      })
+    return out + HTML.left(texts.count, after: PageBounds.found)
   }
 
   private func pageActivations(_ activations: Activations) -> String {
@@ -94,14 +131,6 @@ extension Report {
       })
   }
 
-  /// What a bounded list leaves out.
-  func rest(of count: Int, after shown: Int) -> String {
-    count <= shown
-      ? ""
-      : HTML.paragraph(
-        "\(grouped(count - shown)) more are left out here; --json has them all.", style: "soft")
-  }
-
   // MARK: weights
 
   private var pageWeights: String {
@@ -113,8 +142,14 @@ extension Report {
     let worst = ordered.prefix { !($0.relativeError == 0) }.prefix(PageBounds.weights)
     let others = ordered.dropFirst(worst.count)
     var out = HTML.paragraph(
-      "\(grouped(exactWeights)) of \(grouped(weights.count)) weights have every number of the source. By what was found: \(states)."
+      "\(grouped(exactWeights)) of \(grouped(weights.count)) weights have exactly the source's numbers."
     )
+    out += HTML.table(
+      ["state", "weights", "meaning"],
+      WeightFindings.State.allCases.compactMap { state in
+        let count = weights.count { $0.state == state }
+        return count == 0 ? nil : [state.rawValue, grouped(count), state.meaning]
+      })
     out += pageRoles
     if !worst.isEmpty {
       out += "<h3>The \(worst.count) worst weights</h3>\n" + pageTable(Array(worst))
@@ -122,7 +157,7 @@ extension Report {
     let shown = Array(others.prefix(PageBounds.moreWeights))
     out += HTML.details(
       worst.isEmpty ? "The weights" : "The next \(grouped(shown.count)) weights, by their error",
-      shown.isEmpty ? "" : pageTable(shown) + rest(of: others.count, after: shown.count))
+      shown.isEmpty ? "" : pageTable(shown) + HTML.left(others.count, after: shown.count), isLong: true)
     return out
   }
 
@@ -135,5 +170,19 @@ extension Report {
           fixed($0.cosine, 8), $0.state.rawValue,
         ]
       })
+  }
+}
+
+extension WeightFindings.State {
+  /// As a sentence of a page.
+  fileprivate var meaning: String {
+    switch self {
+    case .exact: "every number is the source's"
+    case .nearest: "every number is the nearest that the stored scales allow"
+    case .recorded: "a method moved the numbers, and each row is as far off as the result recorded"
+    case .beyond: "rows are further off than rounding puts them, and the result does not say why"
+    case .unbounded: "the encoding has no bound for a single number"
+    case .damaged: "rows are further off than the scheme can put them"
+    }
   }
 }
