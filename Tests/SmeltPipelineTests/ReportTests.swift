@@ -34,7 +34,7 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
   comparison.sameTop = [true, false, true, true]
   comparison.top5 = [0.8, 0.6, 1, 0.8]
   comparison.layers[1].add([3, 4], [3, 3], count: 2)
-  comparison.routing[1] = Comparison.RouterSums(tokens: 4, sameSet: 3, overlap: 3.5, chosen: [], missed: [])
+  comparison.routing[1] = Comparison.RouterSums(tokens: 4, sameSet: 3, chosen: [4, 3, 1], missed: [0, 1, 0])
   change(&comparison)
   var report = try Report(
     source: model, result: model, windows: Windows([[1, 2, 3, 4]], context: 4), thresholds: thresholds)

@@ -3,11 +3,10 @@
 import SmeltModels
 
 extension Comparison {
-  /// Sums of a layer's router agreement.
+  /// Sums of a layer's router agreement: whole numbers, so that the sums of some windows and of others add up to those of all.
   struct RouterSums {
     var tokens = 0
     var sameSet = 0
-    var overlap = 0.0
     /// By expert: tokens that the source sent to it.
     var chosen: [Int] = []
     /// By expert: those of them that the result did not send to it.
@@ -29,7 +28,6 @@ extension Comparison {
         }
         tokens += 1
         sameSet += shared == k && other == k ? 1 : 0
-        overlap += Double(shared) / Double(k)
       }
     }
 
@@ -52,7 +50,9 @@ extension Report.RouterAgreement {
     }
     self.layer = layer
     setAgreement = Double(sums.sameSet) / Double(sums.tokens)
-    meanOverlap = sums.overlap / Double(sums.tokens)
-    (chosen, missed) = (filled(sums.chosen), filled(sums.missed))
+    // Every token has the same number of experts: the mean of the shares is the share of all.
+    let chosen = sums.chosen.reduce(0, +)
+    meanOverlap = Double(chosen - sums.missed.reduce(0, +)) / Double(chosen)
+    (self.chosen, missed) = (filled(sums.chosen), filled(sums.missed))
   }
 }

@@ -62,8 +62,10 @@ package struct ReportComparison: Sendable {
   /// - Throws: `REPORT_FORMAT` for a file that is not a report of `verify`; `RequestError` usage for reports of different sources,
   ///   texts or windows, or without a forward pass.
   package init(_ paths: [String]) throws {
-    if let twice = paths.indices.first(where: { paths[..<$0].contains(paths[$0]) }) {
-      throw RequestError(.usage, "'\(paths[twice])' is given twice", help: "give each report once")
+    var seen: Set<FileIdentity> = []
+    for path in paths {
+      guard let identity = FileIdentity(path: path), !seen.insert(identity).inserted else { continue }
+      throw RequestError(.usage, "'\(path)' is given twice", help: "give each report once")
     }
     let read = try paths.map(StoredReport.init)
     guard let first = read.first, read.count > 1 else {

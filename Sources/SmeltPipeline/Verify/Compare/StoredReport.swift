@@ -52,10 +52,14 @@ struct StoredReport {
         .usage, "'\(path)' tells of no forward pass: \(reason)",
         help: "verify the result with --text, then compare")
     }
+    if json["kl"]?["mean"]?.isNull == true {
+      throw RequestError(
+        .usage, "'\(path)' has no divergence that is a number: its result failed there",
+        help: "compare without it")
+    }
     func count(_ keys: String) throws -> Int {
       try value(keys, "a count of at least 0") { $0.integer.flatMap { $0 >= 0 ? $0 : nil } }
     }
-    // A divergence that is not a number was written as null.
     func finite(_ keys: String) throws -> Double {
       try value(keys, "a number of at least 0") { $0.double.flatMap { $0.isFinite && $0 >= 0 ? $0 : nil } }
     }
