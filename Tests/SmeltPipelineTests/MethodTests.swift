@@ -240,7 +240,11 @@ private func foldedLogits(
         RunOptions())
       try report.seal(result)
       #expect(try !card().contains("Not verified yet"))
-      #expect(try card().contains("| KL divergence, mean | \(scientific(report.kl.mean)) nats a token |"))
+      let interval = report.intervalText(report.intervals?.kl, scientific)
+      #expect(
+        try card().contains(
+          "| KL divergence, mean | \(scientific(report.kl.mean)) nats a token\(interval) |"))
+      #expect(interval.isEmpty == (count == 1))
       #expect(try card().contains("\(32 * count) tokens in windows of 32"))
       #expect(try card().ranges(of: "Verified by smelt").count == 1)
     }

@@ -91,6 +91,14 @@ private func weights(layers: Int, experts: Int) -> [Report.WeightError] {
     }
   }
 
+  /// A page is published: it names models, and not where they lay.
+  @Test func foldersStayPrivate() throws {
+    let html = try report { $0.weights = weights(layers: 1, experts: 2) }.html
+    let path = fixture("models/deepseek_v4")
+    #expect(html.contains("deepseek_v4") && !html.contains(path) && !html.contains("models/deepseek_v4"))
+    #expect(publicName("hf://org/name@v1") == "hf://org/name@v1" && publicName("/home/me/m/") == "m")
+  }
+
   @Test func nothingPassesUnescaped() throws {
     let nasty = "<script>alert(1)</script>&\"'\u{202E}"
     let report = try report {

@@ -157,6 +157,11 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
     #expect(report.router.map(\.layer) == [0, 1, 2, 3])
     #expect(report.router.allSatisfy { $0.setAgreement == 1 && $0.meanOverlap == 1 })
     #expect(report.layers.count == 4 && report.layers.allSatisfy { $0.relativeError == 0 })
+    #expect(
+      try Markup(report.html).allText.contains(
+        "The output of every layer has the same numbers on both sides."))
+    #expect(
+      report.json["source"]?["weights_sha256"]?.string == report.json["result"]?["weights_sha256"]?.string)
   }
 
   /// Neither threads nor memory change a number.

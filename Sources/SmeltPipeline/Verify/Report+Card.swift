@@ -36,6 +36,7 @@ extension Report {
     if let activations {
       rows.append(("KL with \(activations.rounding) activations", scientific(activations.kl.mean)))
     }
+    rows.append(("size", sides.map { byteText($0.json["bytes"]?.integer ?? 0) }.joined(separator: " → ")))
     if !weights.isEmpty {
       rows.append(("bits a weight", "\(fixed(bitsPerWeight.source, 2)) → \(fixed(bitsPerWeight.result, 2))"))
     }

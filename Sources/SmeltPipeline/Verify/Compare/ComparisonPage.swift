@@ -5,7 +5,7 @@ import SmeltStorage
 extension ReportComparison {
   /// The page.
   package var html: String {
-    let source = fileName(common.source["path"]?.string ?? "")
+    let source = publicName(common.source["path"]?.string ?? "")
     var page = Page("Results of \(source)", verb: "compare")
     page.add("<h1>\(HTML.escape("\(entries.count) results of \(source)"))</h1>\n")
     page.add(facts)
@@ -32,7 +32,7 @@ extension ReportComparison {
       (
         name: "source",
         value:
-          "\(source["path"]?.string ?? ""), \(source["family"]?.string ?? ""), \(byteText(source["bytes"]?.integer ?? 0))"
+          "\(publicName(source["path"]?.string ?? "")), \(source["family"]?.string ?? ""), \(byteText(source["bytes"]?.integer ?? 0))"
       )
     ]
     if let perplexity = common.perplexity { facts.append(("source, perplexity", fixed(perplexity, 4))) }

@@ -89,7 +89,7 @@ package struct ReportComparison: Sendable {
 
   /// Names that tell the entries apart: the results' names, or where two share one the reports'.
   package var names: [String] {
-    let own = entries.map { fileName($0.path) }
+    let own = entries.map { publicName($0.path) }
     return own.indices.map { place in
       own.count { $0 == own[place] } > 1 ? fileName(entries[place].report) : own[place]
     }

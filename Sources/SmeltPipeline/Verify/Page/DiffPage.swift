@@ -6,7 +6,7 @@ import SmeltStorage
 extension DiffSummary {
   /// The page.
   package var html: String {
-    let names = "\(fileName(paths.a)) and \(fileName(paths.b))"
+    let names = "\(publicName(paths.a)) and \(publicName(paths.b))"
     var page = Page("\(names): \(isEqual ? "the same numbers" : "different")", verb: "diff")
     page.add(card(names))
     page.section("Configuration and tokenizer", settings)
@@ -26,7 +26,7 @@ extension DiffSummary {
     if changing > 0 {
       out += HTML.paragraph("Settings that change numbers or token ids: \(grouped(changing)).")
     }
-    var facts = [(name: "a", value: paths.a), (name: "b", value: paths.b)]
+    var facts = [(name: "a", value: publicName(paths.a)), (name: "b", value: publicName(paths.b))]
     for (side, left) in [("a", leftOut.a), ("b", leftOut.b)] {
       for one in left { facts.append(("left out in \(side)", one.text)) }
     }
@@ -115,10 +115,10 @@ extension DiffSummary {
 
   private func table(_ differences: [Difference]) -> String {
     HTML.table(
-      ["weight", "a", "b", "relative", "largest", "first at row, column"],
+      ["weight", "relative", "a", "b", "largest", "first at row, column"],
       differences.map {
         [
-          excerpt($0.name, limit: 200), $0.encodings.a, $0.encodings.b, scientific($0.relativeError),
+          excerpt($0.name, limit: 200), scientific($0.relativeError), $0.encodings.a, $0.encodings.b,
           scientific($0.maxAbsError), "\($0.first.row), \($0.first.column)",
         ]
       })

@@ -85,7 +85,7 @@ extension Report {
     for (place, side) in sides.enumerated() {
       let container = side.json["container"]?.string ?? ""
       let words = [
-        side.json["path"]?.string ?? "", container, side.json["family"]?.string ?? "",
+        publicName(side.json["path"]?.string ?? ""), container, side.json["family"]?.string ?? "",
         byteText(side.json["bytes"]?.integer ?? 0),
       ]
       facts.append(
@@ -168,3 +168,6 @@ extension Verdict {
 
 /// A share from 0 to 1 as per cent.
 func percent(_ share: Double, _ decimals: Int) -> String { fixed(100 * share, decimals) + "\u{A0}%" }
+
+/// A model's name as it may be published: its folder's or file's alone, or its address where it has one.
+func publicName(_ path: String) -> String { path.contains("://") ? path : fileName(path) }

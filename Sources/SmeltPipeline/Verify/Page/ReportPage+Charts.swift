@@ -111,10 +111,13 @@ extension Report {
         Double(layer.layer), layer.relativeError, series: 0,
         title: "layer \(layer.layer): \(scientific(layer.relativeError)), cosine \(fixed(layer.cosine, 6))")
     }
-    var out = HTML.figure(
-      error.svg,
-      "How far the result's activations are from the source's after each layer, each side running on its own earlier layers: errors add up "
-        + "along the way, and a jump points at the layer that makes it.")
+    var out =
+      worst?.relativeError == 0
+      ? HTML.paragraph("The output of every layer has the same numbers on both sides.")
+      : HTML.figure(
+        error.svg,
+        "How far the result's activations are from the source's after each layer, each side running on its own earlier layers: errors add up "
+          + "along the way, and a jump points at the layer that makes it.")
     out += routerFigure
     out += HTML.details(
       "The layers as a table",
@@ -134,7 +137,8 @@ extension Report {
   private var routerFigure: String {
     guard let worst = router.min(by: { $0.setAgreement < $1.setAgreement }) else { return "" }
     let bound = thresholds.minRouter
-    let shares: [Double] = router.map(\.setAgreement) + router.map(\.meanOverlap) + [1, bound ?? 1]
+    let shares: [Double] =
+      router.map(\.setAgreement) + router.map(\.meanOverlap) + [1, bound.map { $0 - 1e-3 } ?? 1]
     var chart = Chart(
       "Router agreement by layer",
       "The least is \(percent(worst.setAgreement, 2)) of the tokens with the same experts, in layer \(worst.layer).",
@@ -179,7 +183,7 @@ extension Report {
           hole: errors.contains { $0.relativeErrors.contains { $0 == nil } } ? "no weights" : nil,
           written: scientific
         ).svg,
-        "Relative error of an expert's weights, all its matrices together; a stronger shade is a larger error. Read the scale first: rounding "
+        "Relative error of an expert's weights, all its matrices together; the scale under the picture says which shade is how much. Rounding "
           + "to nearest gives nearly the same error everywhere, and an expert that stands out lost more.")
     } else if !measured.isEmpty {
       out += HTML.paragraph("The weights of all routed experts are the source's, number by number.")
@@ -196,7 +200,7 @@ extension Report {
         .logarithmic(counts), measure: "tokens (logarithmic)", hole: isEmpty ? "no token" : nil,
         written: { grouped(Int($0.rounded())) }
       ).svg,
-      "How many tokens of the text the source sent to an expert; a stronger shade is more. An expert that no token reached was compared by its weights alone."
+      "How many tokens of the text the source sent to an expert, by the scale under the picture. An expert that no token reached was compared by its weights alone."
     )
     let shares = routed.map { layer in
       CellMap.Row(
@@ -212,7 +216,7 @@ extension Report {
           shares, .linear(found, unit: .share), measure: "tokens sent elsewhere",
           hole: isEmpty ? "no token" : nil, written: { percent($0, 1) }
         ).svg,
-        "The share of the tokens that the source sent to an expert and the result did not; a stronger shade is more. Experts with few "
+        "The share of the tokens that the source sent to an expert and the result did not, by the scale under the picture. Experts with few "
           + "tokens reach large shares by chance: hold them against the picture above.")
     }
     return out

@@ -16,7 +16,7 @@ extension Report {
 
   /// The two sides by name.
   var pageName: String {
-    let names = sides.map { fileName($0.json["path"]?.string ?? "") }
+    let names = sides.map { publicName($0.json["path"]?.string ?? "") }
     return names.joined(separator: " → ")
   }
 
@@ -163,10 +163,10 @@ extension Report {
 
   private func pageTable(_ weights: [WeightError]) -> String {
     HTML.table(
-      ["weight", "encoding", "relative error", "largest error", "cosine", "found"],
+      ["weight", "relative error", "encoding", "largest error", "cosine", "state"],
       weights.map {
         [
-          excerpt($0.name, limit: 200), $0.scheme, scientific($0.relativeError), scientific($0.maxAbsError),
+          excerpt($0.name, limit: 200), scientific($0.relativeError), $0.scheme, scientific($0.maxAbsError),
           fixed($0.cosine, 8), $0.state.rawValue,
         ]
       })
