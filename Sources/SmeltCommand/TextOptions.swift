@@ -111,9 +111,9 @@ struct PolicyOptions: ParsableArguments {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "What experts below --min-tokens get: top-up (more of the text, then the tokens that came nearest), weight-only, peer-max (activation ranges of their peers) or refuse.",
+      "What experts below --min-tokens get: top-up (more of the text, then the tokens that came nearest), weight-only, peer-max (activation ranges of their peers) or refuse. Default: top-up, in parts weight-only.",
       valueName: "policy"))
-  var policy: String = CalibrationPolicy.Kind.topUp.rawValue
+  var policy: String?
 
   @Option(
     name: .long, help: ArgumentHelp("Tokens below which an expert is starved; 0 for none.", valueName: "n"))
@@ -130,7 +130,11 @@ struct PolicyOptions: ParsableArguments {
     guard (0...1 << 20).contains(minTokens) else { throw ValidationError("--min-tokens must be at least 0") }
   }
 
-  func chosen() throws -> CalibrationPolicy {
+  /// The policy.
+  /// - Parameter inParts: whether the calibration is made in parts.
+  /// - Throws: `RequestError` usage.
+  func chosen(inParts: Bool = false) throws -> CalibrationPolicy {
+    guard let policy else { return CalibrationPolicy(inParts ? .weightOnly : .topUp, minTokens: minTokens) }
     guard let kind = CalibrationPolicy.Kind(rawValue: policy) else {
       throw unknownName(policy, kind: "policy", among: CalibrationPolicy.Kind.allCases.map(\.rawValue))
     }

@@ -44,7 +44,7 @@ import Testing
     for tensor in sample { #expect(page.contains("| `\(tensor.name)` | \(tensor.dtype) |")) }
     let metadata = Statistics(modelType: "m", tokens: 0, context: 0, sequences: 0).metadata
     for (key, _) in metadata { #expect(page.contains("| `\(key)` |")) }
-    #expect(page.contains(Statistics.format))
+    #expect(page.contains(StatisticsForm.means.format) && page.contains(StatisticsForm.sums.format))
     #expect(page.contains(QuantizeDecision.unreached))
   }
 

@@ -123,7 +123,7 @@ import Testing
     let broken = StatisticsEntry(
       entry.weight, groups: 1, columns: 3, absmax: [1, 1, 1], meanSquare: [1, bad, 1], counts: [7])
     let read = try Statistics(
-      tensors: broken.tensors,
+      tensors: broken.tensors(),
       metadata: Statistics(modelType: "x", tokens: 1, context: 1, sequences: 1).metadata)
     #expect(throws: FormatError.self) { try read.entry(entry.weight) }
     let error = #expect(throws: FormatError.self) { try read.importance(entry.weight) }

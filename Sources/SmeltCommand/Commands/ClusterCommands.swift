@@ -30,11 +30,37 @@ struct ShareOptions: ParsableArguments {
 
   /// The share; nil for a whole result.
   /// - Throws: `RequestError` usage.
-  func share() throws -> Share? {
-    try shard.map { text in
+  func share() throws -> Share? { try Share.asked(shard) }
+}
+
+extension Share {
+  /// The share that an option asks for, in the environment of the process; nil without one.
+  /// - Throws: `RequestError` usage.
+  static func asked(_ text: String?) throws -> Share? {
+    try text.map { text in
       try Share(text) { name in getenv(name).map { String(cString: $0) } }
     }
   }
+}
+
+/// Whether a calibration is made in parts, and which of them a task makes.
+struct PartOptions: ParsableArguments {
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Make one share of the statistics' parts in STATISTICS.parts, as one task of a cluster: 3/8 for the third of eight; auto in a job array of Slurm, auto/8 in an indexed job of Kubernetes. `smelt join` adds them up.",
+      valueName: "i/n"))
+  var shard: String?
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Cut the windows into n runs whose sums are added in order: the bytes are those that n tasks make with --shard. With --shard, how many parts the tasks share. Default: one for each task.",
+      valueName: "n"))
+  var parts: Int?
+
+  /// Whether there are parts.
+  var isGiven: Bool { shard != nil || parts != nil }
 }
 
 struct JoinCommand: ParsableCommand {
@@ -43,7 +69,8 @@ struct JoinCommand: ParsableCommand {
     abstract: "Makes a result of the parts that the tasks of a cluster wrote.",
     discussion: """
       Proves that every part is there once, unchanged, from one source, recipe
-      and version. The result has the bytes of a conversion by one machine.
+      and version. The result has the bytes of a conversion by one machine, or
+      of a calibration in as many parts.
 
       Example:
         smelt convert DIR OUT/ --scheme fp8-channel --shard 1/2
@@ -88,6 +115,8 @@ struct JobOptions: ParsableArguments {
   var model: String
   @Argument(help: "The result, on a file system that all tasks share.")
   var result: String
+  @Option(name: .long, help: ArgumentHelp("What is shared: convert or calibrate.", valueName: "verb"))
+  var verb: String = JobScript.Verb.convert.rawValue
   @Option(name: .long, help: ArgumentHelp("How many tasks share the work.", valueName: "n"))
   var nodes: Int
   @Option(name: .long, help: ArgumentHelp("CPU cores of a task.", valueName: "n"))
@@ -96,14 +125,22 @@ struct JobOptions: ParsableArguments {
   var memory: String?
   @Option(name: .long, help: ArgumentHelp("The smelt to run: a name in PATH, or a path.", valueName: "path"))
   var command: String = "smelt"
-  @Argument(parsing: .allUnrecognized, help: "Options of `smelt convert`: --scheme, --statistics and so on.")
+  @Argument(
+    parsing: .allUnrecognized,
+    help: "Options of the verb, as `smelt convert --help` or `smelt calibrate --help` has them.")
   var words: [String] = []
 
-  /// The script, its words held against `smelt convert` first.
+  /// The script, its words held against the verb first.
   func script() throws -> JobScript {
-    _ = try ConvertCommand.parse([model, result] + words)
+    guard let verb = JobScript.Verb(rawValue: verb) else {
+      throw unknownName(verb, kind: "verb", among: JobScript.Verb.allCases.map(\.rawValue))
+    }
+    switch verb {
+    case .convert: _ = try ConvertCommand.parse([model, result] + words)
+    case .calibrate: _ = try CalibrateCommand.parse([model, result] + words)
+    }
     var script = try JobScript(
-      model: absolutePath(model), result: absolutePath(result), words: words, tasks: nodes)
+      verb, model: absolutePath(model), result: absolutePath(result), words: words, tasks: nodes)
     (script.cores, script.memory, script.command) = (cores, memory, command)
     return script
   }
@@ -112,7 +149,7 @@ struct JobOptions: ParsableArguments {
 struct JobCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "job",
-    abstract: "Prints a script that shares a conversion among the machines of a cluster.",
+    abstract: "Prints a script that shares a conversion or a calibration among the machines of a cluster.",
     discussion: "Example: smelt job slurm DIR OUT --nodes 8 --scheme fp8-channel > job.sh; bash job.sh",
     subcommands: [SlurmCommand.self, KubernetesCommand.self])
 }

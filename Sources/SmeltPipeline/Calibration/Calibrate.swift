@@ -33,20 +33,24 @@ package func calibrate(
 }
 
 /// Calibrates into a file beside a result whose lock is held, or into one whose lock is held itself.
-/// - Parameter use: what the statistics are for; its checkpoints stay until that is done.
+/// - Parameters:
+///   - form: means, or the sums of a part, of which any file is replaced.
+///   - use: what the statistics are for; its checkpoints stay until that is done.
 func calibrating<T>(
   _ model: Model, _ windows: Windows, textPath: String, to path: String, overwrite: Bool,
-  policy: CalibrationPolicy, checkpoints: CalibrationProgressOptions, _ options: RunOptions,
-  use: (CalibrationSummary) throws -> T
+  policy: CalibrationPolicy, form: StatisticsForm = .means, checkpoints: CalibrationProgressOptions,
+  _ options: RunOptions, use: (CalibrationSummary) throws -> T
 ) throws -> T {
-  let files = windows.files.isEmpty ? [textPath] : windows.files
+  let files = windows.textFiles(textPath)
   try model.refuseAlias(path, and: files)
-  try requireCreatable(path, replacing: Replacement(overwrite: overwrite, statisticsKind(path)))
+  let replacement = form == .sums ? .anyFile : Replacement(overwrite: overwrite, statisticsKind(path))
+  try requireCreatable(path, replacing: replacement)
   let kept = try CalibrationProgress(
-    path, try windows.identity(model, files, policy), model.family, pool: windows.pool.count, checkpoints)
+    path, try windows.identity(model, files, policy), model.family, form, pool: windows.pool.count,
+    checkpoints)
   do {
     let result = try use(
-      calibrate(model, windows, files, to: path, overwrite: overwrite, policy: policy, kept, options))
+      calibrate(model, windows, files, to: path, replacement, policy: policy, form, kept, options))
     kept.remove()
     return result
   } catch let error as RequestError
@@ -62,11 +66,11 @@ func calibrating<T>(
 }
 
 /// What a calibration writes under a name.
-private func statisticsKind(_ path: String) -> OutputKind { path.hasSuffix(".gguf") ? .imatrix : .statistics }
+func statisticsKind(_ path: String) -> OutputKind { path.hasSuffix(".gguf") ? .imatrix : .statistics }
 
 private func calibrate(
-  _ model: Model, _ windows: Windows, _ files: [String], to path: String, overwrite: Bool,
-  policy: CalibrationPolicy, _ kept: CalibrationProgress, _ options: RunOptions
+  _ model: Model, _ windows: Windows, _ files: [String], to path: String, _ replacement: Replacement,
+  policy: CalibrationPolicy, _ form: StatisticsForm, _ kept: CalibrationProgress, _ options: RunOptions
 ) throws -> CalibrationSummary {
   let folder = parentFolder(path)
   func groups(_ added: [[Int]]) -> [TokenBatch] {
@@ -85,7 +89,7 @@ private func calibrate(
   try kept.note(added: places)
   let added = places.map { windows.pool[$0] }
   let calibration = Calibration(
-    layout: StatisticsLayout(model.family), policy: policy,
+    layout: StatisticsLayout(model.family), form: form, policy: policy,
     groups: groups(added), drawnTokens: windows.tokenCount,
     file: files.first, folder: folder, cache: cache, options: options)
   let tokens = calibration.groups.reduce(0) { $0 + $1.count }
@@ -93,27 +97,20 @@ private func calibrate(
     "\(grouped(tokens)) tokens in one pass over the layers, in \(grouped(calibration.groups.count)) groups")
   var statistics = Statistics(
     modelType: model.family.modelType, tokens: tokens, context: windows.context,
-    sequences: windows.sequences.count + added.count)
-  statistics.notes =
-    try windows.notes(files) + [
-      ("policy", policy.kind.rawValue), ("min_tokens", String(policy.minTokens)),
-      ("topped_up_windows", String(added.count)),
-    ]
+    sequences: windows.sequences.count + added.count, form: form)
+  statistics.notes = try windows.notes(files) + policy.notes(added: added.count)
   try kept.check(statistics, expertsPerToken: model.family.dimensions.expertsPerToken)
-  let declarations = calibration.layout.declarations
   let keeping = Keeping(checkpoints: kept, added: places, statistics: statistics)
   let learned: Learned
   if path.hasSuffix(".gguf") {
     learned = try calibration.observe(
       model, keeping,
       into: try ImatrixSink(
-        path: path, calibration.layout, dataset: fileName(files[0]), statistics,
-        Replacement(overwrite: overwrite, .imatrix)))
+        path: path, calibration.layout, dataset: fileName(files[0]), statistics, replacement))
   } else {
     learned = try calibration.observe(
       model, keeping,
-      into: try SafetensorsSink(
-        path: path, declarations, statistics, Replacement(overwrite: overwrite, .statistics)))
+      into: try SafetensorsSink(path: path, calibration.layout, statistics, replacement))
   }
   let resources = cache.resources(spilledBytes: learned.spilledBytes)
   return CalibrationSummary(
@@ -125,8 +122,11 @@ private func calibrate(
 }
 
 extension Windows {
+  /// The files of the text, as far as the windows know them.
+  func textFiles(_ textPath: String) -> [String] { files.isEmpty ? [textPath] : files }
+
   /// What a statistics file says of its text.
-  fileprivate func notes(_ files: [String]) throws -> [(key: String, value: String)] {
+  func notes(_ files: [String]) throws -> [(key: String, value: String)] {
     var notes = [("text_sha256", try TextSource.hash(files)), ("text_files", String(files.count))]
     if let samples = draw.samples {
       notes += [("samples", String(samples)), ("seed", String(draw.seed))]
@@ -135,12 +135,15 @@ extension Windows {
   }
 
   /// What a calibration is: program, model, tokens, and what becomes of starved experts.
-  fileprivate func identity(_ model: Model, _ files: [String], _ policy: CalibrationPolicy) throws -> JSON {
+  /// - Parameter hasTimes: whether the times of the model's files count.
+  func identity(
+    _ model: Model, _ files: [String], _ policy: CalibrationPolicy, hasTimes: Bool = true
+  ) throws -> JSON {
     var ids = XXH64()
     for sequence in sequences + [[-1]] + pool { sequence.withUnsafeBytes { ids.update($0) } }
     return [
       "schema": "smelt.calibration-journal/2", "tool": JSON("smelt \(smeltVersion)"),
-      "family": JSON(model.family.modelType), "files": try model.identity(),
+      "family": JSON(model.family.modelType), "files": try model.identity(hasTimes: hasTimes),
       "tokens_xxh64": JSON(hexadecimal(ids.value())), "windows": JSON(sequences.count),
       "context": JSON(context),
       "text": JSON(members: try notes(files).map { ($0.key, JSON($0.value)) }),
@@ -158,46 +161,10 @@ private struct Keeping {
   let statistics: Statistics
 }
 
-/// A statistics file of our own.
-private struct SafetensorsSink: StatisticsSink, ~Copyable {
-  var writer: SafetensorsWriter
-
-  init(
-    path: String, _ declarations: [SafetensorsWriter.Declaration], _ statistics: Statistics,
-    _ replacement: Replacement
-  ) throws {
-    writer = try SafetensorsWriter(
-      path: path, tensors: declarations, metadata: statistics.metadata.map { ($0.key, $0.value) },
-      replacing: replacement)
-  }
-
-  mutating func write(_ layer: LearnedLayer) throws {
-    for tensor in layer.entries.flatMap(\.tensors) { try writer.write(tensor.name, tensor.bytes) }
-    for tensor in [layer.cache?.tensor, layer.tokens?.tensor, layer.sources?.tensor].compactMap({ $0 }) {
-      try writer.write(tensor.name, tensor.bytes)
-    }
-  }
-
-  consuming func commit() throws { try writer.commit() }
-}
-
-/// What a pass told beside the statistics.
-private struct Learned {
-  var tokens: [ExpertTokens] = []
-  var sources: [ExpertSources] = []
-  var spilledBytes = 0
-
-  /// Takes a layer, and hands it on.
-  mutating func add<Sink: StatisticsSink & ~Copyable>(_ layer: LearnedLayer, _ sink: inout Sink) throws {
-    try sink.write(layer)
-    tokens += [layer.tokens].compactMap { $0 }
-    sources += [layer.sources].compactMap { $0 }
-  }
-}
-
 /// One calibration: what runs and what is done about starved experts.
 private struct Calibration {
   let layout: StatisticsLayout
+  let form: StatisticsForm
   let policy: CalibrationPolicy
   let groups: [TokenBatch]
   /// Tokens of the windows that were asked for; those after them were added.
@@ -217,10 +184,7 @@ private struct Calibration {
     let learned = try observe(model.family, cache.weights(), keeping, &sink)
     options.progress.end()
     try model.checkUnchanged()
-    let starved = Starved(learned.sources)
-    if policy.kind == .refuse, !starved.experts.isEmpty {
-      throw starved.refusal(minTokens: policy.minTokens, file: file)
-    }
+    try policy.check(learned.sources, file: file)
     try sink.commit()
     return learned
   }
@@ -229,7 +193,7 @@ private struct Calibration {
     _ family: some ModelFamily, _ weights: some Weights, _ keeping: Keeping, _ sink: inout Sink
   ) throws -> Learned {
     let tap = RouterTap(weights, of: family)
-    let observed = ObservedWeights(tap, specs: family.weights)
+    let observed = ObservedWeights(tap, specs: family.weights, keepsSums: form == .sums)
     var pass = Pass(parallel: options.parallel)
     pass.keepsExpertInputs = policy.kind == .topUp
     let experts = family.dimensions.experts
@@ -268,9 +232,8 @@ private struct Calibration {
           replayed[expert] = rows.rows
         }
       }
-      let sources = counts.map { origins($0, drawn: drawn, replayed: replayed) }
-      var entries = section.entries(observed.drain())
-      if policy.kind == .peerMax, let sources { entries = entries.withRangesOfPeers(sources) }
+      let sources = counts.map { policy.sources($0, drawn: drawn, replayed: replayed) }
+      let entries = policy.finished(section.entries(observed.drain()), sources)
       let found = LearnedLayer(entries: entries, cache: cache, tokens: counts, sources: sources)
       try learned.add(found, &sink)
       try keeping.checkpoints.layerEnded(
@@ -278,54 +241,12 @@ private struct Calibration {
         canStop: family.canBegin(at: layer + 1))
     }
     learned.spilledBytes = stream.spilledBytes + (inputs?.byteCount ?? 0)
-    let last = ObservedWeights(HeadInputs(weights, of: family), specs: family.weights)
+    let last = ObservedWeights(
+      HeadInputs(weights, of: family), specs: family.weights, keepsSums: form == .sums)
     try stream.forEach { batch, _, x in try forEachLogits(family, x, batch, last, pass) { _, _ in } }
     let outside = layout.sections[family.dimensions.layers].entries(last.drain())
     try sink.write(LearnedLayer(entries: outside))
     options.progress.advance(1)
     return learned
-  }
-
-  /// What each expert of a layer got.
-  private func origins(_ counts: ExpertTokens, drawn: [Int], replayed: [Int]) -> ExpertSources {
-    ExpertSources(
-      layer: counts.layer,
-      experts: counts.counts.enumerated().map { expert, routed in
-        let own = drawn[expert]
-        let kind: ExpertSource.Kind =
-          if own >= policy.minTokens {
-            .own
-          } else if routed >= policy.minTokens {
-            .toppedUp
-          } else {
-            switch policy.kind {
-            case .topUp: replayed[expert] > 0 ? .replayed : .weightsAlone
-            case .peerMax: .peers
-            case .weightOnly, .refuse: .weightsAlone
-            }
-          }
-        return ExpertSource(own: own, toppedUp: routed - own, replayed: replayed[expert], kind: kind)
-      })
-  }
-}
-
-extension [StatisticsEntry] {
-  /// The entries of a layer, with the activation ranges of its peers for those experts whose source says so.
-  fileprivate func withRangesOfPeers(_ sources: ExpertSources) -> [StatisticsEntry] {
-    var ranges: [String: [Float]] = [:]
-    for entry in self where entry.weight.expert != nil {
-      guard let absmax = entry.absmax else { continue }
-      let widest = ranges[entry.weight.base] ?? absmax
-      ranges[entry.weight.base] = zip(widest, absmax).map(Swift.max)
-    }
-    return map { entry in
-      guard let expert = entry.weight.expert, sources.experts[expert].kind == .peers,
-        let range = ranges[entry.weight.base]
-      else { return entry }
-      return StatisticsEntry(
-        entry.weight, groups: entry.groups, columns: entry.columns, absmax: range,
-        meanSquare: entry.meanSquare,
-        counts: entry.counts)
-    }
   }
 }

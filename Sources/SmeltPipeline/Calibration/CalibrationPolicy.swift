@@ -33,6 +33,68 @@ package struct CalibrationPolicy: Sendable {
   }
 }
 
+extension CalibrationPolicy {
+  /// What a statistics file says of it.
+  func notes(added: Int) -> [(key: String, value: String)] {
+    [
+      ("policy", kind.rawValue), ("min_tokens", String(minTokens)), ("topped_up_windows", String(added)),
+    ]
+  }
+
+  /// What each expert of a layer got.
+  /// - Parameters:
+  ///   - counts: tokens that the router sent.
+  ///   - drawn: those of them of the windows that were asked for.
+  ///   - replayed: tokens that were run through an expert besides.
+  func sources(_ counts: ExpertTokens, drawn: [Int], replayed: [Int]) -> ExpertSources {
+    ExpertSources(
+      layer: counts.layer,
+      experts: counts.counts.enumerated().map { expert, routed in
+        let own = drawn[expert]
+        let source: ExpertSource.Kind =
+          if own >= minTokens {
+            .own
+          } else if routed >= minTokens {
+            .toppedUp
+          } else {
+            switch kind {
+            case .topUp: replayed[expert] > 0 ? .replayed : .weightsAlone
+            case .peerMax: .peers
+            case .weightOnly, .refuse: .weightsAlone
+            }
+          }
+        return ExpertSource(own: own, toppedUp: routed - own, replayed: replayed[expert], kind: source)
+      })
+  }
+
+  /// The entries of a layer, with the activation ranges of its peers for those experts whose source says so.
+  func finished(_ entries: [StatisticsEntry], _ sources: ExpertSources?) -> [StatisticsEntry] {
+    guard kind == .peerMax, let sources else { return entries }
+    var ranges: [String: [Float]] = [:]
+    for entry in entries where entry.weight.expert != nil {
+      guard let absmax = entry.absmax else { continue }
+      let widest = ranges[entry.weight.base] ?? absmax
+      ranges[entry.weight.base] = zip(widest, absmax).map(Swift.max)
+    }
+    return entries.map { entry in
+      guard let expert = entry.weight.expert, sources.experts[expert].kind == .peers,
+        let range = ranges[entry.weight.base]
+      else { return entry }
+      return StatisticsEntry(
+        entry.weight, groups: entry.groups, columns: entry.columns, absmax: range,
+        meanSquare: entry.meanSquare, counts: entry.counts)
+    }
+  }
+
+  /// Refuses starved experts where the policy is to.
+  /// - Throws: `CAL_STARVED`.
+  func check(_ sources: [ExpertSources], file: String?) throws(FormatError) {
+    let starved = Starved(sources)
+    guard kind == .refuse, !starved.experts.isEmpty else { return }
+    throw starved.refusal(minTokens: minTokens, file: file)
+  }
+}
+
 /// The experts that calibration found starved, and what they got.
 struct Starved: Sendable {
   /// One of them.

@@ -32,6 +32,7 @@ final class CalibrationProgress {
   /// What another run left; nothing without `--resume`.
   private(set) var left = Left()
   private let path: String
+  private let form: StatisticsForm
   private let header: JSON
   private let seconds: Double
   private var journal: Journal?
@@ -52,10 +53,11 @@ final class CalibrationProgress {
   /// - Throws: `RequestError` usage where there is nothing to go on with, cannot-create where a run left something and is not to
   ///   be resumed; `RESUME_MISMATCH` when that was another calibration, or its files are not what it wrote.
   init(
-    _ path: String, _ header: JSON, _ family: any ModelFamily, pool: Int,
+    _ path: String, _ header: JSON, _ family: any ModelFamily, _ form: StatisticsForm, pool: Int,
     _ options: CalibrationProgressOptions
   ) throws {
     self.path = path
+    self.form = form
     self.header = header
     seconds = options.seconds
     try Journal.refuseForeign(journalPath)
@@ -164,7 +166,7 @@ final class CalibrationProgress {
   ) throws {
     pending.append(layer)
     let bytes = pending.reduce(0) {
-      $0 + $1.entries.reduce(0) { $0 + 8 * $1.groups * ($1.columns + 1) }
+      $0 + $1.entries.reduce(0) { $0 + form.channelBytes * $1.groups * ($1.columns + 1) }
     }
     guard canStop, isDue || bytes >= CalibrationProgress.pendingLimit else { return }
     if left.added == nil { try append(added: added) }
@@ -276,8 +278,8 @@ final class CalibrationProgress {
     let path = statisticsPath(layers..<end)
     _ = try lent(path, statistics)
     kept.append(path)
-    let found = try statisticsFile(path)
-    let expected = layout.sections[layers..<end].flatMap(\.declarations)
+    let found = try statisticsFile(path, form)
+    let expected = layout.sections[layers..<end].flatMap { $0.declarations(form) }
     guard
       found.tensors.map({ "\($0.name) \($0.dtype) \($0.shape)" })
         == expected.map({ "\($0.name) \($0.dtype) \($0.shape)" })
@@ -288,23 +290,9 @@ final class CalibrationProgress {
     left.metadata.append((path, found.metadata.map { "\($0.key)=\($0.value)" }))
     try found.check(
       modelType: family.modelType, experts: family.dimensions.experts, weights: family.weights)
-    for section in layout.sections[layers..<end] { left.layers.append(try learned(section, found)) }
-    layers = end
-  }
-
-  /// A layer of a checkpoint: all that the layer's section of the result has.
-  private func learned(_ section: StatisticsLayout.Section, _ found: Statistics) throws -> LearnedLayer {
-    let entries = try section.specs.compactMap { try found.entry($0.name) }
-    let cache = try section.layer.flatMap { try found.cacheRange(layer: $0) }
-    let tokens = try section.layer.flatMap { try found.expertTokens(layer: $0) }
-    let sources = try section.layer.flatMap { try found.expertSources(layer: $0) }
-    let hasExperts = section.experts > 0
-    guard entries.count == section.specs.count, entries.allSatisfy({ $0.absmax != nil }),
-      (cache != nil) == (section.layer != nil), (tokens != nil) == hasExperts, (sources != nil) == hasExperts
-    else {
-      throw FormatError(
-        .resumeMismatch, file: found.file, "lacks statistics of layer \(section.layer ?? 0)")
+    for section in layout.sections[layers..<end] {
+      left.layers.append(try section.learned(found, or: .resumeMismatch))
     }
-    return LearnedLayer(entries: entries, cache: cache, tokens: tokens, sources: sources)
+    layers = end
   }
 }

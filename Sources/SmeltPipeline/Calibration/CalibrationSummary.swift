@@ -62,7 +62,7 @@ package struct CalibrationSummary: Sendable {
       lines += starved.lines.map { "  " + $0 }
     }
     if toppedUpWindows > 0 { lines.append("\(toppedUpWindows) windows were added for them") }
-    lines.append(resources.readText)
+    if resources.bytesRead > 0 { lines.append(resources.readText) }
     lines.append(
       "\(path ?? "calibration"): \(grouped(tokens)) tokens in \(fixed(seconds, 1)) s, peak memory \(byteText(peakMemoryBytes))"
     )

@@ -27,12 +27,12 @@ package func readStatistics(_ path: String, for family: any ModelFamily) throws 
   return statistics
 }
 
-/// A statistics file of our own.
+/// A statistics file of our own, of means or of sums.
 /// - Throws: `STAT_FORMAT`.
-func statisticsFile(_ path: String) throws -> Statistics {
+func statisticsFile(_ path: String, _ form: StatisticsForm = .means) throws -> Statistics {
   let file = try SafetensorsFile(path: path)
   return try Statistics(
     tensors: file.tensors.map {
       StatisticsTensor(name: $0.name, dtype: $0.dtype, shape: $0.shape, bytes: $0.bytes)
-    }, metadata: file.metadata.map { ($0.0, $0.1) }, file: path)
+    }, metadata: file.metadata.map { ($0.0, $0.1) }, file: path, form: form)
 }

@@ -3,6 +3,7 @@
 import SmeltContainers
 import SmeltModels
 import SmeltQuantization
+import SmeltStorage
 import SmeltTensors
 
 /// Which statistics a model has, in file order: layer by layer, then what lies outside the layers.
@@ -49,14 +50,16 @@ struct StatisticsLayout {
     }
   }
 
-  var declarations: [SafetensorsWriter.Declaration] { sections.flatMap(\.declarations) }
+  func declarations(_ form: StatisticsForm) -> [SafetensorsWriter.Declaration] {
+    sections.flatMap { $0.declarations(form) }
+  }
 }
 
 extension StatisticsLayout.Section {
   /// The section's tensors in file order.
-  var declarations: [SafetensorsWriter.Declaration] {
+  func declarations(_ form: StatisticsForm) -> [SafetensorsWriter.Declaration] {
     var tensors = specs.flatMap {
-      StatisticsEntry.layout($0.name, groups: $0.inputGroups, columns: $0.shape.columns)
+      StatisticsEntry.layout($0.name, groups: $0.inputGroups, columns: $0.shape.columns, form)
     }
     if let layer { tensors.append((CacheRange.tensorName(layer), .f32, [2])) }
     if let layer, experts > 0 {
@@ -64,5 +67,19 @@ extension StatisticsLayout.Section {
       tensors.append((ExpertSources.tensorName(layer), .i64, [experts, 4]))
     }
     return tensors.map { SafetensorsWriter.Declaration($0.name, $0.dtype, $0.shape) }
+  }
+
+  /// All that a file says of the section.
+  /// - Throws: `code` where something is missing; `STAT_FORMAT`.
+  func learned(_ found: Statistics, or code: ErrorCode) throws -> LearnedLayer {
+    let entries = try specs.compactMap { try found.entry($0.name) }
+    let cache = try layer.flatMap { try found.cacheRange(layer: $0) }
+    let tokens = try layer.flatMap { try found.expertTokens(layer: $0) }
+    let sources = try layer.flatMap { try found.expertSources(layer: $0) }
+    let hasExperts = experts > 0
+    guard entries.count == specs.count, entries.allSatisfy({ $0.absmax != nil }),
+      (cache != nil) == (layer != nil), (tokens != nil) == hasExperts, (sources != nil) == hasExperts
+    else { throw FormatError(code, file: found.file, "lacks statistics of layer \(layer ?? 0)") }
+    return LearnedLayer(entries: entries, cache: cache, tokens: tokens, sources: sources)
   }
 }

@@ -1,15 +1,28 @@
-// Scripts that run one conversion on a cluster: an array of tasks that write shares, and a join that waits for them. Text to be read
-// and changed. Formats/cluster.md, section 6.
+// Scripts that run one conversion or one calibration on a cluster: an array of tasks that write shares, and a join that waits for them. Text to be read
+// and changed. Formats/cluster.md, section 7.
 
 import SmeltStorage
 
 /// What a script runs.
 package struct JobScript: Sendable {
+  /// A verb whose work tasks can share.
+  package enum Verb: String, Sendable, CaseIterable {
+    /// A model becomes another.
+    case convert
+    /// A text becomes statistics.
+    case calibrate
+
+    /// What it does, for a title.
+    fileprivate var title: String { self == .convert ? "conversion" : "calibration" }
+  }
+
   /// The source and the result, as the tasks see them.
   package var model: String
   package var result: String
-  /// The words of `smelt convert` behind these.
+  /// The words of the verb behind these.
   package var words: [String]
+  /// What is shared: `convert` or `calibrate`.
+  package var verb: Verb
   /// How many tasks share the work.
   package var tasks: Int
   /// The command: a name in PATH, or a path.
@@ -27,7 +40,8 @@ package struct JobScript: Sendable {
 
   /// A script.
   /// - Throws: `RequestError` usage where there is no task, or a path is not from the root.
-  package init(model: String, result: String, words: [String], tasks: Int) throws {
+  package init(_ verb: Verb, model: String, result: String, words: [String], tasks: Int) throws {
+    self.verb = verb
     guard (1...100_000).contains(tasks) else {
       throw RequestError(.usage, "--nodes must be from 1 to 100000, found \(tasks)")
     }
@@ -54,7 +68,7 @@ package struct JobScript: Sendable {
     let task = ([model, result] + words).map(JobScript.shell).joined(separator: " ")
     return """
       #!/bin/bash
-      # One conversion by \(tasks) tasks, then their join. Made by smelt \(smeltVersion); change what you like, then run it:
+      # One \(verb.title) by \(tasks) tasks, then their join. Made by smelt \(smeltVersion); change what you like, then run it:
       #   bash THIS-FILE
       # A task that fails or is killed is run again by Slurm (--requeue), or by hand: it makes only what is missing.
       set -euo pipefail
@@ -67,7 +81,7 @@ package struct JobScript: Sendable {
       #SBATCH --open-mode=append
       #SBATCH --output=\(name)-%a.log
       \(options([("cpus-per-task", cores.map { "\($0)" }), ("mem", memory)] + where_))
-      exec \(JobScript.shell(command)) convert \(task) \\
+      exec \(JobScript.shell(command)) \(verb.rawValue) \(task) \\
         --shard "$SLURM_ARRAY_TASK_ID/\(tasks)" \((threads + ["--quiet"]).joined(separator: " "))
       TASK
       )
@@ -111,7 +125,7 @@ package struct JobScript: Sendable {
     func text(_ text: String) -> String { JSON(text).text() }
     func list(_ words: [String]) -> String { "[" + words.map(text).joined(separator: ", ") + "]" }
     let threads = cores.map { ["--threads", "\($0)"] } ?? []
-    let convert = ["convert", model, result] + words + ["--shard", "auto/\(tasks)", "--quiet"] + threads
+    let share = [verb.rawValue, model, result] + words + ["--shard", "auto/\(tasks)", "--quiet"] + threads
     let join = ["join", partsFolder(result), result, "--remove-parts", "--quiet"]
     func resources(_ indent: String) -> String {
       let limits = [cores.map { "cpu: \(text("\($0)"))" }, memory.map { "memory: \(text($0))" }].compactMap {
@@ -135,7 +149,7 @@ package struct JobScript: Sendable {
       """
     }
     return """
-      # One conversion by \(tasks) pods, then their join. Made by smelt \(smeltVersion); change what you like, then:
+      # One \(verb.title) by \(tasks) pods, then their join. Made by smelt \(smeltVersion); change what you like, then:
       #   kubectl apply -f THIS-FILE
       #   kubectl wait --for=condition=complete --timeout=-1s job/\(name)
       #   kubectl patch job/\(name)-join -p '{"spec": {"suspend": false}}'
@@ -151,7 +165,7 @@ package struct JobScript: Sendable {
         backoffLimitPerIndex: 3
         template:
           spec:
-      \(pod(convert))
+      \(pod(share))
       ---
       apiVersion: batch/v1
       kind: Job

@@ -4,7 +4,7 @@
 import SmeltContainers
 import SmeltModels
 import SmeltQuantization
-import SmeltStorage
+package import SmeltStorage
 
 /// What is asked of a join beside what the parts say themselves.
 package struct JoinOptions: Sendable {
@@ -29,21 +29,58 @@ package struct JoinOptions: Sendable {
   }
 }
 
-/// Joins the parts of a conversion.
+/// What a join made.
+package enum Joined: Sendable {
+  /// A model.
+  case model(ConvertSummary)
+  /// Statistics.
+  case statistics(CalibrationSummary)
+
+  /// For machines: as the verb that one machine would have run.
+  package var json: JSON {
+    switch self {
+    case .model(let summary): summary.json
+    case .statistics(let summary): summary.json
+    }
+  }
+
+  /// For people.
+  package var text: String {
+    switch self {
+    case .model(let summary): summary.text
+    case .statistics(let summary): summary.text
+    }
+  }
+}
+
+/// Joins the parts of a conversion or of a calibration.
 /// - Parameter folders: the folders of parts that the tasks wrote.
 /// - Throws: `UNIT_MISMATCH` where a unit is missing, twice with different bytes, changed, or of other work; refusals of the source;
-///   `RequestError` cannot-create, io.
+///   `RequestError` usage for options that the work has no use for; cannot-create, io.
 package func joinParts(_ folders: [String], to path: String, _ asked: JoinOptions, _ run: RunOptions) throws
-  -> ConvertSummary
+  -> Joined
 {
-  let start = (monotonicSeconds(), processorSeconds())
   try requireName(path)
   let found = try folders.flatMap { try FoundUnit.all(in: withoutSlash($0)) }
   guard let first = found.first else {
     throw FormatError(
-      .unitMismatch, file: folders.first, "holds no unit of a conversion",
-      help: "give the folder RESULT.parts that `smelt convert --shard` wrote")
+      .unitMismatch, file: folders.first, "holds no part of anything",
+      help: "give the folder RESULT.parts that tasks wrote with --shard")
   }
+  let joined: Joined =
+    switch first.manifest.work["schema"]?.string {
+    case CalibrationParts.schema: .statistics(try joinCalibration(found, folders, to: path, asked, run))
+    default: .model(try joinConversion(found, first, folders, to: path, asked, run))
+    }
+  if asked.removesParts { FoundUnit.remove(found, folders) }
+  return joined
+}
+
+private func joinConversion(
+  _ found: [FoundUnit], _ first: FoundUnit, _ folders: [String], to path: String, _ asked: JoinOptions,
+  _ run: RunOptions
+) throws -> ConvertSummary {
+  let start = (monotonicSeconds(), processorSeconds())
   let request = try RecordedRequest(first.manifest.request, file: first.manifestPath, asked)
   let model = try Model.open(request.model, allowDrop: request.allowDrop)
   try model.refuseAlias(path)
@@ -66,8 +103,6 @@ package func joinParts(_ folders: [String], to path: String, _ asked: JoinOption
     run.progress.begin("join", total: files.count, unit: "units")
     let written = try work.join(files, ledger: facts.ledger)
     run.progress.end()
-    if asked.removesParts { for part in found { part.remove() } }
-    if asked.removesParts { for folder in folders { removeEmptyFolder(withoutSlash(folder)) } }
     return ConvertSummary(
       path: path, container: options.target.name, byteCount: written.byteCount,
       contentHash: written.contentHash, files: written.files, warnings: plan.warnings + written.warnings,
@@ -83,7 +118,6 @@ private func proved(
   _ found: [FoundUnit], _ parts: any UnitWork, _ work: JSON, _ plan: Plan, _ folders: [String]
 ) throws -> [FoundUnit] {
   let units = parts.units.units
-  var byNumber: [Int: FoundUnit] = [:]
   for part in found {
     guard units.indices.contains(part.manifest.unit), part.manifest.units == units.count else {
       throw FormatError(
@@ -93,60 +127,6 @@ private func proved(
     }
     try part.manifest.check(
       units[part.manifest.unit], plan, work: work, path: part.manifestPath)
-    if let other = byNumber[part.manifest.unit] {
-      guard other.manifest.sum == part.manifest.sum, other.manifest.byteCount == part.manifest.byteCount
-      else {
-        throw FormatError(
-          .unitMismatch, file: part.manifestPath, subject: "unit \(part.manifest.unit + 1)",
-          "has other bytes than '\(other.manifestPath)' says")
-      }
-      continue
-    }
-    byNumber[part.manifest.unit] = part
   }
-  let missing = units.filter { byNumber[$0.number] == nil }
-  guard missing.isEmpty else {
-    let names = missing.prefix(5).map(\.file).joined(separator: ", ")
-    throw FormatError(
-      .unitMismatch, file: folders.first,
-      "\(missing.count) of \(units.count) units are missing: \(names)\(missing.count > 5 ? " and others" : "")",
-      help: "run the tasks again whose shares they are: a task does only what is missing")
-  }
-  return units.compactMap { byNumber[$0.number] }
-}
-
-/// A unit's manifest in a folder, and the file that it speaks of.
-private struct FoundUnit {
-  let manifest: UnitManifest
-  let manifestPath: String
-  let path: String
-
-  var file: UnitFile {
-    UnitFile(path: path, byteCount: manifest.byteCount, sum: manifest.sum, counts: manifest.counts)
-  }
-
-  /// All of a folder, in order of their units.
-  static func all(in folder: String) throws -> [FoundUnit] {
-    guard pathKind(folder) == .directory else {
-      throw FormatError(.missingFile, file: folder, "there is no such folder of parts")
-    }
-    return try namesInFolder(folder).filter { $0.hasSuffix(UnitManifest.ending) }.map { name in
-      let path = joinPath(folder, name)
-      return FoundUnit(
-        manifest: try UnitManifest(path: path), manifestPath: path,
-        path: String(path.dropLast(UnitManifest.ending.count)))
-    }.sorted { $0.manifest.unit < $1.manifest.unit }
-  }
-
-  /// Removes the file, its manifest, and what killed tasks left of them.
-  func remove() {
-    removeFile(manifestPath)
-    removeFile(path)
-    for name in (try? namesInFolder(parentFolder(path))) ?? []
-    where name.hasPrefix(fileName(path))
-      && matchesGlob("*.partial-*", String(name.dropFirst(fileName(path).count)))
-    {
-      removeFile(joinPath(parentFolder(path), name))
-    }
-  }
+  return try FoundUnit.distinct(found, names: units.map(\.file), folders)
 }

@@ -47,6 +47,15 @@ struct UnitManifest: Sendable {
     (file, self.byteCount, self.sum, self.done, self.counts) = (unit.file, byteCount, sum, done, counts)
   }
 
+  /// The manifest of a file that is there, a part of something else than a conversion.
+  /// - Throws: `RequestError` io, interrupted.
+  init(work: JSON, request: JSON, part: Int, of parts: Int, path: String, counts: [Int]) throws {
+    (self.work, self.request, unit, units) = (work, request, part, parts)
+    let made = try FileSum.xxh64.contents(of: path)
+    (file, byteCount, sum, self.counts) = (fileName(path), made.byteCount, made.sum, counts)
+    done = []
+  }
+
   /// Reads a manifest.
   /// - Throws: `UNIT_MISMATCH` for a file that is not a unit's manifest.
   init(path: String) throws {

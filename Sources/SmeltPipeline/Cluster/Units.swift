@@ -193,6 +193,11 @@ package struct Share: Sendable, Hashable {
     }
   }
 
+  /// The parts of the share where all parts are alike: part p of P is in share ⌊(p + ½) · n ÷ P⌋ + 1.
+  func parts(_ parts: Int) -> [Int] {
+    (0..<parts).filter { (2 * $0 + 1) * count / (2 * parts) == number - 1 }
+  }
+
   /// `3/8`.
   package var text: String { "\(number)/\(count)" }
 }

@@ -100,6 +100,14 @@ package struct Windows: Sendable {
     self.context = context
   }
 
+  /// Some of the windows, and none to look for more in.
+  func part(_ places: Range<Int>) -> Windows {
+    var part = Windows(Array(sequences[places]), context: context)
+    (part.files, part.notes, part.draw) = (files, notes, draw)
+    (part.tokenization, part.texts) = (tokenization, texts)
+    return part
+  }
+
   /// One line: what will run.
   func summary(groups: Int) -> String {
     "\(grouped(tokenCount)) tokens in \(grouped(sequences.count)) windows, in one pass over the layers"

@@ -15,11 +15,14 @@ internal import Synchronization
 package final class ObservedWeights<Base: Weights>: Weights {
   private let base: Base
   private let grouped: [WeightName: Int]
+  private let keepsSums: Bool
   private let state = Mutex(Watched())
 
   /// Watches `base`. The specs tell which weights have rows that see inputs of their own.
-  package init(_ base: Base, specs: [WeightSpec]) {
+  /// - Parameter keepsSums: whether entries keep the sums of squares beside their means.
+  package init(_ base: Base, specs: [WeightSpec], keepsSums: Bool = false) {
     self.base = base
+    self.keepsSums = keepsSums
     grouped = Dictionary(specs.lazy.filter { $0.inputGroups > 1 }.map { ($0.name, $0.inputGroups) }) {
       first, _ in first
     }
@@ -93,7 +96,7 @@ package final class ObservedWeights<Base: Weights>: Weights {
       defer { (state.order, state.places) = ([], [:]) }
       return state.order
     }
-    return order.map { $0.entry }
+    return order.map { $0.entry(keepsSums: keepsSums) }
   }
 
   /// The experts' tokens since the last call, layers in ascending order; forgotten here.
@@ -191,15 +194,17 @@ private final class Watch: Sendable {
     }
   }
 
-  var entry: StatisticsEntry {
+  func entry(keepsSums: Bool) -> StatisticsEntry {
     sums.withLock { sums in
-      StatisticsEntry(
+      if keepsSums {
+        return StatisticsEntry(
+          name, groups: groups, columns: columns, absmax: sums.absmax, squareSums: sums.squares,
+          counts: sums.counts)
+      }
+      return StatisticsEntry(
         name, groups: groups, columns: columns, absmax: sums.absmax,
-        meanSquare: sums.squares.enumerated().map { index, sum in
-          let count = sums.counts[index / columns]
-          let mean = count == 0 ? 0 : sum / Double(count)
-          return Float(min(mean, Double(Float.greatestFiniteMagnitude)))  // squares of 10^19 and more
-        }, counts: sums.counts)
+        meanSquare: StatisticsEntry.means(sums.squares, counts: sums.counts, columns: columns),
+        counts: sums.counts)
     }
   }
 }

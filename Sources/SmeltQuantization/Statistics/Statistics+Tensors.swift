@@ -5,22 +5,26 @@ internal import SmeltStorage
 package import SmeltTensors
 
 extension StatisticsEntry {
-  /// The tensors of an entry: `.absmax` where it is known, `.mean_square`, `.count`.
-  package var tensors: [StatisticsTensor] {
+  /// The tensors of an entry: `.absmax` where it is known, its squares, `.count`.
+  package func tensors(_ form: StatisticsForm = .means) -> [StatisticsTensor] {
     zip(
-      StatisticsEntry.layout(weight, groups: groups, columns: columns),
-      [absmax.map(littleEndian), littleEndian(meanSquare), littleEndian(counts)]
+      StatisticsEntry.layout(weight, groups: groups, columns: columns, form),
+      [
+        absmax.map(littleEndian), form == .means ? littleEndian(meanSquare) : littleEndian(sums),
+        littleEndian(counts),
+      ]
     ).compactMap { layout, bytes in
       bytes.map { StatisticsTensor(name: layout.name, dtype: layout.dtype, shape: layout.shape, bytes: $0) }
     }
   }
 
   /// Names, dtypes and shapes of an entry's tensors, for writers that need the header before the values.
-  package static func layout(_ weight: WeightName, groups: Int, columns: Int)
-    -> [(name: String, dtype: DType, shape: Shape)]
-  {
+  package static func layout(
+    _ weight: WeightName, groups: Int, columns: Int, _ form: StatisticsForm = .means
+  ) -> [(name: String, dtype: DType, shape: Shape)] {
     [
-      ("\(weight).absmax", .f32, [groups, columns]), ("\(weight).mean_square", .f32, [groups, columns]),
+      ("\(weight).absmax", .f32, [groups, columns]),
+      ("\(weight)\(form.squares)", form.dtype, [groups, columns]),
       ("\(weight).count", .i64, [groups]),
     ]
   }
@@ -47,9 +51,8 @@ extension ExpertTokens {
 }
 
 extension Statistics {
-  private static let kinds = [".absmax", ".mean_square", ".count"]
-  /// Those that a weight must have.
-  private static let required = [".mean_square", ".count"]
+  /// Endings that a weight must have.
+  private var required: [String] { [form.squares, ".count"] }
 
   /// Every tensor has a known name, its dtype and a shape that fits its siblings'.
   func checkLayout() throws(FormatError) {
@@ -70,15 +73,17 @@ extension Statistics {
         }
         continue
       }
-      guard let kind = Statistics.kinds.first(where: { tensor.name.hasSuffix($0) }) else {
+      guard let kind = ([".absmax"] + required).first(where: { tensor.name.hasSuffix($0) }) else {
         throw refusal(tensor, "is not the name of a statistic")
       }
       let weight = String(tensor.name.dropLast(kind.count))
-      for sibling in Statistics.required where self.tensor(weight + sibling) == nil {
+      for sibling in required where self.tensor(weight + sibling) == nil {
         throw refusal(tensor, "has no \(weight + sibling) beside it")
       }
-      try require(tensor, kind == ".count" ? .i64 : .f32, rank: kind == ".count" ? 1 : 2)
-      guard let first = self.tensor(weight + ".mean_square") else { continue }
+      try require(
+        tensor, kind == ".count" ? .i64 : kind == ".absmax" ? .f32 : form.dtype,
+        rank: kind == ".count" ? 1 : 2)
+      guard let first = self.tensor(weight + form.squares) else { continue }
       let expected: Shape = kind == ".count" ? [first.shape.rows] : first.shape
       guard tensor.shape == expected, tensor.shape.count > 0 else {
         throw refusal(tensor, "is \(tensor.shape), expected \(expected), none of them 0")
@@ -121,6 +126,25 @@ extension Statistics {
           values[index] = divisor == 0 ? 0 : values[index] / divisor
         }
       }
+    }
+    return values
+  }
+
+  /// The values of an F64 tensor: finite, not negative.
+  func doubles(_ tensor: StatisticsTensor) throws(FormatError) -> [Double] {
+    // SAFETY: as above.
+    guard tensor.bytes.count == tensor.shape.count * 8 else {
+      throw refusal(
+        tensor, "has \(tensor.bytes.count) bytes, expected \(tensor.shape.count) numbers of 8 bytes")
+    }
+    let values = tensor.bytes.withUnsafeBytes { bytes in
+      (0..<tensor.shape.count).map {
+        Double(
+          bitPattern: UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: $0 * 8, as: UInt64.self)))
+      }
+    }
+    if let bad = values.firstIndex(where: { !($0 >= 0 && $0.isFinite) }) {
+      throw refusal(tensor, "value \(bad) is \(values[bad]), expected a finite number of at least 0")
     }
     return values
   }

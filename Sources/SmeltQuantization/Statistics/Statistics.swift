@@ -18,6 +18,8 @@ package struct StatisticsEntry: Sendable, Equatable {
   package let absmax: [Float]?
   /// The mean square of each input channel, [groups, columns]; 0 where no token came.
   package let meanSquare: [Float]
+  /// The sums that the means are of, [groups, columns]; nil where they were not kept.
+  package private(set) var squareSums: [Double]?
   /// Tokens that came, [groups].
   package let counts: [Int]
 
@@ -35,6 +37,16 @@ package struct StatisticsEntry: Sendable, Equatable {
     self.absmax = absmax
     self.meanSquare = meanSquare
     self.counts = counts
+  }
+
+  /// An entry of sums.
+  package init(
+    _ weight: WeightName, groups: Int, columns: Int, absmax: [Float]?, squareSums: [Double], counts: [Int]
+  ) {
+    self.init(
+      weight, groups: groups, columns: columns, absmax: absmax,
+      meanSquare: StatisticsEntry.means(squareSums, counts: counts, columns: columns), counts: counts)
+    self.squareSums = squareSums
   }
 
   /// The entry of a weight that no token reached.
@@ -95,9 +107,8 @@ package struct StatisticsTensor: Sendable {
 
 /// What calibration learned about a model.
 package struct Statistics: Sendable {
-  /// The `format` of the metadata.
-  package static let format = "smelt.statistics/1"
-
+  /// What the file holds of squares.
+  package let form: StatisticsForm
   /// The model's `model_type`; nil where it is not known, as from an importance matrix.
   package var modelType: String?
   /// SHA-256 of the file they were read from, in lower-case hexadecimal; nil where there was none.
@@ -117,7 +128,10 @@ package struct Statistics: Sendable {
   private var places: [String: Int] = [:]
 
   /// Statistics without entries.
-  package init(modelType: String?, tokens: Int, context: Int, sequences: Int) {
+  package init(
+    modelType: String?, tokens: Int, context: Int, sequences: Int, form: StatisticsForm = .means
+  ) {
+    self.form = form
     self.modelType = modelType
     self.tokens = tokens
     self.context = context
@@ -126,7 +140,7 @@ package struct Statistics: Sendable {
 
   /// Adds entries; a weight may have one only.
   package mutating func add(_ entries: [StatisticsEntry]) {
-    for entry in entries { for tensor in entry.tensors { append(tensor) } }
+    for entry in entries { for tensor in entry.tensors(form) { append(tensor) } }
   }
 
   /// Adds counts; a layer may have one only.
@@ -164,16 +178,17 @@ package struct Statistics: Sendable {
 
   /// The metadata of a statistics file, in order.
   package var metadata: [(key: String, value: String)] {
-    [("format", Statistics.format)] + (modelType.map { [("model_type", $0)] } ?? []) + [
+    [("format", form.format)] + (modelType.map { [("model_type", $0)] } ?? []) + [
       ("tokens", String(tokens)), ("context", String(context)), ("sequences", String(sequences)),
     ] + notes
   }
 
   /// Statistics from a file's tensors and metadata. Shapes and sizes are checked now, values when they are asked for.
   /// - Throws: `STAT_FORMAT`.
-  package init(tensors: [StatisticsTensor], metadata: [(key: String, value: String)], file: String? = nil)
-    throws(FormatError)
-  {
+  package init(
+    tensors: [StatisticsTensor], metadata: [(key: String, value: String)], file: String? = nil,
+    form: StatisticsForm = .means
+  ) throws(FormatError) {
     func text(_ key: String) throws(FormatError) -> String {
       guard let found = metadata.first(where: { $0.key == key }) else {
         throw FormatError(.statistics, file: file, subject: key, "is missing from the metadata")
@@ -189,13 +204,15 @@ package struct Statistics: Sendable {
       return value
     }
     let format = try text("format")
-    guard format == Statistics.format else {
+    guard format == form.format else {
       throw FormatError(
-        .statistics, file: file, subject: "format", "is '\(format)', expected '\(Statistics.format)'")
+        .statistics, file: file, subject: "format", "is '\(format)', expected '\(form.format)'",
+        help: format == StatisticsForm.sums.format
+          ? "it is one part of a calibration: `smelt join` makes statistics of all of them" : nil)
     }
     self.init(
       modelType: try text("model_type"), tokens: try number("tokens"), context: try number("context"),
-      sequences: try number("sequences"))
+      sequences: try number("sequences"), form: form)
     self.file = file
     let known = Set(self.metadata.map(\.key))
     notes = metadata.filter { !known.contains($0.key) }
@@ -218,11 +235,14 @@ package struct Statistics: Sendable {
   /// The entry of a weight, or nil when the file has none.
   /// - Throws: `STAT_FORMAT` for values that no calibration can give.
   package func entry(_ weight: WeightName) throws(FormatError) -> StatisticsEntry? {
-    guard let square = tensor("\(weight).mean_square"), let count = tensor("\(weight).count") else {
-      return nil
-    }
+    guard let square = squares(weight), let count = tensor("\(weight).count") else { return nil }
     var absmax: [Float]?
     if let tensor = tensor("\(weight).absmax") { absmax = try floats(tensor) }
+    if form == .sums {
+      return StatisticsEntry(
+        weight, groups: square.shape.rows, columns: square.shape.columns, absmax: absmax,
+        squareSums: try doubles(square), counts: try counts(count))
+    }
     return StatisticsEntry(
       weight, groups: square.shape.rows, columns: square.shape.columns, absmax: absmax,
       meanSquare: try floats(square), counts: try counts(count))
@@ -233,7 +253,7 @@ package struct Statistics: Sendable {
   /// - Throws: `STAT_FORMAT`.
   package func importance(_ weight: WeightName) throws(FormatError) -> ImportanceView? {
     guard let reach = try reach(weight), reach.counts.allSatisfy({ $0 > 0 }),
-      let square = tensor("\(weight).mean_square")
+      let square = squares(weight)
     else { return nil }
     var absmax: [Float]?
     if let tensor = tensor("\(weight).absmax") { absmax = try floats(tensor) }
@@ -243,9 +263,7 @@ package struct Statistics: Sendable {
 
   /// Groups, input channels and tokens of a weight's entry, without its values.
   func reach(_ weight: WeightName) throws(FormatError) -> (groups: Int, columns: Int, counts: [Int])? {
-    guard let square = tensor("\(weight).mean_square"), let count = tensor("\(weight).count") else {
-      return nil
-    }
+    guard let square = squares(weight), let count = tensor("\(weight).count") else { return nil }
     return (square.shape.rows, square.shape.columns, try counts(count))
   }
 
@@ -287,7 +305,7 @@ package struct Statistics: Sendable {
         }
       } else if CacheRange.layer(ofTensor: tensor.name) != nil {
         continue
-      } else if let kind = [".absmax", ".mean_square"].first(where: { tensor.name.hasSuffix($0) }) {
+      } else if let kind = [".absmax", form.squares].first(where: { tensor.name.hasSuffix($0) }) {
         let name = String(tensor.name.dropLast(kind.count))
         guard let spec = specs[name] else {
           throw refuse(name, "has statistics, but the model has no such weight")
@@ -299,6 +317,8 @@ package struct Statistics: Sendable {
       }
     }
   }
+
+  private func squares(_ weight: WeightName) -> StatisticsTensor? { tensor("\(weight)\(form.squares)") }
 
   func tensor(_ name: String) -> StatisticsTensor? { places[name].map { tensors[$0] } }
 }
