@@ -32,6 +32,14 @@ extension OutputKind {
   /// A report of `verify` for people: by the page's generator.
   package static let reportPage = OutputKind("a page of verify") { isPage($0, "verify") }
 
+  /// A statement of in-toto about a conversion: by the types of statement and predicate.
+  package static let statement = OutputKind("a statement about a conversion") { path in
+    guard let bytes = try? readSmallFile(path, limit: 1 << 30, code: .tokens),
+      let json = try? JSON.scan(bytes, limits: JSONLimits(values: 64 << 20))
+    else { return false }
+    return json["_type"]?.string == statementType && json["predicateType"]?.string == predicateType
+  }
+
   /// A comparison of several reports, for machines: by its `schema`.
   package static let comparison = OutputKind("a comparison of reports") { hasSchema($0, "smelt.compare/") }
 
@@ -62,10 +70,16 @@ extension OutputKind {
   /// All of them.
   package static let all: [OutputKind] = [
     .ingot, .gguf, .imatrix, .statistics, .logits, .report, .reportPage, .comparison, .comparisonPage,
-    .differencePage, .calibrationPage, .heatMap, .recipe,
+    .differencePage, .calibrationPage, .heatMap, .recipe, .statement,
   ]
 
   // MARK: marks that writers outside this room put into their files
+
+  /// The type of a statement of in-toto.
+  package static let statementType = "https://in-toto.io/Statement/v1"
+
+  /// The type of a statement's predicate: a name of ours, with the version of its members.
+  package static let predicateType = "urn:smelt:conversion:1"
 
   /// Begins the line of a heat map that names the program.
   package static let heatMapMark = "<metadata>smelt "

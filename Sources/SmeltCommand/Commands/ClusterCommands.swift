@@ -31,6 +31,14 @@ struct ShareOptions: ParsableArguments {
   /// The share; nil for a whole result.
   /// - Throws: `RequestError` usage.
   func share() throws -> Share? { try Share.asked(shard) }
+
+  /// Refuses a statement about a share: there is a result when all are joined.
+  func refuse(_ stating: AttestOption) throws {
+    guard shard == nil || stating.attest == nil else {
+      throw ValidationError(
+        "--attest speaks of a result, --shard makes a share of one: give it to `smelt join`")
+    }
+  }
 }
 
 extension Share {
@@ -92,6 +100,7 @@ struct JoinCommand: ParsableCommand {
   var overwrite = false
   @Flag(name: .long, help: "Remove the parts once the result has its name.")
   var removeParts = false
+  @OptionGroup var stating: AttestOption
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
@@ -100,11 +109,16 @@ struct JoinCommand: ParsableCommand {
   }
 
   func run() throws {
-    let summary = try joinParts(
-      Array(paths.dropLast()), to: paths[paths.count - 1],
-      JoinOptions(
-        source: source, recipe: recipe, statistics: statistics, overwrite: overwrite,
-        removesParts: removeParts), common.run)
+    let result = paths[paths.count - 1]
+    let summary = try stating.stating([], result, overwrite: overwrite, common.run) {
+      try joinParts(
+        Array(paths.dropLast()), to: result,
+        JoinOptions(
+          source: source, recipe: recipe, statistics: statistics, overwrite: overwrite,
+          removesParts: removeParts), common.run)
+    } _: {
+      $0.conversion
+    }
     try output.show(summary.json, summary.text)
   }
 }

@@ -1,4 +1,4 @@
-// plan, convert, calibrate, quantize: one model in, one file out.
+// plan, convert, quantize: one model in, one result out.
 
 import ArgumentParser
 import SmeltPipeline
@@ -175,8 +175,11 @@ struct ConvertCommand: ParsableCommand {
   var result: String
   @OptionGroup var scheme: SchemeOptions
   @OptionGroup var share: ShareOptions
+  @OptionGroup var stating: AttestOption
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
+
+  func validate() throws { try share.refuse(stating) }
 
   func run() throws {
     let own = try share.share()
@@ -186,102 +189,10 @@ struct ConvertCommand: ParsableCommand {
       let summary = try convertShare(model, to: result, own, options)
       return try output.show(summary.json, summary.text)
     }
-    let summary = try convert(model, to: result, options)
-    try output.show(summary.json, summary.text)
-  }
-}
-
-/// Refuses a result that another run is writing, before texts are read.
-private func requireFree(_ result: String, _ model: Model, _ verb: String, _ options: RunOptions) throws {
-  try requireName(result)
-  try model.refuseAlias(result)
-  try options.holding([result], verb) {}
-}
-
-/// How much of a calibration may be lost.
-struct CheckpointFlags: ParsableArguments {
-  @Option(
-    name: .customLong("checkpoint-seconds"),
-    help: ArgumentHelp("How many seconds of calibration may be lost when the run is stopped.", valueName: "n")
-  )
-  var seconds: Double = CalibrationProgressOptions().seconds
-
-  func validate() throws {
-    guard seconds >= 0 else { throw ValidationError("--checkpoint-seconds must be at least 0") }
-  }
-}
-
-struct CalibrateCommand: ParsableCommand {
-  static let configuration = CommandConfiguration(
-    commandName: "calibrate",
-    abstract: "Runs a text through a model and records the activation statistics of each weight.",
-    discussion: """
-      Every expert below --min-tokens is listed with what it got instead.
-
-      Example: smelt calibrate DIR statistics.safetensors --text text.txt
-      A file named .gguf becomes an importance matrix for llama-quantize.
-
-      By many machines, in as many parts as tasks:
-        smelt calibrate DIR s.safetensors --text text.txt --shard 1/2
-        smelt calibrate DIR s.safetensors --text text.txt --shard 2/2
-        smelt join s.safetensors.parts s.safetensors --remove-parts
-      """)
-
-  @Argument(help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.")
-  var model: String
-  @OptionGroup var opening: OpenOptions
-  @Argument(help: "The statistics file to write: .gguf for an importance matrix, else safetensors.")
-  var statistics: String
-  @OptionGroup var text: TextOptions
-  @OptionGroup var starved: PolicyOptions
-  @OptionGroup var parts: PartOptions
-  @Flag(name: .long, help: "Replace a result that smelt wrote, and nothing else.")
-  var overwrite = false
-  @Flag(name: .long, help: "Resume an interrupted run.")
-  var resume = false
-  @OptionGroup var checkpoints: CheckpointFlags
-  @OptionGroup var common: CommonOptions
-  @OptionGroup var output: JSONOption
-
-  func validate() throws {
-    guard parts.shard != nil else { return }
-    guard starved.report == nil else {
-      throw ValidationError("--report shows all of a calibration, --shard makes a part of one")
-    }
-    guard !resume else {
-      throw ValidationError("--shard needs no --resume: what a task finds done is not done again")
-    }
-  }
-
-  func run() throws {
-    let share = try Share.asked(parts.shard)
-    let path = model
-    let model = try opening.open(path)
-    let policy = try starved.chosen(inParts: parts.isGiven)
-    let asked =
-      parts.isGiven
-      ? try PartsRequest(
-        textPath: text.path, policy: policy, parts: parts.parts ?? share?.count ?? 1, overwrite: overwrite,
-        seconds: checkpoints.seconds, model: path, allowDrop: opening.allowDrop) : nil
-    if let share, let asked {
-      let summary = try calibrateShare(
-        model, try text.windows(model), to: statistics, share, asked, common.run)
-      return try output.show(summary.json, summary.text)
-    }
-    try requireFree(statistics, model, "calibrate", common.run)
-    let windows = try text.windows(model)
-    let report = try starved.reportFile(model, texts: windows.files, overwrite: overwrite)
-    let summary = try common.run.holding([report?.path].compactMap { $0 }, "calibrate") {
-      let summary =
-        if let asked {
-          try calibrateInParts(model, windows, to: statistics, asked, resumes: resume, common.run)
-        } else {
-          try calibrate(
-            model, windows, textPath: text.path, to: statistics, overwrite: overwrite, policy: policy,
-            checkpoints: CalibrationProgressOptions(resume: resume, seconds: checkpoints.seconds), common.run)
-        }
-      if let report { try summary.write(to: report) }
-      return summary
+    let summary = try stating.stating([model], result, overwrite: scheme.overwrite, common.run) {
+      try convert(model, to: result, options)
+    } _: {
+      $0
     }
     try output.show(summary.json, summary.text)
   }
@@ -313,10 +224,12 @@ struct QuantizeCommand: ParsableCommand {
   @OptionGroup var starved: PolicyOptions
   @OptionGroup var checkpoints: CheckpointFlags
   @OptionGroup var share: ShareOptions
+  @OptionGroup var stating: AttestOption
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
   func validate() throws {
+    try share.refuse(stating)
     let hasBudget = try method.budget() != nil
     let isCoded = scheme.scheme?.lowercased() == Budget.codedScheme
     guard scheme.scheme != nil || scheme.deployment != nil || scheme.recipe != nil || hasBudget else {
@@ -364,9 +277,12 @@ struct QuantizeCommand: ParsableCommand {
     if scheme.scheme != nil { budget?.candidates = [Budget.codedScheme] }
     guard let text = calibration.first else {
       guard starved.report == nil else { throw ValidationError("--report shows a calibration") }
-      let summary =
+      let summary = try stating.stating([model], result, overwrite: scheme.overwrite, common.run) {
         try budget.map { try quantize(model, to: result, within: $0, options) }
-        ?? convert(model, to: result, options)
+          ?? convert(model, to: result, options)
+      } _: {
+        $0
+      }
       return try output.show(
         [
           "schema": "smelt.quantize/1", "calibration": JSON(.null), "conversion": summary.json,
@@ -376,13 +292,19 @@ struct QuantizeCommand: ParsableCommand {
     try requireFree(result, model, "quantize", common.run)
     let windows = try cut.windows(calibration, model)
     let report = try starved.reportFile(model, texts: windows.files, overwrite: scheme.overwrite)
-    let (learned, summary) = try common.run.holding([report?.path].compactMap { $0 }, "quantize") {
-      let made = try quantize(
-        model, to: result, calibration: windows, textPath: text,
-        choosesObserver: scheme.observer == nil && scheme.recipe == nil, method: methodOptions,
-        budget: budget, policy: policy, options)
-      if let report { try made.0.write(to: report) }
-      return made
+    let (learned, summary): (CalibrationSummary, ConvertSummary) = try stating.stating(
+      [model], result, overwrite: scheme.overwrite, common.run
+    ) {
+      try common.run.holding([report?.path].compactMap { $0 }, "quantize") {
+        let made = try quantize(
+          model, to: result, calibration: windows, textPath: text,
+          choosesObserver: scheme.observer == nil && scheme.recipe == nil, method: methodOptions,
+          budget: budget, policy: policy, options)
+        if let report { try made.0.write(to: report) }
+        return made
+      }
+    } _: {
+      $0.1
     }
     try output.show(
       [

@@ -48,8 +48,14 @@ struct CheckCommand: ParsableCommand {
       status 0 where it loads the model and computes what its files say, 1 where it
       would compute something else, 3 where it would not load it.
 
+      With --rederive the result is made again from its source, by what it records
+      of its making, and its bytes are compared (Formats/attestation.md). Exit
+      status 0 where they are the same, 1 where bytes differ, 2 where source or
+      statistics are not those it was made from, 3 where it cannot be made again.
+
       Example: smelt check model.ingot
                smelt check DIR --for vllm --tp 8
+               smelt check --rederive hf://org/name OUT/ --sample 50
       """)
 
   @Argument(help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.")
@@ -78,11 +84,15 @@ struct CheckCommand: ParsableCommand {
   var tp: Int?
   @Flag(name: .long, help: "With --for: exit status 1 also where something is worth knowing.")
   var strict = false
+  @OptionGroup var rederiving: RederiveFlags
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
   func validate() throws {
     if let tp, !(1...65_536).contains(tp) { throw ValidationError("--tp must be from 1 to 65536") }
+    guard rederiving.source == nil || engine == nil && !checksums else {
+      throw ValidationError("--rederive compares bytes: leave --for and --checksums away")
+    }
     guard engine == nil else {
       guard !checksums else { throw ValidationError("--checksums scans, --for does not: give one of them") }
       return
@@ -104,6 +114,15 @@ struct CheckCommand: ParsableCommand {
       let found = try checkEngine(try opening.open(model), for: engine, version: version, shards: tp ?? 1)
       try output.show(found.json, found.text)
       let status = found.exitStatus(isStrict: strict)
+      if status != 0 { throw ExitCode(status) }
+      return
+    }
+    if let source = rederiving.source {
+      let asked = try rederiving.options(common.run)
+      let found = try rederive(
+        try opening.open(model, isReported: true), from: try opening.open(source, isReported: true), asked)
+      try output.show(found.json, found.text)
+      let status = found.verdict.exitStatus
       if status != 0 { throw ExitCode(status) }
       return
     }

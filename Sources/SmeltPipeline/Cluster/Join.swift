@@ -36,6 +36,12 @@ package enum Joined: Sendable {
   /// Statistics.
   case statistics(CalibrationSummary)
 
+  /// What was converted; nil for what is no model.
+  package var conversion: ConvertSummary? {
+    guard case .model(let summary) = self else { return nil }
+    return summary
+  }
+
   /// For machines: as the verb that one machine would have run.
   package var json: JSON {
     switch self {
@@ -107,7 +113,8 @@ private func joinConversion(
       path: path, container: options.target.name, byteCount: written.byteCount,
       contentHash: written.contentHash, files: written.files, warnings: plan.warnings + written.warnings,
       bytesIn: plan.bytesIn, leftOut: plan.leftOut, leftFiles: plan.leftFiles, ledger: facts.ledger,
-      seconds: monotonicSeconds() - start.0, processorSeconds: processorSeconds() - start.1,
+      provenance: try provenance(model, options, facts.ledger), seconds: monotonicSeconds() - start.0,
+      processorSeconds: processorSeconds() - start.1,
       peakMemoryBytes: peakMemoryBytes())
   }
 }

@@ -29,6 +29,8 @@ package struct ConvertSummary: Sendable {
   package var leftFiles: [LeftFile] = []
   /// The ledger with what reading the data told.
   package var ledger: [LedgerEntry]
+  /// What it was made from and how.
+  package var provenance: JSON
   /// Wall time of the whole conversion, syncing included.
   package var seconds: Double
   /// CPU time of the conversion, all threads together.
@@ -118,7 +120,8 @@ func converting(_ model: Model, to path: String, _ options: ConvertOptions) thro
     contentHash: written.contentHash,
     files: written.files, warnings: plan.warnings + written.warnings, bytesIn: plan.bytesIn,
     leftOut: plan.leftOut, leftFiles: plan.leftFiles, ledger: facts.ledger,
-    seconds: monotonicSeconds() - start.0, processorSeconds: processorSeconds() - start.1,
+    provenance: try provenance(model, options, facts.ledger), seconds: monotonicSeconds() - start.0,
+    processorSeconds: processorSeconds() - start.1,
     peakMemoryBytes: peakMemoryBytes())
 }
 

@@ -24,6 +24,8 @@ package struct ConvertOptions: Sendable {
   package var overwrite: Bool
   /// How codes and scales were chosen, for the provenance; null: rounding to nearest.
   var method = JSON(.null)
+  /// Words for a directory that say more than the recipe, for the provenance; null: none.
+  var words = JSON(.null)
   /// Go on with what a run that was stopped has left.
   package var resume = false
   /// Whether what a method chose in a run that was stopped is taken up.

@@ -40,7 +40,8 @@ func provenance(_ model: Model, _ options: ConvertOptions, _ ledger: [LedgerEntr
     ("source", JSON(members: source)), ("recipe", options.recipe.json), ("method", options.method),
     ("statistics", options.statistics.map(\.provenance) ?? JSON(.null)),
   ]
-  return JSON(members: members + carried)
+  let target = options.words.isNull ? [] : [("target", options.words)]
+  return JSON(members: members + target + carried)
 }
 
 extension Statistics {

@@ -108,7 +108,17 @@ package struct ConversionRequest: Sendable {
           maxPartSize: maxPartSize, scheme: scheme, engines: engines)),
       drafts: try DraftFate(named: drafts), exactOnly: exactOnly, overwrite: overwrite, run: run)
     options.calibrates = calibrates
+    if container.name == Container.safetensors.name { options.words = words }
     return options
+  }
+
+  /// What was said of a directory beside the recipe: with it the same directory can be made again. Null where nothing was.
+  private var words: JSON {
+    let said = [
+      ("scheme", recipePath == nil ? scheme : nil), ("layout", engines.layout),
+      ("activations", engines.activations), ("kv_cache", engines.cache),
+    ].compactMap { key, word in word.map { (key, JSON($0)) } }
+    return said.isEmpty ? JSON(.null) : JSON(members: said)
   }
 
   /// The recipe of a scheme's name, or of one of llama-quantize's names, which look at the model: mixtures in any container, and in a

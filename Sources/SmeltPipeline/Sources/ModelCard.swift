@@ -22,6 +22,17 @@ enum ModelCard {
     return try? JSON.scan(String(text[open.upperBound..<close.lowerBound]))
   }
 
+  /// Begins the line of such a section that has the hash of the source.
+  static let hashLine = "SHA-256 of the lines \"name XXH64\" of the source's tensors: "
+
+  /// The hash of the source's tensors that the last such section of a card has; nil without one.
+  static func statedHash(in card: [UInt8]) -> String? {
+    let text = String(decoding: card, as: UTF8.self)
+    guard let line = text.ranges(of: hashLine).last else { return nil }
+    let hash = text[line.upperBound...].dropFirst().prefix { $0 != "`" && $0 != "\n" }
+    return hash.utf8.count == 64 ? String(hash) : nil
+  }
+
   /// A card with a report's lines in the place for it, the last one where a card was copied along; nil without a place.
   static func sealed(_ card: [UInt8], with report: String) -> [UInt8]? {
     let text = String(decoding: card, as: UTF8.self)

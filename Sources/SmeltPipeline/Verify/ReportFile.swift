@@ -45,6 +45,11 @@ package struct ReportFile: Sendable {
     ReportFile(path, isPicture(path) ? .heatMap : .calibrationPage, overwrite)
   }
 
+  /// What a conversion made of what.
+  package static func statement(_ path: String, overwrite: Bool) -> ReportFile {
+    ReportFile(path, .statement, overwrite)
+  }
+
   fileprivate static func isPicture(_ path: String) -> Bool { path.lowercased().hasSuffix(".svg") }
 
   /// Refuses a file that cannot be written, before the work that it would take.

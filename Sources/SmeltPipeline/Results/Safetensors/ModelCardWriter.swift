@@ -33,7 +33,7 @@ struct ModelCardWriter {
       \(converted.count) weights converted (\(counts)), \(converted.count { $0.inexactValues == 0 }) of them without changing a
       value; \(ledger.count { $0.isKept }) kept as they were, \(ledger.count { $0.fate == .dropped }) tensors left out by rules.
 
-      SHA-256 of the lines "name XXH64" of the source's tensors: `\(sourceHash(ledger))`
+      \(ModelCard.hashLine)`\(sourceHash(ledger))`
 
       ```json
       \(JSON(members: members.map { ($0.0, $0.1) }).text(indented: true))

@@ -1,0 +1,177 @@
+// The tensors that a conversion makes, one after another, and the same tensors of a result that is there: for each container
+// what its sink does with slabs, without a file.
+
+import SmeltContainers
+import SmeltModels
+import SmeltQuantization
+import SmeltStorage
+import SmeltTensors
+
+/// Makes tensors of slabs, as a container's sink does, beside a result's.
+protocol RederivedTensors: AnyObject {
+  /// Runs of slabs that make whole tensors, in the plan's order.
+  func groups(_ plan: Plan) -> [Range<Int>]
+  /// The tensors before those of slabs.
+  func begin(_ write: (String, Bytes) throws -> Void) throws
+  /// The next slab begins.
+  func begin(_ slab: OutputMatrix) throws
+  /// The next bytes of its codes.
+  func append(_ piece: ConvertedPiece, _ write: (String, Bytes) throws -> Void) throws
+  /// Its codes are whole.
+  func end(
+    _ slab: OutputMatrix, _ others: [(part: ResultPart, bytes: Bytes)],
+    _ write: (String, Bytes) throws -> Void
+  ) throws
+  /// The bytes of a tensor of the result; nil where it has none.
+  func stored(_ name: String) throws -> Bytes?
+  /// All tensors of the result.
+  var names: [String] { get }
+}
+
+extension RederivedTensors {
+  func begin(_ write: (String, Bytes) throws -> Void) throws {}
+}
+
+/// The tensors of a result, opened from its path again.
+/// - Throws: refusals of the result; `RequestError` for what the container cannot hold.
+func rederivedTensors(_ result: Model, _ source: Model, _ plan: Plan, _ options: ConvertOptions) throws
+  -> any RederivedTensors
+{
+  switch options.target {
+  case let target as SafetensorsResult:
+    var naming = try TensorNaming(source, plan.weights, target.layout)
+    try naming.chooseScales(options.statistics, plan.weights, source)
+    return DirectoryTensors(
+      try SafetensorsDirectory(path: result.path), TensorAssembler(naming.tensors(plan), plan, options))
+  case is GGUFResult:
+    return GGUFResultTensors(try GGUFFile(path: result.path), plan, source)
+  default:
+    return IngotTensors(try IngotFile(path: result.path))
+  }
+}
+
+/// Runs of neighbours of one name.
+private func runs(_ names: [String]) -> [Range<Int>] {
+  var runs: [Range<Int>] = []
+  for (place, name) in names.enumerated() {
+    if let last = runs.last, names[last.lowerBound] == name {
+      runs[runs.count - 1] = last.lowerBound..<place + 1
+    } else {
+      runs.append(place..<place + 1)
+    }
+  }
+  return runs
+}
+
+private final class DirectoryTensors: RederivedTensors {
+  private let files: SafetensorsDirectory
+  private let assembler: TensorAssembler
+
+  init(_ files: SafetensorsDirectory, _ assembler: TensorAssembler) {
+    (self.files, self.assembler) = (files, assembler)
+  }
+
+  func groups(_ plan: Plan) -> [Range<Int>] {
+    var owners = [Int](repeating: -1, count: plan.slabs.count)
+    for (number, tensor) in assembler.tensors.enumerated() {
+      for slab in tensor.slabs { owners[slab] = number }
+    }
+    return runs(owners.map { "\($0)" })
+  }
+
+  func begin(_ slab: OutputMatrix) { assembler.begin(slab) }
+
+  func append(_ piece: ConvertedPiece, _ write: (String, Bytes) throws -> Void) throws {
+    try assembler.append(piece, write: write)
+  }
+
+  func end(
+    _ slab: OutputMatrix, _ others: [(part: ResultPart, bytes: Bytes)],
+    _ write: (String, Bytes) throws -> Void
+  ) throws { try assembler.end(others, write: write) }
+
+  func stored(_ name: String) -> Bytes? { files.tensor(name)?.bytes }
+
+  var names: [String] { files.tensors.map(\.name) }
+}
+
+private final class GGUFResultTensors: RederivedTensors {
+  private let file: GGUFFile
+  private let assembler: GGUFAssembler
+  private let source: Model
+
+  init(_ file: GGUFFile, _ plan: Plan, _ source: Model) {
+    (self.file, self.source) = (file, source)
+    assembler = GGUFAssembler(plan, source)
+  }
+
+  func groups(_ plan: Plan) -> [Range<Int>] {
+    runs(plan.slabs.map { (try? GGUFResult.name(of: $0, plan, source.family)) ?? $0.name })
+  }
+
+  func begin(_ write: (String, Bytes) throws -> Void) throws { try assembler.factors(write: write) }
+
+  func begin(_ slab: OutputMatrix) throws { try assembler.begin(slab) }
+
+  func append(_ piece: ConvertedPiece, _ write: (String, Bytes) throws -> Void) throws {
+    try assembler.append(piece, write: write)
+  }
+
+  func end(
+    _ slab: OutputMatrix, _ others: [(part: ResultPart, bytes: Bytes)],
+    _ write: (String, Bytes) throws -> Void
+  ) throws { try assembler.end(slab, write: write) }
+
+  func stored(_ name: String) -> Bytes? { file.tensor(name)?.bytes }
+
+  var names: [String] { file.tensors.map(\.name) }
+}
+
+/// Of an ingot a tensor is a part of a weight: what is stored once its chunks are inflated and held against their checksums.
+private final class IngotTensors: RederivedTensors {
+  private let file: IngotFile
+  private let kept: Set<String>
+  private var current: OutputMatrix?
+  /// The weight that was read last.
+  private var last: (name: String, weight: Weight)?
+
+  init(_ file: IngotFile) {
+    self.file = file
+    kept = Set(file.entries.map(\.name))
+  }
+
+  private static func name(_ weight: String, _ part: PartName) -> String { "\(weight) \(part.rawValue)" }
+
+  func groups(_ plan: Plan) -> [Range<Int>] { plan.slabs.indices.map { $0..<$0 + 1 } }
+
+  func begin(_ slab: OutputMatrix) { current = slab }
+
+  func append(_ piece: ConvertedPiece, _ write: (String, Bytes) throws -> Void) throws {
+    guard let current else { return }
+    try write(Self.name(current.name, current.parts[0].name), piece.content)
+  }
+
+  func end(
+    _ slab: OutputMatrix, _ others: [(part: ResultPart, bytes: Bytes)],
+    _ write: (String, Bytes) throws -> Void
+  ) throws {
+    for (part, bytes) in others { try write(Self.name(slab.name, part.name), bytes) }
+  }
+
+  func stored(_ name: String) throws -> Bytes? {
+    guard let space = name.lastIndex(of: " "),
+      let part = PartName(rawValue: String(name[name.index(after: space)...]))
+    else { return nil }
+    let weight = String(name[..<space])
+    guard kept.contains(weight) else { return nil }
+    if last?.name != weight {
+      if let last { file.evict(last.name) }
+      last = (weight, try file.weight(weight))
+    }
+    return last?.weight.part(part)?.bytes
+  }
+
+  var names: [String] {
+    file.entries.flatMap { entry in entry.parts.map { Self.name(entry.name, $0.name) } }
+  }
+}

@@ -1,0 +1,214 @@
+// A result made again from what it records: the same bytes, or what is not the same, by name. Formats/attestation.md.
+
+import SmeltStorage
+import SmeltTestSupport
+import Testing
+
+/// A result of each kind.
+private struct Made: Sendable {
+  let result: String
+  let options: String
+  var source = "tiny"
+
+  static let all = [
+    Made(result: "x", options: "--scheme W8A8"),
+    Made(result: "x", options: "--scheme fp8-block --max-shard-size 1M"),
+    Made(result: "x", options: "--scheme nvfp4 --layout modelopt", source: "tiny"),
+    Made(result: "x", options: "--scheme NVFP4A16"),
+    Made(result: "x.gguf", options: "--scheme q8_0"),
+    Made(result: "x.gguf", options: "--scheme Q4_K_M --split-max-size 1M"),
+    Made(result: "x.ingot", options: "--scheme int8-channel --compression small"),
+    Made(result: "x.ingot", options: "--max-part-size 2M"),
+    Made(result: "x.ingot", options: "--scheme bf16", source: "fp4"),
+  ]
+}
+
+@Suite struct RederiveTests {
+  private func check(_ shell: Shell, _ words: String, exit: Int32, _ verdict: String) throws -> JSON {
+    let outcome = try shell.run("smelt check --rederive \(words) --quiet --json")
+    #expect(outcome.exit == exit, "\(words): \(outcome)")
+    let json = try outcome.json()
+    #expect(json["verdict"]?.string == verdict, "\(words): \(outcome.stdout)")
+    #expect(try Contract("check --rederive").problems(json) == [])
+    return json
+  }
+
+  @Test(arguments: Made.all.indices) func aResultIsMadeAgain(kind: Int) throws {
+    let made = Made.all[kind]
+    let shell = Shell()
+    let outcome = try shell.run("smelt convert \(made.source) \(made.result) \(made.options) --quiet")
+    // What the container or the family cannot hold is no example.
+    #expect(outcome.exit == 0, "\(made.options): \(outcome.stderr)")
+    let opened =
+      try shell.names().contains("x-00001-of-00003.gguf") ? "x-00001-of-00003.gguf" : firstFile(made, shell)
+    let whole = try check(shell, "\(made.source) \(opened)", exit: 0, "same")
+    #expect(whole["compared"]?.integer == whole["tensors"]?.integer)
+    #expect(whole["bytes"]?.integer ?? 0 > 0 && whole["differing"]?.integer == 0)
+    let sample = try check(shell, "\(made.source) \(opened) --sample 5 --threads 1", exit: 0, "same")
+    #expect(sample["compared"]?.integer == 5)
+    let names = try shell.names()
+    #expect(!names.contains { $0.contains("partial") || $0.hasSuffix(".lock") })
+  }
+
+  private func firstFile(_ made: Made, _ shell: Shell) throws -> String {
+    try shell.names().first { $0.hasPrefix("x-00001-of-") } ?? made.result
+  }
+
+  @Test func aByteThatDiffersIsNamed() throws {
+    let shell = Shell()
+    #expect(
+      try shell.run(
+        "smelt convert tiny x.gguf --scheme q8_0 --quiet; smelt convert tiny x --scheme W8A8 --quiet"
+      ).exit == 0)
+    for (file, result) in [("x.gguf", "x.gguf"), ("x/model.safetensors", "x")] {
+      let sound = try MappedFile(path: shell.file(file)).bytes.array
+      var damaged = sound
+      damaged[sound.count / 2] ^= 1
+      putFile(shell.file(file), damaged)
+      let json = try check(shell, "tiny \(result)", exit: 1, "differs")
+      let difference = try #require(json["differences"]?.array?.first)
+      #expect(json["differing"]?.integer == 1 && difference["tensor"]?.string?.isEmpty == false)
+      let (found, expected) = (difference["found"]?.integer ?? 0, difference["expected"]?.integer ?? 0)
+      #expect(found ^ expected == 1, "\(json.text())")
+      let text = try shell.run("smelt check --rederive tiny \(result) --quiet")
+      #expect(text.exit == 1 && text.stdout.contains("has other bytes, byte "), "\(text)")
+      putFile(shell.file(file), sound)
+    }
+    // Another version that made the same is no matter; one that made something else is named.
+    let sound = try MappedFile(path: shell.file("x.gguf")).bytes.array
+    let words = Array("\"tool\":\"smelt 0.1.0\"".utf8)
+    let place = try #require(
+      sound.indices.first { sound[$0] == words[0] && sound[$0...].starts(with: words) })
+    var other = sound
+    other[place + words.count - 2] = UInt8(ascii: "9")
+    putFile(shell.file("x.gguf"), other)
+    let same = try check(shell, "tiny x.gguf", exit: 0, "same")
+    #expect(same["tool"]?.string == "smelt 0.1.9" && same["program"]?.string == "smelt 0.1.0")
+    other[sound.count / 2] ^= 1
+    putFile(shell.file("x.gguf"), other)
+    let older = try check(shell, "tiny x.gguf", exit: 1, "other_version")
+    #expect(older["problem"]?.string?.contains("smelt 0.1.9") == true)
+    // What an ingot stores is held against its checksums first.
+    #expect(try shell.run("smelt convert tiny x.ingot --scheme int8-channel --quiet").exit == 0)
+    var ingot = try MappedFile(path: shell.file("x.ingot")).bytes.array
+    ingot[ingot.count / 2] ^= 1
+    putFile(shell.file("x.ingot"), ingot)
+    let refused = try shell.run("smelt check --rederive tiny x.ingot --quiet")
+    #expect(refused.exit == 2 && refused.stderr.hasPrefix("error[C_"), "\(refused)")
+  }
+
+  @Test func anotherSourceIsTold() throws {
+    let shell = Shell()
+    let made = try shell.run(
+      """
+      cp -rL tiny other; cp -rL tiny longer; mv longer/model.safetensors longer/weights.safetensors 2>/dev/null
+      for result in x x.ingot; do smelt convert tiny $result --scheme int8-channel --quiet || exit 1; done
+      """)
+    #expect(made.exit == 0, "\(made.stderr)")
+    let file = try #require(try namesInFolder(shell.file("other")).first { $0.hasSuffix(".safetensors") })
+    var bytes = try MappedFile(path: shell.file("other/\(file)")).bytes.array
+    bytes[bytes.count - 9] ^= 1
+    putFile(shell.file("other/\(file)"), bytes)
+    for result in ["x", "x.ingot"] {
+      let json = try check(shell, "other \(result)", exit: 2, "source_changed")
+      #expect(json["problem"]?.string?.contains("other bytes now") == true, "\(json.text())")
+      let elsewhere = try check(shell, "fp4 \(result)", exit: 2, "source_changed")
+      #expect(
+        elsewhere["compared"]?.integer == 0
+          && elsewhere["problem"]?.string?.contains("it was made from") == true)
+    }
+    let itself = try check(shell, "x.ingot x", exit: 2, "source_changed")
+    #expect(itself["problem"]?.string?.contains("'safetensors'") == true)
+  }
+
+  @Test func statisticsAndMethodsAreTold() throws {
+    let shell = Shell()
+    let text = "--text tiny/calibration.txt --tokens-limit 512"
+    let made = try shell.run(
+      """
+      smelt calibrate tiny s \(text) --quiet && smelt calibrate tiny t \(text) --min-tokens 3 --quiet || exit 1
+      smelt convert tiny x --scheme FP8 --statistics s --quiet || exit 1
+      smelt quantize tiny y.ingot --scheme int8-channel --calibration tiny/calibration.txt --tokens-limit 512 --quiet || exit 1
+      smelt quantize tiny z.ingot --scheme int4-group --calibration tiny/calibration.txt --tokens-limit 512 --quiet || exit 1
+      smelt convert tiny w.ingot --scheme int8-channel --quiet
+      """)
+    #expect(made.exit == 0, "\(made.stderr)")
+    for result in ["x", "y.ingot"] {
+      let needed = try check(shell, "tiny \(result)", exit: 3, "statistics_needed")
+      #expect(needed["problem"]?.string?.contains("SHA-256") == true)
+      _ = try check(shell, "tiny \(result) --statistics s", exit: 0, "same")
+      _ = try check(shell, "tiny \(result) --statistics t", exit: 2, "statistics_changed")
+    }
+    let method = try check(shell, "tiny z.ingot", exit: 3, "not_reproducible")
+    #expect(method["problem"]?.string?.contains("gptq") == true)
+    _ = try check(shell, "tiny w.ingot --statistics s", exit: 2, "statistics_changed")
+    _ = try check(shell, "tiny tiny", exit: 3, "no_provenance")
+    for words in [
+      "--rederive tiny x --sample 0", "x --sample 3", "x --statistics s", "--rederive tiny x --for vllm",
+      "--rederive tiny x --checksums",
+    ] {
+      let outcome = try shell.run("smelt check \(words)")
+      #expect(outcome.exit == 64, "\(words): \(outcome.stderr)")
+    }
+  }
+}
+
+@Suite struct AttestationTests {
+  /// Every file with the hash that other programs find, and what it was made from.
+  @Test(arguments: [
+    ("x/", "--scheme W8A8 --max-shard-size 1M"), ("x.gguf", "--scheme q8_0"),
+    ("x.gguf", "--scheme q8_0 --split-max-size 1M"), ("x.ingot", "--scheme int8-channel --max-part-size 2M"),
+    ("x/", ""),
+  ]) func aStatementSaysWhatWasMadeOfWhat(result: String, options: String) throws {
+    let shell = Shell()
+    let made = try shell.run("smelt convert tiny \(result) \(options) --attest a.json --quiet")
+    #expect(made.exit == 0, "\(made.stderr)")
+    let statement = try JSON.scan(try MappedFile(path: shell.file("a.json")).bytes)
+    #expect(statement["_type"]?.string == "https://in-toto.io/Statement/v1")
+    #expect(statement["predicateType"]?.string == "urn:smelt:conversion:1")
+    let page = String(decoding: try MappedFile(path: formats("attestation.md")).bytes.array, as: UTF8.self)
+    #expect(page.contains("`urn:smelt:conversion:1`") && page.contains("`https://in-toto.io/Statement/v1`"))
+    let subjects = try #require(statement["subject"]?.array)
+    let sums = try shell.run(
+      result == "x/"
+        ? "cd x && find . -type f | sed 's|^./||' | LC_ALL=C sort | xargs sha256sum" : "sha256sum x*")
+    let expected = sums.stdout.split(separator: "\n").map { $0.split(separator: " ").map(String.init) }
+    #expect(subjects.count == expected.count)
+    for (subject, line) in zip(subjects, expected) {
+      #expect(subject["name"]?.string == line[1] && subject["digest"]?["sha256"]?.string == line[0])
+    }
+    let predicate = try #require(statement["predicate"])
+    #expect(predicate["tool"]?.string == "smelt 0.1.0" && predicate["family"]?.string == "deepseek_v4")
+    #expect(predicate["source"]?["sha256"]?.string?.utf8.count == 64)
+    #expect(predicate["source"]?["files"]?.array?.isEmpty == false && predicate["recipe"] != nil)
+    #expect(predicate["target"]?["scheme"]?.string == (options.contains("W8A8") ? "W8A8" : nil))
+    // The same of shares that are joined.
+    let joined = try shell.run(
+      """
+      mkdir other; cd other
+      for i in 1 2; do smelt convert ../tiny \(result) \(options) --shard $i/2 --quiet || exit 1; done
+      smelt join \(result == "x/" ? "x" : result).parts \(result) --attest a.json --quiet && cmp a.json ../a.json
+      """)
+    #expect(joined.exit == 0, "\(joined.stdout)\(joined.stderr)")
+  }
+
+  @Test func itsFileIsBesideTheResult() throws {
+    let shell = Shell()
+    for (file, exit) in [("x/a.json", 64), ("tiny/config.json", 2)] as [(String, Int32)] {
+      let outcome = try shell.run("smelt convert tiny x/ --scheme bf16 --attest \(file) --quiet")
+      #expect(outcome.exit == exit, "\(file): \(outcome.stderr)")
+      #expect(try shell.names() == [])
+    }
+    try shell.write("a.json", "{}")
+    let convert = "smelt convert tiny x.ingot --scheme int8-channel --attest a.json --quiet"
+    #expect(try shell.run(convert).exit == 73)
+    let kept = try shell.run("\(convert) --overwrite")
+    #expect(kept.exit == 73 && kept.stderr.contains("a.json"), "only a statement is replaced: \(kept.stderr)")
+    #expect(try shell.names() == ["a.json"])
+    removeFile(shell.file("a.json"))
+    #expect(try shell.run(convert).exit == 0)
+    #expect(try shell.run("\(convert) --overwrite").exit == 0)
+    let share = try shell.run("smelt convert tiny y/ --scheme bf16 --shard 1/2 --attest b.json")
+    #expect(share.exit == 64, "\(share.stderr)")
+  }
+}
