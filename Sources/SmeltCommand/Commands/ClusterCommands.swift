@@ -78,7 +78,8 @@ struct JoinCommand: ParsableCommand {
     discussion: """
       Proves that every part is there once, unchanged, from one source, recipe
       and version. The result has the bytes of a conversion by one machine, or
-      of a calibration in as many parts.
+      of a calibration in as many parts; of parts of `verify` the report is made,
+      the words of the tasks' command line held, exit status 1 where it fails.
 
       Example:
         smelt convert DIR OUT/ --scheme fp8-channel --shard 1/2
@@ -98,6 +99,9 @@ struct JoinCommand: ParsableCommand {
   var statistics: String?
   @Flag(name: .long, help: "Replace a result that smelt wrote, and nothing else.")
   var overwrite = false
+  @Option(
+    name: .long, help: ArgumentHelp("Of parts of `verify`: write the report as HTML too.", valueName: "file"))
+  var html: String?
   @Flag(name: .long, help: "Remove the parts once the result has its name.")
   var removeParts = false
   @OptionGroup var stating: AttestOption
@@ -110,9 +114,17 @@ struct JoinCommand: ParsableCommand {
 
   func run() throws {
     let result = paths[paths.count - 1]
+    let folders = Array(paths.dropLast())
+    if let request = try ComparisonParts.request(folders) {
+      return try joinReport(request, folders, to: result)
+    }
+    guard html == nil else {
+      throw RequestError(
+        .usage, "--html is for parts of verify, these are of something else", help: "leave it away")
+    }
     let summary = try stating.stating([], result, overwrite: overwrite, common.run) {
       try joinParts(
-        Array(paths.dropLast()), to: result,
+        folders, to: result,
         JoinOptions(
           source: source, recipe: recipe, statistics: statistics, overwrite: overwrite,
           removesParts: removeParts), common.run)
@@ -123,13 +135,30 @@ struct JoinCommand: ParsableCommand {
   }
 }
 
+extension JoinCommand {
+  /// Makes the report of parts of a verification.
+  private func joinReport(_ request: JSON, _ folders: [String], to report: String) throws {
+    guard recipe == nil, statistics == nil, source == nil, stating.attest == nil else {
+      throw RequestError(
+        .usage, "--source, --recipe, --statistics and --attest are for parts of models, these are of verify",
+        help: "leave them away: what the tasks' command line said holds")
+    }
+    let inputs = folders.map { resolvedPath($0) ?? $0 }
+    let outputs = (absolutePath(report), html.map { absolutePath($0) })
+    var command = try ComparisonShareOptions.command(request, folders[0])
+    (command.common, command.overwrite) = (common, overwrite)
+    try command.join(
+      inputs, to: outputs.0, html: outputs.1, showsJSON: output.json, removesParts: removeParts)
+  }
+}
+
 /// What schedulers need to know of the tasks.
 struct JobOptions: ParsableArguments {
   @Argument(help: "The source, as every task sees it.")
   var model: String
   @Argument(help: "The result, on a file system that all tasks share.")
   var result: String
-  @Option(name: .long, help: ArgumentHelp("What is shared: convert or calibrate.", valueName: "verb"))
+  @Option(name: .long, help: ArgumentHelp("What is shared: convert, calibrate or verify.", valueName: "verb"))
   var verb: String = JobScript.Verb.convert.rawValue
   @Option(name: .long, help: ArgumentHelp("How many tasks share the work.", valueName: "n"))
   var nodes: Int
@@ -141,7 +170,7 @@ struct JobOptions: ParsableArguments {
   var command: String = "smelt"
   @Argument(
     parsing: .allUnrecognized,
-    help: "Options of the verb, as `smelt convert --help` or `smelt calibrate --help` has them.")
+    help: "Options of the verb, as `smelt convert --help` and so on have them.")
   var words: [String] = []
 
   /// The script, its words held against the verb first.
@@ -149,13 +178,21 @@ struct JobOptions: ParsableArguments {
     guard let verb = JobScript.Verb(rawValue: verb) else {
       throw unknownName(verb, kind: "verb", among: JobScript.Verb.allCases.map(\.rawValue))
     }
+    var report: String?
     switch verb {
     case .convert: _ = try ConvertCommand.parse([model, result] + words)
     case .calibrate: _ = try CalibrateCommand.parse([model, result] + words)
+    case .verify: report = try VerifyCommand.parse([model, result] + words).json
     }
     var script = try JobScript(
       verb, model: absolutePath(model), result: absolutePath(result), words: words, tasks: nodes)
     (script.cores, script.memory, script.command) = (cores, memory, command)
+    if verb == .verify {
+      guard let report, report != "-" else {
+        throw ValidationError("--verb verify needs --json FILE: the report that the parts are joined to")
+      }
+      script.joined = absolutePath(report)
+    }
     return script
   }
 }
@@ -163,7 +200,8 @@ struct JobOptions: ParsableArguments {
 struct JobCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "job",
-    abstract: "Prints a script that shares a conversion or a calibration among the machines of a cluster.",
+    abstract:
+      "Prints a script that shares a conversion, a calibration or a verification among the machines of a cluster.",
     discussion: "Example: smelt job slurm DIR OUT --nodes 8 --scheme fp8-channel > job.sh; bash job.sh",
     subcommands: [SlurmCommand.self, KubernetesCommand.self])
 }

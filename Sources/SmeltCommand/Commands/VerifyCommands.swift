@@ -32,6 +32,10 @@ struct VerifyCommand: ParsableCommand {
       activations as whole numbers, and with --activations gguf GGUF's blocks.
       With --mtp the multi-token-prediction blocks of both sides run too: the share
       of drafts that their own model accepts, and the drafts' divergence.
+      By many machines, with the same figures:
+        smelt verify DIR OUT --text text.txt --json r.json --shard 1/2
+        smelt verify DIR OUT --text text.txt --json r.json --shard 2/2
+        smelt join r.json.parts r.json --html r.html
 
       Example: smelt verify DIR out.ingot --text text.txt --profile good --json
       """)
@@ -95,10 +99,12 @@ struct VerifyCommand: ParsableCommand {
     name: .long,
     help: "Write the report into the result too: into an .ingot, or into README.md of a directory.")
   var seal = false
+  @OptionGroup var share: ComparisonShareOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var common: CommonOptions
 
   func validate() throws {
+    try share.validate(json: json, others: html != nil || seal)
     if let maxKl, !(maxKl >= 0 && maxKl.isFinite) {
       throw ValidationError("--max-kl must be a finite number of at least 0")
     }
@@ -114,30 +120,38 @@ struct VerifyCommand: ParsableCommand {
     if let minTop1, !(0...1).contains(minTop1) { throw ValidationError("--min-top1 must be from 0 to 1") }
   }
 
-  func run() throws {
+  func run() throws { try report(folders: nil, showsJSON: false, removesParts: false) }
+
+  /// Runs the comparison, or joins the parts that are in some folders.
+  private func report(folders: [String]?, showsJSON: Bool, removesParts: Bool) throws {
     let profile = try profile.map { try Thresholds.Profile.named($0) }
     let options = try compute.run(common.run)
     let (a, b) = (try opening.open(source), try opening.open(result))
+    if folders == nil, let json, let share = try share.share() {
+      let summary = try shared(a, b, share, partsFolder(json), options)
+      return try Output.line(printableLines(summary.text))
+    }
     let jsonFile = json.flatMap { $0 == "-" ? nil : ReportFile.report($0, overwrite: overwrite) }
     let page = html.map { ReportFile.page($0, overwrite: overwrite) }
     for file in [jsonFile, page].compactMap({ $0 }) { try file.check([a, b], and: text.text + [text.path]) }
     if seal { try Report.requireSealable(b) }
     let outputs = [jsonFile, page].compactMap { $0?.path } + (seal ? [resolvedPath(b.path) ?? b.path] : [])
     let report = try common.run.holding(outputs, "verify") {
-      let report = try compared(a, b, profile, options)
+      let report = try compared(a, b, profile, folders, options)
       try jsonFile?.write(report.json.text(indented: true) + "\n")
       if seal { try report.seal(b) }
       try page?.write(report.html)
       return report
     }
-    try Output.line(json == "-" ? report.json.text(indented: true) : printableLines(report.text))
+    if let folders, removesParts { try ComparisonParts.remove(folders) }
+    try Output.line(
+      showsJSON || json == "-" ? report.json.text(indented: true) : printableLines(report.text))
     if !report.passes { throw ExitCode(1) }
   }
 
-  private func compared(
-    _ a: Model, _ b: Model, _ profile: Thresholds.Profile?, _ options: RunOptions
-  ) throws -> Report {
-    let rounding = try activations.map { name in
+  /// How the result's activations are rounded in a further pass.
+  private func rounding(_ b: Model) throws -> ActivationRounding? {
+    try activations.map { name in
       guard let kind = ActivationRounding.Kind(rawValue: name) else {
         throw unknownName(
           name, kind: "rounding of activations", among: ActivationRounding.Kind.allCases.map(\.rawValue))
@@ -145,16 +159,63 @@ struct VerifyCommand: ParsableCommand {
       return try ActivationRounding(
         kind, statistics: try statistics.map { try readStatistics($0, for: b) }, for: b)
     }
+  }
+
+  /// The engine whose arithmetic that pass follows.
+  private func engineRun(_ b: Model) throws -> EngineRun? {
+    try engine.map { try EngineRun(try Engine.named($0), for: b) }
+  }
+
+  /// The parts of this comparison in some folders.
+  private func parts(_ a: Model, _ b: Model, _ windows: Windows, _ folders: [String], count: Int?) throws
+    -> ComparisonParts
+  {
+    let hash = try statistics.map { SHA256.hex(try MappedFile(path: $0).bytes) }
+    let settings: JSON = [
+      "activations": JSON(activations), "as": JSON(engine), "version": JSON(try engineRun(b)?.version),
+      "compute": JSON(compute.compute), "mtp": JSON(mtp), "statistics_sha256": JSON(hash),
+    ]
+    return try ComparisonParts(
+      source: a, result: b, windows, isFull: full, settings: settings, folders: folders, parts: count)
+  }
+
+  /// One task's share.
+  private func shared(
+    _ a: Model, _ b: Model, _ own: Share, _ folder: String, _ options: RunOptions
+  ) throws -> ShareSummary {
+    let parts = try parts(
+      a, b, try text.windows(a, isApart: true), [folder], count: share.parts ?? own.count)
+    return try parts.make(
+      own, source: a, result: b, rounding: try rounding(b), engine: try engineRun(b), drafts: mtp,
+      overwrite: overwrite, request: ComparisonShareOptions.request, options)
+  }
+
+  /// Joins the parts that tasks made of this command line: the report that one machine would have written.
+  /// - Parameters:
+  ///   - folders: those of the parts, from the root.
+  ///   - report: the report's path, from the root.
+  func join(
+    _ folders: [String], to report: String, html: String?, showsJSON: Bool, removesParts: Bool
+  ) throws {
+    var command = self
+    (command.json, command.html) = (report, html)
+    try command.report(folders: folders, showsJSON: showsJSON, removesParts: removesParts)
+  }
+
+  private func compared(
+    _ a: Model, _ b: Model, _ profile: Thresholds.Profile?, _ joined: [String]?, _ options: RunOptions
+  ) throws -> Report {
     let thresholds = Thresholds(
       profile: profile, maxKL: maxKl, minTop1: minTop1, maxWeightError: maxWeightError)
     if let reason = a.noForwardPass, text.isEmpty {
       if mtp { try a.requireDrafts() }
       return try verifyWeights(source: a, result: b, thresholds: thresholds, because: reason, common.run)
     }
+    let windows = try text.windows(a, isApart: true)
     return try verify(
-      source: a, result: b, try text.windows(a, isApart: true), thresholds: thresholds, rounding: rounding,
-      engine: try engine.map { try EngineRun(try Engine.named($0), for: b) }, drafts: mtp,
-      isFull: full, options)
+      source: a, result: b, windows, thresholds: thresholds, rounding: try rounding(b),
+      engine: try engineRun(b), drafts: mtp, isFull: full,
+      parts: try joined.map { try parts(a, b, windows, $0, count: nil) }, options)
   }
 }
 

@@ -1,5 +1,5 @@
-// Scripts that run one conversion or one calibration on a cluster: an array of tasks that write shares, and a join that waits for them. Text to be read
-// and changed. Formats/cluster.md, section 7.
+// Scripts that run one conversion, calibration or verification on a cluster: an array of tasks that write shares, and a join that waits for them. Text to be read
+// and changed. Formats/cluster.md, section 8.
 
 import SmeltStorage
 
@@ -12,8 +12,17 @@ package struct JobScript: Sendable {
     /// A text becomes statistics.
     case calibrate
 
+    /// Two models and a text become a report.
+    case verify
+
     /// What it does, for a title.
-    fileprivate var title: String { self == .convert ? "conversion" : "calibration" }
+    fileprivate var title: String {
+      switch self {
+      case .convert: "conversion"
+      case .calibrate: "calibration"
+      case .verify: "verification"
+      }
+    }
   }
 
   /// The source and the result, as the tasks see them.
@@ -21,8 +30,10 @@ package struct JobScript: Sendable {
   package var result: String
   /// The words of the verb behind these.
   package var words: [String]
-  /// What is shared: `convert` or `calibrate`.
+  /// What is shared.
   package var verb: Verb
+  /// What the parts are joined to.
+  package var joined: String
   /// How many tasks share the work.
   package var tasks: Int
   /// The command: a name in PATH, or a path.
@@ -46,6 +57,7 @@ package struct JobScript: Sendable {
       throw RequestError(.usage, "--nodes must be from 1 to 100000, found \(tasks)")
     }
     (self.model, self.result, self.words, self.tasks) = (model, withoutSlash(result), words, tasks)
+    joined = self.result
   }
 
   /// A name that schedulers take: letters, digits and dashes.
@@ -92,7 +104,7 @@ package struct JobScript: Sendable {
       #SBATCH --ntasks=1
       #SBATCH --output=\(name)-join.log
       \(options([("mem", memory)] + where_))
-      exec \(JobScript.shell(command)) join \(JobScript.shell(partsFolder(result))) \(JobScript.shell(result)) --remove-parts --quiet
+      exec \(JobScript.shell(command)) join \(JobScript.shell(partsFolder(joined))) \(JobScript.shell(joined)) --remove-parts --quiet
       JOIN
       )
       echo "tasks: $array, join: ${join%%;*}"
@@ -126,7 +138,7 @@ package struct JobScript: Sendable {
     func list(_ words: [String]) -> String { "[" + words.map(text).joined(separator: ", ") + "]" }
     let threads = cores.map { ["--threads", "\($0)"] } ?? []
     let share = [verb.rawValue, model, result] + words + ["--shard", "auto/\(tasks)", "--quiet"] + threads
-    let join = ["join", partsFolder(result), result, "--remove-parts", "--quiet"]
+    let join = ["join", partsFolder(joined), joined, "--remove-parts", "--quiet"]
     func resources(_ indent: String) -> String {
       let limits = [cores.map { "cpu: \(text("\($0)"))" }, memory.map { "memory: \(text($0))" }].compactMap {
         $0

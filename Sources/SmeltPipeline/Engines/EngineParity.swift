@@ -20,6 +20,13 @@ struct EngineParity {
     distance.add(a.values, b.values, count: min(a.values.count, b.values.count))
     largest = max(largest, distance.largest)
   }
+
+  /// Adds what another run found of other tokens.
+  mutating func add(_ divergences: [Double], sameTop: Int, largest: Double) {
+    self.divergences += divergences
+    self.sameTop += sameTop
+    self.largest = max(self.largest, largest)
+  }
 }
 
 extension Report {

@@ -30,6 +30,8 @@ struct Comparison {
   /// The tokens furthest apart.
   var largest = LargestTokens()
   var layers: [Metrics.Distance]
+  /// The same window by window, where the windows are a part of all: one run adds them in the order of the windows.
+  var windowLayers: [[Metrics.Distance]]?
   var routing: [RouterSums?]
 
   /// Sums of a further stream against the source.
@@ -37,7 +39,7 @@ struct Comparison {
     var losses: [Double] = []
     var divergences: [Double] = []
     var sameTop = 0
-    var top5 = 0.0
+    var top5: [Double] = []
   }
 
   init(
@@ -116,7 +118,9 @@ struct Comparison {
         let routing = try its.layer(layer, &y, batch, result, pass)
         let x = try streams.source[place]
         for window in 0..<batch.sequenceCount {  // one by one, so that the sums do not depend on the groups
-          layers[layer].add(Metrics.distance(x, y, rows: batch.range(window), options.parallel))
+          let distance = Metrics.distance(x, y, rows: batch.range(window), options.parallel)
+          layers[layer].add(distance)
+          windowLayers?[layer].append(distance)
         }
         if let choice = choices[place], let routing { compare(choice, routing, layer) }
         place += 1
@@ -212,7 +216,7 @@ struct Comparison {
       for agreement in found {
         self.rounded.divergences.append(agreement.divergence)
         self.rounded.sameTop += agreement.sameTop ? 1 : 0
-        self.rounded.top5 += agreement.top5
+        self.rounded.top5.append(agreement.top5)
       }
     }
   }

@@ -31,17 +31,19 @@ struct ComparisonPlan {
   /// Whether the activations of all passes stay in memory; else they wait in files.
   let inMemory: Bool
 
-  /// - Parameter isFull: whether the sample is all windows.
+  /// - Parameters:
+  ///   - isFull: whether the sample is all windows.
+  ///   - sample: the windows of the sample, where these are a part of all; nil: of their own.
   init(
     _ windows: Windows, _ dimensions: ModelDimensions, hasRounding: Bool, isFull: Bool = false,
-    _ options: RunOptions
+    sample: Set<Int>? = nil, _ options: RunOptions
   ) {
     let together = windows.groups(dimensions, streams: hasRounding ? 5 : 4, maxMemory: options.maxMemory)
     inMemory = together.count == 1
     // Waiting, at most four of them are there at once: for the logits, when no layer needs room.
     groups = inMemory ? together : windows.groups(dimensions, streams: 3, maxMemory: options.maxMemory)
     let lengths = groups.flatMap { batch in (0..<batch.sequenceCount).map { batch.range($0).count } }
-    let chosen = Set(isFull ? Array(lengths.indices) : ComparisonPlan.spread(lengths))
+    let chosen = sample ?? ComparisonPlan.sample(lengths, isFull: isFull)
     var before = 0
     var samples: [Sample] = []
     for (group, batch) in groups.enumerated() {
@@ -54,6 +56,12 @@ struct ComparisonPlan {
           places: own.flatMap { Array(batch.range($0)) }))
     }
     self.samples = samples
+  }
+
+  /// The windows of the sample.
+  /// - Parameter lengths: tokens of each window.
+  static func sample(_ lengths: [Int], isFull: Bool) -> Set<Int> {
+    Set(isFull ? Array(lengths.indices) : spread(lengths))
   }
 
   /// The first window and others at equal steps, as few as have `sampleTokens` together, or all. Groups play no part.

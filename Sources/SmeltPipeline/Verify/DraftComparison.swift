@@ -35,13 +35,13 @@ extension Report {
 /// Sums over the drafts of all blocks.
 struct DraftComparison {
   /// One block's sums.
-  private struct Sums {
+  struct Sums {
     var accepted = (source: 0, result: 0)
     var sameTop = 0
     var divergences: [Double] = []
   }
 
-  private var blocks: [Sums] = []
+  var blocks: [Sums] = []
   /// The most likely token after each token of the group at hand, on both sides.
   private var tops: (source: [Int], result: [Int]) = ([], [])
 

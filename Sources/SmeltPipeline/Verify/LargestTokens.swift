@@ -46,10 +46,15 @@ struct LargestTokens {
       let entry = Entry(
         token: first + row, divergence: agreement.divergence, source: source, result: result,
         next: follower == nil ? nil : (next, other))
-      let rank = entries.firstIndex { $0.divergence < entry.divergence } ?? entries.count
-      entries.insert(entry, at: rank)
-      if entries.count > LargestTokens.most { entries.removeLast() }
+      insert(entry)
     }
+  }
+
+  /// Takes a token that comes behind all that were taken, if it is among the furthest apart.
+  mutating func insert(_ entry: Entry) {
+    let rank = entries.firstIndex { $0.divergence < entry.divergence } ?? entries.count
+    entries.insert(entry, at: rank)
+    if entries.count > LargestTokens.most { entries.removeLast() }
   }
 
   private static func guesses(_ logits: Matrix, _ row: Int, _ total: Double, _ follower: Int?)

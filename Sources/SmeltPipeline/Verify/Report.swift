@@ -212,7 +212,7 @@ package struct Report: Sendable {
         mean: mean(rounded.divergences), median: Metrics.percentile(sorted, 0.5),
         p99: Metrics.percentile(sorted, 0.99), max: sorted.last ?? 0)
       activations?.top1 = Double(rounded.sameTop) / count
-      activations?.top5 = rounded.top5 / count
+      activations?.top5 = rounded.top5.reduce(0, +) / count
     }
     top1 = Double(comparison.sameTop.count { $0 }) / count
     top5 = comparison.top5.reduce(0, +) / count

@@ -12,41 +12,46 @@ import SmeltTensors
 ///   - engine: whose arithmetic that pass follows instead; nil for none.
 ///   - drafts: whether the blocks that draft tokens run too.
 ///   - isFull: whether the floor and the forced routing are measured over all windows, not over a sample.
+///   - parts: what parts found, which are joined; nil: the windows run now.
 /// - Throws: `RequestError` usage when the two are not the same architecture, unsupported for drafts where one side has none that
-///   run; refusals of their content.
+///   run; refusals of their content; `UNIT_MISMATCH` for parts that are not all of this comparison.
 package func verify(
   source: Model, result: Model, _ windows: Windows, thresholds: Thresholds,
   rounding: ActivationRounding? = nil, engine: EngineRun? = nil, drafts: Bool = false,
-  isFull: Bool = false, _ options: RunOptions
+  isFull: Bool = false, parts: ComparisonParts? = nil, _ options: RunOptions
 ) throws -> Report {
-  guard options.compute == .float32 || rounding != nil || engine != nil else {
-    throw RequestError(
-      .usage, "--compute int8 is for a pass whose activations are rounded",
-      help: "add --activations int8, gguf or declared, or --as an engine")
-  }
-  try requireComparable(source, result)
-  try source.requireForwardPass()
-  if drafts { for model in [source, result] { try model.requireDrafts() } }
+  try requireVerifiable(source, result, rounding, engine, drafts, options)
   var report = try Report(source: source, result: result, windows: windows, thresholds: thresholds)
   report.differences = try ModelDifference.all(
     source, result, texts: windows.texts,
     limit: windows.draw.samples == nil && windows.parts.isEmpty ? windows.draw.limit : nil)
   report.activations = try rounding.map { try Report.activations($0, of: result) }
   let layers = source.family.dimensions.layers
-  let plan = ComparisonPlan(
-    windows, source.family.dimensions, hasRounding: rounding != nil || engine != nil, isFull: isFull,
-    options)
-  options.progress.announce(windows.summary(groups: plan.groups.count))
   let cache = WeightCache([source, result], .withinLayers, options)
   var weights = try WeightComparison(source, result, cache)
   var comparison = Comparison(layers, rounding: rounding, engine: engine, drafts: drafts)
-  if options.compute == .int8 { comparison.integers = IntegerTally() }
-  options.progress.begin("compare layers", total: layers + 1, unit: "layers")
-  let spilled = try comparison.run(
-    plan, source.family, cache.weights(0), result.family, cache.weights(1), options
-  ) {
-    cache.begin(layer: $0)
-    if $0 < layers { try weights.compare(layer: $0, options) }
+  var spilled = 0
+  if let parts {
+    try parts.join(into: &comparison, options)
+    options.progress.begin("compare weights", total: layers + 1, unit: "layers")
+    for layer in 0..<layers {
+      cache.begin(layer: layer)
+      try weights.compare(layer: layer, options)
+      options.progress.advance(1)
+    }
+  } else {
+    let plan = ComparisonPlan(
+      windows, source.family.dimensions, hasRounding: rounding != nil || engine != nil, isFull: isFull,
+      options)
+    options.progress.announce(windows.summary(groups: plan.groups.count))
+    if options.compute == .int8 { comparison.integers = IntegerTally() }
+    options.progress.begin("compare layers", total: layers + 1, unit: "layers")
+    spilled = try comparison.run(
+      plan, source.family, cache.weights(0), result.family, cache.weights(1), options
+    ) {
+      cache.begin(layer: $0)
+      if $0 < layers { try weights.compare(layer: $0, options) }
+    }
   }
   try weights.compareRest(options)
   options.progress.advance(1)
@@ -65,6 +70,22 @@ package func verify(
     report.differences.filter(\.changesNumbers).map { Fault($0) } + weights.faults + report.faults
   report.resources = cache.resources(spilledBytes: spilled)
   return report
+}
+
+/// Refuses what cannot be compared in a forward pass.
+/// - Throws: `RequestError` usage, unsupported.
+func requireVerifiable(
+  _ source: Model, _ result: Model, _ rounding: ActivationRounding?, _ engine: EngineRun?, _ drafts: Bool,
+  _ options: RunOptions
+) throws {
+  guard options.compute == .float32 || rounding != nil || engine != nil else {
+    throw RequestError(
+      .usage, "--compute int8 is for a pass whose activations are rounded",
+      help: "add --activations int8, gguf or declared, or --as an engine")
+  }
+  try requireComparable(source, result)
+  try source.requireForwardPass()
+  if drafts { for model in [source, result] { try model.requireDrafts() } }
 }
 
 /// Compares the weights, the configurations and the tokenizers of a result and its source, and runs nothing.

@@ -1,0 +1,174 @@
+// `verify --shard`: runs of windows compared by themselves, on many machines; joined they are the report of one. Formats/cluster.md,
+// section 6.
+
+import SmeltContainers
+import SmeltModels
+import SmeltQuantization
+package import SmeltStorage
+
+/// The parts of one verification.
+package struct ComparisonParts {
+  /// The `schema` of the work.
+  static let schema = "smelt.verify-part/1"
+
+  private let windows: Windows
+  private let isFull: Bool
+  /// The folder of the parts, or several.
+  private let folders: [String]
+  /// How many parts there are.
+  private let count: Int
+  /// What the verification is, the same for all parts and on all machines.
+  private let work: JSON
+
+  /// The parts of a verification.
+  /// - Parameters:
+  ///   - settings: what else the numbers depend on: the arithmetic of a further pass.
+  ///   - parts: how many; not more than windows. Nil: as many as the parts that are there were made for.
+  package init(
+    source: Model, result: Model, _ windows: Windows, isFull: Bool, settings: JSON, folders: [String],
+    parts: Int?
+  ) throws {
+    (self.windows, self.isFull, self.folders) = (windows, isFull, folders)
+    let wanted = try parts ?? ComparisonParts.found(folders).first?.manifest.units ?? 1
+    guard (1...1_000_000).contains(wanted) else {
+      throw RequestError(.usage, "--parts must be from 1 to 1000000, found \(wanted)")
+    }
+    count = min(wanted, windows.sequences.count)
+    var ids = XXH64()
+    for sequence in windows.sequences {
+      [sequence.count].withUnsafeBytes { ids.update($0) }
+      sequence.withUnsafeBytes { ids.update($0) }
+    }
+    work = [
+      "schema": JSON(ComparisonParts.schema), "tool": JSON("smelt \(smeltVersion)"),
+      "family": JSON(source.family.modelType), "source": try source.identity(hasTimes: false),
+      "result": try result.identity(hasTimes: false), "tokens_xxh64": JSON(hexadecimal(ids.value())),
+      "windows": JSON(windows.sequences.count), "context": JSON(windows.context),
+      "tokenization": JSON(windows.tokenization.rawValue), "full": JSON(isFull), "settings": settings,
+      "parts": JSON(count),
+    ]
+  }
+
+  private static func found(_ folders: [String]) throws -> [FoundUnit] {
+    try folders.flatMap { try FoundUnit.all(in: withoutSlash($0)) }
+  }
+
+  private func range(_ part: Int) -> Range<Int> {
+    CalibrationParts.windows(part, of: count, among: windows.sequences.count)
+  }
+
+  private func counts(_ part: Int) -> [Int] { [range(part).lowerBound, range(part).count] }
+
+  // MARK: a task
+
+  /// Makes one share of the parts.
+  /// - Parameters:
+  ///   - overwrite: whether parts of other work are replaced.
+  ///   - request: what was asked for, so that the parts can be joined without being told again.
+  /// - Throws: as `verify`; `UNIT_MISMATCH` where the folder holds a part of other work and nothing is to be replaced.
+  package func make(
+    _ share: Share, source: Model, result: Model, rounding: ActivationRounding?, engine: EngineRun?,
+    drafts: Bool, overwrite: Bool, request: JSON, _ options: RunOptions
+  ) throws -> ShareSummary {
+    let start = (monotonicSeconds(), processorSeconds())
+    let folder = folders[0]
+    try requireVerifiable(source, result, rounding, engine, drafts, options)
+    try requireFolder(folder)
+    let own = share.parts(count)
+    var written: [String] = []
+    for part in own {
+      let name = CalibrationParts.name(part, of: count)
+      let path = joinPath(folder, name)
+      guard try !isThere(part, path, overwrite: overwrite) else { continue }
+      options.progress.announce(
+        "part \(part + 1) of \(count): windows \(range(part).lowerBound + 1) to \(range(part).upperBound)")
+      let comparison = try compare(part, source, result, rounding, engine, drafts, options)
+      try ComparisonNumbers(comparison).write(path)
+      let manifest = try UnitManifest(
+        work: work, request: request, part: part, of: count, path: path, counts: counts(part))
+      try writeFile(UnitManifest.path(path), manifest.text, replacing: .anyFile)
+      written.append(name)
+    }
+    return ShareSummary(
+      folder: folder, share: share, written: written, found: own.count - written.count, units: count,
+      byteCount: written.reduce(0) { $0 + (fileByteCount(joinPath(folder, $1)) ?? 0) },
+      seconds: monotonicSeconds() - start.0, processorSeconds: processorSeconds() - start.1,
+      peakMemoryBytes: peakMemoryBytes())
+  }
+
+  private func isThere(_ part: Int, _ path: String, overwrite: Bool) throws -> Bool {
+    let manifest = UnitManifest.path(path)
+    guard pathKind(manifest) == .file else { return false }
+    do {
+      let found = try UnitManifest(path: manifest)
+      try found.check(part, of: count, work: work, counts: counts(part), path: manifest)
+      return fileByteCount(path) == found.byteCount
+    } catch var refusal as FormatError {
+      guard !overwrite else { return false }
+      refusal.help = "move the folder away, or give --overwrite to replace what is of other work"
+      throw refusal
+    }
+  }
+
+  /// Runs the windows of a part through both sides.
+  private func compare(
+    _ part: Int, _ source: Model, _ result: Model, _ rounding: ActivationRounding?, _ engine: EngineRun?,
+    _ drafts: Bool, _ options: RunOptions
+  ) throws -> Comparison {
+    let layers = source.family.dimensions.layers
+    let own = range(part)
+    let sample = ComparisonPlan.sample(windows.sequences.map(\.count), isFull: isFull)
+    let plan = ComparisonPlan(
+      windows.part(own), source.family.dimensions, hasRounding: rounding != nil || engine != nil,
+      sample: Set(sample.filter(own.contains).map { $0 - own.lowerBound }), options)
+    let cache = WeightCache([source, result], .withinLayers, options)
+    var comparison = Comparison(layers, rounding: rounding, engine: engine, drafts: drafts)
+    comparison.windowLayers = Array(repeating: [], count: layers)
+    if options.compute == .int8 { comparison.integers = IntegerTally() }
+    options.progress.begin("compare layers", total: layers + 1, unit: "layers")
+    _ = try comparison.run(
+      plan, source.family, cache.weights(0), result.family, cache.weights(1), options
+    ) { cache.begin(layer: $0) }
+    options.progress.advance(1)
+    options.progress.end()
+    comparison.integers?.report(to: options.progress)
+    try source.checkUnchanged()
+    try result.checkUnchanged()
+    return comparison
+  }
+
+  // MARK: the join
+
+  /// Whether folders hold parts of a verification, and what was asked for then.
+  /// - Throws: `UNIT_MISMATCH` for what is no part of anything.
+  package static func request(_ folders: [String]) throws -> JSON? {
+    guard let first = try found(folders).first, first.manifest.work["schema"]?.string == schema else {
+      return nil
+    }
+    return first.manifest.request
+  }
+
+  /// Adds up all parts.
+  /// - Throws: `UNIT_MISMATCH` where one is missing, twice with different bytes, changed, or of another verification.
+  func join(into comparison: inout Comparison, _ options: RunOptions) throws {
+    let found = try ComparisonParts.found(folders)
+    for part in found {
+      let own = min(part.manifest.unit, count - 1)
+      try part.manifest.check(
+        part.manifest.unit, of: count, work: work, counts: counts(own), path: part.manifestPath)
+    }
+    let names = (0..<count).map { CalibrationParts.name($0, of: count) }
+    options.progress.begin("join", total: count, unit: "parts")
+    for (part, unit) in try FoundUnit.distinct(found, names: names, folders).enumerated() {
+      try Interrupt.check()
+      try unit.file.check()
+      let numbers = ComparisonReader(try ComparisonNumbers(path: unit.path), file: unit.path)
+      try comparison.add(numbers, lengths: windows.sequences[range(part)].map(\.count))
+      options.progress.advance(1)
+    }
+    options.progress.end()
+  }
+
+  /// Removes parts, and folders that are empty then.
+  package static func remove(_ folders: [String]) throws { FoundUnit.remove(try found(folders), folders) }
+}

@@ -1,0 +1,161 @@
+// Parts of a verification, in any order: joined, they are the report of one machine, number by number.
+
+import SmeltStorage
+import SmeltTestSupport
+import Testing
+
+/// A verification that tasks share.
+private struct Verification: Sendable {
+  let result: String
+  let scheme: String
+  let options: String
+  var text = "--text tiny/calibration.txt --tokens-limit 1792"
+
+  static let all = [
+    Verification(result: "x.ingot", scheme: "int8-channel", options: ""),
+    Verification(result: "x", scheme: "W8A8", options: "--as vllm --full"),
+    Verification(
+      result: "x.gguf", scheme: "q8_0", options: "--activations gguf --compute int8 --max-memory 8M"),
+    Verification(
+      result: "x.ingot", scheme: "fp8-block", options: "--max-kl 1e-9 --context 100",
+      text: "--text tiny/calibration.txt --text line.txt"),
+  ]
+
+  func shell() throws -> Shell {
+    let shell = Shell()
+    try shell.write("line.txt", String(repeating: "It is a truth universally acknowledged.\n", count: 60))
+    let made = try shell.run("smelt convert tiny \(result) --scheme \(scheme) --quiet")
+    #expect(made.exit == 0, "\(made.stderr)")
+    return shell
+  }
+
+  func run(_ shell: Shell, _ more: String) throws -> Outcome {
+    try shell.run("smelt verify tiny \(result) \(text) \(options) --quiet \(more)")
+  }
+
+  /// A report without what another run has otherwise: time, memory, the day.
+  static func figures(_ shell: Shell, _ name: String) throws -> JSON {
+    let json = try JSON.scan(try MappedFile(path: shell.file(name)).bytes)
+    let members = zip(json.object?.keys ?? [], json.object?.values ?? []).filter {
+      !["resources", "date"].contains($0.0)
+    }
+    return JSON(members: members.map { ($0, $1) })
+  }
+}
+
+@Suite struct VerifyShareTests {
+  @Test(arguments: Verification.all.indices) func joinedPartsAreTheReportOfOneMachine(kind: Int) throws {
+    let verification = Verification.all[kind]
+    let shell = try verification.shell()
+    let whole = try verification.run(shell, "--json a.json --html a.html --threads 1")
+    let expected = try Verification.figures(shell, "a.json")
+    #expect(whole.exit == (verification.options.contains("--max-kl") ? 1 : 0), "\(whole.stderr)")
+    for (count, order) in [(1, [1]), (3, [2, 3, 2, 1]), (7, [7, 1, 3, 2, 6, 5, 4])] {
+      for number in order {
+        let outcome = try verification.run(
+          shell, "--json b.json --shard \(number)/\(count) --threads \(number % 2 + 1)")
+        #expect(outcome.exit == 0, "\(outcome.stderr)")
+      }
+      // Joined from another folder: what the tasks said holds where they said it.
+      let joined = try shell.run(
+        "mkdir -p other; cd other; smelt join ../b.json.parts ../b.json --html ../b.html --overwrite --remove-parts --quiet"
+      )
+      #expect(joined.exit == whole.exit, "\(joined)")
+      let found = try Verification.figures(shell, "b.json")
+      #expect(found.text() == expected.text(), "\(count) parts")
+      for (key, value) in zip(expected.object?.keys ?? [], expected.object?.values ?? [])
+      where found[key]?.text() != value.text() {
+        Issue.record("\(count) parts: \(key)")
+      }
+      let names = try shell.names()
+      #expect(!names.contains("b.json.parts") && names.contains("b.html"))
+    }
+  }
+
+  @Test func partsThatDoNotBelongTogetherAreRefused() throws {
+    let verification = Verification.all[0]
+    let shell = try verification.shell()
+    func join(_ words: String) throws {
+      let outcome = try shell.run("smelt join b.json.parts b.json --quiet")
+      #expect(outcome.exit == 2 && outcome.stderr.hasPrefix("error[UNIT_MISMATCH]: "), "\(words): \(outcome)")
+      #expect(outcome.stderr.contains(words), "\(words): \(outcome.stderr)")
+      #expect(!(try shell.names().contains("b.json")))
+    }
+    for share in ["1/2", "2/2"] {
+      #expect(try verification.run(shell, "--json b.json --shard \(share)").exit == 0)
+    }
+    let file = "b.json.parts/part-00002-of-00002.safetensors"
+    let manifest = "\(file).unit.json"
+    func bytes(_ name: String) throws -> [UInt8] { try MappedFile(path: shell.file(name)).bytes.array }
+    let (data, text) = (try bytes(file), try bytes(manifest))
+    removeFile(shell.file(manifest))
+    try join("1 of 2 units are missing: part-00002-of-00002.safetensors")
+    putFile(shell.file(manifest), text)
+    var damaged = data
+    damaged[data.count / 2] ^= 1
+    putFile(shell.file(file), damaged)
+    try join("that was written")
+    putFile(shell.file(file), data)
+    let words = String(decoding: text, as: UTF8.self)
+    putFile(
+      shell.file(manifest), Array(words.replacing("\"tool\":\"smelt ", with: "\"tool\":\"smelt 9").utf8))
+    try join("'tool'")
+    for (options, member) in [
+      ("--text line.txt", "tokens_xxh64"), ("\(verification.text) --full", "full"),
+      ("\(verification.text) --activations int8", "settings"),
+    ] {
+      let other = try shell.run(
+        "smelt verify tiny x.ingot \(options) --json c.json --shard 2/2 --quiet; cp c.json.parts/part-00002* b.json.parts/; rm -r c.json.parts"
+      )
+      #expect(other.exit == 0, "\(other.stderr)")
+      try join("'\(member)")
+      let mixed = try verification.run(shell, "--json b.json --shard 2/2")
+      #expect(mixed.exit == 2 && mixed.stderr.contains("--overwrite"), "\(mixed.stderr)")
+    }
+    #expect(try verification.run(shell, "--json b.json --shard 2/2 --overwrite").exit == 0)
+    // Numbers that no comparison has, under the right sum.
+    for (words, exit) in [("--html h.html --recipe r", 64), ("--source tiny", 64), ("--attest a.json", 64)]
+      as [(String, Int32)]
+    {
+      let outcome = try shell.run("smelt join b.json.parts b.json \(words) --quiet")
+      #expect(outcome.exit == exit, "\(words): \(outcome.stderr)")
+    }
+    #expect(try shell.run("smelt join b.json.parts b.json --quiet").exit == 0)
+    for (words, problem) in [
+      ("--shard 1/2", "needs --json"), ("--shard 1/2 --json", "needs --json"),
+      ("--shard 1/2 --json c.json --html h.html", "whole report"),
+      ("--parts 2 --json c.json", "goes with --shard"),
+      ("--shard 1/2 --json c.json --seal", "whole report"), ("--shard 3/2 --json c.json", "no share 3"),
+    ] {
+      let outcome = try verification.run(shell, words)
+      #expect(outcome.exit == 64 && outcome.stderr.contains(problem), "\(words): \(outcome.stderr)")
+    }
+  }
+
+  /// A script for a verification runs as it is, by a scheduler that does at once what it is told.
+  @Test func aJobMakesAReport() throws {
+    let verification = Verification.all[0]
+    let shell = try verification.shell()
+    let made = try shell.run(
+      """
+      mkdir bin
+      cat >bin/sbatch <<'END'
+      #!/bin/bash
+      cat >"$PWD/job.$$"
+      last=$(sed -n 's/^#SBATCH --array=1-//p' "$PWD/job.$$")
+      for task in $(seq "${last:-1}"); do SLURM_ARRAY_TASK_ID=$task bash "$PWD/job.$$" >&2 || exit 1; done
+      echo "$$"
+      END
+      chmod +x bin/sbatch
+      smelt job slurm tiny x.ingot --verb verify --nodes 2 --command "$SMELT" \(verification.text) --json r.json >job.sh || exit 1
+      PATH=$PWD/bin:$PATH bash job.sh || exit 1
+      """)
+    #expect(made.exit == 0, "\(made.stdout)\(made.stderr)")
+    let names = try shell.names()
+    #expect(names.contains("r.json") && !names.contains("r.json.parts"))
+    #expect(
+      try Contract("verify").problems(JSON.scan(try MappedFile(path: shell.file("r.json")).bytes)) == [])
+    let refused = try shell.run("smelt job slurm tiny x.ingot --verb verify --nodes 2 \(verification.text)")
+    #expect(refused.exit == 64, "\(refused.stderr)")
+  }
+}
