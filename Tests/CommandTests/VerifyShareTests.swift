@@ -114,6 +114,33 @@ private struct Verification: Sendable {
     }
     #expect(try verification.run(shell, "--json b.json --shard 2/2 --overwrite").exit == 0)
     // Numbers that no comparison has, under the right sum.
+    let (first, stamp) = (
+      "b.json.parts/part-00001-of-00002.safetensors", "b.json.parts/part-00001-of-00002.safetensors.unit.json"
+    )
+    let (sound, said) = (try bytes(first), try bytes(stamp))
+    let length = sound.prefix(8).reversed().reduce(0) { $0 << 8 | Int($1) }
+    let header = try JSON.scan(Bytes(Array(sound[8..<8 + length])))
+    for name in ["same_top", "largest", "routing.0", "chosen.1", "totals"] {
+      let place = try #require(header[name]?["data_offsets"]?.array?.first?.integer)
+      for value in [-1, 0.5, 0x1p60, Double.nan] where name != "largest" || !(value < 1) {
+        var lie = sound
+        withUnsafeBytes(of: value.bitPattern.littleEndian) {
+          lie.replaceSubrange(8 + length + place..<16 + length + place, with: $0)
+        }
+        let digits = String(lie.withUnsafeBytes { xxh64($0) }, radix: 16)
+        let old = try #require(try JSON.scan(Bytes(said))["xxh64"]?.string)
+        putFile(shell.file(first), lie)
+        putFile(
+          shell.file(stamp),
+          Array(
+            String(decoding: said, as: UTF8.self).replacing(
+              old, with: String(repeating: "0", count: 16 - digits.count) + digits
+            ).utf8))
+        try join("'\(name)")
+      }
+    }
+    putFile(shell.file(first), sound)
+    putFile(shell.file(stamp), said)
     for (words, exit) in [("--html h.html --recipe r", 64), ("--source tiny", 64), ("--attest a.json", 64)]
       as [(String, Int32)]
     {
