@@ -90,11 +90,11 @@ def processor_seconds(function):
     return used() - start
 
 
-def rates(program, model, arguments):
+def rates(program, model, arguments, compute="float32"):
     """Tokens a second of each phase, by `smelt bench model`."""
     text = subprocess.run(
         [program, "bench", "model", str(model), "--prefill", arguments.prefill, "--decode", str(arguments.decode), "--passes", "1",
-         "--threads", str(arguments.threads), "--quiet", "--json"], check=True, capture_output=True, text=True).stdout
+         "--threads", str(arguments.threads), "--compute", compute, "--quiet", "--json"], check=True, capture_output=True, text=True).stdout
     report = json.loads(text)
     return {f"{phase['phase']} {phase['tokens']}":
             1 / phase["cpu_seconds_per_token"] if arguments.threads == 1 else phase["tokens_per_second"] for phase in report["phases"]}
@@ -201,11 +201,13 @@ def forward(arguments, model, work):
     ingot = work / "model.ingot"
     smelt(arguments.smelt, "convert", model, ingot, "--overwrite")
     rows = []
-    for name, ours, peer in [
-        ("BF16", model, "llama.cpp"), ("BF16 in float32", model, "transformers"), ("INT8", results["INT8"], None), ("ingot", ingot, None),
-        ("Q8_0", files["Q8_0"], "llama.cpp"), ("Q4_K_M", files["Q4_K_M"], "llama.cpp"),
-    ]:
-        sides = {"smelt": lambda: rates(arguments.smelt, ours, arguments)}
+    for name, ours, peer, compute in [
+        ("BF16", model, "llama.cpp", "float32"), ("BF16 in float32", model, "transformers", "float32"),
+        ("INT8", results["INT8"], None, "float32"), ("INT8", results["INT8"], None, "int8"), ("ingot", ingot, None, "float32"),
+        ("Q8_0", files["Q8_0"], "llama.cpp", "float32"), ("Q8_0", files["Q8_0"], "llama.cpp", "int8"),
+        ("Q4_K_M", files["Q4_K_M"], "llama.cpp", "float32"), ("Q4_K_M", files["Q4_K_M"], "llama.cpp", "int8"),
+    ]:  # llama.cpp rounds activations to eight bits before its own types: int8 is the same arithmetic
+        sides = {"smelt": lambda: rates(arguments.smelt, ours, arguments, compute)}
         try:
             other = None
             if peer == "llama.cpp":
@@ -219,10 +221,10 @@ def forward(arguments, model, work):
         found = turns(arguments.passes, **sides)
         for phase, rate in found["smelt"].items():
             theirs = found.get(peer, {}).get(phase)
-            rows.append([name, phase, f"{rate:.1f}", peer if theirs else "", f"{theirs:.1f}" if theirs else "",
+            rows.append([name, compute, phase, f"{rate:.1f}", peer if theirs else "", f"{theirs:.1f}" if theirs else "",
                          f"{rate / theirs:.2f}" if theirs else ""])
         del other
-    show(rows, ["weights", "phase", "Smelt tokens/s", "peer", "tokens/s", "ratio"])
+    show(rows, ["weights", "arithmetic", "phase", "Smelt tokens/s", "peer", "tokens/s", "ratio"])
 
 
 def quantized(source, target, kind):

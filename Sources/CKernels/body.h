@@ -349,6 +349,9 @@ static void k_mix_streams(const float *restrict x, const float *restrict c, size
 #include "decode_blocks.h"
 #include "panel_i8.h"
 #include "pack_i8.h"
+#include "few_i8.h"
+#include "few_superblocks_i8.h"
+#include "few_blocks_i8.h"
 #include "rounded_i8.h"
 
 // ---- methods ----

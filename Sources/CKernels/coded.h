@@ -185,13 +185,19 @@ static void prepare(const sk_coded *w, const sk_form *form, size_t row, int plac
   if (w->scale != SK_SCALED_NOT) panel_scales(w, row, start, width, scale, least);
 }
 
-// The codes that are needed soon while columns from `start` on of rows j... are multiplied: a share of those `distance` rows on. Behind
-// the last row there is nothing to ask for, and what is here already takes its place.
-SK_INLINE const uint8_t *soon_of(const sk_coded *w, const sk_form *form, const size_t row, const size_t j, const size_t n,
-                                 const size_t most, const size_t distance, const size_t start) {
-  if (j + distance >= n) return w->codes + (row + j) * w->row_bytes;
+// The codes that are needed soon while columns from `start` on of the rows from row `row` on are multiplied: a share of those `distance` rows
+// on. Behind the last row other codes lie, the next weight's or the next part of this one, or nothing.
+SK_INLINE const uint8_t *soon_of(const sk_coded *w, const sk_form *form, const size_t row, const size_t most, const size_t distance,
+                                 const size_t start) {
   const size_t before = form->unpack ? start / SK_BLOCK * (SK_BLOCK / form->columns * form->bytes) : start * form->bytes / 8;
-  return w->codes + (row + j + distance) * w->row_bytes + most * before;
+  return w->codes + (row + distance) * w->row_bytes + most * before;
+}
+
+// As read_soon, of any number of bytes. Codes that are taken apart first, a block of columns of one row after another, are asked for too
+// where rows have several blocks: what the processor reads ahead by itself is the rest of a row then, which is not next.
+SK_INLINE const uint8_t *read_soon_of(const uint8_t *p, const size_t bytes) {
+  for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i, 0, 2);
+  return p + bytes;
 }
 
 static void k_multiply_coded(const sk_coded *w, size_t row, size_t n, size_t k, const float *x, size_t ldx, size_t m,
@@ -211,8 +217,12 @@ static void k_multiply_coded(const sk_coded *w, size_t row, size_t n, size_t k, 
     for (size_t start = 0; start < k; start += SK_BLOCK) {
       const size_t width = k - start < SK_BLOCK ? k - start : SK_BLOCK;
       panel.places = form->unpack || start + width > w->scale_columns ? ~(size_t)0 : 0;
-      panel.soon = form->reads ? soon_of(w, form, row, j, n, most, distance, start) : NULL;
-      for (size_t r = 0; r < rows; r++) prepare(w, form, row + j + r, (int)r, start, width, &panel);
+      const uint8_t *soon = soon_of(w, form, row + j, most, distance, start);
+      panel.soon = form->reads ? soon : NULL;
+      for (size_t r = 0; r < rows; r++) {
+        if (!form->reads && k > SK_BLOCK) soon = read_soon_of(soon, width / form->columns * form->bytes);
+        prepare(w, form, row + j + r, (int)r, start, width, &panel);
+      }
       for (size_t r = rows; r < most; r++) { // rows that are not there are the first one again, and not stored
         panel.codes[r] = panel.codes[0];
         panel.scale[r][0] = panel.least[r][0] = 0;

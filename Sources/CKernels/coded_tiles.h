@@ -151,6 +151,7 @@ SK_INLINE const uint8_t *read_soon(const uint8_t *p, const size_t bytes) {
       const size_t rest = width - i;                                                                                 \
       float at[4 * 16] = {0};                                                                                        \
       for (int t = 0; t < M; t++) memcpy(at + 16 * t, x + (size_t)t * ldx + i, rest * sizeof(float));                \
+      SK_UNROLL /* a sum whose place is not constant would be in memory, in the loop above too */                    \
       for (int r = 0; r < R; r++) {                                                                                  \
         uint8_t codes[64] = {0};                                                                                     \
         const uint8_t *p = codes;                                                                                    \
@@ -160,6 +161,7 @@ SK_INLINE const uint8_t *read_soon(const uint8_t *p, const size_t bytes) {
         (void)s, (void)l;                                                                                            \
         f32x16 w = NUMBER;                                                                                           \
         for (size_t lane = rest; lane < 16; lane++) w[lane] = 0;                                                     \
+        SK_UNROLL                                                                                                    \
         for (int t = 0; t < M; t++) {                                                                                \
           f32x16 xv;                                                                                                 \
           memcpy(&xv, at + 16 * t, sizeof xv);                                                                       \

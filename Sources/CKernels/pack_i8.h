@@ -15,12 +15,20 @@ SK_INLINE u32v pair_of(const i32v low, const i32v high) { return ((u32v)low & 0x
 
 // ---- blocks of 256 columns ----
 
-// The 6-bit scales and least numbers of eight groups of 32, and the factors of both.
+// Bytes of the 6-bit scales of eight groups of 32, then of the least numbers, from the first words of blocks.
+SK_INLINE void words_of_six_bits(const u32v *w, u32v *six) {
+  six[0] = w[1] & 0x3f3f3f3f;
+  six[1] = (w[3] & 0x0f0f0f0f) | (w[1] >> 6 & 0x03030303) << 4;
+  six[2] = w[2] & 0x3f3f3f3f;
+  six[3] = (w[3] >> 4 & 0x0f0f0f0f) | (w[2] >> 6 & 0x03030303) << 4;
+}
+
+// Those, and the factors of both.
 SK_INLINE void panel_six_bits(const u32v *w, const size_t p, sk_panel8 *panel) {
   panel->d[0][p] = floats_of_low_halves(w[0]);
   panel->l[0][p] = floats_of_low_halves(w[0] >> 16);
-  const u32v six[4] = {w[1] & 0x3f3f3f3f, (w[3] & 0x0f0f0f0f) | (w[1] >> 6 & 0x03030303) << 4, w[2] & 0x3f3f3f3f,
-                       (w[3] >> 4 & 0x0f0f0f0f) | (w[2] >> 6 & 0x03030303) << 4};
+  u32v six[4];
+  words_of_six_bits(w, six);
   SK_UNROLL
   for (int g = 0; g < 8; g++) {
     panel->scale[g][p] = byte_of(six[g / 4], g % 4);

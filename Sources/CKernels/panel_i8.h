@@ -2,7 +2,7 @@
 // rows side by side in the lanes of a vector. A product of four columns then joins the sum of its row in its own lane, no sum is ever
 // added up across lanes, and scales of rows are vectors. Packing costs one shuffle for 16 codes and serves all tokens. Part of body.h.
 //
-// What one step multiplies, by instruction set (SK_DOT8 of the isa_*.c): four codes of each row with four codes of one token.
+// What one step multiplies, by instruction set (SK_DOT8 of the isa_*.c): four codes of each row with four codes of a token.
 //   VNNI    vpdpbusd, an unsigned byte times a signed one. Codes of types that have signed bytes are stored 128 higher (SK_BYTE_BIAS),
 //           and 128 times the sum of the token's codes is taken off.
 //   WORDS   vpmaddubsw adds two such products in 16 bits and saturates; it cannot where the unsigned byte is at most 128. So signed codes
@@ -37,61 +37,61 @@ typedef struct {
 
 #if SK_DOT8 == SK_DOT8_VNNI
 #define SK_BYTE_BIAS 128
-SK_INLINE i32v dot_low(i32v sum, u32v w, uint32_t a) {
-  return (i32v)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, _mm512_set1_epi32((int)a));
+SK_INLINE i32v dot_low(i32v sum, u32v w, u32v a) {
+  return (i32v)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, (__m512i)a);
 }
-SK_INLINE i32v dot_byte(i32v sum, u32v w, uint32_t a) { return dot_low(sum, w, a); }
-SK_INLINE i32v dot_pairs(i32v sum, u32v p, uint32_t b) {
-  return (i32v)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)p, _mm512_set1_epi32((int)b));
+SK_INLINE i32v dot_byte(i32v sum, u32v w, u32v a) { return dot_low(sum, w, a); }
+SK_INLINE i32v dot_pairs(i32v sum, u32v p, u32v b) {
+  return (i32v)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)p, (__m512i)b);
 }
 #elif SK_DOT8 == SK_DOT8_WORDS && SK_VL == 16
 #define SK_BYTE_BIAS 0
-SK_INLINE i32v dot_low(i32v sum, u32v w, uint32_t a) {
-  const __m512i pairs = _mm512_maddubs_epi16((__m512i)w, _mm512_set1_epi32((int)a));
+SK_INLINE i32v dot_low(i32v sum, u32v w, u32v a) {
+  const __m512i pairs = _mm512_maddubs_epi16((__m512i)w, (__m512i)a);
   return sum + (i32v)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
 }
-SK_INLINE i32v dot_byte(i32v sum, u32v w, uint32_t a) {
-  const __m512i v = _mm512_set1_epi32((int)a);
+SK_INLINE i32v dot_byte(i32v sum, u32v w, u32v a) {
+  const __m512i v = (__m512i)a;
   const __m512i turned = _mm512_mask_sub_epi8(v, _mm512_movepi8_mask((__m512i)w), _mm512_setzero_si512(), v);
   const __m512i pairs = _mm512_maddubs_epi16(_mm512_abs_epi8((__m512i)w), turned);
   return sum + (i32v)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
 }
-SK_INLINE i32v dot_pairs(i32v sum, u32v p, uint32_t b) {
-  return sum + (i32v)_mm512_madd_epi16((__m512i)p, _mm512_set1_epi32((int)b));
+SK_INLINE i32v dot_pairs(i32v sum, u32v p, u32v b) {
+  return sum + (i32v)_mm512_madd_epi16((__m512i)p, (__m512i)b);
 }
 #elif SK_DOT8 == SK_DOT8_WORDS
 #define SK_BYTE_BIAS 0
-SK_INLINE i32v dot_low(i32v sum, u32v w, uint32_t a) {
-  const __m256i pairs = _mm256_maddubs_epi16((__m256i)w, _mm256_set1_epi32((int)a));
+SK_INLINE i32v dot_low(i32v sum, u32v w, u32v a) {
+  const __m256i pairs = _mm256_maddubs_epi16((__m256i)w, (__m256i)a);
   return sum + (i32v)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
-SK_INLINE i32v dot_byte(i32v sum, u32v w, uint32_t a) {
-  const __m256i turned = _mm256_sign_epi8(_mm256_set1_epi32((int)a), (__m256i)w);
+SK_INLINE i32v dot_byte(i32v sum, u32v w, u32v a) {
+  const __m256i turned = _mm256_sign_epi8((__m256i)a, (__m256i)w);
   const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8((__m256i)w), turned);
   return sum + (i32v)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
-SK_INLINE i32v dot_pairs(i32v sum, u32v p, uint32_t b) {
-  return sum + (i32v)_mm256_madd_epi16((__m256i)p, _mm256_set1_epi32((int)b));
+SK_INLINE i32v dot_pairs(i32v sum, u32v p, u32v b) {
+  return sum + (i32v)_mm256_madd_epi16((__m256i)p, (__m256i)b);
 }
 #else
 #define SK_BYTE_BIAS 0
 #if SK_DOT8 == SK_DOT8_NEON
-SK_INLINE i32v dot_byte(i32v sum, u32v w, uint32_t a) {
-  return (i32v)vdotq_s32((int32x4_t)sum, (int8x16_t)w, (int8x16_t)vdupq_n_u32(a));
+SK_INLINE i32v dot_byte(i32v sum, u32v w, u32v a) {
+  return (i32v)vdotq_s32((int32x4_t)sum, (int8x16_t)w, (int8x16_t)a);
 }
 #else
-SK_INLINE i32v dot_byte(i32v sum, u32v w, uint32_t a) {
+SK_INLINE i32v dot_byte(i32v sum, u32v w, u32v a) {
   typedef int16_t i16v __attribute__((ext_vector_type(2 * SK_VL)));
-  const i16v x = __builtin_bit_cast(i16v, w), y = __builtin_bit_cast(i16v, (u32v)a);
+  const i16v x = __builtin_bit_cast(i16v, w), y = __builtin_bit_cast(i16v, a);
   const i16v two = (x << 8 >> 8) * (y << 8 >> 8) + (x >> 8) * (y >> 8);
   const i32v v = __builtin_bit_cast(i32v, two);
   return sum + (v << 16 >> 16) + (v >> 16);
 }
 #endif
-SK_INLINE i32v dot_low(i32v sum, u32v w, uint32_t a) { return dot_byte(sum, w, a); }
-SK_INLINE i32v dot_pairs(i32v sum, u32v p, uint32_t b) {
-  const i32v v = __builtin_bit_cast(i32v, p);
-  return sum + (v << 16 >> 16) * (int16_t)b + (v >> 16) * ((int32_t)b >> 16);
+SK_INLINE i32v dot_low(i32v sum, u32v w, u32v a) { return dot_byte(sum, w, a); }
+SK_INLINE i32v dot_pairs(i32v sum, u32v p, u32v b) {
+  const i32v v = (i32v)p, x = (i32v)b;
+  return sum + (v << 16 >> 16) * (x << 16 >> 16) + (v >> 16) * (x >> 16);
 }
 #endif
 
@@ -182,7 +182,7 @@ SK_INLINE u32v entries_of_bytes(const int8_t *table, const u32v places) {
 // product is computed once for all.
 static double k_peak8(size_t rounds, int8_t *sink) {
   i32v sum[SK_CHAINS];
-  const uint32_t a = 0x01010101u * (uint8_t)*sink;
+  const u32v a = (u32v)(0x01010101u * (uint8_t)*sink);
   SK_UNROLL
   for (int i = 0; i < SK_CHAINS; i++) sum[i] = i;
   for (size_t round = 0; round < rounds; round++) {

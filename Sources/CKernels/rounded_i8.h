@@ -73,7 +73,7 @@ SK_INLINE void add_steps(i32v sum[][SK_SIDE], const u32v words[][SK_SIDE], const
   for (size_t s = 0; s < steps; s++) {
     SK_UNROLL
     for (int m = 0; m < mr; m++) {
-      const uint32_t a = load32((const uint8_t *)codes + m * stride + 4 * s);
+      const u32v a = (u32v)load32((const uint8_t *)codes + m * stride + 4 * s);
       SK_UNROLL
       for (int p = 0; p < SK_SIDE; p++)
         sum[m][p] = isByte ? dot_byte(sum[m][p], words[s][p], a) : dot_low(sum[m][p], words[s][p], a);
@@ -117,7 +117,7 @@ SK_INLINE void tile_256(const sk_turn *t, float *c, const size_t ldc, const int 
   for (size_t q = 0; q < 8; q++) {                                                                                   \
     SK_UNROLL                                                                                                        \
     for (int m = 0; m < mr; m++) {                                                                                   \
-      const uint32_t b = load32((const uint8_t *)(sums + m * a->sum_stride + 2 * q));                                \
+      const u32v b = (u32v)load32((const uint8_t *)(sums + m * a->sum_stride + 2 * q));                               \
       SK_EACH_SIDE(p) target[m][p] = dot_pairs(target[m][p], panel->pairs[q][p], b);                                 \
     }                                                                                                                \
   }
@@ -280,6 +280,9 @@ static const sk_integer_form sk_integer_forms[SK_CODED_COUNT] = {
 
 static void k_multiply_rounded(const sk_integers *w, size_t row, size_t n, size_t k, const sk_rounded *a, size_t m, float *c,
                                size_t ldc) {
+#ifdef SK_HAS_FEW8
+  if (m <= sk_few_forms[w->code].most) return multiply_few(w, row, n, k, a, m, c, ldc);
+#endif
   const sk_integer_form *form = &sk_integer_forms[w->code];
   const size_t turns = (m + SK_TOKENS8 - 1) / SK_TOKENS8, panels = (k + SK_PANEL8_COLUMNS - 1) / SK_PANEL8_COLUMNS;
   sk_panel8 panel;

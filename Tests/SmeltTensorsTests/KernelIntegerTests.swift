@@ -48,7 +48,8 @@ extension KernelTests {
   func integerProductsAreExact(k: Int) {
     let (stride, ldw) = ((k + 3) / 4 * 4 + 4, k + 3)
     for (m, n) in [
-      (1, 1), (1, 9), (2, 16), (3, 33), (4, 3), (5, 64), (6, 32), (7, 31), (8, 1), (13, 70), (16, 2),
+      (1, 1), (1, 9), (1, 33), (2, 16), (2, 7), (3, 33), (4, 3), (4, 40), (5, 64), (6, 32), (7, 31), (8, 1),
+      (13, 70), (16, 2),
     ] {
       for seed: UInt64 in [1, 3] {
         var a = bytes(m * stride, seed: seed, low: -127)
@@ -131,7 +132,7 @@ extension KernelTests {
     let width = try #require(activationBlock(size))
     for (blocks, m, n) in [
       (1, 1, 1), (3, 2, 5), (256 / size.elements + 1, 7, 17), (1, 13, 35), (768 / size.elements, 6, 32),
-      (5, 3, 33),
+      (5, 3, 33), (5, 1, 33), (2, 1, 15), (4, 2, 16), (2, 3, 8), (3, 4, 18), (7, 4, 1),
     ] {
       let (k, seed) = (blocks * size.elements, UInt64(blocks + 10 * m))
       let bytes = randomRows(kind, rows: n, blocks: blocks, seed: seed)

@@ -30,6 +30,7 @@ struct BenchModelCommand: ParsableCommand {
   var calibrate = 0
   @Option(name: .long, help: ArgumentHelp("How often each figure is measured.", valueName: "n"))
   var passes = 3
+  @OptionGroup var compute: ComputeOptions
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
@@ -58,7 +59,8 @@ struct BenchModelCommand: ParsableCommand {
   func run() throws {
     let opened = try opening.open(model)
     let result = try benchModel(
-      opened, prefill: try lengths(), decode: decode, calibrate: calibrate, passes: passes, common.run)
+      opened, prefill: try lengths(), decode: decode, calibrate: calibrate, passes: passes,
+      try compute.run(common.run))
     var table = Table(["phase", "tokens", "tokens/s", "CPU ms/token", "limit", "tokens/s", "share"])
     for row in result.rows {
       table.add([
@@ -72,7 +74,7 @@ struct BenchModelCommand: ParsableCommand {
       table.text
         + "\nA token multiplies with \(grouped(result.activeParameters)) parameters, \(byteText(result.activeBytes)). "
         + "Peak \(fixed(result.peak, 0)) GFLOPS,\nmemory read \(fixed(result.memoryRead, 1)) GB/s; "
-        + "\(InstructionSet.current), \(result.threads == 1 ? "one thread" : "\(result.threads) threads"), "
+        + "\(InstructionSet.current), \(result.compute.rawValue), \(result.threads == 1 ? "one thread" : "\(result.threads) threads"), "
         + "peak memory \(byteText(result.peakMemoryBytes)).")
   }
 }

@@ -43,6 +43,8 @@ package struct ModelBench: Sendable {
   package var rows: [ModelBenchRow] = []
   /// Threads that ran.
   package var threads = 1
+  /// The arithmetic of prefill and decode; calibration is float32's.
+  package var compute = Compute.float32
   /// Multiply-adds in registers on all these threads, in GFLOPS; two operations each.
   package var peak = 0.0
   /// Bytes read from memory by all these threads, in GB a second.
@@ -58,7 +60,8 @@ package struct ModelBench: Sendable {
   package func json(_ model: String) -> JSON {
     [
       "schema": "smelt.bench-model/1", "model": JSON(model), "instruction_set": JSON(InstructionSet.current),
-      "threads": JSON(threads), "float32_peak_gflops": JSON(peak), "memory_read_gb_per_s": JSON(memoryRead),
+      "threads": JSON(threads), "compute": JSON(compute.rawValue), "float32_peak_gflops": JSON(peak),
+      "memory_read_gb_per_s": JSON(memoryRead),
       "active_parameters": JSON(activeParameters), "active_bytes": JSON(activeBytes),
       "peak_memory_bytes": JSON(peakMemoryBytes),
       "phases": JSON(
@@ -85,22 +88,23 @@ package func benchModel(
   _ model: Model, prefill: [Int], decode: Int, calibrate calibrated: Int, passes: Int, _ options: RunOptions
 ) throws -> ModelBench {
   try model.requireForwardPass()
-  var result = ModelBench(threads: options.parallel.threads)
+  var result = ModelBench(threads: options.parallel.threads, compute: options.compute)
   let (parameters, bytes) = try model.activeWeights()
   (result.activeParameters, result.activeBytes) = (parameters, bytes)
   var times: [(phase: String, tokens: Int, limit: BenchLimit, wall: Double, cpu: Double)] = []
   func add(_ phase: String, _ tokens: Int, _ limit: BenchLimit, _ time: (wall: Double, cpu: Double)) {
     times.append((phase, tokens, limit, time.wall, time.cpu))
   }
+  let tally = IntegerTally()
   let ids = madeUpTokens(max(prefill.max() ?? 1, calibrated, 16), model.family.dimensions.vocabulary)
   for length in prefill {
     let time = try medianTime(passes) {
-      try ModelRun(model, .withinLayers, options).take(Array(ids[..<length]))
+      try ModelRun(model, .withinLayers, tally, options).take(Array(ids[..<length]))
     }
     add("prefill", length, .peak, time)
   }
   if decode > 0 {
-    let run = ModelRun(model, .always, options)
+    let run = try ModelRun(model, .always, tally, options)
     _ = try run.take(Array(ids[..<16]))
     var next = ids[0]
     let time = try medianTime(passes) { for _ in 0..<decode { next = try run.take([next]) } }
@@ -124,6 +128,7 @@ package func benchModel(
     add("calibrate", windows.tokenCount, .peak, time)
   }
   try model.checkUnchanged()
+  if options.compute == .int8 { tally.report(to: options.progress) }
   result.peakMemoryBytes = peakMemoryBytes()  // before the walk over memory that follows
   result.peak = measuredPeak(options.parallel)
   result.memoryRead = measuredMemoryRead(options.parallel)
@@ -147,10 +152,10 @@ private final class ModelRun {
   private let state = DecodingState()
   private let pass: Pass
 
-  init(_ model: Model, _ reuse: WeightReuse, _ options: RunOptions) {
+  init(_ model: Model, _ reuse: WeightReuse, _ tally: IntegerTally, _ options: RunOptions) throws {
     self.model = model
     cache = WeightCache([model], reuse, options)
-    weights = cache.weights()
+    weights = try model.multiplying(cache.weights(), as: options.compute, tally)
     pass = Pass(parallel: options.parallel, state: state)
   }
 

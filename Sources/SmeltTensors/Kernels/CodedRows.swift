@@ -84,10 +84,6 @@ package struct CodedRows: @unchecked Sendable {
     }
   }
 
-  /// Rows that one task takes: some 32 KiB of codes, in whole panels of eight rows. A few microseconds of work, so that threads end
-  /// together also where a product is small.
-  static func block(of rows: CodedRows?) -> Int {
-    let panel = 8 * max(1, rows?.form.row_bytes ?? 1)
-    return max(1, (32 << 10) / panel) * 8
-  }
+  /// From one row to the next, in bytes.
+  var rowBytes: Int { form.row_bytes }
 }

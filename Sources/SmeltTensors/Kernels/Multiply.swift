@@ -50,7 +50,9 @@ package func multiply(
       let source = SharedReadPointer(base)
       let target = SharedPointer(out)
       if x.rows <= codedTokens, order == .standard, let coded = weight.encoding.coded(weight) {
-        let block = parallel.threads > 1 ? CodedRows.block(of: coded) : rows.count
+        let block =
+          parallel.threads > 1
+          ? rowsOfPiece(rows.count * coded.rowBytes, rowBytes: coded.rowBytes, parallel) : rows.count
         parallel.forEach(ceilDivide(rows.count, block)) { task in
           let part = task * block..<min(rows.count, (task + 1) * block)
           coded.multiply(
@@ -88,35 +90,52 @@ package func multiply(_ products: [(x: Matrix, weight: Weight)], parallel: Paral
   guard parallel.threads > 1, !coded.contains(where: { $0 == nil }) else {
     return products.map { multiply($0.x, $0.weight, parallel: parallel) }
   }
-  var starts = [0]
-  var pieces: [(product: Int, rows: Range<Int>)] = []
-  for (index, product) in products.enumerated() {
-    starts.append(starts[index] + product.x.rows * product.weight.rows)
-    let block = CodedRows.block(of: coded[index])
-    for start in stride(from: 0, to: product.weight.rows, by: block) {
-      pieces.append((index, start..<min(product.weight.rows, start + block)))
-    }
+  let shared = products.indices.map { index in
+    SharedProduct(
+      tokens: products[index].x.rows, rows: products[index].weight.rows, rowBytes: coded[index]?.rowBytes ?? 1
+    )
   }
-  let all = Matrix(rows: 1, columns: starts[products.count]) { out in
-    // SAFETY: a product has its own part of `out`, and a piece writes the columns of its rows there, which no other does; `products`
-    // keeps activations and weights alive.
-    let target = SharedPointer(out)
-    let (starts, pieces) = (starts, pieces)
-    parallel.forEach(pieces.count) { place in
-      let (index, rows) = pieces[place]
-      let (x, weight) = products[index]
-      x.values.withUnsafeBufferPointer { values in
-        guard let base = values.baseAddress else { return }
-        coded[index]?.multiply(
-          base, tokens: x.rows, columns: x.columns, rows: rows,
-          into: target.pointer + starts[index] + rows.lowerBound, stride: weight.rows)
+  // Activations side by side, 64 bytes between them at least.
+  let places = products.reduce(into: [0]) { $0.append($0.last! + ceilDivide($1.x.values.count, 16) * 16) }
+  let results = withUnsafeTemporaryAllocation(byteCount: 4 * places[products.count], alignment: 64) {
+    bytes -> [Matrix] in
+    let floats = bytes.bindMemory(to: Float.self)
+    guard let first = floats.baseAddress else {
+      return products.map { Matrix(rows: $0.x.rows, columns: $0.weight.rows) }
+    }
+    let calls = products.indices.compactMap { index -> CodedCall? in
+      coded[index].map { rows -> CodedCall in
+        products[index].x.values.withUnsafeBufferPointer { values in
+          // SAFETY: the floats of product `index` have their place among the others, as long as they are many.
+          if let base = values.baseAddress { (first + places[index]).update(from: base, count: values.count) }
+        }
+        return CodedCall(
+          rows: rows, x: first + places[index], tokens: products[index].x.rows,
+          columns: products[index].weight.columns, stride: products[index].weight.rows)
+      }
+    }
+    return calls.withUnsafeBufferPointer { calls -> [Matrix] in
+      guard let call = calls.baseAddress.map(SharedReadPointer.init) else { return [] }
+      return multiplyTogether(shared, parallel) { index, rows, out in
+        call.pointer[index].multiply(rows, into: out)
       }
     }
   }
-  return products.indices.map { index in
-    Matrix(
-      rows: products[index].x.rows, columns: products[index].weight.rows,
-      values: Array(all.values[starts[index]..<starts[index + 1]]))
+  withExtendedLifetime(products) {}
+  return results
+}
+
+/// One product of a few tokens, in addresses.
+private struct CodedCall: @unchecked Sendable {
+  // SAFETY: `multiply` keeps activations and weights alive while calls are made; nothing is written through them.
+  let rows: CodedRows
+  let x: UnsafePointer<Float>
+  let tokens: Int
+  let columns: Int
+  let stride: Int
+
+  func multiply(_ part: Range<Int>, into out: UnsafeMutablePointer<Float>) {
+    rows.multiply(x, tokens: tokens, columns: columns, rows: part, into: out, stride: stride)
   }
 }
 

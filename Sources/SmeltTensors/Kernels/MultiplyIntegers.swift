@@ -35,6 +35,8 @@ package func multiplyIntegers(
   weight.requireInside(rows, 0..<weight.columns)
   guard let product = IntegerProduct(x, weight, scale, parallel) else { return nil }
   guard x.columns > 0, x.rows > 0, !rows.isEmpty else { return Matrix(rows: x.rows, columns: rows.count) }
+  let call = product.call
+  defer { withExtendedLifetime(product) {} }
   return Matrix(rows: x.rows, columns: rows.count) { out in
     // SAFETY: a task writes the rectangle of its tokens and rows in `out`, which no other has.
     let target = SharedPointer(out)
@@ -43,7 +45,7 @@ package func multiplyIntegers(
     parallel.forEach(ceilDivide(rows.count, block) * tokenTiles) { task in
       let first = task / tokenTiles * block
       let token = task % tokenTiles * taskTokens
-      product.multiply(
+      call.multiply(
         tokens: token..<min(x.rows, token + taskTokens),
         rows: rows.lowerBound + first..<rows.lowerBound + min(rows.count, first + block),
         into: target.pointer + token * rows.count + first, stride: rows.count)
@@ -58,33 +60,20 @@ package func multiplyIntegers(
 ) -> [Matrix]? {
   var all: [IntegerProduct] = []
   for product in products {
-    guard let next = IntegerProduct(product.x, product.weight, product.scale, parallel) else { return nil }
+    guard product.x.columns > 0,
+      let next = IntegerProduct(product.x, product.weight, product.scale, parallel)
+    else { return nil }
     all.append(next)
   }
-  var starts = [0]
-  var pieces: [(product: Int, rows: Range<Int>)] = []
-  for (index, product) in products.enumerated() {
-    starts.append(starts[index] + product.x.rows * product.weight.rows)
-    for start in stride(from: 0, to: product.weight.rows, by: taskRows) {
-      pieces.append((index, start..<min(product.weight.rows, start + taskRows)))
+  let calls = all.map(\.call)
+  let results = calls.withUnsafeBufferPointer { calls -> [Matrix] in
+    guard let call = calls.baseAddress.map(SharedReadPointer.init) else { return [] }
+    return multiplyTogether(all.map(\.shared), parallel) { index, rows, out in
+      call.pointer[index].multiply(rows: rows, into: out)
     }
   }
-  let sums = Matrix(rows: 1, columns: starts[products.count]) { out in
-    // SAFETY: a product has its own part of `out`, and a piece writes the columns of its rows there, which no other does.
-    let target = SharedPointer(out)
-    let (starts, pieces, all) = (starts, pieces, all)
-    parallel.forEach(pieces.count) { place in
-      let (index, rows) = pieces[place]
-      all[index].multiply(
-        tokens: 0..<products[index].x.rows, rows: rows,
-        into: target.pointer + starts[index] + rows.lowerBound, stride: products[index].weight.rows)
-    }
-  }
-  return products.indices.map { index in
-    Matrix(
-      rows: products[index].x.rows, columns: products[index].weight.rows,
-      values: Array(sums.values[starts[index]..<starts[index + 1]]))
-  }
+  withExtendedLifetime(all) {}
+  return results
 }
 
 /// The activations that a product of whole numbers multiplies: codes × scale as float32 numbers.
@@ -105,46 +94,82 @@ private func integerCode(_ encoding: any Encoding) -> Int32? {
 }
 
 /// A weight beside rounded activations.
-private final class IntegerProduct: Sendable {
+private final class IntegerProduct: @unchecked Sendable {
+  // SAFETY: `channels` is written by the initializer alone and freed with the object, which keeps the weight and the activations alive.
   private let rounded: RoundedTokens
   private let weight: Weight
+  private let tokens: Int
   private let code: Int32
   /// The scale of each row, of `int8.channel`.
-  private let channels: [Float]
+  private let channels: UnsafeMutablePointer<Float>?
 
   /// Nil where whole numbers do not compute the product.
   init?(_ x: Matrix, _ weight: Weight, _ scale: Float?, _ parallel: Parallel) {
     precondition(
       x.columns == weight.columns, "'\(weight.name)' takes \(weight.columns) channels, found \(x.columns)")
-    guard let code = integerCode(weight.encoding), let block = activationBlock(weight.encoding) else {
-      return nil
+    guard let code = integerCode(weight.encoding), let block = activationBlock(weight.encoding),
+      !(weight.encoding is INT8) || x.columns <= Int(SK_I8_COLUMNS),
+      let rounded = RoundedTokens(x, block: block, scale, parallel)
+    else { return nil }
+    (self.rounded, self.weight, self.code, tokens) = (rounded, weight, code, x.rows)
+    guard weight.encoding is INT8 else {
+      channels = nil
+      return
     }
-    if weight.encoding is INT8 {
-      guard x.columns <= Int(SK_I8_COLUMNS) else { return nil }
-      channels = weight.withCodesAndScales { _, scales in (0..<weight.rows).map { scales[$0] } } ?? []
-    } else {
-      channels = []
+    let channels = UnsafeMutablePointer<Float>.allocate(capacity: max(1, weight.rows))
+    weight.withCodesAndScales { _, scales in
+      for row in 0..<weight.rows { (channels + row).initialize(to: scales[row]) }
     }
-    guard let rounded = RoundedTokens(x, block: block, scale, parallel) else { return nil }
-    (self.rounded, self.weight, self.code) = (rounded, weight, code)
+    self.channels = channels
+  }
+
+  deinit { channels?.deallocate() }
+
+  /// The product in addresses, which are good as long as this object lives.
+  var call: IntegerCall {
+    let bytes = weight.values.bytes
+    // SAFETY: the weight's layout gives each row as many bytes, in whole blocks of the type, and `int8.channel` a scale. A weight without
+    // bytes has no rows or no columns, and is not multiplied.
+    return IntegerCall(
+      form: sk_integers(
+        codes: bytes.baseAddress?.assumingMemoryBound(to: UInt8.self),
+        row_bytes: bytes.count / max(1, weight.rows), scales: channels.map { UnsafePointer($0) }, code: code),
+      activations: rounded.form, tokens: tokens, rows: weight.rows, columns: weight.columns)
+  }
+
+  /// What pieces of it are for `multiplyTogether`.
+  var shared: SharedProduct {
+    SharedProduct(
+      tokens: tokens, rows: weight.rows, rowBytes: weight.values.bytes.count / max(1, weight.rows))
+  }
+}
+
+/// A product of whole numbers in addresses.
+private struct IntegerCall: @unchecked Sendable {
+  // SAFETY: the addresses are an `IntegerProduct`'s; nobody writes to what they name.
+  var form: sk_integers
+  var activations: sk_rounded
+  let tokens: Int
+  let rows: Int
+  let columns: Int
+
+  /// out[t × rows + j] = token t times row `rows.lowerBound + j`, for all tokens.
+  func multiply(rows part: Range<Int>, into out: UnsafeMutablePointer<Float>) {
+    multiply(tokens: 0..<tokens, rows: part, into: out, stride: rows)
   }
 
   /// out[(t − tokens.lowerBound) × stride + j] = token t times row `rows.lowerBound + j`.
   func multiply(
     tokens: Range<Int>, rows: Range<Int>, into out: UnsafeMutablePointer<Float>, stride: Int
   ) {
-    weight.values.bytes.withUnsafeBytes { bytes in
-      channels.withUnsafeBufferPointer { channels in
-        guard let codes = bytes.bindMemory(to: UInt8.self).baseAddress else { return }
-        // SAFETY: the weight's layout gives each row as many bytes, in whole blocks of the type, and `int8.channel` a scale; tokens and
-        // rows lie inside, and the caller's `out` has room for the rectangle.
-        var form = sk_integers(
-          codes: codes, row_bytes: bytes.count / max(1, weight.rows), scales: channels.baseAddress, code: code
-        )
-        var activations = rounded.form(from: tokens.lowerBound)
-        sk_multiply_rounded(
-          &form, rows.lowerBound, rows.count, weight.columns, &activations, tokens.count, out, stride)
-      }
+    guard form.codes != nil else { return }
+    var activations = activations
+    // SAFETY: tokens and rows lie inside what the call was made of, and the caller's `out` has room for the rectangle.
+    activations.codes += tokens.lowerBound * activations.code_stride
+    activations.sums += tokens.lowerBound * activations.sum_stride
+    activations.scales += tokens.lowerBound * activations.scale_stride
+    withUnsafePointer(to: form) {
+      sk_multiply_rounded($0, rows.lowerBound, rows.count, columns, &activations, tokens.count, out, stride)
     }
   }
 }
@@ -178,6 +203,13 @@ private final class RoundedTokens: @unchecked Sendable {
     guard columns > 0 else { return }
     if let scale, !(scale >= .leastNormalMagnitude && scale.isFinite) { return nil }
     let task = 32
+    guard x.rows > task else {
+      let isRounded = x.values.withUnsafeBufferPointer { values in
+        (0..<x.rows).allSatisfy { round(values.baseAddress! + $0 * columns, $0, columns, isBlocked, scale) }
+      }
+      guard isRounded else { return nil }
+      return
+    }
     let failures = (0..<ceilDivide(x.rows, task)).map { _ in Failure() }
     x.values.withUnsafeBufferPointer { values in
       guard let base = values.baseAddress else { return }
@@ -221,11 +253,10 @@ private final class RoundedTokens: @unchecked Sendable {
     return !scales[0].isNaN
   }
 
-  /// The tokens from a number on.
-  func form(from token: Int) -> sk_rounded {
+  /// All tokens.
+  var form: sk_rounded {
     sk_rounded(
-      codes: codes + token * stride.codes, sums: sums + token * stride.sums,
-      scales: scales + token * stride.scales, code_stride: stride.codes, sum_stride: stride.sums,
+      codes: codes, sums: sums, scales: scales, code_stride: stride.codes, sum_stride: stride.sums,
       scale_stride: stride.scales)
   }
 
