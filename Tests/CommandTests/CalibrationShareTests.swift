@@ -218,15 +218,7 @@ import Testing
     let shell = Shell()
     let made = try shell.run(
       """
-      mkdir bin
-      cat >bin/sbatch <<'END'
-      #!/bin/bash
-      cat >"$PWD/job.$$"
-      last=$(sed -n 's/^#SBATCH --array=1-//p' "$PWD/job.$$")
-      for task in $(seq "${last:-1}"); do SLURM_ARRAY_TASK_ID=$task bash "$PWD/job.$$" >&2 || exit 1; done
-      echo "$$"
-      END
-      chmod +x bin/sbatch
+      \(Shell.scheduler)
       smelt job slurm tiny s --verb calibrate --nodes 3 --command "$SMELT" \(Self.text) >job.sh || exit 1
       PATH=$PWD/bin:$PATH bash job.sh || exit 1
       smelt calibrate tiny t \(Self.text) --parts 3 --quiet || exit 1

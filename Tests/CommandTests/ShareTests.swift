@@ -220,17 +220,8 @@ private struct SharedConversion: Sendable {
     let quoted = "'it'\\''s \"my\" $HOME'"
     let made = try shell.run(
       """
-      mkdir bin \(quoted); cp -rL tiny \(quoted)/model
-      cat >bin/sbatch <<'END'
-      #!/bin/bash
-      # Does what a job says, each task of an array in turn.
-      cat >"$PWD/job.$$"
-      last=$(sed -n 's/^#SBATCH --array=1-//p' "$PWD/job.$$")
-      echo "$@" >>"$PWD/asked"
-      for task in $(seq "${last:-1}"); do SLURM_ARRAY_TASK_ID=$task bash "$PWD/job.$$" >&2 || exit 1; done
-      echo "$$;cluster"
-      END
-      chmod +x bin/sbatch
+      mkdir \(quoted); cp -rL tiny \(quoted)/model
+      \(Shell.scheduler)
       smelt job slurm \(quoted)/model \(quoted)/x --nodes 3 --cores 1 --time 1:00:00 --command "$SMELT" --scheme bf16 --max-shard-size 1M >job.sh || exit 1
       smelt job kubernetes \(quoted)/model \(quoted)/x --nodes 3 --memory 8Gi --scheme bf16 >job.yaml || exit 1
       PATH=$PWD/bin:$PATH bash job.sh

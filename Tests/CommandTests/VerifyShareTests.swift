@@ -165,15 +165,7 @@ private struct Verification: Sendable {
     let shell = try verification.shell()
     let made = try shell.run(
       """
-      mkdir bin
-      cat >bin/sbatch <<'END'
-      #!/bin/bash
-      cat >"$PWD/job.$$"
-      last=$(sed -n 's/^#SBATCH --array=1-//p' "$PWD/job.$$")
-      for task in $(seq "${last:-1}"); do SLURM_ARRAY_TASK_ID=$task bash "$PWD/job.$$" >&2 || exit 1; done
-      echo "$$"
-      END
-      chmod +x bin/sbatch
+      \(Shell.scheduler)
       smelt job slurm tiny x.ingot --verb verify --nodes 2 --command "$SMELT" \(verification.text) --json r.json >job.sh || exit 1
       PATH=$PWD/bin:$PATH bash job.sh || exit 1
       """)

@@ -90,19 +90,8 @@ struct CalibrationParts {
   /// - Throws: `UNIT_MISMATCH` for one of other work, unless it is to be replaced.
   func isThere(_ part: Int, in folder: String) throws -> Bool {
     let path = joinPath(folder, CalibrationParts.name(part, of: count))
-    let manifest = UnitManifest.path(path)
-    guard pathKind(manifest) == .file else { return false }
-    do {
-      let found = try UnitManifest(path: manifest)
-      try found.check(part, of: count, work: work, counts: counts(part), path: manifest)
-      // Read when the parts are joined.
-      return fileByteCount(path) == found.byteCount
-    } catch let error as FormatError {
-      guard !asked.overwrite else { return false }
-      var refusal = error
-      refusal.help = "move the folder away, or give --overwrite to replace what is of other work"
-      throw refusal
-    }
+    return try UnitManifest.isThere(
+      part, of: count, work: work, counts: counts(part), path: path, overwrite: asked.overwrite)
   }
 
   /// Makes a part, or goes on with it where a run was stopped.
@@ -129,20 +118,6 @@ struct CalibrationParts {
           work: work, request: request, part: part, of: count, path: path, counts: counts(part))
         try writeFile(UnitManifest.path(path), manifest.text, replacing: .anyFile)
       }
-    }
-  }
-}
-
-extension UnitManifest {
-  /// Holds a part against what it should be.
-  /// - Throws: `UNIT_MISMATCH`.
-  func check(_ part: Int, of parts: Int, work: JSON, counts: [Int], path: String) throws(FormatError) {
-    if let place = ResultJournal.difference(self.work, work) {
-      throw FormatError(
-        .unitMismatch, file: path, subject: place.key, "is of other work: \(place.problem)")
-    }
-    guard unit == part, units == parts, self.counts == counts, done.isEmpty else {
-      throw FormatError(.unitMismatch, file: path, "does not hold part \(part + 1) of \(parts)")
     }
   }
 }

@@ -96,3 +96,35 @@ struct UnitManifest: Sendable {
     }
   }
 }
+
+extension UnitManifest {
+  /// Holds a part against what it should be.
+  /// - Throws: `UNIT_MISMATCH`.
+  func check(_ part: Int, of parts: Int, work: JSON, counts: [Int], path: String) throws(FormatError) {
+    if let place = ResultJournal.difference(self.work, work) {
+      throw FormatError(
+        .unitMismatch, file: path, subject: place.key, "is of other work: \(place.problem)")
+    }
+    guard unit == part, units == parts, self.counts == counts, done.isEmpty else {
+      throw FormatError(.unitMismatch, file: path, "does not hold part \(part + 1) of \(parts)")
+    }
+  }
+
+  /// Whether a part is there, of this work. Its bytes are read when the parts are joined.
+  /// - Throws: `UNIT_MISMATCH` for one of other work, unless it is to be replaced.
+  static func isThere(
+    _ part: Int, of parts: Int, work: JSON, counts: [Int], path: String, overwrite: Bool
+  ) throws -> Bool {
+    let manifest = UnitManifest.path(path)
+    guard pathKind(manifest) == .file else { return false }
+    do {
+      let found = try UnitManifest(path: manifest)
+      try found.check(part, of: parts, work: work, counts: counts, path: manifest)
+      return fileByteCount(path) == found.byteCount
+    } catch var refusal as FormatError {
+      guard !overwrite else { return false }
+      refusal.help = "move the folder away, or give --overwrite to replace what is of other work"
+      throw refusal
+    }
+  }
+}

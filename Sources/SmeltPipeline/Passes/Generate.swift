@@ -22,14 +22,14 @@ package struct Sampling: Sendable {
   package var topK: Int?
   /// Only the most likely tokens that together reach this probability are drawn from; nil for all.
   package var topP: Double?
-  private var random: UInt64
+  private var random: SplitMix64
 
   /// A way of sampling; greedy by default. The same seed gives the same tokens.
   package init(temperature: Double = 0, topK: Int? = nil, topP: Double? = nil, seed: UInt64 = 0) {
     self.temperature = temperature
     self.topK = topK
     self.topP = topP
-    random = seed
+    random = SplitMix64(seed: seed)
   }
 
   /// The next token. Of equally likely tokens the lower id comes first.
@@ -48,21 +48,12 @@ package struct Sampling: Sendable {
       }
       weights = Array(weights.prefix((count ?? weights.count - 1) + 1))
     }
-    var rest = uniform() * weights.reduce(0, +)
+    var rest = random.uniform() * weights.reduce(0, +)
     for (place, weight) in weights.enumerated() {
       rest -= weight
       if rest < 0 { return order[place] }
     }
     return order[weights.count - 1]
-  }
-
-  /// A number from 0 up to 1. Source: SplitMix64, Steele, Lea and Flood (2014).
-  private mutating func uniform() -> Double {
-    random &+= 0x9E37_79B9_7F4A_7C15
-    var z = random
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return Double((z ^ (z >> 31)) >> 11) * 0x1p-53
   }
 }
 

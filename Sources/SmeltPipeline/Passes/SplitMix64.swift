@@ -16,4 +16,7 @@ struct SplitMix64: RandomNumberGenerator {
 
   /// A number from 0 up to `count`.
   mutating func below(_ count: Int) -> Int { Int(next().multipliedFullWidth(by: UInt64(count)).high) }
+
+  /// A number from 0 up to 1, 1 left out.
+  mutating func uniform() -> Double { Double(next() >> 11) * 0x1p-53 }
 }

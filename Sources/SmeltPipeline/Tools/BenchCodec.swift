@@ -163,20 +163,9 @@ private func checksumRate(_ bytes: [UInt8], passes: Int) -> Double {
 
 // MARK: Weights
 
-/// A generator of its own: the same weights in every run. Source: SplitMix64 of Steele, Lea and Flood.
-private struct BenchGenerator: RandomNumberGenerator {
-  var state: UInt64 = 1
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
-
+extension SplitMix64 {
   /// A normal number by Marsaglia's polar method.
-  mutating func normal() -> Float {
+  fileprivate mutating func normal() -> Float {
     while true {
       let (u, v) = (Float.random(in: -1..<1, using: &self), Float.random(in: -1..<1, using: &self))
       let s = u * u + v * v
@@ -194,10 +183,10 @@ private func logarithm(_ x: Float) -> Float {
   return Float(e * 0.693_147_180_559_945_3 + series)
 }
 
-private func gaussian(_ generator: inout BenchGenerator) -> Float { generator.normal() }
+private func gaussian(_ generator: inout SplitMix64) -> Float { generator.normal() }
 
 /// Student's t with five degrees of freedom: heavier tails, as trained weights have them.
-private func studentT(_ generator: inout BenchGenerator) -> Float {
+private func studentT(_ generator: inout SplitMix64) -> Float {
   let normal = generator.normal()
   let chi = (0..<5).reduce(Float(0)) { sum, _ in
     let x = generator.normal()
@@ -207,8 +196,8 @@ private func studentT(_ generator: inout BenchGenerator) -> Float {
 }
 
 /// [2048, 2048] values of deviation 0.02.
-private func generated(_ draw: (inout BenchGenerator) -> Float) -> Matrix {
-  var generator = BenchGenerator()
+private func generated(_ draw: (inout SplitMix64) -> Float) -> Matrix {
+  var generator = SplitMix64(seed: 1)
   return Matrix(rows: 2048, columns: 2048, values: (0..<2048 * 2048).map { _ in 0.02 * draw(&generator) })
 }
 

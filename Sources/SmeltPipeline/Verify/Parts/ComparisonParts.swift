@@ -79,7 +79,10 @@ package struct ComparisonParts {
     for part in own {
       let name = CalibrationParts.name(part, of: count)
       let path = joinPath(folder, name)
-      guard try !isThere(part, path, overwrite: overwrite) else { continue }
+      guard
+        try !UnitManifest.isThere(
+          part, of: count, work: work, counts: counts(part), path: path, overwrite: overwrite)
+      else { continue }
       options.progress.announce(
         "part \(part + 1) of \(count): windows \(range(part).lowerBound + 1) to \(range(part).upperBound)")
       let comparison = try compare(part, source, result, rounding, engine, drafts, options)
@@ -94,20 +97,6 @@ package struct ComparisonParts {
       byteCount: written.reduce(0) { $0 + (fileByteCount(joinPath(folder, $1)) ?? 0) },
       seconds: monotonicSeconds() - start.0, processorSeconds: processorSeconds() - start.1,
       peakMemoryBytes: peakMemoryBytes())
-  }
-
-  private func isThere(_ part: Int, _ path: String, overwrite: Bool) throws -> Bool {
-    let manifest = UnitManifest.path(path)
-    guard pathKind(manifest) == .file else { return false }
-    do {
-      let found = try UnitManifest(path: manifest)
-      try found.check(part, of: count, work: work, counts: counts(part), path: manifest)
-      return fileByteCount(path) == found.byteCount
-    } catch var refusal as FormatError {
-      guard !overwrite else { return false }
-      refusal.help = "move the folder away, or give --overwrite to replace what is of other work"
-      throw refusal
-    }
   }
 
   /// Runs the windows of a part through both sides.
