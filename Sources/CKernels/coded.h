@@ -211,6 +211,8 @@ static void k_multiply_coded(const sk_coded *w, size_t row, size_t n, size_t k, 
   const size_t most = form->reads == 2 ? SK_NIBBLE_ROWS : SK_BYTE_ROWS, group = most * w->row_bytes;
   const size_t distance = (group < SK_PANEL_AHEAD ? 1 + SK_PANEL_AHEAD / group : 1) * most;
   sk_panel panel;
+  // Blocks take longer than memory: their codes need not be nearer than the second level.
+  panel.near = !form->unpack && distance * w->row_bytes + 4 * m * (k < SK_BLOCK ? k : SK_BLOCK) <= SK_PANEL_NEAR;
   if (table) memcpy(panel.table, table, sizeof panel.table);
   for (size_t j = 0; j < n; j += most) {
     const size_t rows = n - j < most ? n - j : most;

@@ -158,7 +158,7 @@ SK_INLINE void nibble_tile(const sk_panel *panel, const int first, const float *
   for (; i + columns <= width; i += columns) {
     SK_UNROLL
     for (int r = 0; r < R; r++) words[r] = nibble_words(kind, panel->codes[first + r] + nibble_place(kind, i));
-    soon = read_soon(soon, (size_t)R * columns * step_bytes / step_columns);
+    soon = read_soon(soon, (size_t)R * columns * step_bytes / step_columns, panel->near);
     nibble_step(panel, first, i, words, x + i, ldx, R, M, sum, kind, codes, span, 1, columns);
   }
   if (kind == SK_NIBBLES_PAIRS && i < width) {

@@ -7,7 +7,7 @@
 // Four rows of w for one of x keep four sums in flight; for more rows of x there are as many sums as registers allow (SK_FEW).
 // The sums are added up as in a tile of `sk_gemm_f32`, so that the bits are the same.
 
-enum { SK_PANEL_ROWS = 8, SK_PANEL_STEPS = SK_BLOCK / 16, SK_PANEL_AHEAD = 6144 };
+enum { SK_PANEL_ROWS = 8, SK_PANEL_STEPS = SK_BLOCK / 16, SK_PANEL_AHEAD = 6144, SK_PANEL_NEAR = 20480 };
 
 // Rows of w whose sums are in flight together, for one, two and four rows of x: as many as hide how long a sum takes, and registers
 // allow. One row of x meets all rows of a panel: four, or eight of nibbles where there are registers, so that x is loaded half as often.
@@ -20,6 +20,7 @@ enum { SK_FEW_2 = 2, SK_FEW_4 = 1, SK_BYTE_ROWS = 4, SK_NIBBLE_ROWS = 4 };
 typedef struct {
   const uint8_t *codes[SK_PANEL_ROWS]; // of the panel's first column
   const uint8_t *soon;                 // bytes that are needed soon, as many as the panel has; NULL where they are read in order
+  int near;                            // whether those are few enough for the first-level cache
   size_t places; // of scales, less one: all ones, or 0 where one scale holds for all columns
   float scale[SK_PANEL_ROWS][SK_PANEL_STEPS + 16]; // 16 more: stores are as wide as a vector
   float least[SK_PANEL_ROWS][SK_PANEL_STEPS + 16]; // what is taken off: a least number, or a zero point
@@ -109,11 +110,17 @@ SK_INLINE f32x16 entries(const float *table, const uint8_t *p) {
 // SAFETY: the last width % 16 codes go through `codes`, those of x through `at`: nothing behind a row is read. Numbers beyond the
 // width count as zeros. Asking for an address that is not there does nothing.
 // Asks for `bytes` that are needed soon, line by line; gives where they end. In the order of addresses, so that the second-level cache
-// sees a stream and reads on by itself: the few misses that the first level may have open are not enough for the memory's rate.
+// sees a stream and reads on by itself: the few misses that the first level may have open are not enough for the memory's rate. What is
+// `near` is wanted in the first level, which has room for it until it is multiplied.
 // SAFETY: asking for an address that is not there does nothing.
-SK_INLINE const uint8_t *read_soon(const uint8_t *p, const size_t bytes) {
-  SK_UNROLL
-  for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i, 0, 2);
+SK_INLINE const uint8_t *read_soon(const uint8_t *p, const size_t bytes, const int near) {
+  if (near) {
+    SK_UNROLL
+    for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i, 0, 3);
+  } else {
+    SK_UNROLL
+    for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i, 0, 2);
+  }
   return p + bytes;
 }
 
@@ -142,7 +149,7 @@ SK_INLINE const uint8_t *read_soon(const uint8_t *p, const size_t bytes) {
     const uint8_t *soon = panel->soon ? panel->soon + (size_t)first * AT(width) : NULL;                              \
     size_t i = 0;                                                                                                    \
     for (; i + columns <= width; i += columns) {                                                                     \
-      if (panel->soon) soon = read_soon(soon, (size_t)R * (AT(columns) - AT(0)));                                    \
+      if (panel->soon) soon = read_soon(soon, (size_t)R * (AT(columns) - AT(0)), panel->near);                       \
       SK_UNROLL                                                                                                      \
       for (size_t j = 0; j < columns; j += 16) { SK_CODED_STEP(AT, NUMBER, i, j) }                             \
     }                                                                                                                \

@@ -22,7 +22,7 @@ SK_INLINE void few_32(const sk_few8 *f, const int kind, const size_t bytes, cons
     }
     for (size_t r = 0; r < SK_VL; r++) {
       const uint8_t *p = f->rows[r] + block * bytes;
-      soon = read_soon(soon, SK_HALVES8 * bytes);
+      soon = read_soon(soon, SK_HALVES8 * bytes, 0);
       d[0][r] = load16(p);
       if (SK_HALVES8 == 2) d[SK_HALVES8 - 1][r] = load16(p + next);
       const u32v w = isByte ? thirty_twos(p + 2, p + next + 2) ^ SK_BYTE_FLIP : thirty_two_nibbles(p + 2, p + next + 2);
@@ -71,7 +71,7 @@ SK_INLINE void few_rows(const sk_few8 *f, const int M, vec *total) {
     }
     size_t i = 0;
     for (; i + step <= f->k; i += step) {
-      if (rows > 1) soon = read_soon(soon, SUMS * SK_STEP8);
+      if (rows > 1) soon = read_soon(soon, SUMS * SK_STEP8, 0);
       SK_UNROLL
       for (int j = 0; j < SUMS; j++) {
         const size_t place = i + (size_t)(j / rows) * SK_STEP8;

@@ -146,7 +146,7 @@ SK_INLINE void few_256(const sk_few8 *f, const int kind, const size_t bytes, con
     SK_UNROLL
     for (int t = 0; t < M; t++) codes_of_token((const uint8_t *)codes + (size_t)t * a->code_stride, hasLeast, x[t]);
     for (size_t r = 0; r < SK_VL; r++) {
-      soon = read_soon(soon, bytes);
+      soon = read_soon(soon, bytes, 0);
       u32v w[SK_STEPS8], scales[SK_STEPS8];
       if (hasLeast)
         row_of_nibbles(rows[r], kind == SK_CODED_Q5_K, &heads, r, w, scales);
