@@ -16,6 +16,9 @@ let isDependency = Context.packageDirectory.contains("/checkouts/")
 let optimized: [CSetting] = isDependency ? [] : [.unsafeFlags(["-O2"], .when(configuration: .debug))]
 let tests: [SwiftSetting] = [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]
 
+/// Whether zstd and libcrypto are named as archives by who links, as `.ci/release` does: modules that name them ask for shared libraries.
+let isStatic = Context.environment["SMELT_STATIC"] != nil
+
 let package = Package(
   name: "smelt",
   platforms: [.macOS(.v15)],
@@ -29,8 +32,11 @@ let package = Package(
     // C: the system's zstd and, for SHA-256 where there is no CryptoKit, OpenSSL's libcrypto (a package of our own of it would be two
     // thirds of a first build); and the hot loops with run-time dispatch (optimized in debug builds too).
     .systemLibrary(
-      name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"]), .brew(["zstd"])]),
-    .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+      name: "CZstd", path: isStatic ? "Sources/CZstd/Static" : nil, pkgConfig: isStatic ? nil : "libzstd",
+      providers: [.apt(["libzstd-dev"]), .brew(["zstd"])]),
+    .systemLibrary(
+      name: "COpenSSL", path: isStatic ? "Sources/COpenSSL/Static" : nil,
+      pkgConfig: isStatic ? nil : "libcrypto", providers: [.apt(["libssl-dev"])]),
     .target(
       name: "CKernels", cSettings: optimized,
       linkerSettings: [.linkedLibrary("m", .when(platforms: [.linux]))]),
@@ -38,6 +44,11 @@ let package = Package(
     // C: transfers by the system's libcurl, which is loaded when a model is fetched. Packages with a client of their own cost minutes
     // of build or 40 MB of tables in a static binary, and what comes with Swift on Linux is libcurl underneath.
     .target(name: "CTransfer", linkerSettings: [.linkedLibrary("dl", .when(platforms: [.linux]))]),
+
+    // C: the commit of a release, which `.ci/release` says.
+    .target(
+      name: "CBuild",
+      cSettings: Context.environment["SMELT_COMMIT"].map { [.define("SMELT_COMMIT", to: "\"\($0)\"")] } ?? []),
 
     // The rooms, in dependency order.
     .target(
@@ -70,7 +81,7 @@ let package = Package(
     .executableTarget(
       name: "SmeltCommand",
       dependencies: [
-        "SmeltPipeline", "SmeltHub", "SmeltStorage",
+        "SmeltPipeline", "SmeltHub", "SmeltStorage", "CBuild",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: swift),
 

@@ -60,7 +60,9 @@ struct MethodFlags: ParsableArguments {
       "The schemes that a budget chooses from, with commas between them.", valueName: "schemes"))
   var candidates: String?
 
-  @Option(name: .long, help: ArgumentHelp("Write the recipe that a budget chose.", valueName: "file"))
+  @Option(
+    name: .long, help: ArgumentHelp("Write the recipe that a budget chose.", valueName: "file"),
+    completion: .file())
   var saveRecipe: String?
 
   func budget() throws -> Budget? {

@@ -8,7 +8,7 @@ import SmeltStorage
 /// Flags of every command that runs for long.
 struct CommonOptions: ParsableArguments {
   @Option(
-    name: .long,
+    name: [.customShort("t"), .long],
     help: ArgumentHelp("Threads to use; one a core by default. Results never depend on it.", valueName: "n"))
   var threads: Int?
 
@@ -19,18 +19,22 @@ struct CommonOptions: ParsableArguments {
     transform: byteSize)
   var maxMemory: ByteSize = ByteSize(2 << 30)
 
-  @Flag(name: .long, help: "No progress on stderr.")
+  @Flag(name: [.customShort("q"), .long], help: "Nothing on stderr but errors.")
   var quiet = false
+
+  @Flag(name: [.customShort("v"), .long], help: "Also say on stderr how long each stage took.")
+  var verbose = false
 
   func validate() throws {
     guard (1...1024).contains(threads ?? 1) else { throw ValidationError("--threads must be from 1 to 1024") }
+    if quiet { Terminal.silence() }
   }
 
   var run: RunOptions {
     RemoteModels.limitMemory(maxMemory.bytes)
     return RunOptions(
       parallel: threads.map { Parallel(threads: $0) } ?? .allCores, maxMemory: maxMemory.bytes,
-      progress: quiet ? WarningsAlone() : Terminal.progress())
+      progress: Reporters.chosen(isQuiet: quiet, isVerbose: verbose))
   }
 }
 
@@ -50,7 +54,7 @@ struct OpenOptions: ParsableArguments {
     name: .long,
     help: ArgumentHelp(
       "Keep what is fetched of a repository, in the layout of the hub's cache: it is not fetched again, and other tools find it.",
-      valueName: "folder"))
+      valueName: "folder"), completion: .file())
   var keep: String?
   @Flag(
     name: .long, help: "Fetch from http:// addresses of other machines, which others can read and change.")
@@ -68,8 +72,8 @@ struct OpenOptions: ParsableArguments {
   func open(_ path: String, isReported: Bool = false) throws -> Model {
     let model = try Model.open(path, allowDrop: allowDrop, remote: remote)
     guard !isReported else { return model }
-    for warning in model.warnings { Terminal.error("warning: \(path): \(warning)") }
-    for left in model.leftOut { Terminal.error("left out: \(left.text)") }
+    for warning in model.warnings { Terminal.warn("\(path): \(warning)") }
+    for left in model.leftOut { Terminal.note("left out: \(left.text)") }
     return model
   }
 }
@@ -96,10 +100,11 @@ struct ComputeOptions: ParsableArguments {
 struct JSONOption: ParsableArguments {
   @Flag(name: .long, help: "Print one JSON object instead of text.")
   var json = false
+  @OptionGroup var color: ColorOption
 
   /// Prints what was asked for.
   func show(_ json: JSON, _ text: String) throws {
-    try Output.line(self.json ? json.text(indented: true) : printableLines(text))
+    try self.json ? Output.line(json.text(indented: true)) : Output.report(text)
   }
 }
 

@@ -40,43 +40,63 @@ struct Smelt: ParsableCommand {
         SMELT_ISA  The instruction set to run with; by default the best that this
                    machine has. Results are the same. One of
                    \(InstructionSet.words.joined(separator: ", ")).
+        NO_COLOR   No colours. COLUMNS: the width of the terminal.
+        SMELT_PROGRESS_SECONDS
+                   Seconds between lines of progress where stderr is no terminal;
+                   10 by default, 0 for none.
         HF_TOKEN, HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE and others
                    How models are fetched: Formats/hub.md.
       """,
-    version: "smelt \(smeltVersion)",
+    version: Version.text,
     subcommands: [
       InspectCommand.self, PlanCommand.self, ConvertCommand.self, CalibrateCommand.self, QuantizeCommand.self,
       JoinCommand.self, JobCommand.self,
       VerifyCommand.self, CompareCommand.self, EvaluateCommand.self, LogitsCommand.self, GenerateCommand.self,
       CheckCommand.self,
       DiffCommand.self, BenchCommand.self, FormatsCommand.self, DemoCommand.self,
+      ManualCommand.self,
     ])
 
-  /// Parses, runs, and turns our own errors into their three lines and their exit status.
+  /// Parses, runs, and turns every error into its three lines and its exit status.
   static func main() {
     Output.reserveDescriptors()
     Interrupt.install()
     MappedFaults.install()
     OutOfMemory.install()
+    let given = Array(CommandLine.arguments.dropFirst())
+    Style.choose(from: given)
     do {
       try refuseUnreadableArguments()
       try InstructionSet.check()
-      try refuseUnknownCommand()
-      var command = try parseAsRoot()
-      try command.run()
+      let arguments = try Habits.rewritten(given)
+      try refuseUnknownCommand(arguments)
+      var command = try parsed(arguments)
+      try TextWidth.$columns.withValue(Terminal.width(of: 1)) { try command.run() }
     } catch let error as FormatError {
-      Terminal.error(error.description)
-      Smelt.exit(withError: ExitCode(error.exitStatus))
+      end(error.description, error.exitStatus)
     } catch let error as RequestError {
-      Terminal.error(error.description)
-      Smelt.exit(withError: ExitCode(error.exitStatus))
+      end(error.description, error.exitStatus)
     } catch {
-      // The parser repeats what it was given; help and version are its own words.
+      // Help and version are the parser's own words.
       let code = exitCode(for: error)
       guard code != .success, !(error is ExitCode) else { Smelt.exit(withError: error) }
-      Terminal.error(printableLines(fullMessage(for: error)))
-      Smelt.exit(withError: code)
+      end(RequestError(refusal: message(for: error), of: given).description, code.rawValue)
     }
+  }
+
+  private static func end(_ text: String, _ status: Int32) -> Never {
+    Terminal.line(text)
+    Smelt.exit(withError: ExitCode(status))
+  }
+
+  /// The command of the words. A word behind `verify --json` is an operand where it can be one, else the report's file.
+  private static func parsed(_ arguments: [String]) throws -> any ParsableCommand {
+    if let place = Habits.openJSON(arguments) {
+      var words = arguments
+      words[place] = "--json=-"
+      if let command = try? parseAsRoot(words) { return command }
+    }
+    return try parseAsRoot(arguments)
   }
 }
 
@@ -95,13 +115,17 @@ extension Smelt {
     }
   }
 
-  /// Refuses a first word that is no command, with the nearest one: the parser itself would only call it unexpected.
-  private static func refuseUnknownCommand() throws {
-    guard let word = CommandLine.arguments.dropFirst().first, !word.hasPrefix("-"), word != "help" else {
-      return
+  /// Refuses a word that is no command where one is expected, with the nearest one: the parser itself would only call it unexpected.
+  private static func refuseUnknownCommand(_ arguments: [String]) throws {
+    var commands = configuration.subcommands
+    for word in arguments.prefix(2) where word != "help" {
+      guard !word.hasPrefix("-") else { return }
+      guard let command = commands.first(where: { $0.configuration.commandName == word }) else {
+        let shown = commands.filter { $0.configuration.shouldDisplay }
+        throw unknownName(word, kind: "command", among: shown.compactMap { $0.configuration.commandName })
+      }
+      commands = command.configuration.subcommands
+      if commands.isEmpty { return }
     }
-    let known = configuration.subcommands.compactMap { $0.configuration.commandName }
-    guard !known.contains(word) else { return }
-    throw unknownName(word, kind: "command", among: known)
   }
 }

@@ -9,13 +9,15 @@ struct TextOptions: ParsableArguments {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "A UTF-8 file, a .jsonl of records, or a quoted pattern of such; may be repeated.", valueName: "file"))
+      "A UTF-8 file, a .jsonl of records, or a quoted pattern of such; may be repeated.", valueName: "file"),
+    completion: .file())
   var text: [String] = []
 
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "Instead of a text: {\"sequences\": [[ids…], …]}, each run as it is.", valueName: "file"))
+      "Instead of a text: {\"sequences\": [[ids…], …]}, each run as it is.", valueName: "file"),
+    completion: .file())
   var tokens: String?
 
   @OptionGroup var cut: WindowOptions
@@ -99,9 +101,9 @@ struct WindowOptions: ParsableArguments {
         try TextSource(texts, field: textField), context: context, draw, model: model,
         bytesWithoutTokenizer: bytes)
     if windows.tokenization == .bytes {
-      Terminal.error("warning: the model has no tokenizer, so the text's bytes are taken as token ids")
+      Terminal.warn("the model has no tokenizer, so the text's bytes are taken as token ids")
     }
-    for note in windows.notes { Terminal.error("warning: \(printable(note))") }
+    for note in windows.notes { Terminal.warn(note) }
     return windows
   }
 }
@@ -123,7 +125,7 @@ struct PolicyOptions: ParsableArguments {
     name: .long,
     help: ArgumentHelp(
       "Write a heat map of tokens by layer and expert: SVG if the name ends in .svg, else HTML.",
-      valueName: "file"))
+      valueName: "file"), completion: .file())
   var report: String?
 
   func validate() throws {

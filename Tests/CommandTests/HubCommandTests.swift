@@ -22,7 +22,7 @@ import Testing
   }
 
   @Test(arguments: [
-    "inspect MODEL", "inspect MODEL --tensors --json", "plan MODEL r.ingot", "check MODEL",
+    "inspect MODEL", "inspect MODEL --tensors --json", "plan MODEL r.ingot --no-measure", "check MODEL",
     "check MODEL --for vllm",
     "evaluate MODEL --tokens ids.json", "logits MODEL r.safetensors --tokens ids.json",
     "generate MODEL --tokens ids.json --max-tokens 2", "calibrate MODEL r.safetensors --tokens ids.json",

@@ -70,6 +70,34 @@ final class Shell {
     try start("exec \"$SMELT\" \(command) >\"$OUT\" 2>\"$ERR\" </dev/null")
   }
 
+  /// Runs one command on a terminal.
+  /// - Parameters:
+  ///   - settings: of the environment: `TERM=xterm NO_COLOR=1`.
+  ///   - columns: that the terminal says it has; 0 for one that does not say.
+  /// - Returns: all that the terminal was sent as `stdout`, with plain line breaks.
+  func onTerminal(_ command: String, _ settings: String, columns: Int = 80) throws -> Outcome {
+    let (terminal, path) = try newTerminal()
+    defer { close(terminal) }
+    var size = winsize(ws_row: 24, ws_col: UInt16(columns), ws_xpixel: 0, ws_ypixel: 0)
+    // The other end stays open, or what is written would be lost with it.
+    let other = open(path, O_RDWR | O_NOCTTY)
+    defer { close(other) }
+    guard ioctl(other, UInt(TIOCSWINSZ), &size) == 0 else {
+      throw RequestError(.io, "a terminal takes no size: \(Platform.lastError())")
+    }
+    _ = fcntl(terminal, F_SETFL, fcntl(terminal, F_GETFL) | O_NONBLOCK)
+    var sent: [UInt8] = []
+    func take() {
+      var buffer = [UInt8](repeating: 0, count: 4096)
+      while case let count = read(terminal, &buffer, buffer.count), count > 0 { sent += buffer[..<count] }
+    }
+    let process = try start("exec env \(settings) \"$SMELT\" \(command) >'\(path)' 2>&1 </dev/null")
+    let outcome = try finish(process) { take() }
+    take()
+    let text = String(decoding: sent, as: UTF8.self).replacing("\r\n", with: "\n")
+    return Outcome(exit: outcome.exit, stdout: text, stderr: "")
+  }
+
   /// Waits for a condition, for a minute at most.
   func wait(until condition: () throws -> Bool) rethrows -> Bool {
     for _ in 0..<6000 {
@@ -80,10 +108,15 @@ final class Shell {
   }
 
   /// Waits for the end of a process; kills it after a minute.
-  func finish(_ process: pid_t) throws -> Outcome {
+  /// - Parameter meanwhile: done again and again until then.
+  func finish(_ process: pid_t, meanwhile: () -> Void = {}) throws -> Outcome {
     var status: Int32 = 0
     defer { running.remove(process) }
-    if !wait(until: { waitpid(process, &status, WNOHANG) == process }) {
+    let isOver = wait {
+      meanwhile()
+      return waitpid(process, &status, WNOHANG) == process
+    }
+    if !isOver {
       kill(process, SIGKILL)
       waitpid(process, &status, 0)
     }
@@ -103,6 +136,8 @@ final class Shell {
     let environment = [
       "PATH=/usr/local/bin:/usr/bin:/bin", "SMELT=\(smeltExecutable)", "OUT=\(outputs.file("out"))",
       "ERR=\(outputs.file("err"))", "TMPDIR=\(work.path)", "LC_ALL=C",
+      // A machine that is busy would show progress of work that is over at once elsewhere.
+      "SMELT_PROGRESS_SECONDS=0",
     ]
     let arguments = ["/bin/sh", "-c", "cd '\(work.path)'\n\(script)"]
     #if canImport(Darwin)
@@ -154,6 +189,24 @@ extension String {
     }
     return nil
   }
+}
+
+/// A terminal that nobody looks at: its own end, and the path of the other.
+private func newTerminal() throws -> (descriptor: Int32, path: String) {
+  #if canImport(Darwin)
+    let terminal = posix_openpt(O_RDWR | O_NOCTTY)
+    guard terminal >= 0, grantpt(terminal) == 0, unlockpt(terminal) == 0, let name = ptsname(terminal) else {
+      throw RequestError(.io, "no terminal: \(Platform.lastError())")
+    }
+    return (terminal, String(cString: name))
+  #else
+    // What posix_openpt, unlockpt and ptsname do; Swift's Glibc lacks them. Source: ioctl_tty(2), TIOCSPTLCK and TIOCGPTN.
+    let terminal = open("/dev/ptmx", O_RDWR | O_NOCTTY)
+    var (lock, number): (Int32, Int32) = (0, 0)
+    guard terminal >= 0, ioctl(terminal, 0x4004_5431, &lock) == 0, ioctl(terminal, 0x8004_5430, &number) == 0
+    else { throw RequestError(.io, "no terminal: \(Platform.lastError())") }
+    return (terminal, "/dev/pts/\(number)")
+  #endif
 }
 
 /// Lends a null-terminated list of C strings.

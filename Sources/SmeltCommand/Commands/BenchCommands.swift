@@ -55,7 +55,7 @@ struct BenchCodecCommand: ParsableCommand {
     name: .long,
     help: ArgumentHelp(
       "A safetensors file whose weights are measured: as they are, and cast to narrower types.",
-      valueName: "file"))
+      valueName: "file"), completion: .file())
   var input: String?
 
   @Option(name: .long, help: ArgumentHelp("How often each figure is measured.", valueName: "n"))

@@ -17,7 +17,9 @@ struct BenchModelCommand: ParsableCommand {
       Example: smelt bench model DIR --prefill 512,2048 --decode 64 --threads 1
       """)
 
-  @Argument(help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.")
+  @Argument(
+    help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.",
+    completion: .file())
   var model: String
   @OptionGroup var opening: OpenOptions
   @Option(

@@ -11,19 +11,6 @@ func requireFree(_ result: String, _ model: Model, _ verb: String, _ options: Ru
   try options.holding([result], verb) {}
 }
 
-/// How much of a calibration may be lost.
-struct CheckpointFlags: ParsableArguments {
-  @Option(
-    name: .customLong("checkpoint-seconds"),
-    help: ArgumentHelp("How many seconds of calibration may be lost when the run is stopped.", valueName: "n")
-  )
-  var seconds: Double = CalibrationProgressOptions().seconds
-
-  func validate() throws {
-    guard seconds >= 0 else { throw ValidationError("--checkpoint-seconds must be at least 0") }
-  }
-}
-
 struct CalibrateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "calibrate",
@@ -40,15 +27,21 @@ struct CalibrateCommand: ParsableCommand {
         smelt join s.safetensors.parts s.safetensors --remove-parts
       """)
 
-  @Argument(help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.")
+  @Argument(
+    help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.",
+    completion: .file())
   var model: String
   @OptionGroup var opening: OpenOptions
-  @Argument(help: "The statistics file to write: .gguf for an importance matrix, else safetensors.")
-  var statistics: String
+  @Argument(
+    help: "The statistics file to write: .gguf for an importance matrix, else safetensors.",
+    completion: .file())
+  var statistics: String?
+  @OptionGroup var named: OutputOption
   @OptionGroup var text: TextOptions
   @OptionGroup var starved: PolicyOptions
   @OptionGroup var parts: PartOptions
-  @Flag(name: .long, help: "Replace a result that smelt wrote, and nothing else.")
+  @Flag(
+    name: [.customShort("f"), .long], help: "Replace a result that smelt wrote, and nothing else.")
   var overwrite = false
   @Flag(name: .long, help: "Resume an interrupted run.")
   var resume = false
@@ -57,6 +50,7 @@ struct CalibrateCommand: ParsableCommand {
   @OptionGroup var output: JSONOption
 
   func validate() throws {
+    _ = try named.path(statistics, "statistics")
     guard parts.shard != nil else { return }
     guard starved.report == nil else {
       throw ValidationError("--report shows all of a calibration, --shard makes a part of one")
@@ -67,6 +61,7 @@ struct CalibrateCommand: ParsableCommand {
   }
 
   func run() throws {
+    let statistics = try named.path(statistics, "statistics")
     let share = try Share.asked(parts.shard)
     let path = model
     let model = try opening.open(path)

@@ -87,17 +87,23 @@ struct JoinCommand: ParsableCommand {
         smelt join OUT.parts OUT/ --remove-parts
       """)
 
-  @Argument(help: "Folders of parts, then the result's path.")
+  @Argument(help: "Folders of parts, then the result's path.", completion: .file())
   var paths: [String]
+  @OptionGroup var named: OutputOption
   @Option(
-    name: .long, help: ArgumentHelp("The source, where it lies elsewhere by now.", valueName: "model"))
+    name: .long, help: ArgumentHelp("The source, where it lies elsewhere by now.", valueName: "model"),
+    completion: .file())
   var source: String?
-  @Option(name: .long, help: ArgumentHelp("The recipe, where it lies elsewhere by now.", valueName: "file"))
+  @Option(
+    name: .long, help: ArgumentHelp("The recipe, where it lies elsewhere by now.", valueName: "file"),
+    completion: .file())
   var recipe: String?
   @Option(
-    name: .long, help: ArgumentHelp("The statistics, where they lie elsewhere by now.", valueName: "file"))
+    name: .long, help: ArgumentHelp("The statistics, where they lie elsewhere by now.", valueName: "file"),
+    completion: .file())
   var statistics: String?
-  @Flag(name: .long, help: "Replace a result that smelt wrote, and nothing else.")
+  @Flag(
+    name: [.customShort("f"), .long], help: "Replace a result that smelt wrote, and nothing else.")
   var overwrite = false
   @Option(
     name: .long, help: ArgumentHelp("Of parts of `verify`: write the report as HTML too.", valueName: "file"))
@@ -109,12 +115,14 @@ struct JoinCommand: ParsableCommand {
   @OptionGroup var output: JSONOption
 
   func validate() throws {
-    guard paths.count >= 2 else { throw ValidationError("join needs a folder of parts and a result") }
+    guard paths.count + (named.output == nil ? 0 : 1) >= 2 else {
+      throw ValidationError("join needs a folder of parts and a result")
+    }
   }
 
   func run() throws {
-    let result = paths[paths.count - 1]
-    let folders = Array(paths.dropLast())
+    let folders = named.output == nil ? Array(paths.dropLast()) : paths
+    let result = named.output ?? paths[paths.count - 1]
     if let request = try ComparisonParts.request(folders) {
       return try joinReport(request, folders, to: result)
     }
@@ -166,7 +174,9 @@ struct JobOptions: ParsableArguments {
   var cores: Int?
   @Option(name: .long, help: ArgumentHelp("Memory of a task, in the scheduler's words.", valueName: "size"))
   var memory: String?
-  @Option(name: .long, help: ArgumentHelp("The smelt to run: a name in PATH, or a path.", valueName: "path"))
+  @Option(
+    name: .long, help: ArgumentHelp("The smelt to run: a name in PATH, or a path.", valueName: "path"),
+    completion: .file())
   var command: String = "smelt"
   @Argument(
     parsing: .allUnrecognized,
@@ -238,7 +248,8 @@ struct KubernetesCommand: ParsableCommand {
   @Option(
     name: .long, help: ArgumentHelp("The claim of the volume with source and result.", valueName: "name"))
   var claim: String = "models"
-  @Option(name: .long, help: ArgumentHelp("Where that volume is mounted.", valueName: "path"))
+  @Option(
+    name: .long, help: ArgumentHelp("Where that volume is mounted.", valueName: "path"), completion: .file())
   var mount: String = "/data"
 
   func run() throws {

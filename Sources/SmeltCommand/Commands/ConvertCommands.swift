@@ -9,39 +9,41 @@ struct SchemeOptions: ParsableArguments {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "The scheme for the big matrices inside layers: \(ConversionRequest.schemeNames).", valueName: "scheme")
-  )
+      "The scheme for the big matrices inside layers: \(ConversionRequest.schemeNames).", valueName: "scheme"),
+    completion: .list(SchemeName.all.map(\.name)))
   var scheme: String?
 
   @Option(
     name: .customLong("for"),
     help: ArgumentHelp(
       "Take the scheme that an engine on a chip is best given: \(Deployment.all.map(\.name).joined(separator: ", ")). Formats/choosing.md says why.",
-      valueName: "engine-chip"))
+      valueName: "engine-chip"), completion: .list(Deployment.all.flatMap(\.names)))
   var deployment: String?
 
   @Option(
-    name: .long, help: ArgumentHelp("A recipe file: which scheme for which role or name.", valueName: "file"))
+    name: .long, help: ArgumentHelp("A recipe file: which scheme for which role or name.", valueName: "file"),
+    completion: .file())
   var recipe: String?
 
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "Statistics of `smelt calibrate`, or an importance matrix of llama.cpp.", valueName: "file"))
+      "Statistics of `smelt calibrate`, or an importance matrix of llama.cpp.", valueName: "file"),
+    completion: .file())
   var statistics: String?
 
   @Option(
     name: .long,
     help: ArgumentHelp(
       "What a scale is taken from: absmax, percentile (or percentile:99.9), mse or auto. Default: mse with statistics, else auto: mse for nvfp4 and int4-group, absmax for the others.",
-      valueName: "observer"))
+      valueName: "observer"), completion: .list(["absmax", "percentile", "mse", "auto"]))
   var observer: String?
 
   @Option(
     name: .long,
     help: ArgumentHelp(
       "Blocks that draft tokens (multi-token prediction): quantize as the recipe says, keep as they are, or drop.",
-      valueName: "what"))
+      valueName: "what"), completion: .list(["quantize", "keep", "drop"]))
   var mtp: String = "quantize"
 
   @Flag(name: .long, help: "Refuse every step that may change a value.")
@@ -56,13 +58,14 @@ struct SchemeOptions: ParsableArguments {
     name: .long,
     help: ArgumentHelp(
       "How an .ingot stores weights: fast (codecs that decode near the speed of memory), small or raw. Default: fast.",
-      valueName: "how"))
+      valueName: "how"), completion: .list(["fast", "small", "raw"]))
   var compression: String?
 
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "The kind of result, where its name does not say it: ingot, gguf or safetensors.", valueName: "kind"))
+      "The kind of result, where its name does not say it: ingot, gguf or safetensors.", valueName: "kind"),
+    completion: .list(["ingot", "gguf", "safetensors"]))
   var to: String?
 
   @Option(
@@ -88,7 +91,8 @@ struct SchemeOptions: ParsableArguments {
 
   @OptionGroup var engines: EngineOptions
 
-  @Flag(name: .long, help: "Replace a result that smelt wrote, and nothing else.")
+  @Flag(
+    name: [.customShort("f"), .long], help: "Replace a result that smelt wrote, and nothing else.")
   var overwrite = false
 
   @Flag(name: .long, help: "Resume an interrupted run.")
@@ -100,6 +104,9 @@ struct SchemeOptions: ParsableArguments {
       "How many bytes of the result may be lost when the run is stopped (\(sizeUnits)). Default: 256MiB.",
       valueName: "size"), transform: byteSize)
   var journalStep: ByteSize?
+
+  /// Commands that have these options.
+  static let takers = ["plan", "convert", "quantize"]
 
   func request(
     _ model: Model, _ result: String, calibrates: Bool = false, opening: OpenOptions,
@@ -135,30 +142,80 @@ struct SchemeOptions: ParsableArguments {
 
 struct PlanCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "plan", abstract: "Shows what a conversion would do, from headers alone.",
-    discussion: "Example: smelt plan DIR out.ingot --scheme fp8-channel --json")
+    commandName: "plan", abstract: "Shows what a conversion would do, and what it takes of the machine.",
+    discussion: """
+      The ledger comes from headers alone. Memory and disk are bounds; the time is an
+      estimate from a second's measurement of this machine, which writes a file of 32
+      MiB beside the result's place and removes it; --no-measure leaves all that away.
+      With --calibration and the options of `quantize`, what that would do.
 
-  @Argument(help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.")
+      Examples:
+        smelt plan DIR out.ingot --scheme fp8-channel --json
+        smelt plan DIR OUT/ --scheme W4A16 --calibration text.txt
+      """)
+
+  @Argument(
+    help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.",
+    completion: .file())
   var model: String
   @OptionGroup var opening: OpenOptions
-  @Argument(help: "The result's path; nothing is written.")
-  var result: String
+  @OptionGroup var operands: ResultOperands
+  @Flag(name: .long, help: "Headers alone: no forecast of memory, disk and time.")
+  var noMeasure = false
+  @OptionGroup var calibrating: CalibrationFlags
   @OptionGroup var scheme: SchemeOptions
   @OptionGroup var share: ShareOptions
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
+  mutating func validate() throws {
+    scheme.scheme = try operands.settle(scheme.scheme)
+    try calibrating.check(scheme, share)
+  }
+
   func run() throws {
     let own = try share.share()
     let model = try opening.open(model, isReported: true)
-    var options = try scheme.request(model, result, opening: opening, share: share, common.run)
+    var options = try scheme.request(
+      model, operands.path, calibrates: !calibrating.calibration.isEmpty, opening: opening, share: share,
+      common.run)
+    options.checkpointSeconds = calibrating.checkpoints.seconds
+    let budget = try calibrating.budget(scheme)
+    if let budget { options = try options.smallest(budget, model) }
+    guard !noMeasure, own == nil else { return try output.show(model, operands.path, own, options) }
+    options.calibrates = true
+    let plan = try Plan(model, options)
+    let texts = calibrating.calibration
+    let calibration =
+      try texts.isEmpty
+      ? nil
+      : PlannedCalibration(
+        calibrating.cut.windows(texts, model), calibrating.method.options(), calibrating.starved.chosen())
+    let forecast = try Forecast(
+      model, plan, to: operands.path, calibration: calibration, budget: budget, options)
+    let note =
+      budget == nil
+      ? "" : "the schemes of the table are the smallest; the run chooses them by what it measures\n"
+    var json = plan.json
+    if output.json, budget == nil {
+      options.run.progress = SilentProgress()
+      json = plan.json(try options.unitWork(operands.path, plan, model).units, nil)
+    }
+    try output.show(json.adding("forecast", forecast.json), plan.text + "\n" + note + forecast.text)
+  }
+}
+
+extension JSONOption {
+  /// Prints the plan of a conversion; nothing is written.
+  fileprivate func show(_ model: Model, _ result: String, _ own: Share?, _ options: ConvertOptions) throws {
+    var options = options
     // Scales that a calibration will choose are no reason not to plan.
     options.calibrates = true
     let plan = try Plan(model, options)
-    guard output.json || own != nil else { return try output.show(plan.json, plan.text) }
+    guard json || own != nil else { return try show(plan.json, plan.text) }
     options.run.progress = SilentProgress()
     let units = try options.unitWork(result, plan, model).units
-    try output.show(plan.json(units, own), plan.text + (own.map { "\n" + units.text($0) } ?? ""))
+    try show(plan.json(units, own), plan.text + (own.map { "\n" + units.text($0) } ?? ""))
   }
 }
 
@@ -168,34 +225,46 @@ struct ConvertCommand: ParsableCommand {
     abstract: "Converts a model; without a scheme or recipe every value stays as it is.",
     discussion: "Example: smelt convert DIR out.ingot")
 
-  @Argument(help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.")
+  @Argument(
+    help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.",
+    completion: .file())
   var model: String
   @OptionGroup var opening: OpenOptions
-  @Argument(help: "The result: NAME.ingot, NAME.gguf, or a folder for safetensors.")
-  var result: String
+  @OptionGroup var operands: ResultOperands
   @OptionGroup var scheme: SchemeOptions
+  @OptionGroup var dry: DryRunOption
   @OptionGroup var share: ShareOptions
   @OptionGroup var stating: AttestOption
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
-  func validate() throws { try share.refuse(stating) }
+  mutating func validate() throws {
+    scheme.scheme = try operands.settle(scheme.scheme)
+    try share.refuse(stating)
+  }
 
   func run() throws {
     let own = try share.share()
     let model = try opening.open(model, isReported: true)
-    let options = try scheme.request(model, result, opening: opening, share: share, common.run)
+    let options = try scheme.request(model, operands.path, opening: opening, share: share, common.run)
+    if dry.dryRun { return try output.show(model, operands.path, own, options) }
     if let own {
-      let summary = try convertShare(model, to: result, own, options)
+      let summary = try convertShare(model, to: operands.path, own, options)
       return try output.show(summary.json, summary.text)
     }
-    let summary = try stating.stating([model], result, overwrite: scheme.overwrite, common.run) {
-      try convert(model, to: result, options)
+    let summary = try stating.stating([model], operands.path, overwrite: scheme.overwrite, common.run) {
+      try convert(model, to: operands.path, options)
     } _: {
       $0
     }
     try output.show(summary.json, summary.text)
   }
+}
+
+/// The flag of commands that `plan` plans.
+struct DryRunOption: ParsableArguments {
+  @Flag(name: .long, help: "Show the plan, as `smelt plan` does, and write nothing.")
+  var dryRun = false
 }
 
 struct QuantizeCommand: ParsableCommand {
@@ -207,79 +276,55 @@ struct QuantizeCommand: ParsableCommand {
         smelt quantize DIR OUT/ --for vllm-h100
       """)
 
-  @Argument(help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.")
+  @Argument(
+    help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.",
+    completion: .file())
   var model: String
   @OptionGroup var opening: OpenOptions
-  @Argument(help: "The result: NAME.ingot, NAME.gguf, or a folder for safetensors.")
-  var result: String
-  @Option(
-    name: .long,
-    help: ArgumentHelp(
-      "A UTF-8 file to calibrate with, a .jsonl, or a quoted pattern of such; may be repeated.",
-      valueName: "file"))
-  var calibration: [String] = []
+  @OptionGroup var operands: ResultOperands
+  @OptionGroup var calibrating: CalibrationFlags
   @OptionGroup var scheme: SchemeOptions
-  @OptionGroup var method: MethodFlags
-  @OptionGroup var cut: WindowOptions
-  @OptionGroup var starved: PolicyOptions
-  @OptionGroup var checkpoints: CheckpointFlags
+  @OptionGroup var dry: DryRunOption
   @OptionGroup var share: ShareOptions
   @OptionGroup var stating: AttestOption
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption
 
-  func validate() throws {
+  mutating func validate() throws {
+    scheme.scheme = try operands.settle(scheme.scheme)
     try share.refuse(stating)
-    let hasBudget = try method.budget() != nil
-    let isCoded = scheme.scheme?.lowercased() == Budget.codedScheme
+    let hasBudget = try calibrating.method.budget() != nil
     guard scheme.scheme != nil || scheme.deployment != nil || scheme.recipe != nil || hasBudget else {
       throw ValidationError("quantize needs --scheme, --for, --recipe, --target-size or --bits")
     }
-    guard !hasBudget || scheme.deployment == nil else {
-      throw ValidationError("--for chooses the scheme: leave --target-size and --bits away")
-    }
-    guard !hasBudget || scheme.recipe == nil && (isCoded || !calibration.isEmpty && scheme.scheme == nil)
-    else {
-      throw ValidationError(
-        "--target-size and --bits choose the schemes and need --calibration, or --scheme \(Budget.codedScheme); no other --scheme goes with them"
-      )
-    }
-    guard !cut.bytes || !calibration.isEmpty else { throw ValidationError("--bytes is for --calibration") }
-    guard calibration.isEmpty || scheme.statistics == nil else {
-      throw ValidationError("give --calibration or --statistics, not both")
-    }
-    guard share.shard == nil || calibration.isEmpty && !hasBudget else {
-      throw ValidationError(
-        "--shard goes with --statistics of `smelt calibrate`, not with --calibration, --target-size or --bits"
-      )
-    }
-    // An unknown name is refused by `run`: what is thrown here would get another exit status.
-    let needsInputs = (try? method.options().needsInputs) ?? false
-    guard !calibration.isEmpty || !needsInputs else {
-      throw ValidationError(
-        "\(method.method.map { "--method \($0)" } ?? "--distill") needs --calibration")
-    }
+    try calibrating.check(scheme, share)
   }
 
   func run() throws {
-    let methodOptions = try method.options()
+    let methodOptions = try calibrating.method.options()
     let own = try share.share()
     let model = try opening.open(model, isReported: true)
     var options = try scheme.request(
-      model, result, calibrates: !calibration.isEmpty, opening: opening, share: share, common.run)
+      model, operands.path, calibrates: !calibrating.calibration.isEmpty, opening: opening, share: share,
+      common.run)
+    if dry.dryRun {
+      if let budget = try calibrating.budget(scheme) {
+        options = try options.smallest(budget, model)
+      }
+      return try output.show(model, operands.path, own, options)
+    }
     if let own {
-      let summary = try convertShare(model, to: result, own, options)
+      let summary = try convertShare(model, to: operands.path, own, options)
       return try output.show(summary.json, summary.text)
     }
-    options.checkpointSeconds = checkpoints.seconds
-    let policy = try starved.chosen()
-    var budget = try method.budget()
-    if scheme.scheme != nil { budget?.candidates = [Budget.codedScheme] }
-    guard let text = calibration.first else {
-      guard starved.report == nil else { throw ValidationError("--report shows a calibration") }
-      let summary = try stating.stating([model], result, overwrite: scheme.overwrite, common.run) {
-        try budget.map { try quantize(model, to: result, within: $0, options) }
-          ?? convert(model, to: result, options)
+    options.checkpointSeconds = calibrating.checkpoints.seconds
+    let policy = try calibrating.starved.chosen()
+    let budget = try calibrating.budget(scheme)
+    guard let text = calibrating.calibration.first else {
+      guard calibrating.starved.report == nil else { throw ValidationError("--report shows a calibration") }
+      let summary = try stating.stating([model], operands.path, overwrite: scheme.overwrite, common.run) {
+        try budget.map { try quantize(model, to: operands.path, within: $0, options) }
+          ?? convert(model, to: operands.path, options)
       } _: {
         $0
       }
@@ -289,17 +334,17 @@ struct QuantizeCommand: ParsableCommand {
           "budget": JSON(.null),
         ], summary.text)
     }
-    try requireFree(result, model, "quantize", common.run)
-    let windows = try cut.windows(calibration, model)
-    let report = try starved.reportFile(model, texts: windows.files, overwrite: scheme.overwrite)
+    try requireFree(operands.path, model, "quantize", common.run)
+    let windows = try calibrating.cut.windows(calibrating.calibration, model)
+    let report = try calibrating.starved.reportFile(model, texts: windows.files, overwrite: scheme.overwrite)
     let (learned, summary): (CalibrationSummary, ConvertSummary) = try stating.stating(
-      [model], result, overwrite: scheme.overwrite, common.run
+      [model], operands.path, overwrite: scheme.overwrite, common.run
     ) {
       try common.run.holding([report?.path].compactMap { $0 }, "quantize") {
         let made = try quantize(
-          model, to: result, calibration: windows, textPath: text,
+          model, to: operands.path, calibration: windows, textPath: text,
           choosesObserver: scheme.observer == nil && scheme.recipe == nil, method: methodOptions,
-          budget: budget, policy: policy, options)
+          budget: budget, policy: policy, savingStatistics: calibrating.saveStatistics, options)
         if let report { try made.0.write(to: report) }
         return made
       }

@@ -18,14 +18,17 @@ struct GenerateCommand: ParsableCommand {
       Example: smelt generate DIR --prompt "It is a truth" --max-tokens 40
       """)
 
-  @Argument(help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.")
+  @Argument(
+    help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.",
+    completion: .file())
   var model: String
   @OptionGroup var opening: OpenOptions
   @Option(name: .long, help: "The text to continue.")
   var prompt: String?
   @Option(
     name: .long,
-    help: ArgumentHelp("Instead of a prompt: {\"sequences\": [[ids…]]}; ids are printed.", valueName: "file"))
+    help: ArgumentHelp("Instead of a prompt: {\"sequences\": [[ids…]]}; ids are printed.", valueName: "file"),
+    completion: .file())
   var tokens: String?
   @Flag(
     name: .long,
@@ -76,9 +79,9 @@ struct GenerateCommand: ParsableCommand {
       stops: ignoreEos ? [] : try model.endTokens(), drafts: mtp, options,
       each: { try writer.show($0) }, done: { (resources, drafts) = ($0, $1) })
     try writer.finish(made, resources, mtp ? drafts : nil, json: output.json)
-    if !common.quiet, !output.json {
-      if mtp { Terminal.error("drafts: \(drafts.accepted) of \(drafts.drafted) accepted") }
-      Terminal.error(
+    if !output.json {
+      if mtp { Terminal.note("drafts: \(drafts.accepted) of \(drafts.drafted) accepted") }
+      Terminal.note(
         "\(fixed(resources.seconds, 1)) s, peak memory \(byteText(resources.peakMemoryBytes)); \(resources.readText)"
       )
     }
@@ -88,7 +91,7 @@ struct GenerateCommand: ParsableCommand {
 /// The prompt without a byte-order mark; what a reader would not see of it is said.
 private func promptText(_ prompt: String) throws -> String {
   let (text, notes) = checkedPrompt(prompt)
-  for note in notes { Terminal.error("warning: \(note)") }
+  for note in notes { Terminal.warn(note) }
   return text
 }
 

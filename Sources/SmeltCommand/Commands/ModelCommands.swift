@@ -9,7 +9,9 @@ struct InspectCommand: ParsableCommand {
     commandName: "inspect", abstract: "Shows what a model is, from its headers alone.",
     discussion: "Example: smelt inspect DeepSeek-V4-Flash --tensors")
 
-  @Argument(help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.")
+  @Argument(
+    help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.",
+    completion: .file())
   var model: String
   @OptionGroup var opening: OpenOptions
   @Flag(name: .long, help: "List every tensor.")
@@ -58,7 +60,9 @@ struct CheckCommand: ParsableCommand {
                smelt check --rederive hf://org/name OUT/ --sample 50
       """)
 
-  @Argument(help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.")
+  @Argument(
+    help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.",
+    completion: .file())
   var model: String
   @OptionGroup var opening: OpenOptions
   @Flag(
@@ -68,7 +72,7 @@ struct CheckCommand: ParsableCommand {
     name: .customLong("for"),
     help: ArgumentHelp(
       "The engine to ask about: \(Engine.allCases.map(\.rawValue).joined(separator: ", ")).",
-      valueName: "engine"))
+      valueName: "engine"), completion: .list(Engine.allCases.map(\.rawValue)))
   var engine: String?
   @Option(
     name: .long,
@@ -144,7 +148,9 @@ struct EvaluateCommand: ParsableCommand {
       Example: smelt evaluate model.ingot --text evaluation.txt
       """)
 
-  @Argument(help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.")
+  @Argument(
+    help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.",
+    completion: .file())
   var model: String
   @OptionGroup var opening: OpenOptions
   @OptionGroup var text: TextOptions
@@ -175,22 +181,31 @@ struct LogitsCommand: ParsableCommand {
       Example: smelt logits DIR out.safetensors --tokens ids.json --routing
       """)
 
-  @Argument(help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.")
+  @Argument(
+    help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.",
+    completion: .file())
   var model: String
   @OptionGroup var opening: OpenOptions
-  @Argument(help: "The safetensors file to write.")
-  var result: String
-  @Option(name: .long, help: ArgumentHelp("The file with the token ids.", valueName: "file"))
+  @Argument(help: "The safetensors file to write.", completion: .file())
+  var result: String?
+  @OptionGroup var named: OutputOption
+  @Option(
+    name: .long, help: ArgumentHelp("The file with the token ids.", valueName: "file"), completion: .file())
   var tokens: String
   @Flag(name: .long, help: "Also write hidden.i.L, the output of each layer.")
   var hiddenStates = false
   @Flag(name: .long, help: "Also write experts.i.L and expert_weights.i.L.")
   var routing = false
-  @Flag(name: .long, help: "Replace a result that smelt wrote, and nothing else.")
+  @Flag(
+    name: [.customShort("f"), .long], help: "Replace a result that smelt wrote, and nothing else.")
   var overwrite = false
   @OptionGroup var common: CommonOptions
+  @OptionGroup var color: ColorOption
+
+  func validate() throws { _ = try named.path(result) }
 
   func run() throws {
+    let result = try named.path(result)
     let model = try opening.open(model)
     try model.requireForwardPass()
     let sequences = try readTokenFile(tokens, for: model)

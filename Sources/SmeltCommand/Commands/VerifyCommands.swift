@@ -40,22 +40,25 @@ struct VerifyCommand: ParsableCommand {
       Example: smelt verify DIR out.ingot --text text.txt --profile good --json
       """)
 
-  @Argument(help: "The source: a directory, a .gguf or an .ingot.")
+  @Argument(help: "The source: a directory, a .gguf or an .ingot.", completion: .file())
   var source: String
   @OptionGroup var opening: OpenOptions
-  @Argument(help: "The result: a directory, a .gguf or an .ingot.")
+  @Argument(help: "The result: a directory, a .gguf or an .ingot.", completion: .file())
   var result: String
   @OptionGroup var text: TextOptions
   @Option(
     name: .long, defaultAsFlag: "-",
-    help: ArgumentHelp("Write the report as JSON; without a file, to stdout.", valueName: "file"))
+    help: ArgumentHelp("Write the report as JSON; without a file, to stdout.", valueName: "file"),
+    completion: .file())
   var json: String?
-  @Option(name: .long, help: ArgumentHelp("Write the report as HTML.", valueName: "file"))
+  @Option(
+    name: .long, help: ArgumentHelp("Write the report as HTML.", valueName: "file"), completion: .file())
   var html: String?
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "Thresholds by a name: near-lossless, good or usable; single ones override it.", valueName: "name"))
+      "Thresholds by a name: near-lossless, good or usable; single ones override it.", valueName: "name"),
+    completion: .list(["near-lossless", "good", "usable"]))
   var profile: String?
   @Option(
     name: .long,
@@ -78,11 +81,12 @@ struct VerifyCommand: ParsableCommand {
     name: .customLong("as"),
     help: ArgumentHelp(
       "Also run the result as an engine computes it: \(Engine.simulated.map(\.rawValue).joined(separator: " or ")).",
-      valueName: "engine"))
+      valueName: "engine"), completion: .list(Engine.simulated.map(\.rawValue)))
   var engine: String?
   @Option(
     name: .long,
-    help: ArgumentHelp("Statistics of `smelt calibrate`, for static activation scales.", valueName: "file"))
+    help: ArgumentHelp("Statistics of `smelt calibrate`, for static activation scales.", valueName: "file"),
+    completion: .file())
   var statistics: String?
   @Flag(
     name: .long,
@@ -93,7 +97,8 @@ struct VerifyCommand: ParsableCommand {
     name: .long,
     help: "Measure the noise floor and the forced routing on all windows, not on a sample.")
   var full = false
-  @Flag(name: .long, help: "Replace report files that smelt wrote, and nothing else.")
+  @Flag(
+    name: [.customShort("f"), .long], help: "Replace report files that smelt wrote, and nothing else.")
   var overwrite = false
   @Flag(
     name: .long,
@@ -102,6 +107,7 @@ struct VerifyCommand: ParsableCommand {
   @OptionGroup var share: ComparisonShareOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var common: CommonOptions
+  @OptionGroup var color: ColorOption
 
   func validate() throws {
     try share.validate(json: json, others: html != nil || seal)
@@ -144,8 +150,7 @@ struct VerifyCommand: ParsableCommand {
       return report
     }
     if let folders, removesParts { try ComparisonParts.remove(folders) }
-    try Output.line(
-      showsJSON || json == "-" ? report.json.text(indented: true) : printableLines(report.text))
+    try showsJSON || json == "-" ? Output.line(report.json.text(indented: true)) : Output.report(report.text)
     if !report.passes { throw ExitCode(1) }
   }
 
@@ -233,10 +238,12 @@ struct DiffCommand: ParsableCommand {
       Example: smelt diff DIR out.ingot
       """)
 
-  @Argument(help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.")
+  @Argument(
+    help: "A directory, a .gguf, an .ingot, or an address: hf://org/name, https://host/folder/.",
+    completion: .file())
   var a: String
   @OptionGroup var opening: OpenOptions
-  @Argument(help: "Another one of the same architecture.")
+  @Argument(help: "Another one of the same architecture.", completion: .file())
   var b: String
   @Option(name: .long, help: ArgumentHelp("Write the differences as HTML.", valueName: "file"))
   var html: String?
@@ -268,13 +275,15 @@ struct DemoCommand: ParsableCommand {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "Another model: a folder with calibration.txt and evaluation.txt in it.", valueName: "directory"))
+      "Another model: a folder with calibration.txt and evaluation.txt in it.", valueName: "directory"),
+    completion: .file())
   var model: String?
   @OptionGroup var common: CommonOptions
+  @OptionGroup var color: ColorOption
 
   func run() throws {
     try demo(modelPath: model ?? Demo.bundledModel(executable: CommandLine.arguments[0]), common.run) {
-      try Output.line(printableLines($0))
+      try Output.report($0)
     }
   }
 }

@@ -157,3 +157,6 @@ final class CodecWorker: @unchecked Sendable {
 }
 
 private func zstdError(_ code: Int) -> String { String(cString: ZSTD_getErrorName(code)) }
+
+/// The version of the zstd library that runs.
+package let codecLibraryVersion = String(cString: ZSTD_versionString())

@@ -42,6 +42,8 @@ package struct ConvertOptions: Sendable {
   package var unitBytes: Int?
   /// What was asked for, for the parts of a cluster's run.
   package var request = JSON(.null)
+  /// What is worth saying of the words of the request.
+  var remarks: [String] = []
   /// Threads, memory, progress.
   package var run: RunOptions
 

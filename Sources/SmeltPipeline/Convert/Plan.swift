@@ -105,7 +105,8 @@ package struct Plan: Sendable {
     bytesIn = ledger.reduce(0) { $0 + $1.bytesIn }
     self.bytesOut = ledger.reduce(0) { $0 + $1.bytesOut }
     peakMemoryBytes = Plan.memory(weights, slabs, model, options)
-    warnings = try model.warnings + levelled + options.target.remarks(weights, model, options)
+    warnings =
+      try model.warnings + options.remarks + levelled + options.target.remarks(weights, model, options)
     var leftOut = model.leftOut(besides: taken)
     for (weight, rule) in beside {
       let place = leftOut.firstIndex { $0.rule == rule.rule } ?? leftOut.count

@@ -9,31 +9,38 @@ import SmeltStorage
 ///   - choosesObserver: whether the observer is ours to choose: the weighted mean square error then.
 ///   - method: what chooses codes and scales; nil: rounding to nearest. One without a name is settled by the plan.
 ///   - budget: how large the result may be; the recipe is chosen by measured sensitivity then.
+///   - statisticsPath: where the statistics are kept as `calibrate` would write them; nil: nowhere.
 /// - Throws: as `calibrate` and `convert`.
 package func quantize(
   _ model: Model, to path: String, calibration: Windows, textPath: String, choosesObserver: Bool,
   method: MethodOptions? = nil, budget: Budget? = nil, policy: CalibrationPolicy = CalibrationPolicy(),
-  _ options: ConvertOptions
+  savingStatistics statisticsPath: String? = nil, _ options: ConvertOptions
 ) throws -> (CalibrationSummary, ConvertSummary) {
   try model.requireForwardPass()
   try requireName(path)
   try model.refuseAlias(path, and: calibration.files + [textPath])
-  return try options.run.holding([path] + [budget?.recipePath].compactMap { $0 }, "quantize") {
+  let outputs = [path] + [budget?.recipePath, statisticsPath].compactMap { $0 }
+  return try options.run.holding(outputs, "quantize") {
     try quantizing(
       model, to: path, calibration: calibration, textPath: textPath, choosesObserver: choosesObserver,
-      method: method, budget: budget, policy: policy, options)
+      method: method, budget: budget, policy: policy, saved: statisticsPath, options)
   }
 }
 
 private func quantizing(
   _ model: Model, to path: String, calibration: Windows, textPath: String, choosesObserver: Bool,
-  method: MethodOptions?, budget: Budget?, policy: CalibrationPolicy, _ options: ConvertOptions
+  method: MethodOptions?, budget: Budget?, policy: CalibrationPolicy, saved savedPath: String?,
+  _ options: ConvertOptions
 ) throws -> (CalibrationSummary, ConvertSummary) {
   if !options.resume { try options.target.requirePlace(path, overwrite: options.overwrite) }
   let recipes = Replacement(overwrite: options.overwrite, .recipe)
   if let file = budget?.recipePath {
     try model.refuseAlias(file, and: calibration.files + [textPath])
     try requireCreatable(file, replacing: recipes)
+  }
+  let saved = try savedPath.map {
+    try SavedStatistics(
+      $0, model, texts: calibration.files + [textPath], overwrite: options.overwrite, resumes: options.resume)
   }
   // What the plan or the budget refuses is refused before the long pass, not after it.
   _ = try Plan(model, options)
@@ -62,7 +69,9 @@ private func quantizing(
       resume: options.resume && isCalibrating, seconds: options.checkpointSeconds), options.run
   ) { summary in
     defer { removeFile(statisticsPath) }
-    var options = options
+    try saved?.write(statisticsPath)
+    var (summary, options) = (summary, options)
+    summary.path = saved?.path
     options.resumesPrepared = options.resume && isPreparing
     options.resume = options.resume && (isConverting || !isCalibrating && !isPreparing)
     return try quantizing(
@@ -77,9 +86,8 @@ private func quantizing(
   _ choosesObserver: Bool, _ method: MethodOptions?, _ table: BudgetTable?, _ budget: Budget?,
   _ options: ConvertOptions
 ) throws -> (CalibrationSummary, ConvertSummary) {
-  var (summary, options) = (summary, options)
+  var options = options
   options.statistics = try readStatistics(statisticsPath, for: model)
-  summary.path = nil
   if choosesObserver { options.recipe.observer = .mse }
   func write(_ options: ConvertOptions) throws -> ConvertSummary {
     var (prepared, options) = (model, options)

@@ -47,11 +47,10 @@ package struct ConversionRequest: Sendable {
     self.maxPartSize = maxPartSize
   }
 
-  /// The canonical scheme names, for help.
+  /// Every name of a scheme, for help.
   package static var schemeNames: String {
-    (Schemes.all.map(\.name) + Recipe.mixtureNames).joined(separator: ", ")
-      + "; in a .gguf llama-quantize's names mean its types, NAME\(Recipe.keepHead) keeps embeddings and output head"
-      + "; of vLLM's names also \(engineWords.map(\.word).joined(separator: ", "))"
+    SchemeName.all.map(\.name).filter { !$0.hasSuffix(Recipe.keepHead) }.joined(separator: ", ")
+      + "; in a .gguf llama-quantize's names mean its types, and NAME\(Recipe.keepHead) keeps embeddings and output head"
   }
 
   /// Names that engines' users know, and what they mean: those that say more than a scheme, or another one in a directory.
@@ -108,7 +107,13 @@ package struct ConversionRequest: Sendable {
           maxPartSize: maxPartSize, scheme: scheme, engines: engines)),
       drafts: try DraftFate(named: drafts), exactOnly: exactOnly, overwrite: overwrite, run: run)
     options.calibrates = calibrates
-    if container.name == Container.safetensors.name { options.words = words }
+    if container.name == Container.safetensors.name {
+      options.words = words
+    } else if let scheme, CompressedLayout.presets[scheme] != nil {
+      options.remarks.append(
+        "\(scheme) in capitals has static scales of activations, which only a directory holds: here it is \(try SchemeWord(scheme).name), of the weights alone"
+      )
+    }
     return options
   }
 

@@ -99,21 +99,9 @@ package struct EngineCheck: Sendable {
   private static let most = 4
 }
 
-/// Lines of at most 80 columns, broken between words; a word that is longer stays whole.
+/// Lines of at most 80 columns, wherever they go.
 private func wrapped(_ text: String, indent: Int = 0) -> [String] {
-  let space = String(repeating: " ", count: indent)
-  var lines: [String] = []
-  var line = ""
-  for word in text.split(separator: " ") {
-    if !line.isEmpty, indent + line.count + 1 + word.count > 80 {
-      lines.append(space + line)
-      line = "  " + word
-    } else {
-      line += (line.isEmpty ? "" : " ") + word
-    }
-  }
-  lines.append(space + line)
-  return lines
+  wrapped(String(repeating: " ", count: indent) + text, 80)
 }
 
 /// What an engine would make of a model.

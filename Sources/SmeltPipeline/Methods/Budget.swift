@@ -338,3 +338,25 @@ extension Windows {
     return TokenBatch((0..<count).map { sequences[$0 * sequences.count / count] })
   }
 }
+
+extension Budget {
+  /// How many schemes are run to see what they cost.
+  /// - Throws: `RequestError` usage for an unknown candidate.
+  func measuredCount(_ target: any ResultTarget) throws -> Int {
+    try schemes(target).count { ($0 as? Int8Coded).map { Budget.measuredBits.contains($0.bits) } ?? true }
+  }
+
+  /// Refuses what nothing meets, and gives the recipe of the smallest choices.
+  /// - Throws: `RequestError` usage.
+  func smallestRecipe(_ model: Model, _ options: ConvertOptions) throws -> Recipe {
+    let table = try BudgetTable(model, self, options)
+    // Estimates of what codecs make of weights are good to a few parts in a hundred.
+    if let target = table.target, table.least - table.least / 32 > table.allowed {
+      throw RequestError(
+        .usage,
+        "the weights take at least about \(byteText(table.least)), and --target-size \(byteText(target)) leaves \(byteText(max(0, table.allowed))) for them",
+        help: "ask for more, or for schemes of fewer bits with --candidates")
+    }
+    return table.smallest()
+  }
+}

@@ -68,7 +68,7 @@ private func pack(_ weight: Weight, _ pool: BufferPool) throws {
 }
 
 /// Normal numbers of the spread that weights have; a run of them again and again, with a row's offset.
-private func normalWeight(_ shape: Shape) -> Weight? {
+func normalWeight(_ shape: Shape) -> Weight? {
   var bits: UInt64 = 0x9E37_79B9_7F4A_7C15
   func uniform() -> Float {
     bits ^= bits << 13

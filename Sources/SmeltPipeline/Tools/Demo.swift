@@ -14,19 +14,20 @@ import SmeltStorage
 
 /// Where the demo finds its model.
 package enum Demo {
-  private static let place = "Fixtures/models/tiny-v4"
+  /// In the repository, and where a release is installed.
+  private static let places = ["Fixtures/models/tiny-v4", "share/smelt/demo"]
 
   /// The bundled model: below the current folder, or below a folder that the program itself lies in.
   /// - Throws: `RequestError` usage when it is in neither.
   package static func bundledModel(executable: String) throws -> String {
-    var folder = resolvedPath(executable).map(parentFolder) ?? "."
+    // A program that was found in PATH was called by its name alone.
+    var folder = (resolvedPath("/proc/self/exe") ?? resolvedPath(executable)).map(parentFolder) ?? "."
     var candidates = ["."]
     while folder != "/" && folder != "." {
       candidates.append(folder)
       folder = parentFolder(folder)
     }
-    for candidate in candidates {
-      let path = joinPath(candidate, place)
+    for path in candidates.flatMap({ folder in places.map { joinPath(folder, $0) } }) {
       if pathKind(joinPath(path, "config.json")) == .file { return path }
     }
     throw RequestError(

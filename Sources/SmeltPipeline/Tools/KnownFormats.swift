@@ -1,5 +1,6 @@
 // `formats`: what this version knows, from the lists themselves.
 
+import SmeltContainers
 import SmeltModels
 import SmeltQuantization
 package import SmeltStorage
@@ -18,32 +19,37 @@ package func knownFormats() -> KnownFormats {
   let families = ModelFamilies.all.flatMap { $0.modelTypes }
   let encodings = Encodings.all.map(\.name)
   let containers = Containers.all.map(\.name)
-  var table = Table(["list", "name", ""])
-  for family in families { table.add(["family", family, ""]) }
-  for name in containers { table.add(["container", name, "read, write"]) }
-  for encoding in encodings { table.add(["encoding", encoding, ""]) }
-  for scheme in Schemes.all {
-    table.add([
-      "scheme", scheme.name,
-      ([scheme.summary]
-        + (scheme.synonyms.isEmpty ? [] : ["also " + scheme.synonyms.joined(separator: ", ")])).joined(
-          separator: "; "),
+  var lists = Table(["", ""])
+  lists.add(["families", families.joined(separator: ", ")])
+  lists.add(["containers", containers.joined(separator: ", ") + ", read and written"])
+  lists.add(["encodings", encodings.joined(separator: ", ")])
+  let sets = InstructionSet.words.map { word in
+    InstructionSet.available.contains(word) ? word : "\(word) (not on this machine)"
+  }
+  lists.add(["instruction sets", sets.joined(separator: ", ")])
+  var schemes = Table(["--scheme", "meaning"])
+  let named = SchemeName.all.filter { !$0.name.hasSuffix(Recipe.keepHead) }
+  for scheme in named where scheme.canonical == nil {
+    let others = named.filter { $0.canonical == scheme.name }.map(\.name)
+    schemes.add([
+      scheme.name, scheme.meaning + (others.isEmpty ? "" : "; also \(others.joined(separator: ", "))"),
     ])
   }
-  for name in Recipe.mixtureNames {
-    table.add(["mixture", name, "llama-quantize's types, tensor by tensor"])
-  }
-  table.add([
-    "mixture", "NAME\(Recipe.keepHead)",
-    "a mixture or one of GGUF's schemes with embeddings and output head kept; a scheme's name alone is llama-quantize's in a .gguf",
+  let heads = SchemeName.all.filter { $0.name.hasSuffix(Recipe.keepHead) }.map(\.name)
+  schemes.add([
+    "NAME\(Recipe.keepHead)",
+    "with embeddings and output head kept: \(heads.joined(separator: ", "))",
   ])
-  for (word, meaning) in ConversionRequest.engineWords { table.add(["word", word, meaning]) }
-  table.add([
-    "word", "SCHEME@WHAT",
+  schemes.add([
+    "SCHEME@WHAT",
     "what engines do to activations: " + EngineActivations.allCases.map(\.rawValue).joined(separator: ", "),
   ])
-  for word in InstructionSet.words {
-    table.add(["instruction set", word, InstructionSet.available.contains(word) ? "" : "not on this machine"])
+  schemes.add(["int8-coded:BITS", "int8-coded of so many bits a weight, 1.5 to 8"])
+  var deployments = Table(["--for", "scheme", "also"])
+  for deployment in Deployment.all {
+    deployments.add([
+      deployment.name, deployment.scheme, deployment.names.dropFirst().joined(separator: ", "),
+    ])
   }
   return KnownFormats(
     json: [
@@ -52,6 +58,8 @@ package func knownFormats() -> KnownFormats {
       "families": JSON(families.map { JSON($0) }), "containers": JSON(containers.map { JSON($0) }),
       "encodings": JSON(encodings.map { JSON($0) }),
       "mixtures": JSON(Recipe.mixtureNames.map { JSON($0) }),
+      "scheme_names": JSON(SchemeName.all.map { JSON($0.name) }),
+      "deployments": JSON(Deployment.all.flatMap(\.names).map { JSON($0) }),
       "words": JSON(
         ConversionRequest.engineWords.map { ["name": JSON($0.word), "meaning": JSON($0.meaning)] }),
       "schemes": JSON(
@@ -61,5 +69,12 @@ package func knownFormats() -> KnownFormats {
             "summary": JSON($0.summary),
           ]
         }),
-    ], text: table.text)
+    ],
+    text: [
+      lists.text, "", schemes.text, "",
+      "The case of a name does not matter, but for FP8 and NVFP4 in a directory.", "", deployments.text,
+    ].joined(separator: "\n"))
 }
+
+/// The version of the zstd library that runs.
+package var zstdVersion: String { codecLibraryVersion }

@@ -50,8 +50,8 @@ package struct BlockScheme: Scheme {
     blockRows: 1, blockColumns: FP4.group, isPower: true, name: "mxfp8", synonyms: [],
     summary: "FP8 E4M3, a power of two for each 32 columns, as MiniMax-M3 has them")
 
-  private static let word = "fp8-block"
-  private static let powerWord = "fp8-block-e8m0"
+  package static let word = "fp8-block"
+  package static let powerWord = "fp8-block-e8m0"
 
   /// Square blocks of a length of `sizes`.
   package static func square(_ side: Int, isPower: Bool) -> BlockScheme {

@@ -54,6 +54,14 @@ package final class ScratchFile {
     byteCount = max(byteCount, offset + bytes.count)
   }
 
+  /// Sends what was written to the disk.
+  /// - Throws: `RequestError` io.
+  package func sync() throws {
+    guard Platform.syncData(descriptor) == 0 else {
+      throw RequestError(.io, "cannot write a temporary file in '\(folder)': \(Platform.lastError())")
+    }
+  }
+
   /// Reads bytes that were written before.
   /// - Throws: `RequestError` io.
   package func read(into bytes: UnsafeMutableRawBufferPointer, at offset: Int) throws {

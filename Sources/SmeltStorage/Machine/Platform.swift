@@ -102,6 +102,22 @@ package func peakMemoryBytes() -> Int {
   #endif
 }
 
+/// Memory that a new process can have: what the system calls available, within the limit of the control group; nil where it does not
+/// say.
+package func availableMemoryBytes() -> Int? {
+  func lines(_ path: String) -> [Substring] {
+    guard let file = fopen(path, "r") else { return [] }
+    defer { fclose(file) }
+    var text = [UInt8](repeating: 0, count: 8192)
+    let count = fread(&text, 1, text.count, file)
+    return String(decoding: text[..<count], as: UTF8.self).split(separator: "\n")
+  }
+  let line = lines("/proc/meminfo").first { $0.hasPrefix("MemAvailable:") }
+  let available = line.flatMap { Int($0.filter(\.isNumber)) }.map { $0 * 1024 }
+  let limit = lines("/sys/fs/cgroup/memory.max").first.flatMap { Int($0) }
+  return [available, limit].compactMap { $0 }.min()
+}
+
 /// Returns the memory that is free inside the allocator to the system. Arrays of a layer's many sizes leave holes, and
 /// without this the process would grow with the number of layers. Takes about a millisecond.
 package func giveBackFreeMemory() { sk_give_back_free_memory() }

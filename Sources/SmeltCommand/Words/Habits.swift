@@ -1,0 +1,124 @@
+// What people type by habit, from other tools and other programs, put into words of ours before they are parsed.
+
+import SmeltPipeline
+import SmeltStorage
+
+/// Names of options that other programs have.
+enum Habits {
+  /// Commands that make weights.
+  private static let makers: Set<String> = ["plan", "convert", "quantize"]
+  /// Commands that cut a text into windows.
+  private static let readers: Set<String> = ["calibrate", "quantize", "verify", "evaluate"]
+  /// Commands that have an output of their own name.
+  private static let writers: Set<String> = makers.union(["calibrate", "logits", "join"])
+
+  /// Other spellings of options: nil for every command.
+  static let synonyms: [(words: [String], option: String, commands: Set<String>?)] = [
+    (["--imatrix"], "--statistics", makers),
+    (["--outtype", "--quantization", "--quant-type"], "--scheme", makers),
+    (["--outfile", "--out", "--output-dir", "--output_dir"], "--output", writers),
+    (["--force", "--yes", "-y"], "--overwrite", writers.subtracting(["plan"]).union(["verify"])),
+    (["-c", "--ctx-size"], "--context", readers),
+    (["-n", "--n-predict", "--predict", "--max-new-tokens"], "--max-tokens", ["generate"]),
+    (["-p"], "--prompt", ["generate"]), (["--temp"], "--temperature", ["generate"]),
+    (["-s"], "--seed", ["generate"]),
+    (["-j", "--jobs", "--n-threads"], "--threads", nil), (["--silent"], "--quiet", nil),
+    (["--colour"], "--color", nil), (["--dryrun", "--dry_run"], "--dry-run", ["convert", "quantize"]),
+  ]
+
+  /// Words of other programs that have no counterpart, and what there is instead.
+  static let answers: [(words: [String], answer: String)] = [
+    (
+      ["--leave-output-tensor"],
+      "a scheme's name with :keep-head behind it keeps embeddings and output head: --scheme q4_k_m:keep-head"
+    ),
+    (
+      [
+        "--pure", "--tensor-type", "--tensor-type-file", "--output-tensor-type", "--token-embedding-type",
+        "--ignore",
+      ],
+      "a recipe says which scheme for which role or name: --recipe FILE, Formats/recipe.md"
+    ),
+    (
+      ["--include-weights", "--exclude-weights"],
+      "all weights that the statistics know of take part; a recipe keeps others: --recipe FILE, Formats/recipe.md"
+    ),
+    (
+      ["--allow-requantize"],
+      "leave it away: quantized sources are read as the numbers they hold, and verify says what is lost"
+    ),
+    (["--keep-split"], "--split-max-size SIZE cuts a .gguf into files"),
+    (["--override-kv"], "keys follow from config.json: change it in a copy of the source"),
+    (
+      ["--group-size", "--group_size", "--q_group_size"],
+      "the length of groups is part of the name: --scheme int4-group:64"
+    ),
+    (
+      ["--wbits", "--w_bit", "--w-bit"], "the scheme says it: --scheme int8-channel, int4-group, q4_k_m"
+    ),
+    (
+      ["--gpu", "--device", "-ngl", "--n-gpu-layers", "--gpu-layers"],
+      "leave it away: smelt runs on the processor"
+    ),
+  ]
+
+  /// The words of a command line in the spelling of this program.
+  /// - Throws: `RequestError` usage for words that are answered with a sentence, and for `-` in place of a name.
+  static func rewritten(_ arguments: [String]) throws -> [String] {
+    guard let command = arguments.first else { return arguments }
+    if arguments.count == 1, ["-V", "-v", "version"].contains(command) { return ["--version"] }
+    let end = arguments.firstIndex(of: "--") ?? arguments.endIndex
+    var words: [String] = []
+    var model: [String] = []
+    var rest = arguments[..<end].dropFirst()
+    let isJob = command == "job"  // its words are another command's
+    while let word = rest.popFirst() {
+      let name = word.hasPrefix("-") ? String(word.prefix { $0 != "=" }) : word
+      let value = name == word ? nil : String(word.dropFirst(name.count + 1))
+      try refuseDash(word, name, value, after: words.last, command)
+      if let found = answers.first(where: { $0.words.contains(name) }), !isJob {
+        throw RequestError(.usage, "there is no option \(name) here", help: found.answer)
+      }
+      if ["--no-color", "--no-colour"].contains(word) {
+        words.append("--color=never")
+      } else if ["-m", "--model"].contains(name), !["demo", "bench", "job"].contains(command) {
+        guard let path = value ?? rest.popFirst() else {
+          throw RequestError(.usage, "\(name) without a model", help: "the model is the first operand")
+        }
+        model.append(path)
+      } else if let found = synonyms.first(where: {
+        $0.words.contains(name) && $0.commands?.contains(isJob ? "convert" : command) ?? true
+      }) {
+        words.append(found.option + (value.map { "=" + $0 } ?? ""))
+      } else {
+        words.append(word)
+      }
+    }
+    return [command] + model + words + arguments[end...]
+  }
+
+  /// Refuses `-`, which is stdin or stdout elsewhere.
+  private static func refuseDash(
+    _ word: String, _ name: String, _ value: String?, after last: String?, _ command: String
+  ) throws {
+    guard word == "-" || value == "-" else { return }
+    let flags = ["-q", "-v", "-f", "-h"]
+    let option = value == "-" ? name : last.flatMap { $0.hasPrefix("-") && !flags.contains($0) ? $0 : nil }
+    // A verdict as JSON goes to stdout, and a prompt is no name.
+    if let option, ["--prompt", "-p"].contains(option) || option == "--json" && command == "verify" {
+      return
+    }
+    throw RequestError(
+      .usage, "'-' \(option.map { "for \($0)" } ?? "as an operand"): stdin and stdout are no files here",
+      help: "give a path; a file of that name is ./-")
+  }
+
+  /// Where `--json` stands before a word that may be its file or an operand; nil elsewhere.
+  static func openJSON(_ arguments: [String]) -> Int? {
+    guard arguments.first == "verify", let place = arguments.firstIndex(of: "--json"),
+      place + 1 < arguments.count
+    else { return nil }
+    let next = arguments[place + 1]
+    return next.hasPrefix("-") || next.hasSuffix(".json") ? nil : place
+  }
+}

@@ -1,0 +1,68 @@
+// What the parser refuses, in the words and the form of every other error.
+
+import ArgumentParser
+import SmeltPipeline
+import SmeltStorage
+
+extension RequestError {
+  /// The parser's refusal of a command line.
+  /// - Parameters:
+  ///   - message: its words, without usage and help.
+  ///   - arguments: the words of the command line.
+  init(refusal message: String, of arguments: [String]) {
+    let command = UsageErrors.command(arguments)
+    var problem = message
+    var help = "smelt \((command + ["--help"]).joined(separator: " ")) shows operands, options and an example"
+    if let hint = problem.range(of: ". Did you mean '") {
+      let name = problem[hint.upperBound...].prefix { $0 != "'" }
+      problem = String(problem[..<hint.lowerBound])
+      help = "did you mean \(name)? " + help
+    } else if let operand = UsageErrors.unexpected(problem) {
+      let file = arguments.firstIndex(of: "--json").flatMap { arguments.dropFirst($0 + 1).first }
+      if let file, file.hasSuffix(".json") {
+        help = "--json prints to stdout: … --json > \(file)"
+      } else if Int(operand) != nil, SchemeOptions.takers.contains(command.first ?? "") {
+        help = "threads are given by -t \(operand)"
+      }
+    }
+    if let first = problem.first, first.isUppercase, problem.dropFirst().first?.isLowercase == true {
+      problem = first.lowercased() + problem.dropFirst()
+    }
+    while problem.last == "." { problem.removeLast() }
+    self.init(.usage, problem, help: help)
+  }
+}
+
+/// Parts of the parser's messages.
+private enum UsageErrors {
+  /// The command that the words begin with.
+  static func command(_ arguments: [String]) -> [String] {
+    var found: [String] = []
+    var commands = Smelt.configuration.subcommands
+    for word in arguments.filter({ !$0.hasPrefix("-") }) {
+      guard let next = commands.first(where: { $0.configuration.commandName == word }) else { break }
+      found.append(word)
+      commands = next.configuration.subcommands
+    }
+    return found
+  }
+
+  /// The operand that there is no place for.
+  static func unexpected(_ message: String) -> String? {
+    let start = "Unexpected argument '"
+    guard message.hasPrefix(start) else { return nil }
+    return String(message.dropFirst(start.count).prefix { $0 != "'" })
+  }
+}
+
+extension String {
+  /// The first place of a text in this one.
+  fileprivate func range(of text: String) -> Range<Index>? {
+    var place = startIndex
+    while place < endIndex {
+      if self[place...].hasPrefix(text) { return place..<index(place, offsetBy: text.count) }
+      place = index(after: place)
+    }
+    return nil
+  }
+}

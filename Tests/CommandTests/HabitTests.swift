@@ -1,0 +1,153 @@
+// What people type from habit is understood, or answered with what there is instead.
+
+import SmeltStorage
+import SmeltTestSupport
+import Testing
+
+@Suite struct HabitTests {
+  /// Lines that mean the same.
+  @Test(arguments: [
+    ("plan --no-measure v4 o.gguf Q4_K_M", "plan --no-measure v4 o.gguf --scheme q4_k_m"),
+    ("plan --no-measure v4 o.gguf --outtype q8_0", "plan --no-measure v4 o.gguf --scheme q8_0"),
+    ("plan --no-measure v4 -o o.gguf q8_0", "plan --no-measure v4 o.gguf --scheme q8_0"),
+    ("plan --no-measure v4 --outfile o.gguf", "plan --no-measure v4 o.gguf"),
+    ("plan --no-measure -m v4 -o o.ingot", "plan --no-measure v4 o.ingot"),
+    ("plan --no-measure o.ingot --model=v4", "plan --no-measure v4 o.ingot"),
+    (
+      "plan --no-measure v4 o.ingot W8A8 -t 2 -q -v",
+      "plan --no-measure v4 o.ingot --scheme int8-channel --threads 2"
+    ),
+    ("convert v4 o.ingot --dry-run int8", "plan v4 o.ingot --no-measure --scheme int8"),
+    ("quantize v4 o W8A8 --dry-run", "plan v4 o --no-measure --scheme W8A8"),
+    ("inspect --json v4", "inspect v4 --json"),
+    ("formats --no-color", "formats"), ("-V", "--version"), ("-v", "--version"), ("version", "--version"),
+    (
+      "verify --json v4 v4 --tokens ids.json | grep -v _bytes | grep -v second",
+      "verify v4 v4 --tokens ids.json --json - | grep -v _bytes | grep -v second"
+    ),
+    (
+      "evaluate v4 -c 2 --text t --bytes | cut -c 1-20",
+      "evaluate v4 --context 2 --text t --bytes | cut -c 1-20"
+    ),
+    ("generate tiny -p a -n 3 --temp 0", "generate tiny --prompt a --max-tokens 3"),
+  ])
+  func habitsMeanWhatTheySay(habit: String, ours: String) throws {
+    let shell = Shell()
+    try shell.write("ids.json", #"{"sequences": [[1, 2, 3]]}"#)
+    try shell.write("t", "abcdef")
+    let (a, b) = (try shell.run("smelt \(habit)"), try shell.run("smelt \(ours)"))
+    #expect(a.exit == 0 && a.stdout == b.stdout && a.stdout.count > 8, "\(a.stderr)\(a.stdout)")
+    #expect(try shell.names() == ["ids.json", "t"])
+  }
+
+  @Test func resultsAreWrittenByEveryName() throws {
+    let shell = Shell()
+    try shell.write("ids.json", #"{"sequences": [[1, 2, 3]]}"#)
+    let outcome = try shell.run(
+      """
+      smelt convert v4 -o a.gguf Q8_0 -q && smelt convert v4 b.gguf --scheme q8_0 -q && cmp a.gguf b.gguf
+      smelt convert v4 a.gguf q4_0 -f && smelt convert v4 a.gguf q8_0 --force --silent && cmp a.gguf b.gguf
+      smelt calibrate tiny -o s --text tiny/calibration.txt --tokens-limit 512
+      smelt quantize tiny c.gguf q4_k_m --imatrix s && smelt quantize tiny d.gguf --scheme q4_k_m --statistics s
+      cmp c.gguf d.gguf && smelt logits v4 -o l --tokens ids.json
+      smelt convert v4 p --shard 1/1 && smelt join p.parts -o p && smelt inspect p
+      smelt verify v4 a.gguf --tokens ids.json --json r && smelt verify v4 a.gguf --tokens ids.json -f --json r
+      """)
+    #expect(outcome.exit == 0 && outcome.stderr == "", "\(outcome.stderr)")
+    #expect(
+      try shell.names() == [
+        "a.gguf", "b.gguf", "c.gguf", "d.gguf", "ids.json", "l", "p", "p.parts", "r", "s",
+      ])
+  }
+
+  /// What cannot be understood gets a sentence, in the form of every error.
+  @Test(arguments: [
+    ("convert v4 -", "'-' as an operand", "a file of that name is ./-"),
+    ("inspect -", "'-' as an operand", ""),
+    ("evaluate v4 --text -", "'-' for --text", ""), ("evaluate v4 --text=-", "'-' for --text", ""),
+    ("convert v4 o --recipe -", "'-' for --recipe", ""),
+    ("verify v4 v4 --tokens t --html -", "'-' for --html", ""),
+    ("calibrate v4 - --text t", "'-' as an operand", ""), ("convert v4 -o -", "'-' for -o", ""),
+    ("convert v4 o a b", "unexpected argument 'b'", "smelt convert --help"),
+    ("convert v4 o.gguf q8_0 8", "unexpected argument '8'", "threads are given by -t 8"),
+    ("convert v4 o.gguf Q4_K_MM", "unknown scheme 'Q4_K_MM'", "did you mean q4_k_m?"),
+    ("convert v4 o.gguf q8_0 --scheme q4_0", "the scheme is 'q8_0' and, by --scheme, 'q4_0'", ""),
+    ("convert v4 o.gguf -o p.gguf --scheme q4_0", "the result is 'o.gguf' and, by --output, 'p.gguf'", ""),
+    ("quantize v4 Q4_K_M", "'Q4_K_M' is a scheme", "smelt quantize --help"),
+    ("convert v4 o.gguf --pure", "there is no option --pure here", "--recipe FILE"),
+    (
+      "convert v4 o.gguf --leave-output-tensor", "there is no option --leave-output-tensor here", ":keep-head"
+    ),
+    ("convert v4 o --scheem int8", "unknown option '--scheem'", "did you mean --scheme?"),
+    ("convert v4 o --scheme", "missing value for '--scheme <scheme>'", ""),
+    ("bench modle", "unknown command 'modle'", "did you mean model?"),
+    ("job slrum", "unknown command 'slrum'", "did you mean slurm?"),
+    ("quantize v4 o --for vllm-h10", "unknown place to run 'vllm-h10'", "did you mean vllm-h100?"),
+    ("check v4 --for vlm", "unknown engine 'vlm'", "did you mean vllm?"),
+    ("convert v4 o --to safetensor", "unknown kind of result 'safetensor'", "did you mean safetensors?"),
+    (
+      "convert v4 o.safetensors", "the name 'o.safetensors' has no suffix of a result",
+      "give 'o.safetensors/'"
+    ),
+    ("verify v4 v4 --full", "give --text or --tokens", "smelt verify --help"),
+    ("inspect v4 --json r.json", "unexpected argument 'r.json'", "--json > r.json"),
+    ("inspect --json r.json v4", "unexpected argument 'v4'", "--json > r.json"),
+    ("check v4 --threads x", "the value 'x' is invalid for '--threads <n>'", ""),
+    ("quantize v4 o W8A8 --save-statistics s", "--save-statistics needs --calibration", ""),
+    ("generate v4 --prompt a -ngl 99", "there is no option -ngl here", "runs on the processor"),
+  ])
+  func theRestIsAnswered(line: String, problem: String, help: String) throws {
+    let outcome = try Shell().run("smelt \(line)")
+    #expect(outcome.exit == 64 && outcome.stdout == "")
+    #expect(outcome.stderr.hasPrefix("error[usage]: \(problem)"), "\(outcome.stderr)")
+    let lines = outcome.stderr.split(separator: "\n")
+    #expect(
+      lines.count == 2 && lines[1].hasPrefix("  help: ") && lines[1].contains(help), "\(outcome.stderr)")
+  }
+
+  /// One file of weights without a folder is refused with what to give instead.
+  @Test func aFileOfSafetensorsIsNoModel() throws {
+    let outcome = try Shell().run("smelt inspect v4/model.safetensors")
+    #expect(outcome.exit == 2 && outcome.stderr.contains("  help: give the directory that holds it"))
+  }
+
+  @Test func rolesOfRecipesGetTheNearest() throws {
+    let shell = Shell()
+    try shell.write(
+      "r.json", #"{"schema": "smelt.recipe/1", "rules": [{"role": "atention", "scheme": "keep"}]}"#)
+    let outcome = try shell.run("smelt plan v4 o.ingot --recipe r.json")
+    #expect(outcome.exit == 2 && outcome.stderr.contains("did you mean attention?"), "\(outcome.stderr)")
+  }
+
+  /// FP8 and NVFP4 in capitals mean more in a directory than elsewhere: that is said.
+  @Test(arguments: [
+    ("o.ingot", "FP8", "fp8-channel"), ("o.ingot", "NVFP4", "nvfp4"),
+  ])
+  func capitalWordsAreExplainedOutsideDirectories(result: String, word: String, meaning: String) throws {
+    let shell = Shell()
+    let warning =
+      "warning: \(word) in capitals has static scales of activations, which only a directory holds: here it is \(meaning), of the weights alone"
+    #expect(try shell.run("smelt plan v4 \(result) \(word)").stdout.contains(warning))
+    #expect(try !shell.run("smelt plan v4 \(result) \(word.lowercased())").stdout.contains("in capitals"))
+    #expect(try !shell.run("smelt plan v4 o \(word)").stdout.contains("in capitals"))
+    let json = try shell.run("smelt plan v4 \(result) \(word) --json").json()
+    #expect(json["warnings"]?.array?.contains { $0.string?.contains("in capitals") == true } == true)
+  }
+
+  /// Every name of a scheme and of a place to run is on the page that lists them.
+  @Test func formatsListsEveryName() throws {
+    let shell = Shell()
+    let json = try shell.run("smelt formats --json").json()
+    let words = Set(
+      try shell.run("smelt formats").stdout.split { " ,;\n".contains($0) }.map(String.init))
+    for key in ["scheme_names", "deployments", "families", "encodings"] {
+      let names = json[key]?.array?.compactMap(\.string) ?? []
+      #expect(names.count > 10 && names.allSatisfy(words.contains), "\(names.filter { !words.contains($0) })")
+    }
+    #expect(["W8A8", "FP8_DYNAMIC", "q4_k_m", "W4A16_ASYM", "int4-group:32"].allSatisfy(words.contains))
+    let help = try shell.run("COLUMNS=100000 smelt convert --help").stdout
+    for name in json["scheme_names"]?.array?.compactMap(\.string) ?? [] where !name.hasSuffix(":keep-head") {
+      #expect(help.contains(name), "\(name)")
+    }
+  }
+}
