@@ -91,7 +91,15 @@ SK_INLINE u32v joined(const u8x32 a, const u8x32 b) {
   return __builtin_bit_cast(u32v, a);
 #endif
 }
-SK_INLINE u32v thirty_twos(const uint8_t *p, const uint8_t *q) { return joined(bytes_32(p), bytes_32(q)); }
+// The second is read only where a vector holds both: of the last block it would lie behind the codes.
+SK_INLINE u32v thirty_twos(const uint8_t *p, const uint8_t *q) {
+#if SK_VL == 16
+  return joined(bytes_32(p), bytes_32(q));
+#else
+  (void)q;
+  return __builtin_bit_cast(u32v, bytes_32(p));
+#endif
+}
 
 // Four words at byte `at` of each row: lane r of out[i] is word i of row r.
 SK_INLINE void four_words(const uint8_t *const *rows, const size_t at, u32v *out) {

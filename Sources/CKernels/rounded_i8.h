@@ -281,7 +281,7 @@ static const sk_integer_form sk_integer_forms[SK_CODED_COUNT] = {
 static void k_multiply_rounded(const sk_integers *w, size_t row, size_t n, size_t k, const sk_rounded *a, size_t m, float *c,
                                size_t ldc) {
 #ifdef SK_HAS_FEW8
-  if (m <= sk_few_forms[w->code].most) return multiply_few(w, row, n, k, a, m, c, ldc);
+  if (m > 0 && m <= sk_few_forms[w->code].most) return multiply_few(w, row, n, k, a, m, c, ldc);
 #endif
   const sk_integer_form *form = &sk_integer_forms[w->code];
   const size_t turns = (m + SK_TOKENS8 - 1) / SK_TOKENS8, panels = (k + SK_PANEL8_COLUMNS - 1) / SK_PANEL8_COLUMNS;

@@ -60,7 +60,7 @@ package func multiplyIntegers(
 ) -> [Matrix]? {
   var all: [IntegerProduct] = []
   for product in products {
-    guard product.x.columns > 0,
+    guard product.x.columns > 0, product.x.rows > 0,
       let next = IntegerProduct(product.x, product.weight, product.scale, parallel)
     else { return nil }
     all.append(next)
