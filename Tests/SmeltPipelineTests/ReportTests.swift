@@ -281,8 +281,14 @@ private func report(_ thresholds: Thresholds = Thresholds(), change: (inout Comp
     let overlaid = try Plan(Model.open(fixture("reports/ix_overlay")), try options("keep"))
     let shared = try Plan(fp4, informed)
     let units = try informed.unitWork(folder.file("u.ingot"), shared, fp4).units
+    let forecast = try Forecast(
+      fp4, shared, to: folder.file("u.ingot"), calibration: nil, budget: nil, informed)
     try expect(
-      "plan", [shared.json(units, nil), try Plan(less, informed).json, overlaid.json])
+      "plan",
+      [
+        shared.json(units, nil).adding("forecast", forecast.json), try Plan(less, informed).json,
+        overlaid.json,
+      ])
     var options = try options("keep")
     let again = folder.file("again.ingot")
     _ = try convert(ingot, to: again, options)
