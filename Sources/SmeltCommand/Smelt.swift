@@ -31,8 +31,8 @@ struct Smelt: ParsableCommand {
 
       Exit status:
          0  done                           64  the command line is wrong
-         1  verify, diff or check --for    73  the result cannot be created
-            found a difference             74  the machine failed
+         1  verify, diff, check --for or   73  the result cannot be created
+            --rederive: a difference       74  the machine failed
          2  a file was refused             75  interrupted
          3  not supported, or an engine does not load it
 

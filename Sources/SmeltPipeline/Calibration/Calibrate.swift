@@ -94,7 +94,8 @@ private func calibrate(
     file: files.first, folder: folder, cache: cache, options: options)
   let tokens = calibration.groups.reduce(0) { $0 + $1.count }
   options.progress.announce(
-    "\(grouped(tokens)) tokens in one pass over the layers, in \(grouped(calibration.groups.count)) groups")
+    "\(grouped(tokens)) tokens in one pass over the layers, in \(grouped(calibration.groups.count)) \(calibration.groups.count == 1 ? "group" : "groups")"
+  )
   var statistics = Statistics(
     modelType: model.family.modelType, tokens: tokens, context: windows.context,
     sequences: windows.sequences.count + added.count, form: form)
