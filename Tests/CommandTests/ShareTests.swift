@@ -123,6 +123,12 @@ private struct SharedConversion: Sendable {
       "export JOB_COMPLETION_INDEX=1; smelt convert tiny x \(conversion.options) --shard auto/2 --json")
     let (found, written) = (try pod.json()["found"]?.integer, try pod.json()["written"]?.array)
     #expect(found ?? 0 > 0 && written?.isEmpty == true, "\(pod)")
+    for index in ["9223372036854775807", "-9223372036854775808"] {
+      for name in ["JOB_COMPLETION_INDEX", "SLURM_ARRAY_TASK_ID"] {
+        let far = try shell.run("export \(name)=\(index); smelt convert tiny x --shard auto/4")
+        #expect(far.exit == 64 && far.stderr.contains(name), "\(far)")
+      }
+    }
     for (script, words) in [
       ("--shard auto", "neither SLURM"), ("--shard 0/2", "no share 0"), ("--shard 3/2", "no share 3"),
       ("--shard 2", "expected NUMBER/COUNT"), ("--shard a/b", "expected NUMBER/COUNT"),

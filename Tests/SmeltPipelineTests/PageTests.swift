@@ -246,6 +246,15 @@ private func weights(layers: Int, experts: Int) -> [Report.WeightError] {
     }
   }
 
+  /// Numbers that are hardly any, and sizes at the end of what a number can be: no axis traps on them.
+  @Test func numbersAtTheirEndsTrapNothing() {
+    for values in [[5e-324], [5e-324, 1], [1e-320, 2e-9, .infinity], [.nan], [1e300, 1], [9.3e18, 1]] {
+      let scale = Scale.logarithmic(values, unit: .bytes)
+      #expect(scale.low > 0 && scale.high > scale.low && scale.high.isFinite, "\(values)")
+      for value in values { #expect((0...1).contains(scale.place(value)), "\(values)") }
+    }
+  }
+
   @Test func ticksAreRoundAndInside() {
     for values in [
       [0, 0.0123], [3, 3], [0], [1e-14, 0.6], [27.9, 28.4], [1, 2, 61], [0.98, 1], [5e6, 2.6e7], [],

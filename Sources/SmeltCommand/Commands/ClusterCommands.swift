@@ -135,7 +135,7 @@ struct JoinCommand: ParsableCommand {
         folders, to: result,
         JoinOptions(
           source: source, recipe: recipe, statistics: statistics, overwrite: overwrite,
-          removesParts: removeParts), common.run)
+          removesParts: removeParts, isStated: stating.attest != nil), common.run)
     } _: {
       $0.conversion
     }

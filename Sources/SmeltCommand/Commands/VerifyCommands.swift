@@ -179,6 +179,9 @@ struct VerifyCommand: ParsableCommand {
     let settings: JSON = [
       "activations": JSON(activations), "as": JSON(engine), "version": JSON(try engineRun(b)?.version),
       "compute": JSON(compute.compute), "mtp": JSON(mtp), "statistics_sha256": JSON(hash),
+      "profile": JSON(profile), "max_kl": JSON(maxKl.map { "\($0)" }),
+      "min_top1": JSON(minTop1.map { "\($0)" }),
+      "max_weight_error": JSON(maxWeightError.map { "\($0)" }),
     ]
     return try ComparisonParts(
       source: a, result: b, windows, isFull: full, settings: settings, folders: folders, parts: count)
@@ -204,6 +207,8 @@ struct VerifyCommand: ParsableCommand {
   ) throws {
     var command = self
     (command.json, command.html) = (report, html)
+    // What tasks of a share cannot have been asked.
+    (command.seal, command.opening.keep) = (false, nil)
     try command.report(folders: folders, showsJSON: showsJSON, removesParts: removesParts)
   }
 

@@ -31,11 +31,19 @@ struct FoundUnit {
     removeFile(path)
     for name in (try? namesInFolder(parentFolder(path))) ?? []
     where name.hasPrefix(fileName(path))
-      && (matchesGlob("*.partial-*", String(name.dropFirst(fileName(path).count)))
+      && (FoundUnit.isLeftover(name.dropFirst(fileName(path).count))
         || name == fileName(ResultJournal.path(path)))
     {
       removeFile(joinPath(parentFolder(path), name))
     }
+  }
+
+  /// Whether a name's end is one that tasks give to what they keep: Formats/manifest.md, section 5.
+  private static func isLeftover(_ ending: Substring) -> Bool {
+    var words = ending.split(separator: "-", omittingEmptySubsequences: false)
+    guard words.count > 1, words.removeFirst() == ".partial" else { return false }
+    if words[0] == "layers" || words[0] == "activations" { words.removeFirst() }
+    return !words.isEmpty && words.allSatisfy { !$0.isEmpty && $0.allSatisfy { ("0"..."9").contains($0) } }
   }
 
   /// One for each unit, in order.
@@ -56,6 +64,8 @@ struct FoundUnit {
           .unitMismatch, file: part.manifestPath, subject: "unit \(part.manifest.unit + 1)",
           "has other bytes than '\(other.manifestPath)' says")
       }
+      // The first is read by whoever joins them. An ingot's sum is not its bytes', and its chunks have sums of their own.
+      if !part.path.hasSuffix(".ingot") { try part.file.check() }
     }
     let missing = names.indices.filter { byNumber[$0] == nil }
     guard missing.isEmpty else {

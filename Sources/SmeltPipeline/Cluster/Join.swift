@@ -18,14 +18,16 @@ package struct JoinOptions: Sendable {
   package var overwrite: Bool
   /// Remove the parts once the result has its name.
   package var removesParts: Bool
+  /// Whether a statement about the result is asked for, which only a model has.
+  package var isStated: Bool
 
   /// Options.
   package init(
     source: String? = nil, recipe: String? = nil, statistics: String? = nil, overwrite: Bool = false,
-    removesParts: Bool = false
+    removesParts: Bool = false, isStated: Bool = false
   ) {
     (self.source, self.recipe, self.statistics) = (source, recipe, statistics)
-    (self.overwrite, self.removesParts) = (overwrite, removesParts)
+    (self.overwrite, self.removesParts, self.isStated) = (overwrite, removesParts, isStated)
   }
 }
 
@@ -75,6 +77,10 @@ package func joinParts(_ folders: [String], to path: String, _ asked: JoinOption
   }
   let joined: Joined =
     switch first.manifest.work["schema"]?.string {
+    case CalibrationParts.schema where asked.isStated:
+      throw RequestError(
+        .usage, "--attest states what a model was made of, these are parts of statistics",
+        help: "omit --attest")
     case CalibrationParts.schema: .statistics(try joinCalibration(found, folders, to: path, asked, run))
     default: .model(try joinConversion(found, first, folders, to: path, asked, run))
     }

@@ -159,7 +159,9 @@ package struct Share: Sendable, Hashable {
     }
     func number(_ name: String) throws -> Int? {
       guard let value = environment(name), !value.isEmpty else { return nil }
-      guard let number = Int(value) else { throw refusal("\(name) is '\(excerpt(value))', not a number") }
+      guard let number = Int(value), number.magnitude <= UInt(Int32.max) else {
+        throw refusal("\(name) is '\(excerpt(value))', not a number of tasks")
+      }
       return number
     }
     let index: Int

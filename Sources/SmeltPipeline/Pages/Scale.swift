@@ -35,7 +35,7 @@ struct Scale {
     guard value.isFinite, high > low else { return 0 }
     let share =
       isLogarithmic
-      ? value <= 0
+      ? value < Scale.least
         ? 0
         : (decimalLogarithm(value) - decimalLogarithm(low)) / (decimalLogarithm(high) - decimalLogarithm(low))
       : (value - low) / (high - low)
@@ -78,9 +78,12 @@ struct Scale {
     return Scale(low: low, high: high, isLogarithmic: false, ticks: ticks)
   }
 
+  /// Below it, and above its inverse, numbers have no place on axes of equal factors: powers of ten there are no normal numbers.
+  private static let least = 1e-290
+
   /// Equal factors, from a round number below the least positive value to one above the largest.
   static func logarithmic(_ values: [Double], unit: Unit = .number) -> Scale {
-    let values = values.filter { $0.isFinite && $0 > 0 }
+    let values = values.filter { (least...1 / least).contains($0) }
     let (least, most) = (values.min() ?? 0.1, values.max() ?? 1)
     let steps = most / least < 300 ? [1.0, 2, 5] : [1.0]
     let exponents =

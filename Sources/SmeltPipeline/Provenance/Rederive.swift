@@ -64,6 +64,12 @@ private func rederive(
     tensors = try rederivedTensors(result, source, plan, options)
   } catch let error as RequestError where [.usage, .unsupported].contains(error.kind) {
     throw Obstacle(.notReproducible, "the recipe cannot be carried out on this source: \(error.problem)")
+  } catch let error as FormatError where error.code == .recipe {
+    // A rule may name a tensor as only the result has it.
+    throw Obstacle(
+      .notReproducible,
+      "the recipe cannot be carried out on this source: \(error.subject.map { "\($0) " } ?? "")\(error.problem)"
+    )
   }
   source.limitCache(asked.run.maxMemory / 8)
   let groups = tensors.groups(plan)
@@ -105,8 +111,9 @@ private func rederive(
 private struct RecordedMaking {
   let provenance: JSON
   let tool: String
-  /// XXH64 of the source's tensors, by their names, where the result carries its ledger.
-  private let hashes: [String: String]
+  /// XXH64 of the source's tensors, by their names, where the result carries its ledger; of one that several weights are parts of, each
+  /// part's.
+  private let hashes: [String: Set<String>]
   /// SHA-256 over all of them; nil where the container cannot say.
   private let hash: String?
 
@@ -119,9 +126,10 @@ private struct RecordedMaking {
       )
     }
     (self.provenance, self.tool) = (provenance, tool)
-    var hashes: [String: String] = [:]
+    var hashes: [String: Set<String>] = [:]
     for entry in origin.ledger?["ledger"]?.array ?? [] {
-      if let name = entry["source"]?.string { hashes[name] = entry["source_xxh64"]?.string }
+      guard let name = entry["source"]?.string, let hash = entry["source_xxh64"]?.string else { continue }
+      hashes[name, default: []].insert(hash)
     }
     self.hashes = hashes
     hash =
@@ -142,7 +150,9 @@ private struct RecordedMaking {
     let recipe: Recipe
     let words: EngineWords
     let target: any ResultTarget
+    let drafts: DraftFate
     do {
+      drafts = try DraftFate(named: provenance["mtp"]?.string ?? DraftFate.quantize.rawValue)
       recipe = try Recipe(provenance["recipe"] ?? JSON(.null), file: result.path)
       let container = try Container(result: result.path, asked: result.containerName)
       let recorded = provenance["target"]
@@ -160,7 +170,7 @@ private struct RecordedMaking {
     }
     var options = ConvertOptions(
       recipe: recipe, statistics: try statistics(source, asked), target: target,
-      drafts: try DraftFate(named: provenance["mtp"]?.string ?? DraftFate.quantize.rawValue), run: asked.run)
+      drafts: drafts, run: asked.run)
     options.run.progress = asked.run.progress
     return options
   }
@@ -217,10 +227,10 @@ private struct RecordedMaking {
   /// What reading the source told: tensors with other bytes.
   func sourceProblem(_ ledger: [LedgerEntry], isWhole: Bool) -> String? {
     if let entry = ledger.first(where: { entry in
-      entry.sourceHash.map { hash in hashes[entry.source].map { $0 != hash } ?? false } ?? false
+      entry.sourceHash.map { hash in hashes[entry.source].map { !$0.contains(hash) } ?? false } ?? false
     }) {
       return "'\(entry.source)' of the source has other bytes now: XXH64 \(entry.sourceHash ?? ""), "
-        + "it was made from \(hashes[entry.source] ?? "")"
+        + "it was made from \(hashes[entry.source]?.sorted().joined(separator: ", ") ?? "")"
     }
     guard isWhole, let hash, hash != sourceHash(ledger) else { return nil }
     return

@@ -49,7 +49,7 @@ extension ReportComparison {
     let (least, most) = (sizes.min() ?? 1, sizes.max() ?? 1)
     var chart = Chart(
       "Size against KL divergence",
-      "\(entries.count) results from \(byteText(Int(least))) to \(byteText(Int(most))).",
+      "\(entries.count) results from \(byteText(entries.map(\.bytes).min() ?? 0)) to \(byteText(entries.map(\.bytes).max() ?? 0)).",
       x: Chart.Axis(
         scale: most > 12 * least
           ? .logarithmic(sizes, unit: .bytes) : .linear(sizes, fromZero: false, unit: .bytes),
