@@ -160,7 +160,7 @@ private let ids = #"{"sequences": [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [200, 100, 5
     try expect(
       "convert", "smelt quantize v4 b.ingot --scheme int8 --statistics s.safetensors --json", "conversion")
     try expect("check", "smelt check b.ingot --json")
-    try expect("convert --shard", "smelt convert v4 p --shard 1/1 --json && rm -r p.parts")
+    try expect("share", "smelt convert v4 p --shard 1/1 --json && rm -r p.parts")
     try expect("evaluate", "smelt evaluate b.ingot --tokens ids.json --json")
     try expect("diff", "smelt diff v4 a.ingot --json")
     try expect("diff", "smelt diff v4 b.ingot --json", exit: 1)
