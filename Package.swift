@@ -126,7 +126,10 @@ let package = Package(
       name: "SmeltTests", dependencies: ["Smelt", "SmeltStorage", "SmeltTestSupport"], swiftSettings: tests),
     .testTarget(
       name: "CommandTests",
-      dependencies: ["SmeltCommand", "SmeltContainers", "SmeltTensors", "SmeltStorage", "SmeltTestSupport"],
+      dependencies: [
+        "SmeltCommand", "SmeltPipeline", "SmeltContainers", "SmeltTensors", "SmeltStorage",
+        "SmeltTestSupport",
+      ],
       exclude: ["snapshots"], swiftSettings: tests),
   ]
 )

@@ -3,6 +3,7 @@
 import ArgumentParser
 import SmeltPipeline
 import SmeltStorage
+import Synchronization
 
 #if canImport(Glibc)
   import Glibc
@@ -43,11 +44,11 @@ struct ComparisonShareOptions: ParsableArguments {
     }
   }
 
-  /// What was asked for, as the parts keep it: the words behind the verb, and where they were said.
+  /// What was asked for, as the parts keep it: the words behind the verb as they were parsed, and where they were said.
   static var request: JSON {
     [
       "verb": "verify", "directory": JSON(resolvedPath(".")),
-      "words": JSON(CommandLine.arguments.dropFirst(2).map { JSON($0) }),
+      "words": JSON(Smelt.words.withLock { $0 }.dropFirst().map { JSON($0) }),
     ]
   }
 

@@ -27,7 +27,6 @@ struct CommonOptions: ParsableArguments {
 
   func validate() throws {
     guard (1...1024).contains(threads ?? 1) else { throw ValidationError("--threads must be from 1 to 1024") }
-    if quiet { Terminal.silence() }
   }
 
   var run: RunOptions {

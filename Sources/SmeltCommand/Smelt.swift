@@ -3,6 +3,7 @@
 import ArgumentParser
 import SmeltPipeline
 import SmeltStorage
+import Synchronization
 
 #if canImport(Glibc)
   import Glibc
@@ -70,7 +71,10 @@ struct Smelt: ParsableCommand {
       try InstructionSet.check()
       let arguments = try Habits.rewritten(given)
       try refuseUnknownCommand(arguments)
-      var command = try parsed(arguments)
+      let (found, words) = try parsed(arguments)
+      Self.words.withLock { $0 = words }
+      if isQuiet(found) { Terminal.silence() }
+      var command = found
       try TextWidth.$columns.withValue(Terminal.width(of: 1)) { try command.run() }
     } catch let error as FormatError {
       end(error.description, error.exitStatus)
@@ -89,14 +93,25 @@ struct Smelt: ParsableCommand {
     Smelt.exit(withError: ExitCode(status))
   }
 
-  /// The command of the words. A word behind `verify --json` is an operand where it can be one, else the report's file.
-  private static func parsed(_ arguments: [String]) throws -> any ParsableCommand {
+  /// The words of the command that runs, in the spelling that was parsed, the verb first.
+  static let words = Mutex<[String]>([])
+
+  /// The command of the words, and the words that made it. A word behind `--json` of `verify` and `compare` is an operand where it
+  /// can be one, else the report's file.
+  private static func parsed(_ arguments: [String]) throws -> (any ParsableCommand, [String]) {
     if let place = Habits.openJSON(arguments) {
       var words = arguments
       words[place] = "--json=-"
-      if let command = try? parseAsRoot(words) { return command }
+      if let command = try? parseAsRoot(words) { return (command, words) }
     }
-    return try parseAsRoot(arguments)
+    return (try parseAsRoot(arguments), arguments)
+  }
+
+  /// Whether the command that runs was told to be quiet. Not known while it is parsed: words of other command lines are parsed too.
+  private static func isQuiet(_ command: any ParsableCommand) -> Bool {
+    Mirror(reflecting: command).children.contains {
+      ($0.value as? OptionGroup<CommonOptions>)?.wrappedValue.quiet == true
+    }
   }
 }
 

@@ -84,21 +84,34 @@ import Testing
     #expect(furthest < 1e-6)
   }
 
+  /// A folder in which a task was killed before its part was there, in one of five tries.
+  private func killed(_ options: String) throws -> Shell {
+    var found: Shell?
+    for _ in 0..<5 where found == nil {
+      let shell = Shell()
+      let process = try shell.launch(
+        "calibrate tiny s \(Self.text) \(options) --quiet --threads 1 --checkpoint-seconds 0")
+      let parts = shell.file("s.parts")
+      func names() throws -> [String] { pathKind(parts) == .directory ? try namesInFolder(parts) : [] }
+      let isThere = try shell.wait {
+        try names().contains { $0.hasSuffix(".journal") || $0.hasSuffix(".unit.json") }
+          || shell.names().contains("s")
+      }
+      #expect(isThere)
+      kill(process, SIGKILL)
+      _ = try shell.finish(process)
+      let isOver = try shell.names().contains("s") || !names().contains { $0.hasSuffix(".journal") }
+      if !isOver { found = shell }
+    }
+    return try #require(found, "no task was killed in time: \(options)")
+  }
+
   @Test func aKilledTaskGoesOn() throws {
     let one = Shell()
     #expect(try run(one, "s \(Self.text) --parts 2").exit == 0)
     let expected = try bytes(one, "s")
     for command in ["--shard 2/2", "--parts 2"] {
-      let shell = Shell()
-      let process = try shell.launch(
-        "calibrate tiny s \(Self.text) \(command) --quiet --threads 1 --checkpoint-seconds 0")
-      let parts = shell.file("s.parts")
-      _ = try shell.wait {
-        try pathKind(parts) == .directory
-          && namesInFolder(parts).contains { $0.hasSuffix(".journal") || $0.hasSuffix(".unit.json") }
-      }
-      kill(process, SIGKILL)
-      _ = try shell.finish(process)
+      let shell = try killed(command)
       if command == "--parts 2" {
         let anew = try run(shell, "s \(Self.text) --parts 2")
         #expect(anew.exit == 73 && anew.stderr.contains("--resume"), "\(anew.stderr)")
@@ -115,6 +128,39 @@ import Testing
       #expect(isEqual, "\(command)")
       #expect(try shell.names() == ["s"])
     }
+  }
+
+  /// What a task left of a part of other work is replaced like a whole one.
+  @Test func aHalfMadePartOfOtherWorkIsReplaced() throws {
+    for _ in 0..<5 {
+      let shell = Shell()
+      let process = try shell.launch(
+        "calibrate tiny s \(Self.text) --shard 1/1 --quiet --threads 1 --checkpoint-seconds 0")
+      let parts = shell.file("s.parts")
+      func names() throws -> [String] {
+        pathKind(parts) == .directory ? try namesInFolder(parts) : []
+      }
+      let isBegun = try shell.wait {
+        try names().contains {
+          $0.hasSuffix(".unit.json")
+            || $0.hasSuffix(".journal") && fileByteCount(joinPath(parts, $0)) ?? 0 > 0
+        }
+      }
+      #expect(isBegun)
+      kill(process, SIGKILL)
+      _ = try shell.finish(process)
+      // It may have been done already.
+      guard try !names().contains(where: { $0.hasSuffix(".unit.json") }) else { continue }
+      let other = "s --text tiny/calibration.txt --tokens-limit 512 --shard 1/1"
+      let refused = try run(shell, other)
+      #expect(refused.exit == 2 && refused.stderr.contains("RESUME_MISMATCH"), "\(refused)")
+      let replaced = try run(shell, "\(other) --overwrite")
+      #expect(replaced.exit == 0, "\(replaced)")
+      let left = try names()
+      #expect(left.count == 2, "\(left)")
+      return
+    }
+    Issue.record("no task was stopped within its part")
   }
 
   /// The parts are those of `--parts`, however many tasks share them; a task of an array knows its share by itself.

@@ -29,6 +29,11 @@ import Testing
       "evaluate v4 -c 2 --text t --bytes | cut -c 1-20",
       "evaluate v4 --context 2 --text t --bytes | cut -c 1-20"
     ),
+    ("generate tiny --prompt -n -n 3", "generate tiny --prompt=-n --max-tokens 3"),
+    (
+      "job slurm tiny s --verb calibrate --nodes 2 --text t -c 64",
+      "job slurm tiny s --verb calibrate --nodes 2 --text t --context 64"
+    ),
     ("generate tiny -p a -n 3 --temp 0", "generate tiny --prompt a --max-tokens 3"),
   ])
   func habitsMeanWhatTheySay(habit: String, ours: String) throws {
@@ -58,6 +63,24 @@ import Testing
       try shell.names() == [
         "a.gguf", "b.gguf", "c.gguf", "d.gguf", "ids.json", "l", "p", "p.parts", "r", "s",
       ])
+  }
+
+  /// A word behind `compare --json` is the file to write, unless it is a report to read.
+  @Test func compareTakesItsWords() throws {
+    let shell = Shell()
+    try shell.writeReports()
+    let expected = try shell.run("smelt compare r.json r2.json --json -")
+    #expect(expected.exit == 0, "\(expected.stderr)")
+    #expect(try shell.run("smelt compare --json r.json r2.json").stdout == expected.stdout)
+    let written = try shell.run(
+      """
+      smelt compare --json c.json r.json r2.json -q --html c.html --color never && smelt compare r.json r2.json --json > d.json
+      cmp c.json d.json && smelt compare --json c.json r.json r2.json -f && smelt compare r.json r2.json --json c.json --force
+      """)
+    #expect(written.exit == 0 && written.stderr == "", "\(written.stderr)")
+    #expect(try shell.names() == ["c.html", "c.json", "d.json", "r.json", "r2.json"])
+    let twice = try shell.run("smelt compare r.json r2.json --json x --html x")
+    #expect(twice.exit == 64, "\(twice)")
   }
 
   /// What cannot be understood gets a sentence, in the form of every error.

@@ -1,5 +1,6 @@
 // A result made again from what it records: the same bytes, or what is not the same, by name. Formats/attestation.md.
 
+import SmeltPipeline
 import SmeltStorage
 import SmeltTestSupport
 import Testing
@@ -87,18 +88,19 @@ private struct Made: Sendable {
     }
     // Another version that made the same is no matter; one that made something else is named.
     let sound = try MappedFile(path: shell.file("x.gguf")).bytes.array
-    let words = Array("\"tool\":\"smelt 0.1.0\"".utf8)
+    let words = Array("\"tool\":\"smelt \(smeltVersion)\"".utf8)
     let place = try #require(
       sound.indices.first { sound[$0] == words[0] && sound[$0...].starts(with: words) })
     var other = sound
+    let another = String(smeltVersion.dropLast()) + "9"
     other[place + words.count - 2] = UInt8(ascii: "9")
     putFile(shell.file("x.gguf"), other)
     let same = try check(shell, "tiny x.gguf", exit: 0, "same")
-    #expect(same["tool"]?.string == "smelt 0.1.9" && same["program"]?.string == "smelt 0.1.0")
+    #expect(same["tool"]?.string == "smelt \(another)" && same["program"]?.string == "smelt \(smeltVersion)")
     other[sound.count / 2] ^= 1
     putFile(shell.file("x.gguf"), other)
     let older = try check(shell, "tiny x.gguf", exit: 1, "other_version")
-    #expect(older["problem"]?.string?.contains("smelt 0.1.9") == true)
+    #expect(older["problem"]?.string?.contains("smelt \(another)") == true)
     // What an ingot stores is held against its checksums first.
     #expect(try shell.run("smelt convert tiny x.ingot --scheme int8-channel --quiet").exit == 0)
     var ingot = try MappedFile(path: shell.file("x.ingot")).bytes.array
@@ -106,6 +108,46 @@ private struct Made: Sendable {
     putFile(shell.file("x.ingot"), ingot)
     let refused = try shell.run("smelt check --rederive tiny x.ingot --quiet")
     #expect(refused.exit == 2 && refused.stderr.hasPrefix("error[C_"), "\(refused)")
+  }
+
+  /// The same bytes under another type, or other dimensions, are other numbers.
+  @Test func typesAndDimensionsAreCompared() throws {
+    let shell = Shell()
+    let made = try shell.run(
+      "smelt convert tiny x.gguf --scheme q4_0 --quiet; smelt convert tiny x --scheme W8A8 --quiet")
+    #expect(made.exit == 0, "\(made.stderr)")
+    let file = try firstFile(in: "x", shell)
+    var bytes = try MappedFile(path: shell.file(file)).bytes.array
+    let length = bytes.prefix(8).reversed().reduce(0) { $0 << 8 | Int($1) }
+    let header = String(decoding: bytes[8..<8 + length], as: UTF8.self)
+    #expect(header.contains("\"BF16\""))
+    bytes.replaceSubrange(8..<8 + length, with: Array(header.replacing("\"BF16\"", with: "\"F16\" ").utf8))
+    putFile(shell.file(file), bytes)
+    for words in ["", "--sample 100000"] {
+      let json = try check(shell, "tiny x \(words)", exit: 1, "differs")
+      #expect(json["differing"]?.integer ?? 0 > 0, "\(json.text())")
+      let problem = json["differences"]?.array?.first?["problem"]?.string
+      #expect(problem == "has the type F16, BF16 is made", "\(json.text())")
+    }
+    // Q4_0 and IQ4_NL have blocks of as many bytes.
+    var blocks = try MappedFile(path: shell.file("x.gguf")).bytes.array
+    let name = Array("blk.0.ffn_gate_exps.weight".utf8)
+    let place =
+      try #require(
+        blocks.indices.last { blocks[$0] == name[0] && blocks[$0...].starts(with: name) }) + name.count
+    let type = place + 4 + 8 * Int(blocks[place])
+    try #require(blocks[type] == 2)
+    blocks[type] = 20
+    putFile(shell.file("x.gguf"), blocks)
+    let json = try check(shell, "tiny x.gguf", exit: 1, "differs")
+    #expect(json["differing"]?.integer == 1, "\(json.text())")
+    let problem = json["differences"]?.array?.first?["problem"]?.string
+    #expect(problem == "has the type IQ4_NL, Q4_0 is made", "\(json.text())")
+  }
+
+  private func firstFile(in folder: String, _ shell: Shell) throws -> String {
+    let names = try namesInFolder(shell.file(folder)).filter { $0.hasSuffix(".safetensors") }.sorted()
+    return "\(folder)/\(try #require(names.first))"
   }
 
   @Test func anotherSourceIsTold() throws {
@@ -189,7 +231,8 @@ private struct Made: Sendable {
       #expect(subject["name"]?.string == line[1] && subject["digest"]?["sha256"]?.string == line[0])
     }
     let predicate = try #require(statement["predicate"])
-    #expect(predicate["tool"]?.string == "smelt 0.1.0" && predicate["family"]?.string == "deepseek_v4")
+    #expect(
+      predicate["tool"]?.string == "smelt \(smeltVersion)" && predicate["family"]?.string == "deepseek_v4")
     #expect(predicate["source"]?["sha256"]?.string?.utf8.count == 64)
     #expect(predicate["source"]?["files"]?.array?.isEmpty == false && predicate["recipe"] != nil)
     #expect(predicate["target"]?["scheme"]?.string == (options.contains("W8A8") ? "W8A8" : nil))

@@ -60,6 +60,21 @@ final class Shell {
     try writeFile(file(name), Array(text.utf8), overwrite: true)
   }
 
+  /// Writes two reports of `verify` that `compare` takes, `r.json` and `r2.json`.
+  func writeReports() throws {
+    for (name, bytes, kl) in [("r.json", 2_000_000, "0.001"), ("r2.json", 1_100_000, "0.02")] {
+      try write(
+        name,
+        """
+        {"schema": "smelt.verify/3", "text": {"sha256": "aa"}, "source": {"path": "models/source-with-a-long-name", "container":
+        "safetensors", "family": "llama", "bytes": 4000000, "left_out": []}, "result": {"path": "out/\(name).gguf",
+        "container": "gguf", "bytes": \(bytes)}, "tokens": 512, "context": 256, "tokenization": "tokens",
+        "perplexity": {"source": 12.5, "result": 12.75}, "kl": {"mean": \(kl), "p99": 0.1, "floor": 1e-13,
+        "interval": {"low": 0.0009, "high": 0.03}}, "top1_agreement": 0.97, "not_run": null, "verdict": "pass"}
+        """)
+    }
+  }
+
   /// Runs lines of shell that call `smelt`.
   func run(_ script: String) throws -> Outcome {
     try finish(try start("smelt() { \"$SMELT\" \"$@\"; }\n{ \(script)\n} >\"$OUT\" 2>\"$ERR\" </dev/null"))

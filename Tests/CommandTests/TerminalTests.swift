@@ -80,12 +80,14 @@ private let clear = "\r\u{1B}[K"
     "calibrate tiny s --text tiny/calibration.txt --tokens-limit 256", "convert tiny c.ingot --scheme int8",
     "quantize v4 q.ingot --bits 6 --calibration tiny/calibration.txt --bytes --tokens-limit 256",
     "evaluate tiny --text tiny/evaluation.txt --tokens-limit 256",
-    "bench model tiny --prefill 8 --decode 2 --passes 1",
+    "compare r.json r2.json", "bench model tiny --prefill 8 --decode 2 --passes 1",
     "convert tiny o.ingot --scheme nosuch", "--help", "quantize --help",
   ])
   func everyReportFitsItsTerminal(command: String) throws {
     for columns in command.hasSuffix("help") ? [80] : [80, 60] {
-      let outcome = try Shell().onTerminal(command, "TERM=dumb", columns: columns)
+      let shell = Shell()
+      if command.hasPrefix("compare") { try shell.writeReports() }
+      let outcome = try shell.onTerminal(command, "TERM=dumb", columns: columns)
       #expect(outcome.stdout.count > 20)
       for line in outcome.stdout.split(separator: "\n") where line.count > columns {
         #expect(line.drop { $0 == " " }.split(separator: " ").count == 1, "\(columns): \(line)")

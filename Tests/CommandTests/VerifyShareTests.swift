@@ -43,6 +43,63 @@ private struct Verification: Sendable {
   }
 }
 
+/// The lists of a part, and the file with others in their place.
+private struct PartFile {
+  let path: String
+  let lists: [(name: String, values: [Double])]
+  private let manifest: String
+
+  init(_ path: String) throws {
+    self.path = path
+    let bytes = try MappedFile(path: path).bytes.array
+    let length = bytes.prefix(8).reversed().reduce(0) { $0 << 8 | Int($1) }
+    let header = try JSON.scan(Bytes(Array(bytes[8..<8 + length])))
+    lists = (header.object?.keys ?? []).filter { $0 != "__metadata__" }.map { name in
+      let range = (header[name]?["data_offsets"]?.array ?? []).compactMap {
+        $0.integer.map { $0 + 8 + length }
+      }
+      return (
+        name,
+        stride(from: range[0], to: range[1], by: 8).map { place in
+          Double(bitPattern: bytes[place..<place + 8].reversed().reduce(0) { $0 << 8 | UInt64($1) })
+        }
+      )
+    }
+    manifest = String(
+      decoding: try MappedFile(path: "\(path).unit.json").bytes.array, as: UTF8.self)
+  }
+
+  /// Writes the file with other lists, and their sum beside it.
+  func write(_ lists: [(name: String, values: [Double])]) throws {
+    var members: [(String, JSON)] = [("__metadata__", ["format": "smelt.verify-part/1"])]
+    var data: [UInt8] = []
+    for (name, values) in lists {
+      let start = data.count
+      for value in values { withUnsafeBytes(of: value.bitPattern.littleEndian) { data += $0 } }
+      members.append(
+        (
+          name,
+          [
+            "dtype": "F64", "shape": [JSON(values.count)], "data_offsets": [JSON(start), JSON(data.count)],
+          ]
+        ))
+    }
+    var header = Array(JSON(members: members).text().utf8)
+    header += Array(repeating: UInt8(ascii: " "), count: (8 - header.count % 8) % 8)
+    let file = withUnsafeBytes(of: UInt64(header.count).littleEndian) { Array($0) } + header + data
+    let said = try JSON.scan(Bytes(Array(manifest.utf8)))
+    let digits = String(file.withUnsafeBytes { xxh64($0) }, radix: 16)
+    let sum = String(repeating: "0", count: 16 - digits.count) + digits
+    let (old, bytes) = (try #require(said["xxh64"]?.string), try #require(said["bytes"]?.integer))
+    putFile(path, file)
+    putFile(
+      "\(path).unit.json",
+      Array(
+        manifest.replacing(old, with: sum).replacing("\"bytes\":\(bytes),", with: "\"bytes\":\(file.count),")
+          .utf8))
+  }
+}
+
 @Suite struct VerifyShareTests {
   @Test(arguments: Verification.all.indices) func joinedPartsAreTheReportOfOneMachine(kind: Int) throws {
     let verification = Verification.all[kind]
@@ -157,6 +214,70 @@ private struct Verification: Sendable {
       let outcome = try verification.run(shell, words)
       #expect(outcome.exit == 64 && outcome.stderr.contains(problem), "\(words): \(outcome.stderr)")
     }
+  }
+
+  /// Numbers that no comparison of a part's windows has, in a file that is whole and has the right sum.
+  @Test func numbersOfOtherWindowsAreRefused() throws {
+    let verification = Verification.all[0]
+    let shell = try verification.shell()
+    #expect(try verification.run(shell, "--json b.json --shard 1/1").exit == 0)
+    let part = try PartFile(shell.file("b.json.parts/part-00001-of-00001.safetensors"))
+    typealias Lists = [(name: String, values: [Double])]
+    func set(_ name: String, _ change: @escaping (inout [Double]) -> Void) -> (inout Lists) -> Void {
+      { lists in for place in lists.indices where lists[place].name == name { change(&lists[place].values) } }
+    }
+    let samples = ["sample_divergences", "forced_divergences", "floor_divergences"]
+    let lies: [(words: String, (inout Lists) -> Void)] = [
+      ("follows token", set("largest") { $0[2] = 1 - $0[2] }), ("whether", set("largest") { $0[2] = 2 }),
+      ("names the id", set("largest") { $0[6] = 0x1p30 }),
+      ("'chosen.0", set("chosen.0") { $0 = Array(repeating: 0x1p42, count: 1 << 12) }),
+      ("'chosen.0", set("chosen.0") { $0[0] = 0x1p42 }), ("'missed.0", set("missed.0") { $0[0] = 0x1p42 }),
+      ("'routing.0", set("routing.0") { $0[1] = $0[0] + 1 }), ("'routing.0", set("routing.0") { $0[0] += 1 }),
+      ("is missing", { $0.removeAll { $0.name == "routing.0" } }),
+      ("'sample_divergences", { for name in samples { set(name) { $0 = [] }(&$0) } }),
+    ]
+    for (words, change) in lies {
+      var lists = part.lists
+      change(&lists)
+      try part.write(lists)
+      let outcome = try shell.run("smelt join b.json.parts b.json --quiet")
+      #expect(outcome.exit == 2 && outcome.stderr.hasPrefix("error[UNIT_MISMATCH]: "), "\(words): \(outcome)")
+      #expect(outcome.stderr.contains(words), "\(words): \(outcome.stderr)")
+    }
+    try part.write(part.lists)
+    #expect(try shell.run("smelt join b.json.parts b.json --quiet").exit == 0)
+  }
+
+  /// Words of other programs, and parts of quiet tasks: the join has the tasks' words as they were parsed, and says its own report.
+  @Test func habitsAreJoined() throws {
+    let shell = Shell()
+    let text = "--text tiny/calibration.txt --tokens-limit 512"
+    for share in ["1/2", "2/2"] {
+      let outcome = try shell.run(
+        "smelt verify -m tiny tiny \(text) -c 128 -j 1 --force --silent --json r.json --shard \(share)")
+      #expect(outcome.exit == 0, "\(outcome.stderr)")
+    }
+    let joined = try shell.run("env SMELT_PROGRESS_SECONDS=0.000001 \"$SMELT\" join r.json.parts r.json")
+    #expect(joined.exit == 0 && joined.stderr.contains("compare weights"), "\(joined)")
+    let report = try JSON.scan(try MappedFile(path: shell.file("r.json")).bytes)
+    #expect(report["context"]?.integer == 128)
+    let quiet = try shell.run("env SMELT_PROGRESS_SECONDS=0.000001 \"$SMELT\" join r.json.parts r.json -f -q")
+    #expect(quiet.exit == 0 && quiet.stderr == "", "\(quiet.stderr)")
+  }
+
+  /// Files are named from the root in a script, so that tasks whose folder is another find them and the join its parts.
+  @Test(arguments: ["slurm", "kubernetes"]) func aJobNamesItsFiles(scheduler: String) throws {
+    let shell = Shell()
+    try shell.write("s", "x")
+    let made = try shell.run(
+      "smelt job \(scheduler) tiny x.ingot --verb verify --nodes 2 --text 'tiny/*.txt' --text=t.txt --activations static-int8 --statistics s --json r9.json -c 64"
+    )
+    #expect(made.exit == 0, "\(made.stderr)")
+    let words = Set(made.stdout.split { " \",\n[]'".contains($0) }.map(String.init))
+    let folder = try #require(resolvedPath(shell.file(".")))
+    for name in ["r9.json", "r9.json.parts", "s"] { #expect(words.contains("\(folder)/\(name)"), "\(words)") }
+    #expect(words.contains("--text=\(folder)/t.txt") && words.isDisjoint(with: ["r9.json", "s", "-c"]))
+    #expect(words.contains("--context"))
   }
 
   /// A script for a verification runs as it is, by a scheduler that does at once what it is told.

@@ -96,6 +96,7 @@ private func weights(layers: Int, experts: Int) -> [Report.WeightError] {
     let html = try report { $0.weights = weights(layers: 1, experts: 2) }.html
     let path = fixture("models/deepseek_v4")
     #expect(html.contains("deepseek_v4") && !html.contains(path) && !html.contains("models/deepseek_v4"))
+    #expect(publicName("https://u:p@host/m@2/?token=secret#x") == "https://host/m@2/")
     #expect(publicName("hf://org/name@v1") == "hf://org/name@v1" && publicName("/home/me/m/") == "m")
   }
 
@@ -248,7 +249,8 @@ private func weights(layers: Int, experts: Int) -> [Report.WeightError] {
 
   /// Numbers that are hardly any, and sizes at the end of what a number can be: no axis traps on them.
   @Test func numbersAtTheirEndsTrapNothing() {
-    for values in [[5e-324], [5e-324, 1], [1e-320, 2e-9, .infinity], [.nan], [1e300, 1], [9.3e18, 1]] {
+    let least = Double.leastNonzeroMagnitude
+    for values in [[least], [least, 1], [1000 * least, 2e-9, .infinity], [.nan], [1e300, 1], [9.3e18, 1]] {
       let scale = Scale.logarithmic(values, unit: .bytes)
       #expect(scale.low > 0 && scale.high > scale.low && scale.high.isFinite, "\(values)")
       for value in values { #expect((0...1).contains(scale.place(value)), "\(values)") }

@@ -71,6 +71,17 @@ private func stored(
     #expect(error.exitStatus == 64)
   }
 
+  /// The first names no text; the others name two.
+  @Test func everyReportIsHeldAgainstEveryOther() throws {
+    let error = try #require(throws: RequestError.self) {
+      try compared([
+        stored("a") { $0.replacing("\"text\": {\"sha256\": \"aa\"}, ", with: "") }, stored("b"),
+        stored("c") { $0.replacing("\"aa\"", with: "\"bb\"") },
+      ])
+    }
+    #expect(error.description.contains("SHA-256") && error.description.contains("r1.json"), "\(error)")
+  }
+
   @Test(arguments: [
     ("smelt.verify/3", "smelt.verify/2"), ("smelt.verify/3", "smelt.plan/1"),
     ("\"mean\": 0.01", "\"mean\": -1"), ("\"bytes\": 1000", "\"bytes\": \"x\""),

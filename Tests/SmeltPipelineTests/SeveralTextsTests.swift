@@ -40,6 +40,8 @@ import Testing
     #expect(try windows(paths, WindowDraw(limit: 8 * 9)).parts.map(\.windows.count) == [4, 3, 2])
     let drawn = try windows(paths, WindowDraw(samples: 16, seed: 3))
     #expect(drawn.parts.map(\.windows.count).reduce(0, +) == 16 && drawn.sequences.count == 16)
+    #expect(try windows(paths, WindowDraw(limit: 72)).comparedTexts.map(\.limit) == [72, 72, 72])
+    #expect(try drawn.comparedTexts.map(\.limit) == [nil, nil, nil])
     let error = try #require(throws: RequestError.self) { try windows(paths, WindowDraw(limit: 16)) }
     #expect(error.description.contains("c.txt"), "\(error)")
   }
@@ -48,6 +50,10 @@ import Testing
     let paths = try texts()
     let error = try #require(throws: RequestError.self) { try windows([paths[0], paths[1], paths[0]]) }
     #expect(error.description.contains("twice") && error.exitStatus == 64)
+    for other in [folder.file("./a.txt"), folder.file("?.txt")] {
+      let error = try #require(throws: RequestError.self) { try windows([paths[0], other]) }
+      #expect(error.description.contains("twice") && error.exitStatus == 64)
+    }
   }
 
   @Test func textsOfOneNameHaveTheirPaths() throws {

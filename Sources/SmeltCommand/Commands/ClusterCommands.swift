@@ -106,7 +106,8 @@ struct JoinCommand: ParsableCommand {
     name: [.customShort("f"), .long], help: "Replace a result that smelt wrote, and nothing else.")
   var overwrite = false
   @Option(
-    name: .long, help: ArgumentHelp("Of parts of `verify`: write the report as HTML too.", valueName: "file"))
+    name: .long, help: ArgumentHelp("Of parts of `verify`: write the report as HTML too.", valueName: "file"),
+    completion: .file())
   var html: String?
   @Flag(name: .long, help: "Remove the parts once the result has its name.")
   var removeParts = false
@@ -128,7 +129,7 @@ struct JoinCommand: ParsableCommand {
     }
     guard html == nil else {
       throw RequestError(
-        .usage, "--html is for parts of verify, these are of something else", help: "leave it away")
+        .usage, "--html is for parts of verify, these are of something else", help: "omit it")
     }
     let summary = try stating.stating([], result, overwrite: overwrite, common.run) {
       try joinParts(
@@ -149,7 +150,7 @@ extension JoinCommand {
     guard recipe == nil, statistics == nil, source == nil, stating.attest == nil else {
       throw RequestError(
         .usage, "--source, --recipe, --statistics and --attest are for parts of models, these are of verify",
-        help: "leave them away: what the tasks' command line said holds")
+        help: "omit them: what the tasks' command line said holds")
     }
     let inputs = folders.map { resolvedPath($0) ?? $0 }
     let outputs = (absolutePath(report), html.map { absolutePath($0) })
@@ -162,9 +163,9 @@ extension JoinCommand {
 
 /// What schedulers need to know of the tasks.
 struct JobOptions: ParsableArguments {
-  @Argument(help: "The source, as every task sees it.")
+  @Argument(help: "The source, as every task sees it.", completion: .file())
   var model: String
-  @Argument(help: "The result, on a file system that all tasks share.")
+  @Argument(help: "The result, on a file system that all tasks share.", completion: .file())
   var result: String
   @Option(name: .long, help: ArgumentHelp("What is shared: convert, calibrate or verify.", valueName: "verb"))
   var verb: String = JobScript.Verb.convert.rawValue
@@ -195,15 +196,49 @@ struct JobOptions: ParsableArguments {
     case .verify: report = try VerifyCommand.parse([model, result] + words).json
     }
     var script = try JobScript(
-      verb, model: absolutePath(model), result: absolutePath(result), words: words, tasks: nodes)
+      verb, model: JobOptions.placed(model), result: absolutePath(result),
+      words: JobOptions.placed(words, of: verb),
+      tasks: nodes)
     (script.cores, script.memory, script.command) = (cores, memory, command)
     if verb == .verify {
       guard let report, report != "-" else {
         throw ValidationError("--verb verify needs --json FILE: the report that the parts are joined to")
       }
-      script.joined = absolutePath(report)
+      script.joined = JobOptions.placed(report)
     }
     return script
+  }
+}
+
+extension JobOptions {
+  /// Options of the verbs that name files.
+  private static let fileOptions: Set<String> = [
+    "--text", "--tokens", "--html", "--statistics", "--recipe", "--report", "--keep", "--attest",
+    "--output",
+  ]
+
+  /// The words with files named from the root: tasks run in folders of their own.
+  static func placed(_ words: [String], of verb: JobScript.Verb) -> [String] {
+    // With the others it is a flag.
+    let options = verb == .verify ? fileOptions.union(["--json"]) : fileOptions
+    var takesFile = false
+    return words.map { word in
+      defer { takesFile = options.contains(word) }
+      if takesFile { return placed(word) }
+      guard let equal = word.firstIndex(of: "="), options.contains(String(word[..<equal])) else {
+        return word
+      }
+      return String(word[...equal]) + placed(String(word[word.index(after: equal)...]))
+    }
+  }
+
+  /// A path from the root; an address stays what it is.
+  static func placed(_ path: String) -> String {
+    guard !path.contains("://"), path != "-" else { return path }
+    let found = absolutePath(path)
+    // A pattern, or a folder that is not there yet.
+    let whole = found.hasPrefix("/") ? found : joinPath(resolvedPath(".") ?? ".", found)
+    return path.hasSuffix("/") ? withoutSlash(whole) + "/" : whole
   }
 }
 

@@ -17,24 +17,35 @@ struct CompareCommand: ParsableCommand {
       Example: smelt compare q8.json q6.json q4.json --html quants.html
       """)
 
-  @Argument(help: "Reports of `smelt verify --json FILE`; two or more.")
+  @Argument(help: "Reports of `smelt verify --json FILE`; two or more.", completion: .file())
   var reports: [String]
   @Option(
     name: .long, defaultAsFlag: "-",
-    help: ArgumentHelp("Write the comparison as JSON; without a file, to stdout.", valueName: "file"))
+    help: ArgumentHelp("Write the comparison as JSON; without a file, to stdout.", valueName: "file"),
+    completion: .file())
   var json: String?
-  @Option(name: .long, help: ArgumentHelp("Write table and picture as HTML.", valueName: "file"))
+  @Option(
+    name: .long, help: ArgumentHelp("Write table and picture as HTML.", valueName: "file"),
+    completion: .file())
   var html: String?
-  @Flag(name: .long, help: "Replace files of comparisons that smelt wrote, and nothing else.")
+  @Flag(
+    name: [.customShort("f"), .long],
+    help: "Replace files of comparisons that smelt wrote, and nothing else.")
   var overwrite = false
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var color: ColorOption
 
   func run() throws {
     let jsonFile = json.flatMap { $0 == "-" ? nil : ReportFile.comparison($0, overwrite: overwrite) }
     let page = html.map { ReportFile.comparisonPage($0, overwrite: overwrite) }
-    for file in [jsonFile, page].compactMap({ $0 }) { try file.check([], and: reports) }
-    let found = try ReportComparison(reports)
-    try jsonFile?.write(found.json.text(indented: true) + "\n")
-    try page?.write(found.html)
-    try Output.line(json == "-" ? found.json.text(indented: true) : printableLines(found.text))
+    let files = [jsonFile, page].compactMap { $0 }
+    for file in files { try file.check([], and: reports) }
+    let found = try common.run.holding(files.map(\.path), "compare") {
+      let found = try ReportComparison(reports)
+      try jsonFile?.write(found.json.text(indented: true) + "\n")
+      try page?.write(found.html)
+      return found
+    }
+    try json == "-" ? Output.line(found.json.text(indented: true)) : Output.report(found.text)
   }
 }

@@ -23,7 +23,7 @@ struct GenerateCommand: ParsableCommand {
     completion: .file())
   var model: String
   @OptionGroup var opening: OpenOptions
-  @Option(name: .long, help: "The text to continue.")
+  @Option(name: .long, parsing: .unconditional, help: "The text to continue.")
   var prompt: String?
   @Option(
     name: .long,

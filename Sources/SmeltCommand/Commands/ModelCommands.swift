@@ -112,7 +112,7 @@ struct CheckCommand: ParsableCommand {
       guard tp == nil || engine.cutsMatrices else {
         throw RequestError(
           .usage, "--tp: no rule of \(engine.title) asks how many devices share a matrix",
-          help: "leave it away; it goes with --for vllm and --for sglang")
+          help: "omit it; it goes with --for vllm and --for sglang")
       }
       let version = try (engineVersion ?? shortVersion).map { try engine.version($0) }
       let found = try checkEngine(try opening.open(model), for: engine, version: version, shards: tp ?? 1)

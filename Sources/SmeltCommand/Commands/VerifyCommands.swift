@@ -121,7 +121,7 @@ struct VerifyCommand: ParsableCommand {
       throw ValidationError("--statistics is for --activations static-int8 and static-fp8")
     }
     guard engine == nil || activations == nil else {
-      throw ValidationError("--as rounds activations as the engine does: leave --activations away")
+      throw ValidationError("--as rounds activations as the engine does: omit --activations")
     }
     if let minTop1, !(0...1).contains(minTop1) { throw ValidationError("--min-top1 must be from 0 to 1") }
   }
@@ -250,9 +250,11 @@ struct DiffCommand: ParsableCommand {
   @OptionGroup var opening: OpenOptions
   @Argument(help: "Another one of the same architecture.", completion: .file())
   var b: String
-  @Option(name: .long, help: ArgumentHelp("Write the differences as HTML.", valueName: "file"))
+  @Option(
+    name: .long, help: ArgumentHelp("Write the differences as HTML.", valueName: "file"), completion: .file())
   var html: String?
-  @Flag(name: .long, help: "Replace a page of diff that smelt wrote, and nothing else.")
+  @Flag(
+    name: [.customShort("f"), .long], help: "Replace a page of diff that smelt wrote, and nothing else.")
   var overwrite = false
   @OptionGroup var common: CommonOptions
   @OptionGroup var output: JSONOption

@@ -12,18 +12,30 @@ enum Habits {
   /// Commands that have an output of their own name.
   private static let writers: Set<String> = makers.union(["calibrate", "logits", "join"])
 
+  /// Commands that write a report as JSON to stdout or into a file.
+  private static let reporters: Set<String> = ["verify", "compare"]
+
   /// Other spellings of options: nil for every command.
   static let synonyms: [(words: [String], option: String, commands: Set<String>?)] = [
     (["--imatrix"], "--statistics", makers),
     (["--outtype", "--quantization", "--quant-type"], "--scheme", makers),
     (["--outfile", "--out", "--output-dir", "--output_dir"], "--output", writers),
-    (["--force", "--yes", "-y"], "--overwrite", writers.subtracting(["plan"]).union(["verify"])),
+    (
+      ["--force", "--yes", "-y"], "--overwrite",
+      writers.subtracting(["plan"]).union(["verify", "compare", "diff"])
+    ),
     (["-c", "--ctx-size"], "--context", readers),
     (["-n", "--n-predict", "--predict", "--max-new-tokens"], "--max-tokens", ["generate"]),
     (["-p"], "--prompt", ["generate"]), (["--temp"], "--temperature", ["generate"]),
     (["-s"], "--seed", ["generate"]),
     (["-j", "--jobs", "--n-threads"], "--threads", nil), (["--silent"], "--quiet", nil),
     (["--colour"], "--color", nil), (["--dryrun", "--dry_run"], "--dry-run", ["convert", "quantize"]),
+  ]
+
+  /// Options whose value may begin with a dash: it is no word of ours.
+  static let takers: Set<String> = [
+    "--prompt", "--max-memory", "--target-size", "--split-max-size", "--max-shard-size", "--max-part-size",
+    "--journal-step", "--unit-size",
   ]
 
   /// Words of other programs that have no counterpart, and what there is instead.
@@ -45,7 +57,7 @@ enum Habits {
     ),
     (
       ["--allow-requantize"],
-      "leave it away: quantized sources are read as the numbers they hold, and verify says what is lost"
+      "omit it: quantized sources are read as the numbers they hold, and verify says what is lost"
     ),
     (["--keep-split"], "--split-max-size SIZE cuts a .gguf into files"),
     (["--override-kv"], "keys follow from config.json: change it in a copy of the source"),
@@ -58,7 +70,7 @@ enum Habits {
     ),
     (
       ["--gpu", "--device", "-ngl", "--n-gpu-layers", "--gpu-layers"],
-      "leave it away: smelt runs on the processor"
+      "omit it: smelt runs on the processor"
     ),
   ]
 
@@ -72,6 +84,7 @@ enum Habits {
     var model: [String] = []
     var rest = arguments[..<end].dropFirst()
     let isJob = command == "job"  // its words are another command's
+    let verb = isJob ? jobVerb(arguments[..<end]) : command
     while let word = rest.popFirst() {
       let name = word.hasPrefix("-") ? String(word.prefix { $0 != "=" }) : word
       let value = name == word ? nil : String(word.dropFirst(name.count + 1))
@@ -87,14 +100,27 @@ enum Habits {
         }
         model.append(path)
       } else if let found = synonyms.first(where: {
-        $0.words.contains(name) && $0.commands?.contains(isJob ? "convert" : command) ?? true
+        $0.words.contains(name) && $0.commands?.contains(verb) ?? true
       }) {
         words.append(found.option + (value.map { "=" + $0 } ?? ""))
       } else {
         words.append(word)
       }
+      if value == nil, let last = words.last, takers.contains(last), let next = rest.popFirst() {
+        try refuseDash(next, next, nil, after: last, command)
+        words.append(next)
+      }
     }
     return [command] + model + words + arguments[end...]
+  }
+
+  /// The verb whose words a script's command line has.
+  private static func jobVerb(_ arguments: ArraySlice<String>) -> String {
+    for (word, next) in zip(arguments, arguments.dropFirst() + [""]) {
+      if word == "--verb" { return next }
+      if word.hasPrefix("--verb=") { return String(word.dropFirst(7)) }
+    }
+    return "convert"
   }
 
   /// Refuses `-`, which is stdin or stdout elsewhere.
@@ -105,7 +131,7 @@ enum Habits {
     let flags = ["-q", "-v", "-f", "-h"]
     let option = value == "-" ? name : last.flatMap { $0.hasPrefix("-") && !flags.contains($0) ? $0 : nil }
     // A verdict as JSON goes to stdout, and a prompt is no name.
-    if let option, ["--prompt", "-p"].contains(option) || option == "--json" && command == "verify" {
+    if let option, ["--prompt", "-p"].contains(option) || option == "--json" && reporters.contains(command) {
       return
     }
     throw RequestError(
@@ -115,10 +141,13 @@ enum Habits {
 
   /// Where `--json` stands before a word that may be its file or an operand; nil elsewhere.
   static func openJSON(_ arguments: [String]) -> Int? {
-    guard arguments.first == "verify", let place = arguments.firstIndex(of: "--json"),
+    guard let command = arguments.first, reporters.contains(command),
+      let place = arguments.firstIndex(of: "--json"),
       place + 1 < arguments.count
     else { return nil }
     let next = arguments[place + 1]
-    return next.hasPrefix("-") || next.hasSuffix(".json") ? nil : place
+    guard !next.hasPrefix("-") else { return nil }
+    // A report is what `compare` reads, and never what it writes.
+    return (command == "compare" ? ReportFile.isReport(next) : !next.hasSuffix(".json")) ? place : nil
   }
 }

@@ -13,7 +13,7 @@ extension RequestError {
     let command = UsageErrors.command(arguments)
     var problem = message
     var help = "smelt \((command + ["--help"]).joined(separator: " ")) shows operands, options and an example"
-    if let hint = problem.range(of: ". Did you mean '") {
+    if let hint = problem.firstRange(of: ". Did you mean '") {
       let name = problem[hint.upperBound...].prefix { $0 != "'" }
       problem = String(problem[..<hint.lowerBound])
       help = "did you mean \(name)? " + help
@@ -52,17 +52,5 @@ private enum UsageErrors {
     let start = "Unexpected argument '"
     guard message.hasPrefix(start) else { return nil }
     return String(message.dropFirst(start.count).prefix { $0 != "'" })
-  }
-}
-
-extension String {
-  /// The first place of a text in this one.
-  fileprivate func range(of text: String) -> Range<Index>? {
-    var place = startIndex
-    while place < endIndex {
-      if self[place...].hasPrefix(text) { return place..<index(place, offsetBy: text.count) }
-      place = index(after: place)
-    }
-    return nil
   }
 }

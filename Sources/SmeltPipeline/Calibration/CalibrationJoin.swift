@@ -13,7 +13,7 @@ func joinCalibration(
   guard asked.recipe == nil, asked.statistics == nil else {
     throw RequestError(
       .usage, "--recipe and --statistics are for parts of a conversion, these are of a calibration",
-      help: "leave them away")
+      help: "omit them")
   }
   guard let request = found.first?.manifest.request, let source = asked.source ?? request["model"]?.string
   else {
@@ -110,7 +110,7 @@ private struct JoinedParts {
       "files": try model.identity(hasTimes: false),
     ]
     let expected = JSON(
-      members: zip(work.object?.keys ?? [], work.object?.values ?? []).map { ($0, mine[$0] ?? $1) })
+      members: work.members.map { ($0, mine[$0] ?? $1) })
     guard let count = work["parts"]?.integer, let windows = work["windows"]?.integer,
       (1...1_000_000).contains(count), (count...1 << 40).contains(windows),
       let context = work["context"]?.integer, context >= 0,
@@ -121,14 +121,14 @@ private struct JoinedParts {
       throw FormatError(.unitMismatch, file: first.manifestPath, "does not describe a part of a calibration")
     }
     for part in found {
-      let own = CalibrationParts.windows(
+      let own = WindowParts.windows(
         min(part.manifest.unit, count - 1), of: count, among: windows)
       try part.manifest.check(
         part.manifest.unit, of: count, work: expected, counts: [own.lowerBound, own.count],
         path: part.manifestPath)
     }
     units = try FoundUnit.distinct(
-      found, names: (0..<count).map { CalibrationParts.name($0, of: count) }, folders)
+      found, names: (0..<count).map { WindowParts.name($0, of: count) }, folders)
     policy = CalibrationPolicy(kind, minTokens: minTokens)
     self.context = context
     notes =
@@ -184,6 +184,6 @@ private struct JoinedParts {
   }
 
   private func missing(_ section: StatisticsLayout.Section, _ file: Statistics) -> FormatError {
-    FormatError(.unitMismatch, file: file.file, "lacks statistics of layer \(section.layer ?? 0)")
+    FormatError(.unitMismatch, file: file.file, "lacks statistics of \(section.place)")
   }
 }

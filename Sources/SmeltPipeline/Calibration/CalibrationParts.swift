@@ -61,63 +61,67 @@ struct CalibrationParts {
     count = min(asked.parts, windows.sequences.count)
     let identity = try windows.identity(
       model, windows.textFiles(asked.textPath), asked.policy, hasTimes: false)
-    let members = zip(identity.object?.keys ?? [], identity.object?.values ?? []).map { key, value in
+    let members = identity.members.map { key, value in
       (key, key == "schema" ? JSON(CalibrationParts.schema) : value)
     }
     work = JSON(members: members + [("parts", JSON(count))])
   }
 
-  /// The windows of a part: part p of P has those from ⌊p · W ÷ P⌋ on, up to the next part's.
-  static func windows(_ part: Int, of count: Int, among windows: Int) -> Range<Int> {
-    part * windows / count..<(part + 1) * windows / count
-  }
-
-  /// The name of a part's file.
-  static func name(_ part: Int, of count: Int) -> String {
-    func digits(_ number: Int) -> String {
-      String(repeating: "0", count: max(0, 5 - "\(number)".count)) + "\(number)"
-    }
-    return "part-\(digits(part + 1))-of-\(digits(count)).safetensors"
-  }
-
   /// What is noted beside a part: its first window, and how many it has.
   private func counts(_ part: Int) -> [Int] {
-    let own = CalibrationParts.windows(part, of: count, among: windows.sequences.count)
+    let own = WindowParts.windows(part, of: count, among: windows.sequences.count)
     return [own.lowerBound, own.count]
   }
 
   /// Whether a part is there, of this work.
   /// - Throws: `UNIT_MISMATCH` for one of other work, unless it is to be replaced.
   func isThere(_ part: Int, in folder: String) throws -> Bool {
-    let path = joinPath(folder, CalibrationParts.name(part, of: count))
+    let path = joinPath(folder, WindowParts.name(part, of: count))
     return try UnitManifest.isThere(
       part, of: count, work: work, counts: counts(part), path: path, overwrite: asked.overwrite)
   }
 
-  /// Makes a part, or goes on with it where a run was stopped.
+  /// Makes a part that is not there, or resumes it where a run was stopped.
+  /// - Returns: whether it was made; not where another task made it meanwhile.
   /// - Throws: as `calibrate`.
-  func make(_ part: Int, in folder: String, _ options: RunOptions) throws {
-    let path = joinPath(folder, CalibrationParts.name(part, of: count))
-    let own = CalibrationParts.windows(part, of: count, among: windows.sequences.count)
-    options.progress.announce(
-      "part \(part + 1) of \(count): windows \(own.lowerBound + 1) to \(own.upperBound)")
-    try options.holding([path], "calibrate") {
+  func make(_ part: Int, in folder: String, _ options: RunOptions) throws -> Bool {
+    if try isThere(part, in: folder) { return false }
+    let path = joinPath(folder, WindowParts.name(part, of: count))
+    let own = WindowParts.windows(part, of: count, among: windows.sequences.count)
+    return try options.holding([path], "calibrate") {
+      if try isThere(part, in: folder) { return false }
+      options.progress.announce(
+        "part \(part + 1) of \(count): windows \(own.lowerBound + 1) to \(own.upperBound)")
       let isLeft = try Journal.read(ResultJournal.path(path)).map { !$0.entries.isEmpty } ?? false
-      try calibrating(
-        model, windows.part(own), textPath: asked.textPath, to: path, overwrite: true,
-        // What is done about starved experts is done once all parts are added up.
-        policy: CalibrationPolicy(.weightOnly, minTokens: asked.policy.minTokens), form: .sums,
-        checkpoints: CalibrationProgressOptions(resume: isLeft, seconds: asked.seconds), options
-      ) { _ in
-        let request: JSON = [
-          "verb": "calibrate", "model": JSON(absolutePath(asked.model)),
-          "allow_drop": JSON(asked.allowDrop.map { JSON($0) }),
-          "text": JSON(fileName(windows.textFiles(asked.textPath)[0])),
-        ]
-        let manifest = try UnitManifest(
-          work: work, request: request, part: part, of: count, path: path, counts: counts(part))
-        try writeFile(UnitManifest.path(path), manifest.text, replacing: .anyFile)
+      do {
+        try make(part, own, path, resumes: isLeft, options)
+      } catch let error as FormatError where error.code == .resumeMismatch && asked.overwrite {
+        // What was left is of other work, or was changed: it is replaced like a part of other work.
+        CalibrationProgress.discard(beside: path)
+        try make(part, own, path, resumes: false, options)
       }
+      return true
+    }
+  }
+
+  /// Makes a part whose lock is held.
+  private func make(_ part: Int, _ own: Range<Int>, _ path: String, resumes: Bool, _ options: RunOptions)
+    throws
+  {
+    try calibrating(
+      model, windows.part(own), textPath: asked.textPath, to: path, overwrite: true,
+      // What is done about starved experts is done once all parts are added up.
+      policy: CalibrationPolicy(.weightOnly, minTokens: asked.policy.minTokens), form: .sums,
+      checkpoints: CalibrationProgressOptions(resume: resumes, seconds: asked.seconds), options
+    ) { _ in
+      let request: JSON = [
+        "verb": "calibrate", "model": JSON(absolutePath(asked.model)),
+        "allow_drop": JSON(asked.allowDrop.map { JSON($0) }),
+        "text": JSON(fileName(windows.textFiles(asked.textPath)[0])),
+      ]
+      let manifest = try UnitManifest(
+        work: work, request: request, part: part, of: count, path: path, counts: counts(part))
+      try writeFile(UnitManifest.path(path), manifest.text, replacing: .anyFile)
     }
   }
 }
@@ -135,16 +139,18 @@ package func calibrateShare(
   let folder = partsFolder(path)
   try requireFolder(folder)
   let own = share.parts(parts.count)
+  // What is of other work is refused before anything is made.
   let todo = try own.filter { try !parts.isThere($0, in: folder) }
+  var made: [Int] = []
   do {
-    for part in todo { try parts.make(part, in: folder, options) }
+    for part in todo where try parts.make(part, in: folder, options) { made.append(part) }
   } catch var error as RequestError where error.kind == .interrupted {
-    error.help = "what is done is kept; give the same command to go on"
+    error.help = "what is done is kept; give the same command to resume"
     throw error
   }
-  let names = todo.map { CalibrationParts.name($0, of: parts.count) }
+  let names = made.map { WindowParts.name($0, of: parts.count) }
   return ShareSummary(
-    folder: folder, share: share, written: names, found: own.count - todo.count, units: parts.count,
+    folder: folder, share: share, written: names, found: own.count - made.count, units: parts.count,
     byteCount: names.reduce(0) { $0 + (fileByteCount(joinPath(folder, $1)) ?? 0) },
     seconds: monotonicSeconds() - start.0, processorSeconds: processorSeconds() - start.1,
     peakMemoryBytes: peakMemoryBytes())
@@ -152,8 +158,8 @@ package func calibrateShare(
 
 /// Makes all parts of a calibration one after the other, and joins them: the statistics have the bytes of those that tasks of a
 /// cluster make in as many parts.
-/// - Parameter resumes: whether to go on with parts that are there.
-/// - Throws: as `calibrate`; `RequestError` cannot-create where parts are there and are not to be gone on with.
+/// - Parameter resumes: whether to resume with the parts that are there.
+/// - Throws: as `calibrate`; `RequestError` cannot-create where parts are there and `resumes` is false.
 package func calibrateInParts(
   _ model: Model, _ windows: Windows, to path: String, _ asked: PartsRequest, resumes: Bool,
   _ options: RunOptions
@@ -170,14 +176,12 @@ package func calibrateInParts(
     if !resumes, isThere {
       throw RequestError(
         .cannotCreate, "'\(folder)' was left by a run that was stopped, or by tasks of a cluster",
-        help: "give --resume to go on with it, or remove it")
+        help: "give --resume to resume it, or remove it")
     }
     try requireFolder(folder)
     let parts = try CalibrationParts(model, windows, asked)
     do {
-      for part in 0..<parts.count where try !parts.isThere(part, in: folder) {
-        try parts.make(part, in: folder, options)
-      }
+      for part in 0..<parts.count { _ = try parts.make(part, in: folder, options) }
       let found = try FoundUnit.all(in: folder)
       var summary = try joinCalibration(
         found, [folder], model, to: path, Replacement(overwrite: asked.overwrite, statisticsKind(path)),
@@ -190,7 +194,7 @@ package func calibrateInParts(
     } catch let error as RequestError where [.interrupted, .io].contains(error.kind) {
       throw error.offeringResume
     } catch {
-      // Nothing that a run could go on with is left.
+      // Nothing that a run could resume is left.
       removeEmptyFolder(folder)
       throw error
     }

@@ -94,6 +94,12 @@ final class CalibrationProgress {
     journal = try Journal(resuming: journalPath, content)
   }
 
+  /// Removes what a run left: its journal first, which must never tell of files that are gone, then its checkpoints.
+  static func discard(beside path: String) {
+    removeFile(ResultJournal.path(path))
+    for name in names(beside: path) { removeFile(joinPath(parentFolder(path), name)) }
+  }
+
   /// Names that only a calibration to a path gives its files, as far as they are there.
   private static func names(beside path: String) -> [String] {
     let prefix = "\(fileName(path)).partial-"

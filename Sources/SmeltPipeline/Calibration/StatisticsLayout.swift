@@ -56,6 +56,9 @@ struct StatisticsLayout {
 }
 
 extension StatisticsLayout.Section {
+  /// Where its weights lie, in words.
+  var place: String { layer.map { "layer \($0)" } ?? "what lies outside the layers" }
+
   /// The section's tensors in file order.
   func declarations(_ form: StatisticsForm) -> [SafetensorsWriter.Declaration] {
     var tensors = specs.flatMap {
@@ -79,7 +82,7 @@ extension StatisticsLayout.Section {
     let hasExperts = experts > 0
     guard entries.count == specs.count, entries.allSatisfy({ $0.absmax != nil }),
       (cache != nil) == (layer != nil), (tokens != nil) == hasExperts, (sources != nil) == hasExperts
-    else { throw FormatError(code, file: found.file, "lacks statistics of layer \(layer ?? 0)") }
+    else { throw FormatError(code, file: found.file, "lacks statistics of \(place)") }
     return LearnedLayer(entries: entries, cache: cache, tokens: tokens, sources: sources)
   }
 }

@@ -39,7 +39,7 @@ struct SafetensorsSink: StatisticsSink, ~Copyable {
   consuming func commit() throws { try writer.commit() }
 }
 
-/// What a calibration told beside the statistics.
+/// What a calibration recorded beside the statistics.
 struct Learned {
   var tokens: [ExpertTokens] = []
   var sources: [ExpertSources] = []

@@ -54,9 +54,8 @@ extension ConvertOptions {
   func work(_ model: Model, _ plan: Plan, _ units: UnitPlan) throws -> JSON {
     let header = try ConversionJournal.header(model, plan, self, layout: units.layout, hasTimes: false)
     let sizes = JSON(units.units.map { [JSON($0.slabs.count), JSON($0.bytesOut)] }).text()
-    let members = zip(header.object?.keys ?? [], header.object?.values ?? []).map { ($0, $1) }
     return JSON(
-      members: members + [
+      members: header.members + [
         ("units_xxh64", JSON(hexadecimal(Array(sizes.utf8).withUnsafeBytes { xxh64($0) }))),
         ("exact_only", JSON(exactOnly)),
       ])

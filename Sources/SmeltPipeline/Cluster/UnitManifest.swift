@@ -59,7 +59,9 @@ struct UnitManifest: Sendable {
   /// Reads a manifest.
   /// - Throws: `UNIT_MISMATCH` for a file that is not a unit's manifest.
   init(path: String) throws {
-    let invalid = FormatError(.unitMismatch, file: path, "does not describe a unit of a conversion")
+    let invalid = FormatError(
+      .unitMismatch, file: path,
+      "does not describe a unit of a conversion, or a part of a calibration or verification")
     guard let stamp = try? MappedFile(path: path), stamp.count <= Self.byteLimit,
       let json = try? JSON.scan(stamp.bytes, limits: JSONLimits(values: 64 << 20)),
       json["schema"]?.string == Self.schema, let unit = json["unit"]?.integer,

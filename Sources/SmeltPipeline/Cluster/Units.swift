@@ -115,8 +115,7 @@ extension Plan {
   /// The contract's JSON with the units that machines can share.
   /// - Parameter share: whose units are listed; nil: all.
   package func json(_ units: UnitPlan, _ share: Share?) -> JSON {
-    let members = zip(json.object?.keys ?? [], json.object?.values ?? []).map { ($0, $1) }
-    return JSON(members: members + [("units", units.json(self, share))])
+    json.adding("units", units.json(self, share))
   }
 }
 

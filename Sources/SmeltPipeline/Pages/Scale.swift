@@ -83,7 +83,7 @@ struct Scale {
 
   /// Equal factors, from a round number below the least positive value to one above the largest.
   static func logarithmic(_ values: [Double], unit: Unit = .number) -> Scale {
-    let values = values.filter { (least...1 / least).contains($0) }
+    let values = values.filter { (Scale.least...1 / Scale.least).contains($0) }
     let (least, most) = (values.min() ?? 0.1, values.max() ?? 1)
     let steps = most / least < 300 ? [1.0, 2, 5] : [1.0]
     let exponents =

@@ -30,10 +30,7 @@ extension Windows {
         bytesWithoutTokenizer: bytesWithoutTokenizer)
       return
     }
-    if let twice = patterns.indices.first(where: { patterns[..<$0].contains(patterns[$0]) }) {
-      throw RequestError(
-        .usage, "the text '\(patterns[twice])' is given twice", help: "give each --text once")
-    }
+    try Windows.refuseTwice(patterns, sources)
     let each = try sources.map {
       try Windows(
         $0, context: context, WindowDraw(limit: draw.samples == nil ? draw.limit : nil), model: model,
@@ -61,6 +58,29 @@ extension Windows {
     notes = each.flatMap(\.notes)
     texts = try TextSource(patterns, field: field)
     files = sources.flatMap(\.files)
+  }
+
+  /// Refuses a file that two texts have, however it is spelled.
+  private static func refuseTwice(_ patterns: [String], _ sources: [TextSource]) throws {
+    var seen: Set<FileIdentity> = []
+    for (pattern, source) in zip(patterns, sources) {
+      let own = Set(source.files.compactMap { FileIdentity(path: $0) })
+      guard seen.isDisjoint(with: own) else {
+        throw RequestError(
+          .usage, "the text '\(pattern)' is given twice, or a file of it", help: "give each text once")
+      }
+      seen.formUnion(own)
+    }
+  }
+
+  /// The texts that both tokenizers are held against each other over, each with the tokens behind which it is not read on; nil: all.
+  var comparedTexts: [(source: TextSource, limit: Int?)] {
+    get throws {
+      guard let texts else { return [] }
+      let limit = draw.samples == nil ? draw.limit : nil
+      guard !parts.isEmpty else { return [(texts, limit)] }
+      return try parts.map { (try TextSource($0.files, field: texts.field), limit) }
+    }
   }
 
   /// The windows of each text that run.

@@ -131,7 +131,7 @@ package struct Forecast: Sendable {
       "memory", byteText(memoryBytes), availableMemoryBytes.map { "\(byteText($0)) available" } ?? "",
     ])
     table.add(["result", byteText(resultBytes), ""])
-    table.add(["beside it for a while", byteText(spillBytes), ""])
+    table.add(["temporary files", byteText(spillBytes), ""])
     table.add([
       "disk of \(printable(folder))", byteText(resultBytes + spillBytes),
       freeBytes.map { "\(byteText($0)) free" } ?? "",
@@ -152,13 +152,5 @@ extension ConvertOptions {
     var options = self
     options.recipe = try budget.smallestRecipe(model, self)
     return options
-  }
-}
-
-extension JSON {
-  /// An object with one more member at its end.
-  package func adding(_ key: String, _ value: JSON) -> JSON {
-    let members = zip(object?.keys ?? [], object?.values ?? []).map { ($0, $1) }
-    return JSON(members: members + [(key, value)])
   }
 }

@@ -38,7 +38,7 @@ struct ForecastWork {
     return Double(dimensions.expertsPerToken) / Double(dimensions.experts)
   }
 
-  /// Operations of a token in one pass: products with all weights that it needs, and as much again as 15 % for the rest.
+  /// Operations of a token in one pass: two operations for each number that a token needs, and 15 % for the rest.
   private var tokenOperations: Double {
     2.3 * specs.reduce(0) { $0 + Double($1.shape.count) * share($1) }
   }

@@ -23,6 +23,9 @@ package enum Attestation {
     }
   }
 
+  /// Bytes that are hashed before an interruption is looked for, and that stay in memory.
+  private static let pieceBytes = 16 << 20
+
   /// The statement.
   static func statement(_ summary: ConvertSummary, _ options: RunOptions) throws -> JSON {
     let files = try subjects(summary)
@@ -32,17 +35,21 @@ package enum Attestation {
     try options.parallel.ordered(files.count) { number in
       try Interrupt.check()
       let file = try MappedFile(path: files[number].path)
-      defer { file.bytes.evict() }
-      return SHA256.hex(file.bytes)
+      var hash = SHA256()
+      for start in stride(from: 0, to: file.count, by: Attestation.pieceBytes) {
+        try Interrupt.check()
+        let piece = file.bytes[start..<min(start + Attestation.pieceBytes, file.count)]
+        piece.withUnsafeBytes { hash.update($0) }
+        piece.evict()
+      }
+      return hash.hex()
     } consume: { hash in
       hashes[place] = hash
       place += 1
       options.progress.advance(1)
     }
     options.progress.end()
-    let made = zip(summary.provenance.object?.keys ?? [], summary.provenance.object?.values ?? []).filter {
-      $0.0 != "format"
-    }
+    let made = summary.provenance.members.filter { $0.0 != "format" }
     return [
       "_type": JSON(OutputKind.statementType),
       "subject": JSON(
@@ -50,7 +57,7 @@ package enum Attestation {
           ["name": JSON(file.name), "digest": ["sha256": JSON(hash)]]
         }),
       "predicateType": JSON(OutputKind.predicateType),
-      "predicate": JSON(members: [("container", JSON(summary.container))] + made.map { ($0, $1) }),
+      "predicate": JSON(members: [("container", JSON(summary.container))] + made),
     ]
   }
 

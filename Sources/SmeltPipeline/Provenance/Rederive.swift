@@ -93,7 +93,7 @@ private func rederive(
   asked.run.progress.end()
   try source.checkUnchanged()
   try result.checkUnchanged()
-  if chosen == nil { try sink.finish() }
+  try sink.finish(isWhole: chosen == nil)
   (summary.bytes, summary.differences, summary.differing) = (sink.bytes, sink.differences, sink.differing)
   if let problem = recorded.sourceProblem(facts.ledger, isWhole: chosen == nil) {
     (summary.verdict, summary.problem) = (.sourceChanged, problem)
@@ -243,11 +243,11 @@ private final class ComparingSink: ResultSink {
   private let tensors: any RederivedTensors
   /// How far each tensor that is not whole yet has come.
   private var places: [String: Int] = [:]
-  private var seen: Set<String> = []
   private(set) var bytes = 0
   /// The first of them.
   private(set) var differences: [RederiveSummary.Difference] = []
-  private(set) var differing = 0
+  private var bad: Set<String> = []
+  var differing: Int { bad.count }
 
   /// Differences that are listed.
   private static let listed = 20
@@ -270,20 +270,21 @@ private final class ComparingSink: ResultSink {
     preconditionFailure("a comparison is no result")
   }
 
-  /// All was made: what the result holds besides.
-  func finish() throws {
+  /// What was asked for was made: what the result holds besides.
+  /// - Parameter isWhole: whether all tensors were made; of some it is known of each how long it is.
+  func finish(isWhole: Bool) throws {
     for (name, place) in places.sorted(by: { $0.key < $1.key }) {
       let stored = try tensors.stored(name)?.count ?? 0
       if stored > place { add(name, place, nil, nil, "has \(stored) bytes, \(place) are made") }
     }
-    for name in tensors.names where !seen.contains(name) {
+    guard isWhole else { return }
+    for name in tensors.names where places[name] == nil {
       add(name, 0, nil, nil, "is in the result and is not made")
     }
   }
 
   private func compare(_ name: String, _ made: Bytes) throws {
     let place = places[name] ?? 0
-    seen.insert(name)
     bytes += made.count
     guard let stored = try tensors.stored(name) else {
       if place == 0 { add(name, 0, nil, nil, "is made and is not in the result") }
@@ -291,6 +292,13 @@ private final class ComparingSink: ResultSink {
       return
     }
     places[name] = place + made.count
+    if place == 0, let (found, made) = try tensors.forms(name) {
+      if found.type != made.type {
+        add(name, 0, nil, nil, "has the type \(found.type), \(made.type) is made")
+      } else if found.shape != made.shape {
+        add(name, 0, nil, nil, "has the shape \(found.shape), \(made.shape) is made")
+      }
+    }
     guard place + made.count <= stored.count else {
       add(name, stored.count, nil, nil, "has \(stored.count) bytes, \(place + made.count) and more are made")
       return
@@ -307,14 +315,10 @@ private final class ComparingSink: ResultSink {
 
   private func add(_ name: String, _ byte: Int, _ found: UInt8?, _ expected: UInt8?, _ problem: String) {
     // One a tensor: the first.
-    guard lastBad != name else { return }
-    lastBad = name
-    differing += 1
+    guard bad.insert(name).inserted else { return }
     guard differences.count < ComparingSink.listed else { return }
     differences.append(
       RederiveSummary.Difference(
         tensor: name, byte: byte, found: found, expected: expected, problem: problem))
   }
-
-  private var lastBad: String?
 }

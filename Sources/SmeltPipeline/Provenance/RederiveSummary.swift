@@ -69,7 +69,7 @@ package struct RederiveSummary: Sendable {
   package var program = "smelt \(smeltVersion)"
   /// The outcome.
   package var verdict = Verdict.noProvenance
-  /// Why it is no comparison of bytes; nil where it is.
+  /// Why bytes were not compared; nil if they were.
   package var problem: String?
   /// Tensors that can be made, and those that were.
   package var tensors = 0

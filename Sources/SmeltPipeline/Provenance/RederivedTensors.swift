@@ -22,10 +22,19 @@ protocol RederivedTensors: AnyObject {
     _ slab: OutputMatrix, _ others: [(part: ResultPart, bytes: Bytes)],
     _ write: (String, Bytes) throws -> Void
   ) throws
+  /// How a tensor of the result is stored, and how the one is that is made: type and dimensions; nil where one of them is not there.
+  func forms(_ name: String) throws -> (found: TensorForm, made: TensorForm)?
   /// The bytes of a tensor of the result; nil where it has none.
   func stored(_ name: String) throws -> Bytes?
   /// All tensors of the result.
   var names: [String] { get }
+}
+
+/// How the numbers of a tensor are stored.
+struct TensorForm {
+  /// The name of the type; of an ingot that of the encoding.
+  let type: String
+  let shape: Shape
 }
 
 extension RederivedTensors {
@@ -44,7 +53,7 @@ func rederivedTensors(_ result: Model, _ source: Model, _ plan: Plan, _ options:
     return DirectoryTensors(
       try SafetensorsDirectory(path: result.path), TensorAssembler(naming.tensors(plan), plan, options))
   case is GGUFResult:
-    return GGUFResultTensors(try GGUFFile(path: result.path), plan, source)
+    return try GGUFResultTensors(try GGUFFile(path: result.path), plan, source)
   default:
     return IngotTensors(try IngotFile(path: result.path))
   }
@@ -66,9 +75,14 @@ private func runs(_ names: [String]) -> [Range<Int>] {
 private final class DirectoryTensors: RederivedTensors {
   private let files: SafetensorsDirectory
   private let assembler: TensorAssembler
+  private let made: [String: TensorForm]
 
   init(_ files: SafetensorsDirectory, _ assembler: TensorAssembler) {
     (self.files, self.assembler) = (files, assembler)
+    made = Dictionary(
+      assembler.tensors.flatMap(\.entries).map {
+        ($0.name, TensorForm(type: $0.dtype.rawValue, shape: $0.shape))
+      }, uniquingKeysWith: { first, _ in first })
   }
 
   func groups(_ plan: Plan) -> [Range<Int>] {
@@ -90,6 +104,11 @@ private final class DirectoryTensors: RederivedTensors {
     _ write: (String, Bytes) throws -> Void
   ) throws { try assembler.end(others, write: write) }
 
+  func forms(_ name: String) -> (found: TensorForm, made: TensorForm)? {
+    guard let made = made[name], let tensor = files.tensor(name) else { return nil }
+    return (TensorForm(type: tensor.dtype.rawValue, shape: tensor.shape), made)
+  }
+
   func stored(_ name: String) -> Bytes? { files.tensor(name)?.bytes }
 
   var names: [String] { files.tensors.map(\.name) }
@@ -99,10 +118,15 @@ private final class GGUFResultTensors: RederivedTensors {
   private let file: GGUFFile
   private let assembler: GGUFAssembler
   private let source: Model
+  private let made: [String: TensorForm]
 
-  init(_ file: GGUFFile, _ plan: Plan, _ source: Model) {
+  init(_ file: GGUFFile, _ plan: Plan, _ source: Model) throws {
     (self.file, self.source) = (file, source)
     assembler = GGUFAssembler(plan, source)
+    made = Dictionary(
+      try GGUFResult.declarations(plan, source.family).map {
+        ($0.name, TensorForm(type: $0.type.name, shape: $0.shape))
+      }, uniquingKeysWith: { first, _ in first })
   }
 
   func groups(_ plan: Plan) -> [Range<Int>] {
@@ -122,6 +146,11 @@ private final class GGUFResultTensors: RederivedTensors {
     _ write: (String, Bytes) throws -> Void
   ) throws { try assembler.end(slab, write: write) }
 
+  func forms(_ name: String) -> (found: TensorForm, made: TensorForm)? {
+    guard let made = made[name], let tensor = file.tensor(name) else { return nil }
+    return (TensorForm(type: tensor.type.name, shape: tensor.shape), made)
+  }
+
   func stored(_ name: String) -> Bytes? { file.tensor(name)?.bytes }
 
   var names: [String] { file.tensors.map(\.name) }
@@ -130,14 +159,14 @@ private final class GGUFResultTensors: RederivedTensors {
 /// Of an ingot a tensor is a part of a weight: what is stored once its chunks are inflated and held against their checksums.
 private final class IngotTensors: RederivedTensors {
   private let file: IngotFile
-  private let kept: Set<String>
+  private let kept: [String: IngotEntry]
   private var current: OutputMatrix?
   /// The weight that was read last.
   private var last: (name: String, weight: Weight)?
 
   init(_ file: IngotFile) {
     self.file = file
-    kept = Set(file.entries.map(\.name))
+    kept = Dictionary(file.entries.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
   }
 
   private static func name(_ weight: String, _ part: PartName) -> String { "\(weight) \(part.rawValue)" }
@@ -158,12 +187,21 @@ private final class IngotTensors: RederivedTensors {
     for (part, bytes) in others { try write(Self.name(slab.name, part.name), bytes) }
   }
 
+  func forms(_ name: String) -> (found: TensorForm, made: TensorForm)? {
+    // The slab at hand is the one that is compared.
+    guard let current, let entry = kept[current.name] else { return nil }
+    return (
+      TensorForm(type: entry.encoding.name, shape: entry.shape),
+      TensorForm(type: current.encoding.name, shape: current.shape)
+    )
+  }
+
   func stored(_ name: String) throws -> Bytes? {
     guard let space = name.lastIndex(of: " "),
       let part = PartName(rawValue: String(name[name.index(after: space)...]))
     else { return nil }
     let weight = String(name[..<space])
-    guard kept.contains(weight) else { return nil }
+    guard kept[weight] != nil else { return nil }
     if last?.name != weight {
       if let last { file.evict(last.name) }
       last = (weight, try file.weight(weight))

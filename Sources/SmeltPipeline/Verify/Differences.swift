@@ -52,7 +52,14 @@ extension ModelDifference {
   static func all(_ a: Model, _ b: Model, texts: TextSource? = nil, limit: Int? = nil) throws
     -> [ModelDifference]
   {
-    try configuration(a, b) + TokenizerComparison(a, b).differences(texts, limit: limit)
+    try all(a, b, each: texts.map { [($0, limit)] } ?? [])
+  }
+
+  /// The same over several texts, each with a limit of its own.
+  static func all(_ a: Model, _ b: Model, each texts: [(source: TextSource, limit: Int?)]) throws
+    -> [ModelDifference]
+  {
+    try configuration(a, b) + TokenizerComparison(a, b).differences(texts)
   }
 
   // MARK: configuration

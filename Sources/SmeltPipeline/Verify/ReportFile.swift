@@ -20,6 +20,9 @@ package struct ReportFile: Sendable {
     ReportFile(path, .report, overwrite)
   }
 
+  /// Whether a file is a report of `verify` for machines.
+  package static func isReport(_ path: String) -> Bool { OutputKind.report.isWritten(path) }
+
   /// What `verify` found, as a page.
   package static func page(_ path: String, overwrite: Bool) -> ReportFile {
     ReportFile(path, .reportPage, overwrite)

@@ -20,7 +20,7 @@ struct TokenizerComparison {
     return names.contains(name) || (name.hasSuffix(".tiktoken") && !name.contains("/"))
   }
 
-  func differences(_ texts: TextSource?, limit: Int?) throws -> [ModelDifference] {
+  func differences(_ texts: [(source: TextSource, limit: Int?)]) throws -> [ModelDifference] {
     let (mine, its) = (try a.tokenizerFiles(), try b.tokenizerFiles())
     var differences: [ModelDifference] = []
     func add(_ key: String, _ source: String, _ result: String, _ changes: Bool) {
@@ -44,7 +44,7 @@ struct TokenizerComparison {
       switch (x, y) {
       case (.tokenizer(let x), .tokenizer(let y)):
         compared = [mine.file, its.file]
-        if let found = try texts.flatMap({ try first(x, y, $0, limit) }) ?? x.difference(from: y) {
+        if let found = try first(x, y, texts) ?? x.difference(from: y) {
           add("ids at \(found.subject)", found.first, found.second, true)
         } else if let found = x.textDifference(from: y) {
           add(found.subject, found.first, found.second, true)
@@ -86,7 +86,17 @@ struct TokenizerComparison {
     }
   }
 
-  /// Where the ids of the texts part, first of all.
+  /// Where the ids of several texts part, first of all.
+  private func first(_ x: Tokenizer, _ y: Tokenizer, _ texts: [(source: TextSource, limit: Int?)]) throws
+    -> TokenizerDifference?
+  {
+    for (source, limit) in texts {
+      if let found = try first(x, y, source, limit) { return found }
+    }
+    return nil
+  }
+
+  /// Where the ids of a text part, first of all.
   private func first(_ x: Tokenizer, _ y: Tokenizer, _ texts: TextSource, _ limit: Int?) throws
     -> TokenizerDifference?
   {

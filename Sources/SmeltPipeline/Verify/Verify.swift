@@ -22,9 +22,7 @@ package func verify(
 ) throws -> Report {
   try requireVerifiable(source, result, rounding, engine, drafts, options)
   var report = try Report(source: source, result: result, windows: windows, thresholds: thresholds)
-  report.differences = try ModelDifference.all(
-    source, result, texts: windows.texts,
-    limit: windows.draw.samples == nil && windows.parts.isEmpty ? windows.draw.limit : nil)
+  report.differences = try ModelDifference.all(source, result, each: try windows.comparedTexts)
   report.activations = try rounding.map { try Report.activations($0, of: result) }
   let layers = source.family.dimensions.layers
   let cache = WeightCache([source, result], .withinLayers, options)

@@ -23,7 +23,7 @@ struct ModelCardWriter {
   func text(after card: Bytes?) throws -> [UInt8] {
     let converted = ledger.filter { $0.fate == .converted }
     let origin = try provenance(model, options)
-    let members = zip(origin.object?.keys ?? [], origin.object?.values ?? []).filter { $0.0 != "format" }
+    let members = origin.members.filter { $0.0 != "format" }
     var schemes: [String: Int] = [:]
     for entry in converted { schemes[entry.scheme ?? "", default: 0] += 1 }
     let counts = schemes.keys.sorted().map { "\($0): \(schemes[$0] ?? 0)" }.joined(separator: ", ")
@@ -36,7 +36,7 @@ struct ModelCardWriter {
       \(ModelCard.hashLine)`\(sourceHash(ledger))`
 
       ```json
-      \(JSON(members: members.map { ($0.0, $0.1) }).text(indented: true))
+      \(JSON(members: members).text(indented: true))
       ```
 
       \(ModelCard.open)

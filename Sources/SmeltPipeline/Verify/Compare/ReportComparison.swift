@@ -72,7 +72,10 @@ package struct ReportComparison: Sendable {
       throw RequestError(
         .usage, "one report is no comparison", help: "give two reports of `smelt verify --json` or more")
     }
-    for other in read.dropFirst() { try first.requireSame(as: other) }
+    // Each against all earlier ones: what one report does not name, two others may name differently.
+    for (place, other) in read.enumerated() {
+      for earlier in read[..<place] { try earlier.requireSame(as: other) }
+    }
     common = first.common
     let all = read.map(\.entry)
     entries = all.map { entry -> Entry in

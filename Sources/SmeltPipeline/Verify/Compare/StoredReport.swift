@@ -16,9 +16,9 @@ struct StoredReport {
   /// - Throws: `REPORT_FORMAT` naming the key; `RequestError` usage where no forward pass was run.
   init(_ path: String) throws {
     let json: JSON
-    let bytes = try readSmallFile(path, limit: 1 << 30, code: .report)
+    let bytes = try readSmallFile(path, limit: 64 << 20, code: .report)
     do {
-      json = try JSON.scan(bytes, limits: JSONLimits(values: 64 << 20))
+      json = try JSON.scan(bytes, limits: JSONLimits(values: 16 << 20))
     } catch {
       throw FormatError(
         .report, file: path, offset: error.offset, error.problem,

@@ -169,5 +169,13 @@ extension Verdict {
 /// A share from 0 to 1 as per cent.
 func percent(_ share: Double, _ decimals: Int) -> String { fixed(100 * share, decimals) + "\u{A0}%" }
 
-/// A model's name as it may be published: its folder's or file's alone, or its address where it has one.
-func publicName(_ path: String) -> String { path.contains("://") ? path : fileName(path) }
+/// A model's name as it may be published: its folder's or file's alone, or its address where it has one, without what may be a
+/// secret: the name and password before the host, and the query.
+func publicName(_ path: String) -> String {
+  guard let scheme = path.firstRange(of: "://") else { return fileName(path) }
+  let rest = path[scheme.upperBound...].prefix { $0 != "?" && $0 != "#" }
+  let host = rest.prefix { $0 != "/" }
+  // `hf://org/name@revision` has its sign behind a slash.
+  guard let sign = host.lastIndex(of: "@") else { return String(path[..<scheme.upperBound] + rest) }
+  return String(path[..<scheme.upperBound] + rest[rest.index(after: sign)...])
+}

@@ -97,15 +97,11 @@ struct ComparisonReader {
 
   /// A list, of as many numbers as said.
   func list(_ name: String, count: Int? = nil) throws(FormatError) -> [Double] {
-    guard let found = lists[name], count.map({ $0 == found.count }) ?? true else {
-      throw refusal(name, "has \(lists[name]?.count ?? 0) numbers, expected \(count ?? 0)")
+    guard let found = lists[name] else { throw refusal(name, "is missing") }
+    if let count, found.count != count {
+      throw refusal(name, "has \(found.count) numbers, expected \(count)")
     }
     return found
-  }
-
-  /// A list that may be empty.
-  func list(_ name: String, countOrNone count: Int) throws(FormatError) -> [Double] {
-    try list(name, count: lists[name]?.isEmpty == true ? 0 : count)
   }
 
   /// A list of whole numbers, not negative.
@@ -114,9 +110,6 @@ struct ComparisonReader {
     for value in try list(name, count: count) { counts.append(try whole(value, name)) }
     return counts
   }
-
-  /// Whether there is such a list.
-  func has(_ name: String) -> Bool { lists[name] != nil }
 
   /// A number as a whole one: of what a million parts count together, sums stay below 2^63.
   func whole(_ value: Double, _ name: String) throws(FormatError) -> Int {

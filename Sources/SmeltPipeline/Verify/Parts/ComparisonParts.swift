@@ -13,6 +13,7 @@ package struct ComparisonParts {
 
   private let windows: Windows
   private let isFull: Bool
+  private let sides: ComparedSides
   /// The folder of the parts, or several.
   private let folders: [String]
   /// How many parts there are.
@@ -29,8 +30,14 @@ package struct ComparisonParts {
     parts: Int?
   ) throws {
     (self.windows, self.isFull, self.folders) = (windows, isFull, folders)
-    let wanted = try parts ?? ComparisonParts.found(folders).first?.manifest.units ?? 1
+    sides = ComparedSides(source.family, result.family)
+    let first = try parts == nil ? ComparisonParts.found(folders).first : nil
+    let wanted = parts ?? first?.manifest.units ?? 1
     guard (1...1_000_000).contains(wanted) else {
+      if let first {
+        throw FormatError(
+          .unitMismatch, file: first.manifestPath, subject: "units", "found \(wanted), expected 1 to 1000000")
+      }
       throw RequestError(.usage, "--parts must be from 1 to 1000000, found \(wanted)")
     }
     count = min(wanted, windows.sequences.count)
@@ -54,7 +61,7 @@ package struct ComparisonParts {
   }
 
   private func range(_ part: Int) -> Range<Int> {
-    CalibrationParts.windows(part, of: count, among: windows.sequences.count)
+    WindowParts.windows(part, of: count, among: windows.sequences.count)
   }
 
   private func counts(_ part: Int) -> [Int] { [range(part).lowerBound, range(part).count] }
@@ -77,20 +84,25 @@ package struct ComparisonParts {
     let own = share.parts(count)
     var written: [String] = []
     for part in own {
-      let name = CalibrationParts.name(part, of: count)
+      let name = WindowParts.name(part, of: count)
       let path = joinPath(folder, name)
-      guard
-        try !UnitManifest.isThere(
+      func isThere() throws -> Bool {
+        try UnitManifest.isThere(
           part, of: count, work: work, counts: counts(part), path: path, overwrite: overwrite)
-      else { continue }
-      options.progress.announce(
-        "part \(part + 1) of \(count): windows \(range(part).lowerBound + 1) to \(range(part).upperBound)")
-      let comparison = try compare(part, source, result, rounding, engine, drafts, options)
-      try ComparisonNumbers(comparison).write(path)
-      let manifest = try UnitManifest(
-        work: work, request: request, part: part, of: count, path: path, counts: counts(part))
-      try writeFile(UnitManifest.path(path), manifest.text, replacing: .anyFile)
-      written.append(name)
+      }
+      if try isThere() { continue }
+      try options.holding([path], "verify") {
+        // Another task may have made it meanwhile.
+        if try isThere() { return }
+        options.progress.announce(
+          "part \(part + 1) of \(count): windows \(range(part).lowerBound + 1) to \(range(part).upperBound)")
+        let comparison = try compare(part, source, result, rounding, engine, drafts, options)
+        try ComparisonNumbers(comparison).write(path)
+        let manifest = try UnitManifest(
+          work: work, request: request, part: part, of: count, path: path, counts: counts(part))
+        try writeFile(UnitManifest.path(path), manifest.text, replacing: .anyFile)
+        written.append(name)
+      }
     }
     return ShareSummary(
       folder: folder, share: share, written: written, found: own.count - written.count, units: count,
@@ -146,13 +158,16 @@ package struct ComparisonParts {
       try part.manifest.check(
         part.manifest.unit, of: count, work: work, counts: counts(own), path: part.manifestPath)
     }
-    let names = (0..<count).map { CalibrationParts.name($0, of: count) }
+    let names = (0..<count).map { WindowParts.name($0, of: count) }
+    let sample = ComparisonPlan.sample(windows.sequences.map(\.count), isFull: isFull)
     options.progress.begin("join", total: count, unit: "parts")
     for (part, unit) in try FoundUnit.distinct(found, names: names, folders).enumerated() {
       try Interrupt.check()
       try unit.file.check()
       let numbers = ComparisonReader(try ComparisonNumbers(path: unit.path), file: unit.path)
-      try comparison.add(numbers, lengths: windows.sequences[range(part)].map(\.count))
+      try comparison.add(
+        numbers, lengths: windows.sequences[range(part)].map(\.count),
+        sampled: range(part).filter(sample.contains).reduce(0) { $0 + windows.sequences[$1].count }, sides)
       options.progress.advance(1)
     }
     options.progress.end()

@@ -1,14 +1,43 @@
 // Comparisons of runs of windows, added up to the comparison of all of them: lists are laid end to end, whole numbers added, and
 // distances of layers added window by window as one run would have. Formats/cluster.md, section 6.
 
+import SmeltModels
 import SmeltStorage
 import SmeltTensors
 
+/// What the two sides of a comparison are, as far as the numbers of its parts depend on it.
+struct ComparedSides {
+  /// Experts that routers choose from, by layer; 0 of layers without.
+  let experts: [Int]
+  /// Whether the result can follow the source's choices.
+  let canForce: Bool
+  /// Blocks that draft tokens on both sides.
+  let drafts: Int
+  /// Ids of tokens are below it.
+  let vocabulary: Int
+
+  init(_ source: any ModelFamily, _ result: any ModelFamily) {
+    let (mine, its) = (source.dimensions, result.dimensions)
+    var experts = [Int](repeating: 0, count: mine.layers)
+    for spec in source.weights where spec.role.isRouted {
+      if let layer = spec.layer, experts.indices.contains(layer) { experts[layer] = mine.experts }
+    }
+    self.experts = experts
+    canForce = mine.experts > 0 && mine.expertsPerToken == its.expertsPerToken
+    drafts = min(source.runningDrafts.count, result.runningDrafts.count)
+    vocabulary = max(mine.vocabulary, its.vocabulary)
+  }
+}
+
 extension Comparison {
   /// Adds what a part found, which comes behind all that was added.
-  /// - Parameter lengths: tokens of each of the part's windows.
+  /// - Parameters:
+  ///   - lengths: tokens of each of the part's windows.
+  ///   - sampled: tokens of those of them that belong to the sample.
   /// - Throws: `UNIT_MISMATCH` for numbers that a comparison of these windows does not have.
-  mutating func add(_ part: ComparisonReader, lengths: [Int]) throws(FormatError) {
+  mutating func add(_ part: ComparisonReader, lengths: [Int], sampled: Int, _ sides: ComparedSides)
+    throws(FormatError)
+  {
     let tokens = lengths.reduce(0, +)
     let losses = lengths.reduce(0) { $0 + max(0, $1 - 1) }
     let before = divergences.count
@@ -17,10 +46,9 @@ extension Comparison {
     divergences += try part.list("divergences", count: tokens)
     sameTop += try part.counts("same_top", count: tokens).map { $0 != 0 }
     top5 += try part.list("top5", count: tokens)
-    let sample = try part.list("sample_divergences")
-    sampleDivergences += sample
-    floorDivergences += try part.list("floor_divergences", count: sample.count)
-    forcedDivergences += try part.list("forced_divergences", countOrNone: sample.count)
+    sampleDivergences += try part.list("sample_divergences", count: sampled)
+    floorDivergences += try part.list("floor_divergences", count: sampled)
+    forcedDivergences += try part.list("forced_divergences", count: sides.canForce ? sampled : 0)
     let isRounded = rounding != nil || engine != nil
     rounded.losses += try part.list("rounded_losses", count: isRounded ? losses : 0)
     rounded.divergences += try part.list("rounded_divergences", count: isRounded ? tokens : 0)
@@ -30,7 +58,7 @@ extension Comparison {
     parity.add(
       try part.list("parity_divergences", count: engine == nil ? 0 : tokens),
       sameTop: try part.whole(totals[1], "totals"), largest: totals[2])
-    try largest.add(part, tokens: tokens, first: before)
+    try largest.add(part, lengths: lengths, first: before, vocabulary: sides.vocabulary)
     for layer in layers.indices {
       let numbers = try part.list("layers.\(layer)", count: 5 * lengths.count)
       for window in lengths.indices {
@@ -41,41 +69,67 @@ extension Comparison {
         (distance.product, distance.largest) = (own[at + 3], own[at + 4])
         layers[layer].add(distance)
       }
-      guard part.has("routing.\(layer)") else { continue }
-      let sums = try part.counts("routing.\(layer)", count: 2)
+      guard sides.experts[layer] > 0 else { continue }
       var all = routing[layer] ?? RouterSums()
-      all.tokens += sums[0]
-      all.sameSet += sums[1]
-      all.chosen = RouterSums.added(all.chosen, try part.counts("chosen.\(layer)"))
-      all.missed = RouterSums.added(all.missed, try part.counts("missed.\(layer)"))
-      guard all.chosen.count == all.missed.count else {
-        throw part.refusal("missed.\(layer)", "is not of the experts of 'chosen.\(layer)'")
-      }
+      try all.add(part, layer: layer, tokens: tokens, experts: sides.experts[layer])
       routing[layer] = all
     }
-    try drafts?.add(part)
+    try drafts?.add(part, lengths: lengths, blocks: sides.drafts)
   }
 }
 
 extension Comparison.RouterSums {
+  /// Adds what a part counted in a layer with experts.
+  fileprivate mutating func add(_ part: ComparisonReader, layer: Int, tokens: Int, experts: Int)
+    throws(FormatError)
+  {
+    let name = (sums: "routing.\(layer)", chosen: "chosen.\(layer)", missed: "missed.\(layer)")
+    let sums = try part.counts(name.sums, count: 2)
+    guard sums[0] == tokens, sums[1] <= tokens else {
+      throw part.refusal(name.sums, "tells of \(sums[1]) of \(sums[0]) tokens, the part has \(tokens)")
+    }
+    // Of each expert up to the last that was chosen.
+    let chosen = try part.counts(name.chosen)
+    guard chosen.count <= experts else {
+      throw part.refusal(name.chosen, "is of \(chosen.count) experts, the layer has \(experts)")
+    }
+    guard chosen.allSatisfy({ $0 <= tokens }), chosen.reduce(0, +) >= tokens else {
+      throw part.refusal(name.chosen, "does not send each of \(tokens) tokens to experts")
+    }
+    let missed = try part.counts(name.missed, count: chosen.count)
+    guard zip(missed, chosen).allSatisfy({ $0 <= $1 }) else {
+      throw part.refusal(name.missed, "has more tokens than '\(name.chosen)'")
+    }
+    self.tokens += tokens
+    sameSet += sums[1]
+    self.chosen = Self.added(self.chosen, chosen)
+    self.missed = Self.added(self.missed, missed)
+  }
+
   /// Counts by expert, added; experts beyond the end of a list have none.
-  fileprivate static func added(_ a: [Int], _ b: [Int]) -> [Int] {
+  private static func added(_ a: [Int], _ b: [Int]) -> [Int] {
     (0..<max(a.count, b.count)).map { ($0 < a.count ? a[$0] : 0) + ($0 < b.count ? b[$0] : 0) }
   }
 }
 
 extension DraftComparison {
   /// Adds what the blocks of a part drafted.
-  fileprivate mutating func add(_ part: ComparisonReader) throws(FormatError) {
-    var block = 0
-    while part.has("drafts.\(block)") {
-      let numbers = try part.counts("drafts.\(block)", count: 3)
+  fileprivate mutating func add(_ part: ComparisonReader, lengths: [Int], blocks count: Int)
+    throws(FormatError)
+  {
+    for block in 0..<count {
+      let name = "drafts.\(block)"
+      let numbers = try part.counts(name, count: 3)
+      // Block k follows k + 1 tokens.
+      let drafted = lengths.reduce(0) { $0 + max(0, $1 - block - 1) }
+      guard numbers.allSatisfy({ $0 <= drafted }) else {
+        throw part.refusal(name, "holds more than the \(drafted) tokens that are drafted")
+      }
       if blocks.count == block { blocks.append(Sums()) }
       blocks[block].accepted.source += numbers[0]
       blocks[block].accepted.result += numbers[1]
       blocks[block].sameTop += numbers[2]
-      blocks[block].divergences += try part.list("draft_divergences.\(block)")
-      block += 1
+      blocks[block].divergences += try part.list("draft_divergences.\(block)", count: drafted)
     }
   }
 }
@@ -101,9 +155,18 @@ extension LargestTokens {
   }
 
   /// Adds the entries of a part.
-  /// - Parameter first: the place of the part's first token among all.
-  fileprivate mutating func add(_ part: ComparisonReader, tokens: Int, first: Int) throws(FormatError) {
+  /// - Parameters:
+  ///   - lengths: tokens of each of the part's windows.
+  ///   - first: the place of the part's first token among all.
+  fileprivate mutating func add(_ part: ComparisonReader, lengths: [Int], first: Int, vocabulary: Int)
+    throws(FormatError)
+  {
     let name = "largest"
+    var (tokens, lasts) = (0, Set<Int>())
+    for length in lengths {
+      tokens += length
+      lasts.insert(tokens - 1)
+    }
     let numbers = try part.list(name)
     guard numbers.count % LargestTokens.width == 0, numbers.count / LargestTokens.width <= LargestTokens.most
     else {
@@ -116,13 +179,18 @@ extension LargestTokens {
         guard count <= LargestTokens.guessCount else { throw part.refusal(name, "has \(count) guesses") }
         var found: [(id: Int, probability: Double)] = []
         for guess in 0..<count {
-          found.append((try part.whole(own[at + 1 + 2 * guess], name), own[at + 2 + 2 * guess]))
+          let id = try part.whole(own[at + 1 + 2 * guess], name)
+          guard id < vocabulary else { throw part.refusal(name, "names the id \(id) of \(vocabulary)") }
+          found.append((id, own[at + 2 + 2 * guess]))
         }
         return found
       }
       let token = try part.whole(own[0], name)
       guard token < tokens, own[1].isFinite else {
         throw part.refusal(name, "names token \(token) of \(tokens)")
+      }
+      guard own[2] == (lasts.contains(token) ? 0 : 1) else {
+        throw part.refusal(name, "says \(own[2]) of whether a token follows token \(token)")
       }
       insert(
         Entry(
