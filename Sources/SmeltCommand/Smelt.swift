@@ -72,7 +72,7 @@ struct Smelt: ParsableCommand {
       let arguments = try Habits.rewritten(given)
       try refuseUnknownCommand(arguments)
       let (found, words) = try parsed(arguments)
-      Self.words.withLock { $0 = words }
+      ParsedWords.words.withLock { $0 = words }
       if isQuiet(found) { Terminal.silence() }
       var command = found
       try TextWidth.$columns.withValue(Terminal.width(of: 1)) { try command.run() }
@@ -92,9 +92,6 @@ struct Smelt: ParsableCommand {
     Terminal.line(text)
     Smelt.exit(withError: ExitCode(status))
   }
-
-  /// The words of the command that runs, in the spelling that was parsed, the verb first.
-  static let words = Mutex<[String]>([])
 
   /// The command of the words, and the words that made it. A word behind `--json` of `verify` and `compare` is an operand where it
   /// can be one, else the report's file.

@@ -41,7 +41,7 @@ import Testing
     try shell.write("ids.json", #"{"sequences": [[1, 2, 3]]}"#)
     try shell.write("t", "abcdef")
     let (a, b) = (try shell.run("smelt \(habit)"), try shell.run("smelt \(ours)"))
-    #expect(a.exit == 0 && a.stdout == b.stdout && a.stdout.count > 8, "\(a.stderr)\(a.stdout)")
+    #expect(a.exit == 0 && a.stdout == b.stdout && !a.stdout.isEmpty, "\(a.stderr)\(a.stdout)")
     #expect(try shell.names() == ["ids.json", "t"])
   }
 

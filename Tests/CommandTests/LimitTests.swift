@@ -114,7 +114,7 @@ import Testing
     let free: Set<String> = [
       "allow-drop", "text", "tokens", "calibration", "recipe", "statistics", "save-recipe", "report", "html",
       "json",
-      "prompt", "text-field", "model", "input", "keep",
+      "prompt", "text-field", "model", "input", "keep", "attest", "save-statistics", "rederive",
     ]
     var walked = 0
     for command in commands {

@@ -52,8 +52,9 @@ private let clear = "\r\u{1B}[K"
     let outcome = try shell.onTerminal("convert t.ingot u.ingot", "TERM=xterm NO_COLOR=1")
     #expect(outcome.exit == 2)
     let error = try #require(outcome.stdout.ranges(of: "error[").last)
+    // On a fast machine the damage is found before there is a bar.
     #expect(
-      outcome.stdout.contains("█") && outcome.stdout[..<error.lowerBound].hasSuffix(clear),
+      !outcome.stdout.contains("█") || outcome.stdout[..<error.lowerBound].hasSuffix(clear),
       "\(outcome.stdout)")
   }
 

@@ -101,12 +101,12 @@ import Testing
     #expect(without.stdout.split(separator: "\n").filter { $0.contains("\"rule\": \"mtp\"") }.count == 3)
   }
 
-  /// An arithmetic that nothing ran in is said, --quiet or not.
+  /// An arithmetic that nothing ran in is said.
   @Test func wholeNumbersThatNothingTakesAreSaid() throws {
     let shell = Shell()
     try shell.write("ids.json", #"{"sequences": [[1, 2, 3, 4]]}"#)
     for line in ["evaluate v4 --tokens ids.json", "generate v4 --tokens ids.json --max-tokens 1"] {
-      let outcome = try shell.run("smelt \(line) --compute int8 --quiet")
+      let outcome = try shell.run("smelt \(line) --compute int8")
       #expect(
         outcome.exit == 0 && outcome.stderr.contains("no weight was multiplied in int8"), "\(outcome.stderr)")
     }

@@ -180,6 +180,7 @@ struct PlanCommand: ParsableCommand {
       model, operands.path, calibrates: !calibrating.calibration.isEmpty, opening: opening, share: share,
       common.run)
     options.checkpointSeconds = calibrating.checkpoints.seconds
+    _ = (try calibrating.method.options(), try calibrating.starved.chosen())
     let budget = try calibrating.budget(scheme)
     if let budget { options = try options.smallest(budget, model) }
     guard !noMeasure, own == nil else { return try output.show(model, operands.path, own, options) }

@@ -21,7 +21,7 @@ package enum Demo {
   /// - Throws: `RequestError` usage when it is in neither.
   package static func bundledModel(executable: String) throws -> String {
     // A program that was found in PATH was called by its name alone.
-    var folder = (Platform.executablePath() ?? resolvedPath(executable)).map(parentFolder) ?? "."
+    var folder = (executablePath() ?? resolvedPath(executable)).map(parentFolder) ?? "."
     var candidates = ["."]
     while folder != "/" && folder != "." {
       candidates.append(folder)

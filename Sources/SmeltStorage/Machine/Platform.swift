@@ -20,20 +20,6 @@ package enum Platform {
   /// The text of an error number.
   static func text(of code: Int32) -> String { String(cString: strerror(code)) }
 
-  /// The path of the running program, links resolved; nil where the system does not say.
-  package static func executablePath() -> String? {
-    #if canImport(Darwin)
-      var size: UInt32 = 0
-      _NSGetExecutablePath(nil, &size)
-      var path = [CChar](repeating: 0, count: Int(size) + 1)
-      guard _NSGetExecutablePath(&path, &size) == 0 else { return nil }
-      let bytes = path.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
-      return resolvedPath(String(decoding: bytes, as: UTF8.self))
-    #else
-      return resolvedPath("/proc/self/exe")
-    #endif
-  }
-
   /// Flushes a file's data to the disk.
   static func syncData(_ descriptor: Int32) -> Int32 {
     #if canImport(Darwin)

@@ -48,7 +48,7 @@ struct ComparisonShareOptions: ParsableArguments {
   static var request: JSON {
     [
       "verb": "verify", "directory": JSON(resolvedPath(".")),
-      "words": JSON(Smelt.words.withLock { $0 }.dropFirst().map { JSON($0) }),
+      "words": JSON(ParsedWords.words.withLock { $0 }.dropFirst().map { JSON($0) }),
     ]
   }
 
