@@ -78,7 +78,7 @@ extension OutputKind {
   /// The type of a statement of in-toto.
   package static let statementType = "https://in-toto.io/Statement/v1"
 
-  /// The type of a statement's predicate: a name of ours, with the version of its members.
+  /// The predicate type of a statement: a URN defined in Formats/attestation.md, with the version of its members.
   package static let predicateType = "urn:smelt:conversion:1"
 
   /// Begins the line of a heat map that names the program.

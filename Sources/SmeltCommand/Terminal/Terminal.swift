@@ -55,7 +55,8 @@ enum Terminal {
     return isatty(descriptor) == 1 && !kind.isEmpty && kind != "dumb"
   }
 
-  /// The columns of a terminal: those that COLUMNS asks for, those that it says it has, or 80; nil where it is none.
+  /// The width of a terminal in columns: the value of COLUMNS if it is set, else what the terminal reports, else 80; nil if the
+  /// descriptor is not a terminal.
   static func width(of descriptor: Int32) -> Int? {
     guard isatty(descriptor) == 1 else { return nil }
     if let asked = getenv("COLUMNS").flatMap({ Int(String(cString: $0)) }), asked > 0 {

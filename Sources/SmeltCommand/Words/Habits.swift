@@ -1,4 +1,4 @@
-// What people type by habit, from other tools and other programs, put into words of ours before they are parsed.
+// Option names and spellings of other programs, rewritten as Smelt's own options before the command line is parsed.
 
 import SmeltPipeline
 import SmeltStorage
@@ -32,7 +32,7 @@ enum Habits {
     (["--colour"], "--color", nil), (["--dryrun", "--dry_run"], "--dry-run", ["convert", "quantize"]),
   ]
 
-  /// Options whose value may begin with a dash: it is no word of ours.
+  /// Options whose value may begin with a dash; the value is passed on unchanged.
   static let takers: Set<String> = [
     "--prompt", "--max-memory", "--target-size", "--split-max-size", "--max-shard-size", "--max-part-size",
     "--journal-step", "--unit-size",

@@ -7,7 +7,7 @@ struct CellMap {
   struct Row {
     /// Its layer.
     var layer: Int
-    /// A number for each expert; nil where there is none.
+    /// One number per expert; nil for an expert without one.
     var values: [Double?]
   }
 
