@@ -22,14 +22,14 @@ import Testing
     ("inspect --json v4", "inspect v4 --json"),
     ("formats --no-color", "formats"), ("-V", "--version"), ("-v", "--version"), ("version", "--version"),
     (
-      "verify --json v4 v4 --tokens ids.json | grep -v _bytes | grep -v second",
-      "verify v4 v4 --tokens ids.json --json - | grep -v _bytes | grep -v second"
+      "verify --json v4 v4 --tokens ids.json | grep -v -e _bytes -e second -e date",
+      "verify v4 v4 --tokens ids.json --json - | grep -v -e _bytes -e second -e date"
     ),
     (
       "evaluate v4 -c 2 --text t --bytes | cut -c 1-20",
       "evaluate v4 --context 2 --text t --bytes | cut -c 1-20"
     ),
-    ("generate tiny --prompt -n -n 3", "generate tiny --prompt=-n --max-tokens 3"),
+    ("generate tiny --prompt -n -n 12", "generate tiny --prompt=-n --max-tokens 12"),
     (
       "job slurm tiny s --verb calibrate --nodes 2 --text t -c 64",
       "job slurm tiny s --verb calibrate --nodes 2 --text t --context 64"
@@ -41,7 +41,7 @@ import Testing
     try shell.write("ids.json", #"{"sequences": [[1, 2, 3]]}"#)
     try shell.write("t", "abcdef")
     let (a, b) = (try shell.run("smelt \(habit)"), try shell.run("smelt \(ours)"))
-    #expect(a.exit == 0 && a.stdout == b.stdout && !a.stdout.isEmpty, "\(a.stderr)\(a.stdout)")
+    #expect(a.exit == 0 && a.stdout == b.stdout && a.stdout.count > 8, "\(a.stderr)\(a.stdout)")
     #expect(try shell.names() == ["ids.json", "t"])
   }
 

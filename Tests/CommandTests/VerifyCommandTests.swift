@@ -101,7 +101,7 @@ import Testing
     #expect(without.stdout.split(separator: "\n").filter { $0.contains("\"rule\": \"mtp\"") }.count == 3)
   }
 
-  /// An arithmetic that nothing ran in is said.
+  /// An arithmetic that nothing ran in is said, but with --quiet.
   @Test func wholeNumbersThatNothingTakesAreSaid() throws {
     let shell = Shell()
     try shell.write("ids.json", #"{"sequences": [[1, 2, 3, 4]]}"#)
@@ -109,6 +109,8 @@ import Testing
       let outcome = try shell.run("smelt \(line) --compute int8")
       #expect(
         outcome.exit == 0 && outcome.stderr.contains("no weight was multiplied in int8"), "\(outcome.stderr)")
+      let quiet = try shell.run("smelt \(line) --compute int8 --quiet")
+      #expect(quiet.exit == 0 && quiet.stderr == "" && !quiet.stdout.isEmpty)
     }
   }
 }
