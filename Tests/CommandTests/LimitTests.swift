@@ -72,6 +72,21 @@ import Testing
     )
   }
 
+  /// A window is never cut: where one alone needs more memory than is allowed, that is said.
+  @Test(arguments: [
+    "evaluate tiny --text tiny/evaluation.txt", "verify tiny tiny --text tiny/evaluation.txt",
+    "calibrate tiny s --text tiny/calibration.txt",
+    "quantize tiny q --scheme int4-group:32 --method gptq --calibration tiny/calibration.txt",
+  ])
+  func windowsThatAreTooLongAreSaid(line: String) throws {
+    let shell = Shell()
+    let warning = "warning: a window is run whole: one of 256 tokens takes up to"
+    let options = "--context 256 --tokens-limit 256 --max-memory"
+    #expect(try shell.run("smelt \(line) \(options) 1M").stderr.contains(warning))
+    let room = try shell.run("rm -rf s q; smelt \(line) \(options) 100M")
+    #expect(room.exit == 0 && !room.stderr.contains(warning), "\(room.stderr)")
+  }
+
   @Test func longNamesAreCut() throws {
     let shell = Shell()
     let long = String(repeating: "x", count: 100_000)

@@ -77,6 +77,7 @@ private func calibrate(
     Windows(windows.sequences + added, context: windows.context).groups(
       model.family.dimensions, streams: 1, maxMemory: options.maxMemory)
   }
+  windows.warnOfLength(model.family.dimensions, streams: 1, options)
   // Of one group each weight is used once, but for starved experts.
   let runsOnce = windows.pool.isEmpty && groups([]).count == 1
   let cache = WeightCache([model], runsOnce ? .never : .withinLayers, options)

@@ -53,6 +53,7 @@ package func evaluate(_ model: Model, _ windows: Windows, _ options: RunOptions)
       .usage, "no sequence has two tokens, so that there is nothing to predict",
       help: "give sequences of at least two tokens")
   }
+  windows.warnOfLength(model.family.dimensions, streams: 1, options)
   let groups = windows.groups(model.family.dimensions, streams: 1, maxMemory: options.maxMemory)
   options.progress.announce(windows.summary(groups: groups.count))
   options.progress.begin("evaluate", total: model.family.dimensions.layers, unit: "layers")

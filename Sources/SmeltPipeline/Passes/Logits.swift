@@ -59,6 +59,7 @@ private func writingLogits(
   let replacement = Replacement(overwrite: overwrite, .logits)
   try requireCreatable(path, replacing: replacement)
   let windows = Windows(sequences, context: sequences.map(\.count).max() ?? 0)
+  windows.warnOfLength(model.family.dimensions, streams: 1, options)
   let groups = windows.groups(model.family.dimensions, streams: 1, maxMemory: options.maxMemory)
   options.progress.begin("logits", total: model.family.dimensions.layers, unit: "layers")
   let cache = WeightCache([model], groups.count > 1 ? .withinLayers : .never, options)

@@ -135,6 +135,17 @@ package struct Windows: Sendable {
     return groups.map { TokenBatch($0) }
   }
 
+  /// Warns where one window alone takes more memory than is allowed: windows are never cut.
+  /// - Parameter streams: how many passes are held side by side.
+  func warnOfLength(_ dimensions: ModelDimensions, streams: Int, _ options: RunOptions) {
+    let longest = sequences.map(\.count).max() ?? 0
+    let need = longest * Windows.activationBytes(dimensions, streams: streams)
+    guard need > options.maxMemory else { return }
+    options.progress.warn(
+      "a window is run whole: one of \(grouped(longest)) tokens takes up to \(byteText(need)), --max-memory allows \(byteText(options.maxMemory))"
+    )
+  }
+
   /// Bytes that a token's activations take in a pass: the streams, and the temporaries of one layer.
   static func activationBytes(_ dimensions: ModelDimensions, streams: Int) -> Int {
     4 * dimensions.hidden * (dimensions.streams * (streams + 1) + 6)

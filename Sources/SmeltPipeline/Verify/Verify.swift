@@ -41,6 +41,7 @@ package func verify(
     let plan = ComparisonPlan(
       windows, source.family.dimensions, hasRounding: rounding != nil || engine != nil, isFull: isFull,
       options)
+    windows.warnOfLength(source.family.dimensions, streams: 3, options)
     options.progress.announce(windows.summary(groups: plan.groups.count))
     if options.compute == .int8 { comparison.integers = IntegerTally() }
     options.progress.begin("compare layers", total: layers + 1, unit: "layers")
