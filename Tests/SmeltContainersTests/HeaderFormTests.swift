@@ -103,12 +103,16 @@ import Testing
 
   // MARK: index
 
+  private func tensor(_ name: String) -> TensorInfo {
+    TensorInfo(name: name, dtype: .u8, shape: [0], file: "/x/y", offset: 0, bytes: Bytes([]))
+  }
+
   private func index(_ text: String) -> String {
     do {
       let index = try SafetensorsIndex(Bytes(Array(text.utf8)), file: "index")
       let lines = index.lines.map { line -> String in
         let name = index.tensor(line)
-        #expect(index.isNamed(line, name) && !index.isNamed(line, name + "x"))
+        #expect(index.isNamed(line, tensor(name)) && !index.isNamed(line, tensor(name + "x")))
         return "\(name)=\(index.shards[Int(line.shard)])"
       }
       return "\(lines) \(index.shards) \(index.totalSize.map { $0.text() } ?? "-")"
@@ -122,6 +126,11 @@ import Testing
     #""a":"x/y""#,
     #""a":"y","b":7"#, #""a":"y","b":"x","#, #""a":"y" "b":"x""#, #""a":"y","b""#, #""a\n":"y""#, #""ä":"y""#,
     #""a":"y\u0041""#, #""a":null"#, #""a":"","b":"y""#,
+    // Names in another order than that of their bytes, and copies of names in all places.
+    #""b":"y","a":"x","c":"x""#, #""b":"y","a":"x","b":"x""#, #""a":"y","b":"y","b":"x""#,
+    #""a":"y","b":"x","a":"x""#, #""a":"y","c":"x","b":"x","d":"y","c":"z""#,
+    #""model.layers.10.x":"y","model.layers.9.x":"x","model.layers.9.xx":"x","model.layers.9":"x""#,
+    #""model.layers.9.x":"y","model.layers.9.x.a":"x","model.layers.9.x":"x""#,
   ]) func anIndexIsReadInEitherWay(map: String) {
     // An escaped slash in a key is no usual form; its name is the same.
     for (quick, slow) in [
@@ -169,14 +178,61 @@ import Testing
     #expect(table.find(NameTable.hash("a")) { names[names.count - 1 - $0] == "a" } == 2)
   }
 
-  @Test func aSetHasEachNameOnce() {
-    var set = NameSet(["a", "b", "a", "é"])
-    #expect(set.contains("a") && set.contains("e\u{301}") && !set.contains("c") && !set.contains(""))
-    var other = NameSet()
-    for number in 0..<500 { other.insert("x.\(number)") }
-    #expect(!set.isSubset(of: other) && NameSet().isSubset(of: set))
+  @Test func bytesAreComparedAsListsAre() {
+    var random = SystemRandomNumberGenerator()
+    for _ in 0..<4000 {
+      // Of every length, with a common beginning of every length.
+      let common = (0..<Int.random(in: 0...20, using: &random)).map { _ in UInt8.random(in: 0...255) }
+      let (a, b) = (
+        common + (0..<Int.random(in: 0...3)).map { _ in UInt8.random(in: 0...255) },
+        common + (0..<Int.random(in: 0...3)).map { _ in UInt8.random(in: 0...255) }
+      )
+      a.withUnsafeBytes { x in
+        b.withUnsafeBytes { y in
+          #expect(x.holdsSame(as: y) == (a == b))
+          #expect(x.precedes(y) == a.lexicographicallyPrecedes(b), "\(a) \(b)")
+        }
+      }
+    }
+  }
+
+  @Test func aNameIsFoundInTwoPieces() throws {
+    let header =
+      #"{"m.w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"m.w_scale_inv":{"dtype":"U8","shape":[1],"data_offsets":[1,2]},"é.w":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}}"#
+    writeRaw(folder.file("model.safetensors"), file(header, dataCount: 3))
+    let source = try SafetensorsDirectory(path: folder.path)
+    let start = try #require(source.tensor("m.w")).offset
+    #expect(source.tensor("m.w", ending: "_scale_inv")?.offset == start + 1)
+    #expect(source.tensor("m", ending: ".w")?.offset == start && source.tensor("", ending: "m.w") != nil)
+    #expect(source.tensor("m.w", ending: "")?.offset == start && source.tensor("", ending: "") == nil)
+    #expect(source.tensor("m.w", ending: "_scale") == nil && source.tensor("m.w_", ending: "m.w") == nil)
+    #expect(source.tensor("e\u{301}", ending: ".w")?.offset == start + 2)
+  }
+
+  @Test func aSetHasEachTensorOnce() {
+    // Two files of many tensors, and one of a single tensor.
+    let tables = [500, 130].map { count in
+      TensorTable(
+        TensorFile("/x/y.safetensors"), Bytes([]), dataStart: 0,
+        (0..<count).map {
+          TensorTable.Row(
+            name: "x.\($0)", dtype: .u8, shape: [0], begin: 0, end: 0, place: 0, offsetsPlace: 0,
+            hash: NameTable.hash("x.\($0)"))
+        })
+    }
+    let (first, second) = (tables[0].tensors, tables[1].tensors)
+    let single = tensor("x.0")
+    var set = TensorSet([first[0], first[64], second[129], first[0]])
+    #expect(set.contains(first[0]) && set.contains(first[64]) && set.contains(second[129]))
+    #expect(!set.contains(first[1]) && !set.contains(second[0]) && !set.contains(single))
+    let other = TensorSet(first)
+    #expect(!set.isSubset(of: other) && !other.isSubset(of: set) && TensorSet().isSubset(of: set))
+    #expect(TensorSet(first[3..<70]).isSubset(of: other) && !TensorSet([single]).isSubset(of: other))
     set.formUnion(other)
-    #expect(other.isSubset(of: set) && set.contains("x.499") && set.contains("b") && !other.contains("b"))
+    #expect(other.isSubset(of: set) && set.contains(first[499]) && set.contains(second[129]))
+    #expect(!other.contains(second[129]) && !set.contains(second[128]))
+    set.insert(single)
+    #expect(set.contains(single) && !other.contains(single))
   }
 
   @Test func endingsAreThoseOfLastParts() {

@@ -20,20 +20,20 @@ extension Layouts {
   /// - Parameter tensors: all of the source by default, in its order; the scales of codes among them, too.
   /// - Throws: what `join` throws: scales that do not fit, a configuration that the tensors contradict; `RequestError` unsupported.
   package static func everything(
-    of tensors: [TensorInfo]? = nil, in source: any TensorSource, except used: NameSet,
+    of tensors: [TensorInfo]? = nil, in source: any TensorSource, except used: TensorSet,
     _ config: QuantizationConfig
   ) throws -> [FoundWeight] {
     let tensors = tensors ?? source.tensors
     var claimed = used
     var found: [(order: Int, weight: FoundWeight)] = []
-    for (order, tensor) in tensors.enumerated() where !used.contains(tensor.name) {
+    for (order, tensor) in tensors.enumerated() where !used.contains(tensor) {
       guard let place = quantizedPlace(of: tensor, in: source, config) else { continue }
       for weight in try quantized(tensor, place.name, place.layout, in: source, config) {
-        for (name, _) in weight.joined.tensors { claimed.insert(name) }
+        weight.joined.forEachTensor(in: source) { claimed.insert($0) }
         found.append((order, weight))
       }
     }
-    for (order, tensor) in tensors.enumerated() where !claimed.contains(tensor.name) {
+    for (order, tensor) in tensors.enumerated() where !claimed.contains(tensor) {
       let place = Spelling(tensor.name)
       let request = WeightRequest(place, shape: tensor.shape, takesAnyType: true)
       let context = JoinContext(
@@ -63,10 +63,10 @@ extension Layouts {
       let scales = ["\(module).scale", "\(name)_scale_inv", "\(name)_scale", "\(module).weight_scale"]
       guard scales.contains(where: { source.tensor($0) != nil }) else { return nil }
     }
-    guard let (layout, codes) = find(Spelling(name), in: source, config), codes.name == tensor.name,
-      !(layout is PlainTensors)
+    guard let found = find(Spelling(name), in: source, config), found.codes.name == tensor.name,
+      !(found.layout is PlainTensors)
     else { return nil }
-    return (name, layout)
+    return (name, found.layout)
   }
 
   /// The weights whose codes a tensor holds: one, or each matrix of a stack.

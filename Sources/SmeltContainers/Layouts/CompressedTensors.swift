@@ -159,11 +159,8 @@ struct CompressedTensors: Layout {
     }
     if isMX { try context.require(scale, [.u8, .f8E8M0], scale.shape) }
     return try context.lent(
-      FP8(.e4m3, granularity),
-      [
-        context.part(.values, codes, codes.shape),
-        context.part(.scales, scale, scaleShape, dtype: isMX ? .f8E8M0 : nil),
-      ], from: [Share(codes), Share(scale)])
+      FP8(.e4m3, granularity), context.whole(.values, codes, codes.shape),
+      context.whole(.scales, scale, scaleShape, dtype: isMX ? .f8E8M0 : nil))
   }
 
   // MARK: packed
@@ -179,8 +176,7 @@ struct CompressedTensors: Layout {
     }
     try context.require(scale, [.u8, .f8E8M0], [context.shape.rows, context.shape.columns / FP4.group])
     return try context.lent(
-      FP4.mxfp4, [context.part(.values, codes, codes.shape), context.part(.scales, scale, scale.shape)],
-      from: [Share(codes), Share(scale)])
+      FP4.mxfp4, context.whole(.values, codes, codes.shape), context.whole(.scales, scale, scale.shape))
   }
 
   /// pack-quantized: little-endian words [out, ⌈in × bits / 32⌉], the first column in the lowest bits, codes offset by half

@@ -32,8 +32,6 @@ package struct JoinContext: Sendable {
   let source: any TensorSource
   /// The configuration.
   let config: QuantizationConfig
-  /// The module's name: the tensor's without `.weight`.
-  let module: String
 
   /// One weight.
   init(
@@ -41,8 +39,11 @@ package struct JoinContext: Sendable {
     config: QuantizationConfig
   ) {
     (self.layout, self.codes, self.request) = (layout, codes, request)
-    (self.source, self.config, module) = (source, config, request.place.module)
+    (self.source, self.config) = (source, config)
   }
+
+  /// The module's name: the tensor's without `.weight`.
+  var module: String { request.place.module }
 
   /// The dimensions asked for.
   var shape: Shape { request.shape }
@@ -92,11 +93,26 @@ package struct JoinContext: Sendable {
     Part(name, dtype: dtype ?? tensor.dtype, shape: shape, bytes: tensor.bytes)
   }
 
+  /// A part that is a whole tensor, as `lent(_:_:_:)` takes it.
+  func whole(_ name: PartName, _ tensor: TensorInfo, _ shape: Shape, dtype: DType? = nil)
+    -> JoinedWeight.WholePart
+  {
+    JoinedWeight.WholePart(name: name, dtype: dtype ?? tensor.dtype, shape: shape, tensor: tensor)
+  }
+
   /// A weight whose parts are lent.
   func lent(_ encoding: any Encoding, _ parts: [Part], from shares: [Share]) throws -> JoinedWeight {
     JoinedWeight(
       lent: try weight(encoding, parts), file: codes.fileName, tensors: JoinContext.tensors(shares),
       layout: layout, takesWholeTensors: JoinContext.areWhole(shares), mapped: shares.map(\.bytes))
+  }
+
+  /// A weight of one or two whole tensors, codes first: what nearly all weights are.
+  func lent(
+    _ encoding: any Encoding, _ values: JoinedWeight.WholePart, _ scales: JoinedWeight.WholePart? = nil
+  ) throws -> JoinedWeight {
+    _ = try weight(encoding, scales.map { [values.part, $0.part] } ?? [values.part])
+    return JoinedWeight(values, scales, shape: shape, encoding: encoding, layout: layout)
   }
 
   /// A weight whose parts `build` puts in order. `dtypes` gives the types of those parts that may have several.

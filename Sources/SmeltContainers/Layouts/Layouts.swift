@@ -14,15 +14,24 @@ package enum Layouts {
   ]
 
   /// A layout, and the tensor with the codes of a weight that is kept in it.
-  package typealias FoundCodes = (layout: any Layout, codes: TensorInfo)
+  package struct FoundCodes: Sendable {
+    /// The layout's place in `all`.
+    fileprivate let place: Int
+    /// The codes.
+    package let codes: TensorInfo
+    /// The layout.
+    var layout: any Layout { Layouts.all[place] }
+  }
 
   /// The layout of a weight and the tensor with its codes, or nil when no tensor of the weight is there.
   package static func find(_ place: Spelling, in source: any TensorSource, _ config: QuantizationConfig)
     -> FoundCodes?
   {
     let plain = source.tensor(place.tensor)
-    for layout in all {
-      if let codes = layout.codes(of: place, plain: plain, in: source, config) { return (layout, codes) }
+    for number in all.indices {
+      if let codes = all[number].codes(of: place, plain: plain, in: source, config) {
+        return FoundCodes(place: number, codes: codes)
+      }
     }
     return nil
   }
@@ -40,7 +49,7 @@ package enum Layouts {
   package static func join(
     _ request: WeightRequest, _ found: FoundCodes, in source: any TensorSource, _ config: QuantizationConfig
   ) throws -> JoinedWeight {
-    let (layout, codes) = found
+    let (layout, codes) = (found.layout, found.codes)
     let context = JoinContext(
       layout: layout.name, codes: codes, request: request, source: source, config: config)
     // A quantized layout's codes may be integers; a table and numbers to multiply by are never.
@@ -84,7 +93,7 @@ extension QuantizationConfig {
   package func check(_ places: some Sequence<Spelling>, in source: any TensorSource) throws(FormatError) {
     guard let method, needsQuantizedWeights else { return }
     for place in places {
-      if let (layout, _) = Layouts.find(place, in: source, self), !(layout is PlainTensors) { return }
+      if let found = Layouts.find(place, in: source, self), !(found.layout is PlainTensors) { return }
     }
     throw FormatError(
       .quantConfig, file: file, subject: "quantization_config", offset: offset,

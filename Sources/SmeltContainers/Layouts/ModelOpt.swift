@@ -83,10 +83,7 @@ struct ModelOpt: Layout {
     dtype: DType? = nil
   ) throws -> JoinedWeight {
     try context.lent(
-      FP8(.e4m3, granularity),
-      [
-        context.part(.values, context.codes, context.codes.shape),
-        context.part(.scales, scale, shape, dtype: dtype),
-      ], from: [Share(context.codes), Share(scale)])
+      FP8(.e4m3, granularity), context.whole(.values, context.codes, context.codes.shape),
+      context.whole(.scales, scale, shape, dtype: dtype))
   }
 }

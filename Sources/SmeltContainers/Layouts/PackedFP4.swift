@@ -31,8 +31,7 @@ struct PackedFP4: Layout {
     let packed = Shape(shape.dimensions.dropLast() + [shape.columns / 2])
     let values =
       codes.dtype == .f4 && codes.shape == shape
-      ? context.part(.values, codes, packed, dtype: .u8) : context.part(.values, codes, codes.shape)
-    return try context.lent(
-      FP4.mxfp4, [values, context.part(.scales, scale, scale.shape)], from: [Share(codes), Share(scale)])
+      ? context.whole(.values, codes, packed, dtype: .u8) : context.whole(.values, codes, codes.shape)
+    return try context.lent(FP4.mxfp4, values, context.whole(.scales, scale, scale.shape))
   }
 }

@@ -34,14 +34,13 @@ struct PlainTensors: Layout {
             .unsupported, "'\(tensor.name)' is \(tensor.dtype), whose elements share bytes, without scales",
             help: "leave the tensor out by --allow-drop")
         }
-        return try context.lent(table, [context.part(.values, tensor, tensor.shape)], from: [Share(tensor)])
+        return try context.lent(table, context.whole(.values, tensor, tensor.shape))
       }
       throw context.refuse(
         .configShape, "is \(tensor.dtype), which no layout of this model stores weights in")
     }
     if context.place.isWhole {
-      return try context.lent(
-        encoding, [context.part(.values, tensor, tensor.shape)], from: [Share(tensor)])
+      return try context.lent(encoding, context.whole(.values, tensor, tensor.shape))
     }
     let shape = context.shape
     guard let cut = RowCut(context.place, of: tensor.shape, wanted: shape) else {

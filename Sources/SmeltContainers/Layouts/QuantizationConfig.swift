@@ -4,8 +4,8 @@
 package import SmeltStorage
 import SmeltTensors
 
-/// What the configuration says about quantized tensors.
-package struct QuantizationConfig: Sendable {
+/// What the configuration says about quantized tensors; one object, which every question about a weight takes along.
+package final class QuantizationConfig: Sendable {
   /// The values of `quant_method` that are read; `modelopt_fp4` and its like are `modelopt`.
   package static let methods = ["fp8", "mxfp8", "mxfp4", "compressed-tensors", "modelopt", "gptq", "awq"]
 

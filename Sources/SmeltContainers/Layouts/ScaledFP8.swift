@@ -33,11 +33,8 @@ struct ScaledFP8: Layout {
     let scaleShape: Shape
     if case .block = granularity { scaleShape = scale.shape } else { scaleShape = [scale.shape.count] }
     return try context.lent(
-      FP8(format, granularity),
-      [
-        context.part(.values, codes, codes.shape),
-        context.part(.scales, scale, scaleShape, dtype: context.config.method == "mxfp8" ? .f8E8M0 : nil),
-      ], from: [Share(codes), Share(scale)]
+      FP8(format, granularity), context.whole(.values, codes, codes.shape),
+      context.whole(.scales, scale, scaleShape, dtype: context.config.method == "mxfp8" ? .f8E8M0 : nil)
     ).meeting(activations(granularity, context))
   }
 
@@ -59,7 +56,7 @@ struct ScaledFP8: Layout {
       return .block(rows: 1, columns: FP4.group)
     }
     // The table of DeepSeek-V4.1's n-gram memory has a scale for each row and 32 columns beside blocks of 32 × 32.
-    if context.module.hasSuffix(FP8.engramTable) { return .block(rows: 1, columns: FP4.group) }
+    if context.isEngramTable { return .block(rows: 1, columns: FP4.group) }
     if let block = context.config.block { return .block(rows: block.rows, columns: block.columns) }
     if scale.shape.count == 1 { return .tensor }
     if scale.shape.count == context.shape.rows { return .channel }
@@ -107,13 +104,27 @@ struct ScaledFP8: Layout {
 extension FP8 {
   /// The end of the module that holds DeepSeek-V4.1's n-gram table. Source: deepseek-ai/DeepSeek-V4.1-Flash, inference/convert.py.
   package static let engramTable = ".engram.embed"
+  /// The end of that module's tensor.
+  static let engramWeight = engramTable + ".weight"
 }
 
 extension JoinContext {
+  /// Whether the weight is DeepSeek-V4.1's n-gram table.
+  fileprivate var isEngramTable: Bool {
+    let utf8 = place.tensor.utf8
+    return [FP8.engramWeight, FP8.engramTable].contains { utf8.suffix($0.utf8.count).elementsEqual($0.utf8) }
+  }
+
   /// The scales of a codes tensor by the spellings in use.
   /// - Throws: `Q_SCALE_MISSING`.
   func scale() throws -> TensorInfo {
-    try sibling("\(place.module).scale", "\(codes.name)_scale_inv", "\(codes.name)_scale")
+    if source.mayHold(ending: "scale"), let scale = source.tensor(place.module, ending: ".scale") {
+      return scale
+    }
+    for ending in ["_scale_inv", "_scale"] {
+      if let scale = source.tensor(codes.name, ending: ending) { return scale }
+    }
+    throw refuse(.scaleMissing, "is \(codes.dtype) but '\(place.module).scale' is in no shard")
   }
 
   /// The refusal of a cut that a layout does not make.

@@ -23,8 +23,7 @@ struct ScaledINT8: Layout {
     try context.requireWhole()
     try context.require(scale, [.f32, .bf16, .f16], [shape.rows, 1], [shape.rows])
     return try context.lent(
-      INT8.channel,
-      [context.part(.values, codes, codes.shape), context.part(.scales, scale, [shape.rows])],
-      from: [Share(codes), Share(scale)])
+      INT8.channel, context.whole(.values, codes, codes.shape),
+      context.whole(.scales, scale, [shape.rows]))
   }
 }

@@ -12,6 +12,7 @@ struct IndexForm {
   /// `metadata.total_size`.
   private(set) var totalSize: JSON?
 
+  /// The names so far; empty as long as each comes behind the one before, as writers sort them.
   private var table = NameTable()
   private var places: [String: Int32] = [:]
   /// The bytes and the number of the last line's shard.
@@ -74,14 +75,17 @@ struct IndexForm {
       guard let name = readText(), skip(UInt8(ascii: ":")), let shard = readText(),
         lines.count < SafetensorsHeader.tensorLimit, let hash = NameTable.hash(ascii: slice(name))
       else { return nil }
-      let known = table.find(hash) { number in
-        let other = lines[number].name
-        return slice(other.place..<other.place + other.count).elementsEqual(slice(name))
+      func text(_ number: Int) -> UnsafeRawBufferPointer {
+        let (place, count) = lines[number].name
+        return slice(Int(place)..<Int(place) + Int(count))
       }
-      guard known == nil else { return nil }
-      table.insert(hash, lines.count)
+      if table.count > 0 || !(lines.isEmpty || text(lines.count - 1).precedes(slice(name))) {
+        for number in table.count..<lines.count { table.insert(lines[number].hash, number) }
+        guard table.find(hash, { text($0).holdsSame(as: slice(name)) }) == nil else { return nil }
+        table.insert(hash, lines.count)
+      }
       let shardNumber: Int32
-      if let last, slice(last.range).elementsEqual(slice(shard)) {
+      if let last, slice(last.range).holdsSame(as: slice(shard)) {
         shardNumber = last.shard
       } else {
         let text = String(decoding: slice(shard), as: UTF8.self)
@@ -91,7 +95,8 @@ struct IndexForm {
       }
       lines.append(
         SafetensorsIndex.Line(
-          shard: shardNumber, name: (name.lowerBound, name.count), place: shard.lowerBound - 1, hash: hash))
+          shard: shardNumber, name: (Int32(name.lowerBound), Int32(name.count)),
+          place: Int32(shard.lowerBound - 1), hash: hash))
     } while skip(UInt8(ascii: ","))
     return skip(UInt8(ascii: "}")) ? place : nil
   }

@@ -26,9 +26,16 @@ struct NameEndings: Sendable {
 
   /// Whether some part has an end, which has no dot in it.
   func mayHold(_ ending: String) -> Bool {
-    parts.count >= NameEndings.limit
-      || parts.contains { part in
-        part.count >= ending.utf8.count && part.suffix(ending.utf8.count).elementsEqual(ending.utf8)
+    guard parts.count < NameEndings.limit else { return true }
+    let utf8 = ending.utf8
+    return parts.contains { part in
+      var place = part.count - utf8.count
+      guard place >= 0 else { return false }
+      for byte in utf8 {
+        if part[place] != byte { return false }
+        place += 1
       }
+      return true
+    }
   }
 }

@@ -99,41 +99,39 @@ struct NameTable: Sendable {
   }
 }
 
-/// Names, each once; what tensors a model of a hundred thousand uses.
-package struct NameSet: Sendable {
-  private var names: [String] = []
-  private var table = NameTable()
-
-  /// Room for so many names.
-  package init(capacity: Int = 0) {
-    names.reserveCapacity(capacity)
-    table.reserve(capacity)
+extension UnsafeRawBufferPointer {
+  /// Whether other bytes are the same, eight at a time.
+  func holdsSame(as other: UnsafeRawBufferPointer) -> Bool {
+    guard count == other.count else { return false }
+    // SAFETY: `place` and what is loaded there stay below the count of both.
+    var place = 0
+    while place + 8 <= count {
+      let word = loadUnaligned(fromByteOffset: place, as: UInt64.self)
+      if word != other.loadUnaligned(fromByteOffset: place, as: UInt64.self) { return false }
+      place += 8
+    }
+    while place < count {
+      if self[place] != other[place] { return false }
+      place += 1
+    }
+    return true
   }
 
-  /// Some names.
-  package init(_ names: [String]) {
-    self.init(capacity: names.count)
-    for name in names { insert(name) }
+  /// Whether these bytes come before others in order, eight at a time.
+  func precedes(_ other: UnsafeRawBufferPointer) -> Bool {
+    let common = Swift.min(count, other.count)
+    // SAFETY: `place` and what is loaded there stay below the count of both.
+    var place = 0
+    while place + 8 <= common {
+      let word = UInt64(bigEndian: loadUnaligned(fromByteOffset: place, as: UInt64.self))
+      let others = UInt64(bigEndian: other.loadUnaligned(fromByteOffset: place, as: UInt64.self))
+      if word != others { return word < others }
+      place += 8
+    }
+    while place < common {
+      if self[place] != other[place] { return self[place] < other[place] }
+      place += 1
+    }
+    return count < other.count
   }
-
-  /// Whether a name is there.
-  package func contains(_ name: String) -> Bool { contains(name, NameTable.hash(name)) }
-
-  private func contains(_ name: String, _ hash: UInt64) -> Bool {
-    table.find(hash) { names[$0] == name } != nil
-  }
-
-  /// Adds a name unless it is there.
-  package mutating func insert(_ name: String) {
-    let hash = NameTable.hash(name)
-    guard !contains(name, hash) else { return }
-    table.insert(hash, names.count)
-    names.append(name)
-  }
-
-  /// Whether another set has all of its names.
-  package func isSubset(of other: NameSet) -> Bool { names.allSatisfy { other.contains($0) } }
-
-  /// Adds the names of another set.
-  package mutating func formUnion(_ other: NameSet) { for name in other.names { insert(name) } }
 }

@@ -12,8 +12,6 @@ package final class SafetensorsFile: TensorSource {
   package let metadata: [(String, String)]
   /// The tensors in the order of their bytes.
   package let tensors: [TensorInfo]
-  /// The byte of the file where each tensor's name stands, and the name's hash, in the order of `tensors`.
-  let names: [(place: Int, hash: UInt64)]
   private let table: NameTable
   private let mapped: MappedFile
 
@@ -39,14 +37,10 @@ package final class SafetensorsFile: TensorSource {
     self.path = path
     metadata = header.metadata
     table = header.table
-    names = header.entries.map { ($0.place, $0.hash) }
-    let file = TensorFile(path)
-    tensors = header.entries.map { entry in
-      let range = header.dataStart + entry.begin..<header.dataStart + entry.end
-      return TensorInfo(
-        name: entry.name, dtype: entry.dtype, shape: entry.shape, in: file, offset: range.lowerBound,
-        bytes: bytes[range])
-    }
+    tensors =
+      TensorTable(
+        TensorFile(path), bytes[header.dataStart..<bytes.count], dataStart: header.dataStart, header.rows
+      ).tensors
     bytes[0..<header.dataStart].evict()
   }
 

@@ -10,8 +10,8 @@ struct UnitedShards {
   var tensors: [TensorInfo] = []
   /// The place of each name in `tensors`.
   var table = NameTable()
-  /// The number of the shard of each tensor, and the byte of its entry in that shard's header.
-  var origins: [(shard: Int, place: Int)] = []
+  /// The number of the shard of each tensor.
+  var origins: [Int32] = []
   /// Superseded copies, as reported.
   var warnings: [FormatError] = []
 }
@@ -26,18 +26,18 @@ extension SafetensorsDirectory {
     united.table.reserve(count)
     united.tensors.reserveCapacity(count)
     united.origins.reserveCapacity(count)
-    var superseded: [(tensor: TensorInfo, place: Int, used: Int)] = []
+    var superseded: [(tensor: TensorInfo, used: Int)] = []
     // Made when a name is met again, which it rarely is.
     var wanted: [String: Int]?
     for (number, shard) in shards.enumerated() {
-      for (tensor, (place, hash)) in zip(shard.tensors, shard.names) {
-        guard let known = united.table.find(hash, { united.tensors[$0].name == tensor.name }) else {
-          united.table.insert(hash, united.tensors.count)
+      for tensor in shard.tensors {
+        guard let known = united.table.find(tensor.hash, { united.tensors[$0].name == tensor.name }) else {
+          united.table.insert(tensor.hash, united.tensors.count)
           united.tensors.append(tensor)
-          united.origins.append((number, place))
+          united.origins.append(Int32(number))
           continue
         }
-        let other = united.origins[known]
+        let other = Int(united.origins[known])
         if wanted == nil {
           let content = index?.content
           wanted = Dictionary(
@@ -46,16 +46,16 @@ extension SafetensorsDirectory {
         }
         let named = wanted?[tensor.name].map { index?.content.shards[$0] }
         if named == fileName(shard.path) {
-          superseded.append((united.tensors[known], other.place, number))
+          superseded.append((united.tensors[known], number))
           united.tensors[known] = tensor
-          united.origins[known] = (number, place)
+          united.origins[known] = Int32(number)
         } else if named != nil {
           // Whether the shard that the index names holds it at all, `compare` says.
-          superseded.append((tensor, place, other.shard))
+          superseded.append((tensor, other))
         } else {
           throw FormatError(
-            .idxDuplicate, file: shard.path, subject: tensor.name, offset: place,
-            "found the tensor in '\(fileName(shards[other.shard].path))' and in '\(fileName(shard.path))', expected it once"
+            .idxDuplicate, file: shard.path, subject: tensor.name, offset: tensor.headerPlace,
+            "found the tensor in '\(fileName(shards[other].path))' and in '\(fileName(shard.path))', expected it once"
               + (index == nil ? "" : ", and the index does not name it")
           )
         }
@@ -68,7 +68,8 @@ extension SafetensorsDirectory {
       let rest = superseded.count > 3 ? ", …" : ""
       united.warnings.append(
         FormatError(
-          .idxDuplicate, file: first.tensor.file, subject: first.tensor.name, offset: first.place,
+          .idxDuplicate, file: first.tensor.file, subject: first.tensor.name,
+          offset: first.tensor.headerPlace,
           "\(superseded.count) \(superseded.count == 1 ? "copy of a tensor is" : "copies of tensors are") not used "
             + "(\(bytes) bytes: \(names)\(rest)): '\(SafetensorsIndex.fileName)' takes "
             + "'\(excerpt(first.tensor.name))' from '\(fileName(shards[first.used].path))', not from "
@@ -80,11 +81,11 @@ extension SafetensorsDirectory {
 
   /// Tensors stand where their shard has them, also those that took the place of a copy.
   private static func inShardOrder(_ united: inout UnitedShards) {
-    let isOrdered = zip(united.origins, united.origins.dropFirst()).allSatisfy { $0.shard <= $1.shard }
+    let isOrdered = zip(united.origins, united.origins.dropFirst()).allSatisfy { $0 <= $1 }
     guard !isOrdered else { return }
     let order = united.origins.indices.sorted {
-      (united.origins[$0].shard, united.origins[$0].place) < (
-        united.origins[$1].shard, united.origins[$1].place
+      (united.origins[$0], united.tensors[$0].headerPlace) < (
+        united.origins[$1], united.tensors[$1].headerPlace
       )
     }
     united.tensors = order.map { united.tensors[$0] }
@@ -100,24 +101,24 @@ extension SafetensorsDirectory {
   ) throws(FormatError) {
     // The shards are those of the index, in its order.
     let absent = index.lines.filter { line in
-      let place = united.table.find(line.hash) { index.isNamed(line, united.tensors[$0].name) }
-      return place.map { united.origins[$0].shard != Int(line.shard) } ?? true
+      let place = united.table.find(line.hash) { index.isNamed(line, united.tensors[$0]) }
+      return place.map { united.origins[$0] != line.shard } ?? true
     }
     if let first = absent.first {
       let name = index.tensor(first)
       let holder = shards.first { $0.tensor(name) != nil }
       let found = holder.map { "'\(fileName($0.path))' holds it" } ?? "no shard holds it"
       throw FormatError(
-        .idxMismatch, file: path, subject: excerpt(name, limit: 1000), offset: first.place,
+        .idxMismatch, file: path, subject: excerpt(name, limit: 1000), offset: Int(first.place),
         "\(found), expected it in '\(index.shards[Int(first.shard)])'" + more(absent.count))
     }
     // Every line has its tensor: so the numbers tell whether one is left over.
     guard united.tensors.count > index.lines.count else { return }
     let named = Set(index.lines.map { index.tensor($0) })
-    let extra = zip(united.tensors, united.origins).filter { !named.contains($0.0.name) }
-    guard let (tensor, origin) = extra.first else { return }
+    let extra = united.tensors.filter { !named.contains($0.name) }
+    guard let tensor = extra.first else { return }
     throw FormatError(
-      .idxMismatch, file: tensor.file, subject: tensor.name, offset: origin.place,
+      .idxMismatch, file: tensor.file, subject: tensor.name, offset: tensor.headerPlace,
       "the shard holds it, expected a line in '\(SafetensorsIndex.fileName)'" + more(extra.count))
   }
 

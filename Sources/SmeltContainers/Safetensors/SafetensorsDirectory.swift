@@ -68,6 +68,25 @@ package final class SafetensorsDirectory: TensorSource {
     table.find(NameTable.hash(name)) { tensors[$0].name == name }.map { tensors[$0] }
   }
 
+  /// The tensor of a name in two pieces, or nil.
+  package func tensor(_ stem: String, ending: String) -> TensorInfo? {
+    var (stem, ending) = (stem, ending)
+    // SAFETY: lent for the calls; the memory has room for both pieces.
+    return stem.withUTF8 { stem in
+      ending.withUTF8 { ending in
+        withUnsafeTemporaryAllocation(byteCount: stem.count + ending.count, alignment: 8) { name in
+          name.copyBytes(from: stem)
+          UnsafeMutableRawBufferPointer(rebasing: name[stem.count...]).copyBytes(from: ending)
+          let text = UnsafeRawBufferPointer(name)
+          guard let hash = NameTable.hash(ascii: text) else {
+            return tensor(String(decoding: text, as: UTF8.self))
+          }
+          return table.find(hash) { tensors[$0].isNamed(text) }.map { tensors[$0] }
+        }
+      }
+    }
+  }
+
   /// Whether some name's last part, behind its last dot, has this end.
   package func mayHold(ending: String) -> Bool { endings.mayHold(ending) }
 

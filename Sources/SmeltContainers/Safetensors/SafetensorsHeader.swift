@@ -6,21 +6,6 @@ internal import SmeltTensors
 
 /// The checked header of one file.
 struct SafetensorsHeader {
-  /// One tensor as the header states it.
-  struct Entry {
-    let name: String
-    let dtype: DType
-    let shape: Shape
-    /// First byte and end, counted from the start of the data.
-    let begin: Int
-    let end: Int
-    /// Where the name and the offsets stand in the file.
-    let place: Int
-    let offsetsPlace: Int
-    /// The name's, as `NameTable` has it.
-    let hash: UInt64
-  }
-
   /// The longest header accepted, the limit of the reference reader.
   static let byteLimit = 100_000_000
   /// The most tensors accepted: seven times the largest checkpoint published so far.
@@ -37,8 +22,8 @@ struct SafetensorsHeader {
   /// `__metadata__` in file order.
   private(set) var metadata: [(String, String)] = []
   /// The tensors, sorted by their bytes.
-  private(set) var entries: [Entry] = []
-  /// The place of each tensor in `entries`.
+  private(set) var rows: [TensorTable.Row] = []
+  /// The place of each tensor in `rows`.
   private(set) var table = NameTable()
   /// The byte of the file where the data starts.
   let dataStart: Int
@@ -104,23 +89,24 @@ struct SafetensorsHeader {
     }
     // A tensor takes 40 bytes of header at the very least, and 100 as a rule.
     table.reserve(text.count / 100)
+    rows.reserveCapacity(text.count / 120)
     var form = HeaderEntryForm()
     do {
       let limits = JSONLimits(
         depth: SafetensorsHeader.depthLimit, values: SafetensorsHeader.valueLimit)
       var hasNotes = false
       func claim(_ key: String, _ hash: UInt64, _ offset: Int) throws(FormatError) {
-        let isNew = key == "__metadata__" ? !hasNotes : table.find(hash) { entries[$0].name == key } == nil
+        let isNew = key == "__metadata__" ? !hasNotes : table.find(hash) { rows[$0].name == key } == nil
         guard isNew else {
           throw failure(
             .stDuplicate, excerpt(key, limit: 1000), offset, "the key appears twice, expected it once")
         }
         guard key != "__metadata__" else { return hasNotes = true }
-        guard entries.count < tensorLimit else {
+        guard rows.count < tensorLimit else {
           throw failure(
             .stHeaderLimit, excerpt(key, limit: 1000), offset, "found more than \(tensorLimit) tensors")
         }
-        table.insert(hash, entries.count)
+        table.insert(hash, rows.count)
       }
       try JSON.scanMembers(text, limits: limits) { key, offset, bytes, start in
         guard form.read(bytes, start), SafetensorsFile.problem(withName: key) == nil,
@@ -128,8 +114,8 @@ struct SafetensorsHeader {
         else { return nil }
         let hash = NameTable.hash(key)
         try claim(key, hash, offset)
-        entries.append(
-          Entry(
+        rows.append(
+          TensorTable.Row(
             name: key, dtype: form.dtype, shape: form.shape, begin: form.begin, end: form.end,
             place: 8 + offset, offsetsPlace: 8 + form.offsetsPlace, hash: hash))
         return form.place
@@ -139,7 +125,7 @@ struct SafetensorsHeader {
         if key == "__metadata__" {
           metadata = try notes(value)
         } else {
-          entries.append(try entry(key, hash, offset, value))
+          rows.append(try entry(key, hash, offset, value))
         }
       }
     } catch let error as JSONError {
@@ -176,7 +162,7 @@ struct SafetensorsHeader {
   // MARK: one tensor (rules 9 to 15, 20)
 
   private func entry(_ name: String, _ hash: UInt64, _ place: Int, _ value: JSON) throws(FormatError)
-    -> Entry
+    -> TensorTable.Row
   {
     if let problem = SafetensorsFile.problem(withName: name) {
       throw failure(.stName, excerpt(name), place, problem)
@@ -214,7 +200,7 @@ struct SafetensorsHeader {
         .stSizeMismatch, name, offsetsValue.offset,
         "found \(offsets[1] - offsets[0]) bytes, expected \(needed) for \(dtype) \(Shape(shape))")
     }
-    return Entry(
+    return TensorTable.Row(
       name: name, dtype: dtype, shape: Shape(shape), begin: offsets[0], end: offsets[1], place: 8 + place,
       offsetsPlace: 8 + offsetsValue.offset, hash: hash)
   }
@@ -288,23 +274,24 @@ struct SafetensorsHeader {
     let dataCount = fileCount - dataStart
     sortEntries()
     var position = 0
-    for entry in entries {
-      if entry.begin != position {
+    for number in rows.indices {
+      if rows[number].begin != position {
+        let entry = rows[number]
         // Beyond the file *and* out of order is a wrong offset; in order, the file was cut (below).
         if entry.end > dataCount {
           throw FormatError(
-            .stOffsets, file: file, subject: entry.name, offset: entry.offsetsPlace,
+            .stOffsets, file: file, subject: entry.name, offset: Int(entry.offsetsPlace),
             "found the end \(entry.end), expected at most \(dataCount), the size of the data")
         }
         let what = entry.begin > position ? "a hole" : "an overlap"
         throw FormatError(
-          .stLayout, file: file, subject: entry.name, offset: entry.offsetsPlace,
+          .stLayout, file: file, subject: entry.name, offset: Int(entry.offsetsPlace),
           "found \(what): it begins at \(entry.begin), expected \(position), where the one before ends")
       }
-      position = entry.end
+      position = rows[number].end
     }
     if position > dataCount {
-      let cut = entries.first { $0.end > dataCount }
+      let cut = rows.first { $0.end > dataCount }
       throw FormatError(
         .stTruncated, file: file, subject: cut?.name, offset: fileCount,
         "found \(fileCount) bytes, expected \(dataStart + position): \(position - dataCount) bytes are missing"
@@ -320,14 +307,16 @@ struct SafetensorsHeader {
   /// Puts the tensors in the order of their bytes, an empty one before the one that begins at the same place.
   private mutating func sortEntries() {
     // As nearly every writer leaves them; hashing every name again would cost a third of the whole reading.
-    let isSorted = zip(entries, entries.dropFirst()).allSatisfy { ($0.begin, $0.end) <= ($1.begin, $1.end) }
+    let isSorted = rows.indices.dropFirst().allSatisfy {
+      (rows[$0 - 1].begin, rows[$0 - 1].end) <= (rows[$0].begin, rows[$0].end)
+    }
     if isSorted { return }
-    let order = entries.indices.sorted {
-      (entries[$0].begin, entries[$0].end, $0) < (entries[$1].begin, entries[$1].end, $1)
+    let order = rows.indices.sorted {
+      (rows[$0].begin, rows[$0].end, $0) < (rows[$1].begin, rows[$1].end, $1)
     }
     var places = order
     for (place, index) in order.enumerated() { places[index] = place }
-    entries = order.map { entries[$0] }
+    rows = order.map { rows[$0] }
     table.renumber { places[$0] }
   }
 

@@ -17,12 +17,16 @@ struct SafetensorsIndex {
   struct Line {
     /// The place of the shard in `shards`.
     var shard: Int32
-    /// The bytes of the tensor's name; of a name that is not spelled plainly the place in `spelled`, and -1.
-    let name: (place: Int, count: Int)
+    /// The bytes of the tensor's name; of a name that is not spelled plainly the place in `spelled`, and -1. An index has 100 MB at
+    /// most.
+    let name: (place: Int32, count: Int32)
     /// The byte of the index where the shard's name stands.
-    let place: Int
+    let place: Int32
     /// The tensor's name's, as `NameTable` has it.
     let hash: UInt64
+
+    /// The bytes of a plainly spelled name.
+    fileprivate var range: Range<Int> { Int(name.place)..<Int(name.place) + Int(name.count) }
   }
 
   /// The shards' file names, in order of their bytes.
@@ -54,21 +58,15 @@ struct SafetensorsIndex {
 
   /// The name of a line's tensor.
   func tensor(_ line: Line) -> String {
-    if line.name.count < 0 { return spelled[line.name.place] }
-    return bytes[line.name.place..<line.name.place + line.name.count].withUnsafeBytes {
-      String(decoding: $0, as: UTF8.self)
-    }
+    if line.name.count < 0 { return spelled[Int(line.name.place)] }
+    return bytes[line.range].withUnsafeBytes { String(decoding: $0, as: UTF8.self) }
   }
 
-  /// Whether a line's tensor has a name.
-  func isNamed(_ line: Line, _ name: String) -> Bool {
-    if line.name.count < 0 { return spelled[line.name.place] == name }
-    let range = line.name.place..<line.name.place + line.name.count
+  /// Whether a line's tensor has the name of another.
+  func isNamed(_ line: Line, _ tensor: TensorInfo) -> Bool {
+    if line.name.count < 0 { return spelled[Int(line.name.place)] == tensor.name }
     // SAFETY: lent for the calls; `IndexForm` found the name inside the bytes.
-    return bytes.withUnsafeBytes { all in
-      var name = name
-      return name.withUTF8 { $0.elementsEqual(UnsafeRawBufferPointer(rebasing: all[range])) }
-    }
+    return bytes.withUnsafeBytes { tensor.isNamed(UnsafeRawBufferPointer(rebasing: $0[line.range])) }
   }
 
   /// Puts the shards in order; the lines count them as they were found.
@@ -118,7 +116,7 @@ struct SafetensorsIndex {
       }
       lines.append(
         Line(
-          shard: Int32(places[shard] ?? 0), name: (number, -1), place: value.offset,
+          shard: Int32(places[shard] ?? 0), name: (Int32(number), -1), place: Int32(value.offset),
           hash: NameTable.hash(tensor)))
     }
     totalSize = root["metadata"]?["total_size"]

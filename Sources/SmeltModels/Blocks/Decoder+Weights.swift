@@ -151,20 +151,29 @@ struct LayerRows {
     stacks: Stacks = .inMemory
   ) {
     let stack = path("mlp.experts")
+    // What the experts of a layer share is made once for all of them.
+    func matrix(
+      _ name: String, _ shape: Shape, _ role: Role, _ hub: String, _ stacked: String, _ rows: Range<Int>?
+    ) -> (base: String, shape: Shape, role: Role, ending: String, stacked: String, rows: Range<Int>?) {
+      ("blk.\(layer).\(name).weight", shape, role, ".\(hub).weight", "\(stack).\(stacked)", rows)
+    }
+    let inner: Shape = [width, hidden]
+    let matrices = [
+      matrix("ffn_gate_exps", inner, .routedGate, names.gate, "gate_up_proj", 0..<width),
+      matrix("ffn_up_exps", inner, .routedUp, names.up, "gate_up_proj", width..<2 * width),
+      matrix("ffn_down_exps", [hidden, width], .routedDown, names.down, "down_proj", nil),
+    ]
     for expert in 0..<count {
-      func row(
-        _ name: String, _ shape: Shape, _ role: Role, _ hub: String, _ stacked: String, _ rows: Range<Int>?
-      ) {
-        let single = Spelling(path("\(prefix).\(expert).\(hub).weight"))
+      let own = path("\(prefix).\(expert)")
+      for (base, shape, role, ending, stacked, rows) in matrices {
+        let single = Spelling(own + ending)
         let part = Spelling(
-          "\(stack).\(stacked)", stackIndex: expert, rows: rows, transposed: stacks == .transposed)
-        add(
-          "\(name).weight", expert: expert, shape, role,
-          stacks == .inMemory ? [single, part] : [part, single])
+          stacked, stackIndex: expert, rows: rows, transposed: stacks == .transposed)
+        specs.append(
+          WeightSpec(
+            WeightName(base, expert: expert), shape, role, layer: layer,
+            spellings: stacks == .inMemory ? [single, part] : [part, single]))
       }
-      row("ffn_gate_exps", [width, hidden], .routedGate, names.gate, "gate_up_proj", 0..<width)
-      row("ffn_up_exps", [width, hidden], .routedUp, names.up, "gate_up_proj", width..<2 * width)
-      row("ffn_down_exps", [hidden, width], .routedDown, names.down, "down_proj", nil)
     }
   }
 }

@@ -70,7 +70,7 @@ extension LatentDecoder {
         name("exp_probs_b", suffix: "bias"), [feedForward.experts], .selectionBias,
         "mlp.gate.e_score_correction_bias")
     }
-    for expert in 0..<feedForward.experts { table += expertTable(name, expert) }
+    addExperts(name, to: &table)
     if sharedExperts > 0 {
       gated(
         name.sharedExpert, expertWidth * sharedExperts, [.sharedGate, .sharedUp, .sharedDown],
@@ -79,27 +79,31 @@ extension LatentDecoder {
     return table
   }
 
-  private func expertTable(_ layer: LayerName, _ expert: Int) -> [WeightSpec] {
+  private func addExperts(_ layer: LayerName, to table: inout [WeightSpec]) {
     let prefix = "model.layers.\(layer.layer).mlp.experts"
-    let names = layer.expert(expert)
-    func row(
-      _ name: WeightName, _ shape: Shape, _ role: Role, _ hub: String, _ stacked: String, _ rows: Range<Int>?
-    ) -> WeightSpec {
-      WeightSpec(
-        name, shape, role, layer: layer.layer,
-        spellings: [
-          Spelling("\(prefix).\(expert).\(hub).weight"),
-          Spelling("\(prefix).\(stacked)", stackIndex: expert, rows: rows),
-        ])
+    // What the experts of a layer share is made once for all of them.
+    func matrix(
+      _ part: String, _ shape: Shape, _ role: Role, _ hub: String, _ stacked: String, _ rows: Range<Int>?
+    ) -> (base: String, shape: Shape, role: Role, ending: String, stacked: String, rows: Range<Int>?) {
+      (layer(part).base, shape, role, ".\(hub).weight", "\(prefix).\(stacked)", rows)
     }
     let (inner, outer) = ([expertWidth, hidden] as Shape, [hidden, expertWidth] as Shape)
-    return [
-      row(
-        layer("ffn_gate_exps", expert: expert), inner, .routedGate, "gate_proj", "gate_up_proj",
-        0..<expertWidth),
-      row(names.up, inner, .routedUp, "up_proj", "gate_up_proj", expertWidth..<2 * expertWidth),
-      row(names.down, outer, .routedDown, "down_proj", "down_proj", nil),
+    let matrices = [
+      matrix("ffn_gate_exps", inner, .routedGate, "gate_proj", "gate_up_proj", 0..<expertWidth),
+      matrix("ffn_up_exps", inner, .routedUp, "up_proj", "gate_up_proj", expertWidth..<2 * expertWidth),
+      matrix("ffn_down_exps", outer, .routedDown, "down_proj", "down_proj", nil),
     ]
+    for expert in 0..<feedForward.experts {
+      let own = "\(prefix).\(expert)"
+      for (base, shape, role, ending, stacked, rows) in matrices {
+        table.append(
+          WeightSpec(
+            WeightName(base, expert: expert), shape, role, layer: layer.layer,
+            spellings: [
+              Spelling(own + ending), Spelling(stacked, stackIndex: expert, rows: rows),
+            ]))
+      }
+    }
   }
 
   /// Tensors that are known and left out.

@@ -228,23 +228,29 @@ extension DeepSeekV4.Configuration {
   /// Routed experts, gate, up and down of one expert side by side. In memory transformers stacks all experts of a
   /// layer and fuses gate and up, gate rows first.
   private func expertTable(_ layer: Int, _ prefix: String) -> [WeightSpec] {
-    (0..<experts).flatMap { expert in
-      [
-        (
-          "ffn_gate_exps", Shape([expertWidth, hidden]), Role.routedGate, "w1", "gate_up_proj",
-          0..<expertWidth
-        ),
-        (
-          "ffn_up_exps", [expertWidth, hidden], .routedUp, "w3", "gate_up_proj", expertWidth..<2 * expertWidth
-        ),
-        ("ffn_down_exps", [hidden, expertWidth], .routedDown, "w2", "down_proj", nil),
-      ].map { name, shape, role, hub, stacked, rows in
-        let own = "\(prefix).ffn.experts.\(expert).\(hub).weight"
+    // What the experts of a layer share is made once for all of them.
+    func matrix(
+      _ name: String, _ shape: Shape, _ role: Role, _ hub: String, _ stacked: String, _ rows: Range<Int>?
+    ) -> (base: String, shape: Shape, role: Role, ending: String, stacked: String, rows: Range<Int>?) {
+      (
+        "blk.\(layer).\(name).weight", shape, role, ".\(hub).weight",
+        "model.\(prefix).mlp.experts.\(stacked)", rows
+      )
+    }
+    let inner: Shape = [expertWidth, hidden]
+    let matrices = [
+      matrix("ffn_gate_exps", inner, .routedGate, "w1", "gate_up_proj", 0..<expertWidth),
+      matrix("ffn_up_exps", inner, .routedUp, "w3", "gate_up_proj", expertWidth..<2 * expertWidth),
+      matrix("ffn_down_exps", [hidden, expertWidth], .routedDown, "w2", "down_proj", nil),
+    ]
+    return (0..<experts).flatMap { expert in
+      let module = "\(prefix).ffn.experts.\(expert)"
+      return matrices.map { base, shape, role, ending, stacked, rows in
+        let own = module + ending
         return WeightSpec(
-          WeightName("blk.\(layer).\(name).weight", expert: expert), shape, role, layer: layer,
+          WeightName(base, expert: expert), shape, role, layer: layer,
           spellings: [
-            Spelling(own), Spelling("model.\(own)"),
-            Spelling("model.\(prefix).mlp.experts.\(stacked)", stackIndex: expert, rows: rows),
+            Spelling(own), Spelling("model." + own), Spelling(stacked, stackIndex: expert, rows: rows),
           ])
       }
     }

@@ -98,6 +98,12 @@ package enum Role: String, Sendable, Hashable, CaseIterable {
 
 /// One weight a family needs. Copies share one object until one of them changes: tables of a hundred thousand are passed around.
 package struct WeightSpec: Sendable {
+  /// What it reads: what its name says, worked out when somebody asks, or what the family says.
+  private enum Input: Sendable {
+    case usual
+    indirect case said(WeightName?)
+  }
+
   private final class Fields: @unchecked Sendable {
     // SAFETY: changed only by `set`, which makes a copy unless nobody else holds the object.
     let name: WeightName
@@ -106,7 +112,7 @@ package struct WeightSpec: Sendable {
     let layer: Int?
     let inputGroups: Int
     var spellings: [Spelling]
-    var input: WeightName?
+    var input: Input
     var offset: Float = 0
     var isClampedAfter = false
     var isCarried = false
@@ -116,7 +122,7 @@ package struct WeightSpec: Sendable {
 
     init(
       _ name: WeightName, _ shape: Shape, _ role: Role, _ layer: Int?, _ inputGroups: Int,
-      _ spellings: [Spelling], _ input: WeightName?
+      _ spellings: [Spelling], _ input: Input
     ) {
       (self.name, self.shape, self.role, self.layer) = (name, shape, role, layer)
       (self.inputGroups, self.spellings, self.input) = (inputGroups, spellings, input)
@@ -139,6 +145,8 @@ package struct WeightSpec: Sendable {
 
   /// The canonical name.
   package var name: WeightName { fields.name }
+  /// The routed expert it belongs to, if any.
+  package var expert: Int? { fields.name.expert }
   /// The dimensions of the numbers, output channels first.
   package var shape: Shape { fields.shape }
   /// What it does.
@@ -154,8 +162,8 @@ package struct WeightSpec: Sendable {
   }
   /// The weight whose output it reads: a norm's or a matrix's; nil where that is not one weight's.
   package var input: WeightName? {
-    get { fields.input }
-    set { set(\.input, newValue) }
+    get { if case .said(let input) = fields.input { input } else { fields.name.usualInput } }
+    set { set(\.input, .said(newValue)) }
   }
   /// Whether what it gives is clamped or offset before the next weight reads it, so that its channels cannot be scaled.
   package var isClampedAfter: Bool {
@@ -192,7 +200,7 @@ package struct WeightSpec: Sendable {
   package init(
     _ name: WeightName, _ shape: Shape, _ role: Role, layer: Int?, inputGroups: Int = 1, spellings: [Spelling]
   ) {
-    fields = Fields(name, shape, role, layer, inputGroups, spellings, name.usualInput)
+    fields = Fields(name, shape, role, layer, inputGroups, spellings, .usual)
   }
 
   /// The same weight, its dialects in the opposite order.

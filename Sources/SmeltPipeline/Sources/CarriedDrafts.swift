@@ -15,6 +15,16 @@ package struct CarriedDrafts: Sendable {
   /// Their bytes as they are stored.
   package var bytes: Int
 
+  /// Nothing yet.
+  init() { (blocks, weights, parameters, bytes) = (0, 0, 0, 0) }
+
+  /// Adds a weight of theirs.
+  mutating func add(_ weight: StoredWeight) {
+    weights += 1
+    parameters += weight.spec.shape.count
+    bytes += weight.byteCount
+  }
+
   /// For machines.
   package var json: JSON {
     [
@@ -33,14 +43,13 @@ extension Model {
   /// Weights of blocks that draft tokens.
   var drafts: [WeightSpec] { family.weights.filter(\.isDraft) }
 
-  /// Those blocks; nil without any.
-  func carriedDrafts(_ stored: [StoredWeight]) -> CarriedDrafts? {
-    let own = stored.indices.filter { stored[$0].spec.isDraft }.map { stored[$0] }
-    guard !own.isEmpty else { return nil }
+  /// The blocks that draft tokens of which the weights were added up; nil without any.
+  func carriedDrafts(_ sum: CarriedDrafts) -> CarriedDrafts? {
+    guard sum.weights > 0 else { return nil }
+    var drafts = sum
     let table = (family as? CarryingFamily)?.draftBlocks ?? 0
-    return CarriedDrafts(
-      blocks: max(1, table, table == 0 ? family.drafts.declared : 0), weights: own.count,
-      parameters: own.reduce(0) { $0 + $1.spec.shape.count }, bytes: own.reduce(0) { $0 + $1.byteCount })
+    drafts.blocks = max(1, table, table == 0 ? family.drafts.declared : 0)
+    return drafts
   }
 
   /// Weights of another model's draft blocks that this one lacks, as left out by rule; empty if it has all of them.

@@ -268,12 +268,15 @@ extension Checkpoint {
   }
 
   package func storedWeights() throws -> [StoredWeight] {
-    zip(family.weights, joined).map { spec, joined in
-      StoredWeight(
-        spec: spec, encoding: joined.encoding, tensors: joined.tensors, contentBytes: joined.byteCount,
-        sourceType: sourceTypes[joined.name],
-        hasPowerScales: joined.hasPowerScales)
-    }
+    zip(family.weights, joined).map { stored($0, $1) }
+  }
+
+  package func forEachStoredWeight(_ body: (StoredWeight) -> Void) {
+    for (spec, joined) in zip(family.weights, joined) { body(stored(spec, joined)) }
+  }
+
+  private func stored(_ spec: WeightSpec, _ joined: JoinedWeight) -> StoredWeight {
+    StoredWeight(spec, joined, sourceType: sourceTypes.isEmpty ? nil : sourceTypes[joined.name])
   }
 
   package func storedParts(of name: WeightName) -> [ResultPart] {
@@ -291,7 +294,7 @@ extension Checkpoint {
 
   package func sizes(of name: WeightName) -> (stored: Int, content: Int) {
     let stored = stored(name)
-    return (stored.tensors.reduce(0) { $0 + $1.byteCount }, stored.byteCount)
+    return (stored.storedBytes, stored.byteCount)
   }
 
   package func willNeed(_ name: WeightName) { stored(name).willNeed() }

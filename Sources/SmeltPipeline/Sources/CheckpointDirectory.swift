@@ -78,12 +78,12 @@ extension OpenedSource {
       if let rule = head?.rule(for: tensor.name) { return rule }
       return Layouts.isActivationScale(tensor, quantization) ? CheckpointDirectory.activationScale : nil
     }
-    var used = joined.tensorNames
+    var used = joined.tensors(in: source)
     let known = KnownRules(family)
     let drafts = try FoundDrafts(family, column: column, in: source, quantization, used: used) {
       known.rule(for: $0.name) != nil || rule($0) != nil || DropRule.isAllowed($0.name, allowDrop)
     }
-    used.formUnion(drafts.joined.tensorNames)
+    used.formUnion(drafts.joined.tensors(in: source))
     let dropped = try droppedTensors(of: source, family, used: used, allowDrop, others: rule)
     let text = head?.config ?? configBytes
     let files = smallFiles.map { $0.name == "config.json" ? ($0.name, text) : $0 }
@@ -199,11 +199,11 @@ enum CheckpointDirectory {
     var absent: [(spec: WeightSpec, tensor: String)] = []
     for spec in family.weights {
       let place = spec.spellings[column]
-      guard let (_, codes) = Layouts.find(place, in: source, config) else {
+      guard let found = Layouts.find(place, in: source, config) else {
         absent.append((spec, place.tensor))
         continue
       }
-      used.insert(codes.name)
+      used.insert(found.codes.name)
       // What is wrong with a weight that is there is another matter.
       if let joined = try? Layouts.join(request(spec, column), in: source, config) {
         used.formUnion(joined.tensors.map(\.name))

@@ -42,8 +42,8 @@ extension OpenedSource {
     } stored: {
       try file.stored($0)
     }
-    var used = joined.tensorNames
-    used.formUnion(drafts.joined.tensorNames)
+    var used = joined.tensors(in: source)
+    used.formUnion(drafts.joined.tensors(in: source))
     let dropped = try droppedTensors(of: source, family, used: used, allowDrop) { tensor in
       try rule(tensor)
         ?? (opening.isDraft(tensor.name, count) ? DropRule.allowed(tensor.name, allowDrop) : nil)

@@ -78,11 +78,11 @@ func knownRule(_ tensor: TensorInfo, _ family: any ModelFamily) -> DropRule? {
 }
 
 extension Sequence<JoinedWeight> {
-  /// The names of all tensors that the weights are made of.
-  var tensorNames: NameSet {
-    var names = NameSet(capacity: 2 * underestimatedCount)
-    for weight in self { for tensor in weight.tensors { names.insert(tensor.name) } }
-    return names
+  /// All tensors of a source that the weights are made of.
+  func tensors(in source: some TensorSource) -> TensorSet {
+    var tensors = TensorSet()
+    for weight in self { weight.forEachTensor(in: source) { tensors.insert($0) } }
+    return tensors
   }
 }
 
@@ -90,12 +90,12 @@ extension Sequence<JoinedWeight> {
 /// - Parameter used: tensors that are parts of weights.
 /// - Throws: `ARCH_UNKNOWN_TENSOR`; `RequestError` usage where a pattern of the user's would leave out what carries numbers.
 func droppedTensors(
-  of source: any TensorSource, _ family: any ModelFamily, used: NameSet, _ allowDrop: [String],
+  of source: any TensorSource, _ family: any ModelFamily, used: TensorSet, _ allowDrop: [String],
   others: (TensorInfo) throws -> DropRule?
 ) throws -> [(tensor: TensorInfo, rule: DropRule)] {
   let known = KnownRules(family)
   var dropped: [(tensor: TensorInfo, rule: DropRule)] = []
-  for tensor in source.tensors where !used.contains(tensor.name) {
+  for tensor in source.tensors where !used.contains(tensor) {
     let rule =
       try known.rule(for: tensor.name) ?? others(tensor)
       ?? (family.drafts.covers(tensor.name)

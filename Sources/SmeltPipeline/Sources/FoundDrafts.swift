@@ -29,27 +29,27 @@ struct FoundDrafts {
   /// - Throws: what the layouts throw for scales that do not fit.
   init(
     _ family: any ModelFamily, column: Int, form: WrapperForm? = nil, in source: some TensorSource,
-    _ quantization: QuantizationConfig, used: NameSet, left: (TensorInfo) -> Bool
+    _ quantization: QuantizationConfig, used: TensorSet, left: (TensorInfo) -> Bool
   ) throws {
     let prefixes = family.drafts.prefixes.map { form?.tensor($0) ?? $0 }
     let own = source.tensors.filter { tensor in
-      prefixes.contains { tensor.name.hasPrefix($0) } && !used.contains(tensor.name) && !left(tensor)
+      prefixes.contains { tensor.name.hasPrefix($0) } && !used.contains(tensor) && !left(tensor)
     }
     guard !own.isEmpty else { return }
-    let names = NameSet(own.map(\.name))
-    var claimed = NameSet()
+    let owned = TensorSet(own)
+    var claimed = TensorSet()
     for block in 0..<DraftBlocks.most {
       let table = family.drafts.table(block).map { spec in form.map { spec.spelled($0) } ?? spec }
       guard let place = table.first(where: { !$0.isOptional })?.spellings[column],
-        let (_, codes) = Layouts.find(place, in: source, quantization), names.contains(codes.name)
+        let found = Layouts.find(place, in: source, quantization), owned.contains(found.codes)
       else { break }
       let whole = try FoundDrafts.whole(table) { spec in
         try Layouts.join(WeightRequest(spec.spellings[column], shape: spec.shape), in: source, quantization)
       }
       guard let found = whole else { continue }
       // What the user leaves out leaves the rest of its block under the names of its tensors.
-      let tensors = found.lazy.map(\.joined).tensorNames
-      guard tensors.isSubset(of: names) else { continue }
+      let tensors = found.lazy.map(\.joined).tensors(in: source)
+      guard tensors.isSubset(of: owned) else { continue }
       add(found)
       claimed.formUnion(tensors)
     }

@@ -55,10 +55,7 @@ package struct Model: Sendable {
     guard let prepared else { return stored }
     return stored.map { weight in
       guard let found = prepared.find(weight.spec.name) else { return weight }
-      return StoredWeight(
-        spec: weight.spec, encoding: found.weight.encoding, tensors: weight.tensors,
-        contentBytes: found.weight.byteCount, hasPowerScales: found.weight.part(.scales)?.dtype == .f8E8M0,
-        prepared: found)
+      return StoredWeight(weight, prepared: found)
     }
   }
 

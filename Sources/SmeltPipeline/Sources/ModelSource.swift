@@ -1,6 +1,7 @@
 // The seam between the verbs and the places where a model can lie. A directory, a GGUF file and an ingot each answer the same
 // questions; whoever adds a place answers them once, and no verb asks which place it is.
 
+internal import SmeltContainers
 package import SmeltModels
 package import SmeltQuantization
 package import SmeltStorage
@@ -53,6 +54,8 @@ package protocol ModelSource: Weights {
   /// How the weights are stored, in the order of the family's table.
   /// - Throws: `ARCH_INCOMPLETE` where one is missing.
   func storedWeights() throws -> [StoredWeight]
+  /// Calls `body` with each of them in turn, where no list is wanted.
+  func forEachStoredWeight(_ body: (StoredWeight) -> Void) throws
   /// The parts of a weight as they are stored.
   func storedParts(of name: WeightName) -> [ResultPart]
   /// The weight of a name, its codes not looked at where that saves a pass over them.
@@ -84,6 +87,11 @@ extension ModelSource {
   /// The file among all of them.
   package func smallFile(_ name: String) throws -> Bytes? {
     try smallFiles().first { $0.name == name }?.bytes
+  }
+
+  /// From their list.
+  package func forEachStoredWeight(_ body: (StoredWeight) -> Void) throws {
+    for weight in try storedWeights() { body(weight) }
   }
 
   /// Nothing: the container does not say.
@@ -143,24 +151,70 @@ package struct DroppedTensor: Sendable {
 
 /// How one weight is stored in a source.
 package struct StoredWeight: Sendable {
+  /// Where the tensors stand: a model has hundreds of thousands, and few ask for their list.
+  private enum Place: Sendable {
+    case listed([(name: String, byteCount: Int)])
+    case joined(JoinedWeight)
+  }
+
+  /// What a method made of a weight.
+  private indirect enum Method: Sendable {
+    case none
+    case chose(PreparedWeight)
+  }
+
   /// What the family says about it.
   package let spec: WeightSpec
   /// The encoding.
   package let encoding: any Encoding
-  /// The tensors it is made of, codes first, with their bytes.
-  package let tensors: [(name: String, byteCount: Int)]
-
+  private let place: Place
   /// Bytes of all parts, once they are in the encoding's order.
   package let contentBytes: Int
   /// The encoding it had before it came into this container, where that is known.
-  package var sourceType: String?
+  package let sourceType: String?
   /// Whether its scales are powers of two by their type.
-  package var hasPowerScales = false
-  /// What a method made of it, where one did.
-  var prepared: PreparedWeight?
+  package let hasPowerScales: Bool
+  private let method: Method
 
+  /// A weight of a container that lists what it is made of.
+  init(
+    spec: WeightSpec, encoding: any Encoding, tensors: [(name: String, byteCount: Int)], contentBytes: Int,
+    hasPowerScales: Bool
+  ) {
+    (self.spec, self.encoding, place, self.contentBytes) = (spec, encoding, .listed(tensors), contentBytes)
+    (sourceType, self.hasPowerScales, method) = (nil, hasPowerScales, .none)
+  }
+
+  /// A weight that was joined from tensors.
+  init(_ spec: WeightSpec, _ joined: JoinedWeight, sourceType: String?) {
+    (self.spec, encoding, place, contentBytes) = (spec, joined.encoding, .joined(joined), joined.byteCount)
+    (self.sourceType, hasPowerScales, method) = (sourceType, joined.hasPowerScales, .none)
+  }
+
+  /// A source's weight as a method chose it.
+  init(_ source: StoredWeight, prepared: PreparedWeight) {
+    let weight = prepared.weight
+    (spec, encoding, place, contentBytes) = (source.spec, weight.encoding, source.place, weight.byteCount)
+    (sourceType, hasPowerScales) = (nil, weight.part(.scales)?.dtype == .f8E8M0)
+    method = .chose(prepared)
+  }
+
+  /// The tensors it is made of, codes first, with their bytes.
+  package var tensors: [(name: String, byteCount: Int)] {
+    switch place {
+    case .listed(let tensors): tensors
+    case .joined(let joined): joined.tensors
+    }
+  }
   /// Bytes of the tensors.
-  package var byteCount: Int { tensors.reduce(0) { $0 + $1.byteCount } }
+  package var byteCount: Int {
+    switch place {
+    case .listed(let tensors): tensors.reduce(0) { $0 + $1.byteCount }
+    case .joined(let joined): joined.storedBytes
+    }
+  }
+  /// What a method made of it, where one did.
+  var prepared: PreparedWeight? { if case .chose(let weight) = method { weight } else { nil } }
 }
 
 /// What a conversion recorded in its result about the making.

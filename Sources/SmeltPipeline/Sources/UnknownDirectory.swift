@@ -68,7 +68,7 @@ struct UnknownDirectory {
     } catch let error as RequestError where error.kind == .unsupported {
       refusal = error.sentence
     }
-    let found = try Layouts.everything(in: source, except: droppedNames, quantization)
+    let found = try Layouts.everything(in: source, except: droppedSet, quantization)
     let drafts = DraftNames(config)
     return opened(
       UnknownArchitecture(
@@ -86,7 +86,7 @@ struct UnknownDirectory {
       of: text.json, file: "config.json", byteCount: source.files.reduce(0) { $0 + $1.byteCount })
   }
 
-  private var droppedNames: NameSet { NameSet(dropped.map(\.tensor.name)) }
+  private var droppedSet: TensorSet { TensorSet(dropped.map(\.tensor)) }
 
   private func opened(_ family: any ModelFamily, _ dialect: String, _ joined: [JoinedWeight]) -> OpenedSource
   {
@@ -146,11 +146,11 @@ struct UnknownDirectory {
       let joined = try zip(own.weights, codes).map { spec, codes in
         try Layouts.join(CheckpointDirectory.request(spec, column), codes, in: source, quantization)
       }
-      var used = joined.tensorNames
-      used.formUnion(droppedNames)
+      var used = joined.tensors(in: source)
+      used.formUnion(droppedSet)
       let drafts = try FoundDrafts(
         family, column: column, form: form, in: source, quantization, used: used, left: { _ in false })
-      used.formUnion(drafts.joined.tensorNames)
+      used.formUnion(drafts.joined.tensors(in: source))
       let rest = try Layouts.everything(in: source, except: used, quantization)
       try requireBeside(rest, family, form)
       let names = DraftNames(config)

@@ -193,10 +193,11 @@ package struct Inspection: Sendable {
 /// Looks at a model's headers.
 package func inspect(_ model: Model) throws -> Inspection {
   let family = model.family
-  let stored = try model.storedWeights()
   var encodings: [(name: String, weights: Int, bytes: Int)] = []
-  for place in stored.indices {  // of a hundred thousand none is copied
-    let (name, byteCount) = (stored[place].encoding.name, stored[place].byteCount)
+  var drafts = CarriedDrafts()
+  try model.source.forEachStoredWeight { weight in
+    let (name, byteCount) = (weight.encoding.name, weight.byteCount)
+    if weight.spec.isDraft { drafts.add(weight) }
     if let known = encodings.firstIndex(where: { $0.name == name }) {
       encodings[known].weights += 1
       encodings[known].bytes += byteCount
@@ -210,7 +211,7 @@ package func inspect(_ model: Model) throws -> Inspection {
   for weight in family.weights where weight.role != .hashTable && !weight.isDraft {
     let (shape, role) = (weight.shape, weight.role)
     parameters += shape.count
-    if weight.name.expert != nil { routed += shape.count }
+    if weight.expert != nil { routed += shape.count }
     // Of the embedding a token needs a row, unless it is the output head too.
     if role == .embedding { embedding += shape.count - shape.columns }
     if role == .outputHead { isTied = false }
@@ -221,7 +222,7 @@ package func inspect(_ model: Model) throws -> Inspection {
     container: model.containerName, family: family.modelType, dialect: model.source.dialect,
     files: model.files.map { (fileName($0.path), $0.byteCount) }, parameters: parameters,
     activeParameters: parameters - routed - embedding + Int((Double(routed) * share).rounded()),
-    dimensions: family.dimensions, encodings: encodings, drafts: model.carriedDrafts(stored),
+    dimensions: family.dimensions, encodings: encodings, drafts: model.carriedDrafts(drafts),
     dropped: model.source.droppedTensors.count,
     leftOut: model.leftOut,
     warnings: model.warnings,

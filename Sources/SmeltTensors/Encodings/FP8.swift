@@ -44,10 +44,11 @@ package struct FP8: Encoding, Hashable {
   /// The block sizes there are.
   package static let blockSizes = 1...65_536
 
-  /// How a code is read.
-  package let format: Format
+  // In this order both fit the three words that `any Encoding` holds without memory of its own.
   /// Which codes share a scale.
   package let granularity: Granularity
+  /// How a code is read.
+  package let format: Format
 
   /// An encoding; `granularity.isValid` must hold.
   package init(_ format: Format, _ granularity: Granularity) {
@@ -58,11 +59,11 @@ package struct FP8: Encoding, Hashable {
 
   /// The stable name, for example `f8_e4m3.block`.
   package var name: String {
+    if granularity == .block128 { return format == .e4m3 ? "f8_e4m3.block" : "f8_e5m2.block" }
     let suffix =
       switch granularity {
       case .tensor: "tensor"
       case .channel: "channel"
-      case .block128: "block"
       case .block(let rows, let columns): "block\(rows)x\(columns)"
       }
     return "f8_\(format.rawValue).\(suffix)"
@@ -97,7 +98,7 @@ package struct FP8: Encoding, Hashable {
       }
     return [
       PartLayout(.values, dtypes: [format.dtype], shape: shape),
-      PartLayout(.scales, dtypes: Scales.floats + [.f8E8M0], shape: scales),
+      PartLayout(.scales, dtypes: Scales.floatsAndPowers, shape: scales),
     ]
   }
 

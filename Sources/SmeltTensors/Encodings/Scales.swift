@@ -32,6 +32,8 @@ struct Scales {
 
   /// The dtypes a scale next to FP8 codes may have.
   static let floats: [DType] = [.f32, .bf16, .f16]
+  /// The same, and powers of two.
+  static let floatsAndPowers = floats + [.f8E8M0]
 
   init(_ part: Part, at bytes: UnsafeRawBufferPointer) {
     count = part.shape.count

@@ -9,17 +9,24 @@ package struct Spelling: Hashable, Sendable {
   /// The tensor's name. A quantized layout that names its tensors otherwise (`…_blocks`, `….weight_packed`, `….qweight`)
   /// derives those names from this one.
   package let tensor: String
+  // A model has hundreds of thousands of these: what is nil is -1, and the stride, the phase and the side share a word.
+  private let stack: Int
+  private let firstRow: Int
+  private let rowsEnd: Int
+  private let stride: Int32
+  private let phaseAndSide: Int32
+
   /// The index along the leading dimension of a stacked tensor, or nil.
-  package let stackIndex: Int?
+  package var stackIndex: Int? { stack < 0 ? nil : stack }
   /// The rows of the (unstacked) tensor, or nil for all.
-  package let rows: Range<Int>?
+  package var rows: Range<Int>? { firstRow < 0 ? nil : firstRow..<rowsEnd }
   /// The distance between two of the weight's rows; 2 where gate and up rows alternate.
-  package let rowStride: Int
+  package var rowStride: Int { Int(stride) }
   /// The first of the weight's rows, 0 to `rowStride` - 1.
-  package let rowPhase: Int
+  package var rowPhase: Int { Int(phaseAndSide / 2) }
   /// Whether plain tensors hold the matrix as [input channels, output channels]. Quantized layouts, which keep output
   /// channels first whatever the plain spelling does, ignore it.
-  package let transposed: Bool
+  package var transposed: Bool { phaseAndSide % 2 == 1 }
 
   /// A whole tensor, or a part of a stacked or fused one. `0 <= rowPhase < rowStride` must hold.
   package init(
@@ -27,13 +34,13 @@ package struct Spelling: Hashable, Sendable {
     transposed: Bool = false
   ) {
     precondition(
-      rowStride > 0 && (0..<rowStride).contains(rowPhase), "phase \(rowPhase) of stride \(rowStride)")
+      (1..<1 << 30).contains(rowStride) && (0..<rowStride).contains(rowPhase) && stackIndex ?? 0 >= 0
+        && rows?.lowerBound ?? 0 >= 0, "stack \(stackIndex ?? 0), phase \(rowPhase) of stride \(rowStride)")
     self.tensor = tensor
-    self.stackIndex = stackIndex
-    self.rows = rows
-    self.rowStride = rowStride
-    self.rowPhase = rowPhase
-    self.transposed = transposed
+    stack = stackIndex ?? -1
+    (firstRow, rowsEnd) = rows.map { ($0.lowerBound, $0.upperBound) } ?? (-1, -1)
+    stride = Int32(rowStride)
+    phaseAndSide = Int32(rowPhase) * 2 + (transposed ? 1 : 0)
   }
 
   /// The same place in a tensor of another name.
