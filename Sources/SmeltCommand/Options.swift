@@ -83,7 +83,7 @@ struct ComputeOptions: ParsableArguments {
     name: .long,
     help: ArgumentHelp(
       "The arithmetic of products: float32, or int8, which multiplies INT8 weights that are declared to meet INT8 activations and weights in GGUF's blocks as whole numbers, as engines run W8A8 and llama.cpp its types, and the others in float32.",
-      valueName: "kind"))
+      valueName: "kind"), completion: .list(Compute.allCases.map(\.rawValue)))
   var compute: String = Compute.float32.rawValue
 
   /// Options of a run in this arithmetic.
@@ -101,9 +101,9 @@ struct JSONOption: ParsableArguments {
   var json = false
   @OptionGroup var color: ColorOption
 
-  /// Prints what was asked for.
-  func show(_ json: JSON, _ text: String) throws {
-    try self.json ? Output.line(json.text(indented: true)) : Output.report(text)
+  /// Prints what was asked for; the other is not made.
+  func show(_ json: @autoclosure () throws -> JSON, _ text: @autoclosure () throws -> String) throws {
+    if self.json { try Output.json(json()) } else { try Output.report(text()) }
   }
 }
 

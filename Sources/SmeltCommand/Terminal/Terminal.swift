@@ -79,6 +79,12 @@ enum Output {
   /// A text as it is, and a line break.
   static func line(_ text: String) throws { try bytes(Array((text + "\n").utf8)) }
 
+  /// A JSON value, indented, and a line break; a large one in pieces.
+  static func json(_ json: JSON) throws {
+    try json.forEachPiece(indented: true) { try text($0) }
+    try text("\n")
+  }
+
   /// A piece of text as it is.
   static func text(_ text: String) throws { try bytes(Array(text.utf8)) }
 

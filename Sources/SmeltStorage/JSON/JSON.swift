@@ -88,7 +88,10 @@ package struct JSONObject: Sendable {
   private struct ExactKey: Hashable {
     var key: String
 
-    static func == (a: ExactKey, b: ExactKey) -> Bool { a.key.utf8.elementsEqual(b.key.utf8) }
+    static func == (a: ExactKey, b: ExactKey) -> Bool {
+      // Their length tells nearly all keys apart.
+      a.key.utf8.count == b.key.utf8.count && a.key.utf8.elementsEqual(b.key.utf8)
+    }
 
     func hash(into hasher: inout Hasher) {
       var copy = key
@@ -96,6 +99,9 @@ package struct JSONObject: Sendable {
       copy.withUTF8 { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
     }
   }
+
+  /// As many keys are looked for one after the other: an entry of a ledger has a dozen, and there are a hundred thousand of them.
+  private static let few = 16
 
   /// An empty map.
   package init() {}
@@ -116,10 +122,12 @@ package struct JSONObject: Sendable {
 
   /// Adds a member at the end; false when the key is there already.
   package mutating func append(_ key: String, _ value: JSON) -> Bool {
-    if keys.count < 8 {
+    if keys.count < JSONObject.few {
       guard place(key) == nil else { return false }
     } else {
-      if keys.count == 8 { for (index, key) in keys.enumerated() { places[ExactKey(key: key)] = index } }
+      if keys.count == JSONObject.few {
+        for (index, key) in keys.enumerated() { places[ExactKey(key: key)] = index }
+      }
       if let place = places.updateValue(keys.count, forKey: ExactKey(key: key)) {
         places[ExactKey(key: key)] = place
         return false
@@ -131,7 +139,8 @@ package struct JSONObject: Sendable {
   }
 
   private func place(_ key: String) -> Int? {
-    keys.count > 8 ? places[ExactKey(key: key)] : keys.firstIndex { $0.utf8.elementsEqual(key.utf8) }
+    keys.count > JSONObject.few
+      ? places[ExactKey(key: key)] : keys.firstIndex { ExactKey(key: $0) == ExactKey(key: key) }
   }
 }
 

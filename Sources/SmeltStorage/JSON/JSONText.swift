@@ -35,11 +35,25 @@ extension JSON: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, Express
   /// back as the same value.
   package func text(indented: Bool = false) -> String {
     var out = ""
-    write(into: &out, indented: indented, level: 0)
+    write(into: &out, indented: indented, level: 0) { _ in }
     return out
   }
 
-  private func write(into out: inout String, indented: Bool, level: Int) {
+  /// Hands the same text over in pieces of about a megabyte: of a hundred thousand tensors it is never there at once.
+  package func forEachPiece(indented: Bool, _ body: (String) throws -> Void) rethrows {
+    var out = ""
+    try write(into: &out, indented: indented, level: 0) { text in
+      guard text.utf8.count >= 1 << 20 else { return }
+      try body(text)
+      text = ""
+    }
+    try body(out)
+  }
+
+  /// - Parameter grown: called behind each element, may take what there is so far.
+  private func write(
+    into out: inout String, indented: Bool, level: Int, _ grown: (inout String) throws -> Void
+  ) rethrows {
     switch content {
     case .null: out += "null"
     case .bool(let bool): out += bool ? "true" : "false"
@@ -50,12 +64,13 @@ extension JSON: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, Express
       out += number.isFinite ? "\(number)" : number.isNaN ? "NaN" : number < 0 ? "-1e999" : "1e999"
     case .string(let string): JSON.quote(string, into: &out)
     case .array(let array):
-      let flat = !indented || array.allSatisfy { $0.array == nil && $0.object == nil }
+      let flat = !indented || array.allSatisfy(\.isSingle)
       out += "["
-      for (index, element) in array.enumerated() {
+      for index in array.indices {
         if index > 0 { out += flat && indented ? ", " : "," }
         if !flat { JSON.newLine(level + 1, &out) }
-        element.write(into: &out, indented: indented, level: level + 1)
+        try array[index].write(into: &out, indented: indented, level: level + 1, grown)
+        try grown(&out)
       }
       if !flat && !array.isEmpty { JSON.newLine(level, &out) }
       out += "]"
@@ -66,19 +81,39 @@ extension JSON: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, Express
         if indented { JSON.newLine(level + 1, &out) }
         JSON.quote(object.keys[index], into: &out)
         out += indented ? ": " : ":"
-        object.values[index].write(into: &out, indented: indented, level: level + 1)
+        try object.values[index].write(into: &out, indented: indented, level: level + 1, grown)
+        try grown(&out)
       }
       if indented && object.count > 0 { JSON.newLine(level, &out) }
       out += "}"
     }
   }
 
+  /// Whether it is neither a list nor an object.
+  private var isSingle: Bool {
+    switch content {
+    case .array, .object: false
+    default: true
+    }
+  }
+
   private static func newLine(_ level: Int, _ out: inout String) {
-    out += "\n" + String(repeating: "  ", count: level)
+    out += "\n"
+    for _ in 0..<level { out += "  " }
   }
 
   private static func quote(_ string: String, into out: inout String) {
+    var string = string
+    // Nearly every text stands as it is.
+    let isPlain = string.withUTF8 { utf8 in
+      utf8.allSatisfy { $0 >= 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\") }
+    }
     out += "\""
+    guard !isPlain else {
+      out += string
+      out += "\""
+      return
+    }
     for scalar in string.unicodeScalars {
       switch scalar {
       case "\"": out += "\\\""
