@@ -102,20 +102,30 @@ package func peakMemoryBytes() -> Int {
   #endif
 }
 
-/// Memory that a new process can have: what Linux calls available, and not more than the limit of version 2 of control groups as a
-/// container sees it; what others in the group have is not taken off. Nil where the system does not say, as macOS does not.
+/// Memory that a new process can have: what Linux calls available, and not more than the least limit of the control groups that the
+/// process is in; what others in the groups have is not taken off. On macOS all memory of the machine. Nil where the system does not
+/// say.
 package func availableMemoryBytes() -> Int? {
-  func lines(_ path: String) -> [Substring] {
-    guard let file = fopen(path, "r") else { return [] }
-    defer { fclose(file) }
-    var text = [UInt8](repeating: 0, count: 8192)
-    let count = fread(&text, 1, text.count, file)
-    return String(decoding: text[..<count], as: UTF8.self).split(separator: "\n")
-  }
-  let line = lines("/proc/meminfo").first { $0.hasPrefix("MemAvailable:") }
-  let available = line.flatMap { Int($0.filter(\.isNumber)) }.map { $0 * 1024 }
-  let limit = lines("/sys/fs/cgroup/memory.max").first.flatMap { Int($0) }
-  return [available, limit].compactMap { $0 }.min()
+  #if canImport(Darwin)
+    var size: UInt64 = 0
+    var length = MemoryLayout<UInt64>.size
+    return sysctlbyname("hw.memsize", &size, &length, nil, 0) == 0 ? Int(exactly: size) : nil
+  #else
+    func read(_ path: String) -> String? {
+      guard let file = fopen(path, "r") else { return nil }
+      defer { fclose(file) }
+      var text: [UInt8] = []
+      var buffer = [UInt8](repeating: 0, count: 8192)
+      // A table of mounts is longer than a page or two, and no file here has a megabyte.
+      while text.count < 1 << 20, case let count = fread(&buffer, 1, buffer.count, file), count > 0 {
+        text += buffer[..<count]
+      }
+      return String(decoding: text, as: UTF8.self)
+    }
+    let line = read("/proc/meminfo")?.split(separator: "\n").first { $0.hasPrefix("MemAvailable:") }
+    let available = line.flatMap { Int($0.filter(\.isNumber)) }.map { $0 * 1024 }
+    return [available, ControlGroups(read).memoryLimit].compactMap { $0 }.min()
+  #endif
 }
 
 /// Returns the memory that is free inside the allocator to the system. Arrays of a layer's many sizes leave holes, and
