@@ -177,4 +177,47 @@ import Testing
     #expect(summary.heatMap.hasPrefix("<svg ") && summary.heatMap.hasSuffix("</svg>\n"))
     #expect(summary.page.contains("Starved experts and what they got") && summary.page.contains("<svg "))
   }
+
+  /// A page of tens of thousands of experts is within a megabyte, however their tokens are spread, and no expert is missing.
+  @Test func aLargeReportStaysSmall() throws {
+    let folder = TemporaryFolder()
+    var (_, summary) = try statistics(
+      try openFixture("deepseek_v4"), repeated, CalibrationPolicy(.topUp, minTokens: 8), in: folder)
+    let (layers, experts) = (175, 384)
+    var random = SplitMix64(seed: 1)
+    summary.expertTokens = (0..<layers).map { layer in
+      // Every second expert is starved, the others have one to a million tokens.
+      ExpertTokens(
+        layer: layer, counts: (0..<experts).map { $0 % 2 == 0 ? random.below(8) : 8 << random.below(17) })
+    }
+    summary.sources = summary.expertTokens.map { layer in
+      ExpertSources(
+        layer: layer.layer,
+        experts: layer.counts.map { ExpertSource(own: $0, kind: $0 < 8 ? .weightsAlone : .own) })
+    }
+    let page = summary.page
+    #expect(page.utf8.count < 1_000_000, "\(page.utf8.count)")
+    #expect(page.contains("And \(grouped(32_600)) more"), "\(page.suffix(300))")
+    let document = try Markup(summary.heatMap)
+    let rows = document.all("g").filter { $0.children.first?.name == "title" }
+    #expect(rows.count == layers)
+    for (row, layer) in zip(rows, summary.expertTokens) {
+      // Runs of the shades: together every cell once, and the marks the starved ones.
+      var shaded: [Int] = []
+      var marked: [Int] = []
+      for path in row.all("path") {
+        var place = 0
+        var cells: [Int] = []
+        for run in (path.attributes["d"] ?? "").split(whereSeparator: { "Mm".contains($0) }) {
+          let numbers = run.split { " h".contains($0) }.compactMap { Int($0) }
+          place += numbers[0]
+          cells += Array(place..<place + numbers[2])
+          place += numbers[2]
+        }
+        if path.attributes["stroke-width"] == nil { shaded += cells } else { marked += cells }
+      }
+      #expect(shaded.sorted() == Array(0..<experts))
+      #expect(marked == layer.counts.indices.filter { layer.counts[$0] < 8 })
+    }
+  }
 }

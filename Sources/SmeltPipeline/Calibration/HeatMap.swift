@@ -25,10 +25,23 @@ struct HeatMap {
   /// What no token reached.
   private static let empty = "#d7301f"
 
-  /// A colour on a logarithmic scale from 1 to `most`.
+  /// With more cells than these, cells of one row and one shade are one path, and a row tells its numbers, not each cell: a picture of
+  /// tens of thousands of experts takes hundreds of kilobytes.
+  private static let mostCells = 4096
+  /// So many shades that picture has.
+  private static let shades = 24
+
+  /// Where a count stands on a logarithmic scale from 1 to `most`: 0 to 1.
+  private func share(_ count: Int, most: Int) -> Double {
+    most > 1 ? logarithm(Double(count)) / logarithm(Double(most)) : 1
+  }
+
+  /// A colour on that scale.
   private func colour(_ count: Int, most: Int) -> String {
-    guard count > 0 else { return HeatMap.empty }
-    let share = most > 1 ? logarithm(Double(count)) / logarithm(Double(most)) : 1
+    count > 0 ? colour(share(count, most: most)) : HeatMap.empty
+  }
+
+  private func colour(_ share: Double) -> String {
     let place = share * Double(HeatMap.colours.count - 1)
     let low = min(Int(place), HeatMap.colours.count - 2)
     let part = place - Double(low)
@@ -38,6 +51,45 @@ struct HeatMap {
       return text.count == 1 ? "0" + text : text
     }
     return "#" + hex(a.0, b.0) + hex(a.1, b.1) + hex(a.2, b.2)
+  }
+
+  /// Runs of cells of a row, as strokes from cell to cell.
+  private static func path(_ cells: [Int]) -> String {
+    var out = ""
+    var (place, next) = (0, 0)
+    while next < cells.count {
+      var end = next + 1
+      while end < cells.count, cells[end] == cells[end - 1] + 1 { end += 1 }
+      out += (out.isEmpty ? "M\(cells[next]) 0" : "m\(cells[next] - place) 0") + "h\(end - next)"
+      place = cells[next] + end - next
+      next = end
+    }
+    return out
+  }
+
+  /// A row of a large picture.
+  private func strokes(_ layer: ExpertTokens, _ x: Int, _ y: Int, _ cell: Int, _ row: Int, most: Int)
+    -> String
+  {
+    var cells: [Int: [Int]] = [:]
+    for (expert, count) in layer.counts.enumerated() {
+      let shade =
+        count > 0 ? Int((share(count, most: most) * Double(HeatMap.shades - 1)).rounded()) : -1
+      cells[shade, default: []].append(expert)
+    }
+    let (least, largest) = (layer.counts.min() ?? 0, layer.counts.max() ?? 0)
+    let starved = layer.counts.indices.filter { layer.counts[$0] < minTokens }
+    var out =
+      "<g transform=\"translate(\(x) \(fixed(Double(y) + Double(row) / 2, 1))) scale(\(cell) 1)\" stroke-width=\"\(row)\" fill=\"none\">"
+      + "<title>layer \(layer.layer): \(grouped(least)) to \(grouped(largest)) tokens, \(starved.count) experts below \(minTokens)</title>"
+    for (shade, own) in cells.sorted(by: { $0.key < $1.key }) {
+      let stroke = shade < 0 ? HeatMap.empty : colour(Double(shade) / Double(HeatMap.shades - 1))
+      out += "<path stroke=\"\(stroke)\" d=\"\(HeatMap.path(own))\"/>"
+    }
+    if !starved.isEmpty {
+      out += "<path stroke=\"#ffb000\" stroke-width=\"2\" d=\"\(HeatMap.path(starved))\"/>"
+    }
+    return out + "</g>\n"
   }
 
   /// The picture, a document of its own. Starved experts have a mark; each cell tells its numbers to a pointer.
@@ -64,11 +116,16 @@ struct HeatMap {
       out += HeatMap.text(left + expert * cell + cell / 2, top - 6, "\(expert)", anchor: "middle")
     }
     let labelled = ceilDivide(12, row)
+    let isLarge = layers.reduce(0) { $0 + $1.counts.count } > HeatMap.mostCells
     for (place, layer) in layers.enumerated() {
       let y = top + place * row
       if place % labelled == 0 {
         out += HeatMap.text(
           left - 6, y + row / 2 + 4, place == 0 ? "layer \(layer.layer)" : "\(layer.layer)", anchor: "end")
+      }
+      guard !isLarge else {
+        out += strokes(layer, left, y, cell, row, most: most)
+        continue
       }
       for (expert, count) in layer.counts.enumerated() {
         let x = left + expert * cell
@@ -121,6 +178,9 @@ extension CalibrationSummary {
   /// Tokens by layer and expert as an SVG document.
   package var heatMap: String { HeatMap(expertTokens, sources, minTokens: policy.minTokens).svg }
 
+  /// So many starved experts the page lists.
+  private static let mostListed = 1000
+
   /// The heat map and a table of the starved experts as one self-contained page.
   package var page: String {
     let starved = Starved(sources).experts
@@ -145,13 +205,16 @@ extension CalibrationSummary {
       "Starved experts and what they got",
       HTML.table(
         ["layer", "expert", "own tokens", "topped up", "replayed", "source"],
-        starved.map {
+        starved.prefix(CalibrationSummary.mostListed).map {
           [
             "\($0.layer)", "\($0.expert)", "\($0.source.own)", "\($0.source.toppedUp)",
             "\($0.source.replayed)",
             $0.source.kind.words,
           ]
-        }))
+        })
+        + (starved.count > CalibrationSummary.mostListed
+          ? "<p>And \(grouped(starved.count - CalibrationSummary.mostListed)) more, which <code>calibrate --json</code> lists.</p>\n"
+          : ""))
     return page.text
   }
 }
