@@ -10,7 +10,7 @@ struct MethodFlags: ParsableArguments {
     name: .long,
     help: ArgumentHelp(
       "How codes and scales are chosen: \(MethodOptions.methodNames). All but rtn need --calibration. Default: gptq where --calibration is given and weights become four bits (int4-group, nvfp4, mxfp4, q4_0 …), without a budget; else rtn.",
-      valueName: "method"))
+      valueName: "method"), completion: .list(MethodOptions.methods))
   var method: String?
 
   @Flag(inversion: .prefixedNo, help: "gptq: round the columns with the largest inputs first.")
@@ -27,7 +27,7 @@ struct MethodFlags: ParsableArguments {
     name: .long,
     help: ArgumentHelp(
       "What a layer sees while its weights are chosen: 'result' (the layers before it quantized) or 'source'.",
-      valueName: "which"))
+      valueName: "which"), completion: .list(["result", "source"]))
   var inputs: String = "source"
 
   @Option(

@@ -9,14 +9,16 @@ struct RederiveFlags: ParsableArguments {
   @Option(
     name: .customLong("rederive"),
     help: ArgumentHelp(
-      "Make the result again from this source and compare the bytes of its tensors.", valueName: "source"))
+      "Make the result again from this source and compare the bytes of its tensors.", valueName: "source"),
+    completion: .file())
   var source: String?
   @Option(
     name: .long, help: ArgumentHelp("With --rederive: only n tensors, at equal steps.", valueName: "n"))
   var sample: Int?
   @Option(
     name: .long,
-    help: ArgumentHelp("With --rederive: the statistics that it was made by.", valueName: "file"))
+    help: ArgumentHelp("With --rederive: the statistics that it was made by.", valueName: "file"),
+    completion: .file())
   var statistics: String?
 
   func validate() throws {
@@ -38,7 +40,7 @@ struct AttestOption: ParsableArguments {
     name: .long,
     help: ArgumentHelp(
       "Write what was made of what as a statement of in-toto, for programs that sign and check such (Formats/attestation.md).",
-      valueName: "file"))
+      valueName: "file"), completion: .file())
   var attest: String?
 
   /// The statement's file, refused before the work where it cannot be written.

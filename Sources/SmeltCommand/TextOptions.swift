@@ -32,9 +32,14 @@ struct TextOptions: ParsableArguments {
   /// What was given, as it was given.
   var path: String { text.first ?? tokens ?? "" }
 
+  /// Refuses a command line without a text.
+  func require() throws {
+    guard !isEmpty else { throw ValidationError("give --text or --tokens") }
+  }
+
   /// - Parameter isApart: whether several texts are cut each by itself.
   func windows(_ model: Model, isApart: Bool = false) throws -> Windows {
-    guard !isEmpty else { throw ValidationError("give --text or --tokens") }
+    try require()
     guard text.isEmpty else { return try cut.windows(text, model, isApart: isApart) }
     try model.requireForwardPass()
     guard !cut.bytes else { throw ValidationError("--bytes is for --text") }
@@ -47,8 +52,11 @@ struct TextOptions: ParsableArguments {
 
 /// How texts are cut, and which windows run.
 struct WindowOptions: ParsableArguments {
+  /// Tokens per window where nobody says.
+  static let usualContext = 256
+
   @Option(name: .long, help: ArgumentHelp("Tokens per window.", valueName: "n"))
-  var context: Int = 256
+  var context = WindowOptions.usualContext
 
   @Option(
     name: .long,
@@ -114,7 +122,7 @@ struct PolicyOptions: ParsableArguments {
     name: .long,
     help: ArgumentHelp(
       "What experts below --min-tokens get: top-up (more of the text, then the tokens that came nearest), weight-only, peer-max (activation ranges of their peers) or refuse. Default: top-up, in parts weight-only.",
-      valueName: "policy"))
+      valueName: "policy"), completion: .list(CalibrationPolicy.Kind.allCases.map(\.rawValue)))
   var policy: String?
 
   @Option(

@@ -35,6 +35,18 @@ import Testing
       "job slurm tiny s --verb calibrate --nodes 2 --text t --context 64"
     ),
     ("generate tiny -p a -n 3 --temp 0", "generate tiny --prompt a --max-tokens 3"),
+    (
+      "job slurm tiny s --verb calibrate --nodes 2 -f t --chunks 3 -c 64",
+      "job slurm tiny s --verb calibrate --nodes 2 --text t --tokens-limit 192 --context 64"
+    ),
+    (
+      "job slurm tiny s -f --verb calibrate --nodes 2 --text t --chunks=-1",
+      "job slurm tiny s -f --verb calibrate --nodes 2 --text t"
+    ),
+    (
+      "evaluate v4 --file t --bytes --chunks 1 -c 3 | cut -c 1-20",
+      "evaluate v4 --context 3 --tokens-limit 3 --text t --bytes | cut -c 1-20"
+    ),
   ])
   func habitsMeanWhatTheySay(habit: String, ours: String) throws {
     let shell = Shell()
@@ -117,6 +129,42 @@ import Testing
     ("inspect --json r.json v4", "unexpected argument 'v4'", "--json > r.json"),
     ("check v4 --threads x", "the value 'x' is invalid for '--threads <n>'", ""),
     ("quantize v4 o W8A8 --save-statistics s", "--save-statistics needs --calibration", ""),
+    ("quantize v4 o --scheme q8_0 --obsrver mse", "unknown option '--obsrver'", "did you mean --observer?"),
+    ("quantize --obsrver mse v4 o --scheme int8", "unknown option '--obsrver'", "did you mean --observer?"),
+    ("quantize v4 o.gguf --scheme IQ2_XXS", "'IQ2_XXS' is read, not written", "nearest in bits: q2_k"),
+    ("convert v4 o.gguf iq3_m", "'iq3_m' is read, not written", "nearest in bits: q3_k"),
+    (
+      "quantize v4 o.gguf UD-Q4_K_XL", "'UD-Q4_K_XL' is a mixture that llama-quantize does not have",
+      "nearest: q4_k_m"
+    ),
+    ("quantize v4 o --scheme gptq-4bit", "'gptq-4bit' is no scheme here", "--method gptq"),
+    ("quantize v4 o --scheme AWQ", "'AWQ' is no scheme here", "--method awq"),
+    ("quantize v4 o --scheme bnb-nf4", "'bnb-nf4' is no scheme here", "int4-group"),
+    ("quantize v4 o --scheme modelopt_fp4", "'modelopt_fp4' is no scheme here", "--layout modelopt"),
+    ("quantize v4 o --scheme exl2", "'exl2' is no scheme here", "neither read nor written"),
+    ("job slurm v4 o --nodes 2 --scheme nope", "unknown scheme 'nope'", "known: keep"),
+    ("job slurm v4 o --nodes 2 --scheme int8 --observer nope", "unknown observer 'nope'", "known: "),
+    ("job kubernetes v4 o.ingot --nodes 2 --compression nope", "unknown compression 'nope'", "fast"),
+    ("job slurm v4 o --nodes 2 --for nope", "unknown place to run 'nope'", "known: "),
+    (
+      "job slurm v4 s --verb calibrate --nodes 2 --text t --policy nope", "unknown policy 'nope'", "top-up"
+    ),
+    ("job slurm v4 s --verb calibrate --nodes 2", "give --text or --tokens", ""),
+    (
+      "job slurm v4 v4 --verb verify --json r --nodes 2 --text t --profile nope", "unknown profile 'nope'",
+      "good"
+    ),
+    (
+      "job kubernetes v4 v4 --verb verify --json r --nodes 2 --text t --as nope", "unknown engine 'nope'", ""
+    ),
+    (
+      "job slurm v4 v4 --verb verify --json r --nodes 2 --text t --compute nope",
+      "unknown arithmetic 'nope'", "int8"
+    ),
+    ("calibrate v4 m.gguf --text t --chunks x", "--chunks is no number of windows", "--tokens-limit"),
+    (
+      "calibrate v4 m.gguf --text t --process-output", "there is no option --process-output here", "omit it"
+    ),
     ("generate v4 --prompt a -ngl 99", "there is no option -ngl here", "runs on the processor"),
   ])
   func theRestIsAnswered(line: String, problem: String, help: String) throws {

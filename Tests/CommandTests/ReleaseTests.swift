@@ -27,6 +27,7 @@ import Testing
         text.hasPrefix(".TH \(page.uppercased().replacing(" ", with: "-")) 1 ")
           && text.contains("\n.SH NAME\n"))
       let help = try shell.run("smelt\(words) --help").stdout
+      #expect(help.split(separator: "\n").allSatisfy { $0.count <= 80 }, "\(page)")
       for line in help.split(separator: "\n") where line.hasPrefix("  -") {
         let option = line.split { " ,/".contains($0) }.first { $0.hasPrefix("--") } ?? ""
         #expect(text.contains("\\fB\(option.replacing("-", with: "\\-"))\\fR"), "\(page): \(option)")
@@ -35,6 +36,13 @@ import Testing
       let known = [".TH", ".SH", ".TP", ".PP", ".nf", ".fi"]
       for line in text.split(separator: "\n") where line.hasPrefix(".") {
         #expect(known.contains(String(line.prefix { $0 != " " })), "\(line)")
+      }
+      // What man does not fill is indented by seven.
+      var isFilled = true
+      for line in text.split(separator: "\n") {
+        if line == ".nf" || line == ".fi" { isFilled = line == ".fi" }
+        let shown = line.replacing("\\-", with: "-").replacing("\\e", with: "\\").replacing("\\&", with: "")
+        #expect(isFilled || shown.count <= 73, "\(page): \(line)")
       }
     }
     #expect(try shell.run("smelt manual nosuch").exit == 64)
@@ -57,6 +65,33 @@ import Testing
       #expect(names.count > 10 && missing == [], "\(missing)")
     }
     for command in ["inspect", "quantize", "kubernetes"] { #expect(words.contains(command), "\(command)") }
+  }
+
+  /// An option whose words are a closed list offers them: what offers nothing takes a number, a name or a text.
+  @Test func shellsCompleteEveryClosedList() throws {
+    let open: Set<String> = [
+      "n", "x", "size", "i/n", "pattern", "name", "v", "version", "prompt", "image", "time", "bits",
+      "schemes", "share", "rounds", "tokens", "token", "lengths", "p", "seed",
+    ]
+    var closed: Set<String> = []
+    func walk(_ command: JSON, _ path: String) {
+      for argument in command["arguments"]?.array ?? [] where argument["kind"]?.string == "option" {
+        let name = (argument["names"]?.array ?? []).compactMap { $0["name"]?.string }.last ?? ""
+        let offers = argument["completionKind"].map { !$0.isNull } ?? false
+        let value = argument["valueName"]?.string ?? ""
+        #expect(offers || open.contains(value), "\(path) --\(name) <\(value)>")
+        if argument["completionKind"]?["list"] != nil { closed.insert(name) }
+      }
+      for next in command["subcommands"]?.array ?? [] {
+        walk(next, path + " " + (next["commandName"]?.string ?? ""))
+      }
+    }
+    walk(try Shell().run("smelt --experimental-dump-help").json()["command"] ?? JSON(.null), "smelt")
+    let expected = [
+      "method", "inputs", "layout", "activations", "kv-cache", "policy", "compute", "verb", "observer", "mtp",
+      "compression", "to", "for", "as", "profile", "scheme", "color",
+    ]
+    #expect(expected.filter { !closed.contains($0) } == [])
   }
 
   /// What bash offers behind `--scheme W8`.

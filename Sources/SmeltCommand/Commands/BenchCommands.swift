@@ -43,6 +43,7 @@ struct BenchKernelsCommand: ParsableCommand {
 struct BenchCodecCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "codec", abstract: "Measures what an ingot's codecs make of weights, and how fast.",
+    usage: "smelt bench codec [<options>]",
     discussion: """
       Ratio is stored bytes over content. Rates are GB of content a second, the median of all passes, warm, from memory to
       memory; copy is a plain copy of the same bytes in the same run. Without --input the weights are generated: normal,

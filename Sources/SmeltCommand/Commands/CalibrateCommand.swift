@@ -60,6 +60,12 @@ struct CalibrateCommand: ParsableCommand {
     }
   }
 
+  /// Refuses words that no model could make right.
+  func check() throws {
+    try text.require()
+    _ = try starved.chosen(inParts: true)
+  }
+
   func run() throws {
     let statistics = try named.path(statistics, "statistics")
     let share = try Share.asked(parts.shard)

@@ -100,7 +100,9 @@ struct JobOptions: ParsableArguments {
   var model: String
   @Argument(help: "The result, on a file system that all tasks share.", completion: .file())
   var result: String
-  @Option(name: .long, help: ArgumentHelp("What is shared: convert, calibrate or verify.", valueName: "verb"))
+  @Option(
+    name: .long, help: ArgumentHelp("What is shared: convert, calibrate or verify.", valueName: "verb"),
+    completion: .list(JobScript.Verb.allCases.map(\.rawValue)))
   var verb: String = JobScript.Verb.convert.rawValue
   @Option(name: .long, help: ArgumentHelp("How many tasks share the work.", valueName: "n"))
   var nodes: Int
@@ -117,6 +119,11 @@ struct JobOptions: ParsableArguments {
     help: "Options of the verb, as `smelt convert --help` and so on have them.")
   var words: [String] = []
 
+  /// The usage of a scheduler's command, which the parser would write in one long line.
+  static func usage(_ scheduler: String) -> String {
+    "smelt job \(scheduler) [<options>] <model> <result> --nodes <n>"
+  }
+
   /// The script, its words held against the verb first.
   func script() throws -> JobScript {
     guard let verb = JobScript.Verb(rawValue: verb) else {
@@ -124,9 +131,12 @@ struct JobOptions: ParsableArguments {
     }
     var report: String?
     switch verb {
-    case .convert: _ = try ConvertCommand.parse([model, result] + words)
-    case .calibrate: _ = try CalibrateCommand.parse([model, result] + words)
-    case .verify: report = try VerifyCommand.parse([model, result] + words).json
+    case .convert: try ConvertCommand.parse([model, result] + words).check()
+    case .calibrate: try CalibrateCommand.parse([model, result] + words).check()
+    case .verify:
+      let command = try VerifyCommand.parse([model, result] + words)
+      try command.check()
+      report = command.json
     }
     var script = try JobScript(
       verb, model: JobOptions.placed(model), result: absolutePath(result),
@@ -180,15 +190,23 @@ struct JobCommand: ParsableCommand {
     commandName: "job",
     abstract:
       "Prints a script that shares a conversion, a calibration or a verification among the machines of a cluster.",
-    discussion: "Example: smelt job slurm DIR OUT --nodes 8 --scheme fp8-channel > job.sh; bash job.sh",
+    discussion: """
+      Example:
+        smelt job slurm DIR OUT --nodes 8 --scheme fp8-channel > job.sh
+        bash job.sh
+      """,
     subcommands: [SlurmCommand.self, KubernetesCommand.self])
 }
 
 struct SlurmCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "slurm", abstract: "A job array that writes the shares, and a join that waits for it.",
-    discussion:
-      "Example: smelt job slurm DIR OUT --nodes 8 --cores 16 --scheme fp8-channel > job.sh; bash job.sh")
+    usage: JobOptions.usage("slurm"),
+    discussion: """
+      Example:
+        smelt job slurm DIR OUT --nodes 8 --scheme fp8-channel > job.sh
+        bash job.sh
+      """)
 
   @OptionGroup var job: JobOptions
   @Option(name: .long, help: ArgumentHelp("How long a task may take, in Slurm's words.", valueName: "time"))
@@ -206,9 +224,12 @@ struct SlurmCommand: ParsableCommand {
 struct KubernetesCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "kubernetes", abstract: "An indexed job that writes the shares, and a job for the join.",
-    discussion:
-      "Example: smelt job kubernetes /data/DIR /data/OUT --nodes 8 --image registry/smelt --claim models --scheme fp8-channel > job.yaml"
-  )
+    usage: JobOptions.usage("kubernetes"),
+    discussion: """
+      Example:
+        smelt job kubernetes /data/DIR /data/OUT --nodes 8 --scheme fp8-channel \\
+          --image registry/smelt --claim models > job.yaml
+      """)
 
   @OptionGroup var job: JobOptions
   @Option(name: .long, help: ArgumentHelp("The image that holds the command.", valueName: "image"))

@@ -8,6 +8,7 @@ struct CompareCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "compare",
     abstract: "Holds several results of one source against each other, by their reports.",
+    usage: "smelt compare [<options>] <reports> ...",
     discussion: """
       Reads what `smelt verify --json FILE` wrote, a file for each result, and says
       size and KL divergence side by side. The results at the front are those to

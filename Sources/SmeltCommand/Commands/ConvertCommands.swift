@@ -108,10 +108,9 @@ struct SchemeOptions: ParsableArguments {
   /// Commands that have these options.
   static let takers = ["plan", "convert", "quantize"]
 
-  func request(
-    _ model: Model, _ result: String, calibrates: Bool = false, opening: OpenOptions,
-    share: ShareOptions? = nil, _ run: RunOptions
-  ) throws -> ConvertOptions {
+  /// What is asked, as far as words alone say it.
+  /// - Throws: `RequestError` usage, `ValidationError`.
+  private func request(_ share: ShareOptions?) throws -> ConversionRequest {
     for (name, size) in [
       ("--split-max-size", splitMaxSize), ("--max-shard-size", maxShardSize),
       ("--max-part-size", maxPartSize), ("--unit-size", share?.unitSize),
@@ -123,12 +122,22 @@ struct SchemeOptions: ParsableArguments {
     guard deployment == nil || scheme == nil && recipe == nil else {
       throw ValidationError("--for chooses the scheme: leave --scheme and --recipe away")
     }
-    let request = ConversionRequest(
+    return ConversionRequest(
       scheme: scheme, deployment: try deployment.map { try Deployment.named($0) }, recipePath: recipe,
       statisticsPath: statistics, observer: observer,
       drafts: mtp, exactOnly: exactOnly, compression: compression, kind: to, overwrite: overwrite,
       splitMaxSize: splitMaxSize?.bytes,
       maxShardSize: maxShardSize?.bytes, maxPartSize: maxPartSize?.bytes, engines: engines.words)
+  }
+
+  /// Refuses words that no model could make right.
+  func check(_ result: String, _ share: ShareOptions) throws { try request(share).check(result: result) }
+
+  func request(
+    _ model: Model, _ result: String, calibrates: Bool = false, opening: OpenOptions,
+    share: ShareOptions? = nil, _ run: RunOptions
+  ) throws -> ConvertOptions {
+    let request = try request(share)
     var options = try request.options(for: model, result: result, calibrates: calibrates, run)
     (options.resume, options.isStrict) = (resume, strict)
     options.journalStep = journalStep?.bytes ?? options.journalStep
@@ -243,6 +252,9 @@ struct ConvertCommand: ParsableCommand {
     scheme.scheme = try operands.settle(scheme.scheme)
     try share.refuse(stating)
   }
+
+  /// Refuses words that no model could make right.
+  func check() throws { try scheme.check(operands.path, share) }
 
   func run() throws {
     let own = try share.share()

@@ -68,7 +68,7 @@ private struct ManualPage {
       roff(string(declared, "abstract")),
     ]
     let discussion = string(declared, "discussion")
-    if !discussion.isEmpty { lines += [".PP", ".nf", roff(discussion), ".fi"] }
+    if !discussion.isEmpty { lines += ManualPage.paragraphs(discussion) }
     if !commands.isEmpty {
       lines.append(".SH COMMANDS")
       for command in commands {
@@ -91,6 +91,27 @@ private struct ManualPage {
       ? [path.dropLast().joined(separator: "-")] : commands.map { $0.path.joined(separator: "-") }
     lines += [".SH SEE ALSO", others.map { "\\fB\(roff($0))\\fR(1)" }.joined(separator: ", ")]
     return lines.joined(separator: "\n") + "\n"
+  }
+
+  /// A discussion: prose in paragraphs, which fill the reader's lines; indented lines as they are, without what they share of the
+  /// indentation, so that 80 columns hold them.
+  private static func paragraphs(_ text: String) -> [String] {
+    var lines: [String] = []
+    let all = text.split(separator: "\n", omittingEmptySubsequences: false)
+    var rest = all[...]
+    while let line = rest.first {
+      let isVerbatim = line.hasPrefix(" ")
+      let run = rest.prefix { !$0.isEmpty && $0.hasPrefix(" ") == isVerbatim }
+      rest = rest.dropFirst(max(1, run.count))
+      guard !run.isEmpty else { continue }
+      guard isVerbatim else {
+        lines += [".PP", roff(run.joined(separator: "\n"))]
+        continue
+      }
+      let shared = run.map { $0.prefix { $0 == " " }.count }.min() ?? 0
+      lines += [".nf", roff(run.map { $0.dropFirst(shared) }.joined(separator: "\n")), ".fi"]
+    }
+    return lines
   }
 
   private var synopsis: String {

@@ -7,6 +7,7 @@ import SmeltStorage
 struct InspectCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "inspect", abstract: "Shows what a model is, from its headers alone.",
+    usage: "smelt inspect [<options>] <model>",
     discussion: "Example: smelt inspect DeepSeek-V4-Flash --tensors")
 
   @Argument(

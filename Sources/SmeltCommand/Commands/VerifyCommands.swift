@@ -75,7 +75,7 @@ struct VerifyCommand: ParsableCommand {
     name: .long,
     help: ArgumentHelp(
       "Also run with rounded activations: int8 or fp8 with a scale for each token, static-int8 or static-fp8 with one for each weight, gguf in blocks as llama.cpp rounds them, or declared: what the result's configuration says, caches included.",
-      valueName: "kind"))
+      valueName: "kind"), completion: .list(ActivationRounding.Kind.allCases.map(\.rawValue)))
   var activations: String?
   @Option(
     name: .customLong("as"),
@@ -126,6 +126,15 @@ struct VerifyCommand: ParsableCommand {
     if let minTop1, !(0...1).contains(minTop1) { throw ValidationError("--min-top1 must be from 0 to 1") }
   }
 
+  /// Refuses words that no model could make right.
+  func check() throws {
+    try text.require()
+    _ = try profile.map { try Thresholds.Profile.named($0) }
+    _ = try Compute.named(compute.compute)
+    _ = try roundingKind()
+    _ = try engine.map { try Engine.named($0) }
+  }
+
   func run() throws { try report(folders: nil, showsJSON: false, removesParts: false) }
 
   /// Runs the comparison, or joins the parts that are in some folders.
@@ -156,13 +165,19 @@ struct VerifyCommand: ParsableCommand {
 
   /// How the result's activations are rounded in a further pass.
   private func rounding(_ b: Model) throws -> ActivationRounding? {
+    try roundingKind().map { kind in
+      try ActivationRounding(
+        kind, statistics: try statistics.map { try readStatistics($0, for: b) }, for: b)
+    }
+  }
+
+  private func roundingKind() throws -> ActivationRounding.Kind? {
     try activations.map { name in
       guard let kind = ActivationRounding.Kind(rawValue: name) else {
         throw unknownName(
           name, kind: "rounding of activations", among: ActivationRounding.Kind.allCases.map(\.rawValue))
       }
-      return try ActivationRounding(
-        kind, statistics: try statistics.map { try readStatistics($0, for: b) }, for: b)
+      return kind
     }
   }
 
@@ -238,7 +253,8 @@ struct DiffCommand: ParsableCommand {
       the configurations, and what the tokenizers do, and runs nothing. Exit status
       1 when numbers or ids differ.
 
-      --html writes a page: the largest differences by layer and role, and the worst weights.
+      --html writes a page: the largest differences by layer and role, and the
+      worst weights.
 
       Example: smelt diff DIR out.ingot
       """)
@@ -273,6 +289,7 @@ struct DiffCommand: ParsableCommand {
 struct DemoCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "demo", abstract: "Quantizes, verifies and reports the bundled trained model.",
+    usage: "smelt demo [<options>]",
     discussion: """
       Works in a temporary folder that it removes.
 

@@ -25,6 +25,7 @@ enum Habits {
       writers.subtracting(["plan"]).union(["verify", "compare", "diff"])
     ),
     (["-c", "--ctx-size"], "--context", readers),
+    (["--file"], "--text", ["calibrate", "verify", "evaluate"]),
     (["-n", "--n-predict", "--predict", "--max-new-tokens"], "--max-tokens", ["generate"]),
     (["-p"], "--prompt", ["generate"]), (["--temp"], "--temperature", ["generate"]),
     (["-s"], "--seed", ["generate"]),
@@ -69,6 +70,15 @@ enum Habits {
       ["--wbits", "--w_bit", "--w-bit"], "the scheme says it: --scheme int8-channel, int4-group, q4_k_m"
     ),
     (
+      ["--output-frequency", "--save-frequency", "-ofreq"],
+      "--checkpoint-seconds says how much of a calibration may be lost, --resume continues it"
+    ),
+    (["--output-format"], "the name of the result says it: NAME.gguf is an importance matrix"),
+    (["--in-file"], "--text takes several texts, and tasks that share one are joined by `smelt join`"),
+    (["--show-statistics"], "--report FILE draws the tokens of each expert"),
+    (["--no-ppl"], "omit it: no perplexity is computed; `smelt evaluate` does"),
+    (["--process-output"], "omit it: all matrices that the pass multiplies by are recorded"),
+    (
       ["--gpu", "--device", "-ngl", "--n-gpu-layers", "--gpu-layers"],
       "omit it: smelt runs on the processor"
     ),
@@ -111,7 +121,38 @@ enum Habits {
         words.append(next)
       }
     }
+    if readers.contains(verb) { try readChunks(&words, verb) }
     return [command] + model + words + arguments[end...]
+  }
+
+  /// Rewrites words of llama-imatrix and llama-perplexity that need others beside them: `--chunks N`, windows of `--context`, and `-f`,
+  /// which is the text of a calibration where no other is given.
+  private static func readChunks(_ words: inout [String], _ verb: String) throws {
+    func place(of option: String) -> Int? {
+      words.firstIndex { $0 == option || $0.hasPrefix(option + "=") }
+    }
+    func value(at place: Int) -> String? {
+      if let equal = words[place].firstIndex(of: "=") {
+        return String(words[place][words[place].index(after: equal)...])
+      }
+      return place + 1 < words.count ? words[place + 1] : nil
+    }
+    if verb == "calibrate", let flag = words.firstIndex(of: "-f"), flag + 1 < words.count,
+      !words[flag + 1].hasPrefix("-"), place(of: "--text") == nil, place(of: "--tokens") == nil
+    {
+      words[flag] = "--text"
+    }
+    guard let chunks = place(of: "--chunks") else { return }
+    let context =
+      place(of: "--context").map { value(at: $0).flatMap { Int($0) } } ?? WindowOptions.usualContext
+    guard let count = value(at: chunks).flatMap({ Int($0) }), count == -1 || count > 0, let context,
+      case let (tokens, overflow) = count.multipliedReportingOverflow(by: context), !overflow
+    else {
+      throw RequestError(
+        .usage, "--chunks is no number of windows", help: "--tokens-limit N says how many tokens are used")
+    }
+    words.removeSubrange(chunks...(words[chunks].contains("=") ? chunks : chunks + 1))
+    if count > 0 { words.insert(contentsOf: ["--tokens-limit", "\(tokens)"], at: chunks) }
   }
 
   /// The verb whose words a script's command line has.

@@ -12,6 +12,10 @@ extension RequestError {
   init(refusal message: String, of arguments: [String]) {
     let command = UsageErrors.command(arguments)
     var problem = message
+    // The parser looks for unknown options last, when their values were taken for operands.
+    if !problem.contains("nknown option"), let unknown = UsageErrors.unknownOption(arguments, command) {
+      problem = "unknown option '\(unknown.name)'" + (unknown.near.map { ". Did you mean '\($0)'?" } ?? "")
+    }
     var help = "smelt \((command + ["--help"]).joined(separator: " ")) shows operands, options and an example"
     if let hint = problem.firstRange(of: ". Did you mean '") {
       let name = problem[hint.upperBound...].prefix { $0 != "'" }
@@ -45,6 +49,33 @@ private enum UsageErrors {
       commands = next.configuration.subcommands
     }
     return found
+  }
+
+  /// The first word that looks like an option and is none of the command's, and the nearest one; nil where all are known.
+  static func unknownOption(_ arguments: [String], _ command: [String]) -> (name: String, near: String?)? {
+    guard let tree = try? JSON.scan(Smelt._dumpHelp())["command"] else { return nil }
+    var declared = tree
+    for word in command {
+      guard let next = declared["subcommands"]?.array?.first(where: { $0["commandName"]?.string == word })
+      else { return nil }
+      declared = next
+    }
+    // Another command's words stand behind a script's own.
+    guard command.first != "job" else { return nil }
+    let known = (declared["arguments"]?.array ?? []).flatMap { argument in
+      (argument["names"]?.array ?? []).filter { $0["kind"]?.string == "long" }.compactMap {
+        $0["name"]?.string
+      }
+    }
+    .map { "--" + $0 }
+    var before = ""
+    for word in ((try? Habits.rewritten(arguments)) ?? arguments).prefix(while: { $0 != "--" }) {
+      defer { before = word }
+      let name = String(word.prefix { $0 != "=" })
+      guard name.hasPrefix("--"), !known.contains(name), !Habits.takers.contains(before) else { continue }
+      return (name, nearestName(name, among: known))
+    }
+    return nil
   }
 
   /// The operand that there is no place for.

@@ -21,6 +21,8 @@ package struct EngineWords: Sendable {
   package static let layoutNames = (["auto"] + CompressedLayout.Package.allCases.map(\.rawValue))
   /// What becomes of activations, for help.
   package static let activationNames = CompressedLayout.Activations.allCases.map(\.rawValue)
+  /// How keys and values are cached, for help.
+  package static let cacheNames = ["fp8", "none"]
 
   var isEmpty: Bool { layout == nil && activations == nil && cache == nil }
 
@@ -39,6 +41,6 @@ package struct EngineWords: Sendable {
       },
       activations: try find(activations, "treatment of activations", among: EngineWords.activationNames)
         .flatMap { CompressedLayout.Activations(rawValue: $0) },
-      cachesFP8: try find(cache, "cache of keys and values", among: ["fp8", "none"]) == "fp8")
+      cachesFP8: try find(cache, "cache of keys and values", among: EngineWords.cacheNames) == "fp8")
   }
 }

@@ -75,12 +75,7 @@ package struct ConversionRequest: Sendable {
       try deployment.require(container, result, hasText: calibrates || statisticsPath != nil)
       run.progress.announce(deployment.text)
     }
-    let compression = try compression.map { name in
-      guard let mode = CodecMode(rawValue: name) else {
-        throw unknownName(name, kind: "compression", among: CodecMode.allCases.map(\.rawValue))
-      }
-      return mode
-    }
+    let target = try target(in: container)
     let statistics = try statisticsPath.map { try readStatistics($0, for: model) }
     if let note = statistics?.notes.first(where: { $0.key == Statistics.leftOutNote }) {
       run.progress.announce("the statistics of other tensors are left out: \(excerpt(note.value))")
@@ -101,10 +96,7 @@ package struct ConversionRequest: Sendable {
     if let observer { recipe.observer = try Observer.orAuto(observer) }
     var options = ConvertOptions(
       recipe: recipe, statistics: statistics,
-      target: try container.target(
-        TargetOptions(
-          compression: compression, splitMaxSize: splitMaxSize, maxShardSize: maxShardSize,
-          maxPartSize: maxPartSize, scheme: scheme, engines: engines)),
+      target: target,
       drafts: try DraftFate(named: drafts), exactOnly: exactOnly, overwrite: overwrite, run: run)
     options.calibrates = calibrates
     if container.name == Container.safetensors.name {
@@ -115,6 +107,38 @@ package struct ConversionRequest: Sendable {
       )
     }
     return options
+  }
+
+  /// Refuses what `options` refuses whatever the model is: names that nobody knows, options that a container does not have. Files are
+  /// not looked at.
+  /// - Throws: `RequestError` usage, unsupported.
+  package func check(result: String) throws {
+    try requireName(result)
+    let container = try Container(result: result, asked: kind)
+    _ = try target(in: container)
+    _ = try DraftFate(named: drafts)
+    if let observer { _ = try Observer.orAuto(observer) }
+    guard let scheme else { return }
+    guard recipePath == nil else { throw RequestError(.usage, "give --scheme or --recipe, not both") }
+    if container.name == Container.safetensors.name, CompressedLayout.presets[scheme] != nil { return }
+    let (name, keepsHead) = Recipe.parts(of: scheme)
+    if keepsHead, GGUFScheme.all.contains(where: { $0.name == name }) { return }
+    if Self.mixtures(in: container, keepsHead: keepsHead).contains(name) { return }
+    _ = try SchemeWord(scheme)
+  }
+
+  /// Where and how the result is written.
+  private func target(in container: Container) throws -> any ResultTarget {
+    let compression = try compression.map { name in
+      guard let mode = CodecMode(rawValue: name) else {
+        throw unknownName(name, kind: "compression", among: CodecMode.allCases.map(\.rawValue))
+      }
+      return mode
+    }
+    return try container.target(
+      TargetOptions(
+        compression: compression, splitMaxSize: splitMaxSize, maxShardSize: maxShardSize,
+        maxPartSize: maxPartSize, scheme: scheme, engines: engines))
   }
 
   /// What was said of a directory beside the recipe: with it the same directory can be made again. Null where nothing was.
@@ -134,14 +158,18 @@ package struct ConversionRequest: Sendable {
     let (name, keepsHead) = Recipe.parts(of: text)
     let isScheme = GGUFScheme.all.contains { $0.name == name }
     if keepsHead, isScheme { return Recipe(try Schemes.named(name)) }
-    let known = container.name == Container.gguf.name && !keepsHead ? Recipe.llamaNames : Recipe.mixtureNames
-    if known.contains(name) {
+    if mixtures(in: container, keepsHead: keepsHead).contains(name) {
       let mixed = try mixtureModel(model, container, drops: drops)
       if let recipe = Recipe.gguf(name, for: mixed, hasImportances: hasImportances, keepsHead: keepsHead) {
         return recipe
       }
     }
     return Recipe(try SchemeWord(text))
+  }
+
+  /// The names of llama-quantize's that look at the model.
+  private static func mixtures(in container: Container, keepsHead: Bool) -> [String] {
+    container.name == Container.gguf.name && !keepsHead ? Recipe.llamaNames : Recipe.mixtureNames
   }
 
   /// The model's tensors as llama-quantize would find them in a GGUF file.

@@ -37,8 +37,9 @@ package struct MethodOptions: Sendable {
     gptq = GPTQ(damping: damping, ordersByActivation: ordersByActivation)
   }
 
-  /// The names, for help.
-  package static var methodNames: String { Method.allCases.map(\.rawValue).joined(separator: ", ") }
+  /// The names, for shells and for help.
+  package static var methods: [String] { Method.allCases.map(\.rawValue) }
+  package static var methodNames: String { methods.joined(separator: ", ") }
 
   /// What a result says of how it was made; null for rounding to nearest.
   var json: JSON {

@@ -48,6 +48,7 @@ package enum Schemes {
         help: "give it to --scheme; a rule or a recipe's default names one scheme, for example q4_k")
     }
     guard let found else {
+      if let refusal = ForeignWord.refusal(text) { throw refusal }
       throw unknownName(
         text, kind: "scheme", among: all.map(\.name),
         or: all.flatMap(\.synonyms) + SchemeWord.known.map(\.word) + Mixture.names)
