@@ -52,7 +52,7 @@ package struct RoleRules: Sendable {
     let path = words.dropLast(["weight", "qweight", "bias"].contains(last) && words.count > 1 ? 1 : 0)
     let module = path.last ?? ""
     let parents = path.dropLast()
-    func has(_ parts: String...) -> Bool { path.contains { word in parts.contains { word.contains($0) } } }
+    func has(_ parts: String...) -> Bool { path.contains { word in parts.contains { word.holds($0) } } }
 
     if last == "e_score_correction_bias" || module == "e_score_correction_bias" || module == "exp_probs_b" {
       return (.selectionBias, "selection bias")
@@ -72,18 +72,18 @@ package struct RoleRules: Sendable {
     if heads.contains(module), parents.count < 2 { return (.outputHead, "output head") }
     if isRouter(module, parents) { return (.router, "router") }
     if isExpert(path) { return (matrix(module, .routedGate, .routedUp, .routedDown), "routed expert") }
-    if path.contains(where: { $0.contains("shared_expert") || $0.hasSuffix("shexp") || $0 == "shared_mlp" }) {
+    if path.contains(where: { $0.holds("shared_expert") || $0.hasSuffix("shexp") || $0 == "shared_mlp" }) {
       return (matrix(module, .sharedGate, .sharedUp, .sharedDown), "shared expert")
     }
     // Matrices that some architectures keep as [input, output].
     if ["c_attn", "c_proj", "c_fc"].contains(module) { return (.other, "no rule") }
     if shape.rank == 2,
       projections.contains(module)
-        || path.contains(where: { $0.contains("attn") || $0.contains("attention") })
+        || path.contains(where: { $0.holds("attn") || $0.holds("attention") })
     {
       return (.attention, "attention")
     }
-    if path.contains(where: { word in feedForwards.contains { word.contains($0) } }), shape.rank == 2 {
+    if path.contains(where: { word in feedForwards.contains { word.holds($0) } }), shape.rank == 2 {
       return (matrix(module, .denseGate, .denseUp, .denseDown), "feed-forward")
     }
     if module == "dense", shape.rank == 2, path.contains("layer") {
@@ -101,7 +101,7 @@ package struct RoleRules: Sendable {
   private static let feedForwards = ["mlp", "feed_forward", "ffn", "densereludense", "fc1", "fc2"]
 
   private static func isNorm(_ module: String) -> Bool {
-    module.contains("norm") || module.hasPrefix("ln") || module.hasSuffix("_ln")
+    module.holds("norm") || module.hasPrefix("ln") || module.hasSuffix("_ln")
       || ["enorm", "hnorm"].contains(module)
   }
 
@@ -131,18 +131,33 @@ package struct RoleRules: Sendable {
     if parent == "router" || parent == "gate" && module == "wg" { return true }
     return ["gate", "wg"].contains(module)
       && (["mlp", "block_sparse_moe", "feed_forward", "moe", "ffn", "mixer"].contains(parent)
-        || parent.contains("moe"))
+        || parent.holds("moe"))
   }
 
   /// Gate, up or down by the usual words; a matrix of gate and up rows together counts as up.
   private static func matrix(_ module: String, _ gate: Role, _ up: Role, _ down: Role) -> Role {
-    if module.contains("gate_up") || module.contains("w13") { return up }
-    if module.contains("down")
+    if module.holds("gate_up") || module.holds("w13") { return up }
+    if module.holds("down")
       || ["w2", "fc2", "wo", "output_linear", "dense_4h_to_h", "c_proj"].contains(module)
     {
       return down
     }
-    if module.contains("gate") || ["w1", "wi_0"].contains(module) { return gate }
+    if module.holds("gate") || ["w1", "wi_0"].contains(module) { return gate }
     return up
+  }
+}
+
+extension String {
+  /// Whether a text is in it, byte by byte: names are short, and the standard library's search makes a table of the text first.
+  fileprivate func holds(_ part: String) -> Bool {
+    var (text, part) = (self, part)
+    return text.withUTF8 { text in
+      part.withUTF8 { part in
+        guard part.count <= text.count else { return false }
+        return (0...text.count - part.count).contains { start in
+          part.indices.allSatisfy { text[start + $0] == part[$0] }
+        }
+      }
+    }
   }
 }
