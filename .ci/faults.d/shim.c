@@ -20,6 +20,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define OPERATIONS(X)                                                                                                  \
@@ -140,6 +141,18 @@ TWO(flock, op_flock, int, file, int, operation)
 int renameat2(int from, const char *a, int to, const char *b, unsigned flags) {
   REAL(int, renameat2, int, const char *, int, const char *, unsigned);
   return fails(op_rename) ? refuse() : real(from, a, to, b, flags);
+}
+
+// A new name that must be free is asked for by number.
+long syscall(long number, ...) {
+  REAL(long, syscall, long, ...);
+  va_list rest;
+  va_start(rest, number);
+  long word[6];
+  for (int at = 0; at < 6; at++) word[at] = va_arg(rest, long);
+  va_end(rest);
+  if (number == SYS_renameat2 && fails(op_rename)) return refuse();
+  return real(number, word[0], word[1], word[2], word[3], word[4], word[5]);
 }
 
 int renameat(int from, const char *a, int to, const char *b) {
