@@ -67,10 +67,13 @@ extension OutputKind {
     return Array(savedText(json.text(), saved: saved).utf8) == bytes
   }
 
+  /// What stands beside a part of a cluster's work: by its `schema`.
+  package static let unitManifest = OutputKind("the list of a part") { hasSchema($0, "smelt.unit/") }
+
   /// All of them.
   package static let all: [OutputKind] = [
     .ingot, .gguf, .imatrix, .statistics, .logits, .report, .reportPage, .comparison, .comparisonPage,
-    .differencePage, .calibrationPage, .heatMap, .recipe, .statement,
+    .differencePage, .calibrationPage, .heatMap, .recipe, .statement, .unitManifest,
   ]
 
   // MARK: marks that writers outside this room put into their files

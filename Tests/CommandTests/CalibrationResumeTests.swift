@@ -68,6 +68,29 @@ import Testing
     #expect(resumed > 0, "no run was stopped in time")
   }
 
+  /// Killed when the statistics have their name and the journal is still there, a run has only to remove that; what somebody else put
+  /// under the name stays.
+  @Test func killedBehindItsResult() throws {
+    let command = "calibrate tiny s --text tiny/calibration.txt --tokens-limit 1536"
+    let whole = Shell()
+    #expect(try whole.run("smelt \(command)").exit == 0)
+    let expected = try contents(whole, "s")
+    let shell = Shell()
+    guard try stopped(shell, command, "s.journal", after: 3), try !shell.names().contains("s") else { return }
+    try shell.write("s", "mine")
+    let foreign = try shell.run("smelt \(command) --resume")
+    #expect(foreign.exit == 73 && foreign.stderr.contains("'s' exists"), "\(foreign)")
+    #expect(try contents(shell, "s") == Array("mine".utf8))
+    putFile(shell.file("s"), expected)
+    let outcome = try shell.run("smelt \(command) --resume")
+    #expect(outcome.exit == 0, "\(outcome.stderr)")
+    #expect(try shell.names() == ["s"])
+    let isSame = try contents(shell, "s") == expected
+    #expect(isSame)
+    let done = try shell.run("smelt \(command) --resume")
+    #expect(done.exit == 73 && done.stderr.contains("exists"), "\(done)")
+  }
+
   @Test func anotherCalibrationIsRefused() throws {
     let command = "calibrate tiny s --text tiny/calibration.txt --tokens-limit 1536"
     let shell = try stopped(command, "s.journal", by: SIGTERM, after: 3)

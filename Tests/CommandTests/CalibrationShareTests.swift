@@ -163,6 +163,57 @@ import Testing
     Issue.record("no task was stopped within its part")
   }
 
+  /// What is not the part that belongs under its name is somebody's; parts of another number are told before any work.
+  @Test func aFolderOfOtherThingsIsRefused() throws {
+    let shell = Shell()
+    #expect(try run(shell, "s \(Self.text) --shard 1/6").exit == 0)
+    for (words, folder) in [("s \(Self.text) --parts 5 --resume", "s"), ("s \(Self.text) --shard 2/5", "s")] {
+      let outcome = try run(shell, words)
+      #expect(outcome.exit == 2 && outcome.stderr.contains("UNIT_MISMATCH"), "\(words): \(outcome)")
+      #expect(outcome.stderr.contains("--parts 6"), "\(outcome.stderr)")
+      #expect(try namesInFolder(shell.file("\(folder).parts")).count == 2)
+    }
+    #expect(try run(shell, "s \(Self.text) --parts 6 --resume").exit == 0)
+    #expect(try shell.names() == ["s"])
+    let part = "t.parts/part-00001-of-00002.safetensors"
+    try shell.write("mine", "mine")
+    #expect(try shell.run("mkdir t.parts; cp mine \(part)").exit == 0)
+    for more in ["", "--overwrite"] {
+      let outcome = try run(shell, "t \(Self.text) --shard 1/2 \(more)")
+      #expect(outcome.exit == 73 && outcome.stderr.contains("is not a part"), "\(outcome)")
+      #expect(try bytes(shell, part) == Array("mine".utf8))
+    }
+    // A part of other work without its list, and one with it that is not what the list says.
+    let other = "--text tiny/calibration.txt --tokens-limit 1024"
+    let made = try shell.run(
+      "rm -r t.parts; smelt calibrate tiny t \(other) --shard 1/2 --quiet && mv \(part).unit.json list")
+    #expect(made.exit == 0, "\(made)")
+    let kept = try bytes(shell, part)
+    for more in ["", "--overwrite"] {
+      let outcome = try run(shell, "t \(Self.text) --shard 1/2 \(more)")
+      #expect(outcome.exit == 73 && outcome.stderr.contains("is not what would be written"), "\(outcome)")
+      let isKept = try bytes(shell, part) == kept
+      #expect(isKept, "\(more)")
+    }
+    #expect(try shell.run("mv list \(part).unit.json; cp mine \(part)").exit == 0)
+    let changed = try run(shell, "t \(Self.text) --shard 1/2 --overwrite")
+    #expect(changed.exit == 73 && changed.stderr.contains("not replaced"), "\(changed)")
+    #expect(try bytes(shell, part) == Array("mine".utf8))
+  }
+
+  /// Killed once the statistics had their name, a calibration in parts ends with them.
+  @Test func aRunThatOnlyHadToTidyGoesOn() throws {
+    let shell = Shell()
+    #expect(try run(shell, "s \(Self.text) --parts 2").exit == 0)
+    let expected = try bytes(shell, "s")
+    for share in ["1/2", "2/2"] { #expect(try run(shell, "s \(Self.text) --shard \(share)").exit == 0) }
+    let resumed = try run(shell, "s \(Self.text) --parts 2 --resume")
+    #expect(resumed.exit == 0, "\(resumed)")
+    #expect(try shell.names() == ["s"])
+    let isSame = try bytes(shell, "s") == expected
+    #expect(isSame)
+  }
+
   /// The parts are those of `--parts`, however many tasks share them; a task of an array knows its share by itself.
   @Test func tasksShareTheParts() throws {
     let one = Shell()
@@ -242,7 +293,7 @@ import Testing
         "mkdir -p other; cd other; smelt calibrate ../tiny s \(options.replacing("tiny/", with: "../tiny/")) --shard 2/2 --quiet"
       )
       #expect(other.exit == 0, "\(other.stderr)")
-      putFile(shell.file(manifest), try bytes(shell, "other/\(manifest)"))
+      for name in [file, manifest] { putFile(shell.file(name), try bytes(shell, "other/\(name)")) }
       try join("'\(member)")
       let mixed = try run(shell, "s \(Self.text) --shard 2/2")
       #expect(mixed.exit == 2 && mixed.stderr.contains("'\(member)") && mixed.stderr.contains("--overwrite"))

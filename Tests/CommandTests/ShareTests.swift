@@ -196,6 +196,54 @@ private struct SharedConversion: Sendable {
     #expect(try shell.run("smelt join \(parts) \(conversion.result) --quiet").exit == 0)
   }
 
+  /// A file under the very name of a unit that is not that unit is somebody's: it is refused and stays, whatever the option.
+  @Test(arguments: [0, 2, 3, 4]) func aFileOfSomebodyElseIsNotReplaced(kind: Int) throws {
+    let conversion = SharedConversion.all[kind]
+    let expected = try conversion.whole()
+    let shell = Shell()
+    let parts = "\(conversion.result).parts"
+    #expect(try conversion.run(shell, "--shard 1/2").exit == 0)
+    let manifest = try #require(
+      try namesInFolder(shell.file(parts)).filter { $0.hasSuffix(".unit.json") }.sorted().first)
+    let (list, file) = ("\(parts)/\(manifest)", "\(parts)/\(manifest.dropLast(".unit.json".count))")
+    let (text, bytes) = (
+      try MappedFile(path: shell.file(list)).bytes.array, try MappedFile(path: shell.file(file)).bytes.array
+    )
+    func refused(_ words: String, _ name: String, holds content: [UInt8], exit: Int32 = 73) throws {
+      for more in ["", "--overwrite"] {
+        let outcome = try conversion.run(shell, "--shard 1/2 \(more)")
+        let status = more.isEmpty ? exit : 73
+        #expect(outcome.exit == status, "\(words) \(more): \(outcome)")
+        #expect(
+          status != 73 || outcome.stderr.contains("move it away") || outcome.stderr.contains("not replaced"))
+        let isKept = try MappedFile(path: shell.file(name)).bytes.array == content
+        #expect(isKept, "\(words) \(more)")
+      }
+    }
+    let mine = Array("mine".utf8)
+    putFile(shell.file(file), mine)
+    try refused("another file than the list says", file, holds: mine)
+    removeFile(shell.file(list))
+    try refused("no list", file, holds: mine)
+    let twin = bytes.dropLast() + [bytes[bytes.count - 1] ^ 1]
+    putFile(shell.file(file), Array(twin))
+    try refused("no list, as many bytes", file, holds: Array(twin))
+    putFile(shell.file(file), bytes)
+    putFile(shell.file(list), mine)
+    try refused("another list", list, holds: mine, exit: 2)
+    // What a task leaves that is killed between the two names is what is made anew.
+    removeFile(shell.file(list))
+    putFile(shell.file("\(list).partial-2147483647"), mine)
+    for share in ["1/2", "2/2"] { #expect(try conversion.run(shell, "--shard \(share)").exit == 0) }
+    let isSame = try MappedFile(path: shell.file(list)).bytes.array == text
+    #expect(isSame)
+    // The list that it was writing goes with the parts.
+    let joined = try shell.run("smelt join \(parts) \(conversion.result) --remove-parts --quiet")
+    #expect(joined.exit == 0, "\(joined)")
+    #expect(!(try shell.names().contains(parts)))
+    try conversion.expectWhole(expected, shell)
+  }
+
   @Test func aPlanListsItsUnits() throws {
     for conversion in SharedConversion.all {
       let shell = Shell()

@@ -110,7 +110,7 @@ private struct PartFile {
     for (count, order) in [(1, [1]), (3, [2, 3, 2, 1]), (7, [7, 1, 3, 2, 6, 5, 4])] {
       for number in order {
         let outcome = try verification.run(
-          shell, "--json b.json --shard \(number)/\(count) --threads \(number % 2 + 1)")
+          shell, "--json b.json --shard \(number)/\(count) --threads \(number % 2 + 1) --overwrite")
         #expect(outcome.exit == 0, "\(outcome.stderr)")
       }
       // Joined from another folder: what the tasks said holds where they said it.
@@ -214,6 +214,34 @@ private struct PartFile {
       let outcome = try verification.run(shell, words)
       #expect(outcome.exit == 64 && outcome.stderr.contains(problem), "\(words): \(outcome.stderr)")
     }
+  }
+
+  /// What a task finds that the join could not do is told by the task.
+  @Test func whatTheJoinWouldRefuse() throws {
+    let shell = Shell()
+    try shell.write("t.txt", String(repeating: "It is a truth universally acknowledged.\n", count: 60))
+    try shell.write("taken.json", "{}")
+    let verify = "smelt verify tiny tiny --text t.txt --tokens-limit 512 --quiet"
+    for (file, exit) in [("taken.json", 73), ("t.txt", 2), ("tiny/config.json", 2), ("no/r.json", 73)]
+      as [(String, Int32)]
+    {
+      for more in ["", "--overwrite"] {
+        let outcome = try shell.run("\(verify) --json \(file) --shard 1/2 \(more)")
+        #expect(outcome.exit == exit, "\(file) \(more): \(outcome)")
+      }
+      #expect(pathKind(shell.file("\(file).parts")) == .nothing)
+    }
+    // The text is what it was when the parts were made, beyond their windows too.
+    for share in ["1/2", "2/2"] {
+      #expect(try shell.run("\(verify) --json r.json --shard \(share)").exit == 0)
+    }
+    let changed = try shell.run("cp t.txt kept; echo More. >>t.txt; smelt join r.json.parts r.json --quiet")
+    #expect(changed.exit == 2 && changed.stderr.contains("UNIT_MISMATCH"), "\(changed)")
+    #expect(changed.stderr.contains("'text.text_sha256'"), "\(changed.stderr)")
+    let joined = try shell.run("cp kept t.txt; smelt join r.json.parts r.json --quiet")
+    #expect(joined.exit == 0, "\(joined)")
+    let other = try shell.run("\(verify) --json r.json --shard 1/1 --overwrite")
+    #expect(other.exit == 2 && other.stderr.contains("--parts 2"), "\(other)")
   }
 
   /// Numbers that no comparison of a part's windows has, in a file that is whole and has the right sum.

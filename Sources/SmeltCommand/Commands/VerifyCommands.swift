@@ -143,6 +143,8 @@ struct VerifyCommand: ParsableCommand {
     let options = try compute.run(common.run)
     let (a, b) = (try opening.open(source), try opening.open(result))
     if folders == nil, let json, let share = try share.share() {
+      // What the join could not write is refused before the work.
+      try ReportFile.report(json, overwrite: overwrite).check([a, b], and: text.text + [text.path])
       let summary = try shared(a, b, share, partsFolder(json), options)
       return try Output.line(printableLines(summary.text))
     }

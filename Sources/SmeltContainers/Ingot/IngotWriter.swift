@@ -45,8 +45,18 @@ package struct IngotWriter: ~Copyable {
   ///   - maxFileBytes: the most bytes of one file; nil: one file. Several are named `x-00001-of-00003.ingot`.
   /// - Throws: `RequestError` cannot-create when `path` exists and `overwrite` is false, or its folder is not writable.
   package init(path: String, overwrite: Bool, isResumable: Bool = false, maxFileBytes: Int? = nil) throws {
+    try self.init(
+      path: path, replacing: Replacement(overwrite: overwrite, .ingot), isResumable: isResumable,
+      maxFileBytes: maxFileBytes)
+  }
+
+  /// Starts an ingot that may take the place of what is said.
+  /// - Throws: as above.
+  package init(
+    path: String, replacing replacement: Replacement, isResumable: Bool = false, maxFileBytes: Int? = nil
+  ) throws {
     self.path = path
-    replacement = Replacement(overwrite: overwrite, .ingot)
+    self.replacement = replacement
     self.isResumable = isResumable
     self.maxFileBytes = maxFileBytes
     try begin()

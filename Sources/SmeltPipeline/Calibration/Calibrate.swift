@@ -43,7 +43,10 @@ func calibrating<T>(
 ) throws -> T {
   let files = windows.textFiles(textPath)
   try model.refuseAlias(path, and: files)
-  let replacement = form == .sums ? .anyFile : Replacement(overwrite: overwrite, statisticsKind(path))
+  // Killed before its journal was gone, a run may have written the statistics already.
+  let mayBeWritten = checkpoints.resume && !overwrite && pathKind(ResultJournal.path(path)) == .file
+  let replacement =
+    form == .sums || mayBeWritten ? .sameBytes : Replacement(overwrite: overwrite, statisticsKind(path))
   try requireCreatable(path, replacing: replacement)
   let kept = try CalibrationProgress(
     path, try windows.identity(model, files, policy), model.family, form, pool: windows.pool.count,

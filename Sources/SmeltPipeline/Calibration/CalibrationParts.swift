@@ -121,7 +121,7 @@ struct CalibrationParts {
       ]
       let manifest = try UnitManifest(
         work: work, request: request, part: part, of: count, path: path, counts: counts(part))
-      try writeFile(UnitManifest.path(path), manifest.text, replacing: .anyFile)
+      try writeFile(UnitManifest.path(path), manifest.text, replacing: .only(.unitManifest))
     }
   }
 }
@@ -138,6 +138,7 @@ package func calibrateShare(
   let parts = try CalibrationParts(model, windows, asked)
   let folder = partsFolder(path)
   try requireFolder(folder)
+  try WindowParts.requireCount(parts.count, in: folder)
   let own = share.parts(parts.count)
   // What is of other work is refused before anything is made.
   let todo = try own.filter { try !parts.isThere($0, in: folder) }
@@ -169,9 +170,13 @@ package func calibrateInParts(
   try model.refuseAlias(path, and: windows.textFiles(asked.textPath))
   return try options.holding([path], "calibrate") {
     let start = monotonicSeconds()
-    try requireCreatable(path, replacing: Replacement(overwrite: asked.overwrite, statisticsKind(path)))
     let folder = partsFolder(path)
     let isThere = pathKind(folder) != .nothing
+    // Killed before its parts were gone, a run may have written the statistics already.
+    let replacement =
+      resumes && isThere && !asked.overwrite
+      ? .sameBytes : Replacement(overwrite: asked.overwrite, statisticsKind(path))
+    try requireCreatable(path, replacing: replacement)
     if resumes, !isThere { throw RequestError.nothingToResume(folder) }
     if !resumes, isThere {
       throw RequestError(
@@ -180,12 +185,11 @@ package func calibrateInParts(
     }
     try requireFolder(folder)
     let parts = try CalibrationParts(model, windows, asked)
+    try WindowParts.requireCount(parts.count, in: folder)
     do {
       for part in 0..<parts.count { _ = try parts.make(part, in: folder, options) }
       let found = try FoundUnit.all(in: folder)
-      var summary = try joinCalibration(
-        found, [folder], model, to: path, Replacement(overwrite: asked.overwrite, statisticsKind(path)),
-        options)
+      var summary = try joinCalibration(found, [folder], model, to: path, replacement, options)
       FoundUnit.remove(found, [folder])
       summary.seconds = monotonicSeconds() - start
       summary.resources.seconds = summary.seconds

@@ -120,22 +120,13 @@ private final class ShareSink: ResultSink {
     (self.folder, self.parts, self.options) = (folder, parts, options)
     work = try options.work(model, plan, parts.units)
     for unit in own {
-      let path = joinPath(folder, unit.file)
-      let manifest = UnitManifest.path(path)
-      if pathKind(manifest) == .file {
-        do {
-          let found = try UnitManifest(path: manifest)
-          try found.check(unit, plan, work: work, path: manifest)
-          // Read when the parts are joined.
-          if fileByteCount(path) == found.byteCount { continue }
-        } catch let error as FormatError {
-          guard options.overwrite else {
-            var refusal = error
-            refusal.help = "move the folder away, or give --overwrite to replace what is of other work"
-            throw refusal
-          }
-        }
+      let isThere = try UnitManifest.isThere(joinPath(folder, unit.file), overwrite: options.overwrite) {
+        try $0.check(unit, plan, work: work, path: $1)
+      } isWritten: {
+        try parts.check($0)
       }
+      // Read when the parts are joined.
+      if isThere { continue }
       for slab in plan.slabs[unit.slabs] { owners[slab.name] = todo.count }
       todo.append(unit)
     }
@@ -157,7 +148,7 @@ private final class ShareSink: ResultSink {
         let manifest = UnitManifest(
           work: work, request: options.request, unit, of: parts.units.units.count, byteCount: made.byteCount,
           sum: made.sum, done: ended, counts: made.counts)
-        try writeFile(UnitManifest.path(path(unit)), manifest.text, replacing: .anyFile)
+        try writeFile(UnitManifest.path(path(unit)), manifest.text, replacing: .only(.unitManifest))
         ended = []
         byteCount += made.byteCount
         written.append(unit)

@@ -29,11 +29,12 @@ struct FoundUnit {
   func remove() {
     removeFile(manifestPath)
     removeFile(path)
-    for name in (try? namesInFolder(parentFolder(path))) ?? []
-    where name.hasPrefix(fileName(path))
-      && (FoundUnit.isLeftover(name.dropFirst(fileName(path).count))
-        || name == fileName(ResultJournal.path(path)))
-    {
+    let own = [fileName(manifestPath), fileName(path)]
+    for name in (try? namesInFolder(parentFolder(path))) ?? [] {
+      guard
+        own.contains(where: { name.hasPrefix($0) && FoundUnit.isLeftover(name.dropFirst($0.count)) })
+          || name == fileName(ResultJournal.path(path))
+      else { continue }
       removeFile(joinPath(parentFolder(path), name))
     }
   }
@@ -50,8 +51,12 @@ struct FoundUnit {
   /// - Parameters:
   ///   - found: each of a number that `names` has.
   ///   - names: the files of all units.
+  ///   - check: holds the file of one against what is said of it.
   /// - Throws: `UNIT_MISMATCH` where one is missing, or twice with different bytes.
-  static func distinct(_ found: [FoundUnit], names: [String], _ folders: [String]) throws -> [FoundUnit] {
+  static func distinct(
+    _ found: [FoundUnit], names: [String], _ folders: [String],
+    check: (UnitFile) throws -> Void = { try $0.check() }
+  ) throws -> [FoundUnit] {
     var byNumber: [Int: FoundUnit] = [:]
     for part in found {
       guard let other = byNumber[part.manifest.unit] else {
@@ -64,8 +69,8 @@ struct FoundUnit {
           .unitMismatch, file: part.manifestPath, subject: "unit \(part.manifest.unit + 1)",
           "has other bytes than '\(other.manifestPath)' says")
       }
-      // The first is read by whoever joins them. An ingot's sum is not its bytes', and its chunks have sums of their own.
-      if !part.path.hasSuffix(".ingot") { try part.file.check() }
+      // The first is read by whoever joins them.
+      try check(part.file)
     }
     let missing = names.indices.filter { byNumber[$0] == nil }
     guard missing.isEmpty else {

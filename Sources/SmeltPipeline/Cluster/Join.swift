@@ -141,5 +141,5 @@ private func proved(
     try part.manifest.check(
       units[part.manifest.unit], plan, work: work, path: part.manifestPath)
   }
-  return try FoundUnit.distinct(found, names: units.map(\.file), folders)
+  return try FoundUnit.distinct(found, names: units.map(\.file), folders, check: parts.check)
 }

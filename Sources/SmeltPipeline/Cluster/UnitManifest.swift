@@ -1,6 +1,7 @@
 // What stands beside a unit's file: which unit it is, of which work, what its bytes are and what reading the source told.
 // Formats/cluster.md, section 3.
 
+import SmeltContainers
 import SmeltQuantization
 import SmeltStorage
 import SmeltTensors
@@ -113,20 +114,76 @@ extension UnitManifest {
   }
 
   /// Whether a part is there, of this work. Its bytes are read when the parts are joined.
-  /// - Throws: `UNIT_MISMATCH` for one of other work, unless it is to be replaced.
+  /// - Throws: `UNIT_MISMATCH` for one of other work, unless it is to be replaced; `RequestError` cannot-create for what is no part.
   static func isThere(
     _ part: Int, of parts: Int, work: JSON, counts: [Int], path: String, overwrite: Bool
   ) throws -> Bool {
-    let manifest = UnitManifest.path(path)
-    guard pathKind(manifest) == .file else { return false }
-    do {
-      let found = try UnitManifest(path: manifest)
-      try found.check(part, of: parts, work: work, counts: counts, path: manifest)
-      return fileByteCount(path) == found.byteCount
-    } catch var refusal as FormatError {
-      guard !overwrite else { return false }
-      refusal.help = "move the folder away, or give --overwrite to replace what is of other work"
-      throw refusal
+    // Killed before it had its list, a part is held against what is made anew: what is no part at all is refused before that work.
+    guard pathKind(path) == .nothing || pathKind(UnitManifest.path(path)) != .nothing || isPart(path) else {
+      throw RequestError(
+        .cannotCreate, "'\(path)' exists, and is not a part that smelt wrote", help: "move it away")
     }
+    return try isThere(path, overwrite: overwrite) { manifest, place in
+      try manifest.check(part, of: parts, work: work, counts: counts, path: place)
+    } isWritten: {
+      try $0.check()
+    }
+  }
+
+  /// Whether a unit's file is there, of the work at hand. One of other work is removed where it may be replaced: a file that no list
+  /// speaks of, or that is not what its list says, may be anybody's and stays.
+  /// - Parameters:
+  ///   - path: the unit's file.
+  ///   - isOwn: refuses the list of other work.
+  ///   - isWritten: holds a file against what its list says.
+  /// - Throws: `UNIT_MISMATCH` for one of other work, unless it is to be replaced; `RequestError` cannot-create for what is no unit.
+  static func isThere(
+    _ path: String, overwrite: Bool, isOwn: (UnitManifest, _ path: String) throws -> Void,
+    isWritten: (UnitFile) throws -> Void
+  ) throws -> Bool {
+    let place = UnitManifest.path(path)
+    guard pathKind(place) != .nothing else { return false }
+    var found: UnitManifest?
+    do {
+      let manifest = try UnitManifest(path: place)
+      found = manifest
+      try isOwn(manifest, place)
+      guard let bytes = fileByteCount(path) else { return false }
+      guard bytes == manifest.byteCount else { throw foreign(path) }
+      return true
+    } catch var refusal as FormatError {
+      guard overwrite else {
+        refusal.help = "move the folder away, or give --overwrite to replace what is of other work"
+        throw refusal
+      }
+    }
+    try requireCreatable(place, replacing: .only(.unitManifest))
+    if pathKind(path) != .nothing {
+      let file = found.map {
+        UnitFile(path: path, byteCount: $0.byteCount, sum: $0.sum, counts: $0.counts)
+      }
+      do {
+        guard let file else { throw foreign(path) }
+        try isWritten(file)
+      } catch is FormatError {
+        throw foreign(path)
+      }
+      removeFile(path)
+    }
+    removeFile(place)
+    return false
+  }
+
+  /// Whether a file says that it is a part of statistics or of a report.
+  private static func isPart(_ path: String) -> Bool {
+    guard let file = try? SafetensorsFile(path: path) else { return false }
+    return file.metadata.contains { $0.0 == "format" && $0.1.hasPrefix("smelt.") }
+  }
+
+  private static func foreign(_ path: String) -> RequestError {
+    RequestError(
+      .cannotCreate,
+      "'\(path)' is not replaced: it is not the file that its list '\(fileName(path + ending))' names",
+      help: "move it away, and give the command again")
   }
 }

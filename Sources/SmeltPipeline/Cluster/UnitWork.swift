@@ -11,9 +11,17 @@ package protocol UnitWork {
   /// Starts the file of a unit.
   /// - Throws: `RequestError` cannot-create, io.
   func sink(_ unit: ResultUnit, _ path: String) throws -> any UnitSink
+  /// Holds the file of a unit against what is said of it.
+  /// - Throws: `UNIT_MISMATCH`; `RequestError` io, interrupted.
+  func check(_ file: UnitFile) throws
   /// Makes the result of all units' files, in their order, each verified while it is read or before.
   /// - Throws: `UNIT_MISMATCH` for a file that is not what was written; `RequestError` cannot-create, io.
   func join(_ parts: [UnitFile], ledger: [LedgerEntry]) throws -> ResultSummary
+}
+
+extension UnitWork {
+  /// Every byte is read.
+  package func check(_ file: UnitFile) throws { try file.check() }
 }
 
 /// A container whose results many machines can write.
@@ -65,7 +73,10 @@ package struct UnitFile: Sendable {
     guard let found = try? FileSum.xxh64.contents(of: path), found.byteCount == byteCount, found.sum == sum
     else {
       try Interrupt.check()
-      throw FormatError(.unitMismatch, file: path, "is not the file that was written")
+      throw refusal
     }
   }
+
+  /// It is another file.
+  var refusal: FormatError { FormatError(.unitMismatch, file: path, "is not the file that was written") }
 }

@@ -312,10 +312,20 @@ package struct FileWriter: ~Copyable {
         .cannotCreate, "'\(partial)' is no longer the file that was written, and '\(path)' is not made of it",
         help: "another program took it away or put a file in its place; start again")
     }
-    let code =
-      if case .nothing = replacement { Platform.renameNew(partial, path) } else {
-        rename(partial, path) == 0 ? 0 : errno
+    let code: Int32
+    switch replacement {
+    case .nothing: code = Platform.renameNew(partial, path)
+    case .sameBytes:
+      let taken = Platform.renameNew(partial, path)
+      // The file that is there stays; the one that was written goes with this writer.
+      code = try taken == EEXIST && FileWriter.haveSameBytes(partial, path) ? 0 : taken
+      guard code != EEXIST else {
+        throw RequestError(
+          .cannotCreate, "'\(path)' exists, and is not what would be written there",
+          help: "move it away: it is not replaced, whoever wrote it")
       }
+    case .only, .anyFile: code = rename(partial, path) == 0 ? 0 : errno
+    }
     guard code == 0 else {
       throw RequestError(
         .cannotCreate,
@@ -329,6 +339,11 @@ package struct FileWriter: ~Copyable {
 }
 
 extension FileWriter {
+  /// Whether two files are the same as far as size and XXH64 tell.
+  private static func haveSameBytes(_ a: String, _ b: String) throws -> Bool {
+    try FileSum.xxh64.contents(of: a) == FileSum.xxh64.contents(of: b)
+  }
+
   /// Takes the name from a file that was committed: it is what an interrupted run would have left.
   package static func withdraw(_ path: String) { rename(path, resumablePath(path)) }
 }

@@ -28,6 +28,8 @@ package enum Replacement: Sendable {
   case nothing
   /// Of a file of one kind that Smelt wrote.
   case only(OutputKind)
+  /// Of a file with the very bytes that are written: what another run of the same work left, or made meanwhile.
+  case sameBytes
   /// Of any regular file: for names that no user gives.
   case anyFile
 
@@ -75,7 +77,8 @@ package func requireCreatable(_ path: String, replacing replacement: Replacement
         .cannotCreate, "'\(path)' exists and is not a regular file", help: "choose another name")
     }
     switch replacement {
-    case .anyFile: break
+    // What is there is held against what was written once that is whole.
+    case .anyFile, .sameBytes: break
     case .nothing:
       throw RequestError(
         .cannotCreate, "'\(path)' exists", help: "choose another name, or pass --overwrite to replace it")

@@ -70,7 +70,7 @@ struct GGUFUnits: UnitWork {
         let isThere = pathKind(part.path) == .file
         let found = isThere ? try writer.append(contentsOf: part.path, sum: .xxh64) : nil
         guard let found, found.byteCount == part.byteCount, found.sum == part.sum else {
-          throw FormatError(.unitMismatch, file: part.path, "is not the file that was written")
+          throw part.refusal
         }
         options.run.progress.advance(1)
       }
@@ -99,7 +99,7 @@ private final class GGUFUnitSink: UnitSink {
     alignment = layout.alignment
     sizes = Dictionary(
       layout.places.map { ($0.tensor.name, $0.tensor.byteCount) }, uniquingKeysWith: { first, _ in first })
-    writer = try FileWriter(path: path, replacing: .anyFile, sum: .xxh64)
+    writer = try FileWriter(path: path, replacing: .sameBytes, sum: .xxh64)
     guard let file else { return }
     try writer?.write(layout.header(ofFile: file))
     if layout.parts[..<file].allSatisfy({ $0.tensors.isEmpty }), !layout.parts[file].tensors.isEmpty {

@@ -40,6 +40,13 @@ struct IngotUnits: UnitWork {
     try IngotUnitSink(path, target.compression ?? .raw)
   }
 
+  /// An ingot is known by its identity; its chunks are held against their checksums when they are copied.
+  func check(_ file: UnitFile) throws {
+    guard let ingot = try? IngotFile(path: file.path), ingot.byteCount == file.byteCount,
+      UInt64(ingot.identity.prefix(16), radix: 16) == file.sum
+    else { throw file.refusal }
+  }
+
   func join(_ parts: [UnitFile], ledger: [LedgerEntry]) throws -> ResultSummary {
     try IngotSink(path, plan, model, options, target, joining: parts).finish(ledger: ledger)
   }
@@ -54,7 +61,7 @@ private final class IngotUnitSink: UnitSink {
   init(_ path: String, _ compression: CodecMode) throws {
     self.path = path
     self.compression = compression
-    writer = try IngotWriter(path: path, overwrite: true)
+    writer = try IngotWriter(path: path, replacing: .sameBytes)
   }
 
   func begin(_ slab: OutputMatrix, form: ChunkForm) throws { try writer?.begin(slab, form) }

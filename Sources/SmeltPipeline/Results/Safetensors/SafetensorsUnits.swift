@@ -66,7 +66,7 @@ private final class SafetensorsUnitSink: UnitSink {
   init(_ path: String, _ tensors: [SafetensorsWriter.Declaration], _ assembler: TensorAssembler) throws {
     self.assembler = assembler
     writer = try SafetensorsWriter(
-      path: path, tensors: tensors, metadata: ShardPlan.metadata, replacing: .anyFile, sum: .xxh64)
+      path: path, tensors: tensors, metadata: ShardPlan.metadata, replacing: .sameBytes, sum: .xxh64)
   }
 
   func begin(_ slab: OutputMatrix, form: ChunkForm) { assembler.begin(slab) }

@@ -58,7 +58,7 @@ struct ComparisonNumbers {
     var writer = try SafetensorsWriter(
       path: path,
       tensors: lists.map { SafetensorsWriter.Declaration($0.name, .f64, [$0.values.count]) },
-      metadata: [("format", ComparisonNumbers.format)], replacing: .anyFile)
+      metadata: [("format", ComparisonNumbers.format)], replacing: .sameBytes)
     for (name, values) in lists { try writer.write(name, values) }
     try writer.commit()
   }

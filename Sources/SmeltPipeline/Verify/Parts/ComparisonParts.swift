@@ -50,6 +50,7 @@ package struct ComparisonParts {
       "schema": JSON(ComparisonParts.schema), "tool": JSON("smelt \(smeltVersion)"),
       "family": JSON(source.family.modelType), "source": try source.identity(hasTimes: false),
       "result": try result.identity(hasTimes: false), "tokens_xxh64": JSON(hexadecimal(ids.value())),
+      "text": JSON(members: try windows.notes(windows.files).map { ($0.key, JSON($0.value)) }),
       "windows": JSON(windows.sequences.count), "context": JSON(windows.context),
       "tokenization": JSON(windows.tokenization.rawValue), "full": JSON(isFull), "settings": settings,
       "parts": JSON(count),
@@ -81,6 +82,7 @@ package struct ComparisonParts {
     let folder = folders[0]
     try requireVerifiable(source, result, rounding, engine, drafts, options)
     try requireFolder(folder)
+    try WindowParts.requireCount(count, in: folder)
     let own = share.parts(count)
     var written: [String] = []
     for part in own {
@@ -100,7 +102,7 @@ package struct ComparisonParts {
         try ComparisonNumbers(comparison).write(path)
         let manifest = try UnitManifest(
           work: work, request: request, part: part, of: count, path: path, counts: counts(part))
-        try writeFile(UnitManifest.path(path), manifest.text, replacing: .anyFile)
+        try writeFile(UnitManifest.path(path), manifest.text, replacing: .only(.unitManifest))
         written.append(name)
       }
     }
