@@ -76,7 +76,8 @@ let package = Package(
         "SmeltStorage", "CKernels",
       ], swiftSettings: swift),
     .target(
-      name: "Smelt", dependencies: ["SmeltPipeline", "SmeltModels", "SmeltQuantization", "SmeltStorage"],
+      name: "Smelt",
+      dependencies: ["SmeltPipeline", "SmeltModels", "SmeltQuantization", "SmeltHub", "SmeltStorage"],
       swiftSettings: swift),
     .executableTarget(
       name: "SmeltCommand",

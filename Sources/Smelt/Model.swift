@@ -17,12 +17,16 @@ public struct Model: Sendable {
 
   /// Opens a model.
   /// - Parameters:
-  ///   - path: a folder with config.json and safetensors, a `.gguf` (of a split one the first file) or an `.ingot`.
+  ///   - path: a folder with config.json and safetensors, a `.gguf` (of a split one the first file), an `.ingot`, or an address:
+  ///     `hf://org/name`, `hf://org/name@revision`, `https://host/folder/`. What is fetched is read when its turn comes.
   ///   - allowDrop: patterns (`*`, `?`) of tensors that may be left out where no rule explains them.
-  /// - Throws: ``SmeltError`` of kind `file` where a header breaks its rule, `unsupported` for a configuration that is not
-  ///   computed here.
-  public init(opening path: String, allowDrop: [String] = []) throws {
-    base = try reportingErrors { try SmeltPipeline.Model.open(path, allowDrop: allowDrop) }
+  ///   - remote: what is said of models on other machines.
+  /// - Throws: ``SmeltError`` of kind `file` where a header breaks its rule, or a server does not give what it should; `unsupported`
+  ///   for a configuration that is not computed here.
+  public init(opening path: String, allowDrop: [String] = [], _ remote: Remote = Remote()) throws {
+    base = try reportingErrors {
+      try SmeltPipeline.Model.open(path, allowDrop: allowDrop, remote: remote.options)
+    }
   }
 
   /// The path it was opened by.

@@ -1,8 +1,33 @@
 // What is asked for: a conversion, a text, criteria.
 
+import SmeltHub
 import SmeltPipeline
 import SmeltQuantization
 import SmeltStorage
+
+/// How a model is opened that is not on this machine. What huggingface_hub reads from the environment holds here too: `HF_ENDPOINT`,
+/// `HF_TOKEN`, `HF_HOME`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`.
+public struct Remote: Sendable {
+  /// Take `org/name` for a repository of the hub, `hf://org/name`, where there is no such path.
+  public var isHub: Bool
+  /// The folder of a hub cache in which what is fetched is kept: it is not fetched again, and other tools find it; nil: nowhere.
+  public var keep: String?
+  /// Fetch from `http://` addresses of other machines, which others can read and change.
+  public var allowsHTTP: Bool
+
+  /// How to open it.
+  public init(isHub: Bool = false, keep: String? = nil, allowsHTTP: Bool = false) {
+    self.isHub = isHub
+    self.keep = keep
+    self.allowsHTTP = allowsHTTP
+  }
+
+  var options: RemoteOptions {
+    var options = RemoteOptions()
+    (options.isHub, options.keep, options.allowsHTTP) = (isHub, keep, allowsHTTP)
+    return options
+  }
+}
 
 /// A conversion: which scheme for which weight, and what to write. By default every value stays as it is.
 public struct Conversion: Sendable {

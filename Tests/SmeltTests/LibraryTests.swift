@@ -64,6 +64,27 @@ import Testing
     #expect(found.exactWeights.count == found.exactWeights.of - made.converted.weights + made.converted.exact)
   }
 
+  /// A repository is opened by its name where that is asked for, and what is fetched can be kept where other tools find it.
+  @Test func aModelOfTheHubIsOpened() throws {
+    let hub = HubServer(try HubServer.files(golden))
+    let folder = TemporaryFolder()
+    let missing = try #require(throws: SmeltError.self) { try Model(opening: hub.id) }
+    #expect(missing.kind == .file && missing.help?.contains("hf://\(hub.id)") == true)
+    setenv("HF_ENDPOINT", hub.server.address(""), 1)
+    defer { unsetenv("HF_ENDPOINT") }
+    let model = try Model(opening: hub.id, Remote(isHub: true, keep: folder.file("kept")))
+    #expect(model.architecture == "qwen3_moe" && model.path != hub.id)
+    try model.convert(to: folder.file("r.ingot"), Conversion(scheme: "int8-channel"))
+    try Model(opening: golden).convert(to: folder.file("l.ingot"), Conversion(scheme: "int8-channel"))
+    let fetched = try model.verify(Model(opening: folder.file("l.ingot")))
+    #expect(fetched.faults.isEmpty && fetched.exactWeights.of > 0)
+    let kept = folder.file("kept/models--\(hub.id.replacing("/", with: "--"))/snapshots/\(HubServer.commit)")
+    #expect(try namesInFolder(kept).contains("config.json"))
+    let asked = hub.server.log.count
+    #expect(try Model(opening: folder.file("kept/models--\(hub.id.replacing("/", with: "--"))")).layers > 0)
+    #expect(hub.server.log.count == asked)
+  }
+
   @Test func calibrationIsPartOfQuantizing() throws {
     let folder = TemporaryFolder()
     let model = try Model(opening: trained)
