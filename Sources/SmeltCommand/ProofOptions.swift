@@ -20,17 +20,39 @@ struct RederiveFlags: ParsableArguments {
     help: ArgumentHelp("With --rederive: the statistics that it was made by.", valueName: "file"),
     completion: .file())
   var statistics: String?
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "With --rederive: the text that it was calibrated with, for results of --method, and where the statistics are gone; may be repeated.",
+      valueName: "file"), completion: .file())
+  var calibration: [String] = []
+  @Option(
+    name: .long, help: ArgumentHelp("With --calibration: as it was given then.", valueName: "name"))
+  var textField: String?
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "With --calibration and windows that --samples drew: as it was given then.", valueName: "n"))
+  var tokensLimit: Int?
 
   func validate() throws {
-    guard source != nil || sample == nil && statistics == nil else {
-      throw ValidationError("--sample and --statistics go with --rederive")
+    guard source != nil || sample == nil && statistics == nil && calibration.isEmpty else {
+      throw ValidationError("--sample, --statistics and --calibration go with --rederive")
+    }
+    guard !calibration.isEmpty || textField == nil && tokensLimit == nil else {
+      throw ValidationError("--text-field and --tokens-limit go with --calibration")
     }
     guard sample ?? 1 >= 1 else { throw ValidationError("--sample must be at least 1") }
+    guard tokensLimit ?? 1 >= 1 else { throw ValidationError("--tokens-limit must be at least 1") }
   }
 
   /// What is asked.
   func options(_ run: RunOptions) throws -> RederiveOptions {
-    try RederiveOptions(statistics: statistics, sample: sample, run)
+    try RederiveOptions(
+      statistics: statistics,
+      calibration: calibration.isEmpty
+        ? nil : RederiveText(calibration, field: textField ?? "text", limit: tokensLimit), sample: sample, run
+    )
   }
 }
 

@@ -21,6 +21,7 @@ private struct Made: Sendable {
     Made(result: "x.ingot", options: "--scheme int8-channel --compression small"),
     Made(result: "x.ingot", options: "--max-part-size 2M"),
     Made(result: "x.ingot", options: "--scheme bf16", source: "fp4"),
+    Made(result: "x.ingot", options: "--scheme int8-coded:5.25"),
   ]
 }
 
@@ -45,6 +46,7 @@ private struct Made: Sendable {
     let whole = try check(shell, "\(made.source) \(opened)", exit: 0, "same")
     #expect(whole["compared"]?.integer == whole["tensors"]?.integer)
     #expect(whole["bytes"]?.integer ?? 0 > 0 && whole["differing"]?.integer == 0)
+    #expect(whole["files"]?.integer ?? 0 > 1, "\(whole.text())")
     let sample = try check(shell, "\(made.source) \(opened) --sample 5 --threads 1", exit: 0, "same")
     #expect(sample["compared"]?.integer == 5)
     let names = try shell.names()
@@ -55,15 +57,85 @@ private struct Made: Sendable {
     try shell.names().first { $0.hasPrefix("x-00001-of-") } ?? made.result
   }
 
-  /// A tensor of all experts has a hash for each weight in it; a rule for a tensor that only the result has is no error.
+  /// A tensor of all experts has a hash for each weight in it; a rule of a mixture for a tensor that only the result has is followed again.
   @Test func otherFamiliesAreMadeAgain() throws {
     let shell = Shell()
     let experts = fixture("models/gpt_oss")
     #expect(try shell.run("smelt convert \(experts) x.ingot --scheme int8-channel --quiet").exit == 0)
     _ = try check(shell, "\(experts) x.ingot", exit: 0, "same")
     let latent = fixture("models/deepseek_v3")
-    #expect(try shell.run("smelt convert \(latent) x.gguf --scheme q8_0 --quiet").exit == 0)
-    _ = try check(shell, "\(latent) x.gguf", exit: 3, "not_reproducible")
+    for scheme in ["q8_0", "q4_k_m", "iq4_nl:keep-head"] {
+      #expect(try shell.run("smelt convert \(latent) x.gguf --scheme \(scheme) --quiet -f").exit == 0)
+      _ = try check(shell, "\(latent) x.gguf", exit: 0, "same")
+    }
+  }
+
+  /// Configuration, tokenizer and keys are part of the result.
+  @Test func filesAndKeysAreCompared() throws {
+    let shell = Shell()
+    #expect(
+      try shell.run(
+        "smelt convert tiny x.gguf --scheme q8_0 --quiet; smelt convert tiny x --scheme W8A8 --quiet"
+      ).exit == 0)
+    for (change, name, problem) in [
+      ("sed -i '$s/}/ }/' x/config.json", "config.json", "has other bytes"),
+      ("echo >>x/tokenizer.json", "tokenizer.json", "bytes, "),
+      ("rm x/tokenizer_config.json", "tokenizer_config.json", "is made and is not in the result"),
+      ("echo x >x/chat_template.jinja", "chat_template.jinja", "is in the result and is not made"),
+    ] {
+      let changed = try shell.run("rm -rf kept; cp -r x kept; \(change)")
+      #expect(changed.exit == 0, "\(changed)")
+      for more in ["", "--sample 3"] {
+        let json = try check(shell, "tiny x \(more)", exit: 1, "differs")
+        let difference = json["differences"]?.array?.first
+        #expect(json["differing"]?.integer == 1 && difference?["tensor"]?.string == name, "\(json.text())")
+        #expect(difference?["problem"]?.string?.contains(problem) == true, "\(json.text())")
+      }
+      #expect(try shell.run("rm -r x; mv kept x").exit == 0)
+    }
+    // What people write, and what a proof adds, is no difference.
+    #expect(try shell.run("echo More. >>x/README.md").exit == 0)
+    _ = try check(shell, "tiny x", exit: 0, "same")
+    var bytes = try MappedFile(path: shell.file("x.gguf")).bytes.array
+    let key = Array("general.size_label".utf8)
+    let place = try #require(
+      bytes.indices.first { bytes[$0] == key[0] && bytes[$0...].starts(with: key) })
+    bytes[place + key.count + 12] ^= 1
+    putFile(shell.file("x.gguf"), bytes)
+    let json = try check(shell, "tiny x.gguf", exit: 1, "differs")
+    #expect(
+      json["differences"]?.array?.first?["tensor"]?.string == "key general.size_label", "\(json.text())")
+  }
+
+  /// With its text a method is carried out again, and statistics that are gone are made again.
+  @Test(arguments: [
+    ("x.ingot", "--scheme int4-group"),
+    ("x.gguf", "--scheme q8_0 --method gptq --damping 0.05 --act-order"),
+    ("x.ingot", "--scheme int8 --distill 1"), ("x", "--scheme FP8 --samples 3 --seed 7"),
+    ("x.gguf", "--scheme q4_k_m --policy peer-max --min-tokens 60"),
+  ]) func theTextOfACalibrationIsEnough(result: String, options: String) throws {
+    let shell = Shell()
+    let text = "--calibration tiny/calibration.txt"
+    let made = try shell.run(
+      "smelt quantize tiny \(result) \(options) \(text) --tokens-limit 256 --context 32 --quiet")
+    #expect(made.exit == 0, "\(made.stderr)")
+    let hasMethod = !options.contains("FP8") && !options.contains("q4_k_m")
+    let needed = try check(
+      shell, "tiny \(result)", exit: 3, "statistics_needed")
+    #expect(needed["problem"]?.string?.contains("--calibration") == true, "\(needed.text())")
+    let limit = options.contains("--samples") ? "--tokens-limit 256" : ""
+    let again = try check(shell, "tiny \(result) \(text) \(limit)", exit: 0, "same")
+    #expect(again["compared"]?.integer == again["tensors"]?.integer)
+    #expect(try shell.names() == [result])
+    _ = try check(shell, "tiny \(result) --calibration tiny/evaluation.txt", exit: 2, "statistics_changed")
+    guard hasMethod else { return }
+    #expect(
+      try shell.run("smelt calibrate tiny s --text tiny/calibration.txt --tokens-limit 256 --context 32 -q")
+        .exit
+        == 0)
+    let missing = try check(shell, "tiny \(result) --statistics s", exit: 3, "text_needed")
+    #expect(missing["problem"]?.string?.contains("SHA-256") == true, "\(missing.text())")
+    _ = try check(shell, "tiny \(result) --statistics s \(text) --sample 4", exit: 0, "same")
   }
 
   @Test func aByteThatDiffersIsNamed() throws {
@@ -192,13 +264,14 @@ private struct Made: Sendable {
       _ = try check(shell, "tiny \(result) --statistics s", exit: 0, "same")
       _ = try check(shell, "tiny \(result) --statistics t", exit: 2, "statistics_changed")
     }
-    let method = try check(shell, "tiny z.ingot", exit: 3, "not_reproducible")
+    let method = try check(shell, "tiny z.ingot --statistics s", exit: 3, "text_needed")
     #expect(method["problem"]?.string?.contains("gptq") == true)
     _ = try check(shell, "tiny w.ingot --statistics s", exit: 2, "statistics_changed")
+    _ = try check(shell, "tiny w.ingot --calibration tiny/calibration.txt", exit: 2, "statistics_changed")
     _ = try check(shell, "tiny tiny", exit: 3, "no_provenance")
     for words in [
       "--rederive tiny x --sample 0", "x --sample 3", "x --statistics s", "--rederive tiny x --for vllm",
-      "--rederive tiny x --checksums",
+      "--rederive tiny x --checksums", "x --calibration t", "--rederive tiny x --tokens-limit 8",
     ] {
       let outcome = try shell.run("smelt check \(words)")
       #expect(outcome.exit == 64, "\(words): \(outcome.stderr)")

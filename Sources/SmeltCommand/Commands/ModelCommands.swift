@@ -52,9 +52,11 @@ struct CheckCommand: ParsableCommand {
       would compute something else, 3 where it would not load it.
 
       With --rederive the result is made again from its source, by what it records
-      of its making, and its bytes are compared (Formats/attestation.md). Exit
-      status 0 where they are the same, 1 where bytes differ, 2 where source or
-      statistics are not those it was made from, 3 where it cannot be made again.
+      of its making, and its bytes are compared, those of configuration and
+      tokenizer too (Formats/attestation.md); with --calibration TEXT also what a
+      method chose by that text. Exit status 0 where they are the same, 1 where
+      bytes differ, 2 where source, statistics or text are not those it was made
+      from, 3 where it cannot be made again.
 
       Example: smelt check model.ingot
                smelt check DIR --for vllm --tp 8

@@ -79,6 +79,14 @@ extension GGUFValue {
     }
   }
 
+  /// The value as it stands in a file, behind its type.
+  package var storedBytes: [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.append(littleEndian: type.rawValue)
+    append(to: &bytes)
+    return bytes
+  }
+
   /// Appends the value as it stands in a file, without its type.
   func append(to header: inout [UInt8]) {
     switch self {

@@ -6,10 +6,20 @@ import SmeltModels
 import SmeltQuantization
 import SmeltStorage
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
 /// What is asked of making a result again.
 package struct RederiveOptions: Sendable {
   /// The statistics that scales were chosen by; nil where none are given.
   package var statistics: String?
+  /// The text that was calibrated with; nil where none is given.
+  package var calibration: RederiveText?
   /// How many tensors are made again, at equal steps over all of them; nil: all.
   package var sample: Int?
   /// Threads, memory, progress.
@@ -17,15 +27,18 @@ package struct RederiveOptions: Sendable {
 
   /// Options.
   /// - Throws: `RequestError` usage for a sample of nothing.
-  package init(statistics: String? = nil, sample: Int? = nil, _ run: RunOptions) throws {
+  package init(
+    statistics: String? = nil, calibration: RederiveText? = nil, sample: Int? = nil, _ run: RunOptions
+  ) throws {
     if let sample, sample < 1 {
       throw RequestError(.usage, "--sample must be at least 1, found \(sample)")
     }
-    (self.statistics, self.sample, self.run) = (statistics, sample, run)
+    (self.statistics, self.calibration, self.sample, self.run) = (statistics, calibration, sample, run)
   }
 }
 
-/// Makes a result's tensors again from its source, and compares their bytes with those of the result. Nothing is written.
+/// Makes a result's tensors again from its source, and the files beside them, and compares their bytes with those of the result. What a
+/// calibration needs lies in a folder for temporary files; nothing else is written.
 /// - Throws: refusals of the content of both; `RequestError` io, interrupted.
 package func rederive(_ result: Model, from source: Model, _ asked: RederiveOptions) throws -> RederiveSummary
 {
@@ -41,22 +54,36 @@ package func rederive(_ result: Model, from source: Model, _ asked: RederiveOpti
   return summary
 }
 
-/// Why a comparison says nothing.
-private struct Obstacle: Error {
-  let verdict: RederiveSummary.Verdict
-  let problem: String
-
-  init(_ verdict: RederiveSummary.Verdict, _ problem: String) {
-    (self.verdict, self.problem) = (verdict, problem)
-  }
-}
-
 private func rederive(
   _ result: Model, from source: Model, _ asked: RederiveOptions, _ summary: inout RederiveSummary
 ) throws {
   let recorded = try RecordedMaking(result)
   summary.tool = recorded.tool
-  let options = try recorded.options(source, result, asked)
+  if let problem = recorded.sourceProblem(source) { throw Obstacle(.sourceChanged, problem) }
+  let calibration = try asked.calibration.map {
+    try RecordedCalibration(recorded.provenance["statistics"], $0, source)
+  }
+  guard calibration != nil else { return try compare(recorded, result, source, nil, "", asked, &summary) }
+  let folder = try makeTemporaryFolder("smelt-rederive", in: ScratchFile.temporaryFolder)
+  defer {
+    for path in ((try? namesInFolder(folder)) ?? []).map({ joinPath(folder, $0) }) {
+      // A calibration in parts that was stopped has left a folder.
+      for name in (try? namesInFolder(path)) ?? [] { removeFile(joinPath(path, name)) }
+      if rmdir(path) != 0 { removeFile(path) }
+    }
+    rmdir(folder)
+  }
+  try compare(recorded, result, source, calibration, folder, asked, &summary)
+}
+
+/// - Parameter folder: where temporary files of a calibration go.
+private func compare(
+  _ recorded: RecordedMaking, _ result: Model, _ source: Model, _ calibration: RecordedCalibration?,
+  _ folder: String, _ asked: RederiveOptions, _ summary: inout RederiveSummary
+) throws {
+  let options = try recorded.options(
+    source, result, try recorded.statistics(source, calibration, in: folder, asked), asked)
+  let source = try recorded.prepared(source, calibration, in: folder, options)
   let plan: Plan
   let tensors: any RederivedTensors
   do {
@@ -81,6 +108,7 @@ private func rederive(
   summary.tensors = groups.count
   summary.compared = (chosen ?? groups).count
   let sink = ComparingSink(tensors)
+  summary.files = sink.compareFiles(tensors.beside)
   var facts = LedgerFacts(plan)
   let bytes = (chosen ?? groups).reduce(0) { $0 + $1.reduce(0) { $0 + plan.slabs[$1].byteCount } }
   asked.run.progress.announce(
@@ -104,137 +132,6 @@ private func rederive(
     summary.problem = "it was made by \(recorded.tool), this is \(summary.program)"
   } else {
     summary.verdict = .differs
-  }
-}
-
-/// What a result records of its making.
-private struct RecordedMaking {
-  let provenance: JSON
-  let tool: String
-  /// XXH64 of the source's tensors, by their names, where the result carries its ledger; of one that several weights are parts of, each
-  /// part's.
-  private let hashes: [String: Set<String>]
-  /// SHA-256 over all of them; nil where the container cannot say.
-  private let hash: String?
-
-  init(_ result: Model) throws {
-    let origin = try result.source.recordedOrigin()
-    guard let provenance = origin.provenance, let tool = provenance["tool"]?.string else {
-      throw Obstacle(
-        .noProvenance,
-        "'\(result.path)' does not say what it was made from: another program wrote it, or no weight of it was changed"
-      )
-    }
-    (self.provenance, self.tool) = (provenance, tool)
-    var hashes: [String: Set<String>] = [:]
-    for entry in origin.ledger?["ledger"]?.array ?? [] {
-      guard let name = entry["source"]?.string, let hash = entry["source_xxh64"]?.string else { continue }
-      hashes[name, default: []].insert(hash)
-    }
-    self.hashes = hashes
-    hash =
-      try provenance["source"]?["sha256"]?.string
-      ?? result.smallFile(ModelCard.fileName).flatMap { ModelCard.statedHash(in: $0.array) }
-  }
-
-  /// The conversion that is recorded.
-  /// - Throws: `Obstacle`; refusals of the statistics.
-  func options(_ source: Model, _ result: Model, _ asked: RederiveOptions) throws -> ConvertOptions {
-    if let problem = sourceProblem(source) { throw Obstacle(.sourceChanged, problem) }
-    if let method = provenance["method"], !method.isNull {
-      throw Obstacle(
-        .notReproducible,
-        "codes were chosen by \(method["name"]?.string ?? "a method"), which looks at the inputs of a text: "
-          + "run quantize again with the same text, and compare the results with cmp")
-    }
-    let recipe: Recipe
-    let words: EngineWords
-    let target: any ResultTarget
-    let drafts: DraftFate
-    do {
-      drafts = try DraftFate(named: provenance["mtp"]?.string ?? DraftFate.quantize.rawValue)
-      recipe = try Recipe(provenance["recipe"] ?? JSON(.null), file: result.path)
-      let container = try Container(result: result.path, asked: result.containerName)
-      let recorded = provenance["target"]
-      words = EngineWords(
-        layout: recorded?["layout"]?.string, activations: recorded?["activations"]?.string,
-        cache: recorded?["kv_cache"]?.string)
-      target = try container.target(
-        TargetOptions(
-          compression: container.name == Container.ingot.name ? .raw : nil,
-          scheme: recorded?["scheme"]?.string, engines: words))
-    } catch let error as FormatError {
-      throw Obstacle(.notReproducible, "the recipe that it records is not valid here: \(error.problem)")
-    } catch let error as RequestError {
-      throw Obstacle(.notReproducible, "what it records is not known here: \(error.problem)")
-    }
-    var options = ConvertOptions(
-      recipe: recipe, statistics: try statistics(source, asked), target: target,
-      drafts: drafts, run: asked.run)
-    options.run.progress = asked.run.progress
-    return options
-  }
-
-  private func statistics(_ source: Model, _ asked: RederiveOptions) throws -> Statistics? {
-    guard let recorded = provenance["statistics"], !recorded.isNull else {
-      guard asked.statistics == nil else {
-        throw Obstacle(.statisticsChanged, "it was made without statistics; leave --statistics away")
-      }
-      return nil
-    }
-    let hash = recorded["sha256"]?.string ?? ""
-    guard let path = asked.statistics else {
-      throw Obstacle(
-        .statisticsNeeded,
-        "its scales were chosen by statistics with the SHA-256 \(hash): give them with --statistics")
-    }
-    let found = try readStatistics(path, for: source)
-    guard found.fileHash == hash else {
-      throw Obstacle(
-        .statisticsChanged,
-        "'\(path)' has the SHA-256 \(found.fileHash ?? ""), it was made by statistics with \(hash)")
-    }
-    return found
-  }
-
-  /// What headers tell: another container, other files.
-  private func sourceProblem(_ source: Model) -> String? {
-    let recorded = provenance["source"]
-    let container = recorded?["container"]?.string ?? "nothing"
-    guard container == source.containerName else {
-      return
-        "it was made from a model in '\(container)', '\(source.path)' is one in '\(source.containerName)'"
-    }
-    if let hash = source.source.contentHash {
-      let said = recorded?["content_hash"]?.string ?? "none"
-      return hash == said
-        ? nil : "it was made from an ingot with the content hash \(said), '\(source.path)' has \(hash)"
-    }
-    let files = recorded?["files"]?.array ?? []
-    guard files.count == source.files.count else {
-      return "it was made from \(files.count) files, '\(source.path)' has \(source.files.count)"
-    }
-    for (said, file) in zip(files, source.files) {
-      let (name, bytes) = (said["name"]?.string ?? "", said["bytes"]?.integer ?? -1)
-      guard name == fileName(file.path), bytes == file.byteCount else {
-        return "it was made from '\(name)' of \(bytes) bytes, '\(source.path)' has "
-          + "'\(fileName(file.path))' of \(file.byteCount)"
-      }
-    }
-    return nil
-  }
-
-  /// What reading the source told: tensors with other bytes.
-  func sourceProblem(_ ledger: [LedgerEntry], isWhole: Bool) -> String? {
-    if let entry = ledger.first(where: { entry in
-      entry.sourceHash.map { hash in hashes[entry.source].map { !$0.contains(hash) } ?? false } ?? false
-    }) {
-      return "'\(entry.source)' of the source has other bytes now: XXH64 \(entry.sourceHash ?? ""), "
-        + "it was made from \(hashes[entry.source]?.sorted().joined(separator: ", ") ?? "")"
-    }
-    guard isWhole, let hash, hash != sourceHash(ledger) else { return nil }
-    return
-      "the source's tensors have other bytes now: their hash is \(sourceHash(ledger)), it was made from \(hash)"
   }
 }
 
@@ -311,6 +208,29 @@ private final class ComparingSink: ResultSink {
     guard let first else { return }
     let (found, expected) = own.withUnsafeBytes { a in made.withUnsafeBytes { b in (a[first], b[first]) } }
     add(name, place + first, found, expected, "has other bytes")
+  }
+
+  /// Compares files beside the weights, or keys in their place.
+  /// - Returns: how many were made.
+  func compareFiles(_ files: [RederivedFile]) -> Int {
+    for file in files {
+      guard let made = file.made else {
+        add(file.name, 0, nil, nil, "is in the result and is not made")
+        continue
+      }
+      guard let stored = file.stored else {
+        add(file.name, 0, nil, nil, "is made and is not in the result")
+        continue
+      }
+      bytes += made.count
+      let (own, expected) = (stored.array, made.array)
+      guard own != expected else { continue }
+      let first = zip(own, expected).enumerated().first { $0.element.0 != $0.element.1 }
+      add(
+        file.name, first?.offset ?? min(own.count, expected.count), first?.element.0, first?.element.1,
+        first == nil ? "has \(own.count) bytes, \(expected.count) are made" : "has other bytes")
+    }
+    return files.count { $0.made != nil }
   }
 
   private func add(_ name: String, _ byte: Int, _ found: UInt8?, _ expected: UInt8?, _ problem: String) {

@@ -18,6 +18,8 @@ package struct RederiveSummary: Sendable {
     case statisticsChanged = "statistics_changed"
     /// The result was made by statistics, and none were given.
     case statisticsNeeded = "statistics_needed"
+    /// The result was made by a method that looks at a text, and none is given.
+    case textNeeded = "text_needed"
     /// What the result records is not enough to make it again, or not possible here.
     case notReproducible = "not_reproducible"
     /// The result does not say what it was made from.
@@ -29,7 +31,7 @@ package struct RederiveSummary: Sendable {
       case .same: 0
       case .differs, .otherVersion: 1
       case .sourceChanged, .statisticsChanged: 2
-      case .statisticsNeeded, .notReproducible, .noProvenance: 3
+      case .statisticsNeeded, .textNeeded, .notReproducible, .noProvenance: 3
       }
     }
 
@@ -42,15 +44,16 @@ package struct RederiveSummary: Sendable {
       case .sourceChanged: "made from another source"
       case .statisticsChanged: "made by other statistics"
       case .statisticsNeeded: "statistics are needed"
+      case .textNeeded: "the text of the calibration is needed"
       case .notReproducible: "cannot be made again"
       case .noProvenance: "no provenance"
       }
     }
   }
 
-  /// A tensor that is not what was made.
+  /// A tensor, a file or a key that is not what was made.
   package struct Difference: Sendable {
-    /// Its name in the result; of an ingot the weight and the part.
+    /// Its name in the result: of an ingot's tensor the weight and the part; of a GGUF file's key `key ` and the key.
     package var tensor: String
     /// The first byte that differs, within the tensor.
     package var byte: Int
@@ -74,9 +77,11 @@ package struct RederiveSummary: Sendable {
   /// Tensors that can be made, and those that were.
   package var tensors = 0
   package var compared = 0
+  /// Files beside the weights, or keys in their place, that were made.
+  package var files = 0
   /// Bytes that were compared.
   package var bytes = 0
-  /// How many tensors differ, and the first of them.
+  /// How many tensors, files and keys differ, and the first of them.
   package var differing = 0
   package var differences: [Difference] = []
   /// Wall time.
@@ -89,7 +94,8 @@ package struct RederiveSummary: Sendable {
     [
       "schema": "smelt.rederive/1", "verdict": JSON(verdict.rawValue), "source": JSON(source),
       "result": JSON(result), "tool": JSON(tool), "program": JSON(program), "problem": JSON(problem),
-      "tensors": JSON(tensors), "compared": JSON(compared), "bytes": JSON(bytes),
+      "tensors": JSON(tensors), "compared": JSON(compared), "files": JSON(files),
+      "bytes": JSON(bytes),
       "differing": JSON(differing),
       "differences": JSON(
         differences.map { difference -> JSON in
@@ -110,7 +116,8 @@ package struct RederiveSummary: Sendable {
     if compared > 0 {
       let all =
         compared == tensors ? "all \(grouped(tensors))" : "\(grouped(compared)) of \(grouped(tensors))"
-      line += ": \(all) tensors, \(byteText(bytes)), made again in \(fixed(seconds, 2)) s"
+      line +=
+        ": \(all) tensors and \(grouped(files)) files or keys, \(byteText(bytes)), made again in \(fixed(seconds, 2)) s"
       if differing > 0 { line += "; \(grouped(differing)) differ" }
     }
     var lines = [line] + [problem].compactMap { $0 }

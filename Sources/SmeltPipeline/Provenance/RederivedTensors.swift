@@ -28,6 +28,8 @@ protocol RederivedTensors: AnyObject {
   func stored(_ name: String) throws -> Bytes?
   /// All tensors of the result.
   var names: [String] { get }
+  /// What is beside the weights.
+  var beside: [RederivedFile] { get }
 }
 
 /// How the numbers of a tensor are stored.
@@ -41,6 +43,39 @@ extension RederivedTensors {
   func begin(_ write: (String, Bytes) throws -> Void) throws {}
 }
 
+/// A file beside the weights, or a key in its place: as it is made, and as the result has it; nil where it is not there.
+struct RederivedFile {
+  let name: String
+  let made: Bytes?
+  let stored: Bytes?
+
+  /// All files by their names: those that are made, then those that only the result has.
+  static func all(_ made: [(name: String, bytes: Bytes)], _ stored: [(name: String, bytes: Bytes)])
+    -> [RederivedFile]
+  {
+    let found = Dictionary(stored.map { ($0.name, $0.bytes) }, uniquingKeysWith: { first, _ in first })
+    let names = Set(made.map(\.name))
+    return made.map { RederivedFile(name: $0.name, made: $0.bytes, stored: found[$0.name]) }
+      + stored.filter { !names.contains($0.name) }.map {
+        RederivedFile(name: $0.name, made: nil, stored: $0.bytes)
+      }
+  }
+
+  /// The errors that a method left in the weights, where one did.
+  fileprivate static func errors(_ result: Model, _ source: Model) throws -> [RederivedFile] {
+    guard let made = source.preparedErrors else { return [] }
+    return [
+      RederivedFile(
+        name: WeightErrors.fileName, made: Bytes(made), stored: try result.source.recordedOrigin().errors)
+    ]
+  }
+
+  /// The card, which people edit, and the errors of a method, which are compared where that is carried out.
+  fileprivate static func isApart(_ name: String) -> Bool {
+    [ModelCard.fileName, WeightErrors.fileName].contains(name)
+  }
+}
+
 /// The tensors of a result, opened from its path again.
 /// - Throws: refusals of the result; `RequestError` for what the container cannot hold.
 func rederivedTensors(_ result: Model, _ source: Model, _ plan: Plan, _ options: ConvertOptions) throws
@@ -50,12 +85,19 @@ func rederivedTensors(_ result: Model, _ source: Model, _ plan: Plan, _ options:
   case let target as SafetensorsResult:
     var naming = try TensorNaming(source, plan.weights, target.layout)
     try naming.chooseScales(options.statistics, plan.weights, source)
+    let left = Set(try target.leftFiles(plan, source).map(\.name))
+    let beside = RederivedFile.all(
+      try DirectoryFiles(source, plan, naming, without: left).all.filter { !RederivedFile.isApart($0.name) },
+      try result.source.smallFiles().filter { !RederivedFile.isApart($0.name) })
     return DirectoryTensors(
-      try SafetensorsDirectory(path: result.path), TensorAssembler(naming.tensors(plan), plan, options))
-  case is GGUFResult:
-    return try GGUFResultTensors(try GGUFFile(path: result.path), plan, source)
+      try SafetensorsDirectory(path: result.path), TensorAssembler(naming.tensors(plan), plan, options),
+      beside + (try RederivedFile.errors(result, source)))
+  case let target as GGUFResult:
+    return try GGUFResultTensors(try GGUFFile(path: result.path), plan, source, target, options)
   default:
-    return IngotTensors(try IngotFile(path: result.path))
+    let beside = RederivedFile.all(try IngotResult.files(plan, source), try result.source.smallFiles())
+    return IngotTensors(
+      try IngotFile(path: result.path), beside + (try RederivedFile.errors(result, source)))
   }
 }
 
@@ -77,8 +119,10 @@ private final class DirectoryTensors: RederivedTensors {
   private let assembler: TensorAssembler
   private let made: [String: TensorForm]
 
-  init(_ files: SafetensorsDirectory, _ assembler: TensorAssembler) {
-    (self.files, self.assembler) = (files, assembler)
+  let beside: [RederivedFile]
+
+  init(_ files: SafetensorsDirectory, _ assembler: TensorAssembler, _ beside: [RederivedFile]) {
+    (self.files, self.assembler, self.beside) = (files, assembler, beside)
     made = Dictionary(
       assembler.tensors.flatMap(\.entries).map {
         ($0.name, TensorForm(type: $0.dtype.rawValue, shape: $0.shape))
@@ -119,9 +163,19 @@ private final class GGUFResultTensors: RederivedTensors {
   private let assembler: GGUFAssembler
   private let source: Model
   private let made: [String: TensorForm]
+  let beside: [RederivedFile]
 
-  init(_ file: GGUFFile, _ plan: Plan, _ source: Model) throws {
+  init(_ file: GGUFFile, _ plan: Plan, _ source: Model, _ target: GGUFResult, _ options: ConvertOptions)
+    throws
+  {
     (self.file, self.source) = (file, source)
+    let keys = try target.keys(
+      file.path, plan, source, try GGUFResult.declarations(plan, source.family), options
+    ).keys
+    func stored(_ keys: [(key: String, value: GGUFValue)]) -> [(name: String, bytes: Bytes)] {
+      keys.filter { !Self.isApart($0.key) }.map { ("key \($0.key)", Bytes($0.value.storedBytes)) }
+    }
+    beside = RederivedFile.all(stored(keys), stored(file.metadata))
     assembler = GGUFAssembler(plan, source)
     made = Dictionary(
       try GGUFResult.declarations(plan, source.family).map {
@@ -154,6 +208,12 @@ private final class GGUFResultTensors: RederivedTensors {
   func stored(_ name: String) -> Bytes? { file.tensor(name)?.bytes }
 
   var names: [String] { file.tensors.map(\.name) }
+
+  /// Keys of the making, of how the file is cut, and what is not recorded: the name of the source's folder, and that of a mixture.
+  private static func isApart(_ key: String) -> Bool {
+    [SmeltKey.provenance, OutputKind.writerKey, "general.name", "general.file_type"].contains(key)
+      || key.hasPrefix("split.")
+  }
 }
 
 /// Of an ingot a tensor is a part of a weight: what is stored once its chunks are inflated and held against their checksums.
@@ -164,8 +224,11 @@ private final class IngotTensors: RederivedTensors {
   /// The weight that was read last.
   private var last: (name: String, weight: Weight)?
 
-  init(_ file: IngotFile) {
+  let beside: [RederivedFile]
+
+  init(_ file: IngotFile, _ beside: [RederivedFile]) {
     self.file = file
+    self.beside = beside
     kept = Dictionary(file.entries.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
   }
 

@@ -77,10 +77,11 @@ package func demo(modelPath: String, _ options: RunOptions, say: (String) throws
   }
 }
 
-/// Makes a folder for files that nobody keeps, in `TMPDIR` or /tmp.
+/// Makes a folder for files that nobody keeps.
+/// - Parameter folder: where; nil: in `TMPDIR` or /tmp.
 /// - Throws: `RequestError` cannot-create.
-func makeTemporaryFolder(_ name: String) throws -> String {
-  let base = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+func makeTemporaryFolder(_ name: String, in folder: String? = nil) throws -> String {
+  let base = folder ?? getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
   var template = Array(joinPath(base, "\(name)-XXXXXX").utf8CString)
   // SAFETY: the template is not empty and ends with a zero byte, as `mkdtemp` asks
   guard let made = template.withUnsafeMutableBufferPointer({ mkdtemp($0.baseAddress!) }) else {

@@ -1,6 +1,6 @@
 // Recipes as files. Formats/recipe.md, section 2.
 
-internal import SmeltModels
+package import SmeltModels
 package import SmeltStorage
 
 extension Recipe {
@@ -76,6 +76,33 @@ extension Recipe {
           })
       ),
     ])
+  }
+}
+
+extension Recipe {
+  /// The recipe that a result records, as it was carried out.
+  ///
+  /// Only the recipe of a mixture names tensors that no weight is called by, those of a weight in several; all of its rules are such names.
+  /// - Parameter specs: the source's weights.
+  package func recorded(for specs: [WeightSpec]) -> Recipe {
+    func isPlain(_ glob: String) -> Bool { !glob.utf8.contains { "*?#".utf8.contains($0) } }
+    let isMixture = rules.contains { rule in
+      guard case .name(let glob) = rule.match, isPlain(glob) else { return false }
+      return !specs.contains { rule.match.covers($0) }
+    }
+    guard isMixture else { return self }
+    var recipe = self
+    recipe.rules = rules.map { rule in
+      guard case .name(let name) = rule.match, isPlain(name) else { return rule }
+      return Rule(
+        .names([name], of: "recorded"), rule.word, observer: rule.observer, offset: rule.offset)
+    }
+    return recipe
+  }
+
+  /// Whether a scheme of it is meant for a coder.
+  package var isEntropyCoded: Bool {
+    defaultScheme.isEntropyCoded || rules.contains { $0.scheme.isEntropyCoded }
   }
 }
 

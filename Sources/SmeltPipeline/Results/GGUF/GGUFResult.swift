@@ -238,20 +238,30 @@ package struct GGUFResult: ResultTarget {
     layout: GGUFPlan, warnings: [String]
   ) {
     let tensors = try GGUFResult.declarations(plan, model.family)
-    if GGUFResult.isGeneric(model.family) {
-      let keys = try UnknownGGUF.keys(
-        model, fileType: plan.changesWeights ? GGUFFileType.of(recipeName, tensors) : nil)
-      return (try GGUFPlan(tensors: tensors, metadata: keys, split: split), [])
+    let (keys, warnings) = try keys(path, plan, model, tensors, options)
+    func text(_ key: String) -> String? {
+      if case .string(let text)? = keys.first(where: { $0.key == key })?.value { text } else { nil }
     }
-    let (metadata, warnings) = try GGUFHeaderKeys.make(
-      model, plan, options, path: path, fileType: GGUFFileType.of(recipeName, tensors), tensors: tensors)
-    if case .string(let model)? = metadata["general.name"],
-      case .string(let size)? = metadata["general.size_label"]
+    if !GGUFResult.isGeneric(model.family), let name = text("general.name"),
+      let size = text("general.size_label")
     {
       let type = (recipeName ?? GGUFFileType.name(tensors)).uppercased().replacing(":", with: "-")
-      options.run.progress.announce("hubs know such a file as \(model)-\(size)-\(type).gguf")
+      options.run.progress.announce("hubs know such a file as \(name)-\(size)-\(type).gguf")
     }
-    return (try GGUFPlan(tensors: tensors, metadata: metadata.values, split: split), warnings)
+    return (try GGUFPlan(tensors: tensors, metadata: keys, split: split), warnings)
+  }
+
+  /// The keys in the order of the file, and what llama.cpp will do otherwise.
+  func keys(
+    _ path: String, _ plan: Plan, _ model: Model, _ tensors: [GGUFPlan.Tensor], _ options: ConvertOptions
+  ) throws -> (keys: [(key: String, value: GGUFValue)], warnings: [String]) {
+    let type = GGUFFileType.of(recipeName, tensors)
+    if GGUFResult.isGeneric(model.family) {
+      return (try UnknownGGUF.keys(model, fileType: plan.changesWeights ? type : nil), [])
+    }
+    let (metadata, warnings) = try GGUFHeaderKeys.make(
+      model, plan, options, path: path, fileType: type, tensors: tensors)
+    return (metadata.values, warnings)
   }
 
   /// The tensors of factors, which come first.

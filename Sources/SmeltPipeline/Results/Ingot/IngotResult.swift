@@ -44,6 +44,13 @@ package struct IngotResult: ResultTarget {
     }
   }
 
+  /// The files that an ingot takes from its source, and what it keeps of the source's scales.
+  static func files(_ plan: Plan, _ model: Model) throws -> [(name: String, bytes: Bytes)] {
+    let scales = try RecordedScales.file(model, plan.weights).map { (RecordedScales.fileName, $0.bytes) }
+    return try model.resultFiles(holdsDrafts: plan.holdsDrafts).filter { !ownNames.contains($0.name) }
+      + (scales.map { [$0] } ?? [])
+  }
+
   /// What an ingot holds about itself.
   static let ownNames: Set<String> = [
     RecordedOrigin.ledgerName, IngotFacts.reportName, WeightErrors.fileName, RecordedScales.fileName,
@@ -104,11 +111,7 @@ final class IngotSink: ResultSink {
     self.options = options
     compression = target.compression ?? .raw
     units = OutputMatrix.units(plan.slabs)
-    let scales = try RecordedScales.file(model, plan.weights).map { (RecordedScales.fileName, $0.bytes) }
-    files =
-      try model.resultFiles(holdsDrafts: plan.holdsDrafts).filter {
-        !IngotResult.ownNames.contains($0.name)
-      } + (scales.map { [$0] } ?? [])
+    files = try IngotResult.files(plan, model)
     errors = model.preparedErrors
     header = try ConversionJournal.header(model, plan, options)
     let journalPath = ResultJournal.path(path)

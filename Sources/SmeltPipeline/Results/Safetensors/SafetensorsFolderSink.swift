@@ -114,28 +114,14 @@ final class SafetensorsFolderSink: ResultSink {
       bytes += shards.index().count
       names.append("model.safetensors.index.json")
     }
-    let section = QuantizationSection(plan, naming)
-    var card: Bytes?
-    for (name, content) in try model.resultFiles(holdsDrafts: plan.holdsDrafts)
-    where !leftNames.contains(name) {
+    let files = try DirectoryFiles(model, plan, naming, without: leftNames)
+    for (name, content) in files.all {
       names.append(name)
-      if name == ModelCard.fileName, plan.changesWeights {
-        card = content
-      } else {
-        bytes += name == "config.json" ? try section.config(content).count : content.count
-      }
-    }
-    if let sidecar = section.sidecar {
-      bytes += sidecar.count
-      names.append(QuantizationConfig.sidecarName)
+      bytes += content.count
     }
     if plan.changesWeights {
-      bytes += try ModelCardWriter(title, model, options, plan.ledger).text(after: card).count + 64
+      bytes += try ModelCardWriter(title, model, options, plan.ledger).text(after: files.card).count + 64
       names.append(ModelCard.fileName)
-    }
-    if let errors = model.preparedErrors {
-      bytes += errors.count
-      names.append(WeightErrors.fileName)
     }
     // The list of the result's files has a line for each: name, size, hash.
     return bytes + names.reduce(512) { $0 + 2 * $1.utf8.count + 128 }
@@ -226,26 +212,16 @@ final class SafetensorsFolderSink: ResultSink {
       try endShard()
     }
     if shards.count > 1 { try write(file: "model.safetensors.index.json", shards.index()) }
-    let section = QuantizationSection(plan, naming)
-    let changes = plan.changesWeights
-    var card: Bytes?
-    for (name, bytes) in try model.resultFiles(holdsDrafts: plan.holdsDrafts) where !leftNames.contains(name)
-    {
-      if name == ModelCard.fileName, changes {
-        card = bytes
-      } else if name == "config.json" {
-        try write(file: name, try section.config(bytes))
-      } else {
-        try write(file: name, bytes.array)
-        bytes.evict()
-      }
+    let files = try DirectoryFiles(model, plan, naming, without: leftNames)
+    for (name, bytes) in files.carried {
+      try write(file: name, bytes.array)
+      bytes.evict()
     }
-    if changes {
+    if plan.changesWeights {
       try write(
-        file: ModelCard.fileName, try ModelCardWriter(title, model, options, ledger).text(after: card))
+        file: ModelCard.fileName, try ModelCardWriter(title, model, options, ledger).text(after: files.card))
     }
-    if let sidecar = section.sidecar { try write(file: QuantizationConfig.sidecarName, sidecar) }
-    if let errors = model.preparedErrors { try write(file: WeightErrors.fileName, errors) }
+    for (name, bytes) in files.own { try write(file: name, bytes.array) }
     guard let manifest = try folder?.complete() else { preconditionFailure("a directory is finished once") }
     if canResume {
       try journal?.finish(identity: hexadecimal(manifest))
