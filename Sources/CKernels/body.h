@@ -345,6 +345,7 @@ static void k_mix_streams(const float *restrict x, const float *restrict c, size
 #include "unpack.h"
 #include "coded_tiles.h"
 #include "coded_nibbles.h"
+#include "coded_rows.h"
 #include "coded.h"
 #include "decode_blocks.h"
 #include "panel_i8.h"

@@ -202,6 +202,9 @@ SK_INLINE const uint8_t *read_soon_of(const uint8_t *p, const size_t bytes) {
 
 static void k_multiply_coded(const sk_coded *w, size_t row, size_t n, size_t k, const float *x, size_t ldx, size_t m,
                              float *c, size_t ldc) {
+#if SK_VL >= 8
+  if (m == 1 && multiply_one(w, row, n, k, x, c)) return;
+#endif
   const sk_form *form = &sk_forms[w->code];
   int span = 0;
   if (form->few[2][0]) span = w->scale_columns >= k || w->scale_columns % 64 == 0 ? 2 : w->scale_columns % 32 == 0;

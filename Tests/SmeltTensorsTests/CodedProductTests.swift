@@ -58,6 +58,28 @@ import Testing
     #expect(widths.count > 2)
   }
 
+  /// One token meets numbers without scales a row at a time: rows around the sixteen that are added up together, columns around a line of
+  /// codes, a block and the eight blocks that wait for each other, and those that sixteen does not divide.
+  @Test(arguments: [Plain.f32, .f16, .bf16].map(\.name))
+  func bitsOfOneTokenAreThoseOfTheTwin(_ name: String) throws {
+    let encoding = try #require(Encodings.named(name))
+    for columns in [16, 32, 48, 64, 72, 1008, 1024, 1040, 2080, 8192, 8208, 8224, 9233] {
+      let weight = try randomWeight(encoding, [35, columns], seed: UInt64(columns))
+      var random = Generator(seed: UInt64(columns + 1))
+      let x = Matrix(rows: 1, columns: columns, values: random.normals(columns))
+      var expected = [Float](repeating: 0, count: 35)
+      Reference.gemm(x.values, weight.decode(), &expected, m: 1, n: 35, k: columns, accumulate: false)
+      onEveryISA { isa in
+        for rows in [0..<35, 0..<1, 2..<17, 3..<19, 1..<18, 2..<34] {
+          expectSame(
+            multiply(x, weight, rows: rows).values, Array(expected[rows]), "\(isa), \(columns), \(rows)")
+        }
+        expectSame(
+          multiply(x, weight, parallel: Parallel(threads: 2)).values, expected, "\(isa), \(columns), threads")
+      }
+    }
+  }
+
   /// Scales beside the codes of every type that the encoding may have.
   @Test(arguments: encodings.filter { !($0 is GGUFBlock) && !($0 is Plain) }.map(\.name))
   func scalesOfEveryTypeAreRead(_ name: String) throws {
