@@ -32,6 +32,9 @@ package protocol Encoding: Sendable {
   /// The weight's codes where they lie, for products of a few tokens; nil where there is no kernel for them, and they are decoded.
   func coded(_ weight: Weight) -> CodedRows?
 
+  /// How the product kernels of whole numbers call the encoding (`SK_CODED_…`); nil where there is none.
+  var integerCode: Int32? { get }
+
   /// Whether a code stands for one number, so that half a step bounds what rounding does to it. Codes for several numbers
   /// at once, as those of `iq2_xs`, have no such bound.
   var hasGrid: Bool { get }
@@ -47,6 +50,9 @@ extension Encoding {
 
   /// Codes are decoded, unless an encoding says otherwise.
   package func coded(_ weight: Weight) -> CodedRows? { nil }
+
+  /// Most encodings are multiplied as floats alone.
+  package var integerCode: Int32? { nil }
 
   /// Most encodings round each number by itself.
   package var hasGrid: Bool { true }

@@ -37,6 +37,14 @@ package struct Matrix: Sendable {
     }
   }
 
+  /// Whether another matrix is this one, in the same memory; equal numbers elsewhere do not count.
+  func isSame(as other: Matrix) -> Bool {
+    rows == other.rows && columns == other.columns
+      && values.withUnsafeBufferPointer { own in
+        other.values.withUnsafeBufferPointer { own.baseAddress == $0.baseAddress }
+      }
+  }
+
   /// A copy of one row.
   package subscript(row: Int) -> ArraySlice<Float> { values[row * columns..<(row + 1) * columns] }
 
@@ -61,9 +69,10 @@ package struct Matrix: Sendable {
       values: Array(values[range.lowerBound * columns..<range.upperBound * columns]))
   }
 
-  /// The rows of the given numbers, in that order.
+  /// The rows of the given numbers, in that order. All rows in order are the matrix itself, which is not copied.
   package func gather(_ indices: [Int]) -> Matrix {
-    Matrix(rows: indices.count, columns: columns) { out in
+    guard indices.count != rows || !indices.elementsEqual(0..<rows) else { return self }
+    return Matrix(rows: indices.count, columns: columns) { out in
       values.withUnsafeBufferPointer { source in
         guard let base = source.baseAddress else { return }
         for (place, index) in indices.enumerated() {

@@ -19,7 +19,7 @@ package struct Shape: Hashable, Sendable, CustomStringConvertible, ExpressibleBy
   }
 
   /// The number of elements, or nil when it does not fit in 63 bits or a dimension is negative.
-  package static func checkedCount(_ dimensions: [Int]) -> Int? {
+  package static func checkedCount(_ dimensions: some Sequence<Int>) -> Int? {
     var product = 1
     for dimension in dimensions {
       guard dimension >= 0 else { return nil }

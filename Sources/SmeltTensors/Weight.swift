@@ -2,6 +2,7 @@
 // tensors become one `Weight` when read and part again only when written.
 
 package import SmeltStorage
+internal import Synchronization
 
 /// Which of a weight's byte strings a part is.
 package enum PartName: String, Sendable, Hashable, CaseIterable {
@@ -54,18 +55,49 @@ package struct PartLayout: Sendable, Hashable {
   }
 }
 
-/// One weight: dimensions, encoding and parts, checked once when it is made. Copying it copies no bytes.
+/// What a weight is, and what its products found out about it.
+private final class Content: Sendable {
+  let name: String
+  let shape: Shape
+  let encoding: any Encoding
+  let parts: [Part]
+  let file: String?
+  /// The number of output channels; nil where it overflows, as it may in a shape without elements.
+  let rows: Int?
+  let columns: Int
+  let isFetched: Bool
+  let forms = Mutex(ProductForms())
+
+  init(_ name: String, _ shape: Shape, _ encoding: any Encoding, _ parts: [Part], _ file: String?) {
+    (self.name, self.shape, self.encoding, self.parts, self.file) = (name, shape, encoding, parts, file)
+    (rows, columns) = (Shape.checkedCount(shape.dimensions.dropLast()), shape.columns)
+    isFetched = parts.contains { $0.bytes.isFetched }
+  }
+}
+
+/// How kernels read a weight, found once.
+private struct ProductForms {
+  /// The codes where they lie; nil inside where no kernel reads them so.
+  var coded: CodedRows??
+  /// The same for products of whole numbers.
+  var integers: IntegerRows??
+}
+
+/// One weight: dimensions, encoding and parts, checked once when it is made. Copying it copies no bytes and counts one reference: a pass
+/// copies hundreds a token, and what they are made of has left the cache each time.
 package struct Weight: Sendable {
+  private let content: Content
+
   /// A name for messages: the source tensor's.
-  package let name: String
+  package var name: String { content.name }
   /// The dimensions of the numbers it stands for, output channels first.
-  package let shape: Shape
+  package var shape: Shape { content.shape }
   /// How the numbers are stored.
-  package let encoding: any Encoding
+  package var encoding: any Encoding { content.encoding }
   /// The parts in the encoding's order.
-  package let parts: [Part]
+  package var parts: [Part] { content.parts }
   /// The file that holds it, for messages.
-  package let file: String?
+  package var file: String? { content.file }
 
   /// A weight whose parts fit its encoding and shape.
   /// - Throws: `Q_SCALE_MISSING`, `Q_SCALE_SHAPE`, `Q_PACK` or `CFG_SHAPE`, naming the part, found and expected.
@@ -99,11 +131,7 @@ package struct Weight: Sendable {
       }
       ordered.append(part)
     }
-    self.name = name
-    self.shape = shape
-    self.encoding = encoding
-    self.parts = ordered
-    self.file = file
+    content = Content(name, shape, encoding, ordered, file)
   }
 
   /// A weight of parts whose names, types and dimensions were checked by a weight that was made of the same tensors before.
@@ -118,9 +146,9 @@ package struct Weight: Sendable {
   package var values: Part { parts[0] }
 
   /// The number of output channels.
-  package var rows: Int { shape.rows }
+  package var rows: Int { content.rows ?? shape.rows }
   /// The number of input channels.
-  package var columns: Int { shape.columns }
+  package var columns: Int { content.columns }
   /// Bytes of all parts.
   package var byteCount: Int { parts.reduce(0) { $0 + $1.bytes.count } }
 
@@ -170,14 +198,14 @@ package struct Weight: Sendable {
 
   /// The same weight with other bytes of the same parts.
   private init(_ other: Weight, _ bytes: (Part) throws -> Bytes) rethrows {
-    (name, shape, encoding, file) = (other.name, other.shape, other.encoding, other.file)
-    parts = try other.parts.map {
+    let parts = try other.parts.map {
       Part($0.name, dtype: $0.dtype, shape: $0.shape, bytes: try bytes($0))
     }
+    content = Content(other.name, other.shape, other.encoding, parts, other.file)
   }
 
   /// Whether some part is fetched from elsewhere when it is asked for.
-  package var isFetched: Bool { parts.contains { $0.bytes.isFetched } }
+  package var isFetched: Bool { content.isFetched }
 
   /// The same weight with holds of its own on bytes that are fetched: they go with this value and its copies, not with the file.
   package var apart: Weight { isFetched ? Weight(self) { $0.bytes.apart } : self }
@@ -205,5 +233,25 @@ package struct Weight: Sendable {
         .configShape, file: file, subject: name, "is \(encoding.name), expected a table of integers")
     }
     return table.integers(self)
+  }
+}
+
+extension Weight {
+  /// The codes where they lie, as the encoding gives them. Those that are fetched are asked for each time: what holds them counts.
+  var coded: CodedRows? {
+    guard !isFetched else { return encoding.coded(self) }
+    if let known = content.forms.withLock({ $0.coded }) { return known }
+    let found = encoding.coded(self)
+    content.forms.withLock { $0.coded = .some(found) }
+    return found
+  }
+
+  /// The codes for products of whole numbers; nil where there is no kernel for them.
+  var integerRows: IntegerRows? {
+    guard !isFetched else { return IntegerRows(self) }
+    if let known = content.forms.withLock({ $0.integers }) { return known }
+    let found = IntegerRows(self)
+    content.forms.withLock { $0.integers = .some(found) }
+    return found
   }
 }

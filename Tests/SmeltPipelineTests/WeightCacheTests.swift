@@ -56,6 +56,24 @@ private func windows(_ model: Model) -> Windows { someWindows(model, count: 3, c
     #expect(losses.count == 1 && continuations.count == 1 && statistics.count == 1)
   }
 
+  /// Weights that stay are found without the caches; their uses count as those of weights that go.
+  @Test(arguments: containers)
+  func usesAreCountedWhetherWeightsStayOrNot(_ container: String) throws {
+    let folder = TemporaryFolder()
+    let model = try open(container, folder)
+    let prompt = windows(model).sequences[0]
+    let found = try [1, 200_000, 1 << 34].map { memory -> Resources in
+      var resources = Resources()
+      _ = try generate(
+        model, prompt: prompt, maxTokens: 4, sampling: Sampling(), stops: [],
+        RunOptions(parallel: .serial, maxMemory: memory), done: { made, _ in resources = made })
+      return resources
+    }
+    #expect(Set(found.map { $0.cacheHits + $0.cacheMisses }).count == 1, "\(found)")
+    #expect(found[2].hitRate > 0.5 && found[0].cacheHits < found[2].cacheHits, "\(found)")
+    #expect(found[0].bytesRead > found[2].bytesRead, "\(found)")
+  }
+
   /// A budget that holds everything reads a compressed model once for all tokens; one of nothing reads it for each.
   @Test func hitsGrowWithTheBudget() throws {
     let folder = TemporaryFolder()

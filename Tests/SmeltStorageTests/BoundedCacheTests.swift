@@ -9,7 +9,9 @@ import Testing
     let cache = BoundedCache<String, Int>(limit: 30)
     for (place, key) in ["a", "b", "c"].enumerated() { cache.keep(key, place, byteCount: 10) }
     #expect(cache.find("a") == 0)
+    #expect(!cache.hasDropped)
     cache.keep("d", 3, byteCount: 10)
+    #expect(cache.hasDropped)
     #expect(!cache.contains("b") && cache.contains("a") && cache.contains("c") && cache.contains("d"))
     #expect(cache.contains("c"))  // looking at it is no use
     cache.keep("e", 4, byteCount: 20)

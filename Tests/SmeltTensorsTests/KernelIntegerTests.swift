@@ -266,6 +266,12 @@ extension KernelTests {
       let both = try #require(
         multiplyIntegers([(x, weight, nil), (x, weight, nil)], parallel: Parallel(threads: 2)))
       expectSame(both[0].values + both[1].values, found.values + found.values, "two products")
+      // Products with the same activations share their codes; others, of as many numbers, do not.
+      let other = Matrix(rows: tokens, columns: columns, values: x.values.map { -2 * $0 })
+      let three = try #require(
+        multiplyIntegers([(x, weight, nil), (x, weight, nil), (other, weight, nil)], parallel: .serial))
+      expectSame(three[0].values + three[1].values, found.values + found.values, "the same activations")
+      expectSame(three[2].values, found.values.map { -2 * $0 }, "others")
       let rounded = try #require(roundedBlocks(x, before: size, parallel: .serial))
       let simulated = SmeltTensors.multiply(rounded, weight)
       for token in 0..<min(tokens, 3) {
@@ -319,6 +325,10 @@ extension KernelTests {
     for fixed: Float? in [nil, 0.02] {
       let found = try #require(multiplyIntegers(x, weight, scale: fixed))
       let again = try #require(multiplyIntegers(x, weight, scale: fixed, parallel: Parallel(threads: 2)))
+      let first: Float? = 0.25
+      let both = try #require(
+        multiplyIntegers([(x, weight, first), (x, weight, fixed)], parallel: .serial))
+      expectSame(both[1].values, found.values, "another scale before")
       expectSame(again.values, found.values, "two threads")
       if rows > 3 {
         let part = try #require(multiplyIntegers(x, weight, scale: fixed, rows: 2..<rows - 1))

@@ -72,8 +72,9 @@ enum Experts {
       inner.forEachRow(pass.parallel) { _, row in activation.apply(row, row, count: width) }
       return try Linear.apply(inner, names.down, bias: names.downBias, weights, pass)
     }
-    var inner = try Linear.apply(x, gate, bias: names.gateBias, weights, pass)
-    let up = try Linear.apply(x, names.up, bias: names.upBias, weights, pass)
+    let both = try Linear.apply([(x, gate, names.gateBias), (x, names.up, names.upBias)], weights, pass)
+    var inner = both[0]
+    let up = both[1]
     let width = inner.columns
     inner.forEachRow(pass.parallel) { token, row in
       up.values.withUnsafeBufferPointer {
@@ -136,21 +137,22 @@ enum Experts {
       factors[Int(expert)].append(routing.weights[place])
     }
     let chosen = (0..<count).filter { !tokens[$0].isEmpty }
-    weights.upcoming(chosen.flatMap { names($0).all })
+    let chosenNames = chosen.map(names)
+    weights.upcoming(chosenNames.flatMap(\.all))
     if x.rows <= fewTokens && pass.parallel.threads > 1 {
       for start in stride(from: 0, to: chosen.count, by: expertsAtOnce) {
         try Interrupt.check()
-        let experts = chosen[start..<min(chosen.count, start + expertsAtOnce)]
+        let places = start..<min(chosen.count, start + expertsAtOnce)
         try together(
-          into: &out, x, experts.map { (tokens[$0], factors[$0], names($0)) }, activation, weights, pass)
+          into: &out, x, places.map { (tokens[chosen[$0]], factors[chosen[$0]], chosenNames[$0]) },
+          activation, weights, pass)
       }
       return
     }
-    for expert in chosen {
+    for (expert, names) in zip(chosen, chosenNames) {
       try Interrupt.check()
       try add(
-        to: &out, x, tokens: tokens[expert], factors: factors[expert], names(expert), activation, weights,
-        pass)
+        to: &out, x, tokens: tokens[expert], factors: factors[expert], names, activation, weights, pass)
     }
   }
 }

@@ -106,8 +106,13 @@ package func benchModel(
   if decode > 0 {
     let run = try ModelRun(model, .always, tally, options)
     _ = try run.take(Array(ids[..<16]))
-    var next = ids[0]
-    let time = try medianTime(passes) { for _ in 0..<decode { next = try run.take([next]) } }
+    run.mark()
+    let time = try medianTime(passes) {
+      // Behind the same prompt each time: a longer context costs more.
+      run.rollBack()
+      var next = ids[0]
+      for _ in 0..<decode { next = try run.take([next]) }
+    }
     add("decode", decode, .memory, time)
   }
   if calibrated > 0 {
@@ -164,6 +169,12 @@ private final class ModelRun {
     try Interrupt.check()
     return try next(model.family, weights, ids)
   }
+
+  /// Remembers where the text is, so that `rollBack` can take back what follows.
+  func mark() { state.mark() }
+
+  /// Takes back what followed the mark.
+  func rollBack() { _ = state.rollBack(keeping: 0) }
 
   private func next(_ family: some ModelFamily, _ weights: some Weights, _ ids: [Int]) throws -> Int {
     let x = try lastStream(family, weights, cache, ids, pass, state)

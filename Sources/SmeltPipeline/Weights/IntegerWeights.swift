@@ -56,9 +56,8 @@ struct IntegerWeights<Base: Weights>: ForwardingWeights {
       ?? base.multiply(x, name, rows: rows, parallel: parallel)
   }
   func multiply(_ products: [(x: Matrix, name: WeightName)], parallel: Parallel) throws -> [Matrix] {
-    if parallel.threads > 1,
-      let all = try rounding.integerProducts(
-        products.map { ($0.x, $0.name, try base.weight($0.name)) }, tally, parallel)
+    if let all = try rounding.integerProducts(
+      products.map { ($0.x, $0.name, try base.weight($0.name)) }, tally, parallel)
     {
       return all
     }
@@ -101,11 +100,10 @@ extension ActivationRounding {
   /// How activations become signed bytes before a weight: in blocks, under a fixed scale, or under one for each token. Nil where they do
   /// not.
   private func integerInput(_ name: WeightName, _ encoding: any Encoding) -> IntegerInput? {
-    if encoding is GGUFBlock {
-      guard kind == .gguf || kind == .declared, activationBlock(encoding) != nil else { return nil }
-      return IntegerInput(scale: nil)
+    guard let block = activationBlock(encoding) else { return nil }
+    guard block == Int.max else {  // GGUF's blocks have blocks of activations
+      return kind == .gguf || kind == .declared ? IntegerInput(scale: nil) : nil
     }
-    guard encoding is INT8 else { return nil }
     switch kind {
     case .int8: return IntegerInput(scale: nil)
     case .staticInt8: return IntegerInput(scale: ranges[name].flatMap { $0 > 0 ? $0 / INT8.largest : nil })

@@ -60,7 +60,7 @@ final class WeightCache: Sendable {
     let pages = size > options.maxMemory / 2 ? budget : size
     let store = Store(
       models.map(\.source), limit: budget,
-      pageLimit: reuse == .never ? min(pages, WeightCache.passingPages) : pages)
+      pageLimit: reuse == .never ? min(pages, WeightCache.passingPages) : pages, settles: reuse == .always)
     self.store = store
     // One thread computes alone: then pages are asked for ahead, and nothing is inflated.
     let inflates = parallel.threads > 1
@@ -95,14 +95,18 @@ final class WeightCache: Sendable {
     readAhead.turn()
     if reuse != .always { store.giveBackPages() }
     if reuse == .withinLayers { store.pin(chosen(shared[layer])) }
-    guard layer + 1 < shared.count else { return }
-    announce(shared[layer + 1])
+    guard layer + 1 < shared.count, !store.isSettled(layer: layer + 1) else { return }
+    let keys = keys(shared[layer + 1])
+    readAhead.announce(store.announced(keys))
+    store.settle(layer: layer + 1, keys)
   }
 
   /// These weights of all models are about to be looked at.
-  func announce(_ names: [WeightName]) {
-    readAhead.announce(
-      store.announced(names.flatMap { name in store.bases.indices.map { Key(side: $0, name: name) } }))
+  func announce(_ names: [WeightName]) { readAhead.announce(store.announced(keys(names))) }
+
+  /// The weights of these names of all models.
+  private func keys(_ names: [WeightName]) -> [Key] {
+    names.flatMap { name in store.bases.indices.map { Key(side: $0, name: name) } }
   }
 
   /// As many of some weights, in order, as half of the budget holds.
@@ -142,6 +146,7 @@ private struct CachedWeights: Weights {
 
   func weight(_ name: WeightName) throws -> Weight {
     let key = WeightCache.Key(side: side, name: name)
+    if let settled = store.settledWeight(key) { return settled }
     readAhead.claim(key)
     return try store.weight(key, parallel)
   }
@@ -165,6 +170,18 @@ extension WeightCache {
     /// The lent weights whose pages are not given back.
     private let pages: BoundedCache<Key, LentPages>
     private let state = Mutex(State())
+    /// Whether the same weights are used again and again, a token at a time.
+    private let settles: Bool
+    private let settled = Mutex(Settled())
+
+    /// Weights that stay, found with one look and nothing else: a token asks for hundreds. They stay until something has to go for the
+    /// first time; from then on the caches decide.
+    private struct Settled {
+      var weights: [Key: Weight] = [:]
+      /// Layers all of whose shared weights are among them.
+      var layers: Set<Int> = []
+      var isOver = false
+    }
 
     /// Bytes of weights after which free memory goes back to the system: a layer may be many gigabytes.
     private static let trimBytes = 256 << 20
@@ -188,18 +205,52 @@ extension WeightCache {
       }
     }
 
-    init(_ bases: [any ModelSource], limit: Int, pageLimit: Int) {
+    init(_ bases: [any ModelSource], limit: Int, pageLimit: Int, settles: Bool) {
       self.bases = bases
+      self.settles = settles
       cache = BoundedCache(limit: limit)
       pages = BoundedCache(limit: pageLimit)
     }
 
     var tally: Resources { state.withLock { $0.resources } }
 
+    /// A weight that stays. Its use is counted when it ends.
+    func settledWeight(_ key: Key) -> Weight? { settles ? settled.withLock { $0.weights[key] } : nil }
+
+    /// Whether all weights that all tokens need of a layer stay.
+    func isSettled(layer: Int) -> Bool { settles && settled.withLock { $0.layers.contains(layer) } }
+
+    /// Remembers of a layer whether these, all that all tokens need of it, stay.
+    func settle(layer: Int, _ keys: [Key]) {
+      guard settles else { return }
+      settled.withLock { settled in
+        if keys.allSatisfy({ settled.weights[$0] != nil }) { settled.layers.insert(layer) }
+      }
+    }
+
+    /// A weight stays, if it has room and nothing had to go until now.
+    /// - Parameters:
+    ///   - weight: nil for one that was read ahead: its first use is counted otherwise than those that find it.
+    ///   - isKept: whether a cache has room for it.
+    private func settle(_ key: Key, _ weight: Weight?, isKept: Bool = true) {
+      guard settles else { return }
+      let dropped = settled.withLock { settled -> [Key: Weight] in
+        settled.isOver = settled.isOver || !isKept || cache.hasDropped || pages.hasDropped
+        guard settled.isOver else {
+          if let weight, !weight.isFetched { settled.weights[key] = weight }
+          return [:]
+        }
+        defer { (settled.weights, settled.layers) = ([:], []) }
+        return settled.weights
+      }
+      withExtendedLifetime(dropped) {}
+    }
+
     /// The weight, from the cache or read on the caller's threads.
     func weight(_ key: Key, _ parallel: Parallel) throws -> Weight {
       if let kept = cache.find(key) {
         state.withLock { state in state.count(key, wasRead: state.fresh.remove(key) != nil) }
+        settle(key, kept)
         return kept
       }
       if let kept = pages.find(key)?.weight {
@@ -214,7 +265,7 @@ extension WeightCache {
           state.resources.bytesRead += bases[key.side].sizes(of: key.name).stored
           state.count(key, wasRead: true)
         }
-        hold(key, weight)
+        settle(key, weight, isKept: hold(key, weight))
       }
       return weight
     }
@@ -228,7 +279,9 @@ extension WeightCache {
         state.resources.bytesRead += bases[key.side].sizes(of: key.name).stored
         state.fresh.insert(key)
       }
-      if !hold(key, weight) { state.withLock { _ = $0.fresh.remove(key) } }
+      let isKept = hold(key, weight)
+      settle(key, nil, isKept: isKept)
+      if !isKept { state.withLock { _ = $0.fresh.remove(key) } }
     }
 
     /// The weight as the container has it; what is lent of one that is inflated for the most part is copied, so that none of
@@ -239,7 +292,6 @@ extension WeightCache {
     }
 
     /// Keeps what is no longer lent, for which the pages were read.
-    @discardableResult
     private func hold(_ key: Key, _ weight: Weight) -> Bool {
       bases[key.side].giveBack(key.name)
       let (isPinned, leavesHoles) = state.withLock { state in
@@ -262,17 +314,17 @@ extension WeightCache {
         return state.pinned.contains(key)
       }
       let kept = weight.heldBytes == 0 || weight.isFetched ? weight : nil
-      if isResident
-        || pages.keep(key, LentPages(base, key.name, kept), byteCount: stored, pinned: isPinned)
-      {
-        return
-      }
+      let staysResident =
+        isResident || pages.keep(key, LentPages(base, key.name, kept), byteCount: stored, pinned: isPinned)
+      settle(key, weight.heldBytes == 0 ? weight : nil, isKept: staysResident)
+      guard !staysResident else { return }
       state.withLock { _ = $0.passing.insert(key) }
     }
 
     func finished(_ key: Key) {
       let goes = state.withLock { state in
-        state.inUse.remove(key)
+        let wasCounted = !state.inUse.isEmpty && state.inUse.remove(key) != nil
+        if settles, !wasCounted { state.resources.cacheHits += 1 }
         return !state.passing.isEmpty && state.passing.remove(key) != nil
       }
       if goes { bases[key.side].giveBack(key.name) }
@@ -299,7 +351,9 @@ extension WeightCache {
 
     /// What there is to do for weights that come next, with what they cost.
     func announced(_ keys: [Key]) -> [(key: Key, cost: Int)] {
-      keys.filter { !pages.contains($0) && !cache.contains($0) }.map {
+      let others =
+        settles ? settled.withLock { settled in keys.filter { settled.weights[$0] == nil } } : keys
+      return others.filter { !pages.contains($0) && !cache.contains($0) }.map {
         ($0, bases[$0.side].sizes(of: $0.name).content)
       }
     }

@@ -91,6 +91,9 @@ package final class BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Sen
     withExtendedLifetime(dropped) {}
   }
 
+  /// Whether a value ever had to go so that another one, or a smaller limit, had room.
+  package var hasDropped: Bool { state.withLock { $0.hasDropped } }
+
   /// Bytes kept now.
   package var byteCount: Int { state.withLock { $0.byteCount } }
 
@@ -123,12 +126,14 @@ package final class BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Sen
     var last: Node?
     var byteCount = 0
     var pinnedBytes = 0
+    var hasDropped = false
 
     init(limit: Int) { self.limit = limit }
 
     mutating func makeRoom(_ needed: Int) -> [Value] {
       var dropped: [Value] = []
       while byteCount > limit - needed, let last { dropped.append(remove(last)) }
+      if !dropped.isEmpty { hasDropped = true }
       return dropped
     }
 

@@ -150,6 +150,9 @@ package struct GGUFBlock: Encoding, Hashable {
     return code == SK_CODED_COUNT ? nil : Int32(code)
   }
 
+  /// The same for whole numbers, of which `activationBlock` says whether there is a kernel.
+  package var integerCode: Int32? { code }
+
   /// Columns and bytes of a block.
   private var size: (elements: Int, bytes: Int) {
     switch kind {

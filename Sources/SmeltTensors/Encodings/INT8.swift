@@ -53,6 +53,9 @@ package struct INT8: Encoding, Hashable {
     CodedRows(weight, SK_CODED_INT8, rowBytes: weight.columns, .channel)
   }
 
+  /// Rows of signed bytes.
+  package var integerCode: Int32? { Int32(SK_CODED_INT8) }
+
   /// Codes of `count` floats under one scale: x / scale, a float32 division, rounded to the nearest whole number, ties
   /// to the even one, saturated at ±127, in two's complement. `scale` must be positive and finite, the floats finite.
   package func encode(

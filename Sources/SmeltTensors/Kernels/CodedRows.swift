@@ -1,5 +1,5 @@
-// Products of a few tokens with a weight as it is stored. What is bound by memory then is the weight: its codes are read once and
-// multiplied in registers.
+// A weight as it is stored, for products of floats and of whole numbers. What is bound by memory where tokens are few is the weight: its
+// codes are read once and multiplied in registers.
 
 internal import CKernels
 import SmeltStorage
@@ -86,4 +86,40 @@ package struct CodedRows: @unchecked Sendable {
 
   /// From one row to the next, in bytes.
   var rowBytes: Int { form.row_bytes }
+}
+
+/// A weight's codes where they lie, as the kernels of whole numbers read them.
+struct IntegerRows: @unchecked Sendable {
+  // SAFETY: the addresses are those of the weight's codes, which nobody writes to and whoever uses the value keeps alive, and of `scales`,
+  // which is written here alone.
+  let form: sk_integers
+  /// Channels of activations that share a scale, as `activationBlock` says.
+  let block: Int
+  /// The float32 scale of each row, of `int8.channel`.
+  private let scales: ByteBuffer?
+
+  /// Nil where no kernel of whole numbers multiplies the weight.
+  init?(_ weight: Weight) {
+    guard let code = weight.encoding.integerCode else { return nil }
+    block = sk_activation_block(code)
+    guard block != 0 else { return nil }
+    let rows = max(1, weight.rows)
+    if code == SK_CODED_INT8 {
+      guard weight.columns <= Int(SK_I8_COLUMNS) else { return nil }
+      let scales = ByteBuffer(count: 4 * rows)
+      let floats = scales.bytes.bindMemory(to: Float.self)
+      weight.withCodesAndScales { _, numbers in
+        for row in 0..<weight.rows { floats[row] = numbers[row] }
+      }
+      self.scales = scales
+    } else {
+      scales = nil
+    }
+    let bytes = weight.values.bytes
+    // SAFETY: the weight's layout gives each row as many bytes, in whole blocks of the type, and `int8.channel` a scale. A weight without
+    // bytes has no rows or no columns, and is not multiplied.
+    form = sk_integers(
+      codes: bytes.baseAddress?.assumingMemoryBound(to: UInt8.self), row_bytes: bytes.count / rows,
+      scales: scales.map { UnsafePointer($0.bytes.bindMemory(to: Float.self).baseAddress!) }, code: code)
+  }
 }

@@ -49,7 +49,7 @@ package func multiply(
       // and the weight's columns, both checked above; a tile's last block is cut to what is left.
       let source = SharedReadPointer(base)
       let target = SharedPointer(out)
-      if x.rows <= codedTokens, order == .standard, let coded = weight.encoding.coded(weight) {
+      if x.rows <= codedTokens, order == .standard, let coded = weight.coded {
         let block =
           parallel.threads > 1
           ? rowsOfPiece(rows.count * coded.rowBytes, rowBytes: coded.rowBytes, parallel) : rows.count
@@ -85,7 +85,7 @@ package func multiply(
 package func multiply(_ products: [(x: Matrix, weight: Weight)], parallel: Parallel) -> [Matrix] {
   let coded = products.map { product in
     product.x.rows <= codedTokens && product.x.columns == product.weight.columns && product.x.columns > 0
-      ? product.weight.encoding.coded(product.weight) : nil
+      ? product.weight.coded : nil
   }
   guard parallel.threads > 1, !coded.contains(where: { $0 == nil }) else {
     return products.map { multiply($0.x, $0.weight, parallel: parallel) }

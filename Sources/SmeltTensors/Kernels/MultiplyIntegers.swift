@@ -11,7 +11,7 @@ private let taskTokens = 256
 /// The channels of activations that share a scale before a product of whole numbers with a weight of this encoding: all of a token's
 /// for `int8.channel` (`Int.max`), 32 or 256 for GGUF's blocks as Q8_0 and Q8_K cut them; nil where there is no such product.
 package func activationBlock(_ encoding: any Encoding) -> Int? {
-  guard let code = integerCode(encoding) else { return nil }
+  guard let code = encoding.integerCode else { return nil }
   let block = sk_activation_block(code)
   return block == 0 ? nil : block
 }
@@ -35,22 +35,7 @@ package func multiplyIntegers(
   weight.requireInside(rows, 0..<weight.columns)
   guard let product = IntegerProduct(x, weight, scale, parallel) else { return nil }
   guard x.columns > 0, x.rows > 0, !rows.isEmpty else { return Matrix(rows: x.rows, columns: rows.count) }
-  let call = product.call
-  defer { withExtendedLifetime(product) {} }
-  return Matrix(rows: x.rows, columns: rows.count) { out in
-    // SAFETY: a task writes the rectangle of its tokens and rows in `out`, which no other has.
-    let target = SharedPointer(out)
-    let block = parallel.threads > 1 || x.rows > taskTokens ? taskRows : rows.count
-    let tokenTiles = ceilDivide(x.rows, taskTokens)
-    parallel.forEach(ceilDivide(rows.count, block) * tokenTiles) { task in
-      let first = task / tokenTiles * block
-      let token = task % tokenTiles * taskTokens
-      call.multiply(
-        tokens: token..<min(x.rows, token + taskTokens),
-        rows: rows.lowerBound + first..<rows.lowerBound + min(rows.count, first + block),
-        into: target.pointer + token * rows.count + first, stride: rows.count)
-    }
-  }
+  return product.result(rows, parallel)
 }
 
 /// Several such products as one piece of work: what `multiplyIntegers` gives for one after another, in their order.
@@ -59,21 +44,22 @@ package func multiplyIntegers(
   _ products: [(x: Matrix, weight: Weight, scale: Float?)], parallel: Parallel
 ) -> [Matrix]? {
   var all: [IntegerProduct] = []
+  all.reserveCapacity(products.count)
   for product in products {
     guard product.x.columns > 0, product.x.rows > 0,
-      let next = IntegerProduct(product.x, product.weight, product.scale, parallel)
+      let next = IntegerProduct(product.x, product.weight, product.scale, parallel, after: all.last)
     else { return nil }
     all.append(next)
   }
+  guard parallel.threads > 1 else { return all.map { $0.result(0..<$0.rows, parallel) } }
+  defer { withExtendedLifetime(all) {} }
   let calls = all.map(\.call)
-  let results = calls.withUnsafeBufferPointer { calls -> [Matrix] in
+  return calls.withUnsafeBufferPointer { calls -> [Matrix] in
     guard let call = calls.baseAddress.map(SharedReadPointer.init) else { return [] }
     return multiplyTogether(all.map(\.shared), parallel) { index, rows, out in
       call.pointer[index].multiply(rows: rows, into: out)
     }
   }
-  withExtendedLifetime(all) {}
-  return results
 }
 
 /// The activations that a product of whole numbers multiplies: codes × scale as float32 numbers.
@@ -87,60 +73,63 @@ package func roundedBlocks(_ x: Matrix, before encoding: any Encoding, parallel:
   return numbers
 }
 
-/// How the kernels call an encoding whose weights are multiplied as whole numbers.
-private func integerCode(_ encoding: any Encoding) -> Int32? {
-  if encoding is INT8 { return Int32(SK_CODED_INT8) }
-  return (encoding as? GGUFBlock)?.code
-}
-
 /// A weight beside rounded activations.
-private final class IntegerProduct: @unchecked Sendable {
-  // SAFETY: `channels` is written by the initializer alone and freed with the object, which keeps the weight and the activations alive.
-  private let rounded: RoundedTokens
+private struct IntegerProduct {
+  private let activations: RoundedTokens
+  private let codes: IntegerRows
   private let weight: Weight
-  private let tokens: Int
-  private let code: Int32
-  /// The scale of each row, of `int8.channel`.
-  private let channels: UnsafeMutablePointer<Float>?
+  private let x: Matrix
+  private let scale: Float?
 
   /// Nil where whole numbers do not compute the product.
-  init?(_ x: Matrix, _ weight: Weight, _ scale: Float?, _ parallel: Parallel) {
+  /// - Parameter last: a product whose activations are taken where they are the same ones, rounded alike.
+  init?(
+    _ x: Matrix, _ weight: Weight, _ scale: Float?, _ parallel: Parallel, after last: IntegerProduct? = nil
+  ) {
     precondition(
       x.columns == weight.columns, "'\(weight.name)' takes \(weight.columns) channels, found \(x.columns)")
-    guard let code = integerCode(weight.encoding), let block = activationBlock(weight.encoding),
-      !(weight.encoding is INT8) || x.columns <= Int(SK_I8_COLUMNS),
-      let rounded = RoundedTokens(x, block: block, scale, parallel)
-    else { return nil }
-    (self.rounded, self.weight, self.code, tokens) = (rounded, weight, code, x.rows)
-    guard weight.encoding is INT8 else {
-      channels = nil
-      return
+    guard let codes = weight.integerRows else { return nil }
+    if let last, last.codes.block == codes.block, last.scale == scale, last.x.isSame(as: x) {
+      activations = last.activations
+    } else {
+      guard let rounded = RoundedTokens(x, block: codes.block, scale, parallel) else { return nil }
+      activations = rounded
     }
-    let channels = UnsafeMutablePointer<Float>.allocate(capacity: max(1, weight.rows))
-    weight.withCodesAndScales { _, scales in
-      for row in 0..<weight.rows { (channels + row).initialize(to: scales[row]) }
-    }
-    self.channels = channels
+    (self.codes, self.weight, self.x, self.scale) = (codes, weight, x, scale)
   }
 
-  deinit { channels?.deallocate() }
+  /// Rows of the weight.
+  var rows: Int { weight.rows }
 
-  /// The product in addresses, which are good as long as this object lives.
+  /// The product in addresses, which are good as long as this value lives.
   var call: IntegerCall {
-    let bytes = weight.values.bytes
-    // SAFETY: the weight's layout gives each row as many bytes, in whole blocks of the type, and `int8.channel` a scale. A weight without
-    // bytes has no rows or no columns, and is not multiplied.
-    return IntegerCall(
-      form: sk_integers(
-        codes: bytes.baseAddress?.assumingMemoryBound(to: UInt8.self),
-        row_bytes: bytes.count / max(1, weight.rows), scales: channels.map { UnsafePointer($0) }, code: code),
-      activations: rounded.form, tokens: tokens, rows: weight.rows, columns: weight.columns)
+    IntegerCall(
+      form: codes.form, activations: activations.form, tokens: x.rows, rows: weight.rows, columns: x.columns)
+  }
+
+  /// The product with some rows of the weight, [tokens, rows.count].
+  func result(_ rows: Range<Int>, _ parallel: Parallel) -> Matrix {
+    defer { withExtendedLifetime(self) {} }
+    let (call, tokens) = (call, x.rows)
+    return Matrix(rows: tokens, columns: rows.count) { out in
+      // SAFETY: a task writes the rectangle of its tokens and rows in `out`, which no other has.
+      let target = SharedPointer(out)
+      let block = parallel.threads > 1 || tokens > taskTokens ? taskRows : rows.count
+      let tokenTiles = ceilDivide(tokens, taskTokens)
+      parallel.forEach(ceilDivide(rows.count, block) * tokenTiles) { task in
+        let first = task / tokenTiles * block
+        let token = task % tokenTiles * taskTokens
+        call.multiply(
+          tokens: token..<min(tokens, token + taskTokens),
+          rows: rows.lowerBound + first..<rows.lowerBound + min(rows.count, first + block),
+          into: target.pointer + token * rows.count + first, stride: rows.count)
+      }
+    }
   }
 
   /// What pieces of it are for `multiplyTogether`.
   var shared: SharedProduct {
-    SharedProduct(
-      tokens: tokens, rows: weight.rows, rowBytes: weight.values.bytes.count / max(1, weight.rows))
+    SharedProduct(tokens: x.rows, rows: weight.rows, rowBytes: codes.form.row_bytes)
   }
 }
 
@@ -176,7 +165,9 @@ private struct IntegerCall: @unchecked Sendable {
 
 /// Activations as signed bytes: codes, their sums and scales.
 private final class RoundedTokens: @unchecked Sendable {
-  // SAFETY: written by the initializer alone, a row by one task; read-only from then on, and freed with the last reference.
+  // SAFETY: written by the initializer alone, a row by one task; read-only from then on. The addresses are those of three arrays in
+  // `memory`, one after another: codes in whole cache lines, then numbers of four bytes, then of two.
+  private let memory: ByteBuffer
   private let codes: UnsafeMutablePointer<Int8>
   private let sums: UnsafeMutablePointer<Int16>
   private let scales: UnsafeMutablePointer<Float>
@@ -194,12 +185,12 @@ private final class RoundedTokens: @unchecked Sendable {
       ceilDivide(columns, 64) * 64, isBlocked ? ceilDivide(columns, 16) : 2,
       isBlocked ? ceilDivide(columns, block) : 1
     )
-    let bytes = x.rows * (stride.codes + 2 * stride.sums + 4 * stride.scales)
-    OutOfMemory.require(bytes)
-    codes = UnsafeMutableRawPointer.allocate(byteCount: max(64, x.rows * stride.codes), alignment: 64)
-      .bindMemory(to: Int8.self, capacity: x.rows * stride.codes)
-    sums = .allocate(capacity: max(1, x.rows * stride.sums))
-    scales = .allocate(capacity: max(1, x.rows * stride.scales))
+    let counts = (codes: x.rows * stride.codes, scales: x.rows * stride.scales, sums: x.rows * stride.sums)
+    memory = ByteBuffer(count: max(64, counts.codes + 4 * counts.scales + 2 * counts.sums))
+    let first = memory.bytes.baseAddress!
+    codes = first.bindMemory(to: Int8.self, capacity: counts.codes)
+    scales = (first + counts.codes).bindMemory(to: Float.self, capacity: counts.scales)
+    sums = (first + counts.codes + 4 * counts.scales).bindMemory(to: Int16.self, capacity: counts.sums)
     guard columns > 0 else { return }
     if let scale, !(scale >= .leastNormalMagnitude && scale.isFinite) { return nil }
     let task = 32
@@ -223,12 +214,6 @@ private final class RoundedTokens: @unchecked Sendable {
       }
     }
     if failures.contains(where: \.isSet) { return nil }
-  }
-
-  deinit {
-    codes.deallocate()
-    sums.deallocate()
-    scales.deallocate()
   }
 
   /// Whether a task met a number that has no code; each has its own.
