@@ -142,6 +142,13 @@ import Testing
     ("quantize v4 o --scheme bnb-nf4", "'bnb-nf4' is no scheme here", "int4-group"),
     ("quantize v4 o --scheme modelopt_fp4", "'modelopt_fp4' is no scheme here", "--layout modelopt"),
     ("quantize v4 o --scheme exl2", "'exl2' is no scheme here", "neither read nor written"),
+    ("job slurm v4 o --nodes 2 int8 --nope 5", "unknown option '--nope'", "convert --help"),
+    ("job slurm v4 o --nodes 2 --dry-run", "--dry-run in a job", "only printed"),
+    ("job slurm v4 o --nodes 2 --shard 1/2", "--shard in a job", "omit it"),
+    ("convert v4 UD-Q4_K_XL", "'UD-Q4_K_XL' is a mixture", "nearest: q4_k_m"),
+    ("convert v4 iq2_xxs", "'iq2_xxs' is read, not written", "q2_k"),
+    ("convert v4 o.gguf UD-Q8_K_XL", "'UD-Q8_K_XL' is a mixture", "nearest: q8_0"),
+    ("convert v4 o.gguf q8_1", "'q8_1' is a type of activations", "nearest: q8_0"),
     ("job slurm v4 o --nodes 2 --scheme nope", "unknown scheme 'nope'", "known: keep"),
     ("job slurm v4 o --nodes 2 --scheme int8 --observer nope", "unknown observer 'nope'", "known: "),
     ("job kubernetes v4 o.ingot --nodes 2 --compression nope", "unknown compression 'nope'", "fast"),
@@ -174,6 +181,30 @@ import Testing
     let lines = outcome.stderr.split(separator: "\n")
     #expect(
       lines.count == 2 && lines[1].hasPrefix("  help: ") && lines[1].contains(help), "\(outcome.stderr)")
+  }
+
+  /// A script whose tasks would refuse their words is not printed, and what is wrong is said of the word that is.
+  @Test(arguments: [
+    ("job slurm v4 o --nodes 2 --resume", "--resume"),
+    ("job slurm v4 o --nodes 2 --attest a.json", "--attest"),
+    ("job slurm v4 o.gguf --nodes 2 --for vllm-h100", "vllm-h100"),
+    ("job slurm v4 s --verb calibrate --nodes 2 --text t --policy top-up", "--policy top-up"),
+    ("job slurm v4 s --verb calibrate --nodes 2 --text t --report r.html", "--report"),
+    ("job slurm v4 s --verb calibrate --nodes 2 --text t --parts 0", "--parts must be from 1"),
+    ("job slurm v4 v4 --verb verify --json r --nodes 2 --text t --html p", "--html"),
+    ("calibrate -f v4 s", "give --text or --tokens"),
+    ("calibrate v4 s --text t --chunks 2 -c abc", "--context"),
+  ])
+  func whatTasksWouldRefuseIsRefused(line: String, word: String) throws {
+    let outcome = try Shell().run("smelt \(line)")
+    #expect([3, 64].contains(outcome.exit) && outcome.stdout == "", "\(outcome.stdout)")
+    #expect(outcome.stderr.contains(word), "\(outcome.stderr)")
+  }
+
+  /// A scheme behind the result is understood where a script is asked for.
+  @Test func jobsTakeSchemesAsOperands() throws {
+    let outcome = try Shell().run("smelt job slurm v4 o --nodes 2 fp8-channel")
+    #expect(outcome.exit == 0 && outcome.stdout.contains("fp8-channel"), "\(outcome.stderr)")
   }
 
   /// One file of weights without a folder is refused with what to give instead.

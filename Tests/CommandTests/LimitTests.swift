@@ -80,7 +80,7 @@ import Testing
   ])
   func windowsThatAreTooLongAreSaid(line: String) throws {
     let shell = Shell()
-    let warning = "warning: a window is run whole: one of 256 tokens takes up to"
+    let warning = "warning: a window is run whole: the activations of one of 256 tokens take about"
     let options = "--context 256 --tokens-limit 256 --max-memory"
     #expect(try shell.run("smelt \(line) \(options) 1M").stderr.contains(warning))
     let room = try shell.run("rm -rf s q; smelt \(line) \(options) 100M")

@@ -63,7 +63,16 @@ struct CalibrateCommand: ParsableCommand {
   /// Refuses words that no model could make right.
   func check() throws {
     try text.require()
-    _ = try starved.chosen(inParts: true)
+    _ = try request(inParts: Share.asked(parts.shard), model)
+  }
+
+  /// What is asked of the parts; nil without parts.
+  private func request(inParts share: Share?, _ model: String) throws -> PartsRequest? {
+    let policy = try starved.chosen(inParts: parts.isGiven)
+    guard parts.isGiven else { return nil }
+    return try PartsRequest(
+      textPath: text.path, policy: policy, parts: parts.parts ?? share?.count ?? 1, overwrite: overwrite,
+      seconds: checkpoints.seconds, model: model, allowDrop: opening.allowDrop)
   }
 
   func run() throws {
@@ -72,11 +81,7 @@ struct CalibrateCommand: ParsableCommand {
     let path = model
     let model = try opening.open(path)
     let policy = try starved.chosen(inParts: parts.isGiven)
-    let asked =
-      parts.isGiven
-      ? try PartsRequest(
-        textPath: text.path, policy: policy, parts: parts.parts ?? share?.count ?? 1, overwrite: overwrite,
-        seconds: checkpoints.seconds, model: path, allowDrop: opening.allowDrop) : nil
+    let asked = try request(inParts: share, path)
     if let share, let asked {
       let summary = try calibrateShare(
         model, try text.windows(model), to: statistics, share, asked, common.run)

@@ -129,20 +129,27 @@ struct JobOptions: ParsableArguments {
     guard let verb = JobScript.Verb(rawValue: verb) else {
       throw unknownName(verb, kind: "verb", among: JobScript.Verb.allCases.map(\.rawValue))
     }
-    var report: String?
-    switch verb {
-    case .convert: try ConvertCommand.parse([model, result] + words).check()
-    case .calibrate: try CalibrateCommand.parse([model, result] + words).check()
-    case .verify:
-      let command = try VerifyCommand.parse([model, result] + words)
-      try command.check()
-      report = command.json
+    for name in ["--shard", "--dry-run"] where words.contains(where: { $0.prefix { $0 != "=" } == name }) {
+      throw RequestError(
+        .usage, "\(name) in a job",
+        help: name == "--shard"
+          ? "omit it: the script gives every task its share" : "the script is only printed")
     }
     var script = try JobScript(
       verb, model: JobOptions.placed(model), result: absolutePath(result),
       words: JobOptions.placed(words, of: verb),
       tasks: nodes)
     (script.cores, script.memory, script.command) = (cores, memory, command)
+    var report: String?
+    let task = [model, result] + words + ["--shard", "1/\(nodes)"]
+    switch verb {
+    case .convert: try ConvertCommand.parse(task).check()
+    case .calibrate: try CalibrateCommand.parse(task).check()
+    case .verify:
+      let command = try VerifyCommand.parse(task)
+      try command.check()
+      report = command.json
+    }
     if verb == .verify {
       guard let report, report != "-" else {
         throw ValidationError("--verb verify needs --json FILE: the report that the parts are joined to")

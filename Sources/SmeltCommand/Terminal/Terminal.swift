@@ -25,8 +25,13 @@ enum Terminal {
     if !quiet.load(ordering: .relaxed) { line(text) }
   }
 
-  /// A warning, unless `--quiet` is given.
-  static func warn(_ text: String) { note("warning: \(printable(text))") }
+  /// A warning, unless `--quiet` is given; once, however many parts of the work have it.
+  static func warn(_ text: String) {
+    guard warned.withLock({ $0.insert(text).inserted }) else { return }
+    note("warning: \(printable(text))")
+  }
+
+  private static let warned = Mutex<Set<String>>([])
 
   /// Lines, whatever was asked for; a bar that stands there is cleared first.
   static func line(_ text: String) {

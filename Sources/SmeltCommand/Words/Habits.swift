@@ -13,7 +13,7 @@ enum Habits {
   private static let writers: Set<String> = makers.union(["calibrate", "logits", "join"])
 
   /// Commands that write a report as JSON to stdout or into a file.
-  private static let reporters: Set<String> = ["verify", "compare"]
+  static let reporters: Set<String> = ["verify", "compare"]
 
   /// Other spellings of options: nil for every command.
   static let synonyms: [(words: [String], option: String, commands: Set<String>?)] = [
@@ -121,13 +121,13 @@ enum Habits {
         words.append(next)
       }
     }
-    if readers.contains(verb) { try readChunks(&words, verb) }
+    if readers.contains(verb) { try readChunks(&words, verb, operands: model.count) }
     return [command] + model + words + arguments[end...]
   }
 
   /// Rewrites words of llama-imatrix and llama-perplexity that need others beside them: `--chunks N`, windows of `--context`, and `-f`,
   /// which is the text of a calibration where no other is given.
-  private static func readChunks(_ words: inout [String], _ verb: String) throws {
+  private static func readChunks(_ words: inout [String], _ verb: String, operands: Int) throws {
     func place(of option: String) -> Int? {
       words.firstIndex { $0 == option || $0.hasPrefix(option + "=") }
     }
@@ -140,23 +140,29 @@ enum Habits {
     if verb == "calibrate", let flag = words.firstIndex(of: "-f"), flag + 1 < words.count,
       !words[flag + 1].hasPrefix("-"), place(of: "--text") == nil, place(of: "--tokens") == nil
     {
-      words[flag] = "--text"
+      // Elsewhere -f is --overwrite: a word behind it that is needed as an operand is no text.
+      let named = place(of: "--output") != nil || place(of: "-o") != nil
+      let others = words.indices.filter { place in
+        !words[place].hasPrefix("-") && (place == 0 || !takers.contains(words[place - 1]))
+      }
+      if operands + others.count > (named ? 1 : 2) { words[flag] = "--text" }
     }
     guard let chunks = place(of: "--chunks") else { return }
     let context =
-      place(of: "--context").map { value(at: $0).flatMap { Int($0) } } ?? WindowOptions.usualContext
-    guard let count = value(at: chunks).flatMap({ Int($0) }), count == -1 || count > 0, let context,
-      case let (tokens, overflow) = count.multipliedReportingOverflow(by: context), !overflow
+      place(of: "--context").map { value(at: $0).flatMap { Int($0) } ?? 0 } ?? WindowOptions.usualContext
+    guard let count = value(at: chunks).flatMap({ Int($0) }), count == -1 || count > 0,
+      case let (tokens, overflow) = count.multipliedReportingOverflow(by: max(1, context)), !overflow
     else {
       throw RequestError(
         .usage, "--chunks is no number of windows", help: "--tokens-limit N says how many tokens are used")
     }
     words.removeSubrange(chunks...(words[chunks].contains("=") ? chunks : chunks + 1))
-    if count > 0 { words.insert(contentsOf: ["--tokens-limit", "\(tokens)"], at: chunks) }
+    // Without a context that is a number, what is wrong with it is said of it.
+    if count > 0, context > 0 { words.insert("--tokens-limit=\(tokens)", at: chunks) }
   }
 
   /// The verb whose words a script's command line has.
-  private static func jobVerb(_ arguments: ArraySlice<String>) -> String {
+  static func jobVerb(_ arguments: ArraySlice<String>) -> String {
     for (word, next) in zip(arguments, arguments.dropFirst() + [""]) {
       if word == "--verb" { return next }
       if word.hasPrefix("--verb=") { return String(word.dropFirst(7)) }

@@ -53,13 +53,15 @@ struct ResultOperands: ParsableArguments {
       throw ValidationError("the result is '\(operands[0])' and, by --output, '\(path)': give one")
     }
     guard let operand = operands.first else {
-      guard scheme == nil, option.output == nil, SchemeName.isKnown(path) else { return scheme }
+      guard scheme == nil, option.output == nil else { return scheme }
+      if let refusal = SchemeName.refusal(ofResult: path) { throw refusal }
+      guard SchemeName.isKnown(path) else { return scheme }
       throw ValidationError("'\(path)' is a scheme: name the result before it")
     }
     guard option.output == nil || SchemeName.isKnown(operand) else {
       throw ValidationError("the result is '\(operand)' and, by --output, '\(path)': give one")
     }
-    guard scheme == nil else {
+    guard scheme == nil || scheme == operand else {
       throw ValidationError("the scheme is '\(operand)' and, by --scheme, '\(scheme ?? "")': give one")
     }
     return operand

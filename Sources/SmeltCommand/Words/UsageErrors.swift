@@ -17,13 +17,14 @@ extension RequestError {
       problem = "unknown option '\(unknown.name)'" + (unknown.near.map { ". Did you mean '\($0)'?" } ?? "")
     }
     var help = "smelt \((command + ["--help"]).joined(separator: " ")) shows operands, options and an example"
+    if command.first == "job" { help += ", smelt \(Habits.jobVerb(arguments[...])) --help the verb's" }
     if let hint = problem.firstRange(of: ". Did you mean '") {
       let name = problem[hint.upperBound...].prefix { $0 != "'" }
       problem = String(problem[..<hint.lowerBound])
       help = "did you mean \(name)? " + help
     } else if let operand = UsageErrors.unexpected(problem) {
       let file = arguments.firstIndex(of: "--json").flatMap { arguments.dropFirst($0 + 1).first }
-      if let file, file.hasSuffix(".json") {
+      if let file, file.hasSuffix(".json"), !Habits.reporters.contains(command.first ?? "") {
         help = "--json prints to stdout: … --json > \(file)"
       } else if Int(operand) != nil, SchemeOptions.takers.contains(command.first ?? "") {
         help = "threads are given by -t \(operand)"
@@ -61,8 +62,9 @@ private enum UsageErrors {
       declared = next
     }
     // Another command's words stand behind a script's own.
-    guard command.first != "job" else { return nil }
-    let known = (declared["arguments"]?.array ?? []).flatMap { argument in
+    let verb = command.first != "job" ? nil : Habits.jobVerb(arguments[...])
+    let other = tree["subcommands"]?.array?.first { $0["commandName"]?.string == verb }
+    let known = [declared, other].flatMap { $0?["arguments"]?.array ?? [] }.flatMap { argument in
       (argument["names"]?.array ?? []).filter { $0["kind"]?.string == "long" }.compactMap {
         $0["name"]?.string
       }

@@ -92,7 +92,8 @@ struct HeatMap {
     return out + "</g>\n"
   }
 
-  /// The picture, a document of its own. Starved experts have a mark; each cell tells its numbers to a pointer.
+  /// The picture, a document of its own. Starved experts have a mark; each cell, or in a large picture each row, tells its numbers to a
+  /// pointer.
   var svg: String {
     let experts = layers.map(\.counts.count).max() ?? 0
     let cell = max(4, min(22, 1100 / max(1, experts)))

@@ -115,6 +115,7 @@ package struct ConversionRequest: Sendable {
   package func check(result: String) throws {
     try requireName(result)
     let container = try Container(result: result, asked: kind)
+    if let deployment { try deployment.require(container, result, hasText: statisticsPath != nil) }
     _ = try target(in: container)
     _ = try DraftFate(named: drafts)
     if let observer { _ = try Observer.orAuto(observer) }

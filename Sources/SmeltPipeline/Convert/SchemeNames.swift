@@ -1,6 +1,7 @@
 // Every name that `--scheme` takes, for lists, help and shells.
 
 import SmeltQuantization
+package import SmeltStorage
 
 /// A name that `--scheme` takes, as its users spell it; the case does not matter, but for those that say so.
 package struct SchemeName: Sendable {
@@ -40,6 +41,11 @@ package struct SchemeName: Sendable {
     }
     return names
   }()
+
+  /// What there is to say of a result's name that is llama-quantize's for types not written here; nil for other names.
+  package static func refusal(ofResult name: String) -> RequestError? {
+    name.contains("/") ? nil : ForeignWord.ofLlamaCpp(name)
+  }
 
   /// Whether a word is a name of a scheme.
   package static func isKnown(_ word: String) -> Bool {

@@ -22,7 +22,6 @@ func prepare(
   let plan = try Plan(model, options)
   let targets = try methodTargets(plan, options)
   guard !targets.isEmpty else { return model }
-  windows.warnOfLength(model.family.dimensions, streams: 2, options.run)
   let groups = windows.groups(model.family.dimensions, streams: 2, maxMemory: options.run.maxMemory)
   let tooLarge = method.needsMoments ? method.tooLarge(targets, maxMemory: options.run.maxMemory) : []
   if let widest = tooLarge.compactMap({ targets[$0]?.spec.shape.columns }).max() {

@@ -135,14 +135,14 @@ package struct Windows: Sendable {
     return groups.map { TokenBatch($0) }
   }
 
-  /// Warns where one window alone takes more memory than is allowed: windows are never cut.
+  /// Warns where the activations of one window alone take more than the half of the memory that is theirs: windows are never cut.
   /// - Parameter streams: how many passes are held side by side.
   func warnOfLength(_ dimensions: ModelDimensions, streams: Int, _ options: RunOptions) {
     let longest = sequences.map(\.count).max() ?? 0
     let need = longest * Windows.activationBytes(dimensions, streams: streams)
-    guard need > options.maxMemory else { return }
+    guard need > options.maxMemory / 2 else { return }
     options.progress.warn(
-      "a window is run whole: one of \(grouped(longest)) tokens takes up to \(byteText(need)), --max-memory allows \(byteText(options.maxMemory))"
+      "a window is run whole: the activations of one of \(grouped(longest)) tokens take about \(byteText(need)), half of --max-memory is \(byteText(options.maxMemory / 2))"
     )
   }
 
