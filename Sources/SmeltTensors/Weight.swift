@@ -136,7 +136,7 @@ package struct Weight: Sendable {
 
   /// A weight of parts whose names, types and dimensions were checked by a weight that was made of the same tensors before.
   package init(checked name: String, shape: Shape, encoding: any Encoding, parts: [Part], file: String?) {
-    (self.name, self.shape, self.encoding, self.parts, self.file) = (name, shape, encoding, parts, file)
+    content = Content(name, shape, encoding, parts, file)
   }
 
   /// The part of a name; the initializer made sure of those that the encoding needs.

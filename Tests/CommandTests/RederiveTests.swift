@@ -110,7 +110,6 @@ private struct Made: Sendable {
   /// With its text a method is carried out again, and statistics that are gone are made again.
   @Test(arguments: [
     ("x.ingot", "--scheme int4-group"),
-    ("x.gguf", "--scheme q8_0 --method gptq --damping 0.05 --act-order"),
     ("x.ingot", "--scheme int8 --distill 1"), ("x", "--scheme FP8 --samples 3 --seed 7"),
     ("x.gguf", "--scheme q4_k_m --policy peer-max --min-tokens 60"),
   ]) func theTextOfACalibrationIsEnough(result: String, options: String) throws {
