@@ -85,14 +85,11 @@ struct MethodFlags: ParsableArguments {
     guard inputs == "result" || inputs == "source" else {
       throw ValidationError("--inputs is 'result' or 'source', found '\(inputs)'")
     }
-    guard damping.map({ $0 > 0 && $0 <= 1 }) ?? true else {
-      throw ValidationError("--damping is above 0 and at most 1")
-    }
-    guard (0...100).contains(distill) else { throw ValidationError("--distill is 0 to 100 rounds") }
     var options = try MethodOptions(named: method, damping: damping, ordersByActivation: actOrder)
     options.distillRounds = distill
     options.isSequential = inputs == "result"
     options.minTokens = methodTokens
+    try options.check()
     return options
   }
 }

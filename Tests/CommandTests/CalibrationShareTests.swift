@@ -246,6 +246,10 @@ import Testing
       let outcome = try run(Shell(), "s \(Self.text) \(words)")
       #expect(outcome.exit == 64 && outcome.stderr.contains(problem), "\(words): \(outcome.stderr)")
     }
+    let named = Shell()
+    #expect(try named.run("mkdir s.parts; touch s.parts/... s.parts/part-").exit == 0)
+    #expect(
+      try run(named, "s \(Self.text) --shard 1/2").exit == 0, "names that are no part's are not looked at")
     let topUp = try run(Shell(), "s \(Self.text) --shard 1/2 --policy top-up")
     #expect(topUp.exit == 3 && topUp.stderr.contains("which no part has"), "\(topUp.stderr)")
   }

@@ -37,7 +37,7 @@ import Testing
     ("generate tiny -p a -n 3 --temp 0", "generate tiny --prompt a --max-tokens 3"),
     (
       "job slurm tiny s --verb calibrate --nodes 2 -f t --chunks 3 -c 64",
-      "job slurm tiny s --verb calibrate --nodes 2 --text t --tokens-limit 192 --context 64"
+      "job slurm tiny s --verb calibrate --nodes 2 --text t --tokens-limit=192 --context 64"
     ),
     (
       "job slurm tiny s -f --verb calibrate --nodes 2 --text t --chunks=-1",
@@ -131,8 +131,11 @@ import Testing
     ("quantize v4 o W8A8 --save-statistics s", "--save-statistics needs --calibration", ""),
     ("quantize v4 o --scheme q8_0 --obsrver mse", "unknown option '--obsrver'", "did you mean --observer?"),
     ("quantize --obsrver mse v4 o --scheme int8", "unknown option '--obsrver'", "did you mean --observer?"),
-    ("quantize v4 o.gguf --scheme IQ2_XXS", "'IQ2_XXS' is read, not written", "nearest in bits: q2_k"),
-    ("convert v4 o.gguf iq3_m", "'iq3_m' is read, not written", "nearest in bits: q3_k"),
+    (
+      "quantize v4 o.gguf --scheme IQ2_XXS", "'IQ2_XXS' is read, not written",
+      "nearest that suits any model: q2_k"
+    ),
+    ("convert v4 o.gguf iq3_m", "'iq3_m' is read, not written", "nearest that suits any model: q3_k"),
     (
       "quantize v4 o.gguf UD-Q4_K_XL", "'UD-Q4_K_XL' is a mixture that llama-quantize does not have",
       "nearest: q4_k_m"
@@ -145,8 +148,8 @@ import Testing
     ("job slurm v4 o --nodes 2 int8 --nope 5", "unknown option '--nope'", "convert --help"),
     ("job slurm v4 o --nodes 2 --dry-run", "--dry-run in a job", "only printed"),
     ("job slurm v4 o --nodes 2 --shard 1/2", "--shard in a job", "omit it"),
-    ("convert v4 UD-Q4_K_XL", "'UD-Q4_K_XL' is a mixture", "nearest: q4_k_m"),
-    ("convert v4 iq2_xxs", "'iq2_xxs' is read, not written", "q2_k"),
+    ("convert v4 UD-Q4_K_XL", "'UD-Q4_K_XL' is a mixture", ""),
+    ("convert v4 iq2_xxs", "'iq2_xxs' is read, not written", ""),
     ("convert v4 o.gguf UD-Q8_K_XL", "'UD-Q8_K_XL' is a mixture", "nearest: q8_0"),
     ("convert v4 o.gguf q8_1", "'q8_1' is a type of activations", "nearest: q8_0"),
     ("job slurm v4 o --nodes 2 --scheme nope", "unknown scheme 'nope'", "known: keep"),
@@ -187,7 +190,7 @@ import Testing
   @Test(arguments: [
     ("job slurm v4 o --nodes 2 --resume", "--resume"),
     ("job slurm v4 o --nodes 2 --attest a.json", "--attest"),
-    ("job slurm v4 o.gguf --nodes 2 --for vllm-h100", "vllm-h100"),
+    ("job slurm v4 o.gguf --nodes 2 --for vllm-h100", "vLLM reads a directory"),
     ("job slurm v4 s --verb calibrate --nodes 2 --text t --policy top-up", "--policy top-up"),
     ("job slurm v4 s --verb calibrate --nodes 2 --text t --report r.html", "--report"),
     ("job slurm v4 s --verb calibrate --nodes 2 --text t --parts 0", "--parts must be from 1"),

@@ -82,6 +82,8 @@ private struct Made: Sendable {
       ("echo >>x/tokenizer.json", "tokenizer.json", "bytes, "),
       ("rm x/tokenizer_config.json", "tokenizer_config.json", "is made and is not in the result"),
       ("echo x >x/chat_template.jinja", "chat_template.jinja", "is in the result and is not made"),
+      ("cp x/model.safetensors x/x.safetensors", "x.safetensors", "is in the result and is not made"),
+      ("echo {} >x/smelt-errors.json", "smelt-errors.json", "is in the result and is not made"),
     ] {
       let changed = try shell.run("rm -rf kept; cp -r x kept; \(change)")
       #expect(changed.exit == 0, "\(changed)")
@@ -105,6 +107,35 @@ private struct Made: Sendable {
     let json = try check(shell, "tiny x.gguf", exit: 1, "differs")
     #expect(
       json["differences"]?.array?.first?["tensor"]?.string == "key general.size_label", "\(json.text())")
+  }
+
+  /// What an ingot keeps of its source's scales is made again too.
+  @Test func scalesThatAnIngotKeepsAreMadeAgain() throws {
+    let shell = Shell()
+    let source = fixture("models/deepseek_v3-fp8")
+    #expect(try shell.run("smelt convert \(source) x.ingot --quiet").exit == 0)
+    _ = try check(shell, "\(source) x.ingot", exit: 0, "same")
+  }
+
+  /// A record that no run could have written is said to be that.
+  @Test(arguments: [
+    ("samples", "-1"), ("parts", "0"), ("policy", "nope"), ("min_tokens", "-5"),
+    ("context", "9223372036854775807"),
+  ])
+  func recordsOfNoCalibrationAreSaid(key: String, value: String) throws {
+    let shell = Shell()
+    let text = "--calibration tiny/calibration.txt"
+    #expect(
+      try shell.run("smelt quantize tiny x --scheme W8A8 \(text) --tokens-limit 64 --context 32 --quiet").exit
+        == 0)
+    let changed = try shell.run(
+      """
+      sed -i '/"\(key)":/d' x/README.md && sed -i '/"text_sha256":/s/^/"\(key)": "\(value)",/' x/README.md
+      sed -i 's/"tokens": "[0-9]*"/"tokens": "9223372036854775807"/' x/README.md
+      """)
+    #expect(changed.exit == 0)
+    let said = try check(shell, "tiny x \(text)", exit: 3, "not_reproducible")
+    #expect(said["problem"]?.string?.contains("records \(key) '\(value)'") == true, "\(said.text())")
   }
 
   /// With its text a method is carried out again, and statistics that are gone are made again.

@@ -254,7 +254,10 @@ struct ConvertCommand: ParsableCommand {
   }
 
   /// Refuses words that no model could make right.
-  func check() throws { try scheme.check(operands.path, share) }
+  func check() throws {
+    if share.shard != nil { try Share.requireNoResume(scheme.resume) }
+    try scheme.check(operands.path, share)
+  }
 
   func run() throws {
     let own = try share.share()

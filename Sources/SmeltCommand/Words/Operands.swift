@@ -54,7 +54,9 @@ struct ResultOperands: ParsableArguments {
     }
     guard let operand = operands.first else {
       guard scheme == nil, option.output == nil else { return scheme }
-      if let refusal = SchemeName.refusal(ofResult: path) { throw refusal }
+      if let refusal = SchemeName.refusal(ofResult: path) {
+        throw ValidationError(refusal.problem + (refusal.help.map { "; \($0)" } ?? ""))
+      }
       guard SchemeName.isKnown(path) else { return scheme }
       throw ValidationError("'\(path)' is a scheme: name the result before it")
     }

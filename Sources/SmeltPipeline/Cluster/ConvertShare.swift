@@ -70,10 +70,7 @@ package func convertShare(_ model: Model, to path: String, _ share: Share, _ opt
   let start = (monotonicSeconds(), processorSeconds())
   try requireName(path)
   try model.refuseAlias(path)
-  guard !options.resume else {
-    throw RequestError(
-      .usage, "a share needs no --resume: what it finds done is not done again", help: "leave --resume away")
-  }
+  try Share.requireNoResume(options.resume)
   model.limitCache(options.run.maxMemory / 8)
   let plan = try Plan(model, options)
   let work = try options.unitWork(path, plan, model)

@@ -153,7 +153,10 @@ extension UnitManifest {
       return true
     } catch var refusal as FormatError {
       guard overwrite else {
-        refusal.help = "move the folder away, or give --overwrite to replace what is of other work"
+        refusal.help =
+          found == nil
+          ? "move it away"
+          : "move the folder away, or give --overwrite to replace what is of other work"
         throw refusal
       }
     }

@@ -126,6 +126,14 @@ package struct Share: Sendable, Hashable {
   /// Of how many.
   package let count: Int
 
+  /// Refuses what a share has no use for.
+  /// - Throws: `RequestError` usage.
+  package static func requireNoResume(_ resume: Bool) throws {
+    guard resume else { return }
+    throw RequestError(
+      .usage, "a share needs no --resume: what it finds done is not done again", help: "leave --resume away")
+  }
+
   /// A share.
   /// - Throws: `RequestError` usage for a number that is not 1 to `count`.
   package init(_ number: Int, of count: Int) throws {

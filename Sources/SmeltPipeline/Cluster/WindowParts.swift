@@ -31,8 +31,7 @@ enum WindowParts {
 
   /// How many parts there are where a file, or what belongs to it, has the name of one.
   private static func number(ofPartsIn file: String) -> Int? {
-    let words = file.split(separator: ".", maxSplits: 1)[0].split(
-      separator: "-", omittingEmptySubsequences: false)
+    let words = file.prefix { $0 != "." }.split(separator: "-", omittingEmptySubsequences: false)
     guard words.count == 4, words[0] == "part", words[2] == "of", let part = Int(words[1]),
       let count = Int(words[3]), part >= 1, file.hasPrefix(name(part - 1, of: count))
     else { return nil }

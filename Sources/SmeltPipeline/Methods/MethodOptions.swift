@@ -37,6 +37,20 @@ package struct MethodOptions: Sendable {
     gptq = GPTQ(damping: damping, ordersByActivation: ordersByActivation)
   }
 
+  /// Refuses settings that no method has.
+  /// - Throws: `RequestError` usage.
+  package func check() throws {
+    guard gptq.damping.map({ $0 > 0 && $0 <= 1 }) ?? true else {
+      throw RequestError(.usage, "--damping is above 0 and at most 1")
+    }
+    guard (0...100).contains(distillRounds) else {
+      throw RequestError(.usage, "--distill is 0 to 100 rounds")
+    }
+    guard (0...1 << 20).contains(minTokens) else {
+      throw RequestError(.usage, "--method-tokens is 0 to \(1 << 20)")
+    }
+  }
+
   /// The names, for shells and for help.
   package static var methods: [String] { Method.allCases.map(\.rawValue) }
   package static var methodNames: String { methods.joined(separator: ", ") }

@@ -35,6 +35,14 @@ struct RecordedCalibration {
   /// - Throws: `Obstacle` for another text, or where the record does not say which; refusals of the text.
   init(_ recorded: JSON?, _ asked: RederiveText, _ source: Model) throws {
     func number(_ key: String) -> Int? { recorded?[key]?.string.flatMap { Int($0) } }
+    /// A number that may not be there, within what a command line takes.
+    func number(_ key: String, in range: ClosedRange<Int>) throws -> Int? {
+      guard let text = recorded?[key]?.string else { return nil }
+      guard let number = Int(text), range.contains(number) else {
+        throw RecordedCalibration.invalid(key, text)
+      }
+      return number
+    }
     guard let recorded, !recorded.isNull else {
       throw Obstacle(.statisticsChanged, "it was made without statistics; leave --calibration away")
     }
@@ -52,20 +60,31 @@ struct RecordedCalibration {
       throw Obstacle(
         .statisticsChanged, "the text has the SHA-256 \(found), it was calibrated with one that has \(hash)")
     }
-    let samples = number("samples")
+    let samples = try number("samples", in: 1...1 << 40)
     let draw = WindowDraw(
       samples: samples, seed: recorded["seed"]?.string.flatMap { UInt64($0) } ?? 0,
       limit: asked.limit ?? (samples == nil ? tokens : nil))
     // Bytes are token ids where there is no tokenizer, and nowhere else.
+    guard context <= 1 << 40 else { throw RecordedCalibration.invalid("context", "\(context)") }
     windows = try Windows(
       text, context: context, draw, model: source,
       bytesWithoutTokenizer: try source.tokenizerFiles() == nil)
+    let kind = try recorded["policy"]?.string.map { name in
+      guard let kind = CalibrationPolicy.Kind(rawValue: name) else {
+        throw RecordedCalibration.invalid("policy", name)
+      }
+      return kind
+    }
     policy = CalibrationPolicy(
-      recorded["policy"]?.string.flatMap(CalibrationPolicy.Kind.init) ?? .topUp,
-      minTokens: number("min_tokens") ?? CalibrationPolicy.usualTokens)
-    parts = number("parts")
+      kind ?? .topUp, minTokens: try number("min_tokens", in: 0...1 << 20) ?? CalibrationPolicy.usualTokens)
+    parts = try number("parts", in: 1...1_000_000)
+    if let parts, policy.kind == .topUp { throw RecordedCalibration.invalid("parts", "\(parts)") }
     model = source.path
     isOpen = samples != nil && asked.limit == nil
+  }
+
+  private static func invalid(_ key: String, _ value: String) -> Obstacle {
+    Obstacle(.notReproducible, "it records \(key) '\(excerpt(value))', which no calibration has")
   }
 
   /// The statistics, made in a folder for temporary files.
@@ -101,5 +120,6 @@ extension MethodOptions {
     isSequential = json["inputs"]?.string == "result"
     minTokens = json["min_tokens"]?.integer ?? minTokens
     distillRounds = json["distill"]?.integer ?? 0
+    try check()
   }
 }

@@ -48,6 +48,10 @@ package func rederive(_ result: Model, from source: Model, _ asked: RederiveOpti
     try rederive(result, from: source, asked, &summary)
   } catch let obstacle as Obstacle {
     (summary.verdict, summary.problem) = (obstacle.verdict, obstacle.problem)
+  } catch var error as RequestError where error.kind == .interrupted {
+    // A conversion would go on with what it prepared.
+    error.help = "nothing is kept; give the same command again"
+    throw error
   }
   summary.seconds = monotonicSeconds() - start
   summary.peakMemoryBytes = peakMemoryBytes()

@@ -61,13 +61,22 @@ struct RederivedFile {
       }
   }
 
-  /// The errors that a method left in the weights, where one did.
+  /// The errors that a method leaves in the weights: none where there was no method.
   fileprivate static func errors(_ result: Model, _ source: Model) throws -> [RederivedFile] {
-    guard let made = source.preparedErrors else { return [] }
+    let stored = try result.source.recordedOrigin().errors
+    guard source.preparedErrors != nil || stored != nil else { return [] }
     return [
       RederivedFile(
-        name: WeightErrors.fileName, made: Bytes(made), stored: try result.source.recordedOrigin().errors)
+        name: WeightErrors.fileName, made: source.preparedErrors.map { Bytes($0) }, stored: stored)
     ]
+  }
+
+  /// Weights and whatever else a directory has that is no part of the model as it was opened; what tools keep there is nobody's.
+  fileprivate static func others(in result: Model) -> [RederivedFile] {
+    result.leftFiles.filter { file in
+      !file.name.split(separator: "/").contains { CarriedFiles.tools(String($0)) != nil }
+    }
+    .map { RederivedFile(name: $0.name, made: nil, stored: Bytes([])) }
   }
 
   /// The card, which people edit, and the errors of a method, which are compared where that is carried out.
@@ -91,13 +100,16 @@ func rederivedTensors(_ result: Model, _ source: Model, _ plan: Plan, _ options:
       try result.source.smallFiles().filter { !RederivedFile.isApart($0.name) })
     return DirectoryTensors(
       try SafetensorsDirectory(path: result.path), TensorAssembler(naming.tensors(plan), plan, options),
-      beside + (try RederivedFile.errors(result, source)))
+      beside + (try RederivedFile.errors(result, source)) + RederivedFile.others(in: result))
   case let target as GGUFResult:
     return try GGUFResultTensors(try GGUFFile(path: result.path), plan, source, target, options)
   default:
-    let beside = RederivedFile.all(try IngotResult.files(plan, source), try result.source.smallFiles())
-    return IngotTensors(
-      try IngotFile(path: result.path), beside + (try RederivedFile.errors(result, source)))
+    let file = try IngotFile(path: result.path)
+    let scales =
+      try file.file(RecordedScales.fileName).map { [(name: RecordedScales.fileName, bytes: $0)] } ?? []
+    let beside = RederivedFile.all(
+      try IngotResult.files(plan, source), try result.source.smallFiles() + scales)
+    return IngotTensors(file, beside + (try RederivedFile.errors(result, source)))
   }
 }
 

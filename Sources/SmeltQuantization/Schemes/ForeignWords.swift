@@ -84,7 +84,8 @@ package enum ForeignWord {
     let lower = text.lowercased()
     // Unsloth's names begin with UD-; its mixtures and others' end in a size that llama-quantize does not have.
     var bare = lower.hasPrefix("ud-") ? String(lower.dropFirst(3)) : lower
-    if bare.hasSuffix(Recipe.keepHead) { bare = String(bare.dropLast(Recipe.keepHead.count)) }
+    bare = String(bare.prefix { $0 != ":" })  // of q8_0:keep-head the type
+    let written = Mixture.names + GGUFScheme.all.map(\.name)
     let types = "of llama.cpp's types there are \(GGUFScheme.all.map(\.name).joined(separator: ", "))"
     if let (_, near) = readTypes.first(where: { $0.words.contains(bare) }) {
       return RequestError(
@@ -99,7 +100,7 @@ package enum ForeignWord {
     for size in ["_xl", "_xxl", "_l"] where bare.hasSuffix(size) || bare != lower {
       var name = bare.hasSuffix(size) ? String(bare.dropLast(size.count)) : bare
       if name == "q8_k" { name = "q8_0" }
-      guard let near = [name + "_m", name].first(where: { Recipe.llamaNames.contains($0) }) else { continue }
+      guard let near = [name + "_m", name].first(where: { written.contains($0) }) else { continue }
       return RequestError(
         .usage, "'\(text)' is a mixture that llama-quantize does not have",
         help: "nearest: \(near); a recipe says which tensors get more bits: --recipe FILE, Formats/recipe.md")
