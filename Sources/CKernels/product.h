@@ -10,7 +10,7 @@
 //   NEON         32 of 4        3 x 2, in 4 = 24   (3 + 2) * 4 = 20              24
 //   baseline     16 of 4        2 x 2, in 4 = 16   (2 + 2) * 4 = 16              16, lane by lane through fmaf()
 // The rest of the registers hold the columns of w (loaded once for a step, for all rows of a) and one row of a. One row of a
-// alone (a token that is generated) takes SK_NR1 = 4 rows of w: it waits for memory anyway, and four streams keep it busy.
+// alone (a token that is generated) takes SK_NR1 = 4 decoded rows of w; of codes see coded_rows.h and coded_tiles.h.
 typedef float vec __attribute__((ext_vector_type(SK_VL)));
 typedef float f32x16 __attribute__((ext_vector_type(16)));
 typedef float f32x8 __attribute__((ext_vector_type(8)));

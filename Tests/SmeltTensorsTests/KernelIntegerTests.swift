@@ -329,6 +329,9 @@ extension KernelTests {
       let both = try #require(
         multiplyIntegers([(x, weight, first), (x, weight, fixed)], parallel: .serial))
       expectSame(both[1].values, found.values, "another scale before")
+      let shared = try #require(
+        multiplyIntegers([(x, weight, first), (x, weight, fixed)], parallel: Parallel(threads: 2)))
+      expectSame(shared[1].values, found.values, "two products, two threads")
       expectSame(again.values, found.values, "two threads")
       if rows > 3 {
         let part = try #require(multiplyIntegers(x, weight, scale: fixed, rows: 2..<rows - 1))

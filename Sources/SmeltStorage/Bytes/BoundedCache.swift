@@ -91,7 +91,7 @@ package final class BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Sen
     withExtendedLifetime(dropped) {}
   }
 
-  /// Whether a value ever had to go so that another one, or a smaller limit, had room.
+  /// Whether a value ever had to go so that another one had room.
   package var hasDropped: Bool { state.withLock { $0.hasDropped } }
 
   /// Bytes kept now.

@@ -51,7 +51,10 @@ package func multiplyIntegers(
     else { return nil }
     all.append(next)
   }
-  guard parallel.threads > 1 else { return all.map { $0.result(0..<$0.rows, parallel) } }
+  // Of many tokens a product alone keeps all threads busy, and one matrix for all of them would be held beside its parts.
+  guard parallel.threads > 1, all.allSatisfy({ $0.shared.tokens <= tokensTogether }) else {
+    return all.map { $0.result(0..<$0.rows, parallel) }
+  }
   defer { withExtendedLifetime(all) {} }
   let calls = all.map(\.call)
   return calls.withUnsafeBufferPointer { calls -> [Matrix] in
@@ -61,6 +64,9 @@ package func multiplyIntegers(
     }
   }
 }
+
+/// Products of more tokens are computed one after another.
+private let tokensTogether = 64
 
 /// The activations that a product of whole numbers multiplies: codes × scale as float32 numbers.
 /// - Returns: nil where `multiplyIntegers` gives nil, or of a weight of `int8.channel`.
