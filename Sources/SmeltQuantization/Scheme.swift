@@ -263,8 +263,8 @@ extension Scheme {
     }
     let options = try surveyed(weight, options)
     var report = RowReport()
-    // SAFETY: the arrays have the bytes that the parts have for these rows, and one more where that is none, so that there is an
-    // address; a scheme fills all of them or throws.
+    // SAFETY: each array has as many bytes as its part has for these rows, and at least one, so that it has an address; a scheme fills
+    // all of them or throws.
     var (scales, global): ([UInt8], [UInt8]) = ([], [UInt8](repeating: 0, count: 4))
     var zeros = [UInt8](repeating: 0, count: max(1, sizes[.zeroPoints] ?? 0))
     let values = try [UInt8](unsafeUninitializedCapacity: max(1, sizes[.values] ?? 0)) { values, valueCount in

@@ -52,7 +52,7 @@ private enum UsageErrors {
     return found
   }
 
-  /// The first word that looks like an option and is none of the command's, and the nearest one; nil where all are known.
+  /// The first word that looks like an option but is not one of the command's, and the closest option it has; nil if all are known.
   static func unknownOption(_ arguments: [String], _ command: [String]) -> (name: String, near: String?)? {
     guard let tree = try? JSON.scan(Smelt._dumpHelp())["command"] else { return nil }
     var declared = tree

@@ -17,7 +17,7 @@ package enum OutOfMemory {
   /// targets, as after a kill.
   package static func install() { sk_report_out_of_memory() }
 
-  /// Memory for a large buffer, to be freed with `free`; ends the program when there is none.
+  /// Memory for a large buffer, to be freed with `free`; ends the program if memory runs out.
   /// - Parameter alignment: a power of two of at least 16.
   static func allocate(_ byteCount: Int, alignment: Int) -> UnsafeMutableRawPointer {
     // SAFETY: the memory is not initialized and belongs to the caller, who frees it once.

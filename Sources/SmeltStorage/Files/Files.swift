@@ -163,7 +163,7 @@ package func removeFile(_ path: String) { unlink(path) }
 /// Removes a folder that nothing is in, if it is there.
 package func removeEmptyFolder(_ path: String) { rmdir(path) }
 
-/// The size of a regular file; nil where there is none.
+/// The size of a regular file in bytes; nil if the path is not a regular file.
 package func fileByteCount(_ path: String) -> Int? {
   FileStamp(path: path).flatMap { $0.isFile ? $0.byteCount : nil }
 }

@@ -3,7 +3,7 @@
 
 /// Where this process stands among control groups, and what limits its memory there.
 struct ControlGroups {
-  /// Reads a small file of the system; nil where there is none.
+  /// Reads a small system file; nil if it cannot be read.
   private let read: (String) -> String?
 
   init(_ read: @escaping (String) -> String?) { self.read = read }
