@@ -50,6 +50,22 @@ package struct Parallel: Sendable, Hashable {
     ThreadPool.shared.run(helpers: workers - 1, work, meanwhile: work)
   }
 
+  /// Like `forEach`, where an index is cheaper behind the one before it, as neighbouring rows of a matrix are: each thread has a share of
+  /// indices that follow each other, and takes half of what another has left when its own is done.
+  package func forEachInRuns(_ count: Int, _ body: @Sendable (Int) -> Void) {
+    let workers = min(threads, count)
+    guard workers > 1 else {
+      for index in 0..<max(0, count) { body(index) }
+      return
+    }
+    let shares = Shares(count, workers)
+    let work = { @Sendable in
+      let own = shares.join()
+      while let index = shares.take(own) { body(index) }
+    }
+    ThreadPool.shared.run(helpers: workers - 1, work, meanwhile: work)
+  }
+
   /// Makes items in parallel and hands them over in order: `consume` sees item 0, 1, 2 … one at a time. At most
   /// `2 × threads` items exist at once, so memory stays bounded.
   package func ordered<Item: Sendable>(
@@ -99,6 +115,75 @@ private final class Turns: Sendable {
   }
 
   var error: (any Error)? { failure.withLock { $0?.error } }
+}
+
+/// Runs of indices, one a thread, of which others may take a half.
+private final class Shares: @unchecked Sendable {
+  // SAFETY: the words live as long as the object, and are atomic. A share that is not empty changes by exchange alone; one that is empty
+  // is filled by its owner. No index is given twice, so that a share never again has a value that somebody saw.
+  /// Of each share the first index that is left, and above 32 bits the one behind the last.
+  private let words: UnsafeMutablePointer<Atomic<UInt64>>
+  private let count: Int
+  private let joined = Atomic<Int>(0)
+  /// From one share to the next: a cache line.
+  private static let stride = 8
+
+  init(_ indices: Int, _ count: Int) {
+    precondition(indices <= Int(UInt32.max))
+    self.count = count
+    words = .allocate(capacity: count * Shares.stride)
+    for share in 0..<count {
+      (words + share * Shares.stride).initialize(
+        to: Atomic(Shares.word(share * indices / count..<(share + 1) * indices / count)))
+    }
+  }
+
+  deinit { words.deallocate() }
+
+  private static func word(_ range: Range<Int>) -> UInt64 {
+    UInt64(range.lowerBound) | UInt64(range.upperBound) << 32
+  }
+
+  private static func range(_ word: UInt64) -> Range<Int> { Int(word & 0xffff_ffff)..<Int(word >> 32) }
+
+  /// A share for the thread that asks.
+  func join() -> Int { joined.add(1, ordering: .relaxed).oldValue % count }
+
+  /// The next index of a share, or of what is left of another; nil when nothing is.
+  func take(_ own: Int) -> Int? {
+    let word = words + own * Shares.stride
+    while true {
+      let seen = word.pointee.load(ordering: .relaxed)
+      let range = Shares.range(seen)
+      if range.isEmpty {
+        guard takeHalf(own) else { return nil }
+      } else if word.pointee.compareExchange(
+        expected: seen, desired: seen + 1, ordering: .relaxed
+      ).exchanged {
+        return range.lowerBound
+      }
+    }
+  }
+
+  /// Fills an empty share with the second half of the largest one.
+  private func takeHalf(_ own: Int) -> Bool {
+    while true {
+      var (victim, seen, left) = (0, UInt64(0), 0)
+      for share in 0..<count {
+        let word = words[share * Shares.stride].load(ordering: .relaxed)
+        if Shares.range(word).count > left { (victim, seen, left) = (share, word, Shares.range(word).count) }
+      }
+      guard left > 0 else { return false }
+      let range = Shares.range(seen)
+      let middle = range.lowerBound + left / 2
+      if words[victim * Shares.stride].compareExchange(
+        expected: seen, desired: Shares.word(range.lowerBound..<middle), ordering: .relaxed
+      ).exchanged {
+        words[own * Shares.stride].store(Shares.word(middle..<range.upperBound), ordering: .relaxed)
+        return true
+      }
+    }
+  }
 }
 
 /// The slots between producers and the one consumer of `Parallel.ordered`.
