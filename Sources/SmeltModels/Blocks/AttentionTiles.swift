@@ -40,7 +40,7 @@ struct AttentionTiles: Sendable {
   /// Keys that one task packs.
   static let packedKeys = 512
   /// Multiply-adds that are worth a task of their own.
-  static let taskWork = 1 << 20
+  static let taskWork = 1 << 17
 
   private var perKey: Int { core.heads / core.keyHeads }
 

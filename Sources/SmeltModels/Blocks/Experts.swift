@@ -139,27 +139,34 @@ enum Experts {
     let chosen = (0..<count).filter { !tokens[$0].isEmpty }
     let chosenNames = chosen.map(names)
     weights.upcoming(chosenNames.flatMap(\.all))
-    if x.rows <= fewTokens && pass.parallel.threads > 1 {
-      for start in stride(from: 0, to: chosen.count, by: expertsAtOnce) {
-        try Interrupt.check()
-        let places = start..<min(chosen.count, start + expertsAtOnce)
-        try together(
-          into: &out, x, places.map { (tokens[chosen[$0]], factors[chosen[$0]], chosenNames[$0]) },
-          activation, weights, pass)
-      }
-      return
-    }
-    for (expert, names) in zip(chosen, chosenNames) {
+    var place = 0
+    while place < chosen.count {
       try Interrupt.check()
+      let start = place
+      if x.rows <= shortPass, pass.parallel.threads > 1 {
+        while place < min(chosen.count, start + expertsAtOnce), tokens[chosen[place]].count <= fewTokens {
+          place += 1
+        }
+      }
+      guard place == start else {
+        try together(
+          into: &out, x, (start..<place).map { (tokens[chosen[$0]], factors[chosen[$0]], chosenNames[$0]) },
+          activation, weights, pass)
+        continue
+      }
       try add(
-        to: &out, x, tokens: tokens[expert], factors: factors[expert], names, activation, weights, pass)
+        to: &out, x, tokens: tokens[chosen[place]], factors: factors[chosen[place]], chosenNames[place],
+        activation, weights, pass)
+      place += 1
     }
   }
 }
 
 extension Experts {
-  /// Tokens of a pass whose experts work together: with so few a single expert's products are too short to share out.
+  /// Tokens of experts that work together: with so few a single expert's products are too short to share out.
   static let fewTokens = 8
+  /// Tokens of a pass that does so. A longer one works through more experts than should be in memory at once.
+  private static let shortPass = 64
   /// Experts whose weights are needed at the same time then.
   private static let expertsAtOnce = 8
 

@@ -53,7 +53,7 @@ package func multiply(
         let block =
           parallel.threads > 1
           ? rowsOfPiece(rows.count * coded.rowBytes, rowBytes: coded.rowBytes, parallel) : rows.count
-        parallel.forEach(ceilDivide(rows.count, block)) { task in
+        parallel.forEachInRuns(ceilDivide(rows.count, block)) { task in
           let part = task * block..<min(rows.count, (task + 1) * block)
           coded.multiply(
             source.pointer, tokens: x.rows, columns: x.columns,
@@ -64,7 +64,7 @@ package func multiply(
       }
       let rowTiles = ceilDivide(rows.count, tileRows)
       let tokenTiles = ceilDivide(x.rows, taskTokens)
-      parallel.forEach(rowTiles * tokenTiles) { task in
+      parallel.forEachInRuns(rowTiles * tokenTiles) { task in
         let firstRow = task / tokenTiles * tileRows
         let firstToken = task % tokenTiles * taskTokens
         func tile(_ firstRow: Int) -> Range<Int> {

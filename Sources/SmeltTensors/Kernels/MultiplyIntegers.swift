@@ -122,7 +122,7 @@ private struct IntegerProduct {
       let target = SharedPointer(out)
       let block = parallel.threads > 1 || tokens > taskTokens ? taskRows : rows.count
       let tokenTiles = ceilDivide(tokens, taskTokens)
-      parallel.forEach(ceilDivide(rows.count, block) * tokenTiles) { task in
+      parallel.forEachInRuns(ceilDivide(rows.count, block) * tokenTiles) { task in
         let first = task / tokenTiles * block
         let token = task % tokenTiles * taskTokens
         call.multiply(

@@ -35,7 +35,7 @@ func multiplyTogether(
       guard let first = pieces.baseAddress else { return }
       // SAFETY: a product has its own part of `out`, and a piece writes the columns of its rows there, which no other does.
       let (target, list) = (SharedPointer(out), SharedReadPointer(first))
-      parallel.forEach(pieces.count) { index in
+      parallel.forEachInRuns(pieces.count) { index in
         let piece = list.pointer[index]
         body(piece.product, piece.rows, target.pointer + piece.place)
       }
