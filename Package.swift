@@ -41,6 +41,12 @@ let package = Package(
       name: "CKernels", cSettings: optimized,
       linkerSettings: [.linkedLibrary("m", .when(platforms: [.linux]))]),
 
+    // C: the kernels for each instruction set. Nothing in Swift is compiled against them, so that this minute of CPU time is no part of
+    // what the first build waits for; who links depends on them.
+    .target(
+      name: "CKernelSets", dependencies: ["CKernels"],
+      cSettings: optimized + [.headerSearchPath("../CKernels")]),
+
     // C: transfers by the system's libcurl, which is loaded when a model is fetched. Packages with a client of their own cost minutes
     // of build or 40 MB of tables in a static binary, and what comes with Swift on Linux is libcurl underneath.
     .target(name: "CTransfer", linkerSettings: [.linkedLibrary("dl", .when(platforms: [.linux]))]),
@@ -77,18 +83,20 @@ let package = Package(
       ], swiftSettings: swift),
     .target(
       name: "Smelt",
-      dependencies: ["SmeltPipeline", "SmeltModels", "SmeltQuantization", "SmeltHub", "SmeltStorage"],
+      dependencies: [
+        "SmeltPipeline", "SmeltModels", "SmeltQuantization", "SmeltHub", "SmeltStorage", "CKernelSets",
+      ],
       swiftSettings: swift),
     .executableTarget(
       name: "SmeltCommand",
       dependencies: [
-        "SmeltPipeline", "SmeltHub", "SmeltStorage", "CBuild",
+        "SmeltPipeline", "SmeltHub", "SmeltStorage", "CBuild", "CKernelSets",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: swift),
 
     // Tests: shared checks, then one target a room, then the command as a user sees it.
     .target(
-      name: "SmeltTestSupport", dependencies: ["SmeltTensors", "SmeltStorage"],
+      name: "SmeltTestSupport", dependencies: ["SmeltTensors", "SmeltStorage", "CKernelSets"],
       path: "Tests/SmeltTestSupport", swiftSettings: tests),
     .testTarget(
       name: "SmeltStorageTests", dependencies: ["SmeltStorage", "SmeltTestSupport", "CKernels"],

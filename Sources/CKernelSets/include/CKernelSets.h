@@ -1,0 +1,1 @@
+// Nothing is called by name: the kernels are found through the tables that CKernels declares (table.h).
