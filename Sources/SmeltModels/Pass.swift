@@ -86,7 +86,7 @@ extension Weights {
   }
 }
 
-/// Several sequences laid end to end, each starting at position 0; or the next tokens of one sequence.
+/// Several sequences laid end to end, each starting at position 0; or a run of tokens of one sequence.
 package struct TokenBatch: Sendable {
   /// All token ids, sequence after sequence.
   package let ids: [Int]
@@ -94,6 +94,8 @@ package struct TokenBatch: Sendable {
   package let starts: [Int]
   /// The position of each sequence's first token: 0 unless the batch continues a sequence.
   package let firstPosition: Int
+  /// The ids behind the batch in its sequence, where the batch is a piece of one that is known; else none.
+  package let following: ArraySlice<Int>
   /// For each token, the number of its sequence.
   package let owners: [Int]
   /// For each token, its position in its sequence.
@@ -102,8 +104,10 @@ package struct TokenBatch: Sendable {
   package let memo: LayerMemo
 
   /// A batch of sequences. Ids must lie within the vocabulary: callers check.
-  package init(_ sequences: [[Int]], firstPosition: Int = 0) {
+  package init(_ sequences: [[Int]], firstPosition: Int = 0, following: ArraySlice<Int> = []) {
+    precondition(following.isEmpty || sequences.count == 1, "a piece is of one sequence")
     self.firstPosition = firstPosition
+    self.following = following
     ids = sequences.flatMap { $0 }
     starts = sequences.reduce(into: [0]) { $0.append($0.last! + $1.count) }
     owners = sequences.enumerated().flatMap { [Int](repeating: $0, count: $1.count) }
@@ -113,6 +117,7 @@ package struct TokenBatch: Sendable {
 
   private init(_ other: TokenBatch, sequences: Int) {
     firstPosition = other.firstPosition
+    following = sequences == other.sequenceCount ? other.following : []
     starts = Array(other.starts[...sequences])
     let tokens = 0..<other.starts[sequences]
     ids = Array(other.ids[tokens])
@@ -127,6 +132,12 @@ package struct TokenBatch: Sendable {
 
   /// The first sequences, for a walk of their own.
   package func first(sequences: Int) -> TokenBatch { TokenBatch(self, sequences: sequences) }
+
+  /// The id behind a token in its sequence; nil at the sequence's end.
+  package func follower(of token: Int) -> Int? {
+    if token + 1 == count { return following.first }
+    return owners[token + 1] == owners[token] ? ids[token + 1] : nil
+  }
 
   /// The number of tokens.
   package var count: Int { ids.count }
@@ -168,7 +179,7 @@ package struct Pass: Sendable {
   package var parallel: Parallel
   /// Expert choices to follow instead of the router's own; the factors are still computed from the pass's own scores.
   package var forcedRouting: Routing?
-  /// What earlier passes over the same sequence left behind; nil for whole sequences from position 0.
+  /// What earlier passes over the same sequence, or over earlier pieces of it, left behind; nil for whole sequences from position 0.
   package var state: DecodingState?
   /// Whether layers tell what their experts read (`Routing.inputs`).
   package var keepsExpertInputs = false
@@ -195,9 +206,14 @@ package struct ModelDimensions: Sendable {
   package var streams: Int
   /// Vocabulary entries.
   package var vocabulary: Int
+  /// Floats a token that a layer keeps of earlier pieces of a window, and packs of them at once: the most of any layer.
+  package var kept: Int
 
   /// Dimensions of a model.
-  package init(layers: Int, experts: Int, expertsPerToken: Int, hidden: Int, streams: Int, vocabulary: Int) {
+  package init(
+    layers: Int, experts: Int, expertsPerToken: Int, hidden: Int, streams: Int, vocabulary: Int, kept: Int = 0
+  ) {
+    self.kept = kept
     self.layers = layers
     self.experts = experts
     self.expertsPerToken = expertsPerToken

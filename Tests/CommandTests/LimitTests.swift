@@ -72,7 +72,7 @@ import Testing
     )
   }
 
-  /// A window is never cut: where one alone needs more memory than is allowed, that is said.
+  /// Where one window needs more memory than is allowed even in pieces, that is said.
   @Test(arguments: [
     "evaluate tiny --text tiny/evaluation.txt", "verify tiny tiny --text tiny/evaluation.txt",
     "calibrate tiny s --text tiny/calibration.txt",
@@ -80,7 +80,7 @@ import Testing
   ])
   func windowsThatAreTooLongAreSaid(line: String) throws {
     let shell = Shell()
-    let warning = "warning: a window is run whole: the activations of one of 256 tokens take about"
+    let warning = "warning: the activations of a window of 256 tokens take about"
     let options = "--context 256 --tokens-limit 256 --max-memory"
     #expect(try shell.run("smelt \(line) \(options) 1M").stderr.contains(warning))
     let room = try shell.run("rm -rf s q; smelt \(line) \(options) 100M")

@@ -177,7 +177,7 @@ import Testing
     let keys = Matrix(rows: count, columns: 16, values: generator.normals(16 * count))
     let queries = keys[count - 70..<count]
     let batch = TokenBatch([[Int](repeating: 0, count: 70)], firstPosition: count - 70)
-    let found = core(shape).attend(queries, all: keys, keys, batch, continues: true, Pass())
+    let found = core(shape).attend(queries, all: keys, keys, batch, origin: 0, Pass())
     for token in [0, 1, 30, 69] {
       let expected = Reference.attention(
         shape, query: Array(queries[token]), keys: keys.values, values: keys.values,

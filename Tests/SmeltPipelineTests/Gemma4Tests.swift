@@ -43,7 +43,9 @@ private final class Inputs<Base: Weights>: Weights {
     var stream = try TokenStream(groups, family, weights, folder: folder.path)
     let pass = Pass()
     for layer in 0..<family.dimensions.layers {
-      try stream.update { batch, _, x in _ = try family.layer(layer, &x, batch, weights, pass) }
+      try stream.update(pass) { batch, _, x, pass in
+        _ = try family.layer(layer, &x, batch, weights, pass)
+      }
     }
     return try (0..<groups.count).flatMap { try stream[$0].values }
   }

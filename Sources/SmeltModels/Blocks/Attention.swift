@@ -35,34 +35,39 @@ struct GroupedAttention: Sendable {
   ) -> Matrix {
     let (all, allValues) = remember(keys, values, state)
     return attend(
-      queries, all: all, allValues, batch, sinks: sinks, selected: selected, continues: state != nil, pass)
+      queries, all: all, allValues, batch, sinks: sinks, selected: selected,
+      origin: state.map { _ in all.rows - batch.endPosition }, pass)
   }
 
   /// Adds keys and values to those of a state.
-  /// - Returns: all of them so far; without a state the same.
+  /// - Returns: all of them so far that these tokens see, the last rows those given; without a state the same.
   @discardableResult
   func remember(_ keys: Matrix, _ values: Matrix, _ state: LayerState?) -> (keys: Matrix, values: Matrix) {
-    (state?.append("keys", keys) ?? keys, state?.append("values", values) ?? values)
+    let before = window.map { $0 - 1 }
+    return (
+      state?.append("keys", keys, keepingLast: before) ?? keys,
+      state?.append("values", values, keepingLast: before) ?? values
+    )
   }
 
   /// The same where all keys and values are there.
   /// - Parameters:
-  ///   - keys: of every position from 0 on where the batch continues a sequence, else the batch's own.
+  ///   - keys: of every position that is seen where the batch continues a sequence, else the batch's own.
   ///   - values: a row for each of the keys.
-  ///   - continues: whether rows of keys begin at position 0 of the one sequence.
+  ///   - origin: the row of keys that belongs to position 0 of the one sequence, below 0 where the first positions have none; nil where
+  ///     each sequence's rows begin at position 0.
   func attend(
     _ queries: Matrix, all keys: Matrix, _ values: Matrix, _ batch: TokenBatch, sinks: [Float]? = nil,
-    selected: [[Int32]?]? = nil, continues: Bool, _ pass: Pass
+    selected: [[Int32]?]? = nil, origin: Int?, _ pass: Pass
   ) -> Matrix {
     let lists = selected.map { $0.count / max(1, queries.rows) } ?? 1
     precondition(lists == 1 || lists == keyHeads, "\(lists) choices a token for \(keyHeads) key heads")
-    // Rows of keys and values start at position 0 of the one sequence, or of each.
     let spans = (0..<(queries.rows > 0 ? batch.sequenceCount : 0)).compactMap { sequence -> AttentionSpan? in
       let tokens = batch.range(sequence)
       guard !tokens.isEmpty else { return nil }
       let position = batch.positions[tokens.lowerBound]
       return AttentionSpan(
-        tokens: tokens, origin: continues ? 0 : tokens.lowerBound, firstPosition: position,
+        tokens: tokens, origin: origin ?? tokens.lowerBound, firstPosition: position,
         lowest: first(position))
     }
     return Matrix(rows: queries.rows, columns: heads * valueWidth) { out in
@@ -73,6 +78,11 @@ struct GroupedAttention: Sendable {
         out: SharedPointer(out)
       ).run(spans, pass.parallel)
     }
+  }
+
+  /// Floats that keys and values of a token take, with those of one key head that are packed.
+  static func kept(_ keyHeads: Int, _ keyWidth: Int, _ valueWidth: Int) -> Int {
+    (keyHeads + 1) * (keyWidth + valueWidth)
   }
 
   /// The lowest position that a token at `position` sees.

@@ -12,7 +12,7 @@ internal import Synchronization
 struct AttentionSpan: Sendable {
   /// Rows of the queries.
   var tokens: Range<Int>
-  /// The row of keys and values that holds position 0.
+  /// The row of keys and values that belongs to position 0; below 0 where the first positions have none.
   var origin: Int
   /// The position of the first token.
   var firstPosition: Int

@@ -59,8 +59,8 @@ struct Compressor: Sendable {
     // Rows since the start of the window before the unfinished one.
     var done = state.all("\(name).entries", columns: width)
     let firstPosition = max(0, done.rows - 1) * ratio
-    values = state.append("\(name).values", values)
-    logits = state.append("\(name).logits", logits)
+    values = state.append("\(name).values", values, grows: false)
+    logits = state.append("\(name).logits", logits, grows: false)
     let windows = (firstPosition + values.rows) / ratio
     if windows > done.rows {
       done.append(

@@ -75,6 +75,15 @@ package struct Decoder: ResidualDecoder {
 
   var layerCount: Int { layers.count }
 
+  /// Keys and values of layers that see all before.
+  var kept: Int {
+    layers.map { layer in
+      guard layer.halves != .feedForward, !layer.isLinear, layer.window == nil else { return 0 }
+      return GroupedAttention.kept(attention.keyHeads, attention.headWidth, attention.headWidth)
+        + (layer.isBlockSparse ? attention.blocks?.width ?? 0 : 0)
+    }.max() ?? 0
+  }
+
   func isDense(_ layer: Int) -> Bool { self.layer(at: layer).isDense }
 
   func halves(_ layer: Int) -> LayerHalves { self.layer(at: layer).halves }
@@ -123,7 +132,7 @@ package struct Decoder: ResidualDecoder {
     for part in batch.parts(of: tokenChunk) {
       try Interrupt.check()
       // The parts of one long sequence see each other through a state of their own.
-      if carried == nil { state = part.isWhole ? nil : part.isFirst ? LayerState() : state }
+      if carried == nil { state = part.state(after: state) }
       let rows = h[part.rows]
       let projected = try Linear.apply(
         ["attn_q", "attn_k", "attn_v"].map {

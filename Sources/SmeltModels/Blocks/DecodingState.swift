@@ -6,6 +6,9 @@ import SmeltTensors
 ///
 /// A pass with a state runs one sequence; its first token follows the last one the state has seen. Logits equal those of
 /// a pass over the whole sequence, bit for bit where the sums have the same order.
+///
+/// A state of pieces belongs to one layer's walk over the pieces of a window. It keeps what the layer itself needs of earlier pieces as
+/// the layer made it, so that nothing is computed twice or in another form, and no more of it than later tokens see.
 package final class DecodingState: @unchecked Sendable {
   // SAFETY: nothing is locked. One pass at a time has a state and its layers, and touches them from the thread that runs the layers,
   // never from the tasks inside; `Sendable` so that a pass may move from one thread to another between tokens.
@@ -13,14 +16,23 @@ package final class DecodingState: @unchecked Sendable {
   package private(set) var position = 0
   private var layers: [Int: LayerState] = [:]
   private var marked = 0
+  /// Tokens of the window whose pieces run; nil for a sequence that is continued token by token.
+  private let window: Int?
 
   /// A state that has seen nothing.
-  package init() {}
+  package init() { window = nil }
+
+  /// A state for the pieces of a window.
+  /// - Parameter window: all tokens of the window.
+  package init(piecesOf window: Int) { self.window = window }
+
+  /// Whether it is for the pieces of a window.
+  var isOfPieces: Bool { window != nil }
 
   /// The rows of a layer.
   func layer(_ index: Int) -> LayerState {
     if let found = layers[index] { return found }
-    let fresh = LayerState()
+    let fresh = window.map { LayerState(tokens: $0) } ?? LayerState()
     layers[index] = fresh
     return fresh
   }
@@ -56,18 +68,46 @@ final class LayerState {
   }
 
   private var rows: [String: Matrix] = [:]
+  /// How many tokens there will be; nil where nobody knows.
+  private let tokens: Int?
+
+  /// Nothing yet, of a sequence whose length nobody knows, and of which tokens may be taken back.
+  init() { tokens = nil }
+
+  /// Nothing yet, of a sequence of so many tokens, none of which is taken back: rows that no later token sees may go.
+  init(tokens: Int) { self.tokens = tokens }
+
   /// For each name that changed since the mark; nil before the first mark, when nothing is remembered.
   private var undo: [String: Undo]?
 
   /// Adds rows at the end and returns all rows so far.
-  func append(_ name: String, _ new: Matrix) -> Matrix {
+  /// - Parameter grows: whether there will be a row for each token.
+  func append(_ name: String, _ new: Matrix, grows: Bool = true) -> Matrix {
     remember(name) { $0.map { .rows($0.rows) } ?? .rows(0) }
     guard var all = rows.removeValue(forKey: name) else {
-      rows[name] = new
-      return new
+      guard grows, let tokens, tokens > new.rows else {
+        rows[name] = new
+        return new
+      }
+      // Room for all at once: what grows by doubling takes up to three times as much while it does.
+      var all = Matrix(rows: 0, columns: new.columns)
+      all.values.reserveCapacity(tokens * new.columns)
+      all.append(new)
+      rows[name] = all
+      return all
     }
     all.append(new)
     rows[name] = all
+    return all
+  }
+
+  /// Adds rows at the end and returns those that the new tokens see: all so far, or some of the last.
+  /// - Parameter last: how many rows before a token it sees; those before them may go. Nil for all.
+  func append(_ name: String, _ new: Matrix, keepingLast last: Int?) -> Matrix {
+    guard let last, tokens != nil else { return append(name, new) }
+    var all = rows[name] ?? Matrix(rows: 0, columns: new.columns)
+    all.append(new)
+    rows[name] = all[max(0, all.rows - last)..<all.rows]
     return all
   }
 

@@ -61,7 +61,7 @@ struct DeltaAttention: Sendable {
     for part in batch.parts(of: tokenChunk) {
       try Interrupt.check()
       // The parts of one long sequence see each other through a state of their own.
-      if carried == nil { state = part.isWhole ? nil : part.isFirst ? LayerState() : state }
+      if carried == nil { state = part.state(after: state) }
       var (mixed, gates, beta, decay) = try project(h[part.rows], name, weights, pass)
       convolution.apply(
         &mixed, taps, bias: nil, silu: true, part.batch, state, key: "convolution", pass)

@@ -34,7 +34,7 @@ extension LatentAttention {
           heads: own.count, keyHeads: 1, keyWidth: width, valueWidth: latentWidth, scale: scale
         ).attend(
           latent.columns(own.lowerBound * width..<own.upperBound * width), all: kept, kept, batch,
-          selected: selected, continues: true, serial)
+          selected: selected, origin: 0, serial)
         bringOut(sums, own, weight, into: target.pointer)
       }
     }

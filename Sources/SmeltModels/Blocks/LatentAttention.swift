@@ -51,7 +51,7 @@ struct LatentAttention: Sendable {
   /// The attention's output, [tokens, hidden].
   ///
   /// A state keeps what the published caches keep: latent width + rotary width floats a token. A few tokens that follow others see
-  /// them as they are kept (`absorbed`), many see expanded keys and values.
+  /// them as they are kept (`absorbed`), many see expanded keys and values. A state of pieces keeps these, as the layer made them.
   ///
   /// Memory: expanded keys and values of one layer, heads × (key width + value width) floats a token: of one part of the batch, or of
   /// the sequence where a part continues one.
@@ -63,9 +63,10 @@ struct LatentAttention: Sendable {
     var taken: [[Int32]?]?
     if case .taken(let chooser) = selection { taken = batch.memo.selection(of: chooser) }
     var own: [[Int32]?] = []
-    let carried = pass.state?.layer(name.layer)
-    var state = carried
-    var expanded: LayerState?
+    let given = pass.state?.layer(name.layer)
+    let carried = pass.state?.isOfPieces == true ? nil : given
+    var state = given
+    var expanded = carried == nil ? given : nil
     let isAbsorbed = carried != nil && batch.firstPosition > 0 && x.rows <= Experts.fewTokens
     if let carried, !isAbsorbed {
       expanded = LayerState()
@@ -76,8 +77,8 @@ struct LatentAttention: Sendable {
     for part in batch.parts(of: tokenChunk) {
       try Interrupt.check()
       // The parts of one long sequence see each other through a state of their own.
-      if carried == nil {
-        state = part.isWhole ? nil : part.isFirst ? LayerState() : state
+      if given == nil {
+        state = part.state(after: state)
         expanded = state
       }
       let rows = x[part.rows]

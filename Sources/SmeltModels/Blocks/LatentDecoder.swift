@@ -89,6 +89,12 @@ package struct LatentDecoder: ResidualDecoder {
 
   var layerCount: Int { dense.count }
 
+  /// Expanded keys and values, and the indexer's keys.
+  var kept: Int {
+    GroupedAttention.kept(attention.heads, attention.keyWidth, attention.valueWidth)
+      + (attention.indexer?.width ?? 0)
+  }
+
   /// Blocks behind the last layer, which draft tokens, have experts.
   func isDense(_ layer: Int) -> Bool { layer < dense.count && dense[layer] }
 

@@ -23,6 +23,8 @@ protocol ResidualDecoder: Sendable {
   var tiedEmbeddings: Bool { get }
   var feedForward: FeedForward { get }
   var layerCount: Int { get }
+  /// Floats a token that a layer keeps of earlier pieces of a window, and packs of them at once: the most of any layer.
+  var kept: Int { get }
 
   /// Whether a layer has a dense layer instead of experts.
   func isDense(_ layer: Int) -> Bool
@@ -52,7 +54,7 @@ extension ResidualDecoder {
   var dimensions: ModelDimensions {
     ModelDimensions(
       layers: layerCount, experts: feedForward.experts, expertsPerToken: feedForward.router.perToken,
-      hidden: hidden, streams: 1, vocabulary: vocabulary)
+      hidden: hidden, streams: 1, vocabulary: vocabulary, kept: kept)
   }
 
   /// The rows of the weights table outside the layers, in both dialects.

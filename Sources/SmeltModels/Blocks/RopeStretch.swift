@@ -74,7 +74,7 @@ enum RopeStretch: Sendable, Equatable {
 /// The tables of a pass, each made for the length of the sequences that it rotates.
 ///
 /// The length is that of the whole sequence, as in a prefill of transformers: all tokens of a window have the same frequencies,
-/// whatever other windows are in the batch. A pass that continues a sequence uses the length that the sequence has after it;
+/// whatever other windows are in the batch, and in whatever pieces it runs. A pass that continues a sequence uses the length that the sequence has after it;
 /// keys of earlier passes stay as they were rotated.
 struct RotaryTables: Sendable {
   private var tables: [RotaryTable] = []
@@ -86,7 +86,7 @@ struct RotaryTables: Sendable {
     owners = batch.owners
     var known: [Int: Int] = [:]
     for sequence in 0..<batch.sequenceCount {
-      let length = batch.firstPosition + batch.range(sequence).count
+      let length = batch.firstPosition + batch.range(sequence).count + batch.following.count
       let key = rope.stretch?.key(length: length) ?? 0
       if known[key] == nil {
         known[key] = tables.count

@@ -15,8 +15,10 @@ struct SparseAttention: Sendable {
 
 /// What one token's queries may look at.
 struct SparseKeys {
-  /// Rotated latents of the sequence's tokens, [tokens, head width].
+  /// Rotated latents of the sequence's tokens, [tokens, head width]; those in reach at least.
   var tokens: ArraySlice<Float>
+  /// The position of the first of them.
+  var firstToken = 0
   /// Compressed entries, [entries, head width]; empty for window-only layers.
   var entries: Matrix
   /// The entries the token may see, ascending; nil: all that are complete.
@@ -45,7 +47,7 @@ extension SparseAttention {
     let scores = scratch.scores
     keys.tokens.withUnsafeBufferPointer { tokens in
       keys.entries.values.withUnsafeBufferPointer { all in
-        let windowKeys = tokens.baseAddress! + first * headWidth
+        let windowKeys = tokens.baseAddress! + (first - keys.firstToken) * headWidth
         dots(query, windowKeys, count: inWindow, into: scores, stride: total)
         var entryKeys = all.baseAddress
         if let selected, entries > 0 {

@@ -51,7 +51,7 @@ struct StateSpaceMixer: Sendable {
     for part in batch.parts(of: tokenChunk) {
       try Interrupt.check()
       // The parts of one long sequence see each other through a state of their own.
-      if carried == nil { state = part.isWhole ? nil : part.isFirst ? LayerState() : state }
+      if carried == nil { state = part.state(after: state) }
       let projected = try Linear.apply(
         h[part.rows], name("ssm_in"), bias: name.bias("ssm_in", if: hasBiases), weights, pass)
       var mixed = projected.columns(inner..<inner + mixedChannels)

@@ -63,6 +63,15 @@ package struct DeepSeekV4: ModelFamily {
     /// What a layer's attention sees; a block behind the last layer, which drafts tokens, its window alone.
     func kind(of layer: Int) -> LayerKind { layer < layers.count ? layers[layer] : .window }
 
+    /// Compressed entries of a layer and its indexer's keys, a token.
+    var kept: Int {
+      layers.map { kind in
+        guard kind.ratio > 0 else { return 0 }
+        if case .indexed = kind { return ceilDivide(headWidth + indexWidth, kind.ratio) }
+        return ceilDivide(headWidth, kind.ratio)
+      }.max() ?? 0
+    }
+
     /// Whether a layer's experts are chosen by token id.
     func isHashed(_ layer: Int) -> Bool { layer < hashLayers.count && hashLayers[layer] }
   }
@@ -87,8 +96,7 @@ package struct DeepSeekV4: ModelFamily {
     ModelDimensions(
       layers: configuration.layers.count, experts: configuration.experts,
       expertsPerToken: configuration.expertsPerToken, hidden: configuration.hidden,
-      streams: configuration.streams,
-      vocabulary: configuration.vocabulary)
+      streams: configuration.streams, vocabulary: configuration.vocabulary, kept: configuration.kept)
   }
 
   /// What the pass takes from the configuration.
@@ -188,8 +196,8 @@ package struct DeepSeekV4: ModelFamily {
       table.rotateTail(row, width: c.headWidth, position: positions[token])
     }
 
-    // Of one sequence that is continued, all latents; of whole sequences, each has its own range of rows.
-    if let state { latents = state.append("latents", latents) }
+    // Of one sequence that is continued, all latents in reach; of whole sequences, each has its own range of rows.
+    if let state { latents = state.append("latents", latents, keepingLast: c.window - 1) }
 
     var entries = [Matrix](repeating: Matrix(rows: 0, columns: c.headWidth), count: batch.sequenceCount)
     if let compressor = name.compressor(kind, c) {
@@ -297,6 +305,7 @@ package struct DeepSeekV4: ModelFamily {
           let position = positions[start + token]
           let keys = SparseKeys(
             tokens: latents.values[range.lowerBound * c.headWidth..<range.upperBound * c.headWidth],
+            firstToken: pass.state == nil ? 0 : batch.endPosition - latents.rows,
             entries: entries[sequence], selected: selected?[token], ratio: ratio)
           let head = task % parts * core.heads
           let row = target.pointer + (token * c.heads + head) * c.headWidth

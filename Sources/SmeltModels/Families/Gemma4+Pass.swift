@@ -1,5 +1,5 @@
-// Gemma 4's forward pass. A layer that uses another's keys and values finds them in the decoding state, or, where whole sequences run,
-// in the batch's memo.
+// Gemma 4's forward pass. A layer that uses another's keys and values finds them in the decoding state, or, where whole sequences or
+// pieces of them run, in the batch's memo.
 
 import SmeltStorage
 import SmeltTensors
@@ -117,15 +117,15 @@ extension Gemma4Decoder {
       heads: heads, keyHeads: a.keyHeads, keyWidth: a.headWidth, valueWidth: a.headWidth, scale: 1,
       window: a.window)
     let carried = pass.state?.layer(index)
-    let shared = layers[index].keySource.map { sharedKeys(of: $0, a, batch, pass) }
-    let leaves = isShared(index) && carried == nil
+    let shared = layers[index].keySource.map { sharedKeys(of: $0, a, core, batch, pass) }
+    let leaves = isShared(index) && pass.state?.isOfPieces ?? true
     var left = SharedKeys(a)
     var state = carried
     var out = Matrix(rows: 0, columns: hidden)
     for part in batch.parts(of: tokenChunk) {
       try Interrupt.check()
       // The parts of one long sequence see each other through a state of their own.
-      if carried == nil { state = part.isWhole ? nil : part.isFirst ? LayerState() : state }
+      if carried == nil { state = part.state(after: state) }
       let rows = h[part.rows]
       func prepare(_ y: inout Matrix, _ norm: [Float]?, isRotated: Bool = true) {
         Linear.norm(&y, norm, width: a.headWidth, epsilon: normEpsilon, pass)
@@ -172,8 +172,11 @@ extension Gemma4Decoder {
   }
 
   /// The keys and values of an earlier layer, from the state or from the memo.
-  private func sharedKeys(of source: Int, _ a: Attention, _ batch: TokenBatch, _ pass: Pass) -> SharedKeys {
-    if let state = pass.state?.layer(source) {
+  private func sharedKeys(
+    of source: Int, _ a: Attention, _ core: GroupedAttention, _ batch: TokenBatch, _ pass: Pass
+  ) -> SharedKeys {
+    let state = pass.state?.layer(source)
+    if let state, pass.state?.isOfPieces == false {
       let columns = a.keyHeads * a.headWidth
       return SharedKeys(
         keys: state.all("keys", columns: columns), values: state.all("values", columns: columns))
@@ -181,7 +184,9 @@ extension Gemma4Decoder {
     guard let left = batch.memo.matrices(of: source), left[0].rows == batch.count else {
       preconditionFailure("layer \(source) has left no keys of these tokens")
     }
-    return SharedKeys(keys: left[0], values: left[1])
+    // Of pieces, those of earlier ones come before.
+    let (keys, values) = core.remember(left[0], left[1], state)
+    return SharedKeys(keys: keys, values: values)
   }
 }
 
@@ -204,19 +209,20 @@ struct SharedKeys: Sendable {
   }
 
   /// The attention of the queries of a part of a batch.
-  /// - Parameter continues: whether rows are those of a state, from position 0 of its one sequence.
+  /// - Parameter continues: whether rows are those of a state, up to the batch's last token.
   func attend(
     _ core: GroupedAttention, _ queries: Matrix, _ part: TokenBatch.Part, of batch: TokenBatch,
     continues: Bool,
     _ pass: Pass
   ) -> Matrix {
     guard !continues else {
-      return core.attend(queries, all: keys, values, part.batch, continues: true, pass)
+      return core.attend(
+        queries, all: keys, values, part.batch, origin: keys.rows - batch.endPosition, pass)
     }
     // Of a sequence that runs in parts, all rows from its first on.
     let first = part.rows.lowerBound - (part.batch.firstPosition - batch.firstPosition)
     let rows = first..<part.rows.upperBound
     return core.attend(
-      queries, all: keys[rows], values[rows], part.batch, continues: !part.isWhole, pass)
+      queries, all: keys[rows], values[rows], part.batch, origin: part.isWhole ? nil : 0, pass)
   }
 }

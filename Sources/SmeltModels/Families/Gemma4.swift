@@ -126,6 +126,14 @@ struct Gemma4Decoder: ResidualDecoder {
 
   var layerCount: Int { layers.count }
 
+  /// Keys and values of layers that see all before.
+  var kept: Int {
+    layers.indices.map { layer in
+      let a = attention(layer)
+      return a.window == nil ? GroupedAttention.kept(a.keyHeads, a.headWidth, a.headWidth) : 0
+    }.max() ?? 0
+  }
+
   /// Every layer has a dense layer; experts add to it.
   func isDense(_ layer: Int) -> Bool { feedForward.experts == 0 }
 

@@ -215,7 +215,7 @@ private struct Calibration {
     try LayerPass(family, cache, options.progress).run(from: left.layers.count) { layer in
       var nearest = NearestTokens(experts: experts, wanted: wanted, scratch: inputs)
       var drawn = [Int](repeating: 0, count: experts)
-      try stream.update { batch, first, x in
+      try stream.update(pass) { batch, first, x, pass in
         let routing = try family.layer(layer, &x, batch, observed, pass)
         var seen = tap.drain()
         guard let routing else { return }
@@ -248,7 +248,9 @@ private struct Calibration {
     learned.spilledBytes = stream.spilledBytes + (inputs?.byteCount ?? 0)
     let last = ObservedWeights(
       HeadInputs(weights, of: family), specs: family.weights, keepsSums: form == .sums)
-    try stream.forEach { batch, _, x in try forEachLogits(family, x, batch, last, pass) { _, _ in } }
+    try stream.forEach(pass) { batch, _, x, pass in
+      try forEachLogits(family, x, batch, last, pass) { _, _ in }
+    }
     let outside = layout.sections[family.dimensions.layers].entries(last.drain())
     try sink.write(LearnedLayer(entries: outside))
     options.progress.advance(1)

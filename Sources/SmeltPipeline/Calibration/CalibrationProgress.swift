@@ -216,7 +216,7 @@ final class CalibrationProgress {
     written.insert(name)
     ResultLock.note(name, journal: journalPath)
     var file = try FileWriter(path: behind, overwrite: false)
-    try stream.forEach { _, _, x in try x.values.withUnsafeBytes { try file.write($0) } }
+    try stream.forEach(Pass()) { _, _, x, _ in try x.values.withUnsafeBytes { try file.write($0) } }
     try file.commit()
     written.insert(behind)
     ResultLock.note(behind, journal: journalPath)

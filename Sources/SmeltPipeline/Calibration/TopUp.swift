@@ -69,7 +69,7 @@ func topUpWindows(
   var topUp = TopUp(windows: windows.pool.count)
   try LayerPass(family, cache, options.progress).run { layer in
     var counts: [[Int32]] = []
-    try stream.update { batch, _, x in
+    try stream.update(pass) { batch, _, x, pass in
       guard let routing = try family.layer(layer, &x, batch, weights, pass) else { return }
       for window in 0..<batch.sequenceCount {
         var own = [Int32](repeating: 0, count: dimensions.experts)
@@ -79,7 +79,11 @@ func topUpWindows(
         {
           own[Int(expert)] += 1
         }
-        counts.append(own)
+        if batch.firstPosition > 0 {  // a further piece of the window
+          for expert in own.indices { counts[counts.count - 1][expert] += own[expert] }
+        } else {
+          counts.append(own)
+        }
       }
     }
     if !counts.isEmpty {

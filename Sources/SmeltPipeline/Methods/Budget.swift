@@ -332,10 +332,10 @@ func measureSensitivity(
 }
 
 extension Windows {
-  /// Windows of about so many tokens, spread over the text.
+  /// Windows of about so many tokens, spread over the text; of a longer one its first tokens.
   func first(_ limit: Int) -> TokenBatch {
     let count = max(1, min(sequences.count, limit / max(1, context)))
-    return TokenBatch((0..<count).map { sequences[$0 * sequences.count / count] })
+    return TokenBatch((0..<count).map { Array(sequences[$0 * sequences.count / count].prefix(limit)) })
   }
 }
 

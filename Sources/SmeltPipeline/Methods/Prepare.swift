@@ -152,7 +152,7 @@ struct Preparation: Sendable {
     try forEachLayer(family) { layer in
       guard layer >= store.sections else {
         // A run that was stopped has left its weights: the tokens go through without being watched.
-        return try stream.update { batch, _, x in
+        return try stream.update(pass) { batch, _, x, pass in
           if method.isSequential {
             _ = try family.layer(layer, &x, batch, replayed, pass)
           } else {
@@ -163,7 +163,7 @@ struct Preparation: Sendable {
       let specs = family.weights.filter { $0.layer == layer }
       let inputs = groups.count > 1 ? RoutedInputs(try ScratchFile(in: folder)) : nil
       collecting.leavesExperts = inputs != nil
-      func run(_ batch: TokenBatch, _ first: Int, _ x: inout Matrix) throws {
+      func run(_ batch: TokenBatch, _ first: Int, _ x: inout Matrix, _ pass: Pass) throws {
         guard let inputs else {
           _ = try family.layer(layer, &x, batch, collecting, pass)
           return
@@ -173,12 +173,12 @@ struct Preparation: Sendable {
         if let routing, let read = routing.inputs ?? seen { try inputs.add(read, routing, first: first) }
       }
       if method.isSequential {
-        try stream.forEach { batch, first, x in
+        try stream.forEach(pass) { batch, first, x, pass in
           var y = x
-          try run(batch, first, &y)
+          try run(batch, first, &y, pass)
         }
       } else {
-        try stream.update(run)
+        try stream.update(pass, run)
       }
       collecting.leavesExperts = false
       if let inputs {
@@ -194,7 +194,9 @@ struct Preparation: Sendable {
       collecting.forget()
       try store.seal()
       if method.isSequential {
-        try stream.update { batch, _, x in _ = try family.layer(layer, &x, batch, replayed, pass) }
+        try stream.update(pass) { batch, _, x, pass in
+          _ = try family.layer(layer, &x, batch, replayed, pass)
+        }
       }
     }
   }

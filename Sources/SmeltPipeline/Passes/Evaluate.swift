@@ -83,10 +83,10 @@ private func negativeLogLikelihoods(
   let pass = Pass(parallel: options.parallel)
   var stream = try TokenStream(groups, family, weights, folder: ScratchFile.temporaryFolder)
   try LayerPass(family, cache, options.progress).run { layer in
-    try stream.update { batch, _, x in _ = try family.layer(layer, &x, batch, weights, pass) }
+    try stream.update(pass) { batch, _, x, pass in _ = try family.layer(layer, &x, batch, weights, pass) }
   }
   var losses: [Double] = []
-  try stream.forEach { batch, _, x in
+  try stream.forEach(pass) { batch, _, x, pass in
     try forEachLogits(family, x, batch, weights, pass) { logits, range in
       losses += Metrics.negativeLogLikelihoods(logits, range, batch, options.parallel)
     }

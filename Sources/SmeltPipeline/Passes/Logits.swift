@@ -80,7 +80,23 @@ private final class LogitsOutputs {
   private let scratch: ScratchFile
   private let hiddenStates: Bool
   private let routing: Bool
-  private var tensors: [(declaration: SafetensorsWriter.Declaration, place: Range<Int>)] = []
+  private var tensors: [Output] = []
+  /// The place of each name among `tensors`.
+  private var numbers: [String: Int] = [:]
+
+  /// A tensor, and where its rows lie: in one place, or of a window in pieces in several.
+  private struct Output {
+    var name: String
+    var dtype: DType
+    var rows: Int
+    /// Behind the rows.
+    var shape: [Int]
+    var places: [Range<Int>]
+
+    var declaration: SafetensorsWriter.Declaration {
+      SafetensorsWriter.Declaration(name, dtype, Shape([rows] + shape))
+    }
+  }
 
   init(_ scratch: ScratchFile, hiddenStates: Bool, routing: Bool) {
     self.scratch = scratch
@@ -95,12 +111,14 @@ private final class LogitsOutputs {
   ) throws {
     let dimensions = family.dimensions
     let pass = Pass(parallel: options.parallel)
-    /// The sequences before each group.
-    let firsts = groups.reduce(into: [0]) { $0.append($0[$0.count - 1] + $1.sequenceCount) }
+    /// The sequences before each group; further pieces of one count as that one.
+    let firsts = groups.reduce(into: [0]) {
+      $0.append($0[$0.count - 1] + ($1.following.isEmpty ? $1.sequenceCount : 0))
+    }
     var stream = try TokenStream(groups, family, weights, folder: ScratchFile.temporaryFolder)
     try LayerPass(family, cache, options.progress).run { layer in
       var group = 0
-      try stream.update { batch, _, x in
+      try stream.update(pass) { batch, _, x, pass in
         let route = try family.layer(layer, &x, batch, weights, pass)
         for sequence in 0..<batch.sequenceCount {
           let name = "\(firsts[group] + sequence).\(layer)"
@@ -108,20 +126,20 @@ private final class LogitsOutputs {
           if hiddenStates {
             let shape =
               dimensions.streams > 1 ? [dimensions.streams, dimensions.hidden] : [dimensions.hidden]
-            try add("hidden.\(name)", .f32, Shape([range.count] + shape), x[range].values)
+            try add("hidden.\(name)", .f32, range.count, shape, x[range].values)
           }
           if routing, let route {
             let places = range.lowerBound * route.perToken..<range.upperBound * route.perToken
-            let shape: Shape = [range.count, route.perToken]
-            try add("experts.\(name)", .i32, shape, Array(route.experts[places]))
-            try add("expert_weights.\(name)", .f32, shape, Array(route.weights[places]))
+            let shape = [route.perToken]
+            try add("experts.\(name)", .i32, range.count, shape, Array(route.experts[places]))
+            try add("expert_weights.\(name)", .f32, range.count, shape, Array(route.weights[places]))
           }
         }
         group += 1
       }
     }
     var group = 0
-    try stream.forEach { batch, _, x in
+    try stream.forEach(pass) { batch, _, x, pass in
       let start = scratch.byteCount
       try forEachLogits(family, x, batch, weights, pass) { logits, _ in
         try logits.values.withUnsafeBytes { try scratch.write($0, at: scratch.byteCount) }
@@ -129,21 +147,31 @@ private final class LogitsOutputs {
       let row = dimensions.vocabulary * 4
       for sequence in 0..<batch.sequenceCount {
         let range = batch.range(sequence)
-        tensors.append(
-          (
-            SafetensorsWriter.Declaration(
-              "logits.\(firsts[group] + sequence)", .f32, [range.count, dimensions.vocabulary]),
-            start + range.lowerBound * row..<start + range.upperBound * row
-          ))
+        note(
+          "logits.\(firsts[group] + sequence)", .f32, range.count, [dimensions.vocabulary],
+          start + range.lowerBound * row..<start + range.upperBound * row)
       }
       group += 1
     }
   }
 
-  private func add<T: BitwiseCopyable>(_ name: String, _ dtype: DType, _ shape: Shape, _ values: [T]) throws {
+  private func add<T: BitwiseCopyable>(
+    _ name: String, _ dtype: DType, _ rows: Int, _ shape: [Int], _ values: [T]
+  ) throws {
     let start = scratch.byteCount
     try values.withUnsafeBytes { try scratch.write($0, at: start) }
-    tensors.append((SafetensorsWriter.Declaration(name, dtype, shape), start..<scratch.byteCount))
+    note(name, dtype, rows, shape, start..<scratch.byteCount)
+  }
+
+  /// Rows of a tensor lie in the file; those of a further piece come behind the others.
+  private func note(_ name: String, _ dtype: DType, _ rows: Int, _ shape: [Int], _ place: Range<Int>) {
+    if let number = numbers[name] {
+      tensors[number].rows += rows
+      tensors[number].places.append(place)
+    } else {
+      numbers[name] = tensors.count
+      tensors.append(Output(name: name, dtype: dtype, rows: rows, shape: shape, places: [place]))
+    }
   }
 
   /// Writes the file, one tensor after the other.
@@ -151,14 +179,16 @@ private final class LogitsOutputs {
     var writer = try SafetensorsWriter(
       path: path, tensors: tensors.map(\.declaration), metadata: [("format", "smelt.logits/1")],
       replacing: replacement)
-    for (declaration, place) in tensors {
-      for start in stride(from: place.lowerBound, to: place.upperBound, by: LogitsOutputs.pieceBytes) {
-        let length = min(LogitsOutputs.pieceBytes, place.upperBound - start)
-        let bytes = try [UInt8](unsafeUninitializedCapacity: length) { buffer, count in
-          try scratch.read(into: UnsafeMutableRawBufferPointer(buffer), at: start)
-          count = length
+    for tensor in tensors {
+      for place in tensor.places {
+        for start in stride(from: place.lowerBound, to: place.upperBound, by: LogitsOutputs.pieceBytes) {
+          let length = min(LogitsOutputs.pieceBytes, place.upperBound - start)
+          let bytes = try [UInt8](unsafeUninitializedCapacity: length) { buffer, count in
+            try scratch.read(into: UnsafeMutableRawBufferPointer(buffer), at: start)
+            count = length
+          }
+          try writer.write(tensor.name, bytes)
         }
-        try writer.write(declaration.name, bytes)
       }
     }
     _ = try writer.commit()

@@ -1,5 +1,5 @@
 // The activations of all tokens on their way through the layers: in memory while they fit, else in a file, group by group
-// of windows.
+// of windows, or piece by piece of a long one.
 
 import SmeltModels
 import SmeltStorage
@@ -7,7 +7,7 @@ import SmeltTensors
 
 /// The residual streams of all tokens between two layers.
 struct TokenStream: ~Copyable {
-  /// The windows, in groups that are run one after the other.
+  /// The windows, in groups that are run one after the other; the pieces of a window follow each other.
   let groups: [TokenBatch]
   /// For each group, the tokens before it.
   private let firsts: [Int]
@@ -81,29 +81,33 @@ struct TokenStream: ~Copyable {
 
   private func offset(_ place: Int) -> Int { firsts[place] * columns * 4 }
 
-  /// Calls `body` with the activations of each group and the number of tokens before it; what it makes of them is kept.
-  mutating func update(_ body: (TokenBatch, Int, inout Matrix) throws -> Void) throws {
+  /// Calls `body` with the activations of each group, the number of tokens before it, and the pass: for pieces of a window it has the
+  /// state that earlier pieces have left, so that `body` runs one layer. What it makes of the activations is kept.
+  mutating func update(_ pass: Pass, _ body: (TokenBatch, Int, inout Matrix, Pass) throws -> Void) throws {
+    var states = PieceStates()
     for place in groups.indices {
       try Interrupt.check()
+      let pass = states.pass(pass, for: groups[place])
       if let scratch {
         var x = try self[place]
         try memos.recall(groups[place].memo, group: place)
-        try body(groups[place], firsts[place], &x)
+        try body(groups[place], firsts[place], &x, pass)
         try memos.keep(groups[place].memo, group: place)
         try x.values.withUnsafeBytes { try scratch.write($0, at: offset(place)) }
       } else {
-        try body(groups[place], 0, &held)
+        try body(groups[place], 0, &held, pass)
       }
     }
   }
 
-  /// Calls `body` with the activations of each group and the number of tokens before it. What a layer leaves to
-  /// later ones in `body` is not kept where the activations lie in a file; in memory the next update replaces it.
-  func forEach(_ body: (TokenBatch, Int, Matrix) throws -> Void) throws {
+  /// Calls `body` with the activations of each group, the number of tokens before it, and the pass as `update` gives it. What a layer
+  /// leaves to later ones in `body` is not kept where the activations lie in a file; in memory the next update replaces it.
+  func forEach(_ pass: Pass, _ body: (TokenBatch, Int, Matrix, Pass) throws -> Void) throws {
+    var states = PieceStates()
     for place in groups.indices {
       try Interrupt.check()
       if scratch != nil { try memos.recall(groups[place].memo, group: place) }
-      try body(groups[place], firsts[place], try self[place])
+      try body(groups[place], firsts[place], try self[place], states.pass(pass, for: groups[place]))
       if scratch != nil { groups[place].memo.restore([]) }
     }
   }
@@ -119,5 +123,23 @@ struct TokenStream: ~Copyable {
           at: offset(place))
       }
     }
+  }
+}
+
+/// What the pieces of a window share on a walk over them, one after another.
+struct PieceStates {
+  private var state: DecodingState?
+
+  /// The pass for a batch: with the state of its window where it is a piece, else as it is.
+  mutating func pass(_ pass: Pass, for batch: TokenBatch) -> Pass {
+    guard batch.isPiece else {
+      state = nil
+      return pass
+    }
+    if batch.firstPosition == 0 { state = DecodingState(piecesOf: batch.count + batch.following.count) }
+    precondition(state != nil, "the pieces of a window begin with its first")
+    var pass = pass
+    pass.state = state
+    return pass
   }
 }

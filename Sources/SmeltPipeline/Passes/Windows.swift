@@ -117,33 +117,77 @@ package struct Windows: Sendable {
   /// The number of tokens.
   package var tokenCount: Int { sequences.reduce(0) { $0 + $1.count } }
 
-  /// The windows in groups whose activations fit into `maxMemory` bytes; at least one window a group.
+  /// The windows in groups whose activations fit into half of `maxMemory` bytes; a window that does not fit is cut into pieces, each a
+  /// group. A group is at least one window of up to `TokenBatch.pieceStep` tokens, or a piece of so many.
   /// - Parameter streams: how many passes are held side by side.
   package func groups(_ dimensions: ModelDimensions, streams: Int, maxMemory: Int) -> [TokenBatch] {
     let perToken = Windows.activationBytes(dimensions, streams: streams)
-    var groups: [[[Int]]] = []
+    var groups: [TokenBatch] = []
+    var together: [[Int]] = []
     var room = 0
+    func close() {
+      if !together.isEmpty { groups.append(TokenBatch(together)) }
+      together = []
+    }
     for sequence in sequences {
+      let limit = Windows.pieceTokens(sequence.count, dimensions, streams: streams, maxMemory: maxMemory)
+      guard sequence.count <= limit else {
+        close()
+        groups += TokenBatch.pieces(of: sequence, limit: limit)
+        continue
+      }
       let need = sequence.count * perToken
-      if groups.isEmpty || need > room {
-        groups.append([])
+      if together.isEmpty || need > room {
+        close()
         room = maxMemory / 2
       }
-      groups[groups.count - 1].append(sequence)
+      together.append(sequence)
       room -= need
     }
-    return groups.map { TokenBatch($0) }
+    close()
+    return groups
   }
 
-  /// Warns where the activations of one window alone take more than the half of the memory that is theirs: windows are never cut.
+  /// Tokens of a window that run at a time: all where their activations fit, else equal pieces, for which there is less room by what a
+  /// layer keeps of the whole window.
+  private static func pieceTokens(
+    _ count: Int, _ dimensions: ModelDimensions, streams: Int, maxMemory: Int
+  ) -> Int {
+    let (perToken, step) = (activationBytes(dimensions, streams: streams), TokenBatch.pieceStep)
+    let kept = keptBytes(count, dimensions)
+    guard count > step, count * perToken + kept > maxMemory / 2 else { return count }
+    let room = max(maxMemory / 2 - kept, maxMemory / 8)
+    let limit = max(step, room / perToken / step * step)
+    return min(limit, ceilDivide(ceilDivide(count, ceilDivide(count, limit)), step) * step)
+  }
+
+  /// Bytes of activations of one group, the most of any, with what a layer keeps of a window while it runs.
+  static func bytesAtOnce(_ groups: [TokenBatch], _ dimensions: ModelDimensions, streams: Int) -> Int {
+    groups.map {
+      $0.count * activationBytes(dimensions, streams: streams)
+        + keptBytes($0.endPosition + $0.following.count, dimensions)
+    }.max() ?? 0
+  }
+
+  /// Warns where one window takes more than the half of the memory that is activations', even in pieces.
   /// - Parameter streams: how many passes are held side by side.
   func warnOfLength(_ dimensions: ModelDimensions, streams: Int, _ options: RunOptions) {
-    let longest = sequences.map(\.count).max() ?? 0
-    let need = longest * Windows.activationBytes(dimensions, streams: streams)
+    guard let longest = sequences.max(by: { $0.count < $1.count }) else { return }
+    let groups = Windows([longest], context: context).groups(
+      dimensions, streams: streams, maxMemory: options.maxMemory)
+    let need = Windows.bytesAtOnce(groups, dimensions, streams: streams)
     guard need > options.maxMemory / 2 else { return }
+    let tokens = grouped(longest.count)
     options.progress.warn(
-      "a window is run whole: the activations of one of \(grouped(longest)) tokens take about \(byteText(need)), half of --max-memory is \(byteText(options.maxMemory / 2))"
-    )
+      (groups.count == 1
+        ? "the activations of a window of \(tokens) tokens take"
+        : "a window of \(tokens) tokens runs in pieces of \(grouped(groups[0].count)), which with what a layer keeps of the whole window take")
+        + " about \(byteText(need)), half of --max-memory is \(byteText(options.maxMemory / 2))")
+  }
+
+  /// Bytes that a layer keeps of a window whose tokens do not run at once.
+  private static func keptBytes(_ tokens: Int, _ dimensions: ModelDimensions) -> Int {
+    tokens > tokenChunk ? 4 * dimensions.kept * tokens : 0
   }
 
   /// Bytes that a token's activations take in a pass: the streams, and the temporaries of one layer.

@@ -62,9 +62,10 @@ struct ForecastWork {
   ///   - cached: whether weights may be used again, for another group or another scheme.
   func pass(_ windows: Windows, limit: Int = .max, streams: Int, cached: Bool) -> PassWork {
     let tokens = min(windows.tokenCount, limit)
-    let perToken = Windows.activationBytes(dimensions, streams: streams)
     let groups = windows.groups(dimensions, streams: streams, maxMemory: maxMemory)
-    let largest = min(tokens, groups.map(\.count).max() ?? 0)
+    let atOnce = min(
+      tokens * (Windows.activationBytes(dimensions, streams: streams) + 4 * dimensions.kept),
+      Windows.bytesAtOnce(groups, dimensions, streams: streams))
     var work = PassWork(operations: Double(tokens) * tokenOperations)
     // Scores of a window against itself, all heads.
     let length = Double(windows.sequences.map(\.count).max() ?? 0)
@@ -81,7 +82,7 @@ struct ForecastWork {
     let logits = 2 * logitsChunk * dimensions.vocabulary * 4
     let widest = specs.map { $0.shape.count * 4 }.max() ?? 0
     work.memory =
-      plan.peakMemoryBytes + Forecast.programBytes + largest * perToken * 5 / 4 + weights + logits
+      plan.peakMemoryBytes + Forecast.programBytes + atOnce * 5 / 4 + weights + logits
       + min(widest, maxMemory / 4)
       + layerStatistics
     return work

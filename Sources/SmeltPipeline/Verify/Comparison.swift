@@ -109,32 +109,37 @@ struct Comparison {
     try LayerPass(mine, nil, options.progress).run { layer in
       try each(layer)
       var choices: [Routing?] = []
-      try streams.source.update { batch, _, x in
+      try streams.source.update(pass) { batch, _, x, pass in
         choices.append(try mine.layer(layer, &x, batch, source, pass))
       }
-      try streams.noise.update { batch, _, x in _ = try mine.layer(layer, &x, batch, permuted, pass) }
+      try streams.noise.update(pass) { batch, _, x, pass in
+        _ = try mine.layer(layer, &x, batch, permuted, pass)
+      }
       var place = 0
-      try streams.result.update { batch, _, y in
+      var distance = Metrics.Distance()
+      try streams.result.update(pass) { batch, _, y, pass in
         let routing = try its.layer(layer, &y, batch, result, pass)
         let x = try streams.source[place]
         for window in 0..<batch.sequenceCount {  // one by one, so that the sums do not depend on the groups
-          let distance = Metrics.distance(x, y, rows: batch.range(window), options.parallel)
+          distance = Metrics.distance(x, y, rows: batch.range(window), after: distance, options.parallel)
+          guard batch.following.isEmpty else { continue }  // the window goes on
           layers[layer].add(distance)
           windowLayers?[layer].append(distance)
+          distance = Metrics.Distance()
         }
         if let choice = choices[place], let routing { compare(choice, routing, layer) }
         place += 1
       }
       place = 0
-      try streams.forced.update { batch, _, y in
+      try streams.forced.update(pass) { batch, _, y, pass in
         let sample = plan.samples[place]
-        let forced = Pass(
-          parallel: options.parallel, forcedRouting: choices[sample.group]?.taking(sample.places))
+        var forced = pass
+        forced.forcedRouting = choices[sample.group]?.taking(sample.places)
         _ = try its.layer(layer, &y, batch, result, forced)
         place += 1
       }
       if let rounded {
-        try streams.rounded.update { batch, _, y in
+        try streams.rounded.update(pass) { batch, _, y, pass in
           _ = try its.layer(layer, &y, batch, rounded, pass)
         }
       }

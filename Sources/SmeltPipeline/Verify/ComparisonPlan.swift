@@ -42,17 +42,20 @@ struct ComparisonPlan {
     inMemory = together.count == 1
     // Waiting, at most four of them are there at once: for the logits, when no layer needs room.
     groups = inMemory ? together : windows.groups(dimensions, streams: 3, maxMemory: options.maxMemory)
-    let lengths = groups.flatMap { batch in (0..<batch.sequenceCount).map { batch.range($0).count } }
+    let lengths = windows.sequences.map(\.count)
     let chosen = sample ?? ComparisonPlan.sample(lengths, isFull: isFull)
     var before = 0
     var samples: [Sample] = []
     for (group, batch) in groups.enumerated() {
       let own = (0..<batch.sequenceCount).filter { chosen.contains(before + $0) }
-      before += batch.sequenceCount
+      // A window in pieces is one window, and the pieces are in the sample or not together.
+      before += batch.following.isEmpty ? batch.sequenceCount : 0
       guard !own.isEmpty else { continue }
       samples.append(
         Sample(
-          group: group, batch: TokenBatch(own.map { Array(batch.ids[batch.range($0)]) }),
+          group: group,
+          batch: batch.isPiece
+            ? batch.separated() : TokenBatch(own.map { Array(batch.ids[batch.range($0)]) }),
           places: own.flatMap { Array(batch.range($0)) }))
     }
     self.samples = samples

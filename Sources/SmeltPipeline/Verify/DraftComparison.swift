@@ -42,8 +42,19 @@ struct DraftComparison {
   }
 
   var blocks: [Sums] = []
-  /// The most likely token after each token of the group at hand, on both sides.
+  /// The most likely token after each token of the group at hand, on both sides; of a window in pieces, of its tokens so far.
   private var tops: (source: [Int], result: [Int]) = ([], [])
+  /// What the blocks keep of earlier pieces of a window, on both sides.
+  private var states = (source: PieceStates(), result: PieceStates())
+  /// Drafts of tokens that come in a later piece.
+  private var waiting: [Draft] = []
+
+  /// A row's drafts on both sides, and the place whose most likely next token they are held against.
+  private struct Draft {
+    let block: Int
+    let answer: Int
+    let tops: (source: Int, result: Int)
+  }
 
   /// Remembers what both models find most likely after some tokens, in the order of the tokens.
   mutating func add(_ a: Matrix, _ b: Matrix, _ options: RunOptions) {
@@ -59,8 +70,12 @@ struct DraftComparison {
     _ batch: TokenBatch, _ mine: some ModelFamily, _ source: some Weights, _ x: Matrix,
     _ its: some ModelFamily, _ result: some Weights, _ y: Matrix, _ options: RunOptions
   ) throws {
-    defer { tops = ([], []) }
+    let known = waiting
+    waiting = []
+    for draft in known { hold(draft) }
+    defer { if batch.following.isEmpty { tops = ([], []) } }
     let pass = Pass(parallel: options.parallel)
+    let (mineRun, itsRun) = (states.source.pass(pass, for: batch), states.result.pass(pass, for: batch))
     let pairs = Array(zip(mine.runningDrafts, its.runningDrafts))
     while blocks.count < pairs.count { blocks.append(Sums()) }
     var a = try mine.draftInput(x, source, pass)
@@ -70,20 +85,22 @@ struct DraftComparison {
     for (number, pair) in pairs.enumerated() {
       try Interrupt.check()
       // Block k follows k + 1 tokens after its row; windows without so many have no draft.
-      let sequences = (0..<batch.sequenceCount).map { batch.range($0).dropLast(number + 1) }
+      let missing = max(0, number + 1 - batch.following.count)
+      let sequences = (0..<batch.sequenceCount).map { batch.range($0).dropLast(missing) }
       let kept = Set(sequences.joined())
       let places = rows.indices.filter { kept.contains(rows[$0]) }
       guard !places.isEmpty else { return }
       rows = places.map { rows[$0] }
       let next = TokenBatch(
-        sequences.filter { !$0.isEmpty }.map { $0.map { batch.ids[$0 + number + 1] } })
-      a = try mine.draft(pair.0, a.gather(places), next, source, pass)
-      b = try its.draft(pair.1, b.gather(places), next, result, pass)
+        sequences.filter { !$0.isEmpty }.map { $0.map { batch.id(number + 1, after: $0) } },
+        firstPosition: batch.firstPosition, following: batch.following.dropFirst(number + 1))
+      a = try mine.draft(pair.0, a.gather(places), next, source, mineRun)
+      b = try its.draft(pair.1, b.gather(places), next, result, itsRun)
       for start in stride(from: 0, to: rows.count, by: logitsChunk) {
         let range = start..<min(rows.count, start + logitsChunk)
         let p = try mine.draftLogits(pair.0, a[range], source, pass)
         let q = try its.draftLogits(pair.1, b[range], result, pass)
-        add(p, q, number, rows[range].map { $0 + number + 1 }, options)
+        add(p, q, number, rows[range].map { batch.firstPosition + $0 + number + 1 }, options)
       }
     }
   }
@@ -98,9 +115,15 @@ struct DraftComparison {
     }
     let drafts = (DraftComparison.tops(p, options), DraftComparison.tops(q, options))
     for (row, answer) in answers.enumerated() {
-      blocks[block].accepted.source += drafts.0[row] == tops.source[answer] ? 1 : 0
-      blocks[block].accepted.result += drafts.1[row] == tops.result[answer] ? 1 : 0
+      hold(Draft(block: block, answer: answer, tops: (drafts.0[row], drafts.1[row])))
     }
+  }
+
+  /// Counts a draft that is what its own model finds most likely, once that is known.
+  private mutating func hold(_ draft: Draft) {
+    guard draft.answer < tops.source.count else { return waiting.append(draft) }
+    blocks[draft.block].accepted.source += draft.tops.source == tops.source[draft.answer] ? 1 : 0
+    blocks[draft.block].accepted.result += draft.tops.result == tops.result[draft.answer] ? 1 : 0
   }
 
   private static func tops(_ logits: Matrix, _ options: RunOptions) -> [Int] {
@@ -123,6 +146,14 @@ struct DraftComparison {
           mean: sums.divergences.reduce(0, +) / count, median: Metrics.percentile(sorted, 0.5),
           p99: Metrics.percentile(sorted, 0.99), max: sorted.last ?? 0), top1: Double(sums.sameTop) / count)
     }
+  }
+}
+
+extension TokenBatch {
+  /// The id some places behind a token, which its sequence has.
+  fileprivate func id(_ places: Int, after token: Int) -> Int {
+    let place = token + places
+    return place < count ? ids[place] : following[following.startIndex + place - count]
   }
 }
 

@@ -38,9 +38,7 @@ struct LargestTokens {
       guard agreement.divergence.isFinite, agreement.divergence > 0,
         entries.count < LargestTokens.most || agreement.divergence > entries[entries.count - 1].divergence
       else { continue }
-      let place = range.lowerBound + row
-      let isLast = place + 1 == batch.count || batch.starts.contains(place + 1)
-      let follower = isLast ? nil : batch.ids[place + 1]
+      let follower = batch.follower(of: range.lowerBound + row)
       let (source, next) = LargestTokens.guesses(a, row, agreement.totals.source, follower)
       let (result, other) = LargestTokens.guesses(b, row, agreement.totals.result, follower)
       let entry = Entry(

@@ -48,11 +48,10 @@ enum Metrics {
   static func losses(_ logits: Matrix, _ totals: [Double], _ range: Range<Int>, _ batch: TokenBatch)
     -> [Double]
   {
-    let ends = Set(batch.starts.dropFirst().map { $0 - 1 })
-    return totals.indices.compactMap { row in
-      let token = range.lowerBound + row
-      guard !ends.contains(token) else { return nil }
-      return totals[row] - Double(logits.values[row * logits.columns + batch.ids[token + 1]])
+    totals.indices.compactMap { row in
+      batch.follower(of: range.lowerBound + row).map {
+        totals[row] - Double(logits.values[row * logits.columns + $0])
+      }
     }
   }
 
@@ -185,9 +184,12 @@ enum Metrics {
   }
 
   /// The distance of some rows of two matrices of one size; rows in fixed blocks, so that the sums do not depend on the
-  /// threads.
-  static func distance(_ a: Matrix, _ b: Matrix, rows: Range<Int>, _ parallel: Parallel) -> Distance {
-    blocks(rows, of: 16, parallel) { range in
+  /// threads, nor on the pieces that a window runs in.
+  /// - Parameter before: the distance of the rows before them, whose number is a multiple of a block's; the sums go on from there.
+  static func distance(
+    _ a: Matrix, _ b: Matrix, rows: Range<Int>, after before: Distance = Distance(), _ parallel: Parallel
+  ) -> Distance {
+    blocks(rows, of: 16, after: before, parallel) { range in
       var distance = Distance()
       // SAFETY: both matrices have the same columns, and `rows` lie in both; read for the call
       a.values.withUnsafeBufferPointer { a0 in
@@ -219,14 +221,15 @@ enum Metrics {
   }
 
   private static func blocks(
-    _ rows: Range<Int>, of size: Int, _ parallel: Parallel, _ body: @Sendable (Range<Int>) -> Distance
+    _ rows: Range<Int>, of size: Int, after before: Distance = Distance(), _ parallel: Parallel,
+    _ body: @Sendable (Range<Int>) -> Distance
   ) -> Distance {
     var parts = [Distance](repeating: Distance(), count: ceilDivide(rows.count, size))
     fill(&parts, parallel) { index in
       let start = rows.lowerBound + index * size
       return body(start..<min(rows.upperBound, start + size))
     }
-    return parts.reduce(into: Distance()) { $0.add($1) }
+    return parts.reduce(into: before) { $0.add($1) }
   }
 
   /// Fills an array in parallel, each place by itself.
