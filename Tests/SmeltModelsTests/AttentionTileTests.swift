@@ -17,6 +17,10 @@ import Testing
     /// Of how many lists a token has choices; 0 for none.
     var lists = 0
     var isChosenInBlocks = false
+    /// Scattered choices: one of so many positions.
+    var rarity: UInt64 = 3
+    /// Whether tokens beside each other choose the same.
+    var isChosenAlike = false
     var testDescription: String { "\(lengths) tokens, \(shape), sinks \(hasSinks), lists \(lists)" }
   }
 
@@ -51,7 +55,10 @@ import Testing
           guard position > 4 else { return nil }
           // Scattered positions, or blocks of 32 neighbours and single ones.
           guard test.isChosenInBlocks else {
-            return (0...Int32(position)).filter { _ in generator.next() % 3 == 0 }
+            var alike = Generator(seed: UInt64(position / 64))
+            return (0...Int32(position)).filter { _ in
+              (test.isChosenAlike ? alike.next() : generator.next()) % test.rarity == 0
+            }
           }
           let blocks = (0...position / 32).filter { _ in generator.next() % 3 == 0 }
           return (0...Int32(position)).filter { blocks.contains(Int($0) / 32) || $0 % 57 == 5 }
@@ -85,6 +92,7 @@ import Testing
     let grouped = AttentionShape(heads: 8, keyHeads: 2, keyWidth: 20, valueWidth: 24, scale: 0.2)
     let single = AttentionShape(heads: 3, keyHeads: 3, keyWidth: 48, valueWidth: 16, scale: 0.5)
     let shared = AttentionShape(heads: 9, keyHeads: 1, keyWidth: 16, valueWidth: 33, scale: 1)
+    let paired = AttentionShape(heads: 4, keyHeads: 2, keyWidth: 40, valueWidth: 56, scale: 0.4)
     var window = grouped
     window.window = 13
     var narrow = shared
@@ -101,8 +109,32 @@ import Testing
       Case(shape: grouped, lengths: [99], lists: 2, isChosenInBlocks: true),
       Case(shape: single, lengths: [99], lists: 1),
       Case(shape: shared, lengths: [2, 66], hasSinks: true, lists: 1),
+      Case(shape: single, lengths: [330], lists: 1, rarity: 60),
+      Case(shape: paired, lengths: [400, 3, 64], hasSinks: true, lists: 1, rarity: 25),
+      Case(shape: single, lengths: [300, 70], hasSinks: true, lists: 1, rarity: 6, isChosenAlike: true),
+      Case(shape: paired, lengths: [290], lists: 1, rarity: 5, isChosenAlike: true),
     ]
   }()
+
+  /// Few keys are taken by each token for itself, many by tokens that share them, and most as whole rows.
+  @Test(arguments: [(60, false, 1), (6, true, 64), (3, false, nil)] as [(UInt64, Bool, Int?)])
+  func whatCostsLeastRuns(rarity: UInt64, isAlike: Bool, tokens: Int?) {
+    let shape = AttentionShape(heads: 2, keyHeads: 2, keyWidth: 16, valueWidth: 16, scale: 0.5)
+    let test = Case(shape: shape, lengths: [640], lists: 1, rarity: rarity, isChosenAlike: isAlike)
+    let input = input(test, seed: 55)
+    _ = Matrix(rows: 640, columns: 32) { out in
+      let tiles = AttentionTiles(
+        core: core(shape), queries: input.queries, keys: input.keys, values: input.values, sinks: nil,
+        selected: input.selected, out: SharedPointer(out))
+      out.update(repeating: 0, count: 640 * 32)
+      let span = AttentionSpan(tokens: 0..<640, origin: 0, firstPosition: 0, lowest: 0)
+      let (blocks, rest) = tiles.chosenBlocks(span)
+      // The first five tokens see all.
+      #expect(rest?.tokens == 0..<(tokens == nil ? 640 : 5))
+      #expect(blocks.reduce(0) { $0 + $1.tokens.count } == (tokens == nil ? 0 : 635))
+      #expect(blocks.first?.tokens.count == tokens)
+    }
+  }
 
   @Test(arguments: cases) func blocksGiveTheTwinsBits(test: Case) {
     let input = input(test, seed: 51)
@@ -117,7 +149,7 @@ import Testing
   }
 
   /// One sequence in passes of ragged lengths, with the keys of a state.
-  @Test(arguments: cases.filter { $0.lengths.count == 1 }, [[1, 2, 40], [33, 1, 1, 65], [64, 17]])
+  @Test(arguments: cases.filter { $0.lengths.count == 1 }, [[1, 2, 40], [33, 1, 1, 65], [64, 17], [170]])
   func continuedSequencesGiveTheSameBits(test: Case, cuts: [Int]) {
     let input = input(test, seed: 52)
     let expected = expected(test, input).map(\.bitPattern)

@@ -64,6 +64,15 @@ struct AttentionTiles: Sendable {
   /// Runs all spans.
   func run(_ spans: [AttentionSpan], _ parallel: Parallel) {
     let pool = AttentionPool()
+    var (chosen, spans) = ([ChosenBlock](), spans)
+    if selected != nil, !runsChoices {
+      spans = spans.compactMap { span in
+        let (blocks, rest) = chosenBlocks(span)
+        chosen += blocks
+        return rest
+      }
+    }
+    run(chosen, pool, parallel)
     let isPacked = { (span: AttentionSpan) in
       span.tokens.count * perKey >= AttentionTiles.rows && core.keyWidth <= Int(SK_BLOCK)
     }
