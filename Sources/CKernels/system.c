@@ -117,6 +117,16 @@ void sk_report_out_of_memory(void) {
   }
 }
 
+int sk_move_pages(void *from, void *to, size_t count) {
+#if defined(__linux__)
+  const int flags = 1 | 2 | 4; // MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP, which older headers lack
+  return mremap(from, count, count, flags, to) == MAP_FAILED ? -1 : 0;
+#else
+  (void)from, (void)to, (void)count;
+  return -1;
+#endif
+}
+
 #if defined(__linux__)
 
 void sk_start_writeback(int descriptor, int64_t offset, int64_t length) {

@@ -98,8 +98,56 @@ private final class MemorySource: RangeSource {
     withExtendedLifetime(file) {}
   }
 
+  /// The memory of what went is that of what comes: nobody sees a byte of another place, and what is kept stays within the limit.
+  @Test func memoryIsUsedAgain() throws {
+    let (source, pool, bytes, file) = try file((24 << 20) + 5, limit: 16 << 20)
+    let step = 5 << 20
+    var most = 0
+    for round in 0..<3 {
+      for start in stride(from: round << 19, to: bytes.count, by: step) {
+        let end = min(bytes.count, start + step)
+        if round > 0 { bytes[end..<min(bytes.count, end + step)].willNeed() }
+        let part = bytes[start..<end]
+        #expect(part.array == Array(source.bytes[start..<end]))
+        part.evict()
+        most = max(most, pool.spareBytes)
+        #expect(pool.idle + pool.spareBytes <= 16 << 20)
+      }
+      if round == 1 { pool.idleLimit = 0 }
+      if round == 1 { #expect(pool.spareBytes == 0) }
+    }
+    #if os(Linux)
+      #expect(most > 0 && most <= 4 << 20)
+    #endif
+    withExtendedLifetime(file) {}
+  }
+
+  /// Ranges end within blocks: a block goes once none of them is needed, and no cell is fetched twice for that.
+  @Test func blocksOfSeveralRangesGo() throws {
+    let (source, pool, bytes, _) = try file(16 << 20, limit: 64 << 20)
+    for start in stride(from: 0, to: bytes.count, by: 700_001) {
+      let part = try bytes[start..<min(bytes.count, start + 700_001)].fetched()
+      #expect(part.array == Array(source.bytes[start..<start + part.count]))
+      part.evict()
+    }
+    #expect(pool.idle == 0)
+    #expect(source.asked.reduce(0) { $0 + $1.count } == bytes.count)
+    // What is asked for again is needed again.
+    let (first, second) = (bytes[0..<1_000_000], bytes[1_000_000..<2 << 20])
+    _ = (first.array, second.array)
+    first.evict()
+    first.willNeed()
+    second.evict()
+    let before = source.asked.count
+    _ = first.array
+    #expect(source.asked.count == before)
+    second.evict()
+    first.evict()
+    #expect(pool.idle == 0)
+  }
+
   @Test func evictedBytesGoAndComeAgain() throws {
-    let (source, pool, bytes, _) = try file(8 << 20)
+    let (source, pool, bytes, _) = try file(8 << 20, limit: 12 << 20)
     _ = bytes.array
     #expect(pool.idle == 8 << 20)
     bytes.evict()

@@ -3,10 +3,12 @@
 // SAFETY: paths end with a zero byte and are read during the call only. A descriptor that is not open gives an error, which the
 // callers of the two without a result need not know: they are hints. sk_bypass_cache changes the flags of the open file, so that
 // one thread at a time may write through it (`WriteBehind` has one), from memory and to offsets that are multiples of the block
-// size. sk_report_out_of_memory installs handlers that touch static memory only.
+// size. sk_report_out_of_memory installs handlers that touch static memory only. Both ranges of sk_move_pages are whole pages of private
+// mappings that the caller owns, do not overlap, and are touched by no other thread meanwhile.
 #ifndef SK_SYSTEM_H
 #define SK_SYSTEM_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -33,6 +35,11 @@ int sk_rename_new(const char *from, const char *to);
 int sk_exchange_names(const char *a, const char *b);
 // 1 if the system says that something is mounted at the path; 0 also where it cannot say.
 int sk_is_mount_point(const char *path);
+
+// Moves the memory behind a range of addresses to another one, whose own is given up. The old addresses stay mapped, with nothing behind
+// them. Returns -1 where the system cannot (macOS, Linux before 5.7); without memory of its own it may have given up what was mapped at
+// `to`, and nothing else.
+int sk_move_pages(void *from, void *to, size_t count);
 
 // Tells the core that this thread waits in a loop.
 static inline void sk_pause(void) {

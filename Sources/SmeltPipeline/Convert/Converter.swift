@@ -129,33 +129,48 @@ final class Converter: Sendable {
     )
   }
 
-  /// Begins to fetch what the jobs behind one will read, where the source is fetched.
+  /// Begins to fetch what the jobs behind one will read, where the source is fetched: as much as there is room for.
   func fetchAhead(_ jobs: [ConvertJob], _ place: Int) {
     guard isFetched else { return }
+    let limit = RemoteModels.aheadBytes
     let next = ahead.withLock { ahead in
-      defer { ahead = max(ahead, min(jobs.count, place + 1 + Converter.jobsAhead)) }
-      return max(ahead, place)..<max(ahead, min(jobs.count, place + 1 + Converter.jobsAhead))
+      let first = max(ahead, place)
+      var room = limit - (place..<first).reduce(0) { $0 + fetched(jobs[$1]) }
+      var end = first
+      while end < min(jobs.count, place + 1 + Converter.jobsAhead) {
+        room -= fetched(jobs[end])
+        // What has no room now is asked for later, and not left to whoever needs it.
+        guard room >= 0 || end <= place + 1 else { break }
+        end += 1
+      }
+      ahead = max(ahead, end)
+      return first..<end
     }
     for job in jobs[next] {
-      let slab = plan.slabs[job.slab]
-      let stored = plan.weights[slab.weight].stored
-      guard stored.prepared == nil else { continue }
-      let count = stored.contentBytes
-      // Codes of a plain weight lie row after row, one that is kept is copied; of others the first piece takes all.
-      let codes =
-        !slab.steps.isEmpty
-        ? 0..<(job.isFirst ? count : 0)
-        : slab.isKept
-          ? job.content
-          : stored.encoding is Plain
-            ? sliceBytes(count, rows: rows(job, slab, stored.spec.shape.rows).all, of: stored.spec.shape.rows)
-            : 0..<(job.isFirst ? count : 0)
-      if !codes.isEmpty { source.willNeed(stored.spec.name, codes: codes) }
+      let range = codes(of: job)
+      guard !range.isEmpty else { continue }
+      source.willNeed(plan.weights[plan.slabs[job.slab].weight].stored.spec.name, codes: range)
     }
   }
 
-  /// Jobs whose source is fetched ahead: each makes 4 MiB at most, of some 16 MiB of source.
-  private static let jobsAhead = 6
+  /// The codes of its weight that a job is the first to read; none of what a method prepared.
+  private func codes(of job: ConvertJob) -> Range<Int> {
+    let slab = plan.slabs[job.slab]
+    let stored = plan.weights[slab.weight].stored
+    guard stored.prepared == nil else { return 0..<0 }
+    let count = stored.contentBytes
+    // Codes of a plain weight lie row after row, one that is kept is copied; of others the first piece takes all.
+    if slab.steps.isEmpty, slab.isKept { return job.content }
+    guard slab.steps.isEmpty, stored.encoding is Plain else { return 0..<(job.isFirst ? count : 0) }
+    return sliceBytes(
+      count, rows: rows(job, slab, stored.spec.shape.rows).all, of: stored.spec.shape.rows)
+  }
+
+  /// Bytes that are fetched for a job at most: requests begin and end between its weight's.
+  private func fetched(_ job: ConvertJob) -> Int { codes(of: job).count + 2 * FetchedFile.cellBytes }
+
+  /// Jobs whose source is fetched ahead: of many small weights as many as several connections have to do with.
+  private static let jobsAhead = 32
 
   /// Rows that are rounded. Pieces are cut between bytes; whole rows, or whole blocks of rows, are quantized for them.
   private func round(

@@ -41,6 +41,9 @@ package enum RemoteModels {
     return "\(origin.address)\(commit) is fetched as it is read\(hashes)"
   }
 
+  /// Bytes that are fetched ahead at most.
+  static var aheadBytes: Int { PagePool.shared.aheadLimit }
+
   /// Keeps what is fetched and not in use within a part of the memory that is allowed.
   package static func limitMemory(_ bytes: Int) { PagePool.shared.idleLimit = min(64 << 20, bytes / 8) }
 }

@@ -59,12 +59,14 @@ final class WeightCache: Sendable {
     let budget = budget ?? options.maxMemory / 4 * (reuse == .always ? 3 : 1)
     let pages = size > options.maxMemory / 2 ? budget : size
     let store = Store(
-      models.map(\.source), limit: budget,
+      models.map(\.source), isFetched: models.contains { RemoteModels.isRemote($0.path) }, limit: budget,
       pageLimit: reuse == .never ? min(pages, WeightCache.passingPages) : pages, settles: reuse == .always)
     self.store = store
     // One thread computes alone: then pages are asked for ahead, and nothing is inflated.
     let inflates = parallel.threads > 1
-    readAhead = ReadAhead(workers: max(1, parallel.threads / 2), room: store.cache.limit / 4) { key, next in
+    // What was fetched and looked at ahead stays in memory until it is used, beside what is on its way.
+    let room = min(store.cache.limit / 4, store.isFetched ? RemoteModels.aheadBytes / 4 : .max)
+    readAhead = ReadAhead(workers: max(1, parallel.threads / 2), room: room) { key, next in
       store.bases[key.side].willNeed(key.name)
       if let next { store.bases[next.side].willNeed(next.name) }
       if inflates { store.readAhead(key) }
@@ -93,6 +95,7 @@ final class WeightCache: Sendable {
   /// after it is read ahead.
   func begin(layer: Int) {
     readAhead.turn()
+    store.turn()
     if reuse != .always { store.giveBackPages() }
     if reuse == .withinLayers { store.pin(chosen(shared[layer])) }
     guard layer + 1 < shared.count, !store.isSettled(layer: layer + 1) else { return }
@@ -166,6 +169,8 @@ extension WeightCache {
   /// What the pass and the threads that read ahead share.
   fileprivate final class Store: Sendable {
     let bases: [any ModelSource]
+    /// Whether some of them are fetched from elsewhere.
+    let isFetched: Bool
     let cache: BoundedCache<Key, Weight>
     /// The lent weights whose pages are not given back.
     private let pages: BoundedCache<Key, LentPages>
@@ -195,6 +200,9 @@ extension WeightCache {
       /// Lent weights that are in use and will be given back then.
       var passing: Set<Key> = []
       var pinned: Set<Key> = []
+      /// Weights that were fetched ahead and not used yet, and after how many layers.
+      var fetched: [Key: (weight: Weight, layer: Int)] = [:]
+      var layers = 0
       /// Bytes that were allocated since free memory went back to the system.
       var heldSinceTrim = 0
 
@@ -205,8 +213,9 @@ extension WeightCache {
       }
     }
 
-    init(_ bases: [any ModelSource], limit: Int, pageLimit: Int, settles: Bool) {
+    init(_ bases: [any ModelSource], isFetched: Bool, limit: Int, pageLimit: Int, settles: Bool) {
       self.bases = bases
+      self.isFetched = isFetched
       self.settles = settles
       cache = BoundedCache(limit: limit)
       pages = BoundedCache(limit: pageLimit)
@@ -257,7 +266,7 @@ extension WeightCache {
         state.withLock { $0.count(key, wasRead: false) }
         return kept
       }
-      let weight = try read(key, parallel)
+      let weight = try state.withLock { $0.fetched.removeValue(forKey: key)?.weight } ?? read(key, parallel)
       if weight.heldBytes < weight.byteCount {
         lend(key, weight)
       } else {
@@ -273,8 +282,9 @@ extension WeightCache {
     /// Reads a weight that will be asked for. Whatever is wrong with it is reported then.
     func readAhead(_ key: Key) {
       // Pages that were asked for ahead are counted when they are used.
-      guard !cache.contains(key), let weight = try? read(key, .serial), weight.heldBytes == weight.byteCount
-      else { return }
+      guard !cache.contains(key), let weight = try? read(key, .serial) else { return }
+      if weight.isFetched { state.withLock { $0.fetched[key] = (weight, $0.layers) } }
+      guard weight.heldBytes == weight.byteCount else { return }
       state.withLock { state in
         state.resources.bytesRead += bases[key.side].sizes(of: key.name).stored
         state.fresh.insert(key)
@@ -282,6 +292,18 @@ extension WeightCache {
       let isKept = hold(key, weight)
       settle(key, nil, isKept: isKept)
       if !isKept { state.withLock { _ = $0.fresh.remove(key) } }
+    }
+
+    /// A layer begins: what was fetched before the last one and was not used goes.
+    func turn() {
+      guard isFetched else { return }
+      let gone = state.withLock { state in
+        let gone = state.fetched.filter { $0.value.layer < state.layers }
+        for key in gone.keys { state.fetched[key] = nil }
+        state.layers += 1
+        return gone
+      }
+      withExtendedLifetime(gone) {}
     }
 
     /// The weight as the container has it; what is lent of one that is inflated for the most part is copied, so that none of
@@ -349,13 +371,14 @@ extension WeightCache {
     /// Gives back the pages of all lent weights: what runs next has others.
     func giveBackPages() { pages.removeAll() }
 
-    /// What there is to do for weights that come next, with what they cost.
+    /// What there is to do for weights that come next, with what they cost. Of those that are fetched as many are asked for as there is
+    /// room for, so that several connections have something to do.
     func announced(_ keys: [Key]) -> [(key: Key, cost: Int)] {
       let others =
         settles ? settled.withLock { settled in keys.filter { settled.weights[$0] == nil } } : keys
-      return others.filter { !pages.contains($0) && !cache.contains($0) }.map {
-        ($0, bases[$0.side].sizes(of: $0.name).content)
-      }
+      let next = others.filter { !pages.contains($0) && !cache.contains($0) }
+      if isFetched { for key in next { bases[key.side].willNeed(key.name) } }
+      return next.map { ($0, bases[$0.side].sizes(of: $0.name).content) }
     }
   }
 

@@ -54,10 +54,7 @@ package final class FetchedFile: PagedFile, @unchecked Sendable {
       reserved = nil
       return
     }
-    guard
-      let memory = mmap(nil, reservedBytes, PROT_NONE, FetchedFile.flags, -1, 0),
-      memory != MAP_FAILED
-    else {
+    guard let memory = reserveAddresses(reservedBytes) else {
       throw RequestError(
         .io, "cannot reserve addresses for \(count) bytes: \(Platform.lastError())",
         help: "lift the limit on the addresses of a process (ulimit -v unlimited)")
@@ -66,14 +63,6 @@ package final class FetchedFile: PagedFile, @unchecked Sendable {
   }
 
   deinit { if let reserved { munmap(reserved, reservedBytes) } }
-
-  private static var flags: Int32 {
-    #if canImport(Darwin)
-      MAP_PRIVATE | MAP_ANON | MAP_NORESERVE
-    #else
-      MAP_PRIVATE | Int32(MAP_ANONYMOUS) | Int32(MAP_NORESERVE)
-    #endif
-  }
 
   package var base: UnsafeRawPointer? { reserved.map { UnsafeRawPointer($0) } }
 
@@ -91,19 +80,21 @@ package final class FetchedFile: PagedFile, @unchecked Sendable {
   /// The address of a byte, to be filled.
   func address(_ place: Int) -> UnsafeMutableRawPointer { reserved! + place }
 
-  /// Gives a block memory.
-  func open(_ block: Int) throws {
-    guard mprotect(address(block * PageBlock.bytes), PageBlock.bytes, PROT_READ | PROT_WRITE) == 0 else {
+  /// Gives a block memory, from what is spare where that is given.
+  func open(_ block: Int, _ spare: SpareMemory?) throws {
+    let start = address(block * PageBlock.bytes)
+    if spare?.give(to: start) == true { return }
+    guard mprotect(start, PageBlock.bytes, PROT_READ | PROT_WRITE) == 0 else {
       throw RequestError(
         .io, "cannot get memory for bytes that are fetched: \(Platform.lastError())",
         help: "give the program more memory, or pass a smaller --max-memory")
     }
   }
 
-  /// Takes a block's memory back. Mapped anew: no other way gives it back on every system.
-  func close(_ block: Int) {
-    mmap(
-      address(block * PageBlock.bytes), PageBlock.bytes, PROT_NONE, FetchedFile.flags | MAP_FIXED, -1, 0)
+  /// Takes a block's memory back; some of it may stay with what is spare.
+  func close(_ block: Int, _ spare: SpareMemory, limit: Int) {
+    spare.keep(address(block * PageBlock.bytes), limit: limit)
+    removeMemory(address(block * PageBlock.bytes), PageBlock.bytes)
   }
 }
 
@@ -121,15 +112,40 @@ final class PageBlock {
   var holds = 0
   /// Whether it was held since it was filled.
   var wasHeld = false
-  /// Whether it goes as soon as nobody holds it.
-  var isEvicted = false
+  /// The bytes of the file in it that are no longer needed: weights end where they end, and a block goes once nothing in it is needed.
+  var evicted = RangeSet<Int>()
   /// When it was left last.
   var turn = 0
   /// The entry by which it stands in line to go; 0 without one.
   var listing = 0
 
   var isFree: Bool { holds == 0 && requested == 0 }
+  /// Whether nothing that is there, of the block of this number in a file of so many bytes, is needed any longer.
+  func isEvicted(_ number: Int, of count: Int) -> Bool {
+    guard !evicted.isEmpty else { return false }
+    return PageBlock.runs(present).allSatisfy { run in
+      let start = number * PageBlock.bytes
+      let (first, end) = (
+        start + run.lowerBound * PageBlock.cellBytes,
+        min(count, start + run.upperBound * PageBlock.cellBytes)
+      )
+      return evicted.ranges.contains { $0.lowerBound <= first && $0.upperBound >= end }
+    }
+  }
+
   var byteCount: Int { (present | requested).nonzeroBitCount * PageBlock.cellBytes }
+
+  /// Cells that follow each other.
+  static func runs(_ cells: UInt64) -> [Range<Int>] {
+    var (runs, left): ([Range<Int>], UInt64) = ([], cells)
+    while left != 0 {
+      let first = left.trailingZeroBitCount
+      let length = (~(left >> UInt64(first))).trailingZeroBitCount
+      runs.append(first..<first + length)
+      left &= first + length == 64 ? 0 : UInt64.max << UInt64(first + length)
+    }
+    return runs
+  }
 
   /// The cells of a block that a range of the file touches.
   static func cells(_ range: Range<Int>, of block: Int) -> UInt64 {

@@ -12,6 +12,10 @@ package final class PagePool: @unchecked Sendable {
   package static let lanes = 8
   /// The most bytes of one request: a fraction of a second for a connection, so that all of them have something to do.
   static let requestBytes = 8 << 20
+  /// Blocks of memory without a use that are kept at most: what a weight leaves while the next ones come.
+  private static let spareBlocks = 16
+  /// Blocks in use beyond which memory is no longer moved: what was moved is a mapping of its own, of which a process may have 65,530.
+  private static let movedBlocks = 8192
 
   private struct Job {
     let file: FetchedFile
@@ -37,28 +41,42 @@ package final class PagePool: @unchecked Sendable {
   private var left = Line()
   private var fresh = Line()
   private var turns = 0
+  private let spare = SpareMemory(capacity: PagePool.spareBlocks)
+  /// Blocks that have memory.
+  private var openBlocks = 0
   private var total = (requests: 0, bytes: 0)
 
-  /// A pool that keeps at most `limit` bytes of what nobody holds.
+  /// A pool that keeps at most `limit` bytes of what nobody holds, a quarter of it as memory for what comes next.
   package init(lanes: Int = PagePool.lanes, limit: Int = 128 << 20) {
     work = MonitorCondition(monitor)
     self.lanes = lanes
     self.limit = limit
   }
 
-  /// Bytes kept of what nobody holds, what is fetched ahead included.
+  /// Bytes kept of what nobody holds, what is fetched ahead and memory without a use included.
   package var idleLimit: Int {
     get { monitor.locked { limit } }
     set {
       monitor.locked {
         limit = max(PageBlock.bytes, newValue)
+        spare.shrink(to: spareLimit)
         trim()
       }
     }
   }
 
+  /// Blocks of memory without a use, and bytes of blocks that nobody holds.
+  private var spareLimit: Int { min(PagePool.spareBlocks, limit / 4 / PageBlock.bytes) }
+  private var idleRoom: Int { limit - spareLimit * PageBlock.bytes }
+
   /// Bytes of what nobody holds, what is fetched ahead included.
   package var idle: Int { monitor.locked { idleBytes } }
+
+  /// Bytes that are fetched ahead at most.
+  package var aheadLimit: Int { monitor.locked { idleRoom } }
+
+  /// Bytes of memory without a use, kept for what is fetched next.
+  package var spareBytes: Int { monitor.locked { spare.count * PageBlock.bytes } }
 
   /// Ranges and bytes that were fetched.
   package var fetched: (requests: Int, bytes: Int) { monitor.locked { total } }
@@ -72,10 +90,12 @@ package final class PagePool: @unchecked Sendable {
       var held = 0
       do {
         for number in PageBlock.blocks(range) {
-          let block = try self.block(file, number)
+          let cells = PageBlock.cells(range, of: number)
+          let block = try self.block(file, number, cells)
+          block.evicted.remove(contentsOf: range)
           take(block)
           held += 1
-          request(file, number, PageBlock.cells(range, of: number), isNeeded: true)
+          request(file, number, cells, isNeeded: true)
         }
       } catch {
         leave(file, PageBlock.blocks(range).prefix(held))
@@ -104,9 +124,12 @@ package final class PagePool: @unchecked Sendable {
     monitor.locked {
       for number in PageBlock.blocks(range) {
         let cells = PageBlock.cells(range, of: number)
-        if let block = file.blocks[number], cells & ~(block.present | block.requested) == 0 { continue }
-        guard freshBytes + cells.nonzeroBitCount * PageBlock.cellBytes <= limit,
-          (try? block(file, number)) != nil
+        if let block = file.blocks[number] {
+          block.evicted.remove(contentsOf: range)
+          if cells & ~(block.present | block.requested) == 0 { continue }
+        }
+        guard freshBytes + cells.nonzeroBitCount * PageBlock.cellBytes <= idleRoom,
+          (try? block(file, number, cells)) != nil
         else { break }
         request(file, number, cells, isNeeded: false)
       }
@@ -117,12 +140,9 @@ package final class PagePool: @unchecked Sendable {
   func evict(_ file: FetchedFile, _ range: Range<Int>) {
     monitor.locked {
       for number in PageBlock.blocks(range) {
-        // A block at the end of the range may hold what is needed next.
-        let end = min(file.count, (number + 1) * PageBlock.bytes)
-        guard range.lowerBound <= number * PageBlock.bytes, range.upperBound >= end,
-          let block = file.blocks[number]
-        else { continue }
-        if block.isFree { drop(file, number, block) } else if block.holds > 0 { block.isEvicted = true }
+        guard let block = file.blocks[number] else { continue }
+        block.evicted.insert(contentsOf: range)
+        if block.isFree, block.isEvicted(number, of: file.count) { drop(file, number, block) }
       }
     }
   }
@@ -132,13 +152,15 @@ package final class PagePool: @unchecked Sendable {
     guard size > 0 else { return }
     monitor.locked {
       for number in PageBlock.blocks(0..<size) {
-        guard let block = try? block(file, number), block.holds == 0, block.present | block.requested == 0
+        let cells = PageBlock.cells(0..<size, of: number)
+        guard let block = try? block(file, number, cells), block.holds == 0,
+          block.present | block.requested == 0
         else { continue }
         let start = number * PageBlock.bytes
         let part = head[start..<min(size, start + PageBlock.bytes)]
         // SAFETY: the block is open, and nobody has seen it yet.
         part.withUnsafeBytes { file.address(start).copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
-        block.present = PageBlock.cells(0..<size, of: number)
+        block.present = cells
         count(block, 1)
         settle(file, number, block)
       }
@@ -148,9 +170,13 @@ package final class PagePool: @unchecked Sendable {
 
   // MARK: blocks
 
-  private func block(_ file: FetchedFile, _ number: Int) throws -> PageBlock {
+  /// A block, of which some cells will be asked for first.
+  private func block(_ file: FetchedFile, _ number: Int, _ cells: UInt64) throws -> PageBlock {
     if let block = file.blocks[number] { return block }
-    try file.open(number)
+    // What is spare is a whole block: of the first one of a file nothing but a header may be asked for.
+    let takesSpare = (number > 0 || cells.nonzeroBitCount >= 32) && openBlocks < PagePool.movedBlocks
+    try file.open(number, takesSpare ? spare : nil)
+    openBlocks += 1
     let block = PageBlock()
     file.blocks[number] = block
     return block
@@ -184,7 +210,9 @@ package final class PagePool: @unchecked Sendable {
 
   /// A block that nobody holds and nobody fills waits for its turn to go, or goes.
   private func settle(_ file: FetchedFile, _ number: Int, _ block: PageBlock) {
-    if block.present == 0 || block.isEvicted && block.wasHeld { return drop(file, number, block) }
+    if block.present == 0 || block.wasHeld && block.isEvicted(number, of: file.count) {
+      return drop(file, number, block)
+    }
     turns += 1
     block.turn = turns
     guard block.listing == 0 else { return }
@@ -200,11 +228,12 @@ package final class PagePool: @unchecked Sendable {
   private func drop(_ file: FetchedFile, _ number: Int, _ block: PageBlock) {
     count(block, -1)
     file.blocks[number] = nil
-    file.close(number)
+    openBlocks -= 1
+    file.close(number, spare, limit: block.present.nonzeroBitCount >= 32 ? spareLimit : 0)
   }
 
   private func trim() {
-    while idleBytes > limit {
+    while idleBytes > idleRoom {
       guard let entry = left.removeFirst() ?? fresh.removeFirst() else { return }
       guard let block = entry.file.blocks[entry.number], block.listing == entry.listing else { continue }
       block.listing = 0
@@ -239,18 +268,19 @@ package final class PagePool: @unchecked Sendable {
   /// Asks for the cells of a block that are not there.
   private func request(_ file: FetchedFile, _ number: Int, _ cells: UInt64, isNeeded: Bool) {
     guard let block = file.blocks[number] else { return }
-    var missing = cells & ~(block.present | block.requested)
+    let missing = cells & ~(block.present | block.requested)
     guard missing != 0 else { return }
     if block.holds == 0 { count(block, -1) }
     block.requested |= missing
     if block.holds == 0 { count(block, 1) }
-    while missing != 0 {
-      let first = missing.trailingZeroBitCount
-      let length = (~(missing >> UInt64(first))).trailingZeroBitCount
-      let start = number * PageBlock.bytes + first * PageBlock.cellBytes
-      let range = start..<min(file.count, start + length * PageBlock.cellBytes)
-      add(Job(file: file, range: range), isNeeded)
-      missing &= length == 64 ? 0 : ~(((1 << UInt64(length)) - 1) << UInt64(first))
+    for run in PageBlock.runs(missing) {
+      let start = number * PageBlock.bytes
+      add(
+        Job(
+          file: file,
+          range: start + run.lowerBound
+            * PageBlock.cellBytes..<min(
+              file.count, start + run.upperBound * PageBlock.cellBytes)), isNeeded)
     }
   }
 
