@@ -303,7 +303,19 @@ import Testing
       #expect(mixed.exit == 2 && mixed.stderr.contains("'\(member)") && mixed.stderr.contains("--overwrite"))
       #expect(try shell.run("rm -r other").exit == 0)
     }
+    // A file that is longer than what is used of it: the tokens are the same, and the file is another.
+    let longer = try shell.run(
+      "mkdir -p other; (cat tiny/calibration.txt; echo) >other/t; cd other; smelt calibrate ../tiny s \(Self.text.replacing("tiny/calibration.txt", with: "t")) --shard 2/2 --quiet"
+    )
+    #expect(longer.exit == 0, "\(longer.stderr)")
+    for name in [file, manifest] { putFile(shell.file(name), try bytes(shell, "other/\(name)")) }
+    try join("is of the same tokens, read from other files")
     #expect(try run(shell, "s \(Self.text) --shard 2/2 --overwrite").exit == 0)
+    // The folder of another verb's units.
+    let units = try shell.run(
+      "mkdir -p c/s.parts; touch c/s.parts/model-00001-of-00002.safetensors.unit.json; smelt calibrate tiny c/s \(Self.text) --shard 2/2 --quiet"
+    )
+    #expect(units.exit == 2 && units.stderr.contains("has this name"), "\(units.stderr)")
     let elsewhere = try shell.run("smelt join s.parts s --source v4 --quiet")
     #expect(elsewhere.exit == 2 && elsewhere.stderr.contains("UNIT_MISMATCH"), "\(elsewhere.stderr)")
     let recipe = try shell.run("smelt join s.parts s --recipe r.json --quiet")

@@ -84,6 +84,10 @@ private struct Made: Sendable {
       ("echo x >x/chat_template.jinja", "chat_template.jinja", "is in the result and is not made"),
       ("cp x/model.safetensors x/x.safetensors", "x.safetensors", "is in the result and is not made"),
       ("echo {} >x/smelt-errors.json", "smelt-errors.json", "is in the result and is not made"),
+      (
+        "LC_ALL=C sed -i '1s/\"format\":\"pt\"/\"format\":\"tf\"/' x/model.safetensors",
+        "model.safetensors __metadata__", "has other bytes"
+      ),
     ] {
       let changed = try shell.run("rm -rf kept; cp -r x kept; \(change)")
       #expect(changed.exit == 0, "\(changed)")

@@ -188,9 +188,10 @@ private struct SharedConversion: Sendable {
     try join("error[UNIT_MISMATCH]: ")
     removeFile(shell.file("\(parts)/\(foreign)"))
     if let mine { putFile(shell.file("\(parts)/\(foreign)"), mine) }
-    // A task does not write its unit in the place of one of other work, unless it is told to.
-    if mine != nil {
-      let mixed = try shell.run("smelt convert tiny \(conversion.result) \(options) --shard 1/1 --quiet")
+    // A task does not write its unit in the place of one of other work, unless it is told to, and not beside units with other names.
+    for more in ["", mine == nil ? "--overwrite" : ""] {
+      let mixed = try shell.run(
+        "smelt convert tiny \(conversion.result) \(options) --shard 1/1 --quiet \(more)")
       #expect(mixed.exit == 2 && mixed.stderr.hasPrefix("error[UNIT_MISMATCH]: "), "\(mixed.stderr)")
     }
     #expect(try shell.run("smelt join \(parts) \(conversion.result) --quiet").exit == 0)

@@ -76,6 +76,7 @@ package func convertShare(_ model: Model, to path: String, _ share: Share, _ opt
   let work = try options.unitWork(path, plan, model)
   let folder = partsFolder(path)
   try requireFolder(folder)
+  try UnitManifest.requireNames(Set(work.units.units.map(\.file)), in: folder)
   let own = share.units(work.units.units)
   let sink = try ShareSink(folder, own, work, plan, model, options)
   let converter = Converter(model, plan, options)

@@ -105,11 +105,28 @@ extension UnitManifest {
   /// - Throws: `UNIT_MISMATCH`.
   func check(_ part: Int, of parts: Int, work: JSON, counts: [Int], path: String) throws(FormatError) {
     if let place = ResultJournal.difference(self.work, work) {
+      // The tokens come before the text they were made of: they were found to be the same.
+      let hasFiles = ["text.text_sha256", "text.text_files"].contains(place.key)
       throw FormatError(
-        .unitMismatch, file: path, subject: place.key, "is of other work: \(place.problem)")
+        .unitMismatch, file: path, subject: place.key,
+        (hasFiles ? "is of the same tokens, read from other files: " : "is of other work: ") + place.problem,
+        help: hasFiles ? "give all tasks the text in the same files" : nil)
     }
     guard unit == part, units == parts, self.counts == counts, done.isEmpty else {
       throw FormatError(.unitMismatch, file: path, "does not hold part \(part + 1) of \(parts)")
+    }
+  }
+
+  /// Refuses a folder with units of other names than these: no join would take them.
+  /// - Throws: `UNIT_MISMATCH`.
+  static func requireNames(_ names: Set<String>, in folder: String) throws {
+    for list in try namesInFolder(folder) where list.hasSuffix(ending) {
+      guard names.contains(String(list.dropLast(ending.count))) else {
+        throw FormatError(
+          .unitMismatch, file: joinPath(folder, list),
+          "is of other work: none of the units here has this name",
+          help: "move the folder away, or give the options that its tasks were given")
+      }
     }
   }
 

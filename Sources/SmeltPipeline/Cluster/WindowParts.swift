@@ -17,7 +17,8 @@ enum WindowParts {
     return "part-\(digits(part + 1))-of-\(digits(count)).safetensors"
   }
 
-  /// Refuses a folder with parts of another number, half-made ones too: they could never be joined with those that are to be made.
+  /// Refuses a folder with parts of another number, half-made ones too, or with units of a conversion: they could never be joined with
+  /// those that are to be made.
   /// - Throws: `UNIT_MISMATCH`.
   static func requireCount(_ count: Int, in folder: String) throws {
     for file in try namesInFolder(folder) {
@@ -27,6 +28,7 @@ enum WindowParts {
         "is of \(number) parts, these are \(count)",
         help: "give --parts \(number) to go on with them, or move the folder away")
     }
+    try UnitManifest.requireNames(Set((0..<count).map { name($0, of: count) }), in: folder)
   }
 
   /// How many parts there are where a file, or what belongs to it, has the name of one.

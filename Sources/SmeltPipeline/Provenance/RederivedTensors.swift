@@ -71,6 +71,19 @@ struct RederivedFile {
     ]
   }
 
+  /// What the files of a directory's weights say of themselves, where it is not what is made.
+  fileprivate static func notes(_ files: SafetensorsDirectory) -> [RederivedFile] {
+    func text(_ notes: [(String, String)]) -> String {
+      JSON(members: notes.map { ($0.0, JSON($0.1)) }).text()
+    }
+    let made = text(ShardPlan.metadata)
+    return files.shards.map { ($0.path, text($0.metadata)) }.filter { $0.1 != made }.map { path, stored in
+      RederivedFile(
+        name: "\(fileName(path)) __metadata__", made: Bytes(Array(made.utf8)),
+        stored: Bytes(Array(stored.utf8)))
+    }
+  }
+
   /// Weights and whatever else a directory has that is no part of the model as it was opened; what tools keep there is nobody's.
   fileprivate static func others(in result: Model) -> [RederivedFile] {
     result.leftFiles.filter { file in
@@ -98,9 +111,11 @@ func rederivedTensors(_ result: Model, _ source: Model, _ plan: Plan, _ options:
     let beside = RederivedFile.all(
       try DirectoryFiles(source, plan, naming, without: left).all.filter { !RederivedFile.isApart($0.name) },
       try result.source.smallFiles().filter { !RederivedFile.isApart($0.name) })
+    let files = try SafetensorsDirectory(path: result.path)
     return DirectoryTensors(
-      try SafetensorsDirectory(path: result.path), TensorAssembler(naming.tensors(plan), plan, options),
-      beside + (try RederivedFile.errors(result, source)) + RederivedFile.others(in: result))
+      files, TensorAssembler(naming.tensors(plan), plan, options),
+      beside + RederivedFile.notes(files) + (try RederivedFile.errors(result, source))
+        + RederivedFile.others(in: result))
   case let target as GGUFResult:
     return try GGUFResultTensors(try GGUFFile(path: result.path), plan, source, target, options)
   default:
