@@ -156,6 +156,48 @@ private func weights(layers: Int, experts: Int) -> [Report.WeightError] {
       let runs = row.all("path").flatMap { ($0.attributes["d"] ?? "").split(separator: "M") }
       #expect(runs.reduce(0) { $0 + (Int($1.split(separator: "h").last ?? "") ?? 0) } == 384)
     }
+    // The cells that stand out have place and value beside each picture.
+    let tables = page.all("details").filter { $0.all("th").map(\.text).starts(with: ["layer", "expert"]) }
+    #expect(tables.map { $0.all("tbody").first?.all("tr").count } == [20, 20, 20])
+    #expect(
+      tables.map { $0.all("th").map(\.text)[2...] } == [
+        ["relative error"], ["tokens"], ["tokens sent elsewhere", "its tokens"],
+      ])
+    for (table, isLargest) in zip(tables, [true, false, true]) {
+      for row in table.all("tbody").flatMap({ $0.all("tr") }) {
+        let cells = row.all("td").map(\.text)
+        let (layer, expert) = (try #require(Int(cells[0])), try #require(Int(cells[1])))
+        let chosen = expert * 7 % 50
+        let value: String =
+          switch cells.count {
+          case 4: percent(Double((chosen * layer) % (chosen + 1)) / Double(chosen), 1)
+          default: isLargest ? scientific(0.01 + 0.0001 * 96) : "1"
+          }
+        #expect(cells[2] == value && (cells.count < 4 || cells[3] == "\(chosen)"), "\(cells)")
+      }
+    }
+  }
+
+  /// In a small picture each cell says its place and number.
+  @Test func everyCellOfASmallPictureIsTold() throws {
+    let many = weights(layers: 3, experts: 5)
+    let page = try Markup(try report { $0.weights = many }.html)
+    let picture = try #require(
+      page.all("svg").first { $0.children.first?.text == "Weight error by layer and expert" })
+    let told = picture.all("path").compactMap { $0.all("title").first?.text }
+    let expected = (0..<3).flatMap { layer in
+      (0..<5).map { expert in
+        let error = 0.01 + 0.0001 * Double((layer * 31 + expert * 17) % 97)
+        return "layer \(layer), expert \(expert): \(scientific(error))"
+      }
+    }
+    #expect(told == expected)
+    let table = try #require(
+      page.all("details").first { $0.allText.contains("Which experts have the largest errors") })
+    let largest = try #require(table.all("tbody").first?.all("tr").first?.all("td").map(\.text))
+    let worst = try #require(
+      (0..<15).max { (a, b) in ((a / 5 * 31 + a % 5 * 17) % 97) < ((b / 5 * 31 + b % 5 * 17) % 97) })
+    #expect(largest[..<2] == ["\(worst / 5)", "\(worst % 5)"])
   }
 
   @Test func intervalsHoldTheirFigures() throws {

@@ -83,6 +83,7 @@ import Testing
       #expect(text.top1 == alone.top1 && text.top5 == alone.top5 && text.tokens == alone.tokens)
       #expect(text.intervals?.kl == alone.intervals?.kl && text.hash == alone.making.textHash)
     }
+    #expect(try all.making.textHash == TextSource.hash(paths), "all of them end to end")
     let sum = all.texts.reduce(0) { $0 + $1.kl.mean * Double($1.tokens) } / Double(all.tokens)
     #expect(abs(sum - all.kl.mean) < 1e-12)
     // What is demanded holds for the worst text too, by name.

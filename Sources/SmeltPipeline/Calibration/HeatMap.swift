@@ -77,11 +77,14 @@ struct HeatMap {
         count > 0 ? Int((share(count, most: most) * Double(HeatMap.shades - 1)).rounded()) : -1
       cells[shade, default: []].append(expert)
     }
-    let (least, largest) = (layer.counts.min() ?? 0, layer.counts.max() ?? 0)
+    let order = layer.counts.indices.sorted { (layer.counts[$0], $0) < (layer.counts[$1], $1) }
+    func told(_ expert: Int?) -> String {
+      expert.map { "\(grouped(layer.counts[$0])) (expert \($0))" } ?? "0"
+    }
     let starved = layer.counts.indices.filter { layer.counts[$0] < minTokens }
     var out =
       "<g transform=\"translate(\(x) \(fixed(Double(y) + Double(row) / 2, 1))) scale(\(cell) 1)\" stroke-width=\"\(row)\" fill=\"none\">"
-      + "<title>layer \(layer.layer): \(grouped(least)) to \(grouped(largest)) tokens, \(starved.count) experts below \(minTokens)</title>"
+      + "<title>layer \(layer.layer): \(told(order.first)) to \(told(order.last)) tokens, \(starved.count) experts below \(minTokens)</title>"
     for (shade, own) in cells.sorted(by: { $0.key < $1.key }) {
       let stroke = shade < 0 ? HeatMap.empty : colour(Double(shade) / Double(HeatMap.shades - 1))
       out += "<path stroke=\"\(stroke)\" d=\"\(HeatMap.path(own))\"/>"

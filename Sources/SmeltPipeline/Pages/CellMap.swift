@@ -1,5 +1,5 @@
-// A picture of layers and experts: one cell an expert. Cells of one row and one shade are one path, so that a model of
-// tens of thousands of experts takes a few hundred kilobytes.
+// A picture of layers and experts: one cell an expert, and a table of the cells that stand out. In a large picture cells of one row and
+// one shade are one path, so that a model of tens of thousands of experts takes a few hundred kilobytes.
 
 /// A table of numbers as shades.
 struct CellMap {
@@ -23,6 +23,10 @@ struct CellMap {
   private let holeName: String?
 
   private static let shades = 8
+  /// With more cells than these a row tells its numbers to a pointer, not each cell: a title takes a hundred bytes.
+  private static let mostTold = 1024
+  /// So many cells the table has.
+  private static let listed = 20
   private static let (left, right, top) = (62.0, 16.0, 42.0)
 
   init(
@@ -34,12 +38,51 @@ struct CellMap {
     holeName = hole
   }
 
+  /// Which cells stand out.
+  enum Extreme: String {
+    case largest
+    case smallest
+  }
+
+  /// The picture with its caption, and the cells that stand out with place and value: one cell of thousands is hard to point at, and no
+  /// finger or sheet of paper points.
+  /// - Parameters:
+  ///   - extreme: which cells are listed.
+  ///   - listing: what they have, as text behind "Which experts have the ".
+  ///   - beside: another column, written for the place of a row and an expert.
+  func figure(
+    _ caption: String, _ extreme: Extreme, listing: String,
+    beside: (name: String, written: (_ row: Int, _ expert: Int) -> String)? = nil
+  ) -> String {
+    var found: [(place: Int, expert: Int, value: Double)] = []
+    for (place, row) in rows.enumerated() {
+      for (expert, value) in row.values.enumerated() {
+        if let value, extreme == .smallest || value > 0 { found.append((place, expert, value)) }
+      }
+    }
+    found.sort { a, b in
+      if a.value != b.value { return extreme == .largest ? a.value > b.value : a.value < b.value }
+      return (a.place, a.expert) < (b.place, b.expert)
+    }
+    var cells: [[String]] = []
+    for cell in found.prefix(CellMap.listed) {
+      var line = ["\(rows[cell.place].layer)", "\(cell.expert)", written(cell.value)]
+      if let beside { line.append(beside.written(cell.place, cell.expert)) }
+      cells.append(line)
+    }
+    return HTML.figure(svg, caption)
+      + HTML.details(
+        "Which experts have the \(listing)",
+        HTML.table(["layer", "expert", measure] + (beside.map { [$0.name] } ?? []), cells))
+  }
+
   private func shade(_ value: Double) -> Int {
     min(CellMap.shades - 1, Int(scale.place(value) * Double(CellMap.shades)))
   }
 
   /// The picture.
   var svg: String {
+    let isTold = rows.reduce(0) { $0 + $1.values.count } <= CellMap.mostTold
     let experts = max(1, rows.map(\.values.count).max() ?? 1)
     let width = (Drawing.width - CellMap.left - CellMap.right) / Double(experts)
     let height = min(22, max(7, 560 / Double(max(1, rows.count))))
@@ -57,28 +100,35 @@ struct CellMap {
       }
       // Strokes one row thick, their middle at 0: `M` to the first cell of a run, `h` over the run.
       out +=
-        "<g class=\"cells\" transform=\"translate(\(Drawing.n(CellMap.left)) \(fixed(y + height / 2, 2))) scale(\(fixed(width, 4)) \(fixed(height - (height > 12 ? 1 : 0), 2)))\"><title>\(HTML.escape(told(row)))</title>"
-      for (style, path) in paths(row).sorted(by: { $0.key < $1.key }) {
-        out += "<path class=\"\(style)\" d=\"\(path)\"/>"
-      }
-      out += "</g>\n"
+        "<g class=\"cells\" transform=\"translate(\(Drawing.n(CellMap.left)) \(fixed(y + height / 2, 2))) scale(\(fixed(width, 4)) \(fixed(height - (height > 12 ? 1 : 0), 2)))\">"
+      out += (isTold ? cells(row) : "<title>\(HTML.escape(told(row)))</title>" + runs(row)) + "</g>\n"
     }
     let end = CellMap.top + Double(rows.count) * height
     return Drawing.picture(title, description, height: end + 66, out + legend(end + 18))
   }
 
-  /// The cells of a row by their style.
-  private func paths(_ row: Row) -> [String: String] {
+  private func style(_ value: Double?) -> String { value.map { "s\(shade($0))" } ?? "hole" }
+
+  /// The cells of a row, each with what a pointer over it is told.
+  private func cells(_ row: Row) -> String {
+    row.values.enumerated().map { expert, value in
+      let told = "layer \(row.layer), expert \(expert): \(value.map(written) ?? holeName ?? "nothing")"
+      return
+        "<path class=\"\(style(value))\" d=\"M\(expert) 0h1\"><title>\(HTML.escape(told))</title></path>"
+    }.joined()
+  }
+
+  /// The cells of a row as runs, each style a path.
+  private func runs(_ row: Row) -> String {
     var paths: [String: String] = [:]
     var start = 0
-    func style(_ value: Double?) -> String { value.map { "s\(shade($0))" } ?? "hole" }
     while start < row.values.count {
       let own = style(row.values[start])
       let end = row.values[start...].firstIndex { style($0) != own } ?? row.values.count
       paths[own, default: ""] += "M\(start) 0h\(end - start)"
       start = end
     }
-    return paths
+    return paths.sorted { $0.key < $1.key }.map { "<path class=\"\($0.key)\" d=\"\($0.value)\"/>" }.joined()
   }
 
   /// What a pointer over a row is told.
@@ -104,9 +154,10 @@ struct CellMap {
     for (place, value) in [(0.0, scale.low), (0.5, middle), (1, scale.high)] {
       out += Drawing.text(start + place * all, y + 30, written(value), "soft middle")
     }
-    out += Drawing.text(start + all + 14, y + 11.5, measure)
+    let name = measure + (scale.isLogarithmic ? " (logarithmic)" : "")
+    out += Drawing.text(start + all + 14, y + 11.5, name)
     if let holeName {
-      let place = start + all + 40 + Drawing.textWidth(measure)
+      let place = start + all + 40 + Drawing.textWidth(name)
       out += Drawing.box(place, y, 14, 14, "fh") + Drawing.text(place + 20, y + 11.5, holeName)
     }
     return out

@@ -77,6 +77,29 @@ package struct TextSource: Sendable {
     for file in files { try MappedFile(path: file).bytes.withUnsafeBytes { hash.update($0) } }
     return hash.hex()
   }
+
+  /// The same of the files of several texts, of all of them and of each text: the files are read once.
+  static func hashes(_ texts: [[String]]) throws -> (all: String, each: [String]) {
+    var all = SHA256()
+    let each = try texts.map { files in
+      var own = SHA256()
+      for file in files {
+        try MappedFile(path: file).bytes.withUnsafeBytes { bytes in
+          // Both over a piece while it lies in the processor's cache.
+          for start in stride(from: 0, to: bytes.count, by: TextSource.hashedBytes) {
+            let piece = UnsafeRawBufferPointer(
+              rebasing: bytes[start..<min(bytes.count, start + TextSource.hashedBytes)])
+            all.update(piece)
+            own.update(piece)
+          }
+        }
+      }
+      return own.hex()
+    }
+    return (all.hex(), each)
+  }
+
+  private static let hashedBytes = 256 << 10
 }
 
 /// Which windows of a text run.

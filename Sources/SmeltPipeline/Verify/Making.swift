@@ -12,7 +12,7 @@ extension Report {
     package var date = utcText()
     /// Names of the files of text or token ids, without their folders.
     package var texts: [String] = []
-    /// SHA-256 of these files end to end; nil without any.
+    /// SHA-256 of these files end to end; nil without any. Of several texts in the order in which they were given.
     package var textHash: String?
     /// Each of several texts; empty for one.
     private(set) var parts: [Part] = []
@@ -36,9 +36,14 @@ extension Report {
     /// - Throws: `RequestError` io where the text cannot be read again.
     init(_ windows: Windows) throws {
       texts = windows.files.map { fileName($0) }
-      if !windows.files.isEmpty { textHash = try TextSource.hash(windows.files) }
-      parts = try windows.parts.map { part in
-        Part(files: part.files.map { fileName($0) }, hash: try TextSource.hash(part.files))
+      guard !windows.parts.isEmpty else {
+        if !windows.files.isEmpty { textHash = try TextSource.hash(windows.files) }
+        return
+      }
+      let hashes = try TextSource.hashes(windows.parts.map(\.files))
+      textHash = hashes.all
+      parts = zip(windows.parts, hashes.each).map { part, hash in
+        Part(files: part.files.map { fileName($0) }, hash: hash)
       }
     }
 

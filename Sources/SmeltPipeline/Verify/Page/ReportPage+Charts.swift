@@ -175,16 +175,16 @@ extension Report {
     let errors = experts
     let measured: [Double] = errors.flatMap { layer in layer.relativeErrors.compactMap { $0 } }
     if let most = measured.max(), most > 0 {
-      out += HTML.figure(
-        CellMap(
-          "Weight error by layer and expert", "Relative errors up to \(scientific(most)).",
-          errors.map { CellMap.Row(layer: $0.layer, values: $0.relativeErrors) },
-          .linear(measured, fromZero: false), measure: "relative error",
-          hole: errors.contains { $0.relativeErrors.contains { $0 == nil } } ? "no weights" : nil,
-          written: scientific
-        ).svg,
+      out += CellMap(
+        "Weight error by layer and expert", "Relative errors up to \(scientific(most)).",
+        errors.map { CellMap.Row(layer: $0.layer, values: $0.relativeErrors) },
+        .linear(measured, fromZero: false), measure: "relative error",
+        hole: errors.contains { $0.relativeErrors.contains { $0 == nil } } ? "no weights" : nil,
+        written: scientific
+      ).figure(
         "Relative error of an expert's weights, all its matrices together; the scale under the picture says which shade is how much. Rounding "
-          + "to nearest gives nearly the same error everywhere, and an expert that stands out lost more.")
+          + "to nearest gives nearly the same error everywhere, and an expert that stands out lost more.",
+        .largest, listing: "largest errors")
     } else if !measured.isEmpty {
       out += HTML.paragraph("The weights of all routed experts are the source's, number by number.")
     }
@@ -192,16 +192,15 @@ extension Report {
     guard !routed.isEmpty else { return out }
     let counts = routed.flatMap(\.chosen).filter { $0 > 0 }.map(Double.init)
     let isEmpty = routed.contains { $0.chosen.contains(0) }
-    out += HTML.figure(
-      CellMap(
-        "Tokens by layer and expert",
-        "From \(grouped(Int(counts.min() ?? 0))) to \(grouped(Int(counts.max() ?? 0))) tokens.",
-        routed.map { CellMap.Row(layer: $0.layer, values: $0.chosen.map { $0 > 0 ? Double($0) : nil }) },
-        .logarithmic(counts), measure: "tokens (logarithmic)", hole: isEmpty ? "no token" : nil,
-        written: { grouped(Int($0.rounded())) }
-      ).svg,
-      "How many tokens of the text the source sent to an expert, by the scale under the picture. An expert that no token reached was compared by its weights alone."
-    )
+    out += CellMap(
+      "Tokens by layer and expert",
+      "From \(grouped(Int(counts.min() ?? 0))) to \(grouped(Int(counts.max() ?? 0))) tokens.",
+      routed.map { CellMap.Row(layer: $0.layer, values: $0.chosen.map { $0 > 0 ? Double($0) : nil }) },
+      .logarithmic(counts), measure: "tokens", hole: isEmpty ? "no token" : nil,
+      written: { grouped(Int($0.rounded())) }
+    ).figure(
+      "How many tokens of the text the source sent to an expert, by the scale under the picture. An expert that no token reached was compared by its weights alone.",
+      .smallest, listing: "fewest tokens, of those that got any")
     let shares = routed.map { layer in
       CellMap.Row(
         layer: layer.layer,
@@ -209,15 +208,16 @@ extension Report {
     }
     let found: [Double] = shares.flatMap { row in row.values.compactMap { $0 } }
     if (found.max() ?? 0) > 0 {
-      out += HTML.figure(
-        CellMap(
-          "Routing disagreement by layer and expert",
-          "Up to \(percent(found.max() ?? 0, 1)) of an expert's tokens go elsewhere.",
-          shares, .linear(found, unit: .share), measure: "tokens sent elsewhere",
-          hole: isEmpty ? "no token" : nil, written: { percent($0, 1) }
-        ).svg,
+      out += CellMap(
+        "Routing disagreement by layer and expert",
+        "Up to \(percent(found.max() ?? 0, 1)) of an expert's tokens go elsewhere.",
+        shares, .linear(found, unit: .share), measure: "tokens sent elsewhere",
+        hole: isEmpty ? "no token" : nil, written: { percent($0, 1) }
+      ).figure(
         "The share of the tokens that the source sent to an expert and the result did not, by the scale under the picture. Experts with few "
-          + "tokens reach large shares by chance: hold them against the picture above.")
+          + "tokens reach large shares by chance: hold them against the picture above.",
+        .largest, listing: "largest shares",
+        beside: ("its tokens", { grouped(routed[$0].chosen[$1]) }))
     }
     return out
   }
