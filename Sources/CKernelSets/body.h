@@ -2,7 +2,7 @@
 // sets SK_TABLE (the table's name), SK_VL (floats in a vector), SK_MR x SK_NR (rows of a and of w in one tile of the
 // matrix product; SK_NR1: of w for one row of a; SK_STRIP_MAX: the strip of SK_MR rows), SK_CHAINS (sums in flight of the
 // peak loop), SK_HALF (1: _Float16 converts in hardware), SK_CODEC (which groups of symbols: codec_planes.h), SK_DOT8 (which products of
-// bytes: panel_i8.h), and the target attribute around this file.
+// bytes: panel_i8.h), perhaps SK_CHANGED, and the target attribute around this file.
 //
 // No expression is contracted here: a product and a sum round twice unless fmaf() is written, so that all
 // instruction sets give the same bits.
@@ -363,11 +363,17 @@ static void k_mix_streams(const float *restrict x, const float *restrict c, size
 
 #include "divergence.h"
 
-// This instruction set's kernels by name, in the order of table.h: a kernel that is missing does not compile.
+// This instruction set's kernels by name, in the order of table.h. A set with SK_CHANGED has those alone that it does otherwise than the
+// set it adds to (dispatch.c): the compiler drops the rest of this file there.
 const sk_table SK_TABLE = {
+#ifdef SK_CHANGED
+#define SK_ENTRY(name) .name = k_##name,
+    SK_CHANGED(SK_ENTRY)
+#else
 #define SK_ENTRY(result, name, parameters, arguments) .name = k_##name,
     SK_KERNELS(SK_ENTRY)
-#undef SK_ENTRY
     .peak = k_peak,
     .peak8 = k_peak8,
+#endif
+#undef SK_ENTRY
 };

@@ -202,7 +202,8 @@ typedef struct {
 
 extern const sk_table sk_table_baseline;
 #if defined(__x86_64__)
-extern const sk_table sk_table_avx2, sk_table_avx512, sk_table_avx512_vnni, sk_table_avx512_vbmi2;
+extern const sk_table sk_table_avx2, sk_table_avx512;
+extern const sk_table sk_table_avx512_vnni, sk_table_avx512_vbmi2; // what they change of another: dispatch.c
 #elif defined(__aarch64__)
 extern const sk_table sk_table_neon;
 #endif
