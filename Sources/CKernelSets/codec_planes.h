@@ -142,17 +142,24 @@ SK_INLINE size_t encode_stage_bits(const uint8_t *src, size_t n, const int bits,
   return count;
 }
 
-// Writes all stages of n symbols, which `symbols` loses on the way; room for 64 more is behind it.
-static void encode_stages(const sk_planes *p, uint8_t *symbols, uint8_t *dst) {
-  size_t n = p->counts[0];
+// Writes all stages of n symbols behind low bits that end at `at`, and the header. `symbols` loses them on the way; room for 64 more is
+// behind it. Gives how many bytes the chunk has, or 0 where it has more than `capacity`.
+static size_t encode_stages(sk_planes *p, uint8_t *symbols, size_t n, uint8_t *dst, size_t at, size_t capacity) {
   for (int s = 0; s < p->stages; s++) {
-    uint8_t *planes = dst + p->planes[s];
+    const size_t bytes = (n + 63) / 64 * 8 * (size_t)p->bits[s];
     const uint8_t *codes = p->symbols[s];
+    uint8_t *planes = dst + at;
+    if (bytes > capacity - at) return 0;
     n = p->bits[s] == 1   ? encode_stage_bits(symbols, n, 1, codes, planes, symbols)
         : p->bits[s] == 2 ? encode_stage_bits(symbols, n, 2, codes, planes, symbols)
                           : encode_stage_bits(symbols, n, 3, codes, planes, symbols);
+    p->counts[s + 1] = n;
+    at += bytes;
   }
-  memcpy(dst + p->planes[p->stages], symbols, n);
+  if (n > capacity - at) return 0;
+  memcpy(dst + at, symbols, n);
+  sk_planes_write(p, dst);
+  return at + n;
 }
 
 // The parts of BF16 numbers.
@@ -217,19 +224,27 @@ static void k_count_bytes(const uint8_t *src, size_t n, uint32_t *counts) {
   }
 }
 
-// The mantissas go to their place in dst at once, the exponents to scratch, where the stages eat them up; what the plan needs is
-// known from the counts before a stage is written, so nothing is written in vain beyond `capacity`.
+// What a chunk's stages are chosen by, Formats/codecs.md, section 4: all of its n symbols, of many the first group of four. Gives the list
+// of stages with their symbols. `spare` has room for n.
+static void choose_stages(sk_planes *p, const uint8_t *symbols, size_t n, uint8_t *spare) {
+  uint32_t counts[256];
+  size_t counted = n;
+  if (n > SK_COUNT_ALL) {
+    counted = 0;
+    for (size_t i = 0; i + 64 <= n; i += 4 * 64, counted += 64) memcpy(spare + counted, symbols + i, 64);
+    symbols = spare;
+  }
+  k_count_bytes(symbols, counted, counts);
+  sk_planes_choose(p, counts, counted);
+}
+
+// The mantissas go to their place in dst at once, the exponents to scratch, where the stages eat them up.
 static size_t k_planes16_encode(const uint8_t *src, size_t n, uint8_t *dst, size_t capacity, uint8_t *scratch) {
   if (n > SK_CODEC_MAX || capacity < SK_PLANES_HEADER + n) return 0;
-  uint32_t counts[256];
   sk_planes p;
   split16_parts(src, n, scratch, dst + SK_PLANES_HEADER);
-  k_count_bytes(scratch, n, counts);
-  sk_planes_choose(&p, counts, n, n);
-  if (p.total > capacity) return 0;
-  sk_planes_write(&p, dst);
-  encode_stages(&p, scratch, dst);
-  return p.total;
+  choose_stages(&p, scratch, n, scratch + n + 256);
+  return encode_stages(&p, scratch, n, dst, SK_PLANES_HEADER + n, capacity);
 }
 
 // ---- nibbles ----
@@ -285,17 +300,12 @@ static void k_join_nibbles(const uint8_t *high, const uint8_t *low, size_t n, in
 
 static size_t k_planes8_encode(const uint8_t *src, size_t n, uint8_t *dst, size_t capacity, uint8_t *scratch) {
   if (n > SK_CODEC_MAX || capacity < SK_PLANES_HEADER + SK_NIBBLE_BYTES(n)) return 0;
-  uint32_t counts[256];
   sk_planes p;
   uint8_t *low = dst + SK_PLANES_HEADER;
   split_nibbles(src, n, 1, scratch, low); // the high nibbles are made again below, one a byte
   for (size_t i = 0; i < n; i++) scratch[i] = src[i] >> 3 & 15;
-  k_count_bytes(scratch, n, counts);
-  sk_planes_choose(&p, counts, n, SK_NIBBLE_BYTES(n));
-  if (p.total > capacity) return 0;
-  sk_planes_write(&p, dst);
-  encode_stages(&p, scratch, dst);
-  return p.total;
+  choose_stages(&p, scratch, n, scratch + n + 256);
+  return encode_stages(&p, scratch, n, dst, SK_PLANES_HEADER + SK_NIBBLE_BYTES(n), capacity);
 }
 
 // ---- pairs of BF16 exponents ----

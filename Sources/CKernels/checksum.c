@@ -2,6 +2,9 @@
 #include "table.h"
 
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 // ---- XXH64 ----
 
@@ -11,11 +14,68 @@ static const uint64_t P1 = 0x9e3779b185ebca87u, P2 = 0xc2b2ae3d27d4eb4fu, P3 = 0
 static uint64_t rotate64(uint64_t x, int r) { return x << r | x >> (64 - r); }
 static uint64_t read64(const uint8_t *p) { uint64_t v; memcpy(&v, p, 8); return v; }
 static uint32_t read32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return v; }
-static uint64_t xxh64_round(uint64_t acc, uint64_t input) { return rotate64(acc + input * P2, 31) * P1; }
+// A round whose product with P2 is known.
+static uint64_t xxh64_added(uint64_t acc, uint64_t product) { return rotate64(acc + product, 31) * P1; }
+static uint64_t xxh64_round(uint64_t acc, uint64_t input) { return xxh64_added(acc, input * P2); }
 static uint64_t xxh64_merge(uint64_t hash, uint64_t v) { return (hash ^ xxh64_round(0, v)) * P1 + P4; }
+
+#if defined(__x86_64__)
+// Half of the multiplications are of the data alone, and a core has one multiplier for numbers of 64 bits: with AVX-512 they are made eight
+// at a time, half a KiB ahead of the sums. The sums are the same bits.
+#define STRIPES_AHEAD 16
+#define PRODUCTS_TARGET __attribute__((target("avx512f,avx512dq,avx512vl")))
+
+static int products_available(void) { return sk_isa_current() >= SK_ISA_AVX512 && sk_isa_current() != SK_ISA_NEON; }
+
+PRODUCTS_TARGET static inline void products_ahead(const uint8_t *p, uint64_t *products) {
+  for (size_t i = 0; i < 4 * STRIPES_AHEAD; i += 8)
+    _mm512_store_si512(products + i, _mm512_mullo_epi64(_mm512_loadu_si512(p + 8 * i), _mm512_set1_epi64((long long)P2)));
+}
+
+// Gives how many stripes were taken.
+PRODUCTS_TARGET static size_t xxh64_stripes_ahead(uint64_t v[4], const uint8_t *p, size_t count) {
+  uint64_t a = v[0], b = v[1], c = v[2], d = v[3], k[4 * STRIPES_AHEAD] __attribute__((aligned(64)));
+  const size_t whole = count / STRIPES_AHEAD * STRIPES_AHEAD;
+  for (const uint8_t *end = p + 32 * whole; p < end; p += 32 * STRIPES_AHEAD) {
+    products_ahead(p, k);
+    for (int i = 0; i < 4 * STRIPES_AHEAD; i += 4) {
+      a = xxh64_added(a, k[i]), b = xxh64_added(b, k[i + 1]);
+      c = xxh64_added(c, k[i + 2]), d = xxh64_added(d, k[i + 3]);
+    }
+  }
+  v[0] = a, v[1] = b, v[2] = c, v[3] = d;
+  return whole;
+}
+
+// The same of two states over the same data.
+PRODUCTS_TARGET static size_t xxh64_two_ahead(uint64_t v[4], uint64_t w[4], const uint8_t *p, size_t count) {
+  uint64_t a = v[0], b = v[1], c = v[2], d = v[3], e = w[0], f = w[1], g = w[2], h = w[3];
+  uint64_t k[4 * STRIPES_AHEAD] __attribute__((aligned(64)));
+  const size_t whole = count / STRIPES_AHEAD * STRIPES_AHEAD;
+  for (const uint8_t *end = p + 32 * whole; p < end; p += 32 * STRIPES_AHEAD) {
+    products_ahead(p, k);
+    for (int i = 0; i < 4 * STRIPES_AHEAD; i += 4) {
+      a = xxh64_added(a, k[i]), e = xxh64_added(e, k[i]);
+      b = xxh64_added(b, k[i + 1]), f = xxh64_added(f, k[i + 1]);
+      c = xxh64_added(c, k[i + 2]), g = xxh64_added(g, k[i + 2]);
+      d = xxh64_added(d, k[i + 3]), h = xxh64_added(h, k[i + 3]);
+    }
+  }
+  v[0] = a, v[1] = b, v[2] = c, v[3] = d;
+  w[0] = e, w[1] = f, w[2] = g, w[3] = h;
+  return whole;
+}
+#endif
 
 // Takes whole stripes of 32 bytes: four sums that do not wait for each other, in registers for the whole run.
 static void xxh64_stripes(uint64_t v[4], const uint8_t *p, size_t count) {
+#if defined(__x86_64__)
+  if (count >= STRIPES_AHEAD && products_available()) {
+    const size_t done = xxh64_stripes_ahead(v, p, count);
+    count -= done;
+    p += 32 * done;
+  }
+#endif
   uint64_t a = v[0], b = v[1], c = v[2], d = v[3];
   for (; count > 0; count--, p += 32) {
     a = xxh64_round(a, read64(p));
@@ -63,20 +123,28 @@ uint64_t sk_xxh64_update_twice(sk_xxh64_state *s, const void *data, size_t lengt
   sk_xxh64_state own;
   sk_xxh64_init(&own, 0);
   const uint8_t *p = data;
+#if defined(__x86_64__)
+  if (s->filled == 0 && length >= 32 * STRIPES_AHEAD && products_available()) {
+    const size_t done = 32 * xxh64_two_ahead(s->v, own.v, p, length / 32);
+    s->total += done, own.total += done;
+    p += done;
+    length -= done;
+  }
+#endif
   if (s->filled == 0 && length >= 32) {
     uint64_t a = s->v[0], b = s->v[1], c = s->v[2], d = s->v[3];
     uint64_t e = own.v[0], f = own.v[1], g = own.v[2], h = own.v[3];
     const size_t whole = length / 32 * 32;
     for (const uint8_t *end = p + whole; p < end; p += 32) {
       const uint64_t k = read64(p) * P2, l = read64(p + 8) * P2, m = read64(p + 16) * P2, n = read64(p + 24) * P2;
-      a = rotate64(a + k, 31) * P1, e = rotate64(e + k, 31) * P1;
-      b = rotate64(b + l, 31) * P1, f = rotate64(f + l, 31) * P1;
-      c = rotate64(c + m, 31) * P1, g = rotate64(g + m, 31) * P1;
-      d = rotate64(d + n, 31) * P1, h = rotate64(h + n, 31) * P1;
+      a = xxh64_added(a, k), e = xxh64_added(e, k);
+      b = xxh64_added(b, l), f = xxh64_added(f, l);
+      c = xxh64_added(c, m), g = xxh64_added(g, m);
+      d = xxh64_added(d, n), h = xxh64_added(h, n);
     }
     s->v[0] = a, s->v[1] = b, s->v[2] = c, s->v[3] = d;
     own.v[0] = e, own.v[1] = f, own.v[2] = g, own.v[3] = h;
-    s->total += whole, own.total = whole;
+    s->total += whole, own.total += whole;
     length -= whole;
   }
   sk_xxh64_update(s, p, length);

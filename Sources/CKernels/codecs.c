@@ -77,7 +77,7 @@ int sk_planes_read(sk_planes *p, const uint8_t *stored, size_t stored_count, siz
 }
 
 // Tries all lists of stages on the counts alone: what each stage holds and leaves over follows from how often its symbols occur.
-void sk_planes_choose(sk_planes *p, const uint32_t counts[256], size_t n, size_t low_bytes) {
+void sk_planes_choose(sk_planes *p, const uint32_t counts[256], size_t n) {
   // The most frequent symbols in order; of two as frequent, the smaller first. What never occurs is code 0 of its place.
   uint8_t order[SK_SYMBOLS_MAX] = {0};
   uint32_t often[SK_SYMBOLS_MAX] = {0};
@@ -103,7 +103,7 @@ void sk_planes_choose(sk_planes *p, const uint32_t counts[256], size_t n, size_t
         trial.symbols[s][c] = order[used];
       }
     }
-    lay_out(&trial, low_bytes);
+    lay_out(&trial, 0);
     if (list == 0 || trial.total < best.total) best = trial;
   }
   *p = best;
@@ -174,4 +174,58 @@ uint8_t sk_pairs16_base(const uint8_t *src, size_t n) {
     }
   }
   return (uint8_t)base;
+}
+
+// The logarithm to base 2 with 8 bits behind the point, by squaring: each square that is 2 or more is a bit.
+static uint32_t log2_fixed(uint32_t x) {
+  const int whole = 31 - __builtin_clz(x);
+  uint64_t m = (uint64_t)x << (31 - whole);
+  uint32_t result = (uint32_t)whole << 8;
+  for (int bit = 7; bit >= 0; bit--) {
+    m = m * m >> 31;
+    if (m >> 32 == 0) continue;
+    result |= 1u << bit;
+    m >>= 1;
+  }
+  return result;
+}
+
+#define SEEN_BITS 13
+#define PICKED_SHIFT 61 // one run in eight
+#define RUNS 1024       // that are picked from at a time
+
+// Runs of 6 bytes that were there before are found by their hash, one in eight of them: which ones follows from the bytes alone, so that a
+// repetition is noticed at any distance. A run of 6 bytes covers 6 where it stands alone, and one where it is part of a longer one.
+size_t sk_least_searched(const uint8_t *src, size_t n, size_t element) {
+  uint32_t counts[256], seen[1 << SEEN_BITS] = {0};
+  if (n == 0) return 0;
+  sk_count_bytes_each(src, n, counts);
+  const uint32_t all = log2_fixed((uint32_t)n);
+  uint64_t bits = 0; // of all bytes, with 8 bits behind the point
+  for (int b = 0; b < 256; b++)
+    if (counts[b] > 0) bits += (uint64_t)counts[b] * (all - log2_fixed(counts[b]));
+  uint64_t looked = 0, found = 0;
+  for (size_t i = 0; i + 8 <= n;) {
+    uint64_t picked[RUNS]; // without a branch, which no processor could foresee
+    size_t count = 0;
+    for (size_t runs = 0; runs < RUNS && i + 8 <= n; runs++, i += element) {
+      uint64_t v;
+      memcpy(&v, src + i, 8);
+      const uint64_t hash = (v << 16) * 0x9e3779b97f4a7c15u;
+      picked[count] = hash;
+      count += hash >> PICKED_SHIFT == 0;
+    }
+    for (size_t k = 0; k < count; k++) {
+      const uint32_t tag = (uint32_t)(picked[k] >> 16) | 1;
+      uint32_t *const place = seen + (picked[k] >> (PICKED_SHIFT - SEEN_BITS));
+      found += *place == tag;
+      *place = tag;
+    }
+    looked += count;
+  }
+  const uint64_t all_runs = n < 8 ? 0 : (n - 8) / element + 1;
+  const uint64_t bytes = bits >> 11;
+  // Where far fewer than one in eight were picked, there are few different ones: a short period.
+  if (16 * looked < all_runs || (found > 0 && 6 * found >= looked)) return 0;
+  return looked == 0 ? bytes : bytes - bytes * 6 * found / looked;
 }

@@ -7,6 +7,7 @@
 #define SK_STAGES_MAX 4
 #define SK_SYMBOLS_MAX 16
 #define SK_STAGE_LISTS 6
+#define SK_COUNT_ALL 16384 // of more symbols the first group of four is counted
 
 // A chunk in bit planes, all of its parts inside the stored bytes or planned.
 typedef struct {
@@ -22,9 +23,9 @@ typedef struct {
 // `low_bytes`: of the bits that are no exponent. `limit`: symbols are below it.
 int sk_planes_read(sk_planes *p, const uint8_t *stored, size_t stored_count, size_t n, size_t low_bytes, unsigned limit,
                    size_t *place);
-// The cheapest plan for n symbols of these counts.
-void sk_planes_choose(sk_planes *p, const uint32_t counts[256], size_t n, size_t low_bytes);
-// Writes the header.
+// The list of stages, with their symbols, that n symbols of these counts take the fewest bytes in.
+void sk_planes_choose(sk_planes *p, const uint32_t counts[256], size_t n);
+// Writes the header, given list, symbols and the counts behind each stage.
 void sk_planes_write(const sk_planes *p, uint8_t *dst);
 // counts[b] = how often byte b is there, byte by byte: the slow twin of sk_count_bytes.
 void sk_count_bytes_each(const uint8_t *src, size_t n, uint32_t counts[256]);

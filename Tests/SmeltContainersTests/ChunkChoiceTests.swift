@@ -61,4 +61,47 @@ import Testing
     #expect(try choose(noise(65_536, seed: 2) + weights, .bf16, .fast) == ChunkForm(.bf16Planes))
     #expect(try choose(Array(weights.prefix(65_536)) + noise(4_000_000, seed: 3), .bf16, .fast) == .raw)
   }
+
+  /// What is not tried would not have won: contents between noise and repetition, of which any share is either.
+  @Test(arguments: [DType.bf16, .f16, .f32, .f8E4M3, .i8, .u8, .f8E8M0, .i32])
+  func theBoundLeavesOutWhatCannotWin(dtype: DType) throws {
+    let codec =
+      ChunkCodec.allCases.first { $0.elementBytes * 8 == dtype.bits && ![.raw, .zstd].contains($0) } ?? .zstd
+    var generator = Generator(seed: 11)
+    var contents: [(String, [UInt8])] = []
+    for count in [4096, 65_536, 300_000] {
+      let weights = Array(ChunkCodecTests.weights(codec, count, seed: 3).prefix(count))
+      contents.append(("weights", weights))
+      contents.append(("noise", noise(count, seed: 4)))
+      contents.append(("zeros", [UInt8](repeating: 0, count: count)))
+      for period in [2, 6, 16, 64, 250, 1024, 4096, 10_000] {
+        contents.append(("period \(period)", (0..<count).map { weights[$0 % period % weights.count] }))
+      }
+      for share in [2, 10, 30, 60, 90] {
+        // Runs of 64 bytes, of which a share is an earlier one.
+        var mixed = weights
+        for start in stride(from: 64, to: count - 63, by: 64) where generator.next() % 100 < share {
+          let from = Int(generator.next() % UInt64(start / 64)) * 64
+          mixed.replaceSubrange(start..<start + 64, with: mixed[from..<from + 64])
+        }
+        contents.append(("\(share) % repeated", mixed))
+        // Elements that are zero.
+        var sparse = weights
+        for start in stride(from: 0, to: count - 3, by: 4) where generator.next() % 100 < share {
+          sparse.replaceSubrange(start..<start + 4, with: [0, 0, 0, 0])
+        }
+        contents.append(("\(share) % zeros", sparse))
+      }
+      contents.append(
+        ("text", Array(String(repeating: "A word, 17 more of them; ", count: count / 25 + 1).utf8)))
+    }
+    for mode in [CodecMode.fast, .small] {
+      for (name, content) in contents {
+        let tried = try content.withUnsafeBytes {
+          try ChunkCodec.choose($0, dtype: dtype, mode: mode, triesAll: true)
+        }
+        #expect(try choose(content, dtype, mode) == tried, "\(name), \(content.count) bytes, \(mode)")
+      }
+    }
+  }
 }

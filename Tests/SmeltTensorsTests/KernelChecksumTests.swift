@@ -91,6 +91,28 @@ extension KernelTests {
     #expect(wrong.isEmpty)
   }
 
+  /// On every instruction set the twin's sums, around the lengths from which on products are made ahead.
+  @Test func longXXH64IsTheTwins() {
+    var generator = Generator(seed: 65)
+    let bytes = (0..<5000).map { _ in UInt8.random(in: 0...255, using: &generator) }
+    let lengths = Array(0...70) + Array(505...520) + Array(543...545) + [1023, 1024, 1025, 1055, 1056, 4999]
+    for length in lengths {
+      let expected = Reference.xxh64(Array(bytes[..<length]))
+      onEveryISA { isa in
+        var (state, twice) = (sk_xxh64_state(), sk_xxh64_state())
+        sk_xxh64_init(&state, 0)
+        sk_xxh64_init(&twice, 0)
+        bytes.withUnsafeBytes {
+          #expect(sk_xxh64($0.baseAddress, length, 0) == expected, "\(isa), \(length)")
+          sk_xxh64_update(&state, $0.baseAddress, length / 3)
+          sk_xxh64_update(&state, $0.baseAddress! + length / 3, length - length / 3)
+          #expect(sk_xxh64_update_twice(&twice, $0.baseAddress, length) == expected, "\(isa), \(length)")
+        }
+        #expect(sk_xxh64_final(&state) == expected && sk_xxh64_final(&twice) == expected, "\(isa), \(length)")
+      }
+    }
+  }
+
   /// Both hashes at once, at every place of a stream and for every length.
   @Test func bothHashesAreThoseOfEitherAlone() {
     var generator = Generator(seed: 64)

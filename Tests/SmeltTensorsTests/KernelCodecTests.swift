@@ -99,6 +99,32 @@ extension KernelTests {
     #expect(lists.count >= 4)
   }
 
+  /// Of long contents some groups are counted, and symbols that are in others alone still come back.
+  @Test(arguments: Element.allCases)
+  func longPlanesAreTheirTwins(element: Element) {
+    for n in [16_383, 16_384, 16_385, 16_448, 16_640, 20_001, 40_000] {
+      for (kind, content) in Self.contents(n, element).enumerated() {
+        var source = content
+        // Behind the counted groups, and from then on, another exponent.
+        for i in stride(from: 64 * element.width, to: source.count, by: 256 * element.width) {
+          source[i + element.width - 1] = UInt8(truncatingIfNeeded: 0x11 * (i / 1000 + 1))
+        }
+        let expected = Reference.encodePlanes(source, element)
+        #expect(Reference.decodePlanes(expected, count: n, element) == source)
+        onEveryISA { isa in
+          let what: Comment = "\(isa), \(element), kind \(kind), length \(n)"
+          let (stored, isClean) = Self.encodePlanes(source, element, capacity: expected.count)
+          let isTwin = stored == expected && isClean
+          #expect(isTwin, what)
+          #expect(Self.encodePlanes(source, element, capacity: expected.count - 1) == ([], true), what)
+          let (fault, content, _, clean) = Self.decodePlanes(expected, count: n, element)
+          let isBack = fault == SK_FAULT_NONE && content == source && clean
+          #expect(isBack, what)
+        }
+      }
+    }
+  }
+
   /// What lies is refused by the kernels exactly where the twin refuses it; nothing outside is read or written.
   @Test(arguments: Element.allCases)
   func storedBytesThatLieAreRefused(element: Element) {
@@ -246,5 +272,33 @@ extension KernelTests {
         #expect(isEqual, "\(symbols) symbols, \(n) bytes")
       }
     }
+  }
+
+  /// The bound on what a search for repetitions reaches: the twin's, and near the entropy where nothing is repeated.
+  @Test func leastSearchedIsTheTwins() {
+    let logarithms: [(UInt32, UInt32)] = [
+      (1, 0), (2, 256), (3, 405), (7, 718), (10, 850), (255, 2046), (1_000, 2551), (65_535, 4095),
+      (65_536, 4096), (262_143, 4607), (4_294_967_295, 8191),
+    ]
+    for (x, exact) in logarithms {
+      let found = Reference.logarithm8(x)
+      #expect(found <= exact && exact - found <= 1, "\(x): \(found), \(exact)")
+    }
+    var generator = Generator(seed: 21)
+    for n in Array(0...40) + [255, 4096, 65_536, 65_537] {
+      for values in [1, 2, 7, 256] as [UInt64] {
+        var bytes = (0..<n).map { _ in UInt8(generator.next() % values) }
+        for repeats in [false, true] where n >= 64 || !repeats {
+          if repeats { for i in n / 2..<n { bytes[i] = bytes[i - n / 2] } }
+          for element in [1, 2, 4, 8] {
+            let found = Self.exactly(bytes) { sk_least_searched($0, n, element) }
+            #expect(found == Reference.leastSearched(bytes, element: element), "\(n), \(values), \(element)")
+          }
+        }
+      }
+    }
+    let random = (0..<65_536).map { _ in UInt8(truncatingIfNeeded: generator.next()) }
+    #expect((65_000...65_536).contains(Reference.leastSearched(random, element: 2)))
+    #expect(Reference.leastSearched(random + random, element: 2) == 0)
   }
 }

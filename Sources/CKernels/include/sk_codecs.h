@@ -63,6 +63,11 @@ uint8_t sk_pairs16_base(const uint8_t *src, size_t n);
 // counts[b] = how often byte b is there, of 256. Fast where a few bytes are most of them. Swift twin: a loop.
 void sk_count_bytes(const uint8_t *src, size_t n, uint32_t *counts);
 
+// About the fewest bytes that a search for repetitions with a Huffman code behind it makes of n < 2^18 bytes, in elements of `element`
+// bytes: the entropy of the bytes, less what repetitions of 6 bytes may cover. In whole numbers, the same on every machine.
+// Swift twin: Reference.leastSearched.
+size_t sk_least_searched(const uint8_t *src, size_t n, size_t element);
+
 #ifdef __cplusplus
 }
 #endif

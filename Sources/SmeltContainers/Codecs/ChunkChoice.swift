@@ -1,5 +1,6 @@
 // Which codec a frame gets: the candidates of its dtype, tried on a sample. Formats/codecs.md, section 7.
 
+internal import CKernels
 internal import SmeltStorage
 package import SmeltTensors
 
@@ -76,11 +77,16 @@ extension ChunkCodec {
 
   /// Decides how a frame is stored: each candidate codes sixteen evenly spread slices of 4 KiB; the smallest result wins, if it saves 2 %
   /// of the content, and what inflates slowly is charged for it. Depends on the content only.
-  /// - Parameter content: of the whole frame, or as much of it as there is.
+  ///
+  /// Of weights a search for repetitions hardly ever wins, and takes ten times as long as everything else: it is not tried where a bound
+  /// says that it cannot.
+  /// - Parameters:
+  ///   - content: of the whole frame, or as much of it as there is.
+  ///   - triesAll: whether it is tried all the same.
   /// - Throws: `RequestError` io when zstd has no memory.
-  package static func choose(_ content: UnsafeRawBufferPointer, dtype: DType, mode: CodecMode) throws
-    -> ChunkForm
-  {
+  package static func choose(
+    _ content: UnsafeRawBufferPointer, dtype: DType, mode: CodecMode, triesAll: Bool = false
+  ) throws -> ChunkForm {
     let forms = candidates(for: dtype, mode: mode)
     guard content.count >= smallestCompressed, !forms.isEmpty else { return .raw }
     // SAFETY: freed on every way out; `gather` fills all of the sample or returns the content itself, and what is coded of either
@@ -95,8 +101,14 @@ extension ChunkCodec {
     var best = ChunkForm.raw
     var bestSize = slices.count - slices.count / 50
     for form in forms {
+      let handicap = slices.count * form.handicap(among: forms, mode: mode) / 1000
+      if form.searchesMatches, !triesAll,
+        leastSearched(slices, dtype, isGathered: content.count > slices.count) + handicap >= bestSize
+      {
+        continue
+      }
       guard let size = try form.encode(slices, into: coded) else { continue }
-      let charged = size + slices.count * form.handicap(among: forms, mode: mode) / 1000
+      let charged = size + handicap
       if charged < bestSize {
         best = form
         bestSize = charged
@@ -105,15 +117,26 @@ extension ChunkCodec {
     return best
   }
 
+  /// About the fewest bytes that zstd's search makes of a sample: twice that of its first half, where it is gathered.
+  private static func leastSearched(_ sample: UnsafeRawBufferPointer, _ dtype: DType, isGathered: Bool) -> Int
+  {
+    let shares = isGathered ? 2 : 1
+    return shares
+      * sk_least_searched(
+        sample.baseAddress?.assumingMemoryBound(to: UInt8.self), sample.count / shares, max(1, dtype.bits / 8)
+      )
+  }
+
   /// The slices side by side, or all of the content when there is no more than that. Slices start at multiples of 64, so that they
-  /// hold whole elements.
+  /// hold whole elements; every other one comes first, so that half of the sample is of all of the content too.
   private static func gather(_ content: UnsafeRawBufferPointer, into sample: UnsafeMutableRawBufferPointer)
     -> UnsafeRawBufferPointer
   {
     guard content.count > sample.count else { return content }
     for index in 0..<sliceCount {
       let start = (content.count - sliceBytes) / 64 * index / (sliceCount - 1) * 64
-      UnsafeMutableRawBufferPointer(rebasing: sample[index * sliceBytes..<(index + 1) * sliceBytes])
+      let place = (index / 2 + index % 2 * (sliceCount / 2)) * sliceBytes
+      UnsafeMutableRawBufferPointer(rebasing: sample[place..<place + sliceBytes])
         .copyMemory(from: UnsafeRawBufferPointer(rebasing: content[start..<start + sliceBytes]))
     }
     return UnsafeRawBufferPointer(sample)

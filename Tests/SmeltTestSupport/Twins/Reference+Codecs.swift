@@ -8,6 +8,43 @@ extension Reference {
     }
   }
 
+  /// `sk_xxh64`: the public specification of XXH64, stripe after stripe.
+  package static func xxh64(_ bytes: [UInt8], seed: UInt64 = 0) -> UInt64 {
+    let (p1, p2, p3, p4, p5): (UInt64, UInt64, UInt64, UInt64, UInt64) = (
+      0x9E37_79B1_85EB_CA87, 0xC2B2_AE3D_27D4_EB4F, 0x1656_67B1_9E37_79F9, 0x85EB_CA77_C2B2_AE63,
+      0x27D4_EB2F_1656_67C5
+    )
+    func rotated(_ x: UInt64, _ count: UInt64) -> UInt64 { x << count | x >> (64 - count) }
+    func number(_ place: Int, _ count: Int) -> UInt64 {
+      bytes[place..<place + count].reversed().reduce(0) { $0 << 8 | UInt64($1) }
+    }
+    func round(_ sum: UInt64, _ input: UInt64) -> UInt64 { rotated(sum &+ input &* p2, 31) &* p1 }
+    var sums = [seed &+ p1 &+ p2, seed &+ p2, seed, seed &- p1]
+    var place = 0
+    while bytes.count - place >= 32 {
+      for lane in 0..<4 { sums[lane] = round(sums[lane], number(place + 8 * lane, 8)) }
+      place += 32
+    }
+    var hash = seed &+ p5
+    if bytes.count >= 32 {
+      hash = zip(sums, [1, 7, 12, 18]).reduce(0) { $0 &+ rotated($1.0, $1.1) }
+      for sum in sums { hash = (hash ^ round(0, sum)) &* p1 &+ p4 }
+    }
+    hash &+= UInt64(bytes.count)
+    while bytes.count - place >= 8 {
+      hash = rotated(hash ^ round(0, number(place, 8)), 27) &* p1 &+ p4
+      place += 8
+    }
+    if bytes.count - place >= 4 {
+      hash = rotated(hash ^ number(place, 4) &* p1, 23) &* p2 &+ p3
+      place += 4
+    }
+    for byte in bytes[place...] { hash = rotated(hash ^ UInt64(byte) &* p5, 11) &* p1 }
+    hash = (hash ^ hash >> 33) &* p2
+    hash = (hash ^ hash >> 29) &* p3
+    return hash ^ hash >> 32
+  }
+
   // MARK: Bit planes. Formats/codecs.md, section 4
 
   /// The bits of each stage, by the number in the first byte of a chunk.
@@ -66,30 +103,34 @@ extension Reference {
   /// `sk_planes16_encode`, `sk_planes8_encode` of whole elements, however long the result is.
   package static func encodePlanes(_ bytes: [UInt8], _ element: PlaneElement) -> [UInt8] {
     let parts = (0..<bytes.count / element.width).map { element.take(bytes, $0) }
-    let counts = parts.reduce(into: [UInt8: Int]()) { $0[$1.symbol, default: 0] += 1 }
+    let counted =
+      parts.count <= 16_384
+      ? parts
+      : stride(from: 0, through: parts.count - 64, by: 256).flatMap { parts[$0..<$0 + 64] }
+    let counts = counted.reduce(into: [UInt8: Int]()) { $0[$1.symbol, default: 0] += 1 }
     let order = counts.sorted { ($1.value, $0.key) < ($0.value, $1.key) }.map(\.key)
-    let low = element.pack(parts.map(\.low))
-    var best: [UInt8] = []
-    for list in stageLists.indices {
+    func coded(_ symbols: [UInt8], _ list: Int) -> (header: [UInt8], body: [UInt8]) {
       var header = [UInt8(list), 0, 0, 0]
-      var symbols: [UInt8] = []
+      var names: [UInt8] = []
       var planes: [UInt8] = []
-      var left = parts.map(\.symbol)
+      var left = symbols
       for bits in stageLists[list] {
         let escape = (1 << bits) - 1
-        let named = Array(order.dropFirst(symbols.count).prefix(escape))
-        let codes = left.map { named.firstIndex(of: $0) ?? escape }
+        let named = Array(order.dropFirst(names.count).prefix(escape))
+        let all = named + [UInt8](repeating: 0, count: escape - named.count)
+        let codes = left.map { all.firstIndex(of: $0) ?? escape }
         planes += bitPlanes(codes, bits: bits)
         left = zip(left, codes).filter { $1 == escape }.map(\.0)
         header += bytesOf(UInt32(left.count))
-        symbols += named + [UInt8](repeating: 0, count: escape - named.count)
+        names += all
       }
-      header += [UInt8](repeating: 0, count: 20 - header.count) + symbols
-      header += [UInt8](repeating: 0, count: 36 - header.count)
-      let stored = header + low + planes + left
-      if list == 0 || stored.count < best.count { best = stored }
+      header += [UInt8](repeating: 0, count: 20 - header.count) + names
+      return (header + [UInt8](repeating: 0, count: 36 - header.count), planes + left)
     }
-    return best
+    let sizes = stageLists.indices.map { coded(counted.map(\.symbol), $0).body.count }
+    let list = sizes.indices.min { (sizes[$0], $0) < (sizes[$1], $1) } ?? 0
+    let (header, body) = coded(parts.map(\.symbol), list)
+    return header + element.pack(parts.map(\.low)) + body
   }
 
   /// `sk_planes16_decode`, `sk_planes8_decode`: `count` elements, or nil where a rule is broken.
@@ -176,5 +217,45 @@ extension Reference {
     let nibbles = parts.map { Int(base) - Int($0.symbol) }.map { (0..<15).contains($0) ? UInt8($0) : 15 }
     let escapes = zip(parts, nibbles).filter { $1 == 15 }.map(\.0.symbol)
     return (packGroups(nibbles), parts.map(\.low), escapes)
+  }
+
+  // MARK: What a search for repetitions can reach
+
+  /// log2(x) with 8 bits behind the point: a square that is 2 or more is a bit.
+  package static func logarithm8(_ x: UInt32) -> UInt32 {
+    let whole = 31 - x.leadingZeroBitCount
+    var square = UInt64(x) << UInt64(31 - whole)
+    return (0..<8).reduce(UInt32(whole)) { result, _ in
+      square = (square * square) >> 31
+      let bit = UInt32(square >> 32)
+      square >>= UInt64(bit)
+      return result << 1 | bit
+    }
+  }
+
+  /// `sk_least_searched`: the entropy of the bytes, less what runs of 6 bytes that were there before may cover.
+  package static func leastSearched(_ bytes: [UInt8], element: Int) -> Int {
+    guard !bytes.isEmpty else { return 0 }
+    var counts = [UInt32](repeating: 0, count: 256)
+    for byte in bytes { counts[Int(byte)] += 1 }
+    let bits = counts.filter { $0 > 0 }.reduce(0 as UInt64) {
+      $0 + UInt64($1) * UInt64(logarithm8(UInt32(bytes.count)) - logarithm8($1))
+    }
+    var seen = [UInt32](repeating: 0, count: 8192)
+    var (looked, found) = (0 as UInt64, 0 as UInt64)
+    for start in stride(from: 0, through: bytes.count - 8, by: element) {
+      let run = bytes[start..<start + 6].reversed().reduce(0 as UInt64) { $0 << 8 | UInt64($1) }
+      let hash = (run << 16) &* 0x9E37_79B9_7F4A_7C15
+      guard hash >> 61 == 0 else { continue }
+      let (tag, place) = (UInt32(truncatingIfNeeded: hash >> 16) | 1, Int(hash >> 48))
+      looked += 1
+      if seen[place] == tag { found += 1 }
+      seen[place] = tag
+    }
+    let entropy = bits >> 11
+    let runs = stride(from: 0, through: bytes.count - 8, by: element).underestimatedCount
+    guard 16 * looked >= UInt64(runs) else { return 0 }
+    guard found > 0 else { return Int(entropy) }
+    return 6 * found >= looked ? 0 : Int(entropy - entropy * 6 * found / looked)
   }
 }
