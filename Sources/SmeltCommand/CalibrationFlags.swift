@@ -31,12 +31,13 @@ struct CalibrationFlags: ParsableArguments {
   }
 
   /// Refuses options that do not go together.
-  /// - Throws: `ValidationError`.
+  /// - Throws: `RequestError` usage, `ValidationError`.
   func check(_ scheme: SchemeOptions, _ share: ShareOptions) throws {
     let hasBudget = try method.budget() != nil
     let isCoded = scheme.scheme?.lowercased() == Budget.codedScheme
     guard !hasBudget || scheme.deployment == nil else {
-      throw ValidationError("--for chooses the scheme: leave --target-size and --bits away")
+      throw RequestError(
+        .usage, "--for chooses the scheme, and so do --target-size and --bits", help: "omit one of them")
     }
     guard !hasBudget || scheme.recipe == nil && (isCoded || !calibration.isEmpty && scheme.scheme == nil)
     else {
@@ -56,8 +57,7 @@ struct CalibrationFlags: ParsableArguments {
         "--shard goes with --statistics of `smelt calibrate`, not with --calibration, --target-size or --bits"
       )
     }
-    // An unknown name is refused by `run`: what is thrown here would get another exit status.
-    let needsInputs = (try? method.options().needsInputs) ?? false
+    let needsInputs = try method.options().needsInputs
     guard !calibration.isEmpty || !needsInputs else {
       throw ValidationError(
         "\(method.method.map { "--method \($0)" } ?? "--distill") needs --calibration")

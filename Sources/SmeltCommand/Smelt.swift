@@ -84,7 +84,10 @@ struct Smelt: ParsableCommand {
       // Help and version are the parser's own words.
       let code = exitCode(for: error)
       guard code != .success, !(error is ExitCode) else { Smelt.exit(withError: error) }
-      end(RequestError(refusal: message(for: error), of: given).description, code.rawValue)
+      let refusal = RequestError(refusal: error, message(for: error), of: given)
+      // The parser knows the status of its own errors alone.
+      let isOwn = RequestError(inside: error) != nil
+      end(refusal.description, isOwn ? refusal.exitStatus : code.rawValue)
     }
   }
 
@@ -133,6 +136,10 @@ extension Smelt {
     for word in arguments.prefix(2) where word != "help" {
       guard !word.hasPrefix("-") else { return }
       guard let command = commands.first(where: { $0.configuration.commandName == word }) else {
+        let isFirst = commands.count == configuration.subcommands.count
+        if isFirst, let known = Habits.commands.first(where: { $0.words.contains(word) }) {
+          throw RequestError(.usage, "there is no command '\(word)' here", help: known.answer)
+        }
         let shown = commands.filter { $0.configuration.shouldDisplay }
         throw unknownName(word, kind: "command", among: shown.compactMap { $0.configuration.commandName })
       }

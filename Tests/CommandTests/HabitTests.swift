@@ -47,6 +47,9 @@ import Testing
       "evaluate v4 --file t --bytes --chunks 1 -c 3 | cut -c 1-20",
       "evaluate v4 --context 3 --tokens-limit 3 --text t --bytes | cut -c 1-20"
     ),
+    (
+      "evaluate v4 -f t --bytes -c 3 | cut -c 1-20", "evaluate v4 --text t --bytes --context 3 | cut -c 1-20"
+    ),
   ])
   func habitsMeanWhatTheySay(habit: String, ours: String) throws {
     let shell = Shell()
@@ -108,7 +111,19 @@ import Testing
     ("convert v4 o.gguf Q4_K_MM", "unknown scheme 'Q4_K_MM'", "did you mean q4_k_m?"),
     ("convert v4 o.gguf q8_0 --scheme q4_0", "the scheme is 'q8_0' and, by --scheme, 'q4_0'", ""),
     ("convert v4 o.gguf -o p.gguf --scheme q4_0", "the result is 'o.gguf' and, by --output, 'p.gguf'", ""),
-    ("quantize v4 Q4_K_M", "'Q4_K_M' is a scheme", "smelt quantize --help"),
+    ("quantize v4 Q4_K_M", "'Q4_K_M' is a scheme", "MODEL OUT.gguf Q4_K_M"),
+    ("quantize v4 o --bits 4 --for vllm-h100", "--for chooses the scheme", "omit one of them"),
+    ("quantize v4 o --scheme q8_0 --for vllm-h100", "--for chooses the scheme", "omit one of them"),
+    ("quantize v4 o W8A8 --method nope --calibration t", "unknown method 'nope'", "known: "),
+    ("verify v4 v4 --text t --shard 1/2", "--shard needs --json FILE", "the parts go to FILE.parts"),
+    ("calibrate v4 s --text t --shard 1/2 --resume", "--shard needs no --resume", "omit it"),
+    ("verify v4 v4 -f t", "unexpected argument 't'", "--text t; -f is --overwrite"),
+    ("diff v4 v4 -f t", "unexpected argument 't'", "-f is --overwrite"),
+    ("evaluate v4 -f", "missing value for '--text <file>'", ""),
+    ("generate v4 -f t", "there is no option -f here", "--prompt \"$(cat FILE)\""),
+    ("perplexity v4 -f t", "there is no command 'perplexity' here", "smelt evaluate MODEL --text FILE"),
+    ("imatrix v4 -f t", "there is no command 'imatrix' here", "smelt calibrate MODEL"),
+    ("bench run", "unknown command 'run'", ""),
     ("convert v4 o.gguf --pure", "there is no option --pure here", "--recipe FILE"),
     (
       "convert v4 o.gguf --leave-output-tensor", "there is no option --leave-output-tensor here", ":keep-head"
@@ -148,8 +163,18 @@ import Testing
     ("job slurm v4 o --nodes 2 int8 --nope 5", "unknown option '--nope'", "convert --help"),
     ("job slurm v4 o --nodes 2 --dry-run", "--dry-run in a job", "only printed"),
     ("job slurm v4 o --nodes 2 --shard 1/2", "--shard in a job", "omit it"),
-    ("convert v4 UD-Q4_K_XL", "'UD-Q4_K_XL' is a mixture", ""),
-    ("convert v4 iq2_xxs", "'iq2_xxs' is read, not written", ""),
+    (
+      "convert v4 UD-Q4_K_XL", "'UD-Q4_K_XL' is a mixture that llama-quantize does not have\n",
+      "nearest: q4_k_m"
+    ),
+    (
+      "convert v4 iq2_xxs", "'iq2_xxs' is read, not written: smelt has no search for its codes\n",
+      "nearest that suits any model: q2_k"
+    ),
+    (
+      "job slurm v4 iq3_m --nodes 2", "'iq3_m' is read, not written: smelt has no search for its codes\n",
+      "q3_k"
+    ),
     ("convert v4 o.gguf UD-Q8_K_XL", "'UD-Q8_K_XL' is a mixture", "nearest: q8_0"),
     ("convert v4 o.gguf q8_1", "'q8_1' is a type of activations", "nearest: q8_0"),
     ("job slurm v4 o --nodes 2 --scheme nope", "unknown scheme 'nope'", "known: keep"),

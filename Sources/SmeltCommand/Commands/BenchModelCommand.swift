@@ -54,7 +54,8 @@ struct BenchModelCommand: ParsableCommand {
       throw ValidationError("\(name) is \(value), expected \(range.lowerBound) to \(range.upperBound)")
     }
     guard !lengths.isEmpty || decode > 0 || calibrate > 0 else {
-      throw ValidationError("nothing is left to measure; give --prefill, --decode or --calibrate")
+      throw RequestError(
+        .usage, "nothing is left to measure", help: "give --prefill, --decode or --calibrate above 0")
     }
   }
 

@@ -53,10 +53,13 @@ struct CalibrateCommand: ParsableCommand {
     _ = try named.path(statistics, "statistics")
     guard parts.shard != nil else { return }
     guard starved.report == nil else {
-      throw ValidationError("--report shows all of a calibration, --shard makes a part of one")
+      throw RequestError(
+        .usage, "--report shows all of a calibration, --shard makes a part of one",
+        help: "omit it: `smelt join` puts the parts together")
     }
     guard !resume else {
-      throw ValidationError("--shard needs no --resume: what a task finds done is not done again")
+      throw RequestError(
+        .usage, "--shard needs no --resume", help: "omit it: what a task finds done is not done again")
     }
   }
 

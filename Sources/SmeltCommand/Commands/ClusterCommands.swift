@@ -152,7 +152,8 @@ struct JobOptions: ParsableArguments {
     }
     if verb == .verify {
       guard let report, report != "-" else {
-        throw ValidationError("--verb verify needs --json FILE: the report that the parts are joined to")
+        throw RequestError(
+          .usage, "--verb verify needs --json FILE", help: "it is the report that the parts are joined to")
       }
       script.joined = JobOptions.placed(report)
     }

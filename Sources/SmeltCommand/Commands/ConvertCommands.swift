@@ -116,11 +116,14 @@ struct SchemeOptions: ParsableArguments {
       ("--max-part-size", maxPartSize), ("--unit-size", share?.unitSize),
     ] {
       guard let size, size.bytes < 4096 else { continue }
-      throw ValidationError(
-        "\(name) is \(size.bytes) bytes, less than any file takes; give a unit, for example 5GB")
+      throw RequestError(
+        .usage, "\(name) is \(size.bytes) bytes, less than any file takes",
+        help: "give a unit, for example 5GB")
     }
     guard deployment == nil || scheme == nil && recipe == nil else {
-      throw ValidationError("--for chooses the scheme: leave --scheme and --recipe away")
+      throw RequestError(
+        .usage, "--for chooses the scheme, and \(scheme == nil ? "--recipe" : "--scheme") is given",
+        help: "omit one of them")
     }
     return ConversionRequest(
       scheme: scheme, deployment: try deployment.map { try Deployment.named($0) }, recipePath: recipe,

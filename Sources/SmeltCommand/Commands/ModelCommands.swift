@@ -98,10 +98,14 @@ struct CheckCommand: ParsableCommand {
   func validate() throws {
     if let tp, !(1...65_536).contains(tp) { throw ValidationError("--tp must be from 1 to 65536") }
     guard rederiving.source == nil || engine == nil && !checksums else {
-      throw ValidationError("--rederive compares bytes: leave --for and --checksums away")
+      throw RequestError(
+        .usage, "--rederive compares bytes, which neither --for nor --checksums does",
+        help: "give one of them")
     }
     guard engine == nil else {
-      guard !checksums else { throw ValidationError("--checksums scans, --for does not: give one of them") }
+      guard !checksums else {
+        throw RequestError(.usage, "--checksums scans, --for does not", help: "give one of them")
+      }
       return
     }
     guard engineVersion == nil, shortVersion == nil, tp == nil, !strict else {

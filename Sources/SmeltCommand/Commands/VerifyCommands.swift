@@ -121,7 +121,9 @@ struct VerifyCommand: ParsableCommand {
       throw ValidationError("--statistics is for --activations static-int8 and static-fp8")
     }
     guard engine == nil || activations == nil else {
-      throw ValidationError("--as rounds activations as the engine does: omit --activations")
+      throw RequestError(
+        .usage, "--as rounds activations as the engine does, and --activations is given",
+        help: "omit one of them")
     }
     if let minTop1, !(0...1).contains(minTop1) { throw ValidationError("--min-top1 must be from 0 to 1") }
   }

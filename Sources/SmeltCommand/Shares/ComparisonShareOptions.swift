@@ -37,10 +37,11 @@ struct ComparisonShareOptions: ParsableArguments {
       return
     }
     guard let json, json != "-" else {
-      throw ValidationError("--shard needs --json FILE: the parts go to FILE.parts")
+      throw RequestError(.usage, "--shard needs --json FILE", help: "the parts go to FILE.parts")
     }
     guard !others else {
-      throw ValidationError("--html and --seal are for a whole report: --html goes to `smelt join`")
+      throw RequestError(
+        .usage, "--html and --seal are for a whole report", help: "give --html to `smelt join`")
     }
   }
 

@@ -35,8 +35,9 @@ struct ShareOptions: ParsableArguments {
   /// Refuses a statement about a share: there is a result when all are joined.
   func refuse(_ stating: AttestOption) throws {
     guard shard == nil || stating.attest == nil else {
-      throw ValidationError(
-        "--attest speaks of a result, --shard makes a share of one: give it to `smelt join`")
+      throw RequestError(
+        .usage, "--attest speaks of a result, --shard makes a share of one",
+        help: "give --attest to `smelt join`")
     }
   }
 }

@@ -8,7 +8,7 @@ enum Habits {
   /// Commands that make weights.
   private static let makers: Set<String> = ["plan", "convert", "quantize"]
   /// Commands that cut a text into windows.
-  private static let readers: Set<String> = ["calibrate", "quantize", "verify", "evaluate"]
+  static let readers: Set<String> = ["calibrate", "quantize", "verify", "evaluate"]
   /// Commands that have an output of their own name.
   private static let writers: Set<String> = makers.union(["calibrate", "logits", "join"])
 
@@ -25,7 +25,7 @@ enum Habits {
       writers.subtracting(["plan"]).union(["verify", "compare", "diff"])
     ),
     (["-c", "--ctx-size"], "--context", readers),
-    (["--file"], "--text", ["calibrate", "verify", "evaluate"]),
+    (["--file"], "--text", ["calibrate", "verify", "evaluate"]), (["-f"], "--text", ["evaluate"]),
     (["-n", "--n-predict", "--predict", "--max-new-tokens"], "--max-tokens", ["generate"]),
     (["-p"], "--prompt", ["generate"]), (["--temp"], "--temperature", ["generate"]),
     (["-s"], "--seed", ["generate"]),
@@ -84,6 +84,29 @@ enum Habits {
     ),
   ]
 
+  /// The same where a command alone lacks what the word means.
+  private static let ownAnswers: [(command: String, words: [String], answer: String)] = [
+    ("generate", ["-f", "--file"], "--prompt takes the text itself: --prompt \"$(cat FILE)\"")
+  ]
+
+  /// Commands of other programs, and what there is instead.
+  static let commands: [(words: [String], answer: String)] = [
+    (["perplexity", "ppl", "eval"], "`smelt evaluate MODEL --text FILE` prints the perplexity"),
+    (["imatrix"], "`smelt calibrate MODEL matrix.gguf --text FILE` makes an importance matrix"),
+    (["info", "show", "ls", "list"], "`smelt inspect MODEL` says what a model holds"),
+    (["run", "chat", "cli"], "`smelt generate MODEL --prompt TEXT` continues a text"),
+    (["validate", "lint"], "`smelt check MODEL` holds every rule and checksum against the files"),
+    (["compress", "pack"], "`smelt convert MODEL out.ingot` compresses without loss"),
+    (
+      ["export", "dequantize"],
+      "`smelt convert MODEL OUT/ --scheme bf16`, or f16 or f32, writes plain numbers"
+    ),
+    (
+      ["download", "pull", "fetch"],
+      "every command takes an address, hf://org/name: `smelt convert hf://org/name OUT/`"
+    ),
+  ]
+
   /// The words of a command line in the spelling of this program.
   /// - Throws: `RequestError` usage for words that are answered with a sentence, and for `-` in place of a name.
   static func rewritten(_ arguments: [String]) throws -> [String] {
@@ -99,8 +122,11 @@ enum Habits {
       let name = word.hasPrefix("-") ? String(word.prefix { $0 != "=" }) : word
       let value = name == word ? nil : String(word.dropFirst(name.count + 1))
       try refuseDash(word, name, value, after: words.last, command)
-      if let found = answers.first(where: { $0.words.contains(name) }), !isJob {
-        throw RequestError(.usage, "there is no option \(name) here", help: found.answer)
+      let answer =
+        answers.first { $0.words.contains(name) }?.answer
+        ?? ownAnswers.first { $0.command == command && $0.words.contains(name) }?.answer
+      if let answer, !isJob {
+        throw RequestError(.usage, "there is no option \(name) here", help: answer)
       }
       if ["--no-color", "--no-colour"].contains(word) {
         words.append("--color=never")

@@ -12,13 +12,19 @@ struct OutputOption: ParsableArguments {
   var output: String?
 
   /// The result of the option or of its operand.
-  /// - Throws: `ValidationError` for none and for both.
+  /// - Throws: `ValidationError` for none, `RequestError` usage for both.
   func path(_ operand: String?, _ name: String = "result") throws -> String {
     guard output == nil || operand == nil else {
-      throw ValidationError("the \(name) is '\(operand ?? "")' and, by --output, '\(output ?? "")': give one")
+      throw OutputOption.twice(name, operand ?? "", "--output", output ?? "")
     }
     guard let path = output ?? operand else { throw ValidationError("missing the operand <\(name)>") }
     return path
+  }
+
+  /// What is said where an operand and an option name the same thing.
+  static func twice(_ name: String, _ operand: String, _ option: String, _ value: String) -> RequestError {
+    RequestError(
+      .usage, "the \(name) is '\(operand)' and, by \(option), '\(value)'", help: "give one of them")
   }
 }
 
@@ -40,7 +46,7 @@ struct ResultOperands: ParsableArguments {
   /// Sorts the operands.
   /// - Parameter scheme: what --scheme says.
   /// - Returns: the scheme.
-  /// - Throws: `ValidationError`.
+  /// - Throws: `RequestError` usage, `ValidationError`.
   mutating func settle(_ scheme: String?) throws -> String? {
     var operands = [result, word].compactMap { $0 }
     if option.output == nil {
@@ -50,21 +56,21 @@ struct ResultOperands: ParsableArguments {
       path = option.output ?? ""
     }
     guard operands.count < 2 else {
-      throw ValidationError("the result is '\(operands[0])' and, by --output, '\(path)': give one")
+      throw OutputOption.twice("result", operands[0], "--output", path)
     }
     guard let operand = operands.first else {
       guard scheme == nil, option.output == nil else { return scheme }
-      if let refusal = SchemeName.refusal(ofResult: path) {
-        throw ValidationError(refusal.problem + (refusal.help.map { "; \($0)" } ?? ""))
-      }
+      if let refusal = SchemeName.refusal(ofResult: path) { throw refusal }
       guard SchemeName.isKnown(path) else { return scheme }
-      throw ValidationError("'\(path)' is a scheme: name the result before it")
+      throw RequestError(
+        .usage, "'\(path)' is a scheme, and there is no result",
+        help: "name the result before it: MODEL OUT.gguf \(path)")
     }
     guard option.output == nil || SchemeName.isKnown(operand) else {
-      throw ValidationError("the result is '\(operand)' and, by --output, '\(path)': give one")
+      throw OutputOption.twice("result", operand, "--output", path)
     }
     guard scheme == nil || scheme == operand else {
-      throw ValidationError("the scheme is '\(operand)' and, by --scheme, '\(scheme ?? "")': give one")
+      throw OutputOption.twice("scheme", operand, "--scheme", scheme ?? "")
     }
     return operand
   }

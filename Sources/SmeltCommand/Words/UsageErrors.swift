@@ -5,16 +5,35 @@ import SmeltPipeline
 import SmeltStorage
 
 extension RequestError {
+  /// What one of our own checks threw while a command line was parsed; nil where there is nothing of the kind.
+  ///
+  /// The parser packs it into errors of its own, which are not public and show its words alone: kind and help would be lost.
+  init?(inside error: Any) {
+    if let own = error as? RequestError {
+      self = own
+      return
+    }
+    let inside = Mirror(reflecting: error)
+    guard error is any Error || inside.displayStyle == .tuple,
+      let own = inside.children.lazy.compactMap({ RequestError(inside: $0.value) }).first
+    else { return nil }
+    self = own
+  }
+
   /// The parser's refusal of a command line.
   /// - Parameters:
+  ///   - error: what it threw.
   ///   - message: its words, without usage and help.
   ///   - arguments: the words of the command line.
-  init(refusal message: String, of arguments: [String]) {
+  init(refusal error: any Error, _ message: String, of arguments: [String]) {
     let command = UsageErrors.command(arguments)
     var problem = message
     // The parser looks for unknown options last, when their values were taken for operands.
     if !problem.contains("nknown option"), let unknown = UsageErrors.unknownOption(arguments, command) {
       problem = "unknown option '\(unknown.name)'" + (unknown.near.map { ". Did you mean '\($0)'?" } ?? "")
+    } else if let own = RequestError(inside: error) {
+      self = own
+      return
     }
     var help = "smelt \((command + ["--help"]).joined(separator: " ")) shows operands, options and an example"
     if command.first == "job" { help += ", smelt \(Habits.jobVerb(arguments[...])) --help the verb's" }
@@ -26,6 +45,10 @@ extension RequestError {
       let file = arguments.firstIndex(of: "--json").flatMap { arguments.dropFirst($0 + 1).first }
       if let file, file.hasSuffix(".json"), !Habits.reporters.contains(command.first ?? "") {
         help = "--json prints to stdout: … --json > \(file)"
+      } else if zip(arguments, arguments.dropFirst()).contains(where: { $0 == "-f" && $1 == operand }) {
+        let takesText = Habits.readers.contains(command.first ?? "")
+        help =
+          (takesText ? "texts are given by --text \(operand); " : "") + "-f is --overwrite, without a value"
       } else if Int(operand) != nil, SchemeOptions.takers.contains(command.first ?? "") {
         help = "threads are given by -t \(operand)"
       }
