@@ -6,14 +6,19 @@ import SmeltQuantization
 import SmeltStorage
 import SmeltTensors
 import SmeltTestSupport
+import Synchronization
 import Testing
 
-/// Weights that write down by which names something was multiplied, and refuse to read one of them.
+/// Weights that count how often one is read, multiply by nothing, and refuse to read one of them.
 private struct Watched<Base: Weights>: Weights {
   let base: Base
   let damaged: WeightName?
+  let reads = Reads()
+
+  final class Reads: Sendable { let count = Atomic<Int>(0) }
 
   func weight(_ name: WeightName) throws -> Weight {
+    reads.count.add(1, ordering: .relaxed)
     if name == damaged { throw FormatError(.codeNaN, subject: name.description, "is damaged") }
     return try base.weight(name)
   }
@@ -30,13 +35,16 @@ private struct Watched<Base: Weights>: Weights {
     let head = try #require(
       family.weights.first { $0.role == .outputHead } ?? family.weights.first { $0.role == .embedding })
     let other = try #require(family.weights.first { $0.role == .attention && $0.isMultiplied })
-    let weights = HeadInputs(Watched(base: base, damaged: nil), of: family)
+    let watched = Watched(base: base, damaged: nil)
+    let weights = HeadInputs(watched, of: family)
     let x = Matrix(
       rows: 2, columns: head.shape.columns, values: Array(repeating: 1, count: 2 * head.shape.columns))
     let y = try weights.multiply(x, head.name, rows: nil, parallel: .serial)
     #expect(y.rows == 2 && y.columns == head.shape.rows && y.values.allSatisfy { $0 == 0 })
     let part = try weights.multiply(x, head.name, rows: 1..<4, parallel: .serial)
     #expect(part.columns == 3 && part.values.allSatisfy { $0 == 0 })
+    // Once for all tokens: it may come from another machine.
+    #expect(watched.reads.count.load(ordering: .relaxed) == 1)
     #expect(try weights.multiply(x, other.name, rows: nil, parallel: .serial).values == [7, 7])
     let damaged = HeadInputs(Watched(base: base, damaged: head.name), of: family)
     #expect(throws: FormatError.self) { try damaged.multiply(x, head.name, rows: nil, parallel: .serial) }

@@ -57,7 +57,6 @@ package struct Refinement: Sendable, Hashable {
       // A block of rows at a time, so that the floats of a whole weight are never there at once.
       let step = 256
       for first in stride(from: range.lowerBound, to: range.upperBound, by: step) {
-        try Interrupt.check()
         let some = first..<min(range.upperBound, first + step)
         let original = source.decode(rows: some)
         var states = values.withUnsafeBufferPointer { values in
@@ -72,7 +71,7 @@ package struct Refinement: Sendable, Hashable {
             }
           }
         }
-        descend(&states, h, heldOut, grid, n, parallel)
+        try descend(&states, h, heldOut, grid, n, parallel)
         for (row, state) in zip(some, states) {
           outcome.heldOut.before += state.firstError
           outcome.heldOut.after += state.leastError
@@ -102,7 +101,7 @@ package struct Refinement: Sendable, Hashable {
 
   private func descend(
     _ states: inout [RowState], _ h: [Float], _ heldOut: Hessian, _ grid: Grid, _ n: Int, _ parallel: Parallel
-  ) {
+  ) throws {
     func errors(_ states: [RowState]) -> [Double] {
       heldOut.errors(
         Matrix(
@@ -115,6 +114,7 @@ package struct Refinement: Sendable, Hashable {
       states[place].leastError = error
     }
     for round in 0..<rounds where states.contains(where: { $0.isOpen }) {
+      try Interrupt.check()
       // SAFETY: a task changes its own row's state; h is read only.
       states.withUnsafeMutableBufferPointer { states in
         let shared = SharedPointer(states.baseAddress!)
