@@ -149,7 +149,7 @@ if Context.environment["SMELT_FUZZ"] != nil {
     .executableTarget(
       name: "SmeltFuzz",
       dependencies: [
-        "SmeltContainers", "SmeltModels", "SmeltTokenizers", "SmeltTensors", "SmeltStorage",
+        "SmeltContainers", "SmeltModels", "SmeltTokenizers", "SmeltTensors", "SmeltStorage", "CKernelSets",
       ],
       path: "Tests/Fuzz", exclude: ["dictionaries"],
       swiftSettings: tests + [.unsafeFlags(["-parse-as-library"])]))

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #if defined(__GLIBC__)
@@ -119,6 +120,10 @@ void sk_report_out_of_memory(void) {
 
 int sk_move_pages(void *from, void *to, size_t count) {
 #if defined(__linux__)
+  // Under a limit the system may take away what is mapped at `to` and fail then, and another thread's mapping may come there.
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur != RLIM_INFINITY) return -1;
+  if (getrlimit(RLIMIT_DATA, &limit) != 0 || limit.rlim_cur != RLIM_INFINITY) return -1;
   const int flags = 1 | 2 | 4; // MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP, which older headers lack
   return mremap(from, count, count, flags, to) == MAP_FAILED ? -1 : 0;
 #else

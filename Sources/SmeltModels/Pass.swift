@@ -133,6 +133,11 @@ package struct TokenBatch: Sendable {
   /// The first sequences, for a walk of their own.
   package func first(sequences: Int) -> TokenBatch { TokenBatch(self, sequences: sequences) }
 
+  /// The whole sequence, of its first piece; of whole sequences the same.
+  package func wholeWindow() -> TokenBatch {
+    following.isEmpty ? self : TokenBatch([ids + following], firstPosition: firstPosition)
+  }
+
   /// The id behind a token in its sequence; nil at the sequence's end.
   package func follower(of token: Int) -> Int? {
     if token + 1 == count { return following.first }
@@ -181,6 +186,8 @@ package struct Pass: Sendable {
   package var forcedRouting: Routing?
   /// What earlier passes over the same sequence, or over earlier pieces of it, left behind; nil for whole sequences from position 0.
   package var state: DecodingState?
+  /// Whether experts run one after another, however few tokens there are: whoever watches their inputs has room for one's.
+  package var takesOneExpert = false
   /// Whether layers tell what their experts read (`Routing.inputs`).
   package var keepsExpertInputs = false
 

@@ -113,6 +113,13 @@ import Testing
     ("convert v4 o.gguf -o p.gguf --scheme q4_0", "the result is 'o.gguf' and, by --output, 'p.gguf'", ""),
     ("quantize v4 Q4_K_M", "'Q4_K_M' is a scheme", "MODEL OUT.gguf Q4_K_M"),
     ("quantize v4 o --bits 4 --for vllm-h100", "--for chooses the scheme", "omit one of them"),
+    ("quantize v4 o.ingot int8-channel -f t", "unexpected argument 't'", "--calibration t"),
+    ("quantize v4 o.ingot --scheme int8-channel -f t", "unexpected argument 't'", "--calibration t"),
+    ("quantize v4 -o o.ingot -f t", "unexpected argument 't'", "--calibration t"),
+    (
+      "job slurm v4 o.ingot --nodes 2 --verb verify", "--verb verify needs --json FILE",
+      "the parts are joined"
+    ),
     ("quantize v4 o --scheme q8_0 --for vllm-h100", "--for chooses the scheme", "omit one of them"),
     ("quantize v4 o W8A8 --method nope --calibration t", "unknown method 'nope'", "known: "),
     ("verify v4 v4 --text t --shard 1/2", "--shard needs --json FILE", "the parts go to FILE.parts"),

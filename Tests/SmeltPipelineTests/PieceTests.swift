@@ -190,15 +190,16 @@ private func longWindows(_ model: Model, context: Int = 600) -> Windows {
     #expect(found[0].2 == found[1].2)
   }
 
-  /// Moments of inputs, whether layers run once or twice.
-  @Test(arguments: [false, true]) func codesAreTheSame(isSequential: Bool) throws {
+  /// Moments of inputs, whether layers run once or twice; and factors, which look at the first window.
+  @Test(arguments: [(Method.gptq, false), (.gptq, true), (.awq, false)])
+  func codesAreTheSame(_ kind: Method, isSequential: Bool) throws {
     let folder = TemporaryFolder()
     let model = try openFixture("deepseek_v4")
     let columns = model.family.weights.map(\.shape.columns).max() ?? 0
     let perToken = Windows.activationBytes(model.family.dimensions, streams: 2)
     let memory = 2 * max(40 * columns * columns, 300 * perToken)
     let windows = someWindows(model, count: 1, context: memory / 2 / perToken + 300)
-    var method = MethodOptions(.gptq)
+    var method = MethodOptions(kind)
     method.minTokens = 1
     method.isSequential = isSequential
     let codes = try [1 << 30, memory].map { memory in

@@ -146,14 +146,14 @@ struct JobOptions: ParsableArguments {
     case .convert: try ConvertCommand.parse(task).check()
     case .calibrate: try CalibrateCommand.parse(task).check()
     case .verify:
+      guard words.contains(where: { $0.prefix { $0 != "=" } == "--json" }) else { throw JobOptions.noReport }
       let command = try VerifyCommand.parse(task)
       try command.check()
       report = command.json
     }
     if verb == .verify {
       guard let report, report != "-" else {
-        throw RequestError(
-          .usage, "--verb verify needs --json FILE", help: "it is the report that the parts are joined to")
+        throw JobOptions.noReport
       }
       script.joined = JobOptions.placed(report)
     }
@@ -162,6 +162,8 @@ struct JobOptions: ParsableArguments {
 }
 
 extension JobOptions {
+  private static let noReport = RequestError(
+    .usage, "--verb verify needs --json FILE", help: "it is the report that the parts are joined to")
   /// Options of the verbs that name files.
   private static let fileOptions: Set<String> = [
     "--text", "--tokens", "--html", "--statistics", "--recipe", "--report", "--keep", "--attest",

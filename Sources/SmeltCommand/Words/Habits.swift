@@ -25,7 +25,8 @@ enum Habits {
       writers.subtracting(["plan"]).union(["verify", "compare", "diff"])
     ),
     (["-c", "--ctx-size"], "--context", readers),
-    (["--file"], "--text", ["calibrate", "verify", "evaluate"]), (["-f"], "--text", ["evaluate"]),
+    (["--file"], "--text", ["calibrate", "verify", "evaluate"]),
+    (["--file", "--text"], "--calibration", ["quantize"]), (["-f"], "--text", ["evaluate"]),
     (["-n", "--n-predict", "--predict", "--max-new-tokens"], "--max-tokens", ["generate"]),
     (["-p"], "--prompt", ["generate"]), (["--temp"], "--temperature", ["generate"]),
     (["-s"], "--seed", ["generate"]),

@@ -32,9 +32,16 @@ extension RequestError {
     if !problem.contains("nknown option"), let unknown = UsageErrors.unknownOption(arguments, command) {
       problem = "unknown option '\(unknown.name)'" + (unknown.near.map { ". Did you mean '\($0)'?" } ?? "")
     } else if let own = RequestError(inside: error) {
-      self = own
-      return
+      // -f VALUE, as other programs take it, leaves an operand too many.
+      let value = zip(arguments, arguments.dropFirst()).first { $0 == "-f" && !$1.hasPrefix("-") }?.1
+      guard let value, own.description.contains(" is '\(value)' and, by --") else {
+        self = own
+        return
+      }
+      problem = "Unexpected argument '\(value)'"
     }
+    // The parser joins what several options might have meant.
+    if let rest = problem.firstRange(of: "\n   or:") { problem = String(problem[..<rest.lowerBound]) }
     var help = "smelt \((command + ["--help"]).joined(separator: " ")) shows operands, options and an example"
     if command.first == "job" { help += ", smelt \(Habits.jobVerb(arguments[...])) --help the verb's" }
     if let hint = problem.firstRange(of: ". Did you mean '") {
@@ -46,9 +53,11 @@ extension RequestError {
       if let file, file.hasSuffix(".json"), !Habits.reporters.contains(command.first ?? "") {
         help = "--json prints to stdout: … --json > \(file)"
       } else if zip(arguments, arguments.dropFirst()).contains(where: { $0 == "-f" && $1 == operand }) {
+        let option = command.first == "quantize" ? "--calibration" : "--text"
         let takesText = Habits.readers.contains(command.first ?? "")
         help =
-          (takesText ? "texts are given by --text \(operand); " : "") + "-f is --overwrite, without a value"
+          (takesText ? "texts are given by \(option) \(operand); " : "")
+          + "-f is --overwrite, without a value"
       } else if Int(operand) != nil, SchemeOptions.takers.contains(command.first ?? "") {
         help = "threads are given by -t \(operand)"
       }

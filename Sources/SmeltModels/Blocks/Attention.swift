@@ -71,8 +71,8 @@ struct GroupedAttention: Sendable {
         lowest: first(position))
     }
     return Matrix(rows: queries.rows, columns: heads * valueWidth) { out in
-      // SAFETY: spans hold every token once, and a block writes its own tokens' heads. Queries, keys and values have a row for each
-      // position up to the token's own, of heads × width floats, as the projections that made them were checked to give.
+      // SAFETY: spans hold every token once, and a block writes its own tokens' heads. Keys and values have a row for each
+      // position from the lowest one seen up to the token's own, and all rows are of heads × width floats, as the projections that made them were checked to give.
       AttentionTiles(
         core: self, queries: queries, keys: keys, values: values, sinks: sinks, selected: selected,
         out: SharedPointer(out)

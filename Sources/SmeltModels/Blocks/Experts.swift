@@ -143,7 +143,7 @@ enum Experts {
     while place < chosen.count {
       try Interrupt.check()
       let start = place
-      if x.rows <= shortPass, pass.parallel.threads > 1 {
+      if x.rows <= shortPass, pass.parallel.threads > 1, !pass.takesOneExpert {
         while place < min(chosen.count, start + expertsAtOnce), tokens[chosen[place]].count <= fewTokens {
           place += 1
         }

@@ -78,7 +78,7 @@ struct FoundUnit {
       throw FormatError(
         .unitMismatch, file: folders.first,
         "\(missing.count) of \(names.count) units are missing: \(words)\(missing.count > 5 ? " and others" : "")",
-        help: "remove them and run the tasks again whose shares they are: a task does only what is missing")
+        help: "run the tasks again whose shares they are: a task does only what is missing")
     }
     return names.indices.compactMap { byNumber[$0] }
   }

@@ -23,6 +23,7 @@ func prepare(
   let targets = try methodTargets(plan, options)
   guard !targets.isEmpty else { return model }
   let groups = windows.groups(model.family.dimensions, streams: 2, maxMemory: options.run.maxMemory)
+  windows.warnOfLength(model.family.dimensions, streams: 2, options.run)
   let tooLarge = method.needsMoments ? method.tooLarge(targets, maxMemory: options.run.maxMemory) : []
   if let widest = tooLarge.compactMap({ targets[$0]?.spec.shape.columns }).max() {
     options.run.progress.announce(
@@ -106,7 +107,7 @@ struct Preparation: Sendable {
   {
     // All weights are there: a run that was stopped later has left them.
     guard store.sections < family.dimensions.layers else { return }
-    let folding = try folding(family, weights, groups[0])
+    let folding = try folding(family, weights, groups[0].wholeWindow())
     let folded = FoldedWeights(base: weights, factors: folding.factors)
     if method.needsMoments {
       try walk(family, folded, groups, folder, folding)
@@ -145,6 +146,7 @@ struct Preparation: Sendable {
   ) throws {
     var pass = Pass(parallel: parallel)
     pass.keepsExpertInputs = groups.count > 1
+    pass.takesOneExpert = true
     let collecting = CollectingWeights(weights, self, folding)
     let tap = RouterTap(collecting, of: family)
     let replayed = OverlaidWeights(base: weights, store: store)

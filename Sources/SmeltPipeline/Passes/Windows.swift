@@ -124,7 +124,7 @@ package struct Windows: Sendable {
     let perToken = Windows.activationBytes(dimensions, streams: streams)
     var groups: [TokenBatch] = []
     var together: [[Int]] = []
-    var room = 0
+    var (room, keptAlready) = (0, 0)
     func close() {
       if !together.isEmpty { groups.append(TokenBatch(together)) }
       together = []
@@ -136,13 +136,15 @@ package struct Windows: Sendable {
         groups += TokenBatch.pieces(of: sequence, limit: limit)
         continue
       }
-      let need = sequence.count * perToken
-      if together.isEmpty || need > room {
+      // Windows run one after another: of what a layer keeps there is the longest one's at a time.
+      let kept = Windows.keptBytes(sequence.count, dimensions, inPieces: false)
+      if together.isEmpty || sequence.count * perToken + max(0, kept - keptAlready) > room {
         close()
-        room = maxMemory / 2
+        (room, keptAlready) = (maxMemory / 2, 0)
       }
       together.append(sequence)
-      room -= need
+      room -= sequence.count * perToken + max(0, kept - keptAlready)
+      keptAlready = max(keptAlready, kept)
     }
     close()
     return groups
@@ -154,8 +156,9 @@ package struct Windows: Sendable {
     _ count: Int, _ dimensions: ModelDimensions, streams: Int, maxMemory: Int
   ) -> Int {
     let (perToken, step) = (activationBytes(dimensions, streams: streams), TokenBatch.pieceStep)
-    let kept = keptBytes(count, dimensions)
-    guard count > step, count * perToken + kept > maxMemory / 2 else { return count }
+    let whole = count * perToken + keptBytes(count, dimensions, inPieces: false)
+    guard count > step, whole > maxMemory / 2 else { return count }
+    let kept = keptBytes(count, dimensions, inPieces: true)
     let room = max(maxMemory / 2 - kept, maxMemory / 8)
     let limit = max(step, room / perToken / step * step)
     return min(limit, ceilDivide(ceilDivide(count, ceilDivide(count, limit)), step) * step)
@@ -165,7 +168,9 @@ package struct Windows: Sendable {
   static func bytesAtOnce(_ groups: [TokenBatch], _ dimensions: ModelDimensions, streams: Int) -> Int {
     groups.map {
       $0.count * activationBytes(dimensions, streams: streams)
-        + keptBytes($0.endPosition + $0.following.count, dimensions)
+        + keptBytes(
+          $0.endPosition + $0.following.count, dimensions,
+          inPieces: $0.firstPosition > 0 || !$0.following.isEmpty)
     }.max() ?? 0
   }
 
@@ -186,8 +191,9 @@ package struct Windows: Sendable {
   }
 
   /// Bytes that a layer keeps of a window whose tokens do not run at once.
-  private static func keptBytes(_ tokens: Int, _ dimensions: ModelDimensions) -> Int {
-    tokens > tokenChunk ? 4 * dimensions.kept * tokens : 0
+  /// - Parameter inPieces: whether the window is cut; a layer runs over `tokenChunk` tokens of a whole one at a time.
+  private static func keptBytes(_ tokens: Int, _ dimensions: ModelDimensions, inPieces: Bool) -> Int {
+    tokens > (inPieces ? TokenBatch.pieceStep : tokenChunk) ? 4 * dimensions.kept * tokens : 0
   }
 
   /// Bytes that a token's activations take in a pass: the streams, and the temporaries of one layer.

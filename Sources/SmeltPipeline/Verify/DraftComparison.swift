@@ -73,7 +73,8 @@ struct DraftComparison {
     let known = waiting
     waiting = []
     for draft in known { hold(draft) }
-    defer { if batch.following.isEmpty { tops = ([], []) } }
+    // With the last piece of a window goes what was kept of it.
+    defer { if batch.following.isEmpty { (tops, states) = (([], []), (PieceStates(), PieceStates())) } }
     let pass = Pass(parallel: options.parallel)
     let (mineRun, itsRun) = (states.source.pass(pass, for: batch), states.result.pass(pass, for: batch))
     let pairs = Array(zip(mine.runningDrafts, its.runningDrafts))

@@ -66,7 +66,9 @@ package final class PagePool: @unchecked Sendable {
   }
 
   /// Blocks of memory without a use, and bytes of blocks that nobody holds.
-  private var spareLimit: Int { min(PagePool.spareBlocks, limit / 4 / PageBlock.bytes) }
+  private var spareLimit: Int {
+    spare.canMove ? min(PagePool.spareBlocks, limit / 4 / PageBlock.bytes) : 0
+  }
   private var idleRoom: Int { limit - spareLimit * PageBlock.bytes }
 
   /// Bytes of what nobody holds, what is fetched ahead included.
@@ -173,8 +175,8 @@ package final class PagePool: @unchecked Sendable {
   /// A block, of which some cells will be asked for first.
   private func block(_ file: FetchedFile, _ number: Int, _ cells: UInt64) throws -> PageBlock {
     if let block = file.blocks[number] { return block }
-    // What is spare is a whole block: of the first one of a file nothing but a header may be asked for.
-    let takesSpare = (number > 0 || cells.nonzeroBitCount >= 32) && openBlocks < PagePool.movedBlocks
+    // What is spare is a whole block, and a header or a small weight may be all that is asked for of this one.
+    let takesSpare = cells.nonzeroBitCount >= 32 && openBlocks < PagePool.movedBlocks
     try file.open(number, takesSpare ? spare : nil)
     openBlocks += 1
     let block = PageBlock()

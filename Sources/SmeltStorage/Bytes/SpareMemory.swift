@@ -21,12 +21,18 @@ final class SpareMemory {
   private let capacity: Int
   /// Blocks that are kept.
   private(set) var count = 0
-  private var canMove = true
+  /// Whether memory moves here, as far as is known.
+  private(set) var canMove: Bool
 
   /// Room for some blocks; for none where the system gives no addresses.
   init(capacity: Int) {
     slots = reserveAddresses(capacity * PageBlock.bytes)
     self.capacity = capacity
+    #if os(Linux)
+      canMove = slots != nil
+    #else
+      canMove = false
+    #endif
   }
 
   deinit { if let slots { munmap(slots, capacity * PageBlock.bytes) } }
@@ -76,6 +82,10 @@ func reserveAddresses(_ count: Int) -> UnsafeMutableRawPointer? {
   if start > memory { munmap(memory, start - memory) }
   let rest = memory + more - (start + count)
   if rest > 0 { munmap(start + count, rest) }
+  // A block may hold a few cells of many: a huge page would be all of it.
+  #if os(Linux)
+    madvise(start, count, Int32(MADV_NOHUGEPAGE))
+  #endif
   return start
 }
 

@@ -124,6 +124,7 @@ package struct ComparisonParts {
     let plan = ComparisonPlan(
       windows.part(own), source.family.dimensions, hasRounding: rounding != nil || engine != nil,
       sample: Set(sample.filter(own.contains).map { $0 - own.lowerBound }), options)
+    windows.part(own).warnOfLength(source.family.dimensions, streams: 3, options)
     let cache = WeightCache([source, result], .withinLayers, options)
     var comparison = Comparison(layers, rounding: rounding, engine: engine, drafts: drafts)
     comparison.windowLayers = Array(repeating: [], count: layers)
