@@ -68,7 +68,7 @@ import Testing
     // What stays in memory is not asked for again: a small pool forgets.
     let limit = PagePool.shared.idleLimit
     defer { PagePool.shared.idleLimit = limit }
-    for round in 0..<40 where faults.made < 200 {
+    for round in 0..<120 where faults.made < 60 {
       PagePool.shared.idleLimit = 0
       let found = try convert(path, results.file("\(round).ingot"))
       #expect(found == clean, "round \(round), after \(faults.made) faults")
