@@ -14,6 +14,9 @@ package final class PagePool: @unchecked Sendable {
   static let requestBytes = 8 << 20
   /// Blocks of memory without a use that are kept at most: what a weight leaves while the next ones come.
   private static let spareBlocks = 16
+  /// Cells that are asked for of a block at once, at least, where it takes memory without a use: 256 KiB. Weights of a mebibyte end anywhere
+  /// in a block.
+  private static let sparedCells = 8
   /// Blocks in use beyond which memory is no longer moved: what was moved is a mapping of its own, of which a process may have 65,530.
   private static let movedBlocks = 8192
 
@@ -176,7 +179,7 @@ package final class PagePool: @unchecked Sendable {
   private func block(_ file: FetchedFile, _ number: Int, _ cells: UInt64) throws -> PageBlock {
     if let block = file.blocks[number] { return block }
     // What is spare is a whole block, and a header or a small weight may be all that is asked for of this one.
-    let takesSpare = cells.nonzeroBitCount >= 32 && openBlocks < PagePool.movedBlocks
+    let takesSpare = cells.nonzeroBitCount >= PagePool.sparedCells && openBlocks < PagePool.movedBlocks
     try file.open(number, takesSpare ? spare : nil)
     openBlocks += 1
     let block = PageBlock()
