@@ -32,7 +32,7 @@ package protocol Encoding: Sendable {
   /// The weight's codes where they lie, for products of a few tokens; nil where there is no kernel for them, and they are decoded.
   func coded(_ weight: Weight) -> CodedRows?
 
-  /// How the product kernels of whole numbers call the encoding (`SK_CODED_…`); nil where there is none.
+  /// The encoding's number in the integer matrix-product kernels (`SK_CODED_…`); nil if no such kernel supports it.
   var integerCode: Int32? { get }
 
   /// Whether a code stands for one number, so that half a step bounds what rounding does to it. Codes for several numbers

@@ -80,7 +80,7 @@ package final class FetchedFile: PagedFile, @unchecked Sendable {
   /// The address of a byte, to be filled.
   func address(_ place: Int) -> UnsafeMutableRawPointer { reserved! + place }
 
-  /// Gives a block memory, from what is spare where that is given.
+  /// Makes a block writable, with pages from the pool of free blocks if one is passed.
   func open(_ block: Int, _ spare: SpareMemory?) throws {
     let start = address(block * PageBlock.bytes)
     if spare?.give(to: start) == true { return }
@@ -91,7 +91,7 @@ package final class FetchedFile: PagedFile, @unchecked Sendable {
     }
   }
 
-  /// Takes a block's memory back; some of it may stay with what is spare.
+  /// Releases a block's memory; its pages may go to the pool of free blocks.
   func close(_ block: Int, _ spare: SpareMemory, limit: Int) {
     spare.keep(address(block * PageBlock.bytes), limit: limit)
     removeMemory(address(block * PageBlock.bytes), PageBlock.bytes)

@@ -12,9 +12,9 @@ package final class PagePool: @unchecked Sendable {
   package static let lanes = 8
   /// The most bytes of one request: a fraction of a second for a connection, so that all of them have something to do.
   static let requestBytes = 8 << 20
-  /// Blocks of memory without a use that are kept at most: what a weight leaves while the next ones come.
+  /// The most free blocks that are kept: what one weight leaves behind while the next ones arrive.
   private static let spareBlocks = 16
-  /// Cells that are asked for of a block at once, at least, where it takes memory without a use: 256 KiB. Weights of a mebibyte end anywhere
+  /// Cells that are asked for of a block at once, at least, where it takes a recycled block: 256 KiB. Weights of a mebibyte end anywhere
   /// in a block.
   private static let sparedCells = 8
   /// Blocks in use beyond which memory is no longer moved: what was moved is a mapping of its own, of which a process may have 65,530.
@@ -56,7 +56,7 @@ package final class PagePool: @unchecked Sendable {
     self.limit = limit
   }
 
-  /// Bytes kept of what nobody holds, what is fetched ahead and memory without a use included.
+  /// Bytes kept of what nobody holds, what is fetched ahead and free blocks included.
   package var idleLimit: Int {
     get { monitor.locked { limit } }
     set {
@@ -68,7 +68,7 @@ package final class PagePool: @unchecked Sendable {
     }
   }
 
-  /// Blocks of memory without a use, and bytes of blocks that nobody holds.
+  /// The most free blocks, and the bytes left for blocks that nobody holds.
   private var spareLimit: Int {
     spare.canMove ? min(PagePool.spareBlocks, limit / 4 / PageBlock.bytes) : 0
   }
@@ -80,7 +80,7 @@ package final class PagePool: @unchecked Sendable {
   /// Bytes that are fetched ahead at most.
   package var aheadLimit: Int { monitor.locked { idleRoom } }
 
-  /// Bytes of memory without a use, kept for what is fetched next.
+  /// Bytes of free blocks, kept for what is fetched next.
   package var spareBytes: Int { monitor.locked { spare.count * PageBlock.bytes } }
 
   /// Ranges and bytes that were fetched.

@@ -1,5 +1,5 @@
-// Memory of blocks that went, kept for those that come. Fresh memory comes from the system page by page and cleared, which costs more
-// than what is copied into it; what moves from one address to another keeps its pages.
+// Recycles the physical pages of blocks that were dropped. Fresh memory comes from the system page by page and zeroed, which costs more
+// than the copy into it; pages that are moved to another address stay resident.
 
 internal import CKernels
 
@@ -11,8 +11,8 @@ internal import CKernels
   import Darwin
 #endif
 
-/// Memory without a use, a block each, at addresses of its own; used by one thread at a time. There is none of it where the system cannot
-/// move memory.
+/// A pool of free blocks that keep their physical pages, for use by one thread at a time. It stays empty where the system cannot move
+/// pages between addresses.
 final class SpareMemory {
   // SAFETY: `slots` is a private reservation of addresses for `capacity` blocks that nobody else knows; the first `count` blocks have
   // memory, which nobody reads. Memory is moved by whole blocks, from and to blocks that the caller has to itself. The whole is
@@ -46,7 +46,7 @@ final class SpareMemory {
   }
 
   /// Gives memory to a block, which can be read and written then: what is in it is what it held before.
-  /// - Returns: false where there is none.
+  /// - Returns: false if the pool is empty or the pages cannot be moved.
   func give(to block: UnsafeMutableRawPointer) -> Bool {
     guard let slots, count > 0, move(slots + (count - 1) * PageBlock.bytes, to: block) else { return false }
     count -= 1

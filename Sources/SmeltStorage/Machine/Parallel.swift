@@ -120,7 +120,7 @@ private final class Turns: Sendable {
 /// Runs of indices, one a thread, of which others may take a half.
 private final class Shares: @unchecked Sendable {
   // SAFETY: the words live as long as the object, and are atomic. A share that is not empty changes by exchange alone; one that is empty
-  // is filled by its owner. No index is given twice, so that a share never again has a value that somebody saw.
+  // is filled by its owner. No index is given twice, so that an exchange never succeeds on a range that was taken.
   /// Of each share the first index that is left, and above 32 bits the one behind the last.
   private let words: UnsafeMutablePointer<Atomic<UInt64>>
   private let count: Int

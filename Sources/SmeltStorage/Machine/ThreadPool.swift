@@ -8,11 +8,11 @@ internal import Synchronization
 final class ThreadPool: Sendable {
   static let shared = ThreadPool()
 
-  /// Where work lies that threads may join.
+  /// A slot: one piece of work that threads may join.
   ///
   /// `state` says who may do what: bits 0 to 15 count the threads that are in the work, bits 16 to 31 those that may still join, then come
-  /// three flags, and above them how often the place was taken, so that a thread joins the very work that it saw.
-  private struct Place: ~Copyable {
+  /// three flags, and above them how often the slot was taken, so that a thread joins the very work that it saw.
+  private struct Slot: ~Copyable {
     let state = Atomic<UInt64>(0)
     /// When the work was opened, by the count of all work; the newest is joined first.
     let order = Atomic<Int>(0)
@@ -20,27 +20,27 @@ final class ThreadPool: Sendable {
     var body: (@Sendable () -> Void)?
 
     static let activeMask: UInt64 = 0xffff
-    static let onePlace: UInt64 = 1 << 16
-    static let placesMask: UInt64 = 0xffff << 16
+    static let oneSeat: UInt64 = 1 << 16
+    static let seatsMask: UInt64 = 0xffff << 16
     /// Threads may join.
     static let isOpen: UInt64 = 1 << 32
     /// The owner sleeps until the last thread has left.
     static let isAwaited: UInt64 = 1 << 33
-    /// The place has an owner.
+    /// The slot has an owner.
     static let isTaken: UInt64 = 1 << 34
     static let oneTaking: UInt64 = 1 << 35
 
-    static func canBeJoined(_ state: UInt64) -> Bool { state & isOpen != 0 && state & placesMask != 0 }
+    static func canBeJoined(_ state: UInt64) -> Bool { state & isOpen != 0 && state & seatsMask != 0 }
   }
 
-  // SAFETY: the places are made once and never freed. `body` is written by the owner, which alone has set `isTaken`, before `isOpen` is
+  // SAFETY: the slots are made once and never freed. `body` is written by the owner, which alone has set `isTaken`, before `isOpen` is
   // set and after the last thread has left; a thread reads it between joining and leaving. A closure is not escaping: `run` returns only
   // when no thread is in it.
-  /// Work that is open at once; whoever finds no place works alone.
-  private static let placeCount = 64
-  private let places: SharedPlaces
-  private struct SharedPlaces: @unchecked Sendable {
-    let first: UnsafeMutablePointer<Place>
+  /// Work that is open at once; whoever finds no slot works alone.
+  private static let slotCount = 64
+  private let slots: SharedSlots
+  private struct SharedSlots: @unchecked Sendable {
+    let first: UnsafeMutablePointer<Slot>
   }
 
   /// Work ever opened. Threads that watch look at it.
@@ -64,49 +64,49 @@ final class ThreadPool: Sendable {
   private let watchers = max(1, coreCount() - 1)
 
   private init() {
-    let first = UnsafeMutablePointer<Place>.allocate(capacity: ThreadPool.placeCount)
-    for index in 0..<ThreadPool.placeCount { (first + index).initialize(to: Place()) }
-    places = SharedPlaces(first: first)
+    let first = UnsafeMutablePointer<Slot>.allocate(capacity: ThreadPool.slotCount)
+    for index in 0..<ThreadPool.slotCount { (first + index).initialize(to: Slot()) }
+    slots = SharedSlots(first: first)
   }
 
   /// Runs `meanwhile` on this thread, and lets up to `helpers` others run `help` beside it. Whether any of them comes is not
   /// known: `meanwhile` must do all the work that they do not. Returns when those that came have returned.
   func run(helpers: Int, _ help: @Sendable () -> Void, meanwhile: () -> Void) {
-    guard helpers > 0, let place = take() else { return meanwhile() }
+    guard helpers > 0, let slot = take() else { return meanwhile() }
     withoutActuallyEscaping(help) { help in
-      open(place, helpers: min(helpers, Int(Place.activeMask)), help)
+      open(slot, helpers: min(helpers, Int(Slot.activeMask)), help)
       meanwhile()
-      close(place)
+      close(slot)
     }
   }
 
   // MARK: owners
 
-  /// A place that nobody has.
-  private func take() -> UnsafeMutablePointer<Place>? {
-    for index in 0..<ThreadPool.placeCount {
-      let place = places.first + index
-      let state = place.pointee.state.load(ordering: .relaxed)
-      guard state & Place.isTaken == 0 else { continue }
-      let taken = (state &+ Place.oneTaking) | Place.isTaken
-      if place.pointee.state.compareExchange(
+  /// A slot that nobody has.
+  private func take() -> UnsafeMutablePointer<Slot>? {
+    for index in 0..<ThreadPool.slotCount {
+      let slot = slots.first + index
+      let state = slot.pointee.state.load(ordering: .relaxed)
+      guard state & Slot.isTaken == 0 else { continue }
+      let taken = (state &+ Slot.oneTaking) | Slot.isTaken
+      if slot.pointee.state.compareExchange(
         expected: state, desired: taken, successOrdering: .acquiring, failureOrdering: .relaxed
       ).exchanged {
-        return place
+        return slot
       }
     }
     return nil
   }
 
   private func open(
-    _ place: UnsafeMutablePointer<Place>, helpers: Int, _ body: @escaping @Sendable () -> Void
+    _ slot: UnsafeMutablePointer<Slot>, helpers: Int, _ body: @escaping @Sendable () -> Void
   ) {
-    place.pointee.body = body
-    place.pointee.order.store(opened.load(ordering: .relaxed) &+ 1, ordering: .relaxed)
-    let state = place.pointee.state.load(ordering: .relaxed)
-    // A thread that falls asleep counts itself before it looks at the places, and this is the other way round: one sees the other.
-    place.pointee.state.store(
-      state | Place.isOpen | UInt64(helpers) << 16, ordering: .sequentiallyConsistent)
+    slot.pointee.body = body
+    slot.pointee.order.store(opened.load(ordering: .relaxed) &+ 1, ordering: .relaxed)
+    let state = slot.pointee.state.load(ordering: .relaxed)
+    // A thread that falls asleep counts itself before it looks at the slots, and this is the other way round: one sees the other.
+    slot.pointee.state.store(
+      state | Slot.isOpen | UInt64(helpers) << 16, ordering: .sequentiallyConsistent)
     opened.add(1, ordering: .sequentiallyConsistent)
     let missing = helpers - watching.load(ordering: .sequentiallyConsistent)
     if missing > 0 { call(missing, limit: 2 * helpers) }
@@ -131,21 +131,21 @@ final class ThreadPool: Sendable {
     }
   }
 
-  private func close(_ place: UnsafeMutablePointer<Place>) {
-    let state = place.pointee.state.bitwiseAnd(
-      ~(Place.isOpen | Place.placesMask), ordering: .acquiringAndReleasing
+  private func close(_ slot: UnsafeMutablePointer<Slot>) {
+    let state = slot.pointee.state.bitwiseAnd(
+      ~(Slot.isOpen | Slot.seatsMask), ordering: .acquiringAndReleasing
     ).newValue
-    if state & Place.activeMask != 0 { waitForLast(place) }
+    if state & Slot.activeMask != 0 { waitForLast(slot) }
     // No thread joins any more, and those that did have left.
-    place.pointee.body = nil
-    place.pointee.state.bitwiseAnd(~(Place.isTaken | Place.isAwaited), ordering: .releasing)
+    slot.pointee.body = nil
+    slot.pointee.state.bitwiseAnd(~(Slot.isTaken | Slot.isAwaited), ordering: .releasing)
   }
 
-  private func waitForLast(_ place: UnsafeMutablePointer<Place>) {
-    let isEmpty = { place.pointee.state.load(ordering: .acquiring) & Place.activeMask == 0 }
+  private func waitForLast(_ slot: UnsafeMutablePointer<Slot>) {
+    let isEmpty = { slot.pointee.state.load(ordering: .acquiring) & Slot.activeMask == 0 }
     if watch(until: isEmpty) { return }
     done.locked {
-      place.pointee.state.bitwiseOr(Place.isAwaited, ordering: .acquiringAndReleasing)
+      slot.pointee.state.bitwiseOr(Slot.isAwaited, ordering: .acquiringAndReleasing)
       while !isEmpty() { done.wait() }
     }
   }
@@ -154,15 +154,15 @@ final class ThreadPool: Sendable {
 
   private func serve() {
     while true {
-      guard let place = join() else {
+      guard let slot = join() else {
         waitForWork()
         continue
       }
-      ThreadPool.perform(place)
+      ThreadPool.perform(slot)
       // It counts as watching before it leaves: work that is opened the moment after needs no other thread.
       watching.add(1, ordering: .sequentiallyConsistent)
       let before = opened.load(ordering: .relaxed)
-      leave(place)
+      leave(slot)
       // More watchers than can run beside the one that works would only take its time.
       if watching.load(ordering: .relaxed) <= watchers, !hasWork() {
         watch { opened.load(ordering: .relaxed) != before }
@@ -171,41 +171,41 @@ final class ThreadPool: Sendable {
     }
   }
 
-  /// Runs the work of a place. By itself, so that nothing of the closure is held when it returns.
+  /// Runs the work of a slot. By itself, so that nothing of the closure is held when it returns.
   @inline(never)
-  private static func perform(_ place: UnsafeMutablePointer<Place>) { place.pointee.body?() }
+  private static func perform(_ slot: UnsafeMutablePointer<Slot>) { slot.pointee.body?() }
 
-  private func leave(_ place: UnsafeMutablePointer<Place>) {
-    let left = place.pointee.state.subtract(1, ordering: .acquiringAndReleasing).newValue
-    if left & Place.activeMask == 0, left & Place.isAwaited != 0 { done.locked { done.wakeAll() } }
+  private func leave(_ slot: UnsafeMutablePointer<Slot>) {
+    let left = slot.pointee.state.subtract(1, ordering: .acquiringAndReleasing).newValue
+    if left & Slot.activeMask == 0, left & Slot.isAwaited != 0 { done.locked { done.wakeAll() } }
   }
 
   /// Joins the newest work that can be joined.
-  private func join() -> UnsafeMutablePointer<Place>? {
-    while let (place, state) = newest() {
-      let joined = state - Place.onePlace + 1
-      if place.pointee.state.compareExchange(
+  private func join() -> UnsafeMutablePointer<Slot>? {
+    while let (slot, state) = newest() {
+      let joined = state - Slot.oneSeat + 1
+      if slot.pointee.state.compareExchange(
         expected: state, desired: joined, successOrdering: .acquiring, failureOrdering: .relaxed
       ).exchanged {
         // Whoever opened work may have counted on this thread for two.
         if sleeping.load(ordering: .relaxed) > 0, watching.load(ordering: .relaxed) == 0, hasWork() {
           rest.locked { rest.wakeOne() }
         }
-        return place
+        return slot
       }
     }
     return nil
   }
 
-  private func newest() -> (UnsafeMutablePointer<Place>, UInt64)? {
-    var found: (UnsafeMutablePointer<Place>, UInt64)?
+  private func newest() -> (UnsafeMutablePointer<Slot>, UInt64)? {
+    var found: (UnsafeMutablePointer<Slot>, UInt64)?
     var order = Int.min
-    for index in 0..<ThreadPool.placeCount {
-      let place = places.first + index
-      let state = place.pointee.state.load(ordering: .sequentiallyConsistent)
-      guard Place.canBeJoined(state) else { continue }
-      let own = place.pointee.order.load(ordering: .relaxed)
-      if own > order { (found, order) = ((place, state), own) }
+    for index in 0..<ThreadPool.slotCount {
+      let slot = slots.first + index
+      let state = slot.pointee.state.load(ordering: .sequentiallyConsistent)
+      guard Slot.canBeJoined(state) else { continue }
+      let own = slot.pointee.order.load(ordering: .relaxed)
+      if own > order { (found, order) = ((slot, state), own) }
     }
     return found
   }

@@ -11,7 +11,7 @@
 
 /// A thread that runs `body`; nil when the system cannot start one. Ctrl-C and its kin are left to the main thread.
 func startThread(_ body: @escaping @Sendable () -> Void) -> pthread_t? {
-  // SAFETY: the box is retained once and taken once: by the new thread, or here when there is none.
+  // SAFETY: the box is retained once and taken once: by the new thread, or here if the thread cannot be created.
   let box = Unmanaged.passRetained(ThreadBody(body))
   #if canImport(Darwin)
     var thread: pthread_t?

@@ -53,7 +53,7 @@ enum RunningSum: Sendable {
     }
   }
 
-  /// The sum of all bytes so far; nil where there is none.
+  /// The checksum of all bytes so far; nil if no checksum is computed.
   var value: UInt64? {
     switch self {
     case .none: nil
